@@ -13,8 +13,8 @@ from zoo import list_agents
 
 @pytest.fixture
 def snippet():
-    (agent,) = code_blocks("README.md", "python")
-    return agent
+    (code,) = code_blocks("README.md", "python")
+    return code
 
 
 def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet, tmp_path, monkeypatch, capsys):

@@ -33,6 +33,7 @@ def trained(callback=None, **settings):
     return parameters_of(model.learn(30, callback, reset_num_timesteps=False))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("horizon_length", [1, 3])
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("callback", [Predicting, evaluating])

@@ -27,7 +27,7 @@ COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.co
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
 SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "uv"}
 """What is not of this project, and so not checked."""
-QUICK = {"docs/start.md", "docs/monitor.md"}
+QUICK = {"docs/monitor.md"}
 RUN = sorted({block.page for block in BLOCKS if not block.mark}, key=lambda page: (page not in QUICK, page))
 TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
 RUNS = ["--offline-steps", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--dataset-size", "1000"]

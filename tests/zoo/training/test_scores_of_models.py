@@ -41,7 +41,7 @@ def recorded(folder):
     ("updates", "steps"),
     [
         (["train_freq=10", "gradient_steps=20"], [10, 20, 30, 40]),
-        (["train_freq=25", "gradient_steps=5"], [25, 50]),
+        pytest.param(["train_freq=25", "gradient_steps=5"], [25, 50], marks=pytest.mark.slow),
         pytest.param(["train_freq=7", "gradient_steps=-1"], [14, 21, 35, 42], marks=pytest.mark.slow),
         pytest.param(["train_freq=1", "gradient_steps=1"], [10, 20, 30, 40], marks=pytest.mark.slow),
         pytest.param(["train_freq=[1, episode]", "gradient_steps=3"], None, marks=pytest.mark.slow),

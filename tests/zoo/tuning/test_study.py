@@ -64,7 +64,8 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
     assert trials(once)[0].user_attrs.settings == {"inverse_temperature": 0.3}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
 def test_every_sampler_proposes_different_settings(objective, tmp_path, sampler):
     assert main(words(tmp_path, "--n-trials", "3", "--sampler", sampler, "--n-startup-trials", "2")) == 0
     assert len({trial.params["inverse_temperature"] for trial in trials(tmp_path)}) == 3
@@ -309,6 +310,7 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(objective, tmp_path
     assert file.read_text() == content
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["s?a=1", "p%41", "b{x}", "a 'b' \"c\"", "Größe #1"])
 def test_a_study_is_kept_under_its_own_name_whatever_letters_that_has(objective, tmp_path, tune, name):
     command = [*words(tmp_path, "--n-trials", "1"), "--study-name", name]
