@@ -17,14 +17,17 @@ from gymnasium.envs.registration import EnvSpec
 from agents.common.actions import action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.pool import Ending, EnvPool, Spaces
+from zoo.playing.pool import Ending, EnvPool, Progress, Spaces
 from zoo.processes.serving import Hook, keep_waiting
 from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
 Array: TypeAlias = np.ndarray
+Job: TypeAlias = tuple[int, int]
+"""A replica, by position, and the number of an episode that it is to play."""
 Rows: TypeAlias = tuple[Array, ...]
+"""Replicas and episodes of several jobs, two arrays of the same length, as an index of arrays (S, episodes, ...)."""
 
 
 class ChunkPolicy(Protocol):
@@ -144,62 +147,31 @@ class Evaluator:
             any_successes=None if never_reports else any_successes,
         )
 
-    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[tuple[int, int], Ending]:
-        """Play all (replica, episode) jobs; any environment takes the next one when it is free.
+    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[Job, Ending]:
+        """Play every episode with every player; any environment takes the next one when it is free.
 
         A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
         """
-        observation_space, action_space = self.spaces
         pool = self._open_pool()
-        jobs = deque(itertools.product(players, range(self.episodes)))
-        idle = deque(range(pool.n_envs))
-        job_of: dict[int, tuple[int, int]] = {}
-        endings: dict[tuple[int, int], Ending] = {}
-        diverged: set[int] = set()
-        noise = NoiseStock(policy, self.seed, names, self.episodes)
-        observations: Array | None = None  # (S, episodes, O), the last that was seen of each episode
+        schedule = Schedule(players, self.episodes, pool.n_envs)
+        planner = BatchPlanner(policy, self.spaces, NoiseStock(policy, self.seed, names, self.episodes))
         running: list[int] = []
-        played = played_length(policy)
-        chunks = np.empty((0, played, *action_space.shape), action_space.dtype)
-        plan_seconds = 0.0
-        while True:
+        chunks = np.empty((0, policy.chunk_length))
+        while not schedule.has_no_players():
             self.check_in()
-            begun = {idle.popleft(): jobs.popleft() for _ in range(min(len(idle), len(jobs)))}
-            job_of |= begun
-            pool.send(running, chunks, {env: int(self.episode_seeds[episode]) for env, (_, episode) in begun.items()})
-            progress = pool.receive(plan_seconds)
+            openings = {number: int(self.episode_seeds[episode]) for number, (_, episode) in schedule.begin().items()}
+            pool.send(running, chunks, openings)
+            progress = pool.receive(planner.seconds)
             if progress is None:
-                return {job: ending for job, ending in endings.items() if job[0] not in diverged}
-            endings |= {job_of.pop(number): ending for number, ending in progress.endings.items()}
-            idle.extend(progress.endings)
-            for number in progress.lost:
-                job = job_of.pop(number)
-                noise.restart(*job)
-                jobs.extendleft([job] if job[0] not in diverged else [])
-                idle.append(number)
+                return schedule.finished()
+            for job in schedule.update(progress):
+                planner.noise.restart(*job)
             running = progress.running
-            if not running:
-                continue
-            rows: Rows = tuple(np.array([job_of[number] for number in running]).T)  # replicas and episodes
-            seen = to_rows(policy, observation_space, progress.observations)
-            if observations is None:
-                # rows that are not due are planned for too, so they hold an observation that there is: in some spaces
-                # zeros are none
-                observations = np.broadcast_to(seen[0], (len(names), self.episodes, *seen.shape[1:])).copy()
-            observations[rows] = seen
-            began = time.perf_counter()
-            plans = np.asarray(policy.plan(observations, noise.take(rows)))
-            plan_seconds = time.perf_counter() - began
-            chunks = plans[rows][:, :played]
-            bad = ~np.isfinite(chunks).all(axis=(1, 2))
-            if bad.any():
-                chunks[bad] = np.mean(action_bounds(action_space), axis=0)  # idle
-                diverged |= set(rows[0][bad].tolist())
-                jobs = deque(job for job in jobs if job[0] not in diverged)
-                if diverged.issuperset(players):
-                    self.close()  # no replica is left; their episodes are in the middle
-                    return {}
-            chunks = played_actions(chunks, action_space)
+            if running:
+                chunks, diverged = planner.plan(schedule.rows_of(running), progress.observations)
+                schedule.drop(diverged)
+        self.close()  # its episodes are left in the middle
+        return {}
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
@@ -219,44 +191,141 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
     return np.array([seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)], np.uint32)
 
 
+class Schedule:
+    """Which job each environment plays, which wait, and how those that have been played ended.
+
+    :param players: the replicas that take part.
+    """
+
+    def __init__(self, players: Sequence[int], episodes: int, n_envs: int) -> None:
+        self._players = frozenset(players)
+        self._waiting = deque(itertools.product(players, range(episodes)))
+        self._idle = deque(range(n_envs))
+        self._playing: dict[int, Job] = {}
+        self._endings: dict[Job, Ending] = {}
+        self._diverged: set[int] = set()
+
+    def begin(self) -> dict[int, Job]:
+        """Give each idle environment the next job; return these environments and their jobs."""
+        begun = {}
+        while self._idle and self._waiting:
+            begun[self._idle.popleft()] = self._waiting.popleft()
+        self._playing |= begun
+        return begun
+
+    def update(self, progress: Progress) -> list[Job]:
+        """Note which episodes ended; return the lost ones, which come next again."""
+        for number, ending in progress.endings.items():
+            self._endings[self._playing.pop(number)] = ending
+            self._idle.append(number)
+        lost = []
+        for number in progress.lost:
+            job = self._playing.pop(number)
+            lost.append(job)
+            self._idle.append(number)
+            if job[0] not in self._diverged:
+                self._waiting.appendleft(job)
+        return lost
+
+    def rows_of(self, numbers: Sequence[int]) -> Rows:
+        """Return the rows of the batch that environments play."""
+        return tuple(np.array([self._playing[number] for number in numbers]).T)
+
+    def drop(self, replicas: Collection[int]) -> None:
+        """Begin no further episode of replicas that have diverged."""
+        if replicas:
+            self._diverged.update(replicas)
+            self._waiting = deque(job for job in self._waiting if job[0] not in self._diverged)
+
+    def has_no_players(self) -> bool:
+        """Return whether all replicas that took part have diverged."""
+        return bool(self._diverged) and self._diverged.issuperset(self._players)
+
+    def finished(self) -> dict[Job, Ending]:
+        """Return the endings of the replicas that have not diverged."""
+        return {job: ending for job, ending in self._endings.items() if job[0] not in self._diverged}
+
+
+class BatchPlanner:
+    """Plans for some rows of a batch of all S * episodes rows, since a product rounds differently at another size.
+
+    :param spaces: observation and action space.
+    """
+
+    seconds = 0.0
+    """How long the last plan took."""
+
+    def __init__(self, policy: ChunkPolicy, spaces: Spaces, noise: NoiseStock) -> None:
+        self.noise = noise
+        self._policy = policy
+        self._observation_space, self._action_space = spaces
+        self.last_noise: dict[str, torch.Tensor] = {}
+        self._rows: Array | None = None  # the last observation of each episode, (S, episodes, O)
+
+    def plan(self, rows: Rows, observations: Any) -> tuple[Array, set[int]]:
+        """Plan a chunk in some rows.
+
+        :param observations: of these rows, as `zoo.envs.observations.stack` returns them.
+        :return: actions as they are played, (len(rows), `played_length`, A); and the replicas that planned NaN or
+            infinity, in whose rows stands the middle of the action space.
+        """
+        current = to_rows(self._policy, self._observation_space, observations)
+        if self._rows is None:
+            # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
+            shape = (*self.noise.shape, *current.shape[1:])
+            self._rows = np.broadcast_to(current[0], shape).copy()
+        self._rows[rows] = current
+        begin = time.perf_counter()
+        self.last_noise = self.noise.take(rows)
+        plans = np.asarray(self._policy.plan(self._rows, self.last_noise))
+        chunks = plans[rows][:, : played_length(self._policy)]
+        self.seconds = time.perf_counter() - begin
+        is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
+        if is_bad.any():
+            chunks[is_bad] = np.mean(action_bounds(self._action_space), axis=0)
+        return played_actions(chunks, self._action_space), set(rows[0][is_bad].tolist())
+
+
 class NoiseStock:
     """The noise of every episode, drawn a few plans ahead from the episode's own generator."""
 
     def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
         self._draw, self._seed, self._names = policy.draw_action_noise, seed, names
-        shape = (len(names), episodes)
-        self._generators, self._used = np.empty(shape, object), np.zeros(shape, np.int64)
+        self.shape = (len(names), episodes)
+        self._generators = np.empty(self.shape, object)
+        self._used = np.zeros(self.shape, np.int64)
         self._stock: dict[str, Array] = {}  # (S, episodes, NOISE_PLANS, ...)
-        for job in np.ndindex(shape):
+        for job in np.ndindex(self.shape):
             self.restart(*job)
 
     def restart(self, replica: int, episode: int) -> None:
-        """Offer an episode its first noise."""
+        """Offer an episode its first noise again."""
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode)
         self._generators[replica, episode] = generator
         self._fill(replica, episode)
 
     def _fill(self, replica: int, episode: int) -> None:
         """Draw an episode's noise of the next plans."""
-        for key, drawn in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
-            noise = drawn.numpy()
-            stock = self._stock.setdefault(key, np.zeros((*self._used.shape, *noise.shape), noise.dtype))
-            stock[replica, episode] = noise
+        for name, draws in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+            if name not in self._stock:
+                self._stock[name] = np.zeros((*self.shape, *draws.shape), draws.numpy().dtype)
+            self._stock[name][replica, episode] = draws.numpy()
         self._used[replica, episode] = 0
 
     def take(self, rows: Rows) -> dict[str, torch.Tensor]:
         """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...).
 
-        :param rows: replica and episode of each plan that is made with it, two arrays of the same length; the others
-            get the same noise again.
+        :param rows: those that are planned for; the others get the same noise again.
         """
-        replicas, episodes = np.indices(self._used.shape)
-        taken = {key: torch.from_numpy(stock[replicas, episodes, self._used]) for key, stock in self._stock.items()}
+        replicas, episodes = np.indices(self.shape)
+        noise = {}
+        for name, stock in self._stock.items():
+            noise[name] = torch.from_numpy(stock[replicas, episodes, self._used])
         self._used[rows] += 1
-        used_up = self._used[rows] == NOISE_PLANS
-        for replica, episode in zip(rows[0][used_up], rows[1][used_up], strict=True):
+        is_used_up = self._used[rows] == NOISE_PLANS
+        for replica, episode in zip(rows[0][is_used_up], rows[1][is_used_up], strict=True):
             self._fill(replica, episode)
-        return taken
+        return noise
 
 
 def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> Array:

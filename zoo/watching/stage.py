@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.common.actions import played_actions
 from agents.common.nets.precision import matmul_precision
 from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
@@ -26,7 +25,7 @@ from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
-from zoo.playing.evaluate import NoiseStock, played_length, seeds_of_starts, to_rows
+from zoo.playing.evaluate import BatchPlanner, NoiseStock, seeds_of_starts
 from zoo.playing.pool import at_any_step
 from zoo.runs.episodes import EpisodeResults, as_reported
 
@@ -77,14 +76,14 @@ class Stage:
 
     def __init__(self, agent: Agent, lanes: int = 1, env_kwargs: dict[str, Any] | None = None) -> None:
         kwargs = {**agent.env_kwargs, **(env_kwargs or {})}
-        self.agent, self._planner = agent, planner_of(agent.policy)
+        self.agent = agent
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
-        self._space = self.envs[0].observation_space
-        self._action_space: Any = self.envs[0].action_space
-        check_same_spaces(agent.source, agent.spaces, agent.env, (self._space, self._action_space))
+        spaces: Any = self.envs[0].observation_space, self.envs[0].action_space
+        check_same_spaces(agent.source, agent.spaces, agent.env, spaces)
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
-        self._stock = NoiseStock(self._planner, agent.seed, [agent.replica], agent.episodes)
+        policy = planner_of(agent.policy)
+        self._planner = BatchPlanner(policy, spaces, NoiseStock(policy, agent.seed, [agent.replica], agent.episodes))
         self._lanes: list[Lane] = []
 
     def play(self) -> Iterator[list[Lane]]:
@@ -139,18 +138,13 @@ class Stage:
         if not due:
             return
         episodes = np.array([lane.episode for lane in due])
-        seen = to_rows(self._planner, self._space, stack(self._space, [lane.observation for lane in due]))
-        # rows that are not due hold an observation that there is: in some spaces zeros are none
-        rows = np.broadcast_to(seen[0], (1, self.agent.episodes, *seen.shape[1:])).copy()
-        rows[0, episodes] = seen
-        noise = self._stock.take((np.zeros_like(episodes), episodes))
-        plans = np.asarray(self._planner.plan(rows, noise))
-        chunks = plans[0, episodes, : played_length(self._planner)]
-        if not np.isfinite(chunks).all():
+        observations = stack(self.envs[0].observation_space, [lane.observation for lane in due])
+        chunks, diverged = self._planner.plan((np.zeros_like(episodes), episodes), observations)
+        if diverged:
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
         for lane, episode, chunk in zip(due, episodes, chunks, strict=True):
-            lane.chunk, lane.used = played_actions(chunk, self._action_space), 0
-            lane.noise = {name: draw[0, episode] for name, draw in noise.items()}
+            lane.chunk, lane.used = chunk, 0
+            lane.noise = {name: draw[0, episode] for name, draw in self._planner.last_noise.items()}
 
 
 @dataclass(frozen=True)
