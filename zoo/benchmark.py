@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("benchmark", description=__doc__)
-    what = parser.add_argument_group("what to train")
-    what.add_argument("suite", type=a_path, help="file of the suite, or the name of one that comes with the zoo")
-    what.add_argument("--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels")
-    what.add_argument("--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments")
-    what.add_argument("--dry-run", action="store_true", help="show what is done and left, and what it will cost")
+    selection = parser.add_argument_group("what to train")
+    selection.add_argument("suite", type=a_path, help="file of the suite, or the name of one that comes with the zoo")
+    selection.add_argument("--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels")
+    selection.add_argument("--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments")
+    selection.add_argument("--dry-run", action="store_true", help="show what is done and left, and what it will cost")
     # Of release 1.0, whose --dry-run measured how fast algorithms train.
-    what.add_argument("--no-measure", action="store_true", help=argparse.SUPPRESS)
-    what.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
+    selection.add_argument("--no-measure", action="store_true", help=argparse.SUPPRESS)
+    selection.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
     where = parser.add_argument_group("where")
     where.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local", help="what runs the jobs")
     where.add_argument(

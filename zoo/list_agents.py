@@ -40,9 +40,9 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    every = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
-    every.add_argument("--sort", choices=("source", *NUMBERS, "id"), default="source", help="what the order is by")
-    every.set_defaults(run=lambda _: describe_algorithms(), show=print_algorithms)
+    list_all = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
+    list_all.add_argument("--sort", choices=("source", *NUMBERS, "id"), default="source", help="what the order is by")
+    list_all.set_defaults(run=lambda _: describe_algorithms(), show=print_algorithms)
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
     show.set_defaults(run=lambda args: describe_algorithm(args.algo), show=print_algorithm)
@@ -90,8 +90,11 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             "cpu_seconds": round(time.process_time() - begin, 2),
         }
         begin = time.process_time()
-    holds = not any(row["state"] in ("fails", "not tried") for row in rows.values())
-    args.exit_code = DONE if holds else FAILED
+    states = {row["state"] for row in rows.values()}
+    holds = states.isdisjoint(("fails", "not tried"))
+    args.exit_code = DONE
+    if not holds:
+        args.exit_code = FAILED
     return {"algo": entry.id, "holds": holds, "checks": rows}
 
 
@@ -109,15 +112,14 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
     from zoo.settings.layers import describe_profiles
 
     entry = find_algorithm(algo)
-    settings = {
-        name: {
-            "type": found.annotation,
-            "default": found.default,
-            "meaning": found.meaning,
-            "search": None if found.search is None else str(found.search),
+    settings = {}
+    for name, setting in settings_of(entry.algorithm).items():
+        settings[name] = {
+            "type": setting.annotation,
+            "default": setting.default,
+            "meaning": setting.meaning,
+            "search": setting.search and str(setting.search),
         }
-        for name, found in settings_of(entry.algorithm).items()
-    }
     return {
         "algo": entry.id,
         "published_name": entry.published_name,
@@ -129,26 +131,26 @@ def describe_algorithm(algo: str) -> dict[str, Any]:
     }
 
 
-def print_package(found: Mapping[str, Any], args: argparse.Namespace) -> None:
+def print_package(package: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Say what was written."""
-    folder = found["folder"]
-    check = f"cd {shlex.quote(folder)} && zoo agents check {found['algo']}"
-    log.info("wrote %s: %s\nnext: %s", folder, ", ".join(found["files"]), check)
+    folder = package["folder"]
+    check = f"cd {shlex.quote(folder)} && zoo agents check {package['algo']}"
+    log.info("wrote %s: %s\nnext: %s", folder, ", ".join(package["files"]), check)
 
 
-def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:
+def print_outcomes(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what checks of an algorithm have found as a table, failures with where to look."""
     from zoo.terminal.tables import print_table, terminal
 
     rows = []
     failed = []
-    for name, row in found["checks"].items():
+    for name, row in result["checks"].items():
         text = row["detail"]
         if row["state"] == "fails":
             failed.append(name)
             text = f"{row['promise']}: {row['detail']} ({row['where']})"
         rows.append((name, row["state"], text))
-    title = f"{found['algo']} fails: {', '.join(failed)}" if failed else f"{found['algo']} conforms"
+    title = f"{result['algo']} fails: {', '.join(failed)}" if failed else f"{result['algo']} conforms"
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
     if not failed:
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
@@ -157,12 +159,12 @@ def print_outcomes(found: Mapping[str, Any], args: argparse.Namespace) -> None:
         terminal().print(f"next: {shlex.join(words)}", soft_wrap=True)
 
 
-def print_algorithms(found: Mapping[str, Any], args: argparse.Namespace) -> None:
+def print_algorithms(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what `describe_algorithms` returns: what to start with, all algorithms in a table, what to do next."""
     from zoo.terminal.tables import print_table, terminal
 
     console = terminal()
-    algorithms = found["algorithms"]
+    algorithms = result["algorithms"]
     console.print(start_text(algorithms, "{id}") + "\n")
     texts = {"when to use it": "when"}
     if console.width >= WIDE:
@@ -179,25 +181,25 @@ def print_algorithms(found: Mapping[str, Any], args: argparse.Namespace) -> None
     )
 
 
-def print_algorithm(found: Mapping[str, Any], args: argparse.Namespace) -> None:
+def print_algorithm(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
     from zoo.terminal.tables import print_table, terminal
 
     console = terminal()
-    summary = " ".join(_unmarked(found["summary"].partition("\n\n")[0]).split())
-    console.print(f"{found['published_name']} ({found['algo']}), {found['paper']} ({found['kind']})\n\n{summary}\n")
+    summary = " ".join(_unmarked(result["summary"].partition("\n\n")[0]).split())
+    console.print(f"{result['published_name']} ({result['algo']}), {result['paper']} ({result['kind']})\n\n{summary}\n")
     rows = []
-    for name, row in found["settings"].items():
+    for name, row in result["settings"].items():
         search = f" Search: {row['search']}." if row["search"] else ""
         meaning = f"{_unmarked(row['meaning'])}{search} ({readable_type(row['type'])})"
         rows.append((name, str(row["default"]), meaning))
     print_table("Settings", ("setting", "default", "meaning (type)"), rows, wrapped=("meaning (type)",))
-    for name, entries in found["profiles"].items():
+    for name, entries in result["profiles"].items():
         profile = []
         for entry, values in entries.items():
             profile.append((entry, " ".join(f"{key}={value}" for key, value in values.items())))
         print_table(f"--profile {name}", ("entry", "settings"), profile, wrapped=("settings",))
-    console.print(f"next: zoo train --algo {found['algo']} --env ENV --quick")
+    console.print(f"next: zoo train --algo {result['algo']} --env ENV --quick")
 
 
 def _unmarked(text: str) -> str:
@@ -208,7 +210,7 @@ def _unmarked(text: str) -> str:
 def readable_type(name: str) -> str:
     """Return a type without modules, its literals as they are typed."""
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
-    return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), name)
+    return re.sub(r"Literal\[(.*?)\]", lambda match: match[1].replace("'", "").replace(",", " |"), name)
 
 
 main = as_program(make_parser, _run)

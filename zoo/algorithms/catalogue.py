@@ -26,7 +26,7 @@ def require_algorithm(id: str) -> None:
     :param id: an id or an alias.
     :raises UsageError: for an unknown one; the message names the closest.
     """
-    known = algorithm_ids()
-    if ":" not in id and id not in (*known, *registry.ALIASES):
-        message = unknown_name_message("algorithm", id, known)
+    ids = algorithm_ids()
+    if ":" not in id and id not in (*ids, *registry.ALIASES):
+        message = unknown_name_message("algorithm", id, ids)
         raise UsageError(f"{message}; one of your own that is not installed is called module:Class")

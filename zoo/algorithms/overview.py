@@ -27,24 +27,25 @@ def describe_algorithms() -> dict[str, Any]:
     benchmark; ``work`` is the number of operations of an update, where that of BC is 1. What is not known is None.
     """
     scores = _read("overview")
-    work = update_operations()
-    found: dict[str, dict[str, Any]] = {}
+    operations = update_operations()
+    algorithms: dict[str, dict[str, Any]] = {}
     for id in algorithm_ids():
-        numbers = scores.get(id, {})
         if id in SB3:
             name, paper = SB3[id]
             row = {"published_name": name, "paper": paper, "summary": "", "when": "A baseline without a dataset."}
         else:
             row = dict(describe(id))
-        found[id] = {
-            **row,
-            "aliases": sorted(alias for alias, target in ALIASES.items() if target == id),
-            "kind": kind_of(id),
-            "source": numbers.get("source") or None,
-            **{name: float(numbers[name]) if numbers.get(name) else None for name in SCORES},
-            "work": round(work[id] / work["bc"], 1) if id in work else None,
-        }
-    return {"start_with": START_WITH, "algorithms": found}
+        row["aliases"] = sorted(alias for alias, target in ALIASES.items() if target == id)
+        row["kind"] = kind_of(id)
+        numbers = scores.get(id, {})
+        row["source"] = numbers.get("source") or None
+        for name in SCORES:
+            row[name] = float(numbers[name]) if numbers.get(name) else None
+        row["work"] = None
+        if id in operations:
+            row["work"] = round(operations[id] / operations["bc"], 1)
+        algorithms[id] = row
+    return {"start_with": START_WITH, "algorithms": algorithms}
 
 
 def update_operations() -> dict[str, float]:
@@ -66,7 +67,8 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") ->
             return (id,)
         if by == "source":
             return row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
-        return row[by] is None, (row[by] or 0) * (1 if by == "work" else -1)
+        sign = 1 if by == "work" else -1  # the least work first, the highest score
+        return row[by] is None, sign * (row[by] or 0)
 
     return sorted(algorithms, key=place)
 

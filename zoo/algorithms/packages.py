@@ -20,8 +20,8 @@ def import_optional(module: str, title: str, needed_by: str, install: str, other
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        how = f"install it with `pip install {shlex.quote(install)}`"
-        raise UsageError(f"{needed_by} needs {title}; {how}{otherwise} ({error})") from error
+        advice = f"install it with `pip install {shlex.quote(install)}`{otherwise}"
+        raise UsageError(f"{needed_by} needs {title}; {advice} ({error})") from error
 
 
 def require_optuna(needed_by: str) -> None:
