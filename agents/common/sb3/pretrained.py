@@ -61,7 +61,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     """
     field = _pretrained(policy).field
     size = policy.chunk_size
-    observations = policy.layout.blank(2).to(policy.device)
+    observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
     with torch.enable_grad():
         x = torch.linspace(-1, 1, 2 * size, device=policy.device).view(2, size).requires_grad_()
