@@ -88,7 +88,7 @@ def test_normalised_environments_train_on_original_observations():
     model = tiny_model(env=env, learning_starts=4)
     model.learn(20)
     raw = env.get_original_obs()
-    assert_array_equal(model.replay_buffer._newest, raw)
+    assert_array_equal(model.replay_buffer._last_next_obs, raw)
     batch = model.replay_buffer.sample(8, env)
     assert batch.rewards.abs().max() < 10
     mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=2, warn=False)

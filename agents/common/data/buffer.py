@@ -1,8 +1,17 @@
-"""Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer."""
+"""Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
+
+A sequence begins at a *start*. Starts are counted through the segments that a replica samples from, each without the
+last H - 1 rows, where no whole sequence begins::
+
+    start     0 ............ n_0 | n_0 ................ n_0 + n_1 | ...
+    segment   dataset            | ring 0, from its oldest row on | ring 1 ...
+
+As long as ring 0 has not come round, it directly follows on the dataset: of one replica both are one segment.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -13,7 +22,7 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.data.arrays import ActionRange
 from agents.common.data.shards import Shard, Shards
-from agents.common.data.storage import Placement, sent
+from agents.common.data.storage import Placement, to_device
 from agents.common.data.transitions import RING_TENSORS, TransitionStore
 from agents.common.files import DamagedFileError, safe
 from agents.common.files.npz import read_npz
@@ -70,11 +79,11 @@ class SequenceReplayBuffer(TransitionStore):
     """
 
     with_steps = False
-    """Whether batches hold the states inside of chunks."""
+    """Whether batches hold the states in which each action of a chunk is played."""
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def _seen_at(self, rows: Tensor, env: VecNormalize | None, after: Tensor | None = None) -> Tensor:
+    def _gather_observations(self, rows: Tensor, env: VecNormalize | None, after: Tensor | None = None) -> Tensor:
         """Return observations with all of their frames, (..., O).
 
         :param rows: where the newest frame of each is stored, (...).
@@ -82,29 +91,31 @@ class SequenceReplayBuffer(TransitionStore):
         :param after: the transition that leads to each, for next observations: their rows may begin no transition.
         :return: observations as networks see them.
         """
+        newest_first = [rows] if after is None else [rows, after]
         if self.frame_stack == 1:
-            seen = self.observations[rows]
+            observations = self.observations[rows]
         else:
-            newest_first = [rows] if after is None else [rows, after]
             while len(newest_first) < self.frame_stack:
-                newest_first.append(self._before(newest_first[-1]))
-            seen = self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
+                newest_first.append(self._previous_row(newest_first[-1]))
+            observations = self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
         if env is None:
-            return seen
-        normalised = self.layout.flatten(env.normalize_obs(self.layout.observations(seen.cpu().numpy())))
-        return torch.from_numpy(normalised).to(seen.device).view(seen.shape)
+            return observations
+        by_name = self.layout.observations(observations.cpu().numpy())
+        normalised = self.layout.flatten(env.normalize_obs(by_name))
+        return torch.from_numpy(normalised).to(observations.device).view(observations.shape)
 
-    def _before(self, rows: Tensor) -> Tensor:
+    def _previous_row(self, rows: Tensor) -> Tensor:
         """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
-        in_ring = rows - self._rings_begin
-        place = in_ring % self.buffer_size
-        wrapped = torch.where(place > 0, rows - 1, rows + (self.buffer_size - 1 if self.full else 0))
-        before = torch.where(in_ring < 0, rows - 1, wrapped).clamp(min=0)
-        return torch.where(self.dones[before], rows, before)
+        ring_rows = rows - self._rings_begin  # negative in the dataset
+        is_first_in_ring = (ring_rows >= 0) & (ring_rows % self.buffer_size == 0)
+        # before the first place of a full ring comes its last place
+        step_back = torch.where(is_first_in_ring, self.buffer_size - 1 if self.full else 0, -1)
+        previous = (rows + step_back).clamp(min=0)
+        return torch.where(self.dones[previous], rows, previous)
 
     @property
     def _incomplete(self) -> int:
-        """How many of the oldest rows of a full ring may lack frames, which were overwritten."""
+        """The number of oldest rows in a full ring whose earlier frames may be overwritten."""
         return self.frame_stack - 1 if self.full else 0
 
     # -- sampling -----------------------------------------------------------------------------------------------------
@@ -114,7 +125,7 @@ class SequenceReplayBuffer(TransitionStore):
 
         :raises ValueError: if `buffer_size` is too small.
         """
-        needed = self.shortest + self.frame_stack - 1
+        needed = self.min_length + self.frame_stack - 1
         if self.buffer_size < needed:
             raise ValueError(
                 f"`buffer_size` must be at least {needed * self.n_envs} for online training, {needed} transitions for "
@@ -123,19 +134,21 @@ class SequenceReplayBuffer(TransitionStore):
 
     def count_starts(self) -> int:
         """Return from how many rows each replica may start a sequence; 0 while there are too few transitions."""
-        return sum(count for _, count in self._segments())
+        dataset_starts, rings = self._segments()
+        return dataset_starts + sum(rings.values())
 
-    def _segments(self) -> list[tuple[int, int]]:
-        """Return (first environment's ring or -1, number of starts) of each stretch that one replica samples from."""
-        h, online, per_replica = self.shortest, self.size(), self.n_envs // self.replicas
-        # ring 0 directly continues the dataset, unless a part of it leaves room in between
-        follows = self.dataset_size == self._rings_begin and not self.full
-        joined = online if follows and self.replicas == 1 and not self.balanced else 0
-        segments = [(-1, max(self.dataset_size + joined - h + 1, 0))]
-        for ring in range(per_replica):
-            if not (ring == 0 and joined):
-                segments.append((ring, max(online - self._incomplete - h + 1, 0)))
-        return segments
+    def _segments(self) -> tuple[int, dict[int, int]]:
+        """Return how many starts a replica has in the dataset, and in each of its rings, by the ring's number."""
+        dataset_rows = self.dataset_size
+        rings = list(range(self.n_envs // self.replicas))
+        # a part of a dataset of several parts may leave rows unused in between
+        ring_follows = self.dataset_size == self._rings_begin and not self.full
+        if ring_follows and self.replicas == 1 and not self.balanced:
+            dataset_rows += self.size()
+            rings.remove(0)
+        lost_rows = self.min_length - 1
+        ring_starts = max(self.size() - self._incomplete - lost_rows, 0)
+        return max(dataset_rows - lost_rows, 0), dict.fromkeys(rings, ring_starts)
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Draw start positions, and return the rows of the sequences that begin there.
@@ -150,13 +163,14 @@ class SequenceReplayBuffer(TransitionStore):
         """
         total = self._require_starts()
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self._place, generator=generator)
-        offline = self._segments()[0][1]
+        draw = torch.rand(shape, dtype=torch.float64, device=self.data_device, generator=generator)
+        offline, _ = self._segments()
         if not self.balanced or offline in (0, total):
-            return self._rows_of((draw * total).long())
-        first, second = draw.tensor_split([shape[-1] // 2], -1)
-        starts = (first * offline).long(), offline + (second * (total - offline)).long()
-        return self._rows_of(torch.cat(starts, -1))
+            return self._sequence_rows((draw * total).long())
+        of_dataset, of_rings = draw.tensor_split([shape[-1] // 2], -1)
+        offline_starts = (of_dataset * offline).long()
+        online_starts = offline + (of_rings * (total - offline)).long()
+        return self._sequence_rows(torch.cat([offline_starts, online_starts], -1))
 
     def _require_starts(self) -> int:
         """Return the number of starts; refuse a buffer with none."""
@@ -164,26 +178,27 @@ class SequenceReplayBuffer(TransitionStore):
         if total == 0:
             raise ValueError(
                 f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
-                f"{self.shortest}, one sequence; load a dataset or collect more steps first"
+                f"{self.min_length}, one sequence; load a dataset or collect more steps first"
             )
         return total
 
-    def _rows_of(self, index: Tensor, length: int | None = None) -> Tensor:
-        """Turn start positions (S, B), counted through the segments, into rows (S, B, H), or of another length."""
-        steps = torch.arange(self.horizon_length if length is None else length, device=index.device)
-        replica = torch.arange(self.replicas, device=index.device).view(-1, 1, 1)
-        (_, in_front), *rings = self._segments()
-        offset = index.unsqueeze(-1)
-        rows = (offset + steps).clamp(max=self.capacity - 1)  # what lies behind the last transition is never read
-        begin = in_front
+    def _sequence_rows(self, starts: Tensor) -> Tensor:
+        """Return the rows of the sequences at some starts (S, B), (S, B, H)."""
+        first_start, rings = self._segments()
+        steps = torch.arange(self.horizon_length, device=starts.device)
+        replica = torch.arange(self.replicas, device=starts.device).view(-1, 1, 1)
+        starts = starts.unsqueeze(-1)  # (S, B, 1)
+        # starts in rings are replaced below; a return that is shortened reads no row beyond its end
+        rows = (starts + steps).clamp(max=self.capacity - 1)
         oldest = self.pos + self._incomplete if self.full else 0
-        for ring, count in rings:
-            if not count:
+        for ring, ring_starts in rings.items():
+            if ring_starts == 0:
                 continue
-            first = self._rings_begin + (replica * (self.n_envs // self.replicas) + ring) * self.buffer_size
-            inside = first + (oldest + offset - begin + steps) % self.buffer_size
-            rows = torch.where(offset >= begin, inside, rows)
-            begin += count
+            environment = replica * (self.n_envs // self.replicas) + ring
+            age = starts - first_start + steps  # of a transition, from the oldest one on
+            ring_rows = self._rings_begin + environment * self.buffer_size + (oldest + age) % self.buffer_size
+            rows = torch.where(starts >= first_start, ring_rows, rows)
+            first_start += ring_starts
         return rows
 
     def sequences(self, rows: Tensor, env: VecNormalize | None = None) -> Sequences:
@@ -196,49 +211,53 @@ class SequenceReplayBuffer(TransitionStore):
         :param env: normalises the rewards of single steps, if given.
         :return: every position's values.
         """
-        horizon = rows.shape[-1]
-        next_row = self.next_row[rows]
         ends = self.dones[rows]
         if self.shorten_returns:
-            in_ring = rows - self._rings_begin
-            is_newest = (in_ring >= 0) & (in_ring % self.buffer_size == (self.pos - 1) % self.buffer_size)
+            ring_rows = rows - self._rings_begin
+            is_newest = (ring_rows >= 0) & (ring_rows % self.buffer_size == self._newest)
             ends = ends | is_newest | ~self.masks[rows]
+        # a position is valid as long as no position before it ends the trajectory
         alive = torch.cumprod(1 - ends.float(), -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
-        powers = self.gamma ** torch.arange(horizon, device=rows.device, dtype=torch.float32)
+        discounts = self.gamma ** torch.arange(rows.shape[-1], device=rows.device, dtype=torch.float32)
         step_rewards = self.rewards[rows]
         if env is not None:
             normalised = env.normalize_reward(step_rewards.cpu().numpy())
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
-        rewards = torch.cumsum(powers * step_rewards * valid, -1)
+        rewards = torch.cumsum(discounts * step_rewards * valid, -1)
         masks = torch.cummin(torch.where(valid > 0, self.masks[rows].float(), 1.0), -1).values
         last_valid = (valid.cumsum(-1) - 1).long()
-        next_rows = torch.gather(next_row, -1, last_valid).long()
-        return Sequences(rows, rewards, masks, valid, next_rows, torch.gather(rows, -1, last_valid))
+        last_rows = torch.gather(rows, -1, last_valid)
+        next_rows = torch.gather(self.next_row[rows], -1, last_valid).long()
+        return Sequences(rows, rewards, masks, valid, next_rows, last_rows)
 
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
-        found = self.sequences(rows, env)
-        steps = {}
-        inside = slice(self.horizon_length if self.action_chunking else 1)
+        sequences = self.sequences(rows, env)
+        played = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
-        valid = found.valid[..., -1]
+        valid = sequences.valid[..., -1]
         if self.shorten_returns:
-            length = found.valid.sum(-1)
+            length = sequences.valid.sum(-1)
             valid = torch.ones_like(valid)
-        if self.with_steps:
-            steps["step_observations"] = self._seen_at(rows[..., inside], env)
-            last_rows = found.last_rows[..., inside]
-            steps["step_next_observations"] = self._seen_at(found.next_rows[..., inside], env, last_rows)
-        return Batch(
-            observations=self._seen_at(rows[..., 0], env),
-            actions=self.actions[rows[..., inside]].flatten(-2),
-            rewards=found.rewards[..., -1],
-            discounts=self.gamma**length * found.masks[..., -1],
-            next_observations=self._seen_at(found.next_rows[..., -1], env, found.last_rows[..., -1]),
+        batch = Batch(
+            observations=self._gather_observations(rows[..., 0], env),
+            actions=self.actions[rows[..., played]].flatten(-2),
+            rewards=sequences.rewards[..., -1],
+            discounts=self.gamma**length * sequences.masks[..., -1],
+            next_observations=self._gather_observations(
+                sequences.next_rows[..., -1], env, after=sequences.last_rows[..., -1]
+            ),
             valid=valid,
-            steps_valid=found.valid[..., inside],
-            **steps,
+            steps_valid=sequences.valid[..., played],
+        )
+        if not self.with_steps:
+            return batch
+        next_rows, last_rows = sequences.next_rows[..., played], sequences.last_rows[..., played]
+        return replace(
+            batch,
+            step_observations=self._gather_observations(rows[..., played], env),
+            step_next_observations=self._gather_observations(next_rows, env, after=last_rows),
         )
 
     def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
@@ -253,7 +272,7 @@ class SequenceReplayBuffer(TransitionStore):
         :raises ValueError: if there are fewer than H transitions.
         """
         batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
-        return batch if self.placement.on_device else batch.map(lambda value: sent(value, self.device))
+        return batch if self.placement.on_device else batch.map(lambda value: to_device(value, self.device))
 
     def extend(self, *columns: Any) -> None:
         """Add transitions, given as SB3's columns; ``observations`` of a buffer have more rows than it has transitions.
@@ -294,17 +313,18 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     :raises ValueError: if it is damaged or something else, such as a pickle, as SB3 writes them.
     """
     arrays = read_npz(file)
-    missing = [each for each in (DESCRIPTION, *RING_TENSORS) if each not in arrays]
+    missing = [array for array in (DESCRIPTION, *RING_TENSORS) if array not in arrays]
     if missing:
         raise DamagedFileError(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
     try:
-        found = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
-        cls = found["class"]
-        state = dict(found["state"])
-        if not issubclass(cls, SequenceReplayBuffer):
-            raise TypeError(f"it is of the class {cls}")
+        description = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
+        buffer_class = description["class"]
+        state = dict(description["state"])
+        if not issubclass(buffer_class, SequenceReplayBuffer):
+            raise TypeError(f"it is of the class {buffer_class}")
     except (TypeError, ValueError, KeyError) as error:
         raise DamagedFileError(name, f"expected a saved replay buffer, got another description: {error}") from error
-    buffer: SequenceReplayBuffer = object.__new__(cls)
-    buffer.__setstate__(state | {each: torch.from_numpy(array) for each, array in arrays.items()})
+    buffer: SequenceReplayBuffer = object.__new__(buffer_class)
+    tensors = {array: torch.from_numpy(values) for array, values in arrays.items()}
+    buffer.__setstate__(state | tensors)
     return buffer

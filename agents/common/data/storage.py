@@ -61,8 +61,8 @@ def device_memory(device: torch.device) -> tuple[int, int]:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Copy values from host memory to a device; to a GPU page-locked, so that nothing waits for what it does."""
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values from host memory to a device; from page-locked memory the copy to a GPU is asynchronous."""
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

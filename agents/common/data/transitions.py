@@ -1,8 +1,16 @@
-"""Where transitions are kept: a dataset in front, a ring of online transitions for every environment after it.
+"""Where transitions are kept: a dataset in front, and after it a ring of online transitions for every environment.
 
-Rows are transitions in the order they happened, and ``next_row`` points at the observation that follows each. In the
-dataset that is the following row's or, at a trajectory's end, an extra one in the tail after the rings. Every online
-transition has a next observation of its own there, as in SB3's buffer.
+A row is a transition, in the order of time. ``observations`` is longer than the other tensors, by what follows the last
+transition of each trajectory of the dataset, and by a next observation of every online transition, as in SB3's buffer::
+
+    row           0          dataset_size   _rings_begin                    capacity      _online_tail
+                  | dataset ..... | unused | ring 0 | ring 1 | ... | ring n-1 | ends of dataset | next obs of rings |
+    observations  ==================================================================================================
+    other tensors ============================================================
+
+``next_row`` points at the observation that follows a transition: the next row inside a trajectory of the dataset, a row
+of the ends at its end, and ``_online_tail + r - _rings_begin`` for row r of a ring. Where a dataset has several parts,
+one that is smaller than the largest leaves rows unused.
 """
 
 from __future__ import annotations
@@ -22,7 +30,7 @@ from torch import Tensor
 
 from agents.common.data.arrays import ActionRange, Array, ArraySource, Flags, Shape, prepare
 from agents.common.data.shards import ShardLoader, Shards
-from agents.common.data.storage import place, sent
+from agents.common.data.storage import place, to_device
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
@@ -34,8 +42,8 @@ RING_TENSORS = {
     "dones": torch.bool,  # of trajectories
     "next_row": torch.int32,
 }
-NOT_PICKLED = {"_running", "_newest", "layout", "stored"}
-"""What follows from the rest, or is a function that the model sets again."""
+NOT_PICKLED = {"_in_episode", "_last_next_obs", "layout", "stored"}
+"""Attributes that follow from the others."""
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -57,9 +65,9 @@ class TransitionStore(NStepReplayBuffer):
     dones: Tensor  # type: ignore[assignment]
     """Where trajectories end."""
     next_row: Tensor
-    _running: Flags
+    _in_episode: Flags
     """Whether each environment's newest transition is in an episode that goes on, (n_envs,), on the host."""
-    _newest: Array
+    _last_next_obs: Array
     """Each environment's newest next observation, (n_envs, O), on the host."""
 
     def __init__(
@@ -112,35 +120,39 @@ class TransitionStore(NStepReplayBuffer):
         online = self.n_envs * self.buffer_size
         self.capacity = dataset_rows + online
         self._online_tail = self.capacity + dataset_extra
-        kinds = {**RING_TENSORS, "observations": self.stored.dtype}
+        dtypes = {**RING_TENSORS, "observations": self.stored.dtype}
         shapes: dict[str, Shape] = {name: (self.capacity,) for name in RING_TENSORS}
         shapes["observations"] = self._online_tail + online, self.stored.size
         shapes["actions"] = self.capacity, self.action_dim
         for name in RING_TENSORS:
             setattr(self, name, torch.empty(0, dtype=torch.float32))  # free the old tensors first
-        needed = sum(math.prod(shapes[name]) * kind.itemsize for name, kind in kinds.items())
+        needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
         self.placement = place(self.storage, self.device, needed)
-        for name, kind in kinds.items():
+        for name, dtype in dtypes.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
-            setattr(self, name, torch.zeros(shapes[name], dtype=kind, device=self.placement.device))
+            setattr(self, name, torch.zeros(shapes[name], dtype=dtype, device=self.placement.device))
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
-        self._mirror()
+        self._sync_host_copy()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors with a row for each transition, by name."""
         return {name: getattr(self, name) for name in RING_TENSORS}
 
     @property
-    def shortest(self) -> int:
-        """Transitions that a sequence has at least."""
+    def min_length(self) -> int:
+        """The smallest number of transitions in a sequence."""
         return 1 if self.shorten_returns else self.horizon_length
 
     @property
-    def _place(self) -> torch.device:
-        """The device of the data."""
+    def data_device(self) -> torch.device:
+        """Where the data live: the training device, or the host."""
         return self.observations.device
+
+    @property
+    def _holds_images(self) -> bool:
+        return self.stored.dtype == torch.uint8
 
     # -- dataset ------------------------------------------------------------------------------------------------------
 
@@ -162,30 +174,32 @@ class TransitionStore(NStepReplayBuffer):
         if self.pos or self.full:
             raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
         box = ActionRange.of(self.action_space, action_range)
-        images = self.stored.dtype == torch.uint8
-        shape = self.stored.row_shape
         if isinstance(dataset, Shards):
-            if images:
-                raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
-            dataset.check(shape, box, self.shortest)
-            rows = max(part.transitions for part in dataset.parts)
-            self._allocate(rows, max(part.trajectories for part in dataset.parts))
-            self.dataset_description = dataset.describe()
-            self.loader = ShardLoader(dataset, box, self.capacity)
-            self.rotate_dataset(0)
+            self._load_shards(dataset, box)
             return
         if isinstance(dataset, Mapping):
             dataset = self.stored.with_rows(dataset)
-        found = prepare(dataset, shape, box, self.shortest, images)
-        for observations in (found.arrays["observations"], found.final_observations):
+        transitions = prepare(dataset, self.stored.row_shape, box, self.min_length, self._holds_images)
+        for observations in (transitions.arrays["observations"], transitions.final_observations):
             self.stored.refuse_unknown_choices(observations)
-        for note in found.warnings:
-            warnings.warn(note, stacklevel=3)
+        for warning in transitions.warnings:
+            warnings.warn(warning, stacklevel=3)
         self.loader = None
-        sizes = len(found.ends), len(found.final_observations)
+        sizes = len(transitions.ends), len(transitions.final_observations)
         self._allocate(*sizes)
-        found.write(self._dataset_rows(*sizes), box, self.capacity)
-        self.dataset_description = found.description
+        transitions.write(self._dataset_rows(*sizes), box, self.capacity)
+        self.dataset_description = transitions.description
+
+    def _load_shards(self, shards: Shards, box: ActionRange) -> None:
+        """Make room for the largest part of a dataset of several parts, and load the first one."""
+        if self._holds_images:
+            raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
+        shards.check(self.stored.row_shape, box, self.min_length)
+        rows = max(part.transitions for part in shards.parts)
+        self._allocate(rows, max(part.trajectories for part in shards.parts))
+        self.dataset_description = shards.describe()
+        self.loader = ShardLoader(shards, box, self.capacity)
+        self.rotate_dataset(0)
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
         """Return views of where so many transitions of a dataset are stored, and what follows their trajectories."""
@@ -222,69 +236,91 @@ class TransitionStore(NStepReplayBuffer):
         ``next_obs`` holds the final observation where an episode ended, and actions are scaled to [-1, 1]. With
         ``sparse``, positive rewards are refused.
         """
-        rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
+        stacks = self.layout.flatten(obs)
+        newest_frames = stacks[:, -self.stored.size :]  # the other frames are in the rows before
+        next_frames = self.layout.flatten(next_obs)[:, -self.stored.size :]
+        rewards = self._stored_rewards(np.asarray(reward, dtype=np.float32).reshape(self.n_envs))
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
-        seen = self.layout.flatten(obs)
-        after = self.layout.flatten(next_obs)[:, -self.stored.size :]
-        before = seen[:, -self.stored.size :]
-        actions = np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1)
-        if self.sparse:
-            if (rewards > 0).any():
-                raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
-            rewards = -(rewards != 0).astype(np.float32)
-        continues = self._running & (self._newest == before).all(1)
-        frames = seen[~continues].reshape(-1, self.frame_stack, self.stored.size)
-        if (frames != frames[:, :1]).any():  # those before the last are not stored
-            raise ValueError(
-                f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
-                f"{self.frame_stack} times, got different ones; wrap the environment in "
-                f"`agents.FrameStack(env, {self.frame_stack})`"
-            )
-        self._end(self._running & ~continues)  # transitions of another trajectory are added
-        truncated = [self.handle_timeout_termination and info.get("TimeLimit.truncated", False) for info in infos]
-        row = np.arange(self.n_envs) * self.buffer_size + self.pos
-        new = {"actions": actions, "rewards": rewards, "masks": ~dones | np.array(truncated, bool), "dones": dones}
-        for name, values in {"observations": before, **new}.items():
-            self._write(name, self._rings_begin + row, values)
-        self._write("observations", self._online_tail + row, after)
-        self._running = ~dones
-        self._newest = after.copy()
+        # a transition that does not follow on the last one, as after a reset by hand, begins a trajectory
+        continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
+        self._require_repeated_first_frame(stacks[~continues])
+        self._close_trajectories(self._in_episode & ~continues)
+        columns = {
+            "observations": newest_frames,
+            "actions": np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1),
+            "rewards": rewards,
+            "masks": ~dones | self._timeouts_of(infos),
+            "dones": dones,
+        }
+        ring_rows = np.arange(self.n_envs) * self.buffer_size + self.pos
+        for name, values in columns.items():
+            self._write(name, self._rings_begin + ring_rows, values)
+        self._write("observations", self._online_tail + ring_rows, next_frames)
+        self._in_episode = ~dones
+        self._last_next_obs = next_frames.copy()
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
 
-    def _end(self, environments: Flags) -> None:
-        """End the trajectories of some environments at their newest transitions."""
+    def _stored_rewards(self, rewards: Array) -> Array:
+        """Return rewards as they are stored: with ``sparse``, -1 where they are not zero."""
+        if not self.sparse:
+            return rewards
+        if (rewards > 0).any():
+            raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
+        return -(rewards != 0).astype(np.float32)
+
+    def _timeouts_of(self, infos: list[dict[str, Any]]) -> Flags:
+        """Return which episodes were only cut off, so that bootstrapping continues."""
+        if not self.handle_timeout_termination:
+            return np.zeros(self.n_envs, bool)
+        return np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
+
+    def _require_repeated_first_frame(self, stacks: Array) -> None:
+        """Refuse first observations whose frames differ: only the newest of them is stored."""
+        frames = stacks.reshape(-1, self.frame_stack, self.stored.size)
+        if (frames != frames[:, :1]).any():
+            raise ValueError(
+                f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
+                f"{self.frame_stack} times, got different ones; wrap the environment in "
+                f"`agents.FrameStack(env, {self.frame_stack})`"
+            )
+
+    @property
+    def _newest(self) -> int:
+        """The place of the newest transition in each ring."""
+        return (self.pos - 1) % self.buffer_size
+
+    def _close_trajectories(self, environments: Flags) -> None:
+        """End the trajectories of some environments at their newest transitions, whose masks stay."""
         if environments.any():
-            newest = (self.pos - 1) % self.buffer_size
-            row = self._rings_begin + np.flatnonzero(environments) * self.buffer_size + newest
-            self._write("dones", row, np.ones(len(row), bool))
+            rows = self._rings_begin + np.flatnonzero(environments) * self.buffer_size + self._newest
+            self._write("dones", rows, np.ones(len(rows), bool))
 
     def _write(self, name: str, rows: Array, values: Array) -> None:
-        """Write values into rows, so that the host waits for nothing that the device does."""
+        """Write values into rows of a tensor; the host waits for nothing that the device does."""
         target: Tensor = getattr(self, name)
         new = torch.tensor(values, dtype=target.dtype)
-        target[sent(torch.from_numpy(rows), self._place)] = sent(new, self._place)
+        target[to_device(torch.from_numpy(rows), self.data_device)] = to_device(new, self.data_device)
 
-    def _mirror(self) -> None:
-        """Copy to the host what adding a transition needs: reading it there would wait for the device."""
+    def _sync_host_copy(self) -> None:
+        """Copy to the host what :meth:`add` compares with: reading it there would wait for the device at each step."""
         rings = self._rings()
-        newest = (self.pos - 1) % self.buffer_size
-        ended = rings["dones"][:, newest].cpu().numpy()
-        self._running = ~ended if self.size() else np.zeros(self.n_envs, bool)
-        self._newest = rings["next_observations"][:, newest].cpu().numpy().copy()
+        ended = rings["dones"][:, self._newest].cpu().numpy()
+        self._in_episode = ~ended if self.size() else np.zeros(self.n_envs, bool)
+        self._last_next_obs = rings["next_observations"][:, self._newest].cpu().numpy().copy()
 
     def end_episodes(self) -> None:
-        """End the running trajectories here without changing their masks, because the environments start again."""
-        self._end(self._running)
-        self._running = np.zeros(self.n_envs, bool)
+        """End the trajectories that go on here, without changing their masks: the environments start again."""
+        self._close_trajectories(self._in_episode)
+        self._in_episode = np.zeros(self.n_envs, bool)
 
     def to(self, device: torch.device | str) -> None:
         """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
         before = self.device
         self.device = get_device(device)
-        if before == self.device and self._place.type == self.placement.device.type:
+        if before == self.device and self.data_device.type == self.placement.device.type:
             return
         tensors = self.tensors()
         self.placement = place(self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values()))
@@ -305,7 +341,7 @@ class TransitionStore(NStepReplayBuffer):
             shards, action_range, active = state["loader"]
             self.loader = ShardLoader(shards, action_range, self.capacity)
             self.loader.active = active
-        self._mirror()
+        self._sync_host_copy()
         self.to(self.device)
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
@@ -319,10 +355,10 @@ class TransitionStore(NStepReplayBuffer):
         """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
         for name, ring in self._rings().items():
             rows = state["rings"][name]
-            ring[:, : rows.shape[1]] = rows.to(self._place)
+            ring[:, : rows.shape[1]] = rows.to(self.data_device)
         self.pos = state["pos"]
         self.full = state["full"]
-        self._mirror()
+        self._sync_host_copy()
 
     def _rings(self) -> dict[str, Tensor]:
         """Return views of the rings by name, (n_envs, buffer_size, ...), `next_observations` among them."""

@@ -423,7 +423,7 @@ class FlowAlgorithm(LoggedModel):
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
         if self._n_updates == 0:
-            shortest = self.replay_buffer.shortest
+            shortest = self.replay_buffer.min_length
             longest = max((episode["l"] for episode in self.ep_info_buffer or ()), default=shortest)
             if longest < shortest:
                 warnings.warn(

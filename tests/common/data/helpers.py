@@ -34,7 +34,7 @@ def compacted(dataset):
 def all_rows(buffer):
     """Return the rows of every start that may be drawn, (S, starts, H)."""
     index = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
-    return buffer._rows_of(index)
+    return buffer._sequence_rows(index)
 
 
 def assert_same_batches(first, second):
