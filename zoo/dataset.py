@@ -62,8 +62,8 @@ def _add_arguments(command: Parser, word: str) -> None:
             "policy", metavar="POLICY", help="random, a model (.zip), the folder of a run, or module:function"
         )
     elif word != "list":
-        others = ", or the path of your own, or minari:ID" if word in ("check", "convert") else ""
-        command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{others}")
+        custom = ", or the path of your own, or minari:ID" if word in ("check", "convert") else ""
+        command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{custom}")
     where = "folder of datasets (default: where each benchmark keeps its own)"
     command.add_argument("--dataset-dir", metavar="DIR", help=where)
     add_verbose(command)

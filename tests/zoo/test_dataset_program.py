@@ -44,22 +44,22 @@ def test_generate_then_info_then_check(call, tmp_path):
 @pytest.mark.parametrize(("sha256", "is_standard"), [("the file's", True), ("another", False)])
 def test_check_compares_with_the_standard_set(data, sha256, is_standard, call, monkeypatch):
     monkeypatch.setattr(check, "TRANSITIONS", 1000)
-    known = check.digest_of_first(data / f"{NAME}.npz", 1001) if is_standard else sha256
-    monkeypatch.setitem(check.SHA256, NAME, known)
-    result, said = call(main, "check", NAME, "--dataset-dir", data)
+    standard = check.digest_of_first(data / f"{NAME}.npz", 1001) if is_standard else sha256
+    monkeypatch.setitem(check.SHA256, NAME, standard)
+    result, output = call(main, "check", NAME, "--dataset-dir", data)
     assert result["standard"] == is_standard
-    assert ("this is not the standard set" in said) != is_standard
+    assert ("this is not the standard set" in output) != is_standard
 
 
 def test_check_reports_what_is_broken(call, tmp_path):
     arrays = small_arrays()
     np.savez(tmp_path / f"{NAME}.npz", **{**arrays, "actions": 3.0 * np.sign(arrays["actions"])})
     np.savez(tmp_path / f"{NAME}-val.npz", **{**arrays, "qpos": np.full((33, 2), np.nan)})
-    result, said = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)
+    result, output = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)
     assert not result["sound"]
-    assert "Findings in" in said
-    found = [(row["file"], row["severity"], row["array"]) for row in result["findings"]]
-    assert found == [(f"{NAME}.npz", "error", "actions"), (f"{NAME}-val.npz", "error", "qpos")]
+    assert "Findings in" in output
+    findings = [(row["file"], row["severity"], row["array"]) for row in result["findings"]]
+    assert findings == [(f"{NAME}.npz", "error", "actions"), (f"{NAME}-val.npz", "error", "qpos")]
 
 
 # -- datasets of several files ----------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_convert_makes_the_arrays_that_training_maps(call, large, monkeypatch):
 def test_list_info_and_check_know_every_file(call, large):
     first, second = (large / NAME / f"{NAME}-00{number}.npz" for number in range(2))
     files = call(main, "info", NAME, "--dataset-dir", large)[0]["files"]
-    assert {path: found["arrays"]["qpos"]["shape"] for path, found in files.items()} == {
+    assert {path: content["arrays"]["qpos"]["shape"] for path, content in files.items()} == {
         str(first): [33, 2],
         str(second): [22, 2],
     }

@@ -32,11 +32,12 @@ ROBOMIMIC_HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/r
 """Where robomimic 0.5 downloads from (``robomimic/__init__.py``)."""
 
 
-def find_data(task: Task, dataset_dir: Folder = None, how: str | None = None) -> str:
+def find_data(task: Task, dataset_dir: Folder = None, origin: str | None = None) -> str:
     """Return where the training data of a task are, as `zoo.datasets.formats.read.read_source` takes it.
 
     :param dataset_dir: folder of datasets; None takes that of the benchmark's own package.
-    :param how: one of `zoo.datasets.load.SOURCES`, to make what is missing; None: refuse OCBench's tasks without data.
+    :param origin: one of `zoo.datasets.load.SOURCES`, to make what is missing; None refuses a task of OCBench without
+        data.
     :raises UsageError: if there are none, and they cannot be made.
     """
     if task.benchmark == "robomimic":
@@ -49,24 +50,26 @@ def find_data(task: Task, dataset_dir: Folder = None, how: str | None = None) ->
             )
         return str(path)
     if task.benchmark == "OCBench":
-        return str(find_set(task, dataset_dir, how))
-    if how == "generate":
+        return str(find_set(task, dataset_dir, origin))
+    if origin == "generate":
         raise UsageError(
             f"the data of {task.name} cannot be generated; leave out `--dataset generate` to download them"
         )
-    return f"{MINARI}{task.name}" if dataset_dir is None else str(Path(dataset_dir).expanduser() / task.name)
+    if dataset_dir is None:
+        return f"{MINARI}{task.name}"
+    return str(Path(dataset_dir).expanduser() / task.name)
 
 
 def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
-    """Return what is known about a task's data, for a table."""
+    """Return a task's data as a row of a table: its name, its longest episode and whether the data exist."""
     if task.benchmark == "D4RL":
         return {"name": task.name, "here": minari_folder(task.name).is_dir()}
-    found = {"name": task.name, "most_steps": task.steps}
+    row = {"name": task.name, "most_steps": task.steps}
     if task.benchmark == "robomimic":
         path = demonstrations_file(task, dataset_dir)
-        return found | {"file": str(path), "here": path.is_file()}
-    downloaded, generated = _has_files(hosted_folder(task, dataset_dir)), generated_files(task, dataset_dir)[0]
-    return found | {"downloaded": downloaded, "generated": generated.exists()}
+        return row | {"file": str(path), "here": path.is_file()}
+    generated = generated_files(task, dataset_dir)[0]
+    return row | {"downloaded": _has_files(hosted_folder(task, dataset_dir)), "generated": generated.exists()}
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
@@ -87,7 +90,8 @@ def dataset_root(dataset_dir: Folder) -> Path:
 
 def hosted_folder(task: Task, dataset_dir: Folder) -> Path:
     """Return the folder of a task's downloaded files, which tasks on GPUs share, whether it exists or not."""
-    return dataset_root(dataset_dir) / ("lite" if "-lite" in task.name else "full") / gpu_name(task)
+    category = "lite" if "-lite" in task.name else "full"
+    return dataset_root(dataset_dir) / category / gpu_name(task)
 
 
 def gpu_name(task: Task) -> str:
@@ -100,26 +104,31 @@ def generated_files(task: Task, dataset_dir: Folder) -> tuple[Path, Path]:
     return dataset_files(task.name, dataset_root(dataset_dir) / "generated")
 
 
-def find_set(task: Task, dataset_dir: Folder, how: str | None = None) -> Path:
+def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path:
     """Return the file or folder with a task's training data, after making it if needed.
 
-    :param how: one of `zoo.datasets.load.SOURCES`, or None to refuse a task that has no data here. What is on the disk
-        is used; a download, which is completed if it was stopped, comes before what was generated.
+    :param origin: one of `zoo.datasets.load.SOURCES`, or None to refuse a task that has no data here. What is on the
+        disk is used; a download, which is completed if it was stopped, comes before what was generated.
     """
-    folder, generated = hosted_folder(task, dataset_dir), generated_files(task, dataset_dir)
-    there = folder if _has_files(folder) else generated[0]
-    if how is None:
-        if there.exists():
-            return there
+    folder = hosted_folder(task, dataset_dir)
+    generated = generated_files(task, dataset_dir)
+    is_downloaded = _has_files(folder)
+    if origin is None:
+        if is_downloaded:
+            return folder
+        if generated[0].exists():
+            return generated[0]
         raise UsageError(
             f"there is no dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset "
             f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
         )
-    if how == "download" or (how == "auto" and (there == folder or not there.exists())):
+    # A download that was stopped has some of its files: asking again completes it.
+    if origin == "download" or (origin == "auto" and (is_downloaded or not generated[0].exists())):
         try:
             return download_ocbench(task, dataset_dir)
         except DownloadError as error:
-            if how == "download" or _has_files(folder):
+            # Training on a part of the data, or on others than were asked for, would go unnoticed.
+            if origin == "download" or _has_files(folder):
                 raise UsageError(
                     f"there is no complete dataset in {folder}: {error}; train on generated data by `--dataset "
                     f"generate`, or on the files that are there by `--dataset {folder}`"
@@ -144,7 +153,10 @@ def download_ocbench(
     library = import_ocbench(task.name, "ocbench.dataset_utils")
     root = dataset_root(dataset_dir)
     folder = hosted_folder(task, dataset_dir)
-    download_root = root / f".{gpu_name(task)}.new" if replace else root
+    download_root = root
+    if replace:  # a name that stays the same, so that a download that was stopped goes on
+        download_root = root / f".{gpu_name(task)}.new"
+    # OCBench prints how far it is, and standard output is for the result.
     with locked_for_writing(folder), contextlib.redirect_stdout(sys.stderr):
         try:
             library.download_datasets(gpu_name(task), download_root, num_files)
@@ -227,6 +239,7 @@ class OracleWriter(EpisodeWriter):
             observation, reward, terminated, truncated, info = self._env.step(action)
             is_over = terminated or truncated
             observations.append(observation)
+            # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
             rows.append({"actions": action, "rewards": float(reward), "masks": 1.0 - terminated, "terminals": is_over})
             if not info["healthy"]:
                 return None

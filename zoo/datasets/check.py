@@ -27,19 +27,27 @@ ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
     """Return the arrays of OGBench's files that are used, and how many axes each has."""
-    buttons = {"button_states": 2} if spec.family.startswith(("scene", "puzzle")) else {}
-    return {"observations": 4 if spec.is_visual else 2, "actions": 2, "terminals": 1, "qpos": 2, **buttons}
+    axes = {"observations": 2, "actions": 2, "terminals": 1, "qpos": 2}
+    if spec.is_visual:
+        axes["observations"] = 4
+    if spec.family.startswith(("scene", "puzzle")):  # their tasks are about buttons, which `qpos` does not have
+        axes["button_states"] = 2
+    return axes
 
 
 def remedy(spec: DatasetSpec, path: Path) -> str:
     """Return, as part of a sentence, the commands that replace a broken file."""
-    option = folder_option(path.parent)
-    is_its_own = path.name in (file.name for file in dataset_files(spec.name))  # else: a file that the user named
-    ways = {"download": spec.hosted and spec.files == 1, "generate": spec.is_generatable}
-    commands = [
-        f"`zoo dataset {way} {spec.name} --force{option}`" for way, works in ways.items() if works and is_its_own
-    ]
-    return f"make it again with {' or '.join(commands)}" if commands else "remove it and get it again, or give another"
+    standard_names = [file.name for file in dataset_files(spec.name)]
+    commands = []
+    if path.name in standard_names:  # else the user named the file, and no command writes it
+        option = folder_option(path.parent)
+        if spec.hosted and spec.files == 1:
+            commands.append(f"`zoo dataset download {spec.name} --force{option}`")
+        if spec.is_generatable:
+            commands.append(f"`zoo dataset generate {spec.name} --force{option}`")
+    if commands:
+        return f"make it again with {' or '.join(commands)}"
+    return "remove it and get it again, or give another"
 
 
 @contextlib.contextmanager
@@ -57,7 +65,7 @@ def readable() -> Iterator[None]:
     try:
         yield
     except (DamagedFileError, OSError) as error:
-        problem = error.problem if isinstance(error, DamagedFileError) else error
+        problem = getattr(error, "problem", error)
         message = f"expected a whole npz file, got one that cannot be read ({problem})"
         raise DatasetError("file", message) from error
 
@@ -77,19 +85,24 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
         if name not in headers:
             raise DatasetError(name, f"expected an array `{name}`, got only {', '.join(headers) or 'none'}")
         shape, dtype = headers[name]
-        kinds, what = ("u", "images as uint8 from 0 to 255") if axes == 4 else ("fiub", "numbers")
-        rows = rows or (shape or (0,))[0]
+        kinds, content = "fiub", "numbers"
+        if axes == 4:
+            kinds, content = "u", "images as uint8 from 0 to 255"
+        if shape:
+            rows = rows or shape[0]
         if len(shape) != axes or dtype.kind not in kinds or shape[0] != rows or rows < 2:
-            wanted = f"{what} with {axes} axes and as many rows as `observations`, at least 2"
-            raise DatasetError(name, f"`{name}` must be {wanted}, got {dtype} of shape {shape}")
+            expected = f"{content} with {axes} axes and as many rows as `observations`, at least 2"
+            raise DatasetError(name, f"`{name}` must be {expected}, got {dtype} of shape {shape}")
     if env is None:
         return
-    observation, action = (space.shape for space in env_spaces(env))
-    sizes = {"observations": IMAGE_SHAPE if spec.is_visual else observation, "actions": action}
-    for name, size in sizes.items():
-        got = headers[name][0][1:]
-        if got != size:
-            raise DatasetError(name, f"`{name}` must have rows of shape {size} as in the environment, got {got}")
+    observation_space, action_space = env_spaces(env)
+    row_shapes = {"observations": observation_space.shape, "actions": action_space.shape}
+    if spec.is_visual:  # the environment that labels states draws nothing, so its observations are no images
+        row_shapes["observations"] = IMAGE_SHAPE
+    for name, expected in row_shapes.items():
+        shape = headers[name][0][1:]
+        if shape != expected:
+            raise DatasetError(name, f"`{name}` must have rows of shape {expected} as in the environment, got {shape}")
 
 
 def check_values(arrays: Mapping[str, np.ndarray]) -> None:
@@ -100,16 +113,19 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
     :raises DatasetError: for the first array that is wrong.
     """
     for name, array in arrays.items():
+        kind = ZERO_OR_ONE if name == "terminals" else FINITE
         try:
-            refuse_bad(name, array, ZERO_OR_ONE if name == "terminals" else FINITE)
+            refuse_bad(name, array, kind)
         except ValueError as error:
             raise DatasetError(name, str(error)) from error
     ends = arrays["terminals"]
-    shortest = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
-    if not ends[-1] or shortest < 2:
-        wanted = "end with 1, and leave at least 2 rows to each trajectory"
-        got = f"{ends[-1]:g} at the end, and {shortest} rows at least"
-        raise DatasetError("terminals", f"`terminals` must {wanted}, got {got}")
+    min_length = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
+    if not ends[-1] or min_length < 2:
+        raise DatasetError(
+            "terminals",
+            "`terminals` must end with 1, and leave at least 2 rows to each trajectory, got "
+            f"{ends[-1]:g} at the end, and {min_length} rows at least",
+        )
     low, high = np.full((2, arrays["actions"].shape[1]), [[-1.0], [1.0]])
     try:
         ActionRange(low, high).require_inside("`actions`", arrays["actions"])
@@ -128,8 +144,9 @@ def check_dataset(path: Path, spec: DatasetSpec) -> None:
     unsolved = []
     for task, env_id in spec.task_env_ids.items():
         with contextlib.closing(make_labelling_env(env_id)) as env:
-            if relabel(arrays, env)[1].all():
-                unsolved.append(str(task))
+            _, masks = relabel(arrays, env)
+        if masks.all():
+            unsolved.append(str(task))
     if unsolved:
         message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
         warnings.warn(message, stacklevel=2)
@@ -153,7 +170,7 @@ def relabel(arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.
     rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
     for start in range(0, rows, _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
-        labels = {name: array[part] for name, array in sources.items()}
+        labels = {name: array[part] for name, array in sources.items()}  # the relabeller adds its arrays to it
         with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
             relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
@@ -171,20 +188,31 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
     :raises DatasetError: for the first thing that is wrong.
     """
     with readable():
-        before = path.stat()
+        state = _file_state(path)
         digest = check_checksum(path)  # which brings the file into the page cache: the disk is read once
         arrays = read_npz(path, required_arrays(spec))
-        after = path.stat()
-    if (before.st_mtime_ns, before.st_size, before.st_ino) != (after.st_mtime_ns, after.st_size, after.st_ino):
+        is_unchanged = _file_state(path) == state
+    if not is_unchanged:
         raise DatasetError("file", "the file must stay as it is while it is read, got one that changed; start again")
-    kinds = {"observations": np.uint8 if spec.is_visual else np.float32, "actions": np.float32, "terminals": np.float32}
-    arrays |= {key: arrays[key].astype(kind, copy=False) for key, kind in kinds.items()}
+    kinds: dict[str, type] = dict.fromkeys(("observations", "actions", "terminals"), np.float32)
+    if spec.is_visual:
+        kinds["observations"] = np.uint8
+    for name, kind in kinds.items():
+        arrays[name] = arrays[name].astype(kind, copy=False)
     check_values(arrays)
+    # OGBench's compact layout: in its files 1 marks a trajectory's last row, whose action leads nowhere; in training
+    # also the row before, which is the last transition.
     ends = arrays["terminals"]
     arrays["valids"] = 1 - ends
     arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)
     np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
     return digest, arrays
+
+
+def _file_state(path: Path) -> tuple[int, int, int]:
+    """Return what differs after a file was written or replaced."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 # -- the standard sets ------------------------------------------------------------------------------------------------

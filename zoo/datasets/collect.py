@@ -59,16 +59,19 @@ def collect(
         if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
         probe(env, lambda: make_env(env_id, **env_kwargs))
-        if noise and not np.isfinite(env.action_space.high - env.action_space.low).all():
+        if noise and not np.isfinite(action_bounds(env.action_space)).all():
             raise UsageError(
                 f"`--noise` is in halves of the range of actions, and `{env_id}` has {env.action_space}; leave it out"
             )
         act, frames = make_policy(policy, env, seed, trust)
-        playing = env if frames == 1 else FrameStack(env, frames)
+        playing: RepeatableEnv | FrameStack = env
+        if frames > 1:
+            playing = FrameStack(env, frames)
         played = []
         with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
             for number in range(episodes):
                 start = seed_for(Purpose.COLLECTED_START, seed, number)
+                # A stream for each episode, so that its noise does not depend on the length of those before it.
                 generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
                 played.append(_play(f"episode {number}", playing, act, start, generator, noise, max_steps))
                 bar.update()
@@ -81,8 +84,9 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool)
     assert isinstance(space, gymnasium.spaces.Box)
     if word == RANDOM:
         generator = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
-        if holds_integers(space):
+        if holds_integers(space):  # rounded real numbers would give both ends half of their share
             return lambda observation, begins: generator.integers(space.low, space.high, endpoint=True), 1
+        # Without limits, the range that networks play in.
         low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
         return lambda observation, begins: generator.uniform(low, high), 1
     if ":" in word and not Path(word).exists():
@@ -90,8 +94,9 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool)
         try:
             function: Any = functools.reduce(getattr, name.split("."), import_named(module))
         except (ImportError, AttributeError, ValueError) as error:
-            what = f"`{word}` must name a function as module:function, got {error}; check the names"
-            raise UsageError(what) from error
+            raise UsageError(
+                f"`{word}` must name a function as module:function, got {error}; check the names"
+            ) from error
         if not callable(function):
             raise UsageError(f"`{word}` must be a function of an observation, got {type(function).__name__}")
 
@@ -110,21 +115,24 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         file = find_model(Path(word))
-        if (algo := algorithm_of(file)) is None:
+        algo = algorithm_of(file)
+        if algo is None:
             agents.load(file, device="cpu")  # refuses it, and says how to load it
         model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
     frames = frames_of(model)
     trained = frame_space(model.observation_space, frames), model.action_space
     check_same_spaces(word, trained, name_of(env), (env.observation_space, env.action_space))
     model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
-    state: Any = None
-
     normalization = model.normalization
+    state: Any = None  # the rest of a chunk of actions, which a new episode drops
 
     def act(observation: Array, begins: bool) -> Array:
         nonlocal state
-        seen = observation if normalization is None else normalization.observations(observation)
-        action, state = model.predict(seen, None if begins else state, np.array([begins]), deterministic=False)
+        if normalization is not None:
+            observation = normalization.observations(observation)
+        if begins:
+            state = None
+        action, state = model.predict(observation, state, np.array([begins]), deterministic=False)
         return action
 
     return act, frames
@@ -137,16 +145,24 @@ def _play(
     seed: int,
     generator: np.random.Generator,
     noise: float,
-    most: int | None,
+    max_steps: int | None,
 ) -> Episode:
-    """Play one episode."""
+    """Play one episode.
+
+    :param name: of the episode, for messages.
+    :param generator: of the noise.
+    :param max_steps: cut it off after so many steps; None: where the environment does.
+    """
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
     low, high = action_bounds(space)
-    observations, actions, rewards = [env.reset(seed=seed)[0]], list[Array](), list[float]()
+    observation, _ = env.reset(seed=seed)
+    observations = [observation]
+    actions: list[Array] = []
+    rewards: list[float] = []
     is_over = False
     while not is_over:
-        action = np.asarray(act(observations[-1], not actions), np.float64)
+        action = np.asarray(act(observation, not actions), np.float64)
         if action.shape != space.shape or not np.isfinite(action).all():
             raise UsageError(
                 f"the policy must return a finite action of shape {space.shape}, got {action.tolist()} in {name}, step "
@@ -154,15 +170,16 @@ def _play(
             )
         if noise:
             action = action + noise * generator.standard_normal(space.shape) * (high - low) / 2
+        # In single precision, as a dataset stores it: what is stored is what was played.
         played = played_actions(np.clip(action, space.low, space.high).astype(np.float32), space)
-        actions.append(played.astype(np.float32))
         observation, reward, terminated, truncated, _ = env.step(played)
         observations.append(observation)
+        actions.append(played.astype(np.float32))
         rewards.append(reward)
-        is_over = terminated or truncated or len(actions) == most
+        is_over = terminated or truncated or len(actions) == max_steps
     masks = np.ones(len(actions), np.float32)
     masks[-1] = 1.0 - terminated
-    seen = np.array(observations)
-    return Episode(
-        name, env.newest(seen) if isinstance(env, FrameStack) else seen, np.array(actions), np.array(rewards), masks
-    )
+    frames = np.array(observations)
+    if isinstance(env, FrameStack):  # a dataset holds single frames, which training stacks again
+        frames = env.newest(frames)
+    return Episode(name, frames, np.array(actions), np.array(rewards), masks)

@@ -33,7 +33,7 @@ from zoo.envs.make import absent_id, make_env, register_absent
 from zoo.envs.probe import probe
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.settings.layers import parse_overrides
-from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
+from zoo.terminal.errors import BAD_INPUT, DONE, Interrupted, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.tables import as_shown, print_table
 
@@ -47,27 +47,30 @@ def list_datasets(args: argparse.Namespace) -> Result:
     """Show every dataset of the benchmarks."""
     rows = []
     for spec in DATASETS.values():
-        here = all(path.exists() for path in training_files(spec, args.dataset_dir))
-        rows.append({**_describe(spec), "here": here})
+        is_complete = all(path.exists() for path in training_files(spec, args.dataset_dir))
+        rows.append({**_describe(spec), "here": is_complete})
     _print_table("Datasets", rows)
-    found = {"datasets": rows}
-    benchmarks = {"OCBench": OCBENCH, "robomimic": ROBOMIMIC, "D4RL": D4RL}
+    tables = {"datasets": rows}
+    benchmarks = {"OCBench": OCBENCH, "robomimic": ROBOMIMIC, "D4RL, in Minari": D4RL}
     for title, tasks in benchmarks.items():
-        found[title.lower()] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
-        _print_table("D4RL, in Minari" if title == "D4RL" else title, found[title.lower()])
-    return as_shown(found, "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs")
+        rows = [describe_task(task, args.dataset_dir) for task in tasks.values()]
+        _print_table(title, rows)
+        tables[title.partition(",")[0].lower()] = rows
+    return as_shown(tables, "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs")
 
 
 def info(args: argparse.Namespace) -> Result:
-    """Show what is known about one dataset and what its files hold."""
-    if task := OCBENCH.get(args.name):
-        return describe_task(task, args.dataset_dir)
+    """Show the size and the tasks of one dataset, and the arrays of its files."""
+    if args.name in OCBENCH:
+        return describe_task(OCBENCH[args.name], args.dataset_dir)
     spec = parse_name(args.name).spec
+    paths: Sequence[Path] = dataset_files(spec.name, args.dataset_dir)
+    if spec.files > 1:
+        paths = training_files(spec, args.dataset_dir)
     files = {}
-    several = training_files(spec, args.dataset_dir) if spec.files > 1 else None
-    for path in several or dataset_files(spec.name, args.dataset_dir):
+    for path in paths:
         if path.exists():
-            with explained(path, spec):
+            with explained(path, spec):  # before its checksum, which reads all of a large file
                 check_headers(path, spec)
             headers = read_npz_headers(path)
             arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
@@ -91,48 +94,67 @@ def _describe(spec: DatasetSpec) -> Result:
 
 def generate(args: argparse.Namespace) -> Result:
     """Make a dataset with scripted oracles."""
-    existing = "replace" if args.force else "refuse"
-    how = {"num_episodes": args.episodes, "seed": args.seed, "num_workers": args.num_workers, "existing": existing}
-    with _told_how_to_go_on("finished episodes"):
-        if not (task := OCBENCH.get(args.name)):
+    options = {
+        "num_episodes": args.episodes,
+        "seed": args.seed,
+        "num_workers": args.num_workers,
+        "existing": _existing(args),
+    }
+    with _explaining_interrupt("finished episodes"):
+        if args.name not in OCBENCH:
             files = generate_dataset(
-                args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **how
+                args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **options
             )
             return _describe_files(args, files)
         if args.dataset_size or args.episode_steps:
             raise UsageError(
-                f"the episodes of {task.name} differ in length; give `--episodes` instead of `--dataset-size` or "
+                f"the episodes of {args.name} differ in length; give `--episodes` instead of `--dataset-size` or "
                 "`--episode-steps`"
             )
+        task = OCBENCH[args.name]
         files = generated_files(task, args.dataset_dir)
-        generate_ocbench(task, files, **how)
-        found = {"name": task.name, "train": str(files[0]), "val": str(files[1])}
-        place = folder_option(args.dataset_dir)
-        return found | _next(f"zoo train --algo fql --env {task.name} --dataset generate{place}")
+        generate_ocbench(task, files, **options)
+    result = {"name": task.name, "train": str(files[0]), "val": str(files[1])}
+    folder = folder_option(args.dataset_dir)
+    return result | _next(f"zoo train --algo fql --env {task.name} --dataset generate{folder}")
+
+
+def _existing(args: argparse.Namespace) -> str:
+    """Return what happens to a dataset that exists."""
+    return "replace" if args.force else "refuse"
 
 
 @contextlib.contextmanager
-def _told_how_to_go_on(what: str) -> Iterator[None]:
+def _explaining_interrupt(progress: str) -> Iterator[None]:
+    """Say in the error of an interrupt what is kept."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Interrupted(f"stopped; {what} are kept, and the same command continues from there") from error
+        raise Interrupted(f"stopped; {progress} are kept, and the same command continues from there") from error
 
 
 def download(args: argparse.Namespace) -> Result:
     """Fetch a dataset."""
-    existing = "replace" if args.force else "refuse"
-    if task := OCBENCH.get(args.name):
-        folder = download_ocbench(task, args.dataset_dir, num_files=args.files, replace=args.force)
-        return {"name": task.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
-    spec, size = parse_name(args.name).spec, args.dataset_size
+    if args.name in OCBENCH:
+        if args.dataset_size is not None:
+            raise UsageError(
+                f"`--dataset-size` does not choose among OCBench's files, got {args.name}; give `--files N`"
+            )
+        folder = download_ocbench(OCBENCH[args.name], args.dataset_dir, num_files=args.files, replace=args.force)
+        return {"name": args.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
+    spec = parse_name(args.name).spec
+    if args.files is not None:
+        raise UsageError(f"`--files` chooses among OCBench's files, got OGBench's {spec.name}; leave it out")
     if spec.files == 1:
-        if size is not None:
+        if args.dataset_size is not None:
             raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
-        download_dataset(args.name, args.dataset_dir, existing=existing)
+        download_dataset(args.name, args.dataset_dir, existing=_existing(args))
         return _describe_files(args, dataset_files(spec.name, args.dataset_dir))
-    names = spec.shard_names[: spec.files if size is None else spec.files_for(size)]
-    paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=existing)
+    count = spec.files
+    if args.dataset_size is not None:
+        count = spec.files_for(args.dataset_size)
+    names = spec.shard_names[:count]
+    paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=_existing(args))
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 
@@ -142,8 +164,9 @@ def convert(args: argparse.Namespace) -> Result:
         path = _output(args)
         _find_data_of_task(args)
         content = read_source(args.name, _options(args))
-        found = {**_write(path, content), "recorded_in": environment_of(args.name)}
-        return found | _next(_command("dataset", "check", path, "--env", found["recorded_in"] or "ENV"))
+        recorded_in = environment_of(args.name)
+        result = {**_write(path, content), "recorded_in": recorded_in}
+        return result | _next(_command("dataset", "check", path, "--env", recorded_in or "ENV"))
     if is_custom(args.name):
         command = _command("dataset", "convert", args.name, "-o", "my.npz")
         raise UsageError(f"`--output` must name the file to write, e.g. `{command}`")
@@ -151,7 +174,7 @@ def convert(args: argparse.Namespace) -> Result:
     _reject_flags_of_custom(args)
     if spec.files == 1:
         raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
-    with _told_how_to_go_on("converted files"):
+    with _explaining_interrupt("converted files"):
         shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=args.dataset_size)
     transitions = sum(shard.transitions for shard in shards)
     return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
@@ -159,7 +182,8 @@ def convert(args: argparse.Namespace) -> Result:
 
 def collect(args: argparse.Namespace) -> Result:
     """Play episodes in an environment and write them."""
-    path, (env_id, env_kwargs) = _output(args), _environment(args)
+    path = _output(args)
+    env_id, env_kwargs = _environment(args)
     if args.algo is not None:
         find_algorithm(args.algo)  # what the user names is imported
     content, returns = play_episodes(
@@ -172,13 +196,15 @@ def collect(args: argparse.Namespace) -> Result:
         max_steps=args.max_episode_steps,
         trust=args.trust,
     )
-    found = {**_write(path, content), "return": float(np.mean(returns)), "best_return": max(returns)}
-    return found | _next(_command("train", "--algo", "fql", *_flags(args, "env"), "--dataset", path))
+    result = {**_write(path, content), "return": float(np.mean(returns)), "best_return": max(returns)}
+    flags = _flags(args, "env", "env_kwargs", "gym_packages")
+    return result | _next(_command("train", "--algo", "fql", "--dataset", path, *flags))
 
 
 def _find_data_of_task(args: argparse.Namespace) -> str | None:
     """Replace a task of another benchmark than OGBench by the path of its data; return the task's name."""
-    if not (task := TASKS.get(args.name)):
+    task = TASKS.get(args.name)
+    if task is None:
         return None
     args.name = find_data(task, args.dataset_dir)
     return task.name
@@ -195,16 +221,22 @@ def check(args: argparse.Namespace) -> Result:
     _reject_flags_of_custom(args)
     findings: list[Result] = []
     paths = training_files(spec, args.dataset_dir)
-    val = dataset_files(spec.name, args.dataset_dir)[1]
-    for path in [*paths, val] if val.exists() else paths:
-        with _noted(findings, file=path.name):
+    validation = dataset_files(spec.name, args.dataset_dir)[1]
+    if validation.exists():  # training does without it
+        paths.append(validation)
+    for path in paths:
+        with _recording(findings, file=path.name):
             check_dataset(path, spec)
     report = _report(args, spec.name, findings)
-    standard = is_standard(paths[0], spec) if report["sound"] else None
+    if not report["sound"]:
+        return {"standard": None, **report}
+    standard = is_standard(paths[0], spec)
     if standard is not None:
-        text = "this is the standard set" if standard else "this is not the standard set"
-        log.info("%s: %s; compared: the first %d transitions of `zoo dataset generate`", spec.name, text, TRANSITIONS)
-    return {"standard": standard, **report, **_next(_training(spec.name, args) if report["sound"] else "")}
+        verdict = "this is the standard set" if standard else "this is not the standard set"
+        log.info(
+            "%s: %s; compared: the first %d transitions of `zoo dataset generate`", spec.name, verdict, TRANSITIONS
+        )
+    return {"standard": standard, **report, **_next(_training(spec.name, args))}
 
 
 def _reject_flags_of_custom(args: argparse.Namespace) -> None:
@@ -223,23 +255,41 @@ def _check_custom(args: argparse.Namespace) -> Result:
             f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5, or `--no-env` say that it "
             "has none; give one of the two"
         )
-    env_id, env_kwargs = ("", {}) if args.no_env else _environment(args)
-    if env_id:
-        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-            probe(env, lambda: make_env(env_id, **env_kwargs))
+    options = _options(args)
+    if args.no_env:
+        return _check_alone(args, options)
+    env_id, env_kwargs = _environment(args)
+    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
+        probe(env, lambda: make_env(env_id, **env_kwargs))
     findings: list[Result] = []
     content = None
-    with _noted(findings):
-        if env_id:
-            spaces = spaces_for(args.name, env_id, env_kwargs)
-            content = read_source(args.name, _options(args))
-            check_fit(args.name, content, env_id, spaces, args.action_range)
-        else:
-            content = read_source(args.name, _options(args))
-            warn_of_constant_rewards(args.name, content)
-            register_absent(absent_id(name_of(args.name)), content, args.action_range)
-    report = {**_report(args, args.name, findings), **(_counts(content) if content else {})}
-    return report | _next(_training_of_custom(args) if report["sound"] else "")
+    with _recording(findings):
+        spaces = spaces_for(args.name, env_id, env_kwargs)
+        content = read_source(args.name, options)
+        check_fit(args.name, content, env_id, spaces, args.action_range)
+    return _report_of_custom(args, findings, content)
+
+
+def _check_alone(args: argparse.Namespace, options: ReadOptions) -> Result:
+    """Check a dataset of the user's own that has no environment."""
+    findings: list[Result] = []
+    content = None
+    with _recording(findings):
+        content = read_source(args.name, options)
+        warn_of_constant_rewards(args.name, content)
+        # Training needs this stand-in too: its limits of actions must hold in the data.
+        register_absent(absent_id(name_of(args.name)), content, args.action_range)
+    return _report_of_custom(args, findings, content)
+
+
+def _report_of_custom(args: argparse.Namespace, findings: list[Result], content: Transitions | None) -> Result:
+    """Report findings about a dataset of the user's own, with its size if it could be read."""
+    report = _report(args, args.name, findings)
+    if content is not None:
+        report |= _counts(content)
+    if report["sound"]:
+        report |= _next(_training_of_custom(args))
+    return report
 
 
 def _training_of_custom(args: argparse.Namespace) -> str:
@@ -258,7 +308,8 @@ def _flags(args: argparse.Namespace, *names: str) -> list[str]:
         value = getattr(args, name, None)
         flag = f"--{name.replace('_', '-')}"
         if name == "action_range" and value:
-            words.append(f"{flag}={value[0]:g},{value[1]:g}")  # one word: it may begin with a minus
+            low, high = (str(number).removesuffix(".0") for number in value)
+            words.append(f"{flag}={low},{high}")  # one word: it may begin with a minus
         elif isinstance(value, list) and value:
             words += [flag, *value]
         elif value is True:
@@ -274,18 +325,18 @@ def _command(*words: object) -> str:
 
 
 @contextlib.contextmanager
-def _noted(findings: list[Result], **place: str) -> Iterator[None]:
-    """Note warnings, and what cannot be trained on, instead of showing them.
+def _recording(findings: list[Result], **place: str) -> Iterator[None]:
+    """Record warnings and errors of a dataset as findings instead of showing them.
 
     :param place: columns of the findings.
     """
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # Python shows a warning once, and each file may have the same
         try:
             yield
         except DatasetError as error:
             findings.append({**place, "severity": "error", "array": error.array, "message": str(error)})
-    for warning in told:
+    for warning in caught:
         findings.append({**place, "severity": "warning", "array": "file", "message": str(warning.message)})
 
 
@@ -294,7 +345,8 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
     if findings:
         _print_table(f"Findings in {name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
-    args.exit_code = 0 if is_sound else BAD_INPUT
+    # Findings are the result that was asked for, and no exception; only the exit code says that one is an error.
+    args.exit_code = DONE if is_sound else BAD_INPUT
     return {"name": name, "sound": is_sound, **as_shown({"findings": findings})}
 
 
@@ -318,6 +370,7 @@ def _options(args: argparse.Namespace) -> ReadOptions:
 def _output(args: argparse.Namespace) -> Path:
     """Return the file to write, which must not be there."""
     path: Path = args.output.expanduser()
+    # Now, and not after episodes were played or data read.
     if extension(path) != ".npz" or path.is_dir():
         raise UsageError(f"`--output` must name an .npz file, got {path}")
     if path.exists() and not args.force:
@@ -335,9 +388,10 @@ def _write(path: Path, content: Transitions) -> Result:
 
 
 def _counts(content: Transitions) -> Result:
-    """Return how much a set holds."""
+    """Return how much a dataset holds."""
     ends = np.flatnonzero(content.ends)
-    rewards, masks = (content.arrays[name][content.valid] for name in ("rewards", "masks"))
+    rewards = content.arrays["rewards"][content.valid]
+    masks = content.arrays["masks"][content.valid]
     returns = np.add.reduceat(rewards, np.append(0, ends[:-1] + 1), dtype=np.float64)
     return {
         "trajectories": len(ends),
@@ -350,11 +404,20 @@ def _counts(content: Transitions) -> Result:
 
 
 def _describe_files(args: argparse.Namespace, files: tuple[Path, Path]) -> Result:
-    train, val = files
-    rows = read_npz_headers(train)["observations"][0][0]
-    dataset, digest = parse_name(args.name).spec.name, recorded_sha256(train)
-    found = {"name": dataset, "train": str(train), "val": str(val), "rows": rows, "sha256": digest}
-    return found | _next(_training(dataset, args))
+    """Return a dataset's files, their rows and their checksum.
+
+    :param files: for training and for validation.
+    """
+    train, validation = files
+    dataset = parse_name(args.name).spec.name
+    result = {
+        "name": dataset,
+        "train": str(train),
+        "val": str(validation),
+        "rows": read_npz_headers(train)["observations"][0][0],
+        "sha256": recorded_sha256(train),
+    }
+    return result | _next(_training(dataset, args))
 
 
 def _training(dataset: str, args: argparse.Namespace) -> str:
@@ -369,10 +432,15 @@ def _next(hint: str) -> Result:
 
 def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
     """Print rows, one at least, as a table."""
-    print_table(title, list(rows[0]), [[_cell(value) for value in row.values()] for row in rows], wrapped)
+    cells = []
+    for row in rows:
+        cells.append([_cell(value) for value in row.values()])
+    print_table(title, list(rows[0]), cells, wrapped)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)

@@ -1,9 +1,10 @@
-"""Load a set of one's own for an environment."""
+"""Load a dataset of the user's own for an environment."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import DatasetError
 from zoo.datasets.formats.base import Dataset, ReadOptions, compact, digest_of_arrays
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
-from zoo.datasets.formats.read import find_format, name_of, read_source
+from zoo.datasets.formats.read import name_of, read_source, require_format
 from zoo.datasets.load import first_trajectories
 from zoo.envs.make import make_env
 from zoo.terminal.errors import UsageError, as_usage_error
 
-OUTSIDE = 1e-3
+BOUND_TOLERANCE = 1e-3
 """How far observations may lie outside a space of real numbers without a warning, as a share of its limits above 1."""
 
 
@@ -52,48 +53,66 @@ def load_custom(
         content = first_trajectories(content, size, Path(name_of(source)))
     check_fit(source, content, env_id, spaces, action_range)
     arrays = compact(content)
-    if action_range is not None:
-        (low, high), box = action_range, spaces[1]
+    if action_range is not None:  # in the environment's units, so that the fingerprint tells two ranges apart
+        low, high = action_range
+        box = spaces[1]
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
         arrays["actions"] = (box.low + shares * (box.high - box.low)).astype(np.float32)
         content = compact_transitions(arrays)
-    path, kind = find_format(source)
+    path, source_format = require_format(source)
     return Dataset(
-        Path(name_of(source).replace("/", "-")).with_suffix(".npz"),
+        Path(name_of(source).replace("/", "-")).with_suffix(".npz"),  # a Minari id has slashes
         content,
         fingerprint=digest_of_arrays(arrays),
-        reference_scores=kind.references(path) if kind else None,
+        reference_scores=source_format.references(path),
     )
 
 
 def spaces_for(
     source: str | Path, env_id: str, env_kwargs: dict[str, Any], env: gymnasium.Env[Any, Any] | None = None
 ) -> tuple[gymnasium.Space[Any], Any]:
-    """Return the observation and the action space of an environment, comparing it with where a set is from.
+    """Return the observation and the action space of an environment, comparing it with where a dataset is from.
 
     :param env: the environment, where it was built before; data hold single images, which it may stack.
     """
-    path, found = find_format(source)
-    recorded = found.environment(path) if found else None
-    if recorded is not None and recorded.rpartition(":")[2] != env_id.rpartition(":")[2]:
-        warnings.warn(f"{source} was recorded in {recorded}, and --env is {env_id}", stacklevel=3)
-    if env is None:
-        with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-            return spaces_for(source, env_id, env_kwargs, env)
-    observations = env.observation_space
-    layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, FrameStack):
-            observations = layer.env.observation_space
-        if isinstance(layer, gymnasium.wrappers.FlattenObservation) and isinstance(found, Minari):
-            here, there = list(parts_of(layer.env.observation_space)), recorded_parts(path)
-            if sorted(here) == sorted(there) and here != there:
-                raise UsageError(
-                    f"{source} has the parts of an observation in the order {', '.join(there)}, and {env_id} "
-                    f"flattens {', '.join(here)}: columns would be exchanged; give both the same observation space"
-                )
-        layer = layer.env
-    return observations, env.action_space
+    path, source_format = require_format(source)
+    recorded_in = source_format.environment(path)
+    # A module before the colon only says where an environment is imported from.
+    if recorded_in is not None and recorded_in.rpartition(":")[2] != env_id.rpartition(":")[2]:
+        warnings.warn(f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3)
+    with contextlib.ExitStack() as stack:
+        if env is None:
+            env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
+        observations = env.observation_space
+        for layer in _layers(env):
+            if isinstance(layer, FrameStack):
+                observations = layer.env.observation_space
+            if isinstance(layer, gymnasium.wrappers.FlattenObservation) and isinstance(source_format, Minari):
+                _require_same_order(source, recorded_parts(path), env_id, layer)
+        return observations, env.action_space
+
+
+def _layers(env: Any) -> Iterator[gymnasium.Wrapper[Any, Any, Any, Any]]:
+    """Yield the wrappers around an environment, the outermost first."""
+    while isinstance(env, gymnasium.Wrapper):
+        yield env
+        env = env.env
+
+
+def _require_same_order(
+    source: str | Path, recorded: list[str], env_id: str, layer: gymnasium.Wrapper[Any, Any, Any, Any]
+) -> None:
+    """Refuse an environment that flattens the parts of an observation in another order than they are recorded in.
+
+    :param recorded: names of the parts, in their order.
+    :param layer: what flattens them.
+    """
+    flattened = list(parts_of(layer.env.observation_space))
+    if sorted(flattened) == sorted(recorded) and flattened != recorded:
+        raise UsageError(
+            f"{source} has the parts of an observation in the order {', '.join(recorded)}, and {env_id} flattens "
+            f"{', '.join(flattened)}: columns would be exchanged; give both the same observation space"
+        )
 
 
 def check_fit(
@@ -113,16 +132,21 @@ def check_fit(
     arrays, valid = content.arrays, content.valid
     warn_of_constant_rewards(source, content)
     if isinstance(spaces[0], gymnasium.spaces.Dict):
-        what = f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)"
-        raise DatasetError("observations", what)
+        raise DatasetError(
+            "observations",
+            f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)",
+        )
     for key, space in zip(("observations", "actions"), spaces, strict=True):
-        shape, got, dtype = space.shape or (), arrays[key].shape[1:], arrays[key].dtype
-        fits = sorted(got) == sorted(shape) if is_image(space) else got == shape
-        if not fits or is_image(space) != (dtype == np.uint8):
+        expected = space.shape or ()
+        shape = arrays[key].shape[1:]
+        fits = shape == expected
+        if is_image(space):  # training moves the channels where the model has them
+            fits = sorted(shape) == sorted(expected)
+        if not fits or is_image(space) != (arrays[key].dtype == np.uint8):
             raise DatasetError(
                 key,
-                f"{source}: `{key}` must have rows of {space.dtype} and shape {shape} as in {env_id}, got {dtype} "
-                f"and {got}",
+                f"{source}: `{key}` must have rows of {space.dtype} and shape {expected} as in {env_id}, got "
+                f"{arrays[key].dtype} and {shape}",
             )
     if not is_image(spaces[0]):
         for rows in (arrays["observations"], content.final_observations):
@@ -160,8 +184,10 @@ def _check_values(
     is_integer = space.dtype.kind in "iub"
     if key == "actions" and not is_integer:
         return  # `ActionRange` checks their limits, and clips what rounding puts outside
-    margin = 0.0 if is_integer else OUTSIDE * np.maximum(1.0, np.abs(space.high.astype(np.float64)))
-    for piece in pieces(len(values)):
+    margin = 0.0
+    if not is_integer:
+        margin = BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.high.astype(np.float64)))
+    for piece in pieces(len(values)):  # a comparison of all rows would need as much memory as they do
         part = values[piece]
         is_wrong = (part < space.low - margin) | (part > space.high + margin)
         if is_integer:
@@ -172,15 +198,15 @@ def _check_values(
             continue
         row, column = np.argwhere(is_wrong)[0]
         limits = f"from {space.low[column]:g} to {space.high[column]:g}"
-        got = f"got {part[row, column]:g} in row {piece.start + row}, coordinate {column}"
+        value = f"got {part[row, column]:g} in row {piece.start + row}, coordinate {column}"
         if is_integer:
             raise DatasetError(
                 key,
                 f"{source}: `{key}` must be integers {limits} as in the environment, whose space is of {space.dtype}, "
-                f"{got}; store what the environment returned or played, or give it a space of floats",
+                f"{value}; store what the environment returned or played, or give it a space of floats",
             )
         warnings.warn(
-            f"{source}: `{key}` lie {limits} in the environment, {got}; if they are in other units, convert them",
+            f"{source}: `{key}` lie {limits} in the environment, {value}; if they are in other units, convert them",
             stacklevel=4,
         )
         return

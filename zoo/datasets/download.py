@@ -70,16 +70,24 @@ def download_dataset(
             f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
             f"generate it with `zoo dataset generate {spec.name}`"
         )
-    train = [path for path in training_files(spec, dataset_dir) if names is None or path.stem in names]
-    place, files, below = shard_folder(spec.name, dataset_dir), train, f"/{spec.name}"
-    if spec.files == 1:  # the training file comes last: where it is, the dataset is complete
-        place, files, below = train[0], [dataset_files(spec.name, dataset_dir)[1], *train], ""
-    with locked_for_writing(place):
+    train = training_files(spec, dataset_dir)
+    if names is not None:
+        train = [path for path in train if path.stem in names]
+    folders = [source.rstrip("/") for source in sources]
+    if spec.files == 1:
+        locked = train[0]
+        # The training file comes last: where it is, the dataset is complete.
+        files = [dataset_files(spec.name, dataset_dir)[1], *train]
+    else:
+        locked = shard_folder(spec.name, dataset_dir)
+        files = train
+        folders = [f"{folder}/{spec.name}" for folder in folders]
+    with locked_for_writing(locked):
+        # Another process may have downloaded it while this one waited for the lock.
         if all(path.exists() for path in train) and keep_existing(train[-1], existing):
             return train
         for file in files:
             if existing == "replace" or not file.exists():
-                folders = [f"{source.rstrip('/')}{below}" for source in sources]
                 download_file(file, folders, spec)
     return train
 
@@ -90,7 +98,8 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
     :param sources: addresses of folders to try in this order.
     """
     make_folder(file.parent)
-    part, problems = file.with_name(f"{file.name}.part"), []
+    part = file.with_name(f"{file.name}.part")
+    problems = []
     for source in sources:
         url = f"{source}/{file.name}"
         try:
@@ -112,23 +121,29 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
 
 
 def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+    """Return how many bytes of a file have come so far."""
+    if not part.exists():
+        return 0
+    return part.stat().st_size
 
 
 def _fetch(url: str, part: Path) -> None:
     """Download until the part file is whole, as long as attempts bring something new."""
     stalls = 0
     while True:
-        before = _size(part)
+        size_before = _size(part)
         try:
             _transfer(url, part)
             return
         except requests.RequestException as error:
-            status = 0 if error.response is None else error.response.status_code
+            status = getattr(error.response, "status_code", 0)
+            # 429 asks to come again later; a ValueError is an address that is none.
             is_refused = isinstance(error, ValueError) or (400 <= status < 500 and status != 429)
             # Nothing has ever come from here: no network, or no such host. Waiting does not help.
             is_absent = _size(part) == 0 and isinstance(error, requests.ConnectionError)
-            stalls = 0 if _size(part) > before else stalls + 1
+            stalls += 1
+            if _size(part) > size_before:
+                stalls = 0
             if is_refused or is_absent or stalls >= MAX_STALLS:
                 raise
             time.sleep(min(2.0**stalls / 4, 8.0))
@@ -138,18 +153,22 @@ def _transfer(url: str, part: Path) -> None:
     """Make one request and append what it brings."""
     start = _size(part)
     # No compression on the way: the file is compressed, and ranges must count its own bytes.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
         if start and response.status_code == 416:
             return  # there is no more
         response.raise_for_status()
         if response.status_code == 200:  # the whole file: this server has no ranges
             start = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        total = None
+        if "Content-Length" in response.headers:
+            total = start + int(response.headers["Content-Length"])
         name = url.rsplit("/", 1)[-1]
+        mode = "ab" if start else "wb"
         with (
-            part.open("ab" if start else "wb") as target,
+            part.open(mode) as target,
             progress_bar(name, total=total, done=start, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(_CHUNK_BYTES):

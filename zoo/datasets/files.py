@@ -45,7 +45,9 @@ def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
     :return: the training file and the validation file, whether they exist or not.
     """
-    folder = Path(DEFAULT_DATASET_DIR if dataset_dir is None else dataset_dir).expanduser()
+    if dataset_dir is None:
+        dataset_dir = DEFAULT_DATASET_DIR
+    folder = Path(dataset_dir).expanduser()
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
@@ -70,7 +72,7 @@ def folder_option(folder: Folder) -> str:
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the question below says more than the error, e.g. of a file in the way
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another")
@@ -130,10 +132,10 @@ def provenance_file(path: Path) -> Path:
 def recorded_sha256(path: Path) -> str | None:
     """Return the sha256 that was written next to a file, or None."""
     try:
-        words = read_text(checksum_file(path)).split()
+        text = read_text(checksum_file(path))
     except FileNotFoundError:
         return None
-    return words[0] if words else None
+    return next(iter(text.split()), None)  # the file's name follows, as `sha256sum` writes it
 
 
 def check_checksum(path: Path) -> str:
@@ -149,10 +151,10 @@ def settings_sha256(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def progress_bar(what: str, *, total: int | None, done: int = 0, **options: Any) -> tqdm:
+def progress_bar(title: str, *, total: int | None, done: int = 0, **options: Any) -> tqdm:
     """Return a progress bar on standard error; without a terminal it prints a line once a minute.
 
     :param options: of ``tqdm``, e.g. ``unit``.
     """
-    interval = 0.1 if sys.stderr.isatty() else 60.0
-    return tqdm(desc=what, total=total, initial=done, mininterval=interval, maxinterval=max(10.0, interval), **options)
+    interval = 0.1 if sys.stderr.isatty() else 60.0  # a log file keeps every line
+    return tqdm(desc=title, total=total, initial=done, mininterval=interval, maxinterval=max(10.0, interval), **options)

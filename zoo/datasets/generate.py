@@ -70,7 +70,9 @@ def generate_dataset(
     if spec.is_visual:
         require_pictures(spec.name)
     spec = replace(spec, steps=episode_steps or spec.steps)
-    episodes = math.ceil(dataset_size / spec.steps) if dataset_size else num_episodes or spec.episodes
+    episodes = num_episodes or spec.episodes
+    if dataset_size:
+        episodes = math.ceil(dataset_size / spec.steps)
     files = dataset_files(spec.name, dataset_dir)
     writer = MazeWriter if spec.environment.startswith("pointmaze") else ManipulationWriter
     make_dataset(
@@ -103,6 +105,7 @@ class MazeWriter(EpisodeWriter):
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec.name, seed)
+        # Every episode has the same number of steps, whatever it reaches; one row more holds the last state.
         self.env = make_raw_env(spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1)
         self.kind = spec.kind
         self.noise = oracle_settings(spec)["action_noise"]
@@ -115,7 +118,8 @@ class MazeWriter(EpisodeWriter):
         start = self.cells[np.random.randint(len(self.cells))]
         goal = self.sample_junction() if self.kind == "navigate" else self.sample_nearby(start)
         observation, _ = self.env.reset(seed=reset_seed, options={"task_info": {"init_ij": start, "goal_ij": goal}})
-        rows, done = [], False
+        rows = []
+        done = False
         while not done:
             direction = self.direction()
             action = np.clip(direction + np.random.normal(0.0, self.noise, direction.shape), -1.0, 1.0)
@@ -174,7 +178,8 @@ class ManipulationWriter(EpisodeWriter):
         stacking = float(np.random.uniform(*STACKING.get(self.spec.family, (0.5, 0.5))))
         noise = np.random.uniform(0.0, self.settings.get("max_action_noise", 0.0))
         oracle = self.start_oracle(observation, info)
-        rows, done = [], False
+        rows = []
+        done = False
         while not done:
             action = self.act(oracle, observation, info, noise)
             next_observation, _, terminated, truncated, info = self.env.step(action)
@@ -185,7 +190,9 @@ class ManipulationWriter(EpisodeWriter):
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
         arrays = to_arrays(rows)
-        return arrays if not self.spec.family.startswith("scene") or is_healthy(arrays["qpos"]) else None
+        if self.spec.family.startswith("scene") and not is_healthy(arrays["qpos"]):
+            return None
+        return arrays
 
     def start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
         """Return the oracle of the current target, started."""
@@ -205,19 +212,26 @@ class ManipulationWriter(EpisodeWriter):
 
 def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the oracles of an environment by target: open-loop ones that plan, or closed-loop ones."""
-    settings, is_plan = oracle_settings(spec), spec.kind == "play"
-    if is_plan:
-        how = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
+    settings = oracle_settings(spec)
+    if spec.kind == "play":
+        options = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
         cube, button, drawer, window = CubePlanOracle, ButtonPlanOracle, DrawerPlanOracle, WindowPlanOracle
+        cube_options = {}
     else:
-        how = {"env": env, "min_norm": settings["min_norm"]}
+        options = {"env": env, "min_norm": settings["min_norm"]}
         cube, button, drawer, window = CubeMarkovOracle, ButtonMarkovOracle, DrawerMarkovOracle, WindowMarkovOracle
+        # As in OGBench's script, which limits the steps of this oracle in Scene only.
+        cube_options = {"max_step": 100}
     if spec.family.startswith("puzzle"):
-        return {"button": button(gripper_always_closed=True, **how)}
+        return {"button": button(gripper_always_closed=True, **options)}
     if spec.family.startswith("cube"):
-        return {"cube": cube(**how)}
-    limit = {} if is_plan else {"max_step": 100}
-    return {"cube": cube(**limit, **how), "button": button(**how), "drawer": drawer(**how), "window": window(**how)}
+        return {"cube": cube(**options)}
+    return {
+        "cube": cube(**cube_options, **options),
+        "button": button(**options),
+        "drawer": drawer(**options),
+        "window": window(**options),
+    }
 
 
 def _maze_cells(maze_map: Array) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

@@ -14,7 +14,7 @@ from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DatasetSpec, parse_env_name
+from zoo.datasets.names import DatasetSpec, extension, parse_env_name
 from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
 from zoo.terminal.errors import UsageError
 
@@ -50,8 +50,9 @@ def load_dataset(
             check_headers(path, name.spec, env)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    if sparse:
+    if sparse:  # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
+    # `read_arrays` has checked them, so they are not checked again for being a compact dataset.
     content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
     if dataset_size is not None:
         content = first_trajectories(content, dataset_size, path)
@@ -68,15 +69,13 @@ def load_dataset(
 
 
 def _find_files(spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None) -> Path:
-    """Return the path of the file to read, or of the folder of files, after making them if needed."""
+    """Return the path of the file to read, or of the folder of files, after making them if needed.
+
+    :param dataset: one of `SOURCES`, or a path.
+    :param size: how many transitions are needed; None: all.
+    """
     if dataset not in SOURCES:
-        path = Path(dataset).expanduser()
-        if not path.is_dir() and not (path.suffix == ".npz" and path.is_file()):
-            raise UsageError(
-                f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of "
-                f"them, got {str(dataset)!r}"
-            )
-        return path
+        return _require_path(Path(dataset).expanduser())
     if spec.files > 1:
         return _find_shards(spec, dataset_dir, str(dataset), size)
     path, _ = dataset_files(spec.name, dataset_dir)
@@ -88,20 +87,42 @@ def _find_files(spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, siz
             download_dataset(spec.name, dataset_dir, existing="keep")
         except DownloadError as error:
             problem = f"the download failed: {error.problem}"
-    if dataset == "generate" or (dataset == "auto" and spec.is_generatable and not path.exists()):
+    if path.exists():
+        return path
+    if dataset == "generate" or (dataset == "auto" and spec.is_generatable):
         if problem:
             warnings.warn(f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3)
         generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")
     if not path.exists():
-        option = folder_option(path.parent)
-        generate = f"generate it with `zoo dataset generate {spec.name}{option}`"
-        elsewhere = "generate it elsewhere (OGBench needs its expert policies for it)"
-        raise UsageError(
-            f"there is no dataset {spec.name}: expected {path}. Three ways to get it: download it with `zoo dataset "
-            f"download {spec.name}{option}`; {generate if spec.is_generatable else elsewhere}; or put the file at "
-            f"{path}, or give its folder with `--dataset-dir`{f'; {problem}' if problem else ''}"
-        )
+        raise _missing(spec, path, problem)
     return path
+
+
+def _require_path(path: Path) -> Path:
+    """Return the path of a file or folder that the user named, if it exists."""
+    if path.is_dir() or (extension(path) == ".npz" and path.is_file()):
+        return path
+    raise UsageError(
+        f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of them, "
+        f"got {str(path)!r}"
+    )
+
+
+def _missing(spec: DatasetSpec, path: Path, problem: str) -> UsageError:
+    """Return the error for a dataset that neither exists nor could be made, with the ways to get it.
+
+    :param problem: why a download failed; empty if there was none.
+    """
+    option = folder_option(path.parent)
+    generation = "generate it elsewhere (OGBench needs its expert policies for it)"
+    if spec.is_generatable:
+        generation = f"generate it with `zoo dataset generate {spec.name}{option}`"
+    reason = f"; {problem}" if problem else ""
+    return UsageError(
+        f"there is no dataset {spec.name}: expected {path}. Three ways to get it: download it with `zoo dataset "
+        f"download {spec.name}{option}`; {generation}; or put the file at {path}, or give its folder with "
+        f"`--dataset-dir`{reason}"
+    )
 
 
 def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int | None) -> Path:
@@ -109,8 +130,11 @@ def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int
     if dataset == "generate":
         generate_dataset(spec.name, dataset_dir)  # says why not
     folder = shard_folder(spec.name, dataset_dir)
-    there, count = shard_names(folder), spec.files if size is None else spec.files_for(size)
-    missing = [name for name in spec.shard_names[:count] if name not in there]
+    present = shard_names(folder)
+    count = spec.files
+    if size is not None:
+        count = spec.files_for(size)
+    missing = [name for name in spec.shard_names[:count] if name not in present]
     if missing:
         try:
             download_dataset(spec.name, dataset_dir, names=missing, existing="keep")
@@ -122,13 +146,13 @@ def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int
     return folder
 
 
-def first_trajectories(found: Transitions, size: int, path: Path) -> Transitions:
+def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
     """Return the first whole trajectories with at least ``size`` transitions."""
-    transitions = np.flatnonzero(found.ends) + 1  # up to and with each trajectory
-    last = int(np.searchsorted(transitions, size))
-    if last == len(transitions):
+    cumulative = np.flatnonzero(transitions.ends) + 1  # transitions up to and with each trajectory
+    last = int(np.searchsorted(cumulative, size))
+    if last == len(cumulative):
         raise UsageError(
-            f"`--dataset-size` must be at most {transitions[-1]}, the transitions in {path}, got {size}; "
+            f"`--dataset-size` must be at most {cumulative[-1]}, the transitions in {path}, got {size}; "
             f"use fewer, or make a larger dataset: `zoo dataset generate NAME --dataset-size {size} --force`"
         )
-    return found.keep(np.arange(len(transitions)) <= last)
+    return transitions.keep(np.arange(len(cumulative)) <= last)

@@ -5,6 +5,7 @@ Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -145,21 +146,20 @@ class DatasetName:
 
 def _build_table() -> dict[str, DatasetSpec]:
     specs = []
-    tables = (_STANDARD, "", True), (_GENERATED_ONLY, "", False), (_LARGE, "-100m", True)
-    for rows, suffix, hosted in tables:
-        for environments, kinds, size, steps in rows:
-            episodes, files = (1000, size) if suffix else (size, 1)
-            specs += [
-                DatasetSpec(f"{environment}-{kind}{suffix}-v0", environment, kind, episodes, steps, files, hosted)
-                for environment in environments.split()
-                for kind in kinds.split()
-            ]
-    visual = [
-        replace(spec, name=VISUAL + spec.name, environment=VISUAL + spec.environment)
-        for spec in specs
-        if spec.hosted and spec.files == 1 and spec.environment.startswith(_VISUAL_FAMILIES)
-    ]
-    return {spec.name: spec for spec in specs + visual}
+    for rows, is_hosted in ((_STANDARD, True), (_GENERATED_ONLY, False)):
+        for environments, kinds, episodes, steps in rows:
+            for environment, kind in itertools.product(environments.split(), kinds.split()):
+                name = f"{environment}-{kind}-v0"
+                specs.append(DatasetSpec(name, environment, kind, episodes, steps, hosted=is_hosted))
+    visual = []
+    for spec in specs:
+        if spec.hosted and spec.environment.startswith(_VISUAL_FAMILIES):
+            visual.append(replace(spec, name=VISUAL + spec.name, environment=VISUAL + spec.environment))
+    large = []
+    for environments, kind, files, steps in _LARGE:
+        for environment in environments.split():
+            large.append(DatasetSpec(f"{environment}-{kind}-100m-v0", environment, kind, 1000, steps, files))
+    return {spec.name: spec for spec in (*specs, *large, *visual)}
 
 
 DATASETS = _build_table()
@@ -167,8 +167,8 @@ DATASETS = _build_table()
 
 def single_task_names(dataset: str) -> list[str]:
     """Return the environment names that train on a dataset: that of the default task, and of tasks 1 to 5."""
-    stem = dataset.removesuffix("-v0")
-    return [f"{stem}-singletask{task}-v0" for task in ("", *(f"-task{k}" for k in range(1, NUM_TASKS + 1)))]
+    prefix = f"{dataset.removesuffix('-v0')}-singletask"
+    return [f"{prefix}-v0", *(f"{prefix}-task{task}-v0" for task in range(1, NUM_TASKS + 1))]
 
 
 def parse_name(name: str) -> DatasetName:
@@ -178,36 +178,38 @@ def parse_name(name: str) -> DatasetName:
 
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
-    found = _parse(name)
-    if found is None:
-        raise _unknown("dataset", name, _env_names() if "singletask" in name else [*DATASETS])
-    return found
+    parts = _parse(name)
+    if parts is None:
+        candidates = _env_names() if "singletask" in name else [*DATASETS]
+        raise _unknown("dataset", name, candidates)
+    return parts
 
 
-def parse_env_name(name: str, others: Iterable[str] = ()) -> DatasetName:
+def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
     """Parse a single-task environment name, the kind that has rewards.
 
-    :param others: further names that may be meant, for the message.
+    :param registered: names of further environments, for the message.
     :raises UsageError: if the name is unknown, or is a plain dataset name.
     """
-    found = _parse(name)
-    if found is None:
-        raise _unknown("environment", name, [*_env_names(), *others])
-    if found.task is None:
+    parts = _parse(name)
+    if parts is None:
+        raise _unknown("environment", name, [*_env_names(), *registered])
+    if parts.task is None:
         alias, first, *_, last = single_task_names(name)
         raise UsageError(
             f"`{name}` is a dataset without a task; name one of its tasks: "
             f"{first} to {last}, or {alias} for OGBench's default task"
         )
-    return found
+    return parts
 
 
-def _unknown(kind: str, name: str, known: list[str]) -> UsageError:
+def _unknown(kind: str, name: str, candidates: list[str]) -> UsageError:
     """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
-    if task := TASKS.get(name):
-        told = f"docs/{task.benchmark.lower()}.md says how its data are loaded"
-        return UsageError(f"`{name}` is a task of {task.benchmark}, not of OGBench; {told}")
-    return UsageError(unknown_name_message(kind, name, [*known, *TASKS]))
+    if name in TASKS:
+        benchmark = TASKS[name].benchmark
+        page = f"docs/{benchmark.lower()}.md says how its data are loaded"
+        return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page}")
+    return UsageError(unknown_name_message(kind, name, [*candidates, *TASKS]))
 
 
 def extension(path: Path) -> str:
@@ -234,21 +236,23 @@ def gym_id(name: str) -> str:
     if name in TASKS:
         return TASKS[name].env_id
     parts = _parse(name)
-    return name if parts is None or parts.task is None else parts.env_id
+    if parts is None or parts.task is None:
+        return name
+    return parts.env_id
 
 
 def _parse(name: str) -> DatasetName | None:
     """Return the parts of a name, or None if there is no such dataset or task."""
     match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>[1-5]))?)?-v0", name)
-    spec = DATASETS.get(f"{match['stem']}-v0") if match else None
-    if match is None or spec is None:
+    if match is None or f"{match['stem']}-v0" not in DATASETS:
         return None
-    task = None
-    if match["single"]:
-        task = int(match["task"] or spec.default_task)
-    env_id = f"{spec.environment}{match['single'] or ''}-v0"
-    return DatasetName(spec, f"{spec.environment}-{spec.kind}", env_id, task)
+    spec = DATASETS[f"{match['stem']}-v0"]
+    domain = f"{spec.environment}-{spec.kind}"
+    if not match["single"]:
+        return DatasetName(spec, domain, spec.env_id, task=None)
+    task = int(match["task"] or spec.default_task)
+    return DatasetName(spec, domain, f"{spec.environment}{match['single']}-v0", task)
 
 
 def _env_names() -> list[str]:
-    return [name for dataset in DATASETS for name in single_task_names(dataset)]
+    return list(itertools.chain.from_iterable(map(single_task_names, DATASETS)))

@@ -34,7 +34,7 @@ from zoo.processes.serving import ServingProcess, available_cores, wait_for_answ
 from zoo.processes.versions import common_kernels, describe_rounding
 from zoo.terminal.messages import log
 
-MOST_ATTEMPTS = 100  # far above need: few episodes are unhealthy
+MAX_ATTEMPTS = 100  # far above need: few episodes are unhealthy
 
 PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}
 
@@ -45,8 +45,13 @@ Episode = dict[str, np.ndarray]
 
 def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Episode:
     """Stack rows into arrays as in the benchmarks' files: floating-point numbers become float32, the others stay."""
-    arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    return {key: array.astype(np.float32) if array.dtype.kind == "f" else array for key, array in arrays.items()}
+    arrays = {}
+    for key in rows[0]:
+        array = np.array([row[key] for row in rows])
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32)
+        arrays[key] = array
+    return arrays
 
 
 class EpisodeWriter:
@@ -68,13 +73,13 @@ class EpisodeWriter:
 
         The global NumPy generator, from which oracles draw, is left as it was.
         """
-        for attempt in range(MOST_ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             words = stream(PURPOSES[split], self.seed, episode, attempt).generate_state(6)
             with global_numpy_seed(words[:4]):
                 arrays = self.play(int(words[4]), int(words[5]))
             if arrays is not None:
                 return arrays
-        raise RuntimeError(f"{self.name}: {MOST_ATTEMPTS} episodes in a row were unhealthy")
+        raise RuntimeError(f"{self.name}: {MAX_ATTEMPTS} episodes in a row were unhealthy")
 
     def play(self, reset_seed: int, action_seed: int) -> Episode | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
@@ -115,36 +120,47 @@ def make_dataset(
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return
-        places = dict(zip(SPLITS, files, strict=True))
         counts = {"train": episodes, "val": max(1, episodes // 10)}
-        with _worker_processes(name, build, min(num_workers or available_cores(), sum(counts.values()))) as workers:
+        num_workers = min(num_workers or available_cores(), sum(counts.values()))
+        with _worker_processes(name, build, num_workers) as workers:
             rounding, *_ = [worker.receive() for worker in workers]
             if not rounding["has_common_kernels"]:
                 log.warning(
                     "%s: no kernels that other processors share; data made elsewhere may round differently", name
                 )
             origin = {**settings, **rounding}
-            own = settings_sha256(origin)[:16]  # finished episodes of another origin do not mix in
-            parts = {split: file.with_name(f"{file.name}.parts") / own for split, file in places.items()}
-            for folder in parts.values():
+            # Finished episodes of another origin, which a stopped generation has left, must not mix in.
+            subfolder = settings_sha256(origin)[:16]
+            parts: dict[str, list[Path]] = {}
+            jobs = []
+            for split, file in zip(SPLITS, files, strict=True):
+                folder = _parts_folder(file) / subfolder
                 folder.mkdir(parents=True, exist_ok=True)
-            jobs = [(split, k, parts[split] / f"{k:06d}.npz") for split in SPLITS for k in range(counts[split])]
+                parts[split] = [folder / f"{number:06d}.npz" for number in range(counts[split])]
+                for number, part in enumerate(parts[split]):
+                    jobs.append((split, number, part))
             missing = [job for job in jobs if not job[2].exists()]
-            log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), len(jobs) - len(missing))
-            with progress_bar(name, unit=" episodes", total=len(jobs), done=len(jobs) - len(missing)) as bar:
+            num_done = len(jobs) - len(missing)
+            log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), num_done)
+            with progress_bar(name, unit=" episodes", total=len(jobs), done=num_done) as bar:
                 for _ in _write(workers, missing):
                     bar.update()
         # The training file comes last: where it is, the dataset is complete.
-        for split, file in reversed(places.items()):
-            _join([part for which, _, part in jobs if which == split], file, constants)
+        for split, file in reversed(list(zip(SPLITS, files, strict=True))):
+            _join(parts[split], file, constants)
             write_text(provenance_file(file), json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n")
-        for folder in parts.values():
-            shutil.rmtree(folder.parent)
+        for file in files:
+            shutil.rmtree(_parts_folder(file))
+
+
+def _parts_folder(file: Path) -> Path:
+    """Return the folder of a dataset file's episodes until it is complete."""
+    return file.with_name(f"{file.name}.parts")
 
 
 @contextlib.contextmanager
 def _worker_processes(name: str, build: functools.partial[Any], count: int) -> Iterator[list[ServingProcess]]:
-    """Start the processes that write episodes; each owes its rounding."""
+    """Start the processes that write episodes; the first answer of each is its rounding."""
     kernels = common_kernels()
     workers: list[ServingProcess] = []
     try:
@@ -169,15 +185,16 @@ def _worker_processes(name: str, build: functools.partial[Any], count: int) -> I
 
 def _write(workers: Sequence[ServingProcess], jobs: Jobs) -> Iterator[Path]:
     """Write the episodes; yield each finished file."""
-    left, busy = deque(jobs), list[ServingProcess]()
+    waiting = deque(jobs)
+    busy: list[ServingProcess] = []
     for worker in workers[: len(jobs)]:
-        worker.send(*left.popleft())
+        worker.send(*waiting.popleft())
         busy.append(worker)
     while busy:
         for worker in wait_for_answers(busy, 0.0):
             yield worker.receive()
-            if left:
-                worker.send(*left.popleft())
+            if waiting:
+                worker.send(*waiting.popleft())
             else:
                 busy.remove(worker)
 
@@ -187,7 +204,9 @@ def _join(parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic]
     log.info("writing %s", file)
     temporary = file.with_name(f"{file.name}.tmp")  # the lock is held, so no other process writes a left-over one
     names = read_npz_headers(parts[0])
-    arrays = {key: np.concatenate([read_npz(part, [key])[key] for part in parts]) for key in names}
+    arrays = {}
+    for key in names:  # one array after the other, so that parts need no second copy of all
+        arrays[key] = np.concatenate([read_npz(part, [key])[key] for part in parts])
     with temporary.open("wb") as target:
         np.savez_compressed(target, allow_pickle=False, **arrays, **constants)
     move_into_place(temporary, file)

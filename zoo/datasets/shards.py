@@ -49,19 +49,21 @@ class ConvertedShard:
     ogbench: str
     format: int = FORMAT
 
-    def shard(self, task: int, least: int) -> Shard:
+    def shard(self, task: int, min_transitions: int) -> Shard:
         """Return what training takes of it.
 
         :param task: whose rewards, 1 to 5.
-        :param least: take the first whole trajectories with at least this many transitions; all if there are fewer.
+        :param min_transitions: take the first whole trajectories with at least this many; all if there are fewer.
         """
-        plain = ("observations", "actions", "terminals", "final_observations")
-        files = {name: self.folder / f"{name}.npy" for name in plain}
-        files |= {name: self.folder / f"{name}-task{task}.npy" for name in ("rewards", "masks")}
-        if least >= self.transitions:
+        files = {}
+        for name in ("observations", "actions", "terminals", "final_observations"):
+            files[name] = self.folder / f"{name}.npy"
+        for name in ("rewards", "masks"):
+            files[name] = self.folder / f"{name}-task{task}.npy"
+        if min_transitions >= self.transitions:
             return Shard(files, self.transitions, self.trajectories)
         ends = np.flatnonzero(np.load(files["terminals"], mmap_mode="r")) + 1
-        last = int(np.searchsorted(ends, least))
+        last = int(np.searchsorted(ends, min_transitions))
         return Shard(files, int(ends[last]), last + 1)
 
 
@@ -99,11 +101,11 @@ def load_shards(
         )
     if not any(shard.solved[str(task)] for shard in converted):
         warnings.warn(f"no state in {folder} achieves the task of {env_name}; every reward is negative", stacklevel=2)
-    left = total if size is None else size
+    remaining = total if size is None else size
     parts = []
     for shard in converted:
-        parts.append(shard.shard(task, left))
-        left -= shard.transitions
+        parts.append(shard.shard(task, remaining))
+        remaining -= shard.transitions
     settings = {
         "files": [shard.sha256 for shard in converted],
         "environment": name.env_id,
@@ -118,7 +120,8 @@ def load_shards(
 def shard_names(folder: Path) -> list[str]:
     """Return the names, without ending, of the training files that exist, as they came or converted, in order."""
     originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
-    return sorted(originals | {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")})
+    converted = {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")}
+    return sorted(originals | converted)
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
@@ -129,47 +132,66 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
     names = shard_names(folder)
     if not names:
         raise UsageError(f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder")
-    done: list[ConvertedShard] = []
-    tasks: Tasks = {}
+    shards = _converted_so_far(folder, names, spec, size)
+    if len(shards) == len(names) or _is_enough(shards, size):
+        return shards
     with contextlib.ExitStack() as stack:
-        for name in names:
-            if size is not None and sum(shard.transitions for shard in done) >= size:
+        stack.enter_context(locked_for_writing(folder / ARRAYS))
+        (folder / ARRAYS).mkdir(exist_ok=True)
+        tasks: Tasks = {}
+        for task, env_id in spec.task_env_ids.items():
+            tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
+        # A later file that does not fit is refused now, and not after the minutes that those before it take.
+        for name in names[len(shards) :]:
+            if find_converted(folder, name, spec) is None:
+                source = folder / f"{name}.npz"
+                with explained(source, spec):
+                    check_headers(source, spec, tasks[1])
+        bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
+        for name in names[len(shards) :]:
+            if _is_enough(shards, size):
                 break
-            shard = find_converted(folder, name, spec)
-            if shard is None and not tasks:
-                stack.enter_context(locked_for_writing(folder / ARRAYS))
-                (folder / ARRAYS).mkdir(exist_ok=True)
-                for task, env_id in spec.task_env_ids.items():
-                    tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
-                for source in (folder / f"{left}.npz" for left in names[len(done) :]):  # before any is converted
-                    if find_converted(folder, source.stem, spec) is None:
-                        with explained(source, spec):
-                            check_headers(source, spec, tasks[1])
-                bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
-            if tasks:
-                # another process may have converted it while this one waited for the lock
-                shard = find_converted(folder, name, spec) or _convert(folder, name, spec, tasks)
-                bar.update(len(done) + 1 - bar.n)
-            assert shard is not None
-            done.append(shard)
-    return done
+            # Another process may have converted it while this one waited for the lock.
+            shards.append(find_converted(folder, name, spec) or _convert(folder, name, spec, tasks))
+            bar.update(len(shards) - bar.n)
+    return shards
+
+
+def _converted_so_far(folder: Path, names: list[str], spec: DatasetSpec, size: int | None) -> list[ConvertedShard]:
+    """Return the first files of a dataset that are converted, up to the first that is not."""
+    shards: list[ConvertedShard] = []
+    for name in names:
+        shard = None if _is_enough(shards, size) else find_converted(folder, name, spec)
+        if shard is None:
+            break
+        shards.append(shard)
+    return shards
+
+
+def _is_enough(shards: list[ConvertedShard], size: int | None) -> bool:
+    """Return whether files have so many transitions; None: those of all files."""
+    return size is not None and sum(shard.transitions for shard in shards) >= size
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
     """Return a converted file if it exists, is whole, and was made from the original beside it."""
-    target, source = folder / ARRAYS / name, folder / f"{name}.npz"
+    target = folder / ARRAYS / name
+    source = folder / f"{name}.npz"
     try:
         shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
+    # Another version of OGBench may label states otherwise.
     if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
         return None
-    if any(not (target / file).is_file() or (target / file).stat().st_size != n for file, n in shard.sizes.items()):
-        return None
-    if source.exists():
+    for file, size in shard.sizes.items():
+        if not (target / file).is_file() or (target / file).stat().st_size != size:
+            return None
+    if source.exists():  # else it was deleted after the conversion
         state = source.stat()
         if state.st_size != shard.bytes:
             return None
+        # The digest reads the whole file, so it is asked only where the file may be another.
         if state.st_mtime_ns != shard.modified and digest_of(source) != shard.sha256:
             return None
     return shard
@@ -177,7 +199,8 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
 
 def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
     """Convert one file; its folder appears when it is whole."""
-    source, target = folder / f"{name}.npz", folder / ARRAYS / name
+    source = folder / f"{name}.npz"
+    target = folder / ARRAYS / name
     state = source.stat()
     with explained(source, spec):
         digest, arrays = read_arrays(source, spec)
@@ -191,7 +214,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     observations = arrays.pop("observations")
     np.save(temporary / "final_observations", observations[~valid])
     np.save(temporary / "observations", observations[valid])
-    del observations
+    del observations  # the largest array, before those of every task
     solved = {}
     for task, env in tasks.items():
         rewards, masks = relabel(arrays, env)
@@ -214,6 +237,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     for file in temporary.iterdir():
         sync(file)
+    # Only what is on the disk gets its name, so that a crash leaves no folder that looks complete.
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     sync(target.parent)

@@ -18,8 +18,10 @@ def record(root, name, env=None, **about):
     for part in parts:
         part["terminated"][:] = False
         if isinstance(env.observation_space, gymnasium.spaces.Dict):
-            seen = part["observations"]
-            part["observations"] = {key: np.array([each[key] for each in seen]) for key in env.observation_space}
+            observations = part["observations"]
+            part["observations"] = {}
+            for key in env.observation_space:
+                part["observations"][key] = np.array([observation[key] for observation in observations])
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     env.close()
     write_minari(root, parts, name, env=env.spec.id, **spaces, **about)

@@ -13,19 +13,19 @@ from pyarrow import parquet
 
 from tests.zoo.envs import toys
 from zoo.datasets.formats.base import compact
-from zoo.datasets.formats.read import read_source
+from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
 
 ENV = toys.SPRING
 
 
-def read(source, options=None):
+def read(source, options=DEFAULT_OPTIONS):
     """Return what is read of a set, as arrays in the compact layout."""
     return compact(read_source(source, options))
 
 
 def episodes(count=2, steps=20, seed=0, env=None):
     """Play episodes with random actions; the first terminates one step early, the others are cut off."""
-    env, found = env or toys.SpringEnv(), []
+    env, parts = env or toys.SpringEnv(), []
     env.action_space.seed(seed)
     for number in range(count):
         length = steps - (number == 0)
@@ -36,7 +36,7 @@ def episodes(count=2, steps=20, seed=0, env=None):
             observations.append(observation)
             rewards.append(float(reward))
         terminated = np.arange(length) == (length - 1 if number == 0 else -1)
-        found.append(
+        parts.append(
             {
                 "observations": np.array(observations),
                 "actions": np.array(actions),
@@ -44,7 +44,7 @@ def episodes(count=2, steps=20, seed=0, env=None):
                 "terminated": terminated,
             }
         )
-    return found
+    return parts
 
 
 def in_two(parts):
@@ -118,7 +118,7 @@ def write_d4rl(folder, parts, names=()):
     return folder / "d4rl.hdf5"
 
 
-def write_minari(root, parts, name="spring/random-v0", **more):
+def write_minari(root, parts, name="spring/random-v0", **overrides):
     """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
     buffers = [
         EpisodeBuffer(
@@ -134,7 +134,7 @@ def write_minari(root, parts, name="spring/random-v0", **more):
     ]
     about = {"algorithm_name": "random", "author": "a", "author_email": "a@b.c", "code_permalink": "d"}
     spaces = {"observation_space": toys.SpringEnv.observation_space, "action_space": toys.SpringEnv.action_space}
-    settings = {"env": "Spring-v0", **spaces, **about, **more}
+    settings = {"env": "Spring-v0", **spaces, **about, **overrides}
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a description
         patch.setenv("MINARI_DATASETS_PATH", str(root))

@@ -17,10 +17,10 @@ SPEC = DATASETS[NAME]
 ROWS = 33
 
 
-def refused(function, *given):
+def refused(function, *arguments):
     """Return the array that a check refuses, and what it says."""
     with pytest.raises(DatasetError) as caught:
-        function(*given)
+        function(*arguments)
     return caught.value.array, str(caught.value)
 
 
@@ -78,21 +78,21 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
     arrays = small_arrays()
     arrays[array] = arrays[array].astype(np.float32)
     arrays[array][row] = value
-    found, message = refused(check_values, arrays)
-    assert found == array
+    refused_array, message = refused(check_values, arrays)
+    assert refused_array == array
     assert named in message
 
 
 @pytest.mark.parametrize(
-    ("name", "way"),
+    ("name", "advice"),
     [
         ("antmaze-large-navigate-v0", "zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data"),
         ("cube-octuple-play-v0", "zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data"),
         ("cube-octuple-play-100m-v0", "remove it and get it again"),
     ],
 )
-def test_remedy_is_what_works_for_the_dataset(name, way):
-    assert way in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
+def test_remedy_is_what_works_for_the_dataset(name, advice):
+    assert advice in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
 
 
 def test_damaged_bytes_are_traced_to_their_array(write_dataset):

@@ -18,7 +18,7 @@ from zoo.datasets.collect import collect
 from zoo.datasets.formats.base import compact
 from zoo.terminal.errors import UsageError
 
-HERE = "tests.zoo.datasets.test_collect"
+MODULE = "tests.zoo.datasets.test_collect"
 NO_POLICY = 3.0
 
 
@@ -31,8 +31,8 @@ def wrong(observation):
 
 
 def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
-    found, returns = collect(f"{HERE}:push", ENV, {}, episodes=2)
-    arrays = compact(found)
+    transitions, returns = collect(f"{MODULE}:push", ENV, {}, episodes=2)
+    arrays = compact(transitions)
     assert arrays["observations"].shape == (42, 4)
     assert_array_equal(np.flatnonzero(arrays["valids"] == 0), [20, 41])
     assert_array_equal(arrays["actions"][0], [-1, 2])
@@ -40,8 +40,8 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
     env = SpringEnv()
     seed = seed_for(Purpose.COLLECTED_START, 0, 0)
     assert_array_equal(arrays["observations"][0], env.reset(seed=seed)[0].astype(np.float32))
-    after, reward, *_ = env.step(np.array([-1, 2], np.float32))
-    assert_array_equal(arrays["observations"][1], after.astype(np.float32))
+    next_observation, reward, *_ = env.step(np.array([-1, 2], np.float32))
+    assert_array_equal(arrays["observations"][1], next_observation.astype(np.float32))
     assert arrays["rewards"][0] == np.float32(reward)
     assert returns[0] == pytest.approx(arrays["rewards"][:20].sum(), rel=1e-5)
 
@@ -51,14 +51,14 @@ def nearly(observation):
 
 
 def test_integers_are_stored_as_they_are_played():
-    episodes, returns = collect(f"{HERE}:nearly", "Integer-v0", {}, episodes=1)
+    episodes, returns = collect(f"{MODULE}:nearly", "Integer-v0", {}, episodes=1)
     assert_array_equal(episodes.arrays["actions"][0], [10, 0])
     assert returns == [200.0]
     at_random, _ = collect("random", "Integer-v0", {}, episodes=20)
     assert set(at_random.arrays["actions"].flat) == set(range(11))
 
 
-@pytest.mark.parametrize("policy", ["random", f"{HERE}:push"])
+@pytest.mark.parametrize("policy", ["random", f"{MODULE}:push"])
 def test_the_seed_decides_a_set(policy):
     sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays for seed in (1, 1, 2)]
     for name, array in sets[0].items():
@@ -70,8 +70,8 @@ def test_the_seed_decides_a_set(policy):
 def test_a_saved_model_is_played_with_its_chunks(tmp_path):
     model = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], flow_steps=1, horizon_length=3, buffer_size=4, seed=0)
     model.save(tmp_path / "model")
-    first, again = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0].arrays for _ in range(2))
-    assert_array_equal(first["actions"], again["actions"])
+    first, second = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0].arrays for _ in range(2))
+    assert_array_equal(first["actions"], second["actions"])
     with pytest.raises(UsageError, match="give the environment that it was trained in"):
         collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
 
@@ -93,9 +93,9 @@ def test_noise_on_actions_without_limits_is_refused(monkeypatch):
     ("policy", "text"),
     [
         ("json:loads", "`json:loads` must return an action for an observation, got TypeError: the JSON object must"),
-        (f"{HERE}:wrong", "must return a finite action of shape"),
-        (f"{HERE}:nothing", "must name a function as module:function"),
-        (f"{HERE}:NO_POLICY", "must be a function of an observation, got float"),
+        (f"{MODULE}:wrong", "must return a finite action of shape"),
+        (f"{MODULE}:nothing", "must name a function as module:function"),
+        (f"{MODULE}:NO_POLICY", "must be a function of an observation, got float"),
     ],
 )
 def test_a_policy_that_is_none_is_refused(policy, text):
@@ -111,8 +111,8 @@ def sac():
 
 def test_a_model_of_sb3s_own_algorithms_is_played(sac, tmp_path):
     sac.save(tmp_path / "model")
-    found, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
-    assert np.isfinite(found.arrays["actions"]).all()
+    transitions, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+    assert np.isfinite(transitions.arrays["actions"]).all()
 
 
 @pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.algorithms.baselines:antigravity:Fly"])

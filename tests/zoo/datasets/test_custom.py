@@ -102,21 +102,21 @@ def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(t
     parts = in_two(episodes())
     same = write_minari(tmp_path, parts, "flat/same-v0", env=FLAT, observation_space=FlatEnv.observation_space)
     space = Dict(dict(FlatEnv.observation_space.spaces))  # which sorts its parts
-    other = write_minari(tmp_path, parts, "flat/other-v0", env=FLAT, observation_space=space)
+    sorted_parts = write_minari(tmp_path, parts, "flat/sorted-v0", env=FLAT, observation_space=space)
     assert load_custom(same, FLAT, {}).num_transitions == 39
     with pytest.raises(UsageError, match=r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"):
-        load_custom(other, FLAT, {})
+        load_custom(sorted_parts, FLAT, {})
 
 
-class WholeEnv(SpringEnv):
+class IntegerEnv(SpringEnv):
     """Observes and takes integers."""
 
     observation_space = Box(0, 255, (4,), np.uint8)
     action_space = Box(0, 10, (2,), np.int64)
 
 
-WHOLE = "Whole-v0"
-gymnasium.register(WHOLE, entry_point=f"{__name__}:WholeEnv")
+INTEGERS = "Integers-v0"
+gymnasium.register(INTEGERS, entry_point=f"{__name__}:IntegerEnv")
 
 
 def to_integers(arrays):
@@ -136,8 +136,8 @@ NOT_INTEGERS = {
 @pytest.mark.parametrize("case", NOT_INTEGERS)
 def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, case):
     name, value, array = NOT_INTEGERS[case]
-    spaces = WholeEnv.observation_space, WholeEnv.action_space
-    check_fit("a", read_source(written(tmp_path, to_integers)), WHOLE, spaces, None)
+    spaces = IntegerEnv.observation_space, IntegerEnv.action_space
+    check_fit("a", read_source(written(tmp_path, to_integers)), INTEGERS, spaces, None)
 
     def change(arrays):
         to_integers(arrays)
@@ -147,7 +147,7 @@ def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, cas
     with pytest.raises(
         DatasetError, match=f"must be integers from 0 to .*, got {value} in row 3, coordinate 1"
     ) as caught:
-        check_fit("a", read_source(written(tmp_path, change)), WHOLE, spaces, None)
+        check_fit("a", read_source(written(tmp_path, change)), INTEGERS, spaces, None)
     assert caught.value.array == array
 
 

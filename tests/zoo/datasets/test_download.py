@@ -52,22 +52,22 @@ class Server:
         return (self.url,)
 
     def requests_for(self, name):
-        return [wanted for path, wanted in self.behaviour.requests if path == f"/{name}"]
+        return [byte_range for path, byte_range in self.behaviour.requests if path == f"/{name}"]
 
 
 def make_handler(behaviour):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            wanted = self.headers.get("Range")
-            behaviour.requests.append((self.path, wanted))
+            byte_range = self.headers.get("Range")
+            behaviour.requests.append((self.path, byte_range))
             content = behaviour.files.get(self.path[1:])
             status = behaviour.status.pop(0) if behaviour.status else 200
             if content is None or status >= 400:
                 self.send_error(404 if content is None else status)
                 return
             start = 0
-            if wanted and behaviour.ranges:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if byte_range and behaviour.ranges:
+                start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
                 if start >= len(content):
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -109,8 +109,8 @@ def server(tmp_path):
     for name, episodes in zip(FILES, (1, 100), strict=True):
         np.savez_compressed(tmp_path / name, **small_arrays(episodes))
         files[name] = (tmp_path / name).read_bytes()
-    with serving(Behaviour(files)) as found:
-        yield found
+    with serving(Behaviour(files)) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

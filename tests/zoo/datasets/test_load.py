@@ -54,11 +54,11 @@ def test_sparse_reward_is_minus_one_until_the_task_is_achieved(write_dataset, mo
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 11), (10, 11), (11, 22), (30, 33)])
 def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset, size, rows):
-    found = load_small(write_dataset, dataset_size=size).content
-    assert_array_equal(found.arrays["observations"], small_arrays()["observations"][:rows])
-    assert found.ends[-1]
-    assert len(found.arrays["rewards"]) == rows
-    assert found.arrays["observations"].base is None  # a view would keep all of the file in memory
+    transitions = load_small(write_dataset, dataset_size=size).content
+    assert_array_equal(transitions.arrays["observations"], small_arrays()["observations"][:rows])
+    assert transitions.ends[-1]
+    assert len(transitions.arrays["rewards"]) == rows
+    assert transitions.arrays["observations"].base is None  # a view would keep all of the file in memory
 
 
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset):

@@ -28,7 +28,7 @@ def arrays(lengths=LENGTHS, **changes):
     terminals[np.cumsum(lengths) - 1] = True
     masks = 1 - terminals.astype(np.float32)
     masks[-1] = 1
-    found = {
+    values = {
         "observations": generator.normal(size=(steps + len(lengths), 5)).astype(np.float32),
         "observation_interval": np.asarray(1, np.int32),
         "actions": generator.uniform(-1, 1, (steps, 7)).astype(np.float32),
@@ -37,7 +37,7 @@ def arrays(lengths=LENGTHS, **changes):
         "terminals": terminals,
         "qpos": np.zeros((steps, 3), np.float32),  # what training does not need
     }
-    return {name: value for name, value in (found | changes).items() if value is not None}
+    return {name: value for name, value in (values | changes).items() if value is not None}
 
 
 def write(folder, name="a", **changes):
@@ -54,14 +54,14 @@ def ocbench():
 
 def test_every_transition_is_that_of_ocbenchs_loader(ocbench, tmp_path):
     path = write(tmp_path)
-    theirs, ours = ocbench.load_dataset(path), read(path)
-    steps, rows = ocbench.get_episode_offsets(theirs)
-    assert_array_equal(ours["observations"], theirs["observations"])
-    is_step = ours["valids"] == 1
+    reference, arrays_read = ocbench.load_dataset(path), read(path)
+    steps, rows = ocbench.get_episode_offsets(reference)
+    assert_array_equal(arrays_read["observations"], reference["observations"])
+    is_step = arrays_read["valids"] == 1
     for name in ("actions", "rewards", "masks"):
-        assert_array_equal(ours[name][is_step], theirs[name], err_msg=name)
+        assert_array_equal(arrays_read[name][is_step], reference[name], err_msg=name)
     assert_array_equal(np.flatnonzero(~is_step), rows[1:] - 1)
-    assert_array_equal(ours["terminals"][is_step], theirs["terminals"])
+    assert_array_equal(arrays_read["terminals"][is_step], reference["terminals"])
     assert steps[-1] == is_step.sum() == sum(LENGTHS)
 
 
@@ -69,9 +69,9 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
     write(tmp_path, "set-000")
     write(tmp_path, "set-001", lengths=(2,))
     write(tmp_path, "set-000-val", lengths=(9,))
-    found = read(tmp_path)
-    assert (found["valids"] == 1).sum() == sum(LENGTHS) + 2
-    assert_array_equal(found["observations"][-3:], arrays((2,))["observations"])
+    arrays_read = read(tmp_path)
+    assert (arrays_read["valids"] == 1).sum() == sum(LENGTHS) + 2
+    assert_array_equal(arrays_read["observations"][-3:], arrays((2,))["observations"])
 
 
 @pytest.mark.parametrize(
@@ -202,11 +202,11 @@ def writer(ocbench):
 
 def test_an_episode_depends_on_its_number_only_and_leaves_the_global_generator(writer):
     state = np.random.get_state()[1].copy()
-    first, other, again = (writer.collect(split, 0) for split in ("train", "val", "train"))
+    first, validation, repeated = (writer.collect(split, 0) for split in ("train", "val", "train"))
     assert first.keys() == {"observations", "actions", "rewards", "masks", "terminals"}
     for name, array in first.items():
-        assert_array_equal(array, again[name], err_msg=name)
-    assert not np.array_equal(first["observations"][0], other["observations"][0])
+        assert_array_equal(array, repeated[name], err_msg=name)
+    assert not np.array_equal(first["observations"][0], validation["observations"][0])
     assert_array_equal(np.random.get_state()[1], state)
 
 
@@ -218,9 +218,9 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
     observations = [env.reset(seed=int(words[4]))[0]]
     rows = zip(*(episode[name] for name in ("actions", "rewards", "masks", "terminals")), strict=True)
     for action, reward, mask, is_last in rows:
-        observation, got, terminated, truncated, info = env.step(action)
+        observation, played_reward, terminated, truncated, info = env.step(action)
         observations.append(observation)
-        assert got == reward
+        assert played_reward == reward
         assert 1 - terminated == mask
         assert (terminated or truncated) == is_last
     assert_array_equal(episode["observations"], np.array(observations, np.float32))
@@ -232,9 +232,9 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
 def test_ocbench_reads_the_files(ocbench, tmp_path):
     files = generated_files(TASK, tmp_path)
     generate_ocbench(TASK, files, num_episodes=2, num_workers=1)
-    theirs = ocbench.load_dataset(files[0])
-    assert len(ocbench.get_episode_offsets(theirs)[0]) == 3
-    assert_array_equal(read(files[0])["observations"], theirs["observations"])
+    reference = ocbench.load_dataset(files[0])
+    assert len(ocbench.get_episode_offsets(reference)[0]) == 3
+    assert_array_equal(read(files[0])["observations"], reference["observations"])
 
 
 @pytest.mark.slow
@@ -242,9 +242,9 @@ def test_ocbench_reads_the_files(ocbench, tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_has_its_oracle(name):
     writer = OracleWriter(name, seed=0)
-    first, _, again = (writer.collect("train", number) for number in (0, 1, 0))
+    first, _, repeated = (writer.collect("train", number) for number in (0, 1, 0))
     for key, array in first.items():
-        assert_array_equal(array, again[key], err_msg=key)
+        assert_array_equal(array, repeated[key], err_msg=key)
     assert len(first["actions"]) <= TASKS[name].steps
     assert len(first["observations"]) == len(first["actions"]) + 1
     assert np.abs(first["actions"]).max() <= 1

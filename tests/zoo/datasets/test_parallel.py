@@ -35,14 +35,14 @@ def folder_content(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     """Five episodes, generated in one go by this process."""
     return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5, num_workers=1)
 
 
-def test_number_of_processes_does_not_change_a_byte(whole, tmp_path):
+def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=2)
-    assert digests(files) == digests(whole) == [recorded_sha256(file) for file in files]
+    assert digests(files) == digests(uninterrupted) == [recorded_sha256(file) for file in files]
     ends = ("", ".sha256", ".provenance.json")
     assert folder_content(tmp_path) == {f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends}
 
@@ -55,7 +55,7 @@ def stop_generation(folder, monkeypatch, **options):
 
 
 def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_another_origin(
-    whole, tmp_path, monkeypatch, capsys
+    uninterrupted, tmp_path, monkeypatch, capsys
 ):
     stop_generation(tmp_path, monkeypatch, seed=1)
     with monkeypatch.context() as patch:  # other rounding
@@ -67,7 +67,7 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
     monkeypatch.setattr(generate, "MazeWriter", StoppingWriter)  # three are missing, and it makes no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
-    assert digests(files) == digests(whole)
+    assert digests(files) == digests(uninterrupted)
 
 
 EMULATED = [
@@ -122,21 +122,21 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
 
 
 def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
-    whole, tmp_path, capsys
+    uninterrupted, tmp_path, capsys
 ):
     files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
-    before = digests(files)
+    old_digests = digests(files)
     capsys.readouterr()
     with pytest.raises(UsageError, match=r"expected no dataset yet, got .*; add `--force` to replace it"):
         generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
     generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="keep")
-    assert digests(files) == before
+    assert digests(files) == old_digests
     assert "generating" not in capsys.readouterr().err
     generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="replace")
-    assert digests(files)[0] != before[0]
+    assert digests(files)[0] != old_digests[0]
     assert recorded_sha256(files[0]) == digests(files)[0]
-    with np.load(files[0]) as fewer, np.load(whole[0]) as more:
-        np.testing.assert_array_equal(fewer["actions"], more["actions"][:402])
+    with np.load(files[0]) as smaller, np.load(uninterrupted[0]) as larger:
+        np.testing.assert_array_equal(smaller["actions"], larger["actions"][:402])
 
 
 @pytest.mark.parametrize("name", ["antmaze-large-navigate-v0", "cube-quadruple-play-100m-v0"])

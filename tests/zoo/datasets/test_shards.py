@@ -55,8 +55,8 @@ def test_each_part_equals_its_file_loaded_alone(folder, settings):
     together = buffer_of(load_all(folder, replace_interval=1, **settings).content)
     for number in range(3):
         together.rotate_dataset(number)
-        name, more = settings["name"], {key: value for key, value in settings.items() if key != "name"}
-        alone = buffer_of(load_dataset(name, dataset=folder / f"{NAME}-{number:03d}.npz", **more).content)
+        name, options = settings["name"], {key: value for key, value in settings.items() if key != "name"}
+        alone = buffer_of(load_dataset(name, dataset=folder / f"{NAME}-{number:03d}.npz", **options).content)
         rows = torch.arange(alone.count_starts()).view(1, -1, 1) + torch.arange(3)
         for key, value in alone.batch_of(rows).tensors().items():
             assert torch.equal(getattr(together.batch_of(rows), key), value), (number, key)
@@ -120,11 +120,11 @@ def shortened(folder):
     lambda folder: (folder / "rewards-task3.npy").unlink(),
 ])  # fmt: skip
 def test_arrays_of_another_making_or_not_whole_are_made_again(folder, damage):
-    before, arrays = load_all(folder), folder / ARRAYS / f"{NAME}-001"
+    loaded, arrays = load_all(folder), folder / ARRAYS / f"{NAME}-001"
     content = (arrays / "rewards-task3.npy").read_bytes()
     damage(arrays)
     assert find_converted(folder, arrays.name, SPEC) is None
-    assert load_all(folder) == before
+    assert load_all(folder) == loaded
     assert (arrays / "rewards-task3.npy").read_bytes() == content
 
 
@@ -132,11 +132,11 @@ def test_arrays_of_another_making_or_not_whole_are_made_again(folder, damage):
 def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch, number):
     read, calls = shards.relabel, []
 
-    def stopped(*given):
-        calls.append(given)
+    def stopped(*arguments):
+        calls.append(arguments)
         if len(calls) > 5 * number + 2:  # within a file: it has arrays already
             raise KeyboardInterrupt
-        return read(*given)
+        return read(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(shards, "relabel", stopped)
@@ -144,7 +144,7 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
             load_all(folder)
     converted = [find_converted(folder, name, SPEC) is not None for name in shard_names(folder)]
     assert converted == [k < number for k in range(3)]
-    monkeypatch.setattr(shards, "relabel", lambda *given: calls.append(given) or read(*given))
+    monkeypatch.setattr(shards, "relabel", lambda *arguments: calls.append(arguments) or read(*arguments))
     calls.clear()
     assert load_all(folder).num_transitions == 100
     assert len(calls) == 5 * (3 - number)
@@ -167,7 +167,7 @@ def test_a_broken_file_is_refused_before_any_is_converted(folder):
 def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(tmp_path, monkeypatch):
     asked = []
 
-    def noted(*given, **settings):
+    def noted(*arguments, **settings):
         asked.extend(settings["names"])
         raise DownloadError("no network")
 

@@ -31,12 +31,12 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
     images = np.random.default_rng(0).integers(256, size=(16, 64, 64, 3), dtype=np.uint8)
     with np.load(states) as arrays:
         np.savez(tmp_path / f"{IMAGES}.npz", **{**arrays, "observations": images})
-    found = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
+    dataset = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
-    assert_array_equal(found.content.arrays["observations"], images)
-    assert found.content.arrays["observations"].dtype == np.uint8
+    assert_array_equal(dataset.content.arrays["observations"], images)
+    assert dataset.content.arrays["observations"].dtype == np.uint8
     for name in ("actions", "rewards", "masks", "terminals"):
-        assert_array_equal(found.content.arrays[name], of_states.content.arrays[name])
+        assert_array_equal(dataset.content.arrays[name], of_states.content.arrays[name])
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
 # -- drawn by MuJoCo --------------------------------------------------------------------------------------------------
 
 
-def generate(folder, *more):
+def generate(folder, *flags):
     """Generate a small set in a process that draws with what works here."""
-    words = [*f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split(), *more]
+    words = [*f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split(), *flags]
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words]
     ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
@@ -80,9 +80,9 @@ def generate(folder, *more):
 def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_states(states, tmp_path):
     if not any(map(_works, PLATFORMS)):
         pytest.skip("MuJoCo can draw nothing here")
-    one, two = (generate(tmp_path / count, "--num-workers", count) for count in "12")
-    assert one["sha256"] == two["sha256"]
-    with np.load(one["train"]) as drawn, np.load(states) as of_states:
+    first, second = (generate(tmp_path / count, "--num-workers", count) for count in "12")
+    assert first["sha256"] == second["sha256"]
+    with np.load(first["train"]) as drawn, np.load(states) as of_states:
         assert drawn["observations"].dtype == np.uint8
         assert drawn["observations"].shape == (16, 64, 64, 3)
         assert drawn["observations"].std() > 10

@@ -46,8 +46,8 @@ class ReadOptions:
     """What a format leaves open.
 
     :param columns: what is read -> its name in the files, see `COLUMNS`.
-    :param step_reward: the reward of every step of a set that has none.
-    :param done: what ends the episodes of a set that does not say: ``terminated`` or ``truncated``.
+    :param step_reward: the reward of every step of a dataset that has none.
+    :param done: what ends the episodes of a dataset that does not say: ``terminated`` or ``truncated``.
     :param reward_from: ``success`` takes rewards and masks from the flags of that name: where one is 1 the task ends
         with the reward 0, and other steps have -1.
     """
@@ -103,19 +103,22 @@ class Format:
         raise NotImplementedError
 
     def environment(self, path: Path) -> str | None:
-        """Return the id of the environment that a set was recorded in, where it says so."""
+        """Return the id of the environment that a dataset was recorded in, where it says so."""
         return None
 
     def references(self, path: Path) -> tuple[float, float] | None:
-        """Return the returns of a random and of an expert policy, where a set says them."""
+        """Return the returns of a random and of an expert policy, where a dataset says them."""
         return None
 
 
 def reject_options(path: Path, options: ReadOptions, supported: Collection[str] = ()) -> None:
     """Refuse options for what a format does not leave open."""
-    given = [name for name, value in vars(options).items() if value not in (None, {}) and name not in supported]
-    if given:
-        flags = " and ".join(f"`--{name.replace('_', '-')}`" for name in given)
+    unsupported = []
+    for name, value in vars(options).items():
+        if value not in (None, {}) and name not in supported:
+            unsupported.append(f"`--{name.replace('_', '-')}`")
+    if unsupported:
+        flags = " and ".join(unsupported)
         raise UsageError(f"{path} is in a format whose arrays have fixed names and meanings; leave out {flags}")
 
 
@@ -123,7 +126,7 @@ Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
 
 COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
-"""The arrays of a set in the compact layout, as `docs/datasets.md` describes them."""
+"""The arrays of a dataset in the compact layout, as `docs/datasets.md` describes them."""
 
 
 @dataclass(frozen=True)
@@ -161,30 +164,37 @@ def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
     episodes = [episode for episode in recorded if len(episode.actions)]
     if not episodes:
         raise UsageError(f"{name} must hold an episode with a transition, got none; give another dataset")
-    if len(episodes) < len(recorded):
-        warn(
-            name, f"{len(recorded) - len(episodes):,} of {len(recorded):,} episodes have no transition and are left out"
-        )
-    shapes = [(episode.observations.shape[1:], episode.actions.shape[1:]) for episode in episodes]
-    for episode, got in zip(episodes, shapes, strict=True):
-        if got != shapes[0]:
+    num_empty = len(recorded) - len(episodes)
+    if num_empty:
+        warn(name, f"{num_empty:,} of {len(recorded):,} episodes have no transition and are left out")
+    expected = _row_shapes(episodes[0])
+    for episode in episodes:
+        shapes = _row_shapes(episode)
+        if shapes != expected:
             raise UsageError(
-                f"{episode.name} must have observations and actions of the shapes {shapes[0]} like the first episode, "
-                f"got {got}; keep the episodes of one environment apart from others"
+                f"{episode.name} must have observations and actions of the shapes {expected} like the first episode, "
+                f"got {shapes}; keep the episodes of one environment apart from others"
             )
-    parts = {key: [getattr(episode, key) for episode in episodes] for key in ("actions", "rewards", "masks")}
-    parts["observations"] = [episode.observations[:-1] for episode in episodes]
-    parts["next_observations"] = [episode.observations[1:] for episode in episodes]
-    arrays = {key: np.concatenate(each) for key, each in parts.items()}
+    arrays = {}
+    for key in ("actions", "rewards", "masks"):
+        arrays[key] = np.concatenate([getattr(episode, key) for episode in episodes])
+    arrays["observations"] = np.concatenate([episode.observations[:-1] for episode in episodes])
+    arrays["next_observations"] = np.concatenate([episode.observations[1:] for episode in episodes])
     ends = np.zeros(len(arrays["actions"]), bool)
     ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
+    # Named apart, so that a warning can tell a time limit from the end of a task.
     terminated = arrays["masks"] == 0
     return transitions_of(name, arrays | {"terminals": ends & terminated, "timeouts": ends & ~terminated})
 
 
+def _row_shapes(episode: Episode) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return episode.observations.shape[1:], episode.actions.shape[1:]
+
+
 def transitions_of(name: str, arrays: Arrays) -> Transitions:
-    """Return the transitions of arrays in any layout that `docs/datasets.md` describes, after saying what is odd."""
-    observations, actions = arrays["observations"], arrays["actions"]
+    """Return the transitions of arrays in any layout that `docs/datasets.md` describes; warn of what is odd."""
+    observations = arrays["observations"]
+    actions = arrays["actions"]
     is_vector = observations.ndim == 2 and observations.dtype.kind in "fiub"
     is_image = observations.ndim == 4 and observations.dtype == np.uint8
     if not (is_vector or is_image) or not observations.size:
@@ -192,6 +202,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
             f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
             f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
         )
+    # Integers are refused: those of a Discrete space are choices, between which nothing lies.
     if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
         raise UsageError(
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
@@ -200,15 +211,19 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     if is_vector:
         _warn_of_lost_digits(name, observations)
     try:
-        found = read_transitions(arrays, observations.shape[1:], actions.shape[1], images=is_image)
+        transitions = read_transitions(arrays, observations.shape[1:], actions.shape[1], images=is_image)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
-    for note in found.warnings:
+    for note in transitions.warnings:
         warn(name, note)
-    kind = np.uint8 if is_image else np.float32
-    kinds = dict.fromkeys(found.arrays, np.float32) | {"observations": kind}
-    stored = {key: np.asarray(array, kinds[key]) for key, array in found.arrays.items()}
-    return replace(found, arrays=stored, final_observations=found.final_observations.astype(kind), warnings=())
+    # In the types that training stores, so that a dataset has one fingerprint whatever the types of its files.
+    observation_kind = np.uint8 if is_image else np.float32
+    stored = {}
+    for key, array in transitions.arrays.items():
+        kind = observation_kind if key == "observations" else np.float32
+        stored[key] = np.asarray(array, kind)
+    final_observations = transitions.final_observations.astype(observation_kind)
+    return replace(transitions, arrays=stored, final_observations=final_observations, warnings=())
 
 
 def _warn_of_lost_digits(name: str, observations: Array) -> None:
@@ -216,11 +231,12 @@ def _warn_of_lost_digits(name: str, observations: Array) -> None:
 
     :param observations: (rows, O).
     """
-    low, high = observations.min(0).astype(np.float64), observations.max(0).astype(np.float64)
+    low = observations.min(0).astype(np.float64)
+    high = observations.max(0).astype(np.float64)
     largest = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused elsewhere
         lost = np.flatnonzero(np.spacing(largest.astype(np.float32)) > LARGEST_STEP * (high - low))
-    lost = lost[low[lost] < high[lost]]
+    lost = lost[low[lost] < high[lost]]  # a constant tells nothing, rounded or not
     if lost.size:
         k = int(lost[0])
         warn(
@@ -231,36 +247,39 @@ def _warn_of_lost_digits(name: str, observations: Array) -> None:
 
 
 def warn_without_success(name: str, successes: Array) -> None:
-    """Warn of a set in which no step achieves the task."""
+    """Warn of a dataset in which no step achieves the task."""
     if not successes.any():
         warn(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
 
 
-def warn(name: str, doubt: str) -> None:
-    """Warn of something in a set."""
-    warnings.warn(f"{name}: {doubt}", stacklevel=3)
+def warn(name: str, message: str) -> None:
+    """Warn of something in a dataset.
+
+    :param name: of the dataset.
+    """
+    warnings.warn(f"{name}: {message}", stacklevel=3)
 
 
-def compact(found: Transitions) -> Arrays:
+def compact(transitions: Transitions) -> Arrays:
     """Return transitions in the compact layout, with a row after the last transition of each trajectory."""
-    arrays = {**found.arrays, "valids": found.valid.astype(np.float32)}
-    if not found.valid.all():
+    arrays = {**transitions.arrays, "valids": transitions.valid.astype(np.float32)}
+    if not transitions.valid.all():  # they are in this layout already
         return arrays
-    arrays["terminals"] = found.ends.astype(np.float32)
-    after = np.flatnonzero(found.ends) + 1
-    last: dict[str, Any] = {
-        "observations": found.final_observations,
+    arrays["terminals"] = transitions.ends.astype(np.float32)
+    rows_after = np.flatnonzero(transitions.ends) + 1
+    last_row: dict[str, Any] = {
+        "observations": transitions.final_observations,
         "actions": 0,
         "rewards": 0,
         "masks": 1,
         "terminals": 1,
         "valids": 0,
     }
-    return {key: np.insert(arrays[key], after, last[key], axis=0) for key in COMPACT}
+    return {key: np.insert(arrays[key], rows_after, last_row[key], axis=0) for key in COMPACT}
 
 
 def digest_of_arrays(arrays: Arrays) -> str:
-    """Return the SHA-256 of a set in the compact layout."""
+    """Return the SHA-256 of a dataset in the compact layout."""
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
@@ -268,12 +287,13 @@ def digest_of_arrays(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def write_set(path: Path, found: Transitions) -> None:
-    """Write a set as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
+def write_set(path: Path, transitions: Transitions) -> None:
+    """Write a dataset as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
+    # Hidden and of this process alone: two may write the same file, and a folder of episodes may be read meanwhile.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **compact(found))
+            np.savez(file, allow_pickle=False, **compact(transitions))
         move_into_place(temporary, path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
@@ -292,38 +312,50 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path} cannot be read as {kind}: {text}; get or make the file again") from error
+        problem = " ".join(str(error).split()) or type(error).__name__
+        advice = "get or make the file again"
+        if isinstance(error, MemoryError):  # a sound file may be too large, and a damaged one may say that it is
+            advice = "free memory or give fewer data; if it is not as large as that, get or make the file again"
+        raise UsageError(f"{path} cannot be read as {kind}: {problem}; {advice}") from error
 
 
 # -- what arrays must be ----------------------------------------------------------------------------------------------
 
 
-def require_keys(name: str, there: Iterable[str], needed: Iterable[str]) -> None:
-    """Refuse a set that lacks arrays."""
-    there, needed = list(there), list(needed)
-    if missing := [key for key in needed if key not in there]:
-        hint = ", or give `--reward-from success`" * (missing == ["rewards"] and "success" in there)
-        raise UsageError(
-            f"{name} must have the arrays {', '.join(needed)}; missing: {', '.join(missing)}, got "
-            f"{', '.join(there[:12]) or 'none'}; rename or add them (docs/data.md lists what is read){hint}"
-        )
+def require_keys(name: str, keys: Iterable[str], required: Iterable[str]) -> None:
+    """Refuse a dataset that lacks arrays.
+
+    :param keys: the names of its arrays.
+    """
+    keys = list(keys)
+    required = list(required)
+    missing = [key for key in required if key not in keys]
+    if not missing:
+        return
+    hint = ""
+    if missing == ["rewards"] and "success" in keys:
+        hint = ", or give `--reward-from success`"
+    raise UsageError(
+        f"{name} must have the arrays {', '.join(required)}; missing: {', '.join(missing)}, got "
+        f"{', '.join(keys[:12]) or 'none'}; rename or add them (docs/data.md lists what is read){hint}"
+    )
 
 
 def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
     """Return where flags, shape (T,), are 1; refuse anything but 0 and 1."""
     if flags.shape != (steps,) or flags.dtype.kind not in "fiub":
-        got = f"{flags.dtype} of shape {flags.shape}"
-    elif (wrong := np.flatnonzero(~np.isin(flags, (0, 1)))).size:
-        got = f"{flags[wrong[0]]} in row {wrong[0]}"
+        problem = f"{flags.dtype} of shape {flags.shape}"
     else:
-        return flags > 0
-    raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {got}; correct it")
+        wrong_rows = np.flatnonzero(~np.isin(flags, (0, 1)))
+        if not wrong_rows.size:
+            return flags > 0
+        problem = f"{flags[wrong_rows[0]]} in row {wrong_rows[0]}"
+    raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {problem}; correct it")
 
 
 def masks_of(name: str, terminated: Array, steps: int) -> Array:
     """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
-    if terminated.size == 1 and steps:
+    if terminated.size == 1 and steps:  # one flag is that of the last step
         terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():
@@ -338,7 +370,10 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
 
 
 def add_rewards(name: str, rows: Arrays, options: ReadOptions) -> None:
-    """Give each step the same reward where there is none; or take rewards and masks from its success."""
+    """Add rewards to rows that have none: the same for each step, or -1 and, where it succeeds, 0.
+
+    With `reward_from`, rewards and masks that the rows have are replaced: they may be those of another task.
+    """
     if options.reward_from is not None:
         require_keys(name, rows, ("success",))
         success = require_flags(name, "success", rows.pop("success"), len(rows["actions"]))
@@ -371,7 +406,7 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     for key in ("observations", "rewards"):
         if rows[key].shape[:1] != rows["actions"].shape[:1]:
             raise UsageError(f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}")
-    ends = np.append(ends[:-1], True)
+    ends = np.append(ends[:-1], True)  # rows after the last end that is marked are a trajectory too
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
         "which were cut off, the last transition is dropped",
@@ -380,7 +415,7 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     )
     for begin, end in itertools.pairwise([0, *(np.flatnonzero(ends) + 1)]):
         observations = rows["observations"][begin:end]
-        if masks[end - 1] == 0:
+        if masks[end - 1] == 0:  # no value follows it, so any observation will do
             observations = np.append(observations, observations[-1:], axis=0)
         steps = slice(begin, begin + len(observations) - 1)
         if steps.start < steps.stop:

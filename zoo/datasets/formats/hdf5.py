@@ -42,33 +42,44 @@ Stored: TypeAlias = dict[str, Any]
 """Arrays of an HDF5 file by their paths in it, unread."""
 
 
-def import_extra(package: str, what: str) -> Any:
-    """Return a package of the extra ``data``."""
-    return import_optional(package, package, what, "flow-rl-zoo[data]")
+def import_extra(package: str, needed_by: str) -> Any:
+    """Return a package of the extra ``data``.
+
+    :param needed_by: what cannot do without it, for the message.
+    """
+    return import_optional(package, package, needed_by, "flow-rl-zoo[data]")
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Stored]:
     """Open a file and yield its arrays; links are not followed. Whatever is wrong with it becomes a UsageError."""
-    h5py, found = import_extra("h5py", f"reading {path}"), Stored()
+    h5py = import_extra("h5py", f"reading {path}")
+    stored = Stored()
+
+    def add(name: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset):
+            stored[name] = entry
+
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
-        file.visititems(lambda name, part: found.update({name: part} if isinstance(part, h5py.Dataset) else {}))
-        yield found
+        file.visititems(add)
+        yield stored
 
 
 def require_no_links(path: Path) -> None:
     """Refuse a file that points to others or to its own entries, for libraries that follow where it points."""
     h5py = import_extra("h5py", f"reading {path}")
 
-    def outside(name: str, link: Any) -> str | None:
+    def find_link(name: str, link: Any) -> str | None:
         """Return the name of an entry that does not lie in the file, which ends the visit."""
         if not isinstance(link, h5py.HardLink):
             return name
         entry = file[name]
-        return name if isinstance(entry, h5py.Dataset) and (entry.is_virtual or entry.external) else None
+        if isinstance(entry, h5py.Dataset) and (entry.is_virtual or entry.external):
+            return name
+        return None
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
-        name = file.visititems_links(outside)
+        name = file.visititems_links(find_link)
     if name is not None:
         raise UsageError(f"{path}: `{name}` must lie in the file, got a link; write it again")
 
@@ -78,17 +89,18 @@ def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
 
     :param pattern: of paths, which finds the two.
     """
-    found: dict[int, Stored] = {}
-    for path, part in stored.items():
-        if match := re.fullmatch(pattern, path):
-            found.setdefault(int(match[1]), {})[match[2]] = part
-    return found
+    groups: dict[int, Stored] = {}
+    for path, entry in stored.items():
+        match = re.fullmatch(pattern, path)
+        if match:
+            groups.setdefault(int(match[1]), {})[match[2]] = entry
+    return groups
 
 
 def read_array(name: str, stored: Stored, key: str) -> Array:
     """Return an array; refuse one whose numbers lie elsewhere."""
     part = stored[key]
-    if part.is_virtual or part.external:
+    if part.is_virtual or part.external:  # its numbers are read from other files
         raise UsageError(f"{name}: `{key}` must lie in the file; write it again")
     if not part.shape or part.dtype.kind not in "fiub":
         raise UsageError(f"{name}: `{key}` must hold rows of numbers, got {part.dtype}; leave it out, or convert it")
@@ -101,14 +113,16 @@ def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
 
     They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
     """
-    found: list[str | None] = []
-    if not path.stat().st_size:  # which cannot be mapped
+    if not path.stat().st_size:  # an empty file cannot be mapped
         return None, None
+    values: list[str | None] = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for name in (b"env_name", b"env_version"):
-            match = re.search(rb'"%s": ?"([\w.]{1,40})"' % name, content)
-            found.append(None if match is None else match[1].decode("ascii"))
-    return next((name for name, scene in SCENES.items() if scene == found[0]), None), found[1]
+        for key in (b"env_name", b"env_version"):
+            match = re.search(rb'"%s": ?"([\w.]{1,40})"' % key, content)
+            values.append(match and match[1].decode("ascii"))
+    scene, version = values
+    tasks = {scene_name: task for task, scene_name in SCENES.items()}
+    return tasks.get(scene or ""), version
 
 
 def warn_of_earlier_simulator(path: Path) -> None:
@@ -131,23 +145,38 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     success was cut off: else failing would save the rewards of -1 that follow.
     """
     name = f"{path}, demo_{k}"
-    has_next = any(key.startswith("next_obs/") for key in group)
-    sensors = [[f"{key}/{sensor}" for sensor in OBSERVATIONS] for key in ("obs", *["next_obs"] * has_next)]
-    missing = [key for key in itertools.chain(["actions", "rewards", "dones"], *sensors) if key not in group]
+    sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
+    next_sensors = []
+    if any(key.startswith("next_obs/") for key in group):
+        next_sensors = [f"next_obs/{sensor}" for sensor in OBSERVATIONS]
+    missing = [key for key in ("actions", "rewards", "dones", *sensors, *next_sensors) if key not in group]
     if missing:
         raise UsageError(f"{name} has no {', '.join(missing)}, as files of images or raw ones; get low_dim_v15.hdf5")
     actions = read_array(name, group, "actions")
     steps = len(actions)
+    if not steps:  # left out where episodes are joined
+        yield Episode(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
+        return
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
-    seen, *after = (np.concatenate([read_array(name, group, key) for key in keys], axis=1) for keys in sensors)
-    if after or masks[-1] == 0:  # else the state after the last step is neither known nor unneeded
-        seen = np.concatenate([seen, (after or [seen])[0][-1:]])
-    known = len(seen) - 1
-    for begin, end in itertools.pairwise(np.union1d([0, known], np.flatnonzero(dones[:known]) + 1)):
-        part = slice(int(begin), int(end))
-        yield Episode(name, seen[part.start : part.stop + 1], actions[part], is_achieved[part] - 1.0, masks[part])
+    observations = _join_sensors(name, group, sensors)
+    if next_sensors:
+        last = _join_sensors(name, group, next_sensors)[-1:]
+        observations = np.concatenate([observations, last])
+    elif masks[-1] == 0:  # no value follows a success, so any observation will do
+        observations = np.concatenate([observations, observations[-1:]])
+    # Else the state after the last step is not known, and that step is left out.
+    num_known = len(observations) - 1
+    boundaries = np.union1d([0, num_known], np.flatnonzero(dones[:num_known]) + 1)
+    for begin, end in itertools.pairwise(boundaries.tolist()):
+        part = slice(begin, end)
+        yield Episode(name, observations[begin : end + 1], actions[part], is_achieved[part] - 1.0, masks[part])
+
+
+def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
+    """Return the readings of sensors side by side, (T, O)."""
+    return np.concatenate([read_array(name, group, sensor) for sensor in sensors], axis=1)
 
 
 class Hdf5(Format):
@@ -162,11 +191,14 @@ class Hdf5(Format):
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         with opened(path) as stored:
-            if groups := groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)"):
+            groups = groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)")
+            if groups:
                 reject_options(path, options)
                 warn_of_earlier_simulator(path)
-                episodes = [each for k in sorted(groups) for each in demonstration(path, k, groups[k])]
-                warn_without_success(str(path), np.array([(each.rewards == 0).any() for each in episodes]))
+                episodes: list[Episode] = []
+                for k in sorted(groups):
+                    episodes += demonstration(path, k, groups[k])
+                warn_without_success(str(path), np.array([(episode.rewards == 0).any() for episode in episodes]))
                 return joined(str(path), episodes)
             names = {*KNOWN_ARRAYS, *options.columns.values(), options.reward_from}
             arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
@@ -177,22 +209,30 @@ class Hdf5(Format):
         return robomimic_environment(path)[0] if path.is_file() else None
 
 
-def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
-    """Return the transitions of D4RL's arrays."""
-    named = {}
+def _rename(arrays: Arrays, options: ReadOptions) -> Arrays:
+    """Return the arrays that are read, by what they mean."""
+    renamed = {}
     for key, column in options.columns.items():
         if column not in arrays:
             raise UsageError(unknown_name_message("array", column, arrays))
-        named[{"terminated": "terminals"}.get(key, key)] = arrays[column]
-    unnamed = arrays.keys() - options.columns.values()
-    arrays = {key: arrays[key] for key in unnamed & {*KNOWN_ARRAYS, options.reward_from}} | named
+        renamed[{"terminated": "terminals"}.get(key, key)] = arrays[column]
+    # An array that is named means only what it is named for, also where its own name means something.
+    unnamed = (arrays.keys() - options.columns.values()) & {*KNOWN_ARRAYS, options.reward_from}
+    return {key: arrays[key] for key in unnamed} | renamed
+
+
+def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
+    """Return the transitions of D4RL's arrays."""
+    arrays = _rename(arrays, options)
     require_keys(name, arrays, ("observations", "actions", "terminals"))
     add_rewards(name, arrays, options)
     if options.done is not None:
         if "timeouts" in arrays:
             raise UsageError(f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`")
-        ended, none = arrays["terminals"], np.zeros(len(arrays["terminals"]), bool)
-        arrays["terminals"], arrays["timeouts"] = (ended, none) if options.done == "terminated" else (none, ended)
+        arrays["timeouts"] = np.zeros(len(arrays["terminals"]), bool)
+        if options.done == "truncated":
+            arrays["terminals"], arrays["timeouts"] = arrays["timeouts"], arrays["terminals"]
+    # Each row has the state after it, so no trajectory loses its end.
     if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
         return transitions_of(name, arrays)
@@ -202,13 +242,13 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
             "trajectories run into one another; add one of them, or `--done` if `terminals` marks every end"
             f"{OF_CONVERT}"
         )
-    flags = {
-        key: require_flags(name, key, arrays[key], len(arrays["actions"]))
-        for key in ("terminals", "timeouts", "masks")
-        if key in arrays
-    }
+    flags = {}
+    for key in ("terminals", "timeouts", "masks"):
+        if key in arrays:
+            flags[key] = require_flags(name, key, arrays[key], len(arrays["actions"]))
     masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
     with as_usage_error():
-        if doubt := check_timeouts(flags["timeouts"], masks, "masks" not in flags):
-            warn(name, doubt)
+        doubt = check_timeouts(flags["timeouts"], masks, "masks" not in flags)
+    if doubt:
+        warn(name, doubt)
     return joined(name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks))

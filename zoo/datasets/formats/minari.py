@@ -52,7 +52,7 @@ class Minari(Format):
         data = path / "data"
         if metadata.get("data_format") == "hdf5":
             num_episodes = _check_hdf5(data / "main_data.hdf5", order)
-        else:
+        else:  # a folder for each episode; files of Arrow and parquet have no links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
             dataset = minari.MinariDataset(data)
@@ -98,6 +98,7 @@ def find_minari(source: str) -> Path:
     """Return the folder of a dataset that is named by its id; it is downloaded where it is missing."""
     name = source.removeprefix(MINARI)
     folder = minari_folder(name)
+    # An id is joined to a folder, which it must not leave.
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
     if (folder / "data").is_dir() and not (folder / "data" / "metadata.json").is_file():
@@ -135,8 +136,9 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
     if inner is None:
         yield name
         return
-    named = inner if isinstance(inner, dict) else {f"_index_{index}": part for index, part in enumerate(inner)}
-    for key, part in named.items():
+    if not isinstance(inner, dict):  # a Tuple's parts have these names in Minari's files
+        inner = {f"_index_{index}": part for index, part in enumerate(inner)}
+    for key, part in inner.items():
         yield from parts_of(part, f"{name}/{key}")
 
 

@@ -76,6 +76,7 @@ def npz_files(path: Path) -> list[Path]:
     """Return the npz files of a folder, without hidden ones and those for validation; or the path of one such file."""
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
     files = [file for file in candidates if extension(file) == ".npz" and not file.is_dir()]
+    # macOS leaves hidden files such as `._000.npz` beside those that it copies to other disks.
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
@@ -126,12 +127,14 @@ class Ocbench(Format):
                     "others; give a set that has all of them"
                 )
             for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
+                # Each episode before this one has a row of observations more than it has actions.
                 observations = arrays["observations"][begin + number : end + number + 1]
-                others = (arrays[key][begin:end] for key in ("actions", "rewards", "masks"))
-                episodes.append(Episode(f"{file}, episode {number}", observations, *others))
-        found = joined(str(path), episodes)
-        warn_without_success(str(path), found.arrays["masks"] == 0)
-        return found
+                part = slice(begin, end)
+                actions, rewards, masks = (arrays[key][part] for key in ("actions", "rewards", "masks"))
+                episodes.append(Episode(f"{file}, episode {number}", observations, actions, rewards, masks))
+        transitions = joined(str(path), episodes)
+        warn_without_success(str(path), transitions.arrays["masks"] == 0)
+        return transitions
 
 
 def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:

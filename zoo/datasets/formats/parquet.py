@@ -45,6 +45,7 @@ class Parquet(Format):
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
+        # LeRobot 2 has a file for each episode, LeRobot 3 several in a file: only the index tells them apart.
         number = rows.get("episode", rows["file"])
         ends = np.append(number[1:] != number[:-1], True)
         if "frame" not in rows:  # nothing says whether an episode goes on in the next file
@@ -64,6 +65,7 @@ def _parquet_files(path: Path) -> list[Path]:
     files = []
     for file in sorted(path.rglob("*")):
         parts = file.relative_to(path).parts
+        # LeRobot's folder `meta` has parquet files about its episodes; hidden files are what others left.
         is_data = "meta" not in parts and not any(part.startswith((".", "_")) for part in parts)
         if is_data and extension(file) == ".parquet" and file.is_file():
             files.append(file)
@@ -83,10 +85,15 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
             source = arrow.dataset(file, format="parquet")
             chosen = _choose(file, source.schema.names, columns)
             table = source.to_table(columns=sorted(set(chosen.values())), use_threads=False)
-            part = {name: _as_array(file, column, table.column(column)) for name, column in chosen.items()}
+            part = {}
+            for name, column in chosen.items():
+                part[name] = _as_array(file, column, table.column(column))
         parts.append(part | {"file": np.full(len(table), number)})
-        if missing := ", ".join(parts[-1].keys() ^ parts[0].keys()):
-            raise UsageError(f"{path}: every file must have a column for {missing}, or none; add it to the others")
+        differing = parts[-1].keys() ^ parts[0].keys()
+        if differing:
+            raise UsageError(
+                f"{path}: every file must have a column for {', '.join(differing)}, or none; add it to the others"
+            )
     if not any(len(part["file"]) for part in parts):
         raise UsageError(f"{path} must hold an episode with a transition, got no row; give another dataset")
     with explaining_damage(path, "parquet"):
@@ -100,11 +107,11 @@ def _choose(file: Path, names: Sequence[str], columns: Mapping[str, str]) -> dic
     :param columns: names of columns that override `COLUMNS`.
     """
     chosen = {}
-    for name, usual in COLUMNS.items():
-        candidates = (columns[name],) if name in columns else usual
-        column = next((column for column in candidates if column in names), None)
-        if column is not None:
-            chosen[name] = column
+    for name, usual_names in COLUMNS.items():
+        candidates = [columns[name]] if name in columns else usual_names
+        present = [column for column in candidates if column in names]
+        if present:
+            chosen[name] = present[0]
         elif name in columns or name in ("observations", "actions"):
             raise UsageError(
                 f"{file} must have a column `{candidates[0]}` for {name}, got {', '.join(names)[:300]}; name it with "
@@ -160,18 +167,18 @@ def _terminated(name: str, rows: Arrays, ends: Array, options: ReadOptions) -> A
     """Return where an episode ends because its task did."""
     if options.done is not None:
         return ends if options.done == "terminated" else np.zeros_like(ends)
-    key = next((key for key in ("terminated", "success") if key in rows), None)
-    if key is None:
+    if "terminated" not in rows and "success" not in rows:
         raise UsageError(
             f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
             f"comes after, or `--done truncated` if the recording was only cut off{OF_CONVERT}"
         )
-    flags = require_flags(name, key, rows[key], len(ends))
-    if key == "terminated":
+    if "terminated" in rows:
+        flags = require_flags(name, "terminated", rows["terminated"], len(ends))
         if flags[~ends].any():
             row = int(np.argmax(flags & ~ends))
             raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
         return flags & ends
+    flags = require_flags(name, "success", rows["success"], len(ends))
     warn_without_success(name, flags)
     episode = np.cumsum(ends) - ends
     lost = np.setdiff1d(episode[flags], episode[flags & ends])

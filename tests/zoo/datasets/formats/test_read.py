@@ -57,37 +57,37 @@ def refusal(source, **reading):
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
 def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, kind):
     parts = episodes()
-    found = read(WRITERS[kind](tmp_path, parts))
-    assert tuple(found) == COMPACT or set(found) == set(COMPACT)
-    assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 20 + [0])
-    assert_array_equal(found["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
-    assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
-    both = np.concatenate([part["observations"] for part in parts]).astype(np.float32)
-    assert_array_equal(found["observations"], both)
-    valid = found["valids"] > 0
+    arrays = read(WRITERS[kind](tmp_path, parts))
+    assert tuple(arrays) == COMPACT or set(arrays) == set(COMPACT)
+    assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 20 + [0])
+    assert_array_equal(arrays["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
+    assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
+    observations = np.concatenate([part["observations"] for part in parts]).astype(np.float32)
+    assert_array_equal(arrays["observations"], observations)
+    valid = arrays["valids"] > 0
     for name in ("actions", "rewards"):
         expected = np.concatenate([part[name] for part in parts]).astype(np.float32)
-        assert_array_equal(found[name][valid], expected)
+        assert_array_equal(arrays[name][valid], expected)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
 def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(tmp_path, kind):
     first, second = parts = episodes()
-    found = read(WRITERS[kind](tmp_path, parts))
-    assert_array_equal(found["valids"], [1] * 19 + [0] + [1] * 19 + [0])
-    assert_array_equal(np.flatnonzero(found["masks"] == 0), [18])
+    arrays = read(WRITERS[kind](tmp_path, parts))
+    assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 19 + [0])
+    assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
     expected = [*first["observations"][:19], first["observations"][18], *second["observations"][:20]]
-    assert_array_equal(found["observations"], np.array(expected, np.float32))
-    assert_array_equal(found["actions"][20:39], second["actions"][:19])
-    assert_array_equal(found["rewards"][:19], first["rewards"].astype(np.float32))
+    assert_array_equal(arrays["observations"], np.array(expected, np.float32))
+    assert_array_equal(arrays["actions"][20:39], second["actions"][:19])
+    assert_array_equal(arrays["rewards"][:19], first["rewards"].astype(np.float32))
 
 
 def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
     parts = episodes()
-    found = read(write_d4rl(tmp_path, parts, ("next_observations",)))
-    own = read(write_npz(tmp_path, parts))
+    arrays = read(write_d4rl(tmp_path, parts, ("next_observations",)))
+    expected = read(write_npz(tmp_path, parts))
     for name in COMPACT:
-        assert_array_equal(found[name], own[name])
+        assert_array_equal(arrays[name], expected[name])
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet", "d4rl"])
@@ -134,9 +134,9 @@ def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path, kind):
     else:
         source = write_folder(tmp_path, parts)
     with pytest.warns(UserWarning, match="1 of 3 episodes have no transition and are left out"):
-        found = read(source)
+        arrays = read(source)
     for name, array in expected.items():
-        assert_array_equal(found[name], array)
+        assert_array_equal(arrays[name], array)
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
@@ -205,9 +205,9 @@ def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
 def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path, kind):
     source = WRITERS[kind](tmp_path, episodes())
     write_set(tmp_path / "converted.npz", read_source(source))
-    before, after = (load_custom(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
-    assert before.fingerprint == after.fingerprint
-    assert_array_equal(compact(before.content)["observations"], compact(after.content)["observations"])
+    original, converted = (load_custom(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
+    assert original.fingerprint == converted.fingerprint
+    assert_array_equal(compact(original.content)["observations"], compact(converted.content)["observations"])
     assert (tmp_path / "converted.npz.sha256").is_file()
 
 
@@ -225,10 +225,10 @@ def test_what_formats_leave_open_can_be_given(tmp_path):
     assert "`--columns observations=NAME`" in refusal(tmp_path / "a.parquet")
     assert "`--step-reward -1`" in refusal(tmp_path / "a.parquet", columns=columns, done="terminated")
     assert "`--done truncated`" in refusal(tmp_path / "a.parquet", columns=columns, step_reward=-1)
-    found = read(tmp_path / "a.parquet", ReadOptions(columns, -1.0, "truncated"))
-    assert (found["rewards"][:-1] == -1).all()
-    assert (found["masks"] == 1).all()
-    assert len(found["valids"]) == 19
+    arrays = read(tmp_path / "a.parquet", ReadOptions(columns, -1.0, "truncated"))
+    assert (arrays["rewards"][:-1] == -1).all()
+    assert (arrays["masks"] == 1).all()
+    assert len(arrays["valids"]) == 19
     assert "closest: rewards" in refusal(tmp_path / "a.parquet", columns={"reward": "cost"})
 
 
@@ -242,10 +242,10 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
     assert "leave out `--step-reward` and `--done`" in refusal(source, reward_from="success", step_reward=0.0)
-    found = load_custom(source, ENV, {}, reward_from="success")
-    success = np.concatenate([part["success"] for part in parts])[: found.num_transitions]
-    assert_array_equal(found.content.arrays["rewards"], np.where(success, 0, -1))
-    assert_array_equal(found.content.arrays["masks"], ~success)
+    dataset = load_custom(source, ENV, {}, reward_from="success")
+    success = np.concatenate([part["success"] for part in parts])[: dataset.num_transitions]
+    assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
+    assert_array_equal(dataset.content.arrays["masks"], ~success)
 
 
 def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
@@ -266,9 +266,9 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done):
         file["terminals"][len(parts[0]["actions"]) - 1 :: len(parts[1]["actions"])] = True
         del file["timeouts"]
     assert "or `--done` if `terminals` marks every end" in refusal(path)
-    found = read(path, ReadOptions(done=done))
-    assert np.flatnonzero(found["masks"] == 0).tolist() == ([18, 39] if done == "terminated" else [])
-    assert int((found["valids"] == 0).sum()) == 2
+    arrays = read(path, ReadOptions(done=done))
+    assert np.flatnonzero(arrays["masks"] == 0).tolist() == ([18, 39] if done == "terminated" else [])
+    assert int((arrays["valids"] == 0).sum()) == 2
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
@@ -278,10 +278,10 @@ def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
 
 def test_dataset_size_keeps_whole_trajectories_and_changes_the_fingerprint(tmp_path):
     path = write_npz(tmp_path, episodes(3))
-    whole, part = load_custom(path, ENV, {}), load_custom(path, ENV, {}, size=20)
-    assert whole.num_transitions == 59
-    assert part.num_transitions == 39
-    assert whole.fingerprint != part.fingerprint
+    full, first_part = load_custom(path, ENV, {}), load_custom(path, ENV, {}, size=20)
+    assert full.num_transitions == 59
+    assert first_part.num_transitions == 39
+    assert full.fingerprint != first_part.fingerprint
 
 
 # -- what is never done -----------------------------------------------------------------------------------------------
@@ -326,24 +326,24 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
 
 
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path):
-    other = write_d4rl(tmp_path, episodes())
+    linked = write_d4rl(tmp_path, episodes())
     with h5py.File(tmp_path / "linked.hdf5", "w") as file:
-        file["observations"] = h5py.ExternalLink(str(other), "observations")
+        file["observations"] = h5py.ExternalLink(str(linked), "observations")
         file["actions"] = np.zeros((3, 2))
     assert "missing: observations, terminals" in refusal(tmp_path / "linked.hdf5")
     name = write_minari(tmp_path, episodes())
     with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
         del file["episode_1/actions"]
-        file["episode_1/actions"] = h5py.ExternalLink(str(other), "actions")
+        file["episode_1/actions"] = h5py.ExternalLink(str(linked), "actions")
     assert "episode 1 must have the arrays" in refusal(name)
     with h5py.File(tmp_path / "spring" / "random-v0" / "data" / "main_data.hdf5", "a") as file:
         del file["episode_1/actions"]
         file["episode_1/actions"] = np.zeros((20, 2))
-        file["episode_1/infos/more"] = h5py.ExternalLink(str(other), "actions")
+        file["episode_1/infos/more"] = h5py.ExternalLink(str(linked), "actions")
     assert "`episode_1/infos/more` must lie in the file, got a link" in refusal(name)
     with h5py.File(tmp_path / "virtual.hdf5", "w") as file:
         layout = h5py.VirtualLayout((39, 4), np.float64)
-        layout[:] = h5py.VirtualSource(str(other), "observations", (39, 4))
+        layout[:] = h5py.VirtualSource(str(linked), "observations", (39, 4))
         file.create_virtual_dataset("observations", layout)
         file["actions"] = np.zeros((3, 2))
     assert "must lie in the file" in refusal(tmp_path / "virtual.hdf5")
@@ -394,9 +394,9 @@ def test_a_broken_episode_is_refused_by_its_file(tmp_path, case):
     first, second = episodes()
     folder = write_folder(tmp_path, [second, second])
     np.savez(folder / "001.npz", **change(first))
-    said = refusal(folder)
-    assert text in said
-    assert "001.npz" in said
+    message = refusal(folder)
+    assert text in message
+    assert "001.npz" in message
 
 
 def test_rows_of_mixed_trajectories_are_refused(tmp_path):
@@ -425,13 +425,13 @@ def test_a_minari_set_of_another_space_is_refused(tmp_path, name):
     assert "episode 1 must have observations and actions of the shapes" in refusal(source)
 
 
-ONE, TWO = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))
+SCALAR, PAIR = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))
 STRUCTURED = {
-    "sorted": Dict({"z": TWO, "a": TWO}),
-    "in its own order": Dict([("z", TWO), ("a", TWO)]),
-    "nested": Dict([("z", Dict([("y", ONE), ("b", ONE)])), ("a", TWO)]),
-    "a tuple of many": Tuple([ONE] * 12),
-    "a tuple in a Dict": Dict([("z", Tuple([ONE, TWO])), ("a", ONE)]),
+    "sorted": Dict({"z": PAIR, "a": PAIR}),
+    "in its own order": Dict([("z", PAIR), ("a", PAIR)]),
+    "nested": Dict([("z", Dict([("y", SCALAR), ("b", SCALAR)])), ("a", PAIR)]),
+    "a tuple of many": Tuple([SCALAR] * 12),
+    "a tuple in a Dict": Dict([("z", Tuple([SCALAR, PAIR])), ("a", SCALAR)]),
 }
 
 
@@ -441,8 +441,8 @@ def structured(space, rows):
         return rows
     leaves = [len(gymnasium.spaces.flatten(part, part.sample())) for part in parts_in(space)]
     pieces = np.split(rows, np.cumsum(leaves)[:-1], axis=1)
-    found = [structured(part, piece) for part, piece in zip(parts_in(space), pieces, strict=True)]
-    return dict(zip(space.spaces, found, strict=True)) if isinstance(space, Dict) else tuple(found)
+    structures = [structured(part, piece) for part, piece in zip(parts_in(space), pieces, strict=True)]
+    return dict(zip(space.spaces, structures, strict=True)) if isinstance(space, Dict) else tuple(structures)
 
 
 def parts_in(space):
@@ -453,26 +453,26 @@ def parts_in(space):
 def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path, name):
     space, parts = STRUCTURED[name], episodes()
     size, generator = gymnasium.spaces.flatdim(space), np.random.default_rng(0)
-    whole = [generator.normal(size=(len(part["observations"]), size)).astype(np.float32) for part in parts]
-    for part, rows in zip(parts, whole, strict=True):
+    vectors = [generator.normal(size=(len(part["observations"]), size)).astype(np.float32) for part in parts]
+    for part, rows in zip(parts, vectors, strict=True):
         part["observations"] = structured(space, rows)
-    found = read(write_minari(tmp_path, parts, observation_space=space))["observations"]
-    assert_array_equal(found, np.concatenate(whole))
+    observations = read(write_minari(tmp_path, parts, observation_space=space))["observations"]
+    assert_array_equal(observations, np.concatenate(vectors))
 
 
-@pytest.mark.parametrize("recorded", [None, Dict({"a": TWO, "b": TWO}), TWO])
+@pytest.mark.parametrize("recorded", [None, Dict({"a": PAIR, "b": PAIR}), PAIR])
 def test_parts_whose_order_is_not_recorded_are_refused(tmp_path, recorded):
-    name = write_minari(tmp_path, in_two(episodes()), observation_space=Dict({"z": TWO, "a": TWO}))
+    name = write_minari(tmp_path, in_two(episodes()), observation_space=Dict({"z": PAIR, "a": PAIR}))
     path, metadata = metadata_of(tmp_path)
-    other = {} if recorded is None else {"observation_space": serialize_space(recorded)}
-    path.write_text(json.dumps(without(metadata, "observation_space") | other))
+    changes = {} if recorded is None else {"observation_space": serialize_space(recorded)}
+    path.write_text(json.dumps(without(metadata, "observation_space") | changes))
     text = refusal(name)
     assert "parts of the recorded space" in text or "must record the spaces of observations and actions" in text
 
 
-@pytest.mark.parametrize("more", [False, True], ids=["alone", "with next_observations"])
-def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_path, more):
-    path = write_d4rl(tmp_path, episodes(3), ("next_observations",) * more)
+@pytest.mark.parametrize("has_next", [False, True], ids=["alone", "with next_observations"])
+def test_time_limits_that_all_terminate_are_refused_and_some_are_warned_of(tmp_path, has_next):
+    path = write_d4rl(tmp_path, episodes(3), ("next_observations",) * has_next)
     with h5py.File(path, "a") as file:
         file["terminals"][-1] = True
     with pytest.warns(UserWarning, match="1 of 2 time limits are marked as terminations too"):
@@ -489,9 +489,9 @@ def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
         masks[3] = 0
         file["masks"] = masks
         file["terminals"][...] |= file["timeouts"][...]
-    found = read(path)
-    assert np.flatnonzero(found["masks"] == 0).tolist() == [3, 18]
-    assert np.flatnonzero(found["valids"] == 0).tolist() == [19, 39]
+    arrays = read(path)
+    assert np.flatnonzero(arrays["masks"] == 0).tolist() == [3, 18]
+    assert np.flatnonzero(arrays["valids"] == 0).tolist() == [19, 39]
 
 
 COLUMNS = {
@@ -524,8 +524,8 @@ def test_reference_scores_of_shorter_episodes_are_told_of(tmp_path, recwarn, low
     path, metadata = metadata_of(tmp_path)
     path.write_text(json.dumps(metadata | {"ref_min_score": low, "ref_max_score": high}))
     read(name)
-    told = [str(warning.message) for warning in recwarn if "whose episodes have 100 steps" in str(warning.message)]
-    assert len(told) == (low < 100)
+    messages = [str(warning.message) for warning in recwarn if "whose episodes have 100 steps" in str(warning.message)]
+    assert len(messages) == (low < 100)
 
 
 def change_success(folder, change):
@@ -539,8 +539,8 @@ def test_successes_that_do_not_end_an_episode_are_warned_of(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     change_success(folder, lambda flags: np.arange(len(flags)) == 7)
     with pytest.warns(UserWarning, match="2 of 2 episodes succeed before their last row and not in it"):
-        found = read(folder)
-    assert found["masks"].all()
+        arrays = read(folder)
+    assert arrays["masks"].all()
 
 
 def test_demonstrations_without_a_success_are_warned_of(tmp_path):
@@ -578,8 +578,8 @@ def test_a_set_of_another_environment_is_told_of(tmp_path):
 
 def test_rows_after_the_last_marked_end_are_a_trajectory_too():
     rows = {"observations": np.zeros((7, 1)), "actions": np.zeros((7, 1)), "rewards": np.zeros(7)}
-    found = episodes_of_rows("set", rows, np.arange(7) == 2, np.ones(7))
-    assert [len(each.actions) for each in found] == [2, 3]
+    trajectories = episodes_of_rows("set", rows, np.arange(7) == 2, np.ones(7))
+    assert [len(trajectory.actions) for trajectory in trajectories] == [2, 3]
 
 
 @pytest.mark.parametrize("name", ["nothing.npz", "a.txt", "empty"])

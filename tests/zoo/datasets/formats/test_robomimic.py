@@ -29,29 +29,29 @@ def reference_transitions(parts):
     }
 
 
-def transitions(found):
+def transitions(arrays):
     """Return the transitions of a compact set."""
-    rows = np.flatnonzero(found["valids"])
-    return {name: found[name][rows] for name in COMPACT if name != "valids"} | {
-        "next_observations": found["observations"][rows + 1]
+    rows = np.flatnonzero(arrays["valids"])
+    return {name: arrays[name][rows] for name in COMPACT if name != "valids"} | {
+        "next_observations": arrays["observations"][rows + 1]
     }
 
 
 def test_transitions_are_those_of_q_chunking(tmp_path):
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
-    ours, theirs = transitions(read(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
-    for name, array in theirs.items():
-        assert_array_equal(ours[name], array.astype(np.float32), err_msg=name)
+    transitions_read, reference = transitions(read(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
+    for name, array in reference.items():
+        assert_array_equal(transitions_read[name], array.astype(np.float32), err_msg=name)
 
 
 @pytest.mark.parametrize("next_obs", [True, False])
 def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(tmp_path, next_obs):
     failed = demonstration(4, 0)
     failed["dones"][-1] = 1
-    found = read(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
+    arrays = read(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
     steps = 4 if next_obs else 3  # without the state after the last step, that is the last one known
-    assert_array_equal(found["valids"], [1] * steps + [0] + [1] * 3 + [0])
-    assert np.flatnonzero(found["masks"] == 0).tolist() == [steps + 3]
+    assert_array_equal(arrays["valids"], [1] * steps + [0] + [1] * 3 + [0])
+    assert np.flatnonzero(arrays["masks"] == 0).tolist() == [steps + 3]
 
 
 def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
@@ -61,20 +61,29 @@ def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_a_demonstration_without_a_step_is_left_out_with_a_warning(tmp_path):
+    parts = [demonstration(4), demonstration(0), demonstration(3)]
+    expected = read(write(tmp_path / "a.hdf5", [parts[0], parts[2]]))
+    with pytest.warns(UserWarning, match="episodes have no transition and are left out"):
+        arrays = read(write(tmp_path / "b.hdf5", parts))
+    for name, array in expected.items():
+        assert_array_equal(arrays[name], array)
+
+
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
-    found = read(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
-    assert_array_equal(found["valids"], [1, 1, 1, 1, 0, 1, 0])
-    assert_array_equal(found["terminals"], [0, 0, 0, 1, 1, 1, 1])
-    assert_array_equal(found["masks"], [1, 1, 1, 0, 1, 0, 1])
-    assert_array_equal(found["rewards"], [-1, -1, -1, 0, 0, 0, 0])
+    arrays = read(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
+    assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0, 1, 0])
+    assert_array_equal(arrays["terminals"], [0, 0, 0, 1, 1, 1, 1])
+    assert_array_equal(arrays["masks"], [1, 1, 1, 0, 1, 0, 1])
+    assert_array_equal(arrays["rewards"], [-1, -1, -1, 0, 0, 0, 0])
 
 
 def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_path):
     part = demonstration(4, 1)
-    found = read(write(tmp_path / "a.hdf5", [part], next_obs=False))
-    assert_array_equal(found["valids"], [1, 1, 1, 1, 0])
-    assert_array_equal(found["observations"][-1], part["observations"][3].astype(np.float32))
-    assert_array_equal(found["masks"], [1, 1, 1, 0, 1])
+    arrays = read(write(tmp_path / "a.hdf5", [part], next_obs=False))
+    assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0])
+    assert_array_equal(arrays["observations"][-1], part["observations"][3].astype(np.float32))
+    assert_array_equal(arrays["masks"], [1, 1, 1, 0, 1])
 
 
 @pytest.mark.parametrize(
