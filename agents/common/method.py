@@ -16,7 +16,6 @@ from agents.common.maths.flow import cloning_loss
 from agents.common.nets.networks import Networks
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import NetworkSpec
-from agents.common.nets.views import RepeatedObservations
 from agents.common.validation import unknown_name_message
 
 Noise = Mapping[str, Tensor]
@@ -305,9 +304,9 @@ class Method(CommonSettings):
         table = self.candidate_noise()
         axes = {name: 1 + table[name].axes.index("B") for name in noise}
         merged = {name: draw.flatten(axes[name], axes[name] + 1) for name, draw in noise.items()}
-        repeating: Any = RepeatedObservations(nets, observations, n)
-        candidates = self.act(repeating.repeated, merged, repeating)
-        scores = self.score(repeating.repeated, candidates, repeating)
+        with nets.repeating(observations, n) as repeated:
+            candidates = self.act(repeated, merged, nets)
+            scores = self.score(repeated, candidates, nets)
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,6 @@ from agents.common.engine.execution import (
 from agents.common.method import Info, Method, Noise, normal, uniform
 from agents.common.nets.precision import matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
-from agents.common.nets.views import RememberedFeatures
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
@@ -79,7 +79,7 @@ class Trainer:
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
-        self.has_extractors = any(getattr(net, "features_extractor", None) for net in self.policy.nets.values())
+        self.has_extractors = bool(self.policy.nets.with_extractor())
         self.update_count = torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)
         """Number of updates so far, which a batch hands to the method."""
         self.capture_failure: str | None = None
@@ -245,11 +245,10 @@ class Trainer:
         if self.pretraining:
             losses, weights = {"bc_flow": method.pretraining_loss(nets[self.behaviour], batch, noise)}, {}
         else:
-            if self.has_extractors:
-                nets = RememberedFeatures(nets)
-            with torch.no_grad():
-                targets = method.targets(batch, noise, nets, info)
-            losses, weights = method.losses(batch, targets, noise, nets, info), method.loss_weights()
+            with nets.caching_features() if self.has_extractors else nullcontext():
+                with torch.no_grad():
+                    targets = method.targets(batch, noise, nets, info)
+                losses, weights = method.losses(batch, targets, noise, nets, info), method.loss_weights()
         total = torch.stack([loss * weights[name] if name in weights else loss for name, loss in losses.items()]).sum(0)
         info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
         return total, {name: value.detach() for name, value in info.items()}

@@ -13,9 +13,10 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,15 +55,6 @@ class Network(nn.Module):
                 part.initialise(replica, generator)
 
 
-class Features(NamedTuple):
-    """What a network's features extractor makes of observations, given to that network in their place.
-
-    :param values: (S, N, F).
-    """
-
-    values: Tensor
-
-
 class ReplicatedExtractor(nn.Module):
     """A features extractor each of whose parameters and buffers has the leading axis S of the replicas.
 
@@ -85,21 +77,44 @@ class ObservingNetwork(Network):
         super().__init__()
         self.features_extractor: nn.Module | None = None
         self._prepare: Callable[[Tensor], Any] | None = None
+        self.cached_features: list[tuple[Tensor, Tensor]] | None = None
+        """Observations and their features, while these are cached."""
+        self.repeats: list[tuple[Tensor, Tensor, int]] = []
+        """Observations that are others repeated, those others, and how often."""
 
     def extract_with(self, extractor: nn.Module, prepare: Callable[[Tensor], Any]) -> None:
         """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (N, O)."""
         self.features_extractor, self._prepare = extractor, prepare
 
-    def features(self, observations: Tensor | Features, frozen: bool) -> Tensor:
+    def features(self, observations: Tensor, frozen: bool) -> Tensor:
         """Return what the first layer sees, (S, N, F): the observations themselves where there is no extractor."""
-        if isinstance(observations, Features):
-            return observations.values
-        if self.features_extractor is None or self._prepare is None:
+        if self.features_extractor is None:
             return observations
-        seen = self._prepare(observations.flatten(0, -2))
+        for repeated, rows, times in self.repeats:
+            if repeated is observations:
+                return self.features(rows, frozen).repeat_interleave(times, dim=1)
+        if self.cached_features is None or not _is_deterministic(self.features_extractor):
+            return self._extract(observations, frozen)
+        matches = [features for rows, features in self.cached_features if rows is observations]
+        if not matches:
+            with torch.enable_grad():  # a later loss may need the gradient, where a target needs none
+                matches = [self._extract(observations, False)]
+            self.cached_features.append((observations, matches[0]))
+        return matches[0] if torch.is_grad_enabled() and not frozen else matches[0].detach()
+
+    def _extract(self, observations: Tensor, frozen: bool) -> Tensor:
+        assert self.features_extractor is not None
+        assert self._prepare is not None
+        prepared = self._prepare(observations.flatten(0, -2))
         constants = {name: value.detach() for name, value in self.features_extractor.named_parameters() if frozen}
-        found: Tensor = functional_call(self.features_extractor, constants, (seen,))
-        return found.unflatten(0, observations.shape[:-1])
+        features: Tensor = functional_call(self.features_extractor, constants, (prepared,))
+        return features.unflatten(0, observations.shape[:-1])
+
+
+def _is_deterministic(extractor: nn.Module) -> bool:
+    """Return whether an extractor gives the same features each time and remembers nothing."""
+    changing = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
+    return not any(part.training and isinstance(part, changing) for part in extractor.modules())
 
 
 class CriticEnsemble(ObservingNetwork):
@@ -221,23 +236,44 @@ class SummedFields:
 class NetworkViews:
     """The ways to look at networks, which networks have and views of them too."""
 
+    _networks: Any
+    """The networks themselves."""
+
     @property
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
         nets: Any = self
-        return NetworkView(lambda name: _FrozenNetwork(nets[name]))
+        return NetworkView(lambda name: _FrozenNetwork(nets[name]), self._networks)
 
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
         nets: Any = self
-        return NetworkView(lambda name: nets[substitutes.get(name, name)])
+        return NetworkView(lambda name: nets[substitutes.get(name, name)], self._networks)
+
+    @contextmanager
+    def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:
+        """Yield observations (S, N, O) repeated, (S, N * times, O), whose features are extracted before they are."""
+        repeated = observations.repeat_interleave(times, dim=1)
+        networks = self._networks.with_extractor()
+        for network in networks:
+            network.repeats.append((repeated, observations, times))
+        try:
+            yield repeated
+        finally:
+            for network in networks:
+                network.repeats.pop()
 
 
-@dataclass
 class NetworkView(NetworkViews):
-    """View of networks, by a function that finds what is seen under a name."""
+    """View of networks, by a function that finds what is seen under a name.
 
-    _find: Callable[[str], Any]
+    :param find: the function.
+    :param networks: the networks themselves.
+    """
+
+    def __init__(self, find: Callable[[str], Any], networks: Networks) -> None:
+        self._find = find
+        self._networks = networks
 
     def __getattr__(self, name: str) -> Any:
         return self._find(name)
@@ -250,6 +286,27 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     with_target: tuple[str, ...] = ()
     """Names of the networks that have a target network."""
+
+    @property
+    def _networks(self) -> Networks:  # a module cannot be an attribute of itself
+        return self
+
+    def with_extractor(self) -> list[ObservingNetwork]:
+        """Return the networks that have a features extractor."""
+        observing = [network for network in self.values() if isinstance(network, ObservingNetwork)]
+        return [network for network in observing if network.features_extractor is not None]
+
+    @contextmanager
+    def caching_features(self) -> Iterator[None]:
+        """Extract the features of each tensor of observations once inside the block, where weights must not change."""
+        networks = self.with_extractor()
+        for network in networks:
+            network.cached_features = []
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.cached_features = None
 
     if TYPE_CHECKING:  # each network is called in its own way
 

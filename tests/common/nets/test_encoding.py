@@ -7,7 +7,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 import agents
-from agents.common.nets.views import RememberedFeatures, RepeatedObservations
+from agents.common.nets.networks import Networks
 from tests.common.toys import NormedFeatures, normals, tiny_model, toy_batch, toy_noise
 from tests.envs import space_env_of
 
@@ -50,12 +50,13 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch
 def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains():
     kwargs = {"features_extractor_class": NormedFeatures}
     nets = tiny_model("qam", space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
-    view, observations, actions = RememberedFeatures(nets), normals(1, 3, 4), normals(1, 3, 6, seed=1)
-    first, second = (view.critic(observations, actions) for _ in range(2))
-    assert not torch.equal(first, second)
-    nets.eval()
-    first, second = (view.critic(observations, actions) for _ in range(2))
-    assert torch.equal(first, second)
+    observations, actions = normals(1, 3, 4), normals(1, 3, 6, seed=1)
+    with nets.caching_features():
+        first, second = (nets.critic(observations, actions) for _ in range(2))
+        assert not torch.equal(first, second)
+        nets.eval()
+        first, second = (nets.critic(observations, actions) for _ in range(2))
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient inside the sampler, an edited flow
@@ -65,14 +66,14 @@ def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     rows = normals(1, ROWS, 4).numpy()
     placed = {name: draw[None] for name, draw in noise.items()}
     found = model.policy.plan(rows, placed)
-    monkeypatch.setattr(RepeatedObservations, "encode", lambda self, network, observations, frozen: observations)
+    monkeypatch.setattr(Networks, "with_extractor", lambda self: [])
     torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
 def test_frozen_features_bear_no_gradient_of_the_extractor():
     nets = extracting_model("qam").policy.nets
-    view = RepeatedObservations(nets, normals(1, 3, 4), 2)
     actions = normals(1, 6, 6, seed=1).requires_grad_()
-    view.frozen.critic(view.repeated, actions).sum().backward()
+    with nets.repeating(normals(1, 3, 4), 2) as repeated:
+        nets.frozen.critic(repeated, actions).sum().backward()
     assert actions.grad is not None
     assert all(parameter.grad is None for parameter in nets.critic.parameters())
