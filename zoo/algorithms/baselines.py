@@ -84,7 +84,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
 
 
 @dataclass
-class Planner:
+class SingleStepPolicy:
     """Plans single steps with one of SB3's policies: its most likely actions."""
 
     policy: BasePolicy
@@ -103,9 +103,9 @@ class Planner:
         return actions[None, :, None]
 
 
-def planner_of(policy: BasePolicy) -> FlowPolicy | Planner:
+def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
     """Return what an evaluation plays: a policy of this zoo itself, else one that plans single steps with it."""
-    return policy if isinstance(policy, FlowPolicy) else Planner(policy)
+    return policy if isinstance(policy, FlowPolicy) else SingleStepPolicy(policy)
 
 
 class OwnSettings(Configurable):

@@ -29,7 +29,7 @@ from zoo.datasets.formats.read import environment_of, name_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, extension, gym_id, is_custom, parse_name, single_task_names
 from zoo.datasets.shards import convert_shards
-from zoo.envs.make import absent_id, make_env, register_absent
+from zoo.envs.make import dataset_only_id, make_env, register_dataset_only_env
 from zoo.envs.probe import probe
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.settings.layers import parse_overrides
@@ -278,7 +278,7 @@ def _check_alone(args: argparse.Namespace, options: ReadOptions) -> Result:
         content = read_source(args.name, options)
         warn_of_constant_rewards(args.name, content)
         # Training needs this stand-in too: its limits of actions must hold in the data.
-        register_absent(absent_id(name_of(args.name)), content, args.action_range)
+        register_dataset_only_env(dataset_only_id(name_of(args.name)), content, args.action_range)
     return _report_of_custom(args, findings, content)
 
 

@@ -30,7 +30,7 @@ from zoo.datasets.files import (
     settings_sha256,
 )
 from zoo.envs.make import global_numpy_seed
-from zoo.processes.serving import ServingProcess, available_cores, wait_for_answers
+from zoo.processes.serving import WorkerProcess, available_cores, wait_for_answers
 from zoo.processes.versions import common_kernels, describe_rounding
 from zoo.terminal.messages import log
 
@@ -159,13 +159,13 @@ def _parts_folder(file: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _worker_processes(name: str, build: functools.partial[Any], count: int) -> Iterator[list[ServingProcess]]:
+def _worker_processes(name: str, build: functools.partial[Any], count: int) -> Iterator[list[WorkerProcess]]:
     """Start the processes that write episodes; the first answer of each is its rounding."""
     kernels = common_kernels()
-    workers: list[ServingProcess] = []
+    workers: list[WorkerProcess] = []
     try:
         for _ in range(count):
-            worker = ServingProcess(
+            worker = WorkerProcess(
                 build,
                 "write",
                 what="episode collector",
@@ -183,10 +183,10 @@ def _worker_processes(name: str, build: functools.partial[Any], count: int) -> I
             worker.close()
 
 
-def _write(workers: Sequence[ServingProcess], jobs: Jobs) -> Iterator[Path]:
+def _write(workers: Sequence[WorkerProcess], jobs: Jobs) -> Iterator[Path]:
     """Write the episodes; yield each finished file."""
     waiting = deque(jobs)
-    busy: list[ServingProcess] = []
+    busy: list[WorkerProcess] = []
     for worker in workers[: len(jobs)]:
         worker.send(*waiting.popleft())
         busy.append(worker)

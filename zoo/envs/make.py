@@ -346,7 +346,7 @@ def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwa
     return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))
 
 
-class AbsentEnv(gymnasium.Env[Array, Array]):
+class DatasetOnlyEnv(gymnasium.Env[Array, Array]):
     """Has the spaces of some data, and cannot be stepped."""
 
     def __init__(self, observations: Box, actions: Box) -> None:
@@ -365,12 +365,12 @@ class AbsentEnv(gymnasium.Env[Array, Array]):
         raise UsageError("there is no environment to play in: the run was trained with --no-env")
 
 
-def absent_id(name: str) -> str:
+def dataset_only_id(name: str) -> str:
     """Return the id of what stands for the environment of the data with a name."""
     return re.sub(r"[^\w.-]", "-", f"data-{name}")
 
 
-def register_absent(
+def register_dataset_only_env(
     env_id: str, content: Transitions, limits: tuple[float, float] | None, spaces: Path | None = None
 ) -> None:
     """Register what stands for the environment of some data.
@@ -399,7 +399,7 @@ def register_absent(
     boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
-        env_id, entry_point=f"{__name__}:AbsentEnv", kwargs=boxes, max_episode_steps=1, disable_env_checker=True
+        env_id, entry_point=f"{__name__}:DatasetOnlyEnv", kwargs=boxes, max_episode_steps=1, disable_env_checker=True
     )
 
 

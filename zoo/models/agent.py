@@ -19,7 +19,7 @@ from agents.common.model_file import algorithm_of, find_checkpoints, find_model,
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, name_of
-from zoo.algorithms.baselines import find_algorithm, find_named_by_file, planner_of
+from zoo.algorithms.baselines import as_chunk_policy, find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
@@ -348,7 +348,7 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
         agent.env_id, episodes=agent.episodes, n_envs=count, seed=agent.seed, env_kwargs=agent.env_kwargs
     ) as evaluator:
         check_same_spaces(agent.source, agent.spaces, agent.env, evaluator.spaces)
-        results = evaluator.evaluate(planner_of(agent.policy), [agent.replica])
+        results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
     if not results.played[0]:
         raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
     results = agent.scoring.apply(results)

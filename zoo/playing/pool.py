@@ -20,8 +20,8 @@ from zoo.envs.observations import join, stack
 from zoo.envs.probe import probe
 from zoo.processes.serving import (
     Hook,
-    ServingProcess,
     WorkerLost,
+    WorkerProcess,
     available_cores,
     close_all,
     close_at_exit,
@@ -154,10 +154,10 @@ class EnvPool:
         # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
         how: dict[str, Any] = {"imports_main": entry.startswith("__main__:"), "is_watched": True}
         how["preload"] = modules_to_preload(entry)
-        self._workers: list[ServingProcess] = []
+        self._workers: list[WorkerProcess] = []
         for part in parts:
             build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
-            self._workers.append(ServingProcess(build, "advance", what="environment", name=spec.id, **how))
+            self._workers.append(WorkerProcess(build, "advance", what="environment", name=spec.id, **how))
         self._busy: set[int] = set()  # processes that have still to answer
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet

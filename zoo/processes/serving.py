@@ -27,12 +27,12 @@ from zoo.terminal.errors import STOP_SIGNALS, EnvironmentFault, UsageError
 from zoo.terminal.messages import log
 
 CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
-MOST_RESTARTS = 2  # of a process in an evaluation
+MAX_RESTARTS = 2  # of a process in an evaluation
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
 
 MAX_TEMP_PATH = 70  # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 """Whoever waits for a process looks this often whether it is alive."""
 PATIENCE = 600.0
 """How long an environment's process may take to answer, in seconds: it may import, build or take long steps."""
@@ -106,7 +106,7 @@ def close_at_exit(owner: Closable) -> Callable[[], None]:
 
 
 @dataclass(eq=False)
-class ServingProcess:
+class WorkerProcess:
     """A process that builds an object and then calls one of its methods on demand.
 
     It ignores the signals of `STOP_SIGNALS`, which its parent handles, and ends with its parent, however that one ends.
@@ -166,9 +166,9 @@ class ServingProcess:
         :raises WorkerError: if the process has been lost too often.
         """
         self.losses += 1
-        if self.losses > MOST_RESTARTS:
+        if self.losses > MAX_RESTARTS:
             raise WorkerError(f"{error}; this happened {self.losses} times in one evaluation") from error
-        log.warning("%s; %s (%d of %d times)", error, purpose, self.losses, MOST_RESTARTS)
+        log.warning("%s; %s (%d of %d times)", error, purpose, self.losses, MAX_RESTARTS)
         self.kill()
         self.close()
         self._start()
@@ -195,20 +195,20 @@ class ServingProcess:
             writer = threading.Thread(target=write, daemon=True)
             writer.start()
             while writer.is_alive():
-                writer.join(LOOK_SECONDS)
-                self.look()
+                writer.join(POLL_SECONDS)
+                self.check_alive()
                 check_in()
         if failures:
             raise self._explain_death() from failures[0]
 
-    def look(self) -> None:
+    def check_alive(self) -> None:
         """End the process if it has been quiet for too many looks; :meth:`receive` then says so.
 
         Looks are counted and no clock is read, since the whole machine may have been suspended.
         """
         if not self.is_watched or not self._owed or self._has_hung or self._connection.poll():
             return
-        self._quiet += LOOK_SECONDS
+        self._quiet += POLL_SECONDS
         if self._quiet > PATIENCE:
             self._has_hung = True
             self.kill()
@@ -234,8 +234,8 @@ class ServingProcess:
         :raises WorkerError: if it raised anything else, with its traceback.
         """
         try:
-            while not self._has_hung and not self._connection.poll(LOOK_SECONDS):
-                self.look()
+            while not self._has_hung and not self._connection.poll(POLL_SECONDS):
+                self.check_alive()
                 check_in()
             if self._has_hung:
                 raise EOFError
@@ -278,7 +278,7 @@ class ServingProcess:
         return WorkerLost(f"{process} {how} while it was needed; if memory ran out, use fewer of them")
 
 
-def close_all(processes: Sequence[ServingProcess]) -> None:
+def close_all(processes: Sequence[WorkerProcess]) -> None:
     """Tell processes to end, wait for all of them together, and enforce it."""
     for process in processes:
         process._connection.close()
@@ -288,23 +288,23 @@ def close_all(processes: Sequence[ServingProcess]) -> None:
 
 
 def wait_for_answers(
-    asked: Sequence[ServingProcess], patience: float, check_in: Hook = keep_waiting
-) -> list[ServingProcess]:
+    asked: Sequence[WorkerProcess], patience: float, check_in: Hook = keep_waiting
+) -> list[WorkerProcess]:
     """Return those that have answered, or that are gone; at least one.
 
     :param patience: how long to wait for the rest after the first, in seconds.
     :param check_in: called while none has answered.
     """
 
-    def still_out(late: Sequence[ServingProcess], seconds: float) -> list[ServingProcess]:
+    def still_out(late: Sequence[WorkerProcess], seconds: float) -> list[WorkerProcess]:
         there: list[Any] = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
         return [one for one in late if one not in there]
 
     late = [one for one in asked if not one.has_answered()]
     while late and len(late) == len(asked):
-        late = [one for one in still_out(late, LOOK_SECONDS) if not one.has_answered()]
+        late = [one for one in still_out(late, POLL_SECONDS) if not one.has_answered()]
         for one in late:
-            one.look()
+            one.check_alive()
         check_in()
     end = time.monotonic() + patience
     while late and (left := end - time.monotonic()) > 0:

@@ -22,7 +22,7 @@ from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.algorithms.baselines import planner_of
+from zoo.algorithms.baselines import as_chunk_policy
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.processes.serving import WorkerError
@@ -283,7 +283,7 @@ class TrainingRun(BaseCallback):
         try:
             self._check_in()
             with raw_observations(self.model) as policy:  # the evaluation's environments are not normalised
-                results = self.evaluator.evaluate(planner_of(policy), self.replicas.seeds, due.active)
+                results = self.evaluator.evaluate(as_chunk_policy(policy), self.replicas.seeds, due.active)
             self.pending = None
             is_reported = any("successes" in history for history in self.histories)
             self._record(due, self.scoring.apply(results, is_reported))

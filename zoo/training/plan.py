@@ -17,7 +17,7 @@ from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs.make import absent_id, register_absent
+from zoo.envs.make import dataset_only_id, register_dataset_only_env
 from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.config import NO_BENCHMARK, Benchmark, Overrides, load_config
 from zoo.settings.layers import parse_overrides
@@ -106,7 +106,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
                 f"`--no-env` needs data of your own with rewards, got --dataset {request.dataset}; name a file or "
                 "folder"
             )
-        request = replace(request, env=absent_id(name_of(request.dataset)))
+        request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     for package in request.gym_packages:
         import_environments(package)
     source, benchmark, env_id = find_source(request)
@@ -115,7 +115,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     _check_start(request, config)
     if request.no_env:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
-        register_absent(request.env, content, config.run.action_range, request.spaces)
+        register_dataset_only_env(request.env, content, config.run.action_range, request.spaces)
         source = DataWithRewards(content=content)
     env_kwargs = parse_overrides(request.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(request.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs

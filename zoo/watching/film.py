@@ -22,7 +22,7 @@ from zoo.models.agent import Agent, episode_text
 from zoo.runs.folder import short_name
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.watching.stage import Imagination, Lane, Mind, Stage, Thoughts
+from zoo.watching.stage import PolicyInspector, RolloutSimulator, RunningEpisode, Stage, Thoughts
 
 Array: TypeAlias = np.ndarray
 
@@ -126,7 +126,7 @@ HEAD = 64
 
 
 @dataclass
-class Diary:
+class EpisodeTrace:
     """What is remembered of an episode.
 
     :param trail: where the agent was, x and y.
@@ -172,9 +172,9 @@ class Film:
         self.stage = Stage(agent, self._rows * self._columns, camera)
         is_maze = find_maze(self.stage.envs[0]) is not None
         self._uses_map = is_maze and (explain or not has_camera)
-        self._mind = Mind(agent.policy) if explain else None  # type: ignore[arg-type]  # a FlowPolicy, see above
-        self._imagination = Imagination(agent) if explain and is_maze else None
-        self._diaries: dict[int, Diary] = {}
+        self._mind = PolicyInspector(agent.policy) if explain else None  # type: ignore[arg-type]  # a FlowPolicy, see above
+        self._imagination = RolloutSimulator(agent) if explain and is_maze else None
+        self._diaries: dict[int, EpisodeTrace] = {}
         self._reach = 0.1  # metres that chunks lead away, at most so far
         self._wins: list[int] = []
 
@@ -196,9 +196,9 @@ class Film:
         if self._imagination is not None:
             self._imagination.close()
 
-    def _remember(self, lane: Lane) -> None:
+    def _remember(self, lane: RunningEpisode) -> None:
         """Add a moment to the diary of an episode."""
-        diary = self._diaries.setdefault(lane.episode, Diary())
+        diary = self._diaries.setdefault(lane.episode, EpisodeTrace())
         if diary.is_over:
             return
         diary.is_over = lane.is_over
@@ -220,7 +220,7 @@ class Film:
                     diary.paths = self._imagination.paths(lane.env, thoughts.chunks)
                     self._reach = max(self._reach, float(np.abs(diary.paths - diary.paths[:, :1]).max()))
 
-    def _picture(self, lanes: Sequence[Lane]) -> Array:
+    def _picture(self, lanes: Sequence[RunningEpisode]) -> Array:
         """Return the picture of a moment: a scene for each lane, or one beside what the policy thinks in it."""
         width, height = self._columns * self._size, self._rows * self._size + HEAD
         with matplotlib.rc_context(_LOOKS):
@@ -248,7 +248,7 @@ class Film:
             canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3]
 
-    def _draw_scene(self, ax: Axes, lane: Lane) -> None:
+    def _draw_scene(self, ax: Axes, lane: RunningEpisode) -> None:
         """Draw the camera's picture, or the map with what is planned."""
         diary = self._diaries[lane.episode]
         if self._uses_map:
@@ -264,7 +264,7 @@ class Film:
             ending = ": success" if lane.success else ": failure"
         ax.set_title(f"episode {lane.episode + 1}, step {lane.length}{ending}", size=10)
 
-    def _draw_thoughts(self, close_up: Axes, flow: Axes, below: Axes, lane: Lane) -> None:
+    def _draw_thoughts(self, close_up: Axes, flow: Axes, below: Axes, lane: RunningEpisode) -> None:
         """Draw the panels beside a scene."""
         diary = self._diaries[lane.episode]
         thoughts, paths = diary.thoughts, diary.paths

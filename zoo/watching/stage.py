@@ -19,7 +19,7 @@ from agents.common.nets.precision import matmul_precision
 from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
-from zoo.algorithms.baselines import planner_of
+from zoo.algorithms.baselines import as_chunk_policy
 from zoo.envs.border import check_same_spaces
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
@@ -34,7 +34,7 @@ FAN = 16
 
 
 @dataclass
-class Lane:
+class RunningEpisode:
     """An episode that is played step by step.
 
     :param env: where it is played; the next episode has the same.
@@ -82,11 +82,11 @@ class Stage:
         check_same_spaces(agent.source, agent.spaces, agent.env, spaces)
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
-        policy = planner_of(agent.policy)
+        policy = as_chunk_policy(agent.policy)
         self._planner = BatchPlanner(policy, spaces, NoiseStock(policy, agent.seed, [agent.replica], agent.episodes))
-        self._lanes: list[Lane] = []
+        self._lanes: list[RunningEpisode] = []
 
-    def play(self) -> Iterator[list[Lane]]:
+    def play(self) -> Iterator[list[RunningEpisode]]:
         """Play all episodes; yield their lanes at each moment: chunks that are used up have been replaced already.
 
         With several environments, as many episodes begin together, and the next ones when all of them are over.
@@ -94,7 +94,7 @@ class Stage:
         for first in range(0, self.agent.episodes, len(self.envs)):
             seeds = self._seeds[first : first + len(self.envs)]
             playing = [
-                Lane(env, episode, env.reset(seed=int(seed))[0])
+                RunningEpisode(env, episode, env.reset(seed=int(seed))[0])
                 for episode, (env, seed) in enumerate(zip(self.envs, seeds, strict=False), start=first)
             ]
             self._lanes += playing
@@ -124,7 +124,7 @@ class Stage:
         for env in self.envs:
             env.close()
 
-    def _step(self, lane: Lane) -> None:
+    def _step(self, lane: RunningEpisode) -> None:
         lane.observation, reward, terminated, truncated, info = lane.env.step(lane.chunk[lane.used])
         lane.used, lane.length, lane.total = lane.used + 1, lane.length + 1, lane.total + reward
         lane.is_over = terminated or truncated
@@ -132,7 +132,7 @@ class Stage:
         lane.any_reported = at_any_step(lane.any_reported, lane.reported)
         lane.success = self.agent.scoring.success_of(lane.reported, lane.any_reported, lane.total)
 
-    def _plan(self, lanes: Sequence[Lane]) -> None:
+    def _plan(self, lanes: Sequence[RunningEpisode]) -> None:
         """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""
         due = [lane for lane in lanes if lane.used == len(lane.chunk)]
         if not due:
@@ -164,7 +164,7 @@ class Thoughts:
     played: int
 
 
-class Mind:
+class PolicyInspector:
     """Reads the thoughts of a policy along an episode.
 
     The chunk that is played comes from the noise of the evaluation. The others come from noise that stays the same in
@@ -179,7 +179,7 @@ class Mind:
         self._method.best_of_n = 1  # every candidate is shown, and not only the best
         self._draws = self._method.candidate_noise()
 
-    def think(self, lane: Lane) -> Thoughts:
+    def think(self, lane: RunningEpisode) -> Thoughts:
         """Return what the policy thinks in the state of a lane."""
         policy, noise = self._policy, self._noise(lane)
         count = len(next(iter(noise.values())))
@@ -206,7 +206,7 @@ class Mind:
             played=0 if values is None else int(values[:candidates].argmax()),
         )
 
-    def _noise(self, lane: Lane) -> dict[str, Tensor]:
+    def _noise(self, lane: RunningEpisode) -> dict[str, Tensor]:
         """Return the noise of F plans: name -> (F, ...)."""
         policy, method = self._policy, self._policy.method
         generator = torch_generator(Purpose.PICTURED_NOISE, 0, lane.episode)
@@ -223,7 +223,7 @@ class Mind:
         return found
 
 
-class Imagination:
+class RolloutSimulator:
     """A copy of a maze's simulator, in which chunks are played that the agent only thinks of."""
 
     def __init__(self, agent: Agent) -> None:

@@ -15,7 +15,7 @@ import agents
 from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, write_run
-from zoo.algorithms.baselines import find_algorithm, planner_of
+from zoo.algorithms.baselines import as_chunk_policy, find_algorithm
 from zoo.envs.make import make_env
 from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run, play
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
@@ -145,7 +145,7 @@ def test_an_agent_of_a_normalised_environment_takes_raw_observations(id, tmp_pat
     model.learn(20).save(tmp_path / "model.zip")
     agent = agent_of_file(tmp_path / "model.zip", "Pendulum-v1")
     raw = np.array([[0.5, 0.1, 7.0]], np.float32)
-    planner = planner_of(agent.policy)
+    planner = as_chunk_policy(agent.policy)
     noise = {name: draw[None] * 0 for name, draw in planner.draw_action_noise(1, torch.Generator()).items()}
     played = planner.plan(raw[None], noise)[0, :, 0]
     np.testing.assert_allclose(played, model.predict(env.normalize_obs(raw), deterministic=True)[0], atol=1e-6)

@@ -20,7 +20,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(serving, "PATIENCE", 8.0)  # building, and a first plan, take a while
-    monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
 
 
 def send(processes, number):

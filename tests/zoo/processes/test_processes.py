@@ -11,7 +11,7 @@ import pytest
 from tests import ROOT
 from tests.zoo.envs.toys import TOY
 from zoo.processes import serving
-from zoo.processes.serving import ServingProcess, WorkerLost
+from zoo.processes.serving import WorkerLost, WorkerProcess
 from zoo.train import main
 
 
@@ -21,8 +21,8 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
     program.write_text(
-        "from zoo.processes.serving import ServingProcess\n"
-        "process = ServingProcess(\n"
+        "from zoo.processes.serving import WorkerProcess\n"
+        "process = WorkerProcess(\n"
         "    dict, '__contains__', what='mapping', name='a', preload=['zoo', 'random'], imports_main=False)\n"
         "process.receive(); process.send('x'); assert process.receive() is False; process.close()\n"
     )
@@ -33,8 +33,8 @@ def test_processes_start_where_the_temporary_folder_has_too_long_a_path_for_a_so
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     code = (
-        "from zoo.processes.serving import ServingProcess\n"
-        "process = ServingProcess(dict, 'get', what='mapping', name='a', imports_main=False)\n"
+        "from zoo.processes.serving import WorkerProcess\n"
+        "process = WorkerProcess(dict, 'get', what='mapping', name='a', imports_main=False)\n"
         "process.receive(); process.close()\n"
     )
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
@@ -54,8 +54,8 @@ class Sleeper:
 
 
 def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
-    monkeypatch.setattr(serving, "LOOK_SECONDS", 0.02)
-    with contextlib.closing(ServingProcess(Sleeper, "sleep", what="sleep", name="a", is_watched=True)) as process:
+    monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
+    with contextlib.closing(WorkerProcess(Sleeper, "sleep", what="sleep", name="a", is_watched=True)) as process:
         process.receive()
         monkeypatch.setattr(serving, "PATIENCE", 0.3)
         for _ in range(4):  # each answer begins the time anew

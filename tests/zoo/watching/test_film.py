@@ -17,7 +17,7 @@ from zoo.envs.rendering import prepare_drawing
 from zoo.models.agent import Agent, agent_of_run, find_run, play
 from zoo.terminal.errors import UsageError
 from zoo.watching.film import AGENT, ENTRANCE, EXIT, GOAL, HEAD, Film, find_maze
-from zoo.watching.stage import FAN, Imagination, Mind, Stage
+from zoo.watching.stage import FAN, PolicyInspector, RolloutSimulator, Stage
 
 TELEPORTS = "pointmaze-teleport-navigate-singletask-task1-v0"
 
@@ -86,7 +86,7 @@ def agent_of(id, episodes=2, **settings):
 def thoughts_of(agent):
     stage = Stage(agent)
     (lane,) = next(stage.play())
-    return Mind(agent.policy).think(lane), lane
+    return PolicyInspector(agent.policy).think(lane), lane
 
 
 @pytest.mark.parametrize("lanes", [3, 9])
@@ -142,8 +142,8 @@ def test_thinking_changes_no_episode():
     agent = agent_of("qam")
     returns = []
     for thinks in (True, False):
-        stage, mind = Stage(agent), Mind(agent.policy)
-        imagination = Imagination(agent)
+        stage, mind = Stage(agent), PolicyInspector(agent.policy)
+        imagination = RolloutSimulator(agent)
         for lanes in stage.play():
             if thinks and not lanes[0].is_over:
                 imagination.paths(lanes[0].env, mind.think(lanes[0]).chunks)
@@ -155,7 +155,7 @@ def test_thinking_changes_no_episode():
 
 def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken():
     agent = agent_of("qam", 1)
-    stage, imagination, taken = Stage(agent), Imagination(agent), []
+    stage, imagination, taken = Stage(agent), RolloutSimulator(agent), []
     for lanes in stage.play():
         if lanes[0].has_new_chunk and not taken:
             path = imagination.paths(lanes[0].env, lanes[0].chunk[None])[0]
