@@ -4,6 +4,8 @@ A profile is a benchmark's protocol. What it says to every algorithm (``hyperpar
 once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own settings.
 """
 
+import copy
+import functools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -82,9 +84,15 @@ def load_yaml(text: str, name: str) -> Any:
     :raises UsageError: if it is not valid.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+        return copy.deepcopy(_parse(text))
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _parse(text: str) -> Any:
+    # cached: a suite reads the settings of thousands of jobs from the same few files
+    return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
 
 
 def dump_yaml(values: Any) -> str:
