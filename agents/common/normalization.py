@@ -112,13 +112,27 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :return: the environment, inside a `VecNormalize` unless there is none to be.
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
-    if not isinstance(normalize, Mapping):
-        return VecNormalize(env, gamma=gamma) if boolean("normalize", normalize) else env
-    for name in normalize:
-        if name not in OPTIONS:
-            closest = ", ".join(closest_names(name, OPTIONS))
-            raise TypeError(f"`normalize` must hold options of VecNormalize, got `{name}`; closest: {closest}")
-    return VecNormalize(env, **{"gamma": gamma, **normalize})
+    options = checked_normalize("normalize", normalize)
+    if not isinstance(options, Mapping):
+        return VecNormalize(env, gamma=gamma) if options else env
+    return VecNormalize(env, **{"gamma": gamma, **options})
+
+
+def checked_normalize(name: str, value: object) -> bool | Mapping[str, Any]:
+    """Return a value of the setting `normalize`.
+
+    :param name: of the setting.
+    :param value: what was given.
+    :return: the same.
+    :raises TypeError: for another type, or an unknown option; the closest are named.
+    """
+    if not isinstance(value, Mapping):
+        return boolean(name, value)
+    for option in value:
+        if option not in OPTIONS:
+            closest = ", ".join(closest_names(str(option), OPTIONS))
+            raise TypeError(f"`{name}` must hold options of VecNormalize, got `{option}`; closest: {closest}")
+    return value
 
 
 def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.Box) -> ActionNoise:

@@ -4,6 +4,7 @@ They train online. The dataset is loaded into their replay buffer first (``prelo
 (``balanced``), or is not used (``none``).
 """
 
+import copy
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,11 @@ import sb3_contrib
 import stable_baselines3
 import torch
 from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.type_aliases import MaybeCallback, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import registry
@@ -225,6 +227,22 @@ class Baseline(StoredModel):
         """Return the model itself, which is its only replica."""
         assert index == 0
         return self
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        """Prepare a phase; action noise with a memory goes on in the middle of an episode, where SB3 resets it."""
+        noise = copy.deepcopy(self.action_noise)
+        is_in_episode = not reset_num_timesteps and self._last_obs is not None
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if is_in_episode and type(noise) is type(self.action_noise):
+            self.action_noise = noise
+        return prepared
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Update, on the part of the dataset whose turn it is."""

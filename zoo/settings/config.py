@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
+from agents.common.normalization import checked_normalize
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
@@ -27,6 +28,8 @@ from zoo.settings.layers import (
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.terminal.errors import UsageError, as_usage_error
 
+_SHARED_NAMES = {"pretraining_steps"}
+"""What a run and some algorithms both have; of other names that both declare, the algorithm has the value."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -231,11 +234,27 @@ def _merged(algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], known: M
     return values
 
 
+def _check_exploration(run: RunSettings, noise_std: float | None) -> None:
+    """Refuse action noise and normalisation that would not act, or could not."""
+    checked_normalize("normalize", run.normalize)
+    if run.noise_type is not None and not noise_std:
+        raise ValueError(f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none")
+    if run.noise_std and not run.online_steps:
+        raise ValueError("`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out")
+    if run.normalize and run.pretraining_steps + run.offline_steps:
+        raise ValueError(
+            "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
+            "`observation_scale`, which takes them from the dataset, or `offline_steps` and `pretraining_steps` to 0"
+        )
+
+
 def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Return what the run does, the algorithm and all its settings, if every type and range is right."""
     own = dict(values)
     with as_usage_error(TypeError, ValueError, RuntimeError):
-        run = RunSettings(**{name: own.pop(name) for name in RunSettings.declared() if name in own})
+        declared = settings_of(entry.algorithm)
+        of_run = [name for name in RunSettings.declared() if name in own and name not in {*declared} - _SHARED_NAMES]
+        run = RunSettings(**{name: own.pop(name) for name in of_run})
         if not isinstance(own.get("policy_kwargs") or {}, Mapping):
             raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {own['policy_kwargs']!r}")
         if run.offline_data is not None:
@@ -245,7 +264,8 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
                 raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
         if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
             own["pretraining_steps"] = run.pretraining_steps
-        if available_device(device).type == "cuda" and "precision" in settings_of(entry.algorithm):
+        _check_exploration(run, own.get("noise_std", run.noise_std))
+        if available_device(device).type == "cuda" and "precision" in declared:
             own.setdefault("precision", "tf32")
         if entry.method is None:
             return run, None, entry.algorithm.checked(own)

@@ -78,6 +78,16 @@ class RunSettings(Configurable):
         check=checked_wrappers,
         doc="wrappers around the environment, module:Class or {module:Class: {argument: value}}, the innermost first",
     )
+    normalize: bool | dict[str, Any] = setting(
+        default=False,
+        doc="normalise online observations and rewards by running statistics; in a file also options of VecNormalize",
+    )
+    noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = setting(
+        default=None, doc="noise on actions that are executed online (default: normal, where `noise_std` is set)"
+    )
+    noise_std: float | None = setting(
+        default=None, at_least=0, doc="standard deviation of that noise, in halves of the actions' range"
+    )
     action_range: tuple[float, float] | None = setting(
         default=None,
         check=_checked_pair,
@@ -200,6 +210,12 @@ class RunRecord:
             and name not in _MAY_MOVE
             and not left_out & {roles.get(name), roles.get(name.split(".")[0])}
         }
+
+    @property
+    def action_noise(self) -> tuple[str, float] | None:
+        """Type and standard deviation of the noise on executed actions; for SB3's, the latter is their own setting."""
+        std = self.settings.get("noise_std", self.run.noise_std)
+        return (self.run.noise_type or "normal", std) if std else None
 
     @property
     def all_seeds(self) -> list[int]:

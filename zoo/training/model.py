@@ -12,7 +12,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.model_file import find_model, read_model_file
+from agents.common.normalization import named_action_noise, normalized_env
 from agents.common.sb3.encoders import POLICIES, make_policy
+from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
 from agents.registry import BUILT_IN
@@ -91,14 +93,17 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | ShardedDataset |
         )
         if config.run.online_steps:
             model.replay_buffer.require_room()  # now, and not after the offline phase
+        if config.action_noise is not None:
+            model.action_noise = named_action_noise(*config.action_noise, model.action_space)
         if data is not None:
             model.load_dataset(data.content)
         if request.trained_agent:  # after the dataset: it has observation statistics of its own
             model.set_parameters(find_model(request.trained_agent), device=request.device)
         if request.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
-        if isinstance(model, FlowAlgorithm) and config.run.online_steps:
+        if isinstance(model, FlowAlgorithm) and config.run.online_steps:  # now, and not after the offline phase
             model.require_statistics()
+            require_own_environments(len(seeds), env, model.action_noise)
     return model
 
 
@@ -141,4 +146,4 @@ def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> Vec
     )
     for index in range(env.num_envs):
         env.env_method("set_name", f"training environment {index}", indices=[index])
-    return env
+    return normalized_env(env, plan.config.run.normalize, plan.config.settings["gamma"])

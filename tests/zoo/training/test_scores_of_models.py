@@ -45,8 +45,9 @@ def recorded(folder):
         pytest.param(["train_freq=7", "gradient_steps=-1"], [14, 21, 35, 42], marks=pytest.mark.slow),
         pytest.param(["train_freq=1", "gradient_steps=1"], [10, 20, 30, 40], marks=pytest.mark.slow),
         pytest.param(["train_freq=[1, episode]", "gradient_steps=3"], None, marks=pytest.mark.slow),
+        pytest.param(["normalize=true", "noise_std=0.2", "gradient_steps=2"], [10, 20, 30, 40], marks=pytest.mark.slow),
     ],
-    ids=["as often as evaluations", "less often", "not in time", "each step", "episodes"],
+    ids=["as often as evaluations", "less often", "not in time", "each step", "episodes", "normalised"],
 )
 def test_final_best_and_saved_models_score_what_the_run_recorded(algo, updates, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "KEPT", 100)
