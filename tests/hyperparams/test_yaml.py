@@ -10,12 +10,15 @@ from agents.fql import FQL
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
+from zoo.settings import layers
 from zoo.settings.config import PROTOCOL_SETTINGS, Benchmark, Overrides, known_settings, load_config
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
+    FOLDER,
     describe_profiles,
     read_profiles,
+    read_yaml,
     shared_profile,
     shared_profiles,
 )
@@ -27,20 +30,28 @@ LARGE = {
     "antmaze-giant-navigate": 10_000_000,
     "cube-quadruple-play": 100_000_000,
 }
-ENTRIES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo)[DEFAULT_PROFILE]]
-OCBENCH = {name for task in tasks.OCBENCH.values() for name in (task.domain, *task.entries)}
-ROBOMIMIC = {name for task in tasks.ROBOMIMIC.values() for name in (task.domain, *task.entries)}
-D4RL = {name for task in tasks.D4RL.values() for name in (task.domain, task.name)}
+
+
+def task_names(suite):
+    """Return the names of a benchmark's domains, of its tasks and of the entries that several of them share."""
+    names = set()
+    for task in suite.values():
+        names |= {task.domain, task.name, *task.entries}
+    return names
+
+
+OCBENCH, ROBOMIMIC, D4RL = map(task_names, (tasks.OCBENCH, tasks.ROBOMIMIC, tasks.D4RL))
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
-PROFILES = [(algo, name) for algo in agents.algorithm_ids() for name in read_profiles(algo) if name != DEFAULT_PROFILE]
-EVERY_ENTRY = [
-    (f"{algo} {profile}", name, entry)
-    for algo, profile in [*PROFILES, *((algo, DEFAULT_PROFILE) for algo in agents.algorithm_ids())]
-    for name, entry in read_profiles(algo)[profile].items()
-]
-EVERY_ENTRY += [
-    (profile, name, entry) for profile in shared_profiles() for name, entry in shared_profile(profile).items()
-]
+ENTRIES, PROFILES, EVERY_ENTRY = [], [], []
+for _algo in agents.algorithm_ids():
+    for _profile, _entries in read_profiles(_algo).items():
+        EVERY_ENTRY += [(f"{_algo} {_profile}", name, entry) for name, entry in _entries.items()]
+        if _profile == DEFAULT_PROFILE:
+            ENTRIES += [(_algo, name) for name in _entries]
+        else:
+            PROFILES.append((_algo, _profile))
+for _profile in shared_profiles():
+    EVERY_ENTRY += [(_profile, name, entry) for name, entry in shared_profile(_profile).items()]
 PAPER_DOMAINS = {
     "puzzle-3x3-play",
     "scene-play",
@@ -84,7 +95,7 @@ def test_the_protocol_of_a_domain_is_that_of_qam(algo):
 @pytest.fixture
 def own_agent(own_agents):
     @agents.register("mine", paper="", published_name="Mine")
-    class Mine(FQL):
+    class CustomAgent(FQL):
         pass
 
     return "mine"
@@ -133,18 +144,42 @@ def test_every_entry_is_reachable_and_names_its_source_and_status(origin, name, 
     assert entry["status"] in STATUSES
 
 
+def test_an_entry_that_names_no_source_or_status_has_those_of_the_default_of_its_profile(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text(
+        "default: {source: paper, status: published}\n"
+        "quick: {status: untuned}\n"
+        "profiles: {mini: {default: {source: search}, scene-play: {gamma: 0.9}}}\n"
+    )
+    profiles = read_profiles("fql", path)
+    assert profiles[DEFAULT_PROFILE]["quick"] == {"source": "paper", "status": "untuned"}
+    assert profiles["mini"]["scene-play"] == {"source": "search", "gamma": 0.9}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yml")), ids=lambda path: path.stem)
+def test_no_entry_repeats_the_source_or_status_of_the_default(path):
+    content = read_yaml(path, "a file")
+    for section in (content, *content.pop(layers.PROFILES, {}).values()):
+        default = section.get("default", {})
+        for name, entry in section.items():
+            repeated = [
+                note for note in ENTRY_NOTES if name != "default" and entry.get(note, default) == default.get(note)
+            ]
+            assert not repeated, name
+
+
 @pytest.mark.parametrize("task", tasks.ROBOMIMIC.values(), ids=tasks.ROBOMIMIC)
 def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task):
-    ours, theirs = (
+    ours, trqam = (
         load_config("trqam", task.name, Benchmark(task.domain, task.entries), Overrides(profile=profile))
         for profile in (DEFAULT_PROFILE, "trqam")
     )
     shared = {"horizon_length": 5, "batch_size": 256, "net_arch": [512] * 4, "rho": 0.5}
     assert ours.settings.items() >= (shared | {"gamma": 0.99, "observation_scale": None}).items()
-    assert theirs.settings.items() >= (shared | {"gamma": 0.995, "observation_scale": "range"}).items()
+    assert trqam.settings.items() >= (shared | {"gamma": 0.995, "observation_scale": "range"}).items()
     assert ours.run.eval_freq == 100_000
-    assert theirs.run.pretraining_steps == 300_000
-    assert theirs.settings["kl_budget"] == (1.0 if task.domain == "square-mh" else 0.1)
+    assert trqam.run.pretraining_steps == 300_000
+    assert trqam.settings["kl_budget"] == (1.0 if task.domain == "square-mh" else 0.1)
     assert any("untuned" in source for source in ours.sources)
 
 
@@ -155,8 +190,8 @@ def test_images_have_the_protocol_of_fql(algo):
     run, settings = config.run, config.settings
     assert run.offline_steps == (0 if algo == "rlpd" else 500_000)
     assert run.eval_episodes == 50
-    found = [settings[name] for name in ("encoder", "frame_stack", "random_crop", "horizon_length")]
-    assert found == ["impala_small", 3, 0.5, 1]
+    values = [settings[name] for name in ("encoder", "frame_stack", "random_crop", "horizon_length")]
+    assert values == ["impala_small", 3, 0.5, 1]
     assert any("published" in source for source in config.sources if domain in source) == (
         algo in ("fql", "ifql", "rebrac")
     )
