@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.fine_tuning import ResidualFineTuning
+from agents.common.families.fine_tuning import AdjointMatching, ResidualFineTuning
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -12,7 +12,6 @@ from agents.common.maths.adjoint import (
     memoryless_rollout,
     memoryless_sigmas,
     step_times,
-    terminal_adjoint,
 )
 from agents.core import (
     Batch,
@@ -37,7 +36,7 @@ from agents.core import (
     published_name="QAM",
     when="The reference of its family: offline, with one weight tuned for each domain.",
 )
-class QAM(ResidualFineTuning):
+class QAM(AdjointMatching, ResidualFineTuning):
     r"""A multi-step flow policy moves towards the behaviour times exp(tau Q) using only the critic's action gradient.
 
     The behaviour flow :math:`v_\beta` is cloned from the data. The fine-tuned flow :math:`v_f` is rolled out as a
@@ -59,8 +58,6 @@ class QAM(ResidualFineTuning):
         doc="Weight of Q against the behaviour prior; 0 is behaviour cloning, and samples from the "
         "behaviour flow. The effective value grows as `flow_steps` falls.",
     )
-    target_gradient: bool = setting(default=True, doc="Take Q's gradient from the target critics.")
-    clip_adjoint: bool = setting(default=True, doc="Clip actions to [-1, 1] inside Q's gradient.")
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
@@ -70,12 +67,10 @@ class QAM(ResidualFineTuning):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        s, guide = batch.observations, nets.critic_target if self.target_gradient else nets.frozen.critic
-        prior = self.prior(nets).at(s)
-        policy = self.policy(nets).at(s)
+        prior = self.prior(nets).at(batch.observations)
+        policy = self.policy(nets).at(batch.observations)
         states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
-        end_adjoint = terminal_adjoint(lambda actions: guide(s, actions).mean(1), end, self.clip_adjoint)
-        end_adjoint = self.inverse_temperature * end_adjoint
+        end_adjoint = self.inverse_temperature * self.end_adjoint(batch.observations, end, nets)
         info |= adjoint_statistics(end_adjoint)
         return {
             **self.td_targets(batch, noise, nets),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.common.families.fine_tuning import TrustRegion
+from agents.common.families.fine_tuning import AdjointMatching, TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -11,7 +11,6 @@ from agents.common.maths.adjoint import (
     memoryless_sigmas,
     path_kl,
     step_times,
-    terminal_adjoint,
 )
 from agents.core import (
     Batch,
@@ -23,7 +22,6 @@ from agents.core import (
     cloning_loss,
     q_statistics,
     register,
-    setting,
     td_loss,
 )
 
@@ -34,7 +32,7 @@ from agents.core import (
     published_name="TRQAM",
     when="When you can bound how far the policy may move, but not weigh Q.",
 )
-class TRQAM(TrustRegion):
+class TRQAM(AdjointMatching, TrustRegion):
     r"""QAM whose temperature is a multiplier that keeps the policy's path KL from the behaviour flow at a budget.
 
     With :math:`\lambda_e` the effective multiplier and :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`:
@@ -50,18 +48,12 @@ class TRQAM(TrustRegion):
     behaviour flow.
     """
 
-    target_gradient: bool = setting(
-        default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
-    )
-    clip_adjoint: bool = setting(default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient.")
-
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
         prior = self.prior(nets).at(batch.observations)
         policy = nets.fine_tuned.at(batch.observations)
         states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
-        guide = nets.critic_target if self.target_gradient else nets.frozen.critic
-        end_adjoint = terminal_adjoint(lambda a: guide(batch.observations, a).mean(1), end, self.clip_adjoint)
+        end_adjoint = self.end_adjoint(batch.observations, end, nets)
         info |= adjoint_statistics(end_adjoint)
         return {
             **self.td_targets(batch, noise, nets),

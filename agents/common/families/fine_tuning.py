@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.common.maths.adjoint import terminal_adjoint
 from agents.common.nets.networks import SummedFields
 from agents.common.nets.specs import multiplier
 from agents.core import (
@@ -82,6 +83,20 @@ class ResidualFineTuning(FineTuning):
         if not self.residual:
             return nets.fine_tuned
         return SummedFields(nets.fine_tuned, nets.frozen.behaviour if online else self.prior(nets))
+
+
+class AdjointMatching(FineTuning):
+    """Fine-tuning by a lean adjoint that starts at Q's gradient at the end of a rollout."""
+
+    target_gradient: bool = setting(
+        default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
+    )
+    clip_adjoint: bool = setting(default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient.")
+
+    def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
+        """Return the adjoint at the end of rollouts, (S, B, D): minus the gradient of the critics' mean."""
+        critic = nets.critic_target if self.target_gradient else nets.frozen.critic
+        return terminal_adjoint(lambda actions: critic(observations, actions).mean(1), end, self.clip_adjoint)
 
 
 class TrustRegion(FineTuning):
