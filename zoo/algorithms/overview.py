@@ -30,6 +30,7 @@ def describe_algorithms() -> dict[str, Any]:
     operations = update_operations()
     algorithms: dict[str, dict[str, Any]] = {}
     for id in algorithm_ids():
+        row: dict[str, Any]
         if id in SB3:
             name, paper = SB3[id]
             row = {"published_name": name, "paper": paper, "summary": "", "when": "A baseline without a dataset."}

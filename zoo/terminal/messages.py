@@ -156,8 +156,6 @@ def in_words(result: Mapping[str, Any]) -> str:
     match result:
         case {"next": _}:
             pass
-        case {"study": study, "algo": algo, "env": env}:
-            shown["next"] = f"zoo train --algo {algo} --env {env} --study {shlex.quote(study)}"
         case {"runs": [{"run": run}, *_]} | {"run": run}:
             shown["next"] = f"zoo compare {shlex.quote(str(Path(run).parent.parent))} -o report/"
     plain = json.loads(json.dumps(shown))

@@ -164,8 +164,8 @@ def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
     record = lasting_identity(run.describe(), "machine", "output")
     shared = {name: value for name, value in record.items() if name.removeprefix("settings.") not in searches}
-    seeds = None if run.request.seeds is None else list(run.request.seeds)
     search = {name: str(search) for name, search in searches.items()}
+    seeds = run.request.seeds and list(run.request.seeds)
     return {**shared, "seeds": seeds, "search": search, "dataset": run.request.dataset}
 
 
@@ -174,24 +174,24 @@ def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
 
 def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return values of all settings that are searched for a trial."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):  # by its text: Optuna stores plain values only, and some are lists
             values = {str(value): value for value in search.values}
-            found[name] = values[trial.suggest_categorical(name, list(values))]
+            settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
-            found[name] = trial.suggest_int(name, search.low, search.high, log=search.log)
+            settings[name] = trial.suggest_int(name, search.low, search.high, log=search.log)
         else:
-            found[name] = trial.suggest_float(name, search.low, search.high, log=search.log)
-    return found
+            settings[name] = trial.suggest_float(name, search.low, search.high, log=search.log)
+    return settings
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return what a trial with the given settings has for those that are searched, as far as the search allows it."""
     params: dict[str, Any] = {}
-    known = dict(flatten(settings))
+    values = dict(flatten(settings))
     for name, search in searches.items():
-        value = known.get(name)
+        value = values.get(name)
         if isinstance(search, Choice):
             if value in search.values:
                 params[name] = str(value)
@@ -207,19 +207,24 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     :param fixed: settings that ``-params`` fixes, which are not searched.
     :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
     """
-    own = settings_of(entry.algorithm)
-    declared = dict(own)
+    algorithm_settings = settings_of(entry.algorithm)
+    declared = dict(algorithm_settings)
     if entry.method is not None:
         for network in entry.method().networks():
-            declared |= {f"per_network.{network}.{name}": found for name, found in NetworkOptions.declared().items()}
-    if words:
-        searches = dict(_read_word(entry, declared, word) for word in words)
-        if len(searches) < len(words):
+            for name, setting in NetworkOptions.declared().items():
+                declared[f"per_network.{network}.{name}"] = setting
+    searches: dict[str, Search] = {}
+    for word in words:
+        name, search = _read_word(entry, declared, word)
+        if name in searches:
             raise UsageError(f"`--search` names a setting twice, got {' '.join(words)}; give one range of each")
-        if both := sorted(searches.keys() & fixed):
-            raise UsageError(f"`{both[0]}` is both searched and fixed by -params; leave out one of the two")
-    else:
-        searches = {name: search for name, search in own_searches(own).items() if name not in fixed}
+        if name in fixed:
+            raise UsageError(f"`{name}` is both searched and fixed by -params; leave out one of the two")
+        searches[name] = search
+    if not words:
+        searches = declared_searches(algorithm_settings)
+        for name in fixed:
+            searches.pop(name, None)
     if not searches:
         raise UsageError(
             f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; name settings, e.g. "
@@ -228,14 +233,15 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     return {name: _checked(declared[name], search) for name, search in searches.items()}
 
 
-def own_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
+def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
     """Return the searches that an algorithm declares itself, without those that all algorithms share."""
     shared = Method.declared()
-    return {
-        name: setting.search
-        for name, setting in declared.items()
-        if setting.search is not None and (name not in shared or setting.search is not shared[name].search)
-    }
+    searches = {}
+    for name, setting in declared.items():
+        is_shared = name in shared and setting.search is shared[name].search
+        if setting.search is not None and not is_shared:
+            searches[name] = setting.search
+    return searches
 
 
 def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
@@ -259,8 +265,8 @@ def _read_search(name: str, text: str) -> Search:
         words = text.split(":")
         bounds = [load_yaml(word, f"`--search {name}`") for word in words[:2]]
         scale = words[2:]
-        is_right = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
-        if len(bounds) < 2 or not is_right or scale not in ([], ["log"], ["linear"]):
+        are_numbers = {type(bound) for bound in bounds} <= {int, float}
+        if len(bounds) < 2 or not are_numbers or scale not in ([], ["log"], ["linear"]):
             raise UsageError(f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}")
         return Range(bounds[0], bounds[1], log=scale == ["log"])
 
@@ -274,7 +280,7 @@ def _checked(setting: Setting, search: Search) -> Search:
     except (TypeError, ValueError) as error:
         raise UsageError(f"the search of `{setting.name}` in {search} leaves what is allowed: {error}") from error
     if "float" in setting.annotation:
-        values = [float(value) for value in values]
+        values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)
 
 

@@ -55,7 +55,7 @@ from zoo.tuning.options import (
 )  # fmt: skip
 
 POLL_SECONDS = 2.0
-FEWEST_FOR_IMPORTANCE = 8
+MIN_TRIALS_FOR_IMPORTANCE = 8
 STOPPED = "stopped by a signal"
 """Reason of a trial that is to be continued."""
 CONTINUE = "stopped by a signal; the same command continues the study"
@@ -143,11 +143,12 @@ class TrialTrainer:
 
     def _wait_for_runs(self, folder: Path) -> None:
         """Wait while a process that counts as killed, but was only suspended, still trains the runs of a trial."""
-        while held := [run for run in find_run_folders([folder]) if run.lock.is_held()]:
-            if self.stop.requested:
-                raise Interrupted(STOPPED)
-            say_once(f"{held[0].path} is still being trained by {held[0].lock.describe_holder()}; waiting")
-            time.sleep(POLL_SECONDS)
+        for run in find_run_folders([folder]):
+            while run.lock.is_held():
+                if self.stop.requested:
+                    raise Interrupted(STOPPED)
+                say_once(f"{run.path} is still being trained by {run.lock.describe_holder()}; waiting")
+                time.sleep(POLL_SECONDS)
 
 
 def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
@@ -193,7 +194,8 @@ class Reporter:
     def __call__(self, histories: Sequence[Evaluations]) -> None:
         """Report the evaluations that are new."""
         self.require_one_score(any("successes" in history for history in histories))
-        steps = max((each.get("timesteps", np.empty(0)) for each in histories), key=len)
+        # A replica that has diverged has fewer evaluations than the others.
+        steps = max((history.get("timesteps", np.empty(0)) for history in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:
             return
@@ -243,32 +245,41 @@ def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> 
     scores = []
     for history in histories:
         values = history.get(name, ())
-        scores.append(float(values[row].mean()) if len(values) > row else worst_score(has_success))
+        score = worst_score(has_success)
+        if len(values) > row:
+            score = float(values[row].mean())
+        scores.append(score)
     return scores
 
 
 def worst_score(has_success: bool) -> float:
     """Return the score of a replica that has diverged: no success, or the lowest return that can be thought of."""
-    return (SUCCESS if has_success else RETURN).limits[0]
+    if has_success:
+        return SUCCESS.limits[0]
+    return RETURN.limits[0]
 
 
 def scores_of_runs(runs: Sequence[Mapping[str, Any]], has_success: bool) -> tuple[list[float], str]:
     """Return the scores of the last evaluation in the results of runs, and why seeds diverged."""
-    diverged = [run for run in runs if "reason" in run]
     scores = []
+    reasons = []
     for run in runs:
         if "reason" in run:
             scores.append(worst_score(has_success))
+            reasons.append(f"seed {run['seed']}: {run['reason']}")
         elif has_success:
             scores.append(float(run["success"] or 0.0))  # None where no episode has reported any
         else:
             scores.append(float(run["return"]))
-    return scores, "; ".join(f"seed {run['seed']}: {run['reason']}" for run in diverged)
+    return scores, "; ".join(reasons)
 
 
 def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
     """Return the numbers of the trials that others repeat."""
-    return {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    numbers: set[int] = set()
+    for trial in trials:
+        numbers.update(RetryHeartbeatStaleTrialCallback.retry_history(trial))
+    return numbers
 
 
 # -- a study ---------------------------------------------------------------------------------------------------------
@@ -290,7 +301,17 @@ def tune(request: StudyRequest) -> dict[str, Any]:
         result = summarise(study, plan)
     if result["best"] is None:
         raise RuntimeError(f"no trial has finished; see {plan.folder / 'trials.csv'} for the reasons")
-    return {**result, "wall_s": round(time.monotonic() - begin, 1)}
+    return {**result, "wall_s": round(time.monotonic() - begin, 1), "next": command_with_best(plan)}
+
+
+def command_with_best(plan: Plan) -> str:
+    """Return the command line that trains the best settings with new seeds, under the protocol of a report."""
+    study = plan.name
+    if plan.request.study_storage is not None:
+        study = f"{plan.storage}:{plan.name}"
+    run = {name: value for name, value in plan.request.run.run.items() if name != "eval_freq"}
+    request = replace(plan.request.run, study=study, trial_id="best", seeds=None, eval_seed=0, run=run)
+    return f"zoo train {shlex.join(request.command_line())}"
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -303,19 +324,19 @@ def open_study(plan: Plan) -> optuna.Study:
         )
     study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
     study.pruner = plan.make_pruner()
-    there = study.user_attrs.get(DEFINITION)
-    now = plan.definition
-    if there is None and study.get_trials(deepcopy=False):
-        raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
-    if there is None:
-        study.set_user_attr(DEFINITION, now)
+    if not study.get_trials(deepcopy=False):
+        study.set_user_attr(DEFINITION, plan.definition)
+        # The untuned settings come first: what the search finds is to be better than these.
         study.enqueue_trial(params_of(plan.run.config.settings, plan.searches))
-    elif found := differences(there, now):
+    if DEFINITION not in study.user_attrs:
+        raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
+    changes = differences(study.user_attrs[DEFINITION], plan.definition)
+    if changes:
         raise UsageError(
-            f"study `{plan.name}` exists and its trials differ: {'; '.join(found)}; repeat its command, or choose "
+            f"study `{plan.name}` exists and its trials differ: {'; '.join(changes)}; repeat its command, or choose "
             "another --study-name"
         )
-    write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **now}))
+    write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **plan.definition}))
     return study
 
 
@@ -327,7 +348,9 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     :raises UsageError: if a trial finds its settings, data or environment wrong.
     :raises Interrupted: after a signal; the trial in training is in the queue again.
     """
-    deadline = time.monotonic() + (math.inf if plan.request.timeout is None else plan.request.timeout)
+    deadline = math.inf
+    if plan.request.timeout is not None:
+        deadline = time.monotonic() + plan.request.timeout
     total = plan.request.max_total_trials
     with StopSignal().heard() as stop:
         trainer = TrialTrainer(plan, stop)
@@ -359,7 +382,9 @@ def optimize(study: optuna.Study, trainer: TrialTrainer, n_trials: int, deadline
     if plan.request.max_total_trials is not None:
         repeated = len(retried_numbers(study.get_trials(deepcopy=False)))
         callbacks.append(MaxTrialsCallback(plan.request.max_total_trials + repeated, states=None))
-    timeout = None if math.isinf(deadline) else deadline - time.monotonic()
+    timeout = None
+    if deadline < math.inf:
+        timeout = deadline - time.monotonic()
     prepare_next(study)
     try:
         study.optimize(trainer, n_trials, timeout, catch=(TrialFailed, TrialStopped), callbacks=callbacks)
@@ -407,9 +432,9 @@ def has_running_trials(study: optuna.Study) -> bool:
 
 def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have begun, each with its repetitions as one."""
-    found = study.get_trials(deepcopy=False)
-    retried = retried_numbers(found)
-    return [trial for trial in found if trial.state != TrialState.WAITING and trial.number not in retried]
+    trials = study.get_trials(deepcopy=False)
+    retried = retried_numbers(trials)
+    return [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in retried]
 
 
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
@@ -438,13 +463,13 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         "best": {
             "trial": best.number,
             "score": _finite(best.value),
-            "scores": [_finite(score) for score in best.user_attrs["scores"]],
+            "scores": list(map(_finite, best.user_attrs["scores"])),
             "seeds": plan.seeds,
             "settings": best.user_attrs[SETTINGS],
             "runs": best.user_attrs["runs"],
         },
         "best_conf": str(plan.folder / "best.yml"),
-        "figures": [str(path) for path in draw_figures(study, complete, plan)],
+        "figures": list(map(str, draw_figures(study, complete, plan))),
     }
 
 
@@ -467,7 +492,7 @@ def tabulate(study: optuna.Study, seeds: Sequence[int], searched: Sequence[str])
     table["state"] = table["state"].str.lower().replace("fail", "failed")
     table.loc[table["number"].isin(retried_numbers(study.trials)), "state"] = "retried"
     table["seconds"] = pd.to_timedelta(table["seconds"]).dt.total_seconds()
-    table["runs"] = lists["runs"].str.join(" ")
+    table["runs"] = lists["runs"].map(shlex.join, na_action="ignore")  # a path may have spaces
     names = [f"seed {seed}" for seed in seeds]
     for index, name in enumerate(names):
         table[name] = lists["scores"].str.get(index)
@@ -484,22 +509,25 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "status": "tuned here",
         **merge({}, best.user_attrs[SETTINGS]),
     }
-    text = f"# {shlex.join(sys.orig_argv)}\n" + dump_yaml({plan.run.config.env: entry})
+    command = shlex.join(sys.orig_argv).replace("\n", " ")  # a comment ends with its line
+    text = f"# {command}\n" + dump_yaml({plan.run.config.env: entry})
     write_text(plan.folder / "best.yml", text)
 
 
 def _finite(value: float | None) -> float | None:
     """Return a score for JSON, which knows no infinity."""
-    return value if value is not None and math.isfinite(value) else None
+    if value is None or math.isinf(value):
+        return None
+    return value
 
 
 def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Plan) -> list[Path]:
     """Write Optuna's figures that the trials allow to the study's folder; return their paths."""
-    values = [trial.value for trial in complete if math.isfinite(trial.value or 0.0)]
+    values = list(filter(math.isfinite, map(score_of, complete)))
     if not values:
         return []
     plots: dict[str, Callable[..., Any]] = {"history": plot_optimization_history, "slices": plot_slice}
-    if len(values) >= FEWEST_FOR_IMPORTANCE and len(set(values)) > 1 and len(plan.searches) > 1:
+    if len(values) >= MIN_TRIALS_FOR_IMPORTANCE and len(set(values)) > 1 and len(plan.searches) > 1:
         plots["importances"] = partial(plot_param_importances, evaluator=PedAnovaImportanceEvaluator())
     plt.switch_backend("agg")  # nothing is shown
     paths = []
@@ -525,43 +553,53 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> TrialS
     :raises UsageError: if there is no such study or trial, or it is another algorithm's; says what there is.
     """
     storage, name = _find_study(study, log_folder)
-    found = optuna.load_study(study_name=name, storage=open_storage(storage))
-    if DEFINITION not in found.user_attrs:
+    loaded = optuna.load_study(study_name=name, storage=open_storage(storage))
+    definition = loaded.user_attrs.get(DEFINITION)
+    if definition is None:
         raise UsageError(f"study `{name}` in {storage} is not one of `zoo tune`; give one that is")
-    tuned = found.user_attrs[DEFINITION]["algo"]
-    if tuned != find_algorithm(algo).id:
-        raise UsageError(f"study `{name}` has tuned {tuned}, got --algo {algo}; choose a study of that algorithm")
-    trial = _find_trial(found, name, trial_id)
-    score = f"score {trial.value:.4g}" if trial.state == TrialState.COMPLETE else "pruned"
-    source = f"study {name}, trial {trial.number} ({score})"
-    return TrialSettings(trial.user_attrs[SETTINGS], source, found.user_attrs[DEFINITION])
+    if definition["algo"] != find_algorithm(algo).id:
+        raise UsageError(
+            f"study `{name}` has tuned {definition['algo']}, got --algo {algo}; choose a study of that algorithm"
+        )
+    trial = _find_trial(loaded, name, trial_id)
+    result = "pruned"
+    if trial.state == TrialState.COMPLETE:
+        result = f"score {trial.value:.4g}"
+    return TrialSettings(trial.user_attrs[SETTINGS], f"study {name}, trial {trial.number} ({result})", definition)
 
 
 def warn_if_settings_differ(request: TrainRequest, trial: TrialSettings) -> None:
     """Warn where a run that begins with a trial's settings is not as the trials of its study were."""
-    now = define(plan_run(request), trial.settings)
-    expected = {name: trial.shared.get(name) for name in ("seeds", "search", "eval_seed", "eval_freq")}
-    if found := shortened(differences(trial.shared, {**now, **expected})):
-        log.warning("the settings of %s were tuned otherwise: %s", trial.source, "; ".join(found))
+    definition = define(plan_run(request), trial.settings)
+    for name in ("seeds", "search", "eval_seed", "eval_freq"):  # of a report, as they are to be
+        definition[name] = trial.shared.get(name)
+    changes = shortened(differences(trial.shared, definition))
+    if changes:
+        log.warning("the settings of %s were tuned otherwise: %s", trial.source, "; ".join(changes))
 
 
 def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
     """Return the database and the name of a study."""
-    before, _, after = study.rpartition(":")
-    storage, name = (before, after) if before and "/" not in after and not Path(study).is_file() else (study, "")
+    storage, name = study, ""
+    prefix, _, suffix = study.rpartition(":")
+    # `DATABASE:NAME`, unless the colon is in the path of a file or after the scheme of a URL.
+    if prefix and "/" not in suffix and not Path(study).is_file():
+        storage, name = prefix, suffix
     if not is_url(storage) and not Path(storage).is_file():
         storage = str(log_folder / STUDIES / study / DATABASE)
         name = study
-    names = (
-        sorted(optuna.get_all_study_names(open_storage(storage))) if is_url(storage) or Path(storage).is_file() else []
-    )
-    name = names[0] if not name and len(names) == 1 else name
+    names: list[str] = []
+    if is_url(storage) or Path(storage).is_file():
+        names = sorted(optuna.get_all_study_names(open_storage(storage)))
+    if not name and len(names) == 1:
+        name = names[0]
     if name in names:
         return storage, name
-    known = names or sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{DATABASE}"))
+    if not names:
+        names = sorted(file.parent.name for file in (log_folder / STUDIES).glob(f"*/{DATABASE}"))
     raise UsageError(
         f"`--study` expects the name of a study in {log_folder / STUDIES}, the database of one, or DATABASE:NAME, got "
-        f"{study}; there are: {', '.join(known) or 'none'}"
+        f"{study}; there are: {', '.join(names) or 'none'}"
     )
 
 
@@ -575,9 +613,10 @@ def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
         if str(trial.number) == trial_id:
             return trial
     numbers = ", ".join(str(trial.number) for trial in trials) or "none yet"
+    if complete:
+        numbers += "; or best"
     raise UsageError(
         f"study `{name}` has no finished trial `{trial_id}`; expected the number of one of these: {numbers}"
-        + ("; or best" if complete else "")
     )
 
 

@@ -48,5 +48,3 @@ def test_a_result_is_words_for_a_person_with_what_to_do_next():
         *("seeds:", "- 0", "- 1"),
         "next: zoo compare 'my logs' -o report/",
     ]
-    study = {"study": "fql_Env-v0", "algo": "fql", "env": "Env-v0", "storage": None}
-    assert in_words(study).endswith("env: Env-v0\nnext: zoo train --algo fql --env Env-v0 --study fql_Env-v0")

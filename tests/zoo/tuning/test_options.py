@@ -10,7 +10,7 @@ from agents.common.settings import Choice, Range, linear_range, log_range
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.terminal.errors import UsageError
-from zoo.tuning.options import own_searches, params_of, read_searches, steps_between, suggest
+from zoo.tuning.options import declared_searches, params_of, read_searches, steps_between, suggest
 
 
 def read(*words, algo="qam", fixed=()):
@@ -24,7 +24,7 @@ def test_the_settings_that_an_algorithm_declares_are_searched():
 
 
 def test_all_algorithms_but_cloning_declare_what_to_search():
-    without = [id for id in algorithm_ids() if not own_searches(settings_of(find_algorithm(id).algorithm))]
+    without = [id for id in algorithm_ids() if not declared_searches(settings_of(find_algorithm(id).algorithm))]
     assert without == ["bc"]
 
 
@@ -102,7 +102,7 @@ def test_an_own_agent_is_tuned_by_what_it_declares():
     class Mine(agents.Method):
         weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
 
-    assert own_searches(Mine.declared()) == {"weight": log_range(0.1, 10.0)}
+    assert declared_searches(Mine.declared()) == {"weight": log_range(0.1, 10.0)}
 
 
 @pytest.mark.parametrize(

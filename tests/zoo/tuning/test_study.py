@@ -4,10 +4,10 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import yaml
 
 from tests.zoo.tuning.fakes import ENV, near_three, scored, use_fakes, words
-from zoo.runs.folder import RunFolder, find_run_folders
+from zoo.runs.folder import RunFolder
 from zoo.settings.config import Benchmark, Overrides, TrialSettings, load_config
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.train import main as train
@@ -61,7 +62,7 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
         result, _ = tune(*words(again, "--n-trials", "1", *more))
         assert result["trials"] == {"complete": count}
     assert [trial.params for trial in trials(once)] == [trial.params for trial in trials(again)]
-    assert trials(once)[0].user_attrs.settings == {"inverse_temperature": 0.3}
+    assert trials(once)[0].user_attrs["settings"] == {"inverse_temperature": 0.3}
 
 
 @pytest.mark.few(1)
@@ -88,6 +89,39 @@ def test_the_results_are_a_table_a_settings_file_and_figures(tmp_path, tune, mon
     assert "tuned here" in config.sources[-1]
     assert [Path(path).name for path in result["figures"]] == ["history.png", "slices.png", "importances.png"]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in result["figures"])
+
+
+def test_the_next_command_trains_the_best_settings_as_the_study_did(objective, tmp_path, tune):
+    logs = tmp_path / "my logs"
+    command = [*words(tmp_path), "-f", str(logs), "--quick", "--n-evaluations", "4", "--offline-steps", "1000"]
+    result, _ = tune(*command, "-params", "rho=0.1", "--n-trials", "1", "--env-kwargs", "max_episode_steps=9")
+    program, subcommand, *typed = shlex.split(result["next"])
+    assert (program, subcommand) == ("zoo", "train")
+    request = read_request(make_parser().parse_args(typed))
+    assert request.seeds is None
+    assert request.eval_seed == 0
+    assert request.run == {"offline_steps": 1000}
+    assert request.quick
+    trial = read_trial(request.study, request.trial_id, request.log_folder, "qam")
+    warn_if_settings_differ(replace(request, trial=trial), trial)
+    assert (logs / "studies" / "s").is_dir()
+
+
+def test_folders_of_runs_with_spaces_and_a_command_of_several_lines_are_kept_apart(
+    objective, tmp_path, tune, monkeypatch
+):
+    def train(request):
+        for seed in (7, 8):
+            RunFolder.create(request.log_folder, "qam", ENV, seed)
+        return near_three(request)
+
+    objective(train)
+    monkeypatch.setattr("sys.orig_argv", ["zoo", "tune", "-params", "a\nqam: 3"])
+    result, _ = tune(*words(tmp_path, "--n-trials", "1"), "-f", str(tmp_path / "my logs"))
+    (paths,) = pd.read_csv(result["folder"] + "/trials.csv")["runs"]
+    assert shlex.split(paths) == result["best"]["runs"]
+    assert len(result["best"]["runs"]) == 2
+    assert list(yaml.safe_load(Path(result["best_conf"]).read_text())) == [ENV]
 
 
 def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
@@ -278,20 +312,23 @@ def test_a_stopped_trial_that_another_start_has_taken_over_is_repeated_once(obje
 
 
 def test_a_repeated_trial_waits_for_a_process_that_was_only_suspended(objective, tmp_path, tune, monkeypatch):
-    monkeypatch.setattr("zoo.tuning.study.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("zoo.tuning.study.POLL_SECONDS", 0.01)
+    held = []
 
-    def stop(args):
-        run = RunFolder.create(args.log_folder, "qam", ENV, 7)
-        threading.Timer(1.0, run.lock.release).start()
+    def stop(request):
+        held.append(RunFolder.create(request.log_folder, "qam", ENV, 7))
         raise Interrupted("stopped by a signal")
+
+    def wait(text):
+        assert "is still being trained by process" in text
+        held.pop().lock.release()
 
     objective(stop)
     tune(*words(tmp_path, "--n-trials", "1"), code=3)
-    (run,) = find_run_folders([folder(tmp_path)])
-    objective(lambda args: near_three(args) if not run.lock.is_held() else scored(0.0))
-    result, errors = tune(*words(tmp_path, "--n-trials", "1"))
-    assert result["best"]["score"] > 0
-    assert "is still being trained by process" in errors
+    objective(near_three)
+    monkeypatch.setattr("zoo.tuning.study.say_once", wait)
+    tune(*words(tmp_path, "--n-trials", "1"))
+    assert held == []
 
 
 def test_a_database_that_has_lost_its_study_is_not_written_over(objective, tmp_path, tune):
