@@ -101,14 +101,14 @@ def test_the_profile_and_its_sources_are_recorded():
 
 
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, d4rl, mini, trqam$"):
+    with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, .*, trqam$"):
         load_config("qam", "x", overrides=Overrides(profile="trqm"))
     assert (
         load_config("fawac", "x", overrides=Overrides(profile="trqam")).run.pretraining_steps == 300_000
     )  # every algorithm has the shared ones
     path = tmp_path / "mine.yml"
     path.write_text(PROFILE_FILE)
-    with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, d4rl, mini, trqam, mine$"):
+    with pytest.raises(UsageError, match=r"`qam` has no profile `yours`; it has: qam, .*, trqam, mine$"):
         load_config("qam", "x", overrides=Overrides(profile="yours", conf=path))
 
 
