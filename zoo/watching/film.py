@@ -22,7 +22,7 @@ from zoo.models.agent import Agent, episode_text
 from zoo.runs.folder import short_name
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.watching.stage import PolicyInspector, RolloutSimulator, RunningEpisode, Stage, Thoughts
+from zoo.watching.stage import PolicyInspector, RolloutSimulator, RunningEpisode, SampledPlans, Stage
 
 Array: TypeAlias = np.ndarray
 
@@ -34,7 +34,7 @@ ENTRANCE, EXIT = "#963cbe", "#3ca06e"
 VALUES = LinearSegmentedColormap.from_list("values", ["#3a60c8", "#9696a0", "#e26a14"])
 """From the lowest value to the highest."""
 LEGEND = "black: played; orange: high Q"
-_LOOKS: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "text.color": INK, "axes.labelcolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "axes.edgecolor": FAINT,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
     "grid.color": "#dee2e8", "font.size": 8, "axes.titlesize": 8, "axes.titlelocation": "left",
@@ -65,44 +65,47 @@ def draw_maze(ax: Axes, maze: Any, trail: Sequence[Array]) -> None:
     ax.set_axis_off()
 
 
-def draw_ways(ax: Axes, ways: Array, thoughts: Thoughts) -> None:
+def draw_lines(ax: Axes, lines: Array, plans: SampledPlans) -> None:
     """Draw a line for each chunk, (F, points, 2), that ends in a disc; the one that is played is black."""
-    colours, played = colours_of(thoughts), ways[thoughts.played]
-    ax.add_collection(LineCollection(list(ways), colors=colours, linewidths=1.4))
-    ax.scatter(ways[:, -1, 0], ways[:, -1, 1], s=12, c=colours, zorder=3)
+    colours = colours_of(plans)
+    played = lines[plans.played]
+    ax.add_collection(LineCollection(list(lines), colors=colours, linewidths=1.4))
+    ax.scatter(lines[:, -1, 0], lines[:, -1, 1], s=12, c=colours, zorder=3)
     ax.plot(*played.T, "o-", color=PLAYED, linewidth=2.2, markevery=[-1], markersize=5, zorder=3)
 
 
-def colours_of(thoughts: Thoughts) -> Array:
+def colours_of(plans: SampledPlans) -> Array:
     """Return a colour for each chunk by its value among theirs; one colour where all are equal, or there are none."""
-    values = np.zeros(len(thoughts.chunks)) if thoughts.values is None else thoughts.values
+    values = plans.values
+    if values is None:
+        values = np.zeros(len(plans.chunks))
     return np.asarray(VALUES(Normalize()(values)))
 
 
-def draw_flow(ax: Axes, thoughts: Thoughts) -> None:
+def draw_flow(ax: Axes, plans: SampledPlans) -> None:
     """Draw how the first actions of chunks came from noise: rings are noise, discs are actions.
 
     An action of one number is drawn over the steps of the flow, others by their first two numbers.
     """
-    ways = np.stack(thoughts.stages, 1)  # (F, steps + 1, A)
-    if ways.shape[2] == 1:
-        steps = np.broadcast_to(np.arange(ways.shape[1])[:, None], ways.shape)
-        points = np.concatenate([steps, ways], 2)
+    lines = np.stack(plans.stages, 1)  # (F, steps + 1, A)
+    if lines.shape[2] == 1:
+        steps = np.broadcast_to(np.arange(lines.shape[1])[:, None], lines.shape)
+        points = np.concatenate([steps, lines], 2)
         ax.set(xlabel="step of the flow", ylabel="action")
     else:
-        points = ways[:, :, :2]
+        points = lines[:, :, :2]
         ax.set(xlim=(-3, 3), xlabel="first action, coordinate 1", ylabel="coordinate 2")
-    rims = [to_hex(colour) for colour in colours_of(thoughts)]
+    rims = [to_hex(colour) for colour in colours_of(plans)]
     ax.scatter(points[:, 0, 0], points[:, 0, 1], s=16, facecolors=PAPER, edgecolors=rims, zorder=3)
-    draw_ways(ax, points, thoughts)
+    draw_lines(ax, points, plans)
     ax.set(ylim=(-3, 3), title="From noise to action\nrings: noise; discs: actions")
 
 
-def draw_chunks(ax: Axes, thoughts: Thoughts) -> None:
+def draw_chunks(ax: Axes, plans: SampledPlans) -> None:
     """Draw the first coordinate of sampled chunks over their steps."""
-    first = thoughts.chunks[:, :, 0]
+    first = plans.chunks[:, :, 0]
     steps = np.broadcast_to(np.arange(1, first.shape[1] + 1), first.shape)
-    draw_ways(ax, np.stack([steps, first], 2), thoughts)
+    draw_lines(ax, np.stack([steps, first], 2), plans)
     ax.set(xlabel="step of the chunk", ylabel="coordinate 1", title=f"Sampled chunks\n{LEGEND}")
 
 
@@ -111,7 +114,8 @@ def draw_values(ax: Axes, values: Sequence[Array], planned: Mapping[int, float])
 
     :param planned: step at which a chunk was planned -> its value.
     """
-    steps, sampled = range(len(values)), np.array(values)
+    steps = range(len(values))
+    sampled = np.array(values)
     ax.fill_between(steps, sampled.min(1), sampled.max(1), color="#cddcf5", linewidth=0)
     ax.plot(steps, sampled.mean(1), color=AGENT, linewidth=2)
     ax.plot(list(planned), list(planned.values()), "o", color=PLAYED)
@@ -120,19 +124,19 @@ def draw_values(ax: Axes, values: Sequence[Array], planned: Mapping[int, float])
 
 
 ALONE, TILE, EXPLAINED = 480, 256, 560
-"""Size in pixels of the picture of an episode by itself, of one among several, and of one beside thoughts."""
+"""Size in pixels of the picture of an episode alone, of one among several, and of one beside plans."""
 HEAD = 64
 """Height in pixels of the title above."""
 
 
 @dataclass
 class EpisodeTrace:
-    """What is remembered of an episode.
+    """What is drawn of an episode.
 
     :param trail: where the agent was, x and y.
     :param values: of the sampled chunks at each step, (F,).
     :param planned: step at which a chunk was planned -> its value.
-    :param thoughts: at the last plan.
+    :param plans: at the last plan.
     :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
     :param is_over: whether the end of the episode was seen.
     """
@@ -140,7 +144,7 @@ class EpisodeTrace:
     trail: list[Array] = field(default_factory=list)
     values: list[Array] = field(default_factory=list)
     planned: dict[int, float] = field(default_factory=dict)
-    thoughts: Thoughts | None = None
+    plans: SampledPlans | None = None
     paths: Array | None = None
     is_over: bool = False
 
@@ -161,76 +165,87 @@ class Film:
             raise UsageError(
                 f"`--explain` shows how flow policies think, got {agent.algo}, which is none; leave it out"
             )
-        self._agent, (self._rows, self._columns) = agent, grid
-        self._size = EXPLAINED if explain else ALONE if grid == (1, 1) else TILE
+        self._agent = agent
+        self._rows, self._columns = grid
+        self._size = TILE
+        if explain:
+            self._size = EXPLAINED
+        elif grid == (1, 1):
+            self._size = ALONE
         spec = find_spec(agent.env_id)
         self._sees_pictures = observes_images(spec, agent.env_kwargs)
-        camera: dict[str, Any] = {}  # what the agent sees has the size that it has learnt
+        camera: dict[str, Any] = {}  # an agent that sees pictures needs them in the size of its training
         if not self._sees_pictures:
-            size = {"width": self._size, "height": self._size}
-            camera = size if is_ogbench(spec) else {"render_mode": "rgb_array"}
+            camera = {"render_mode": "rgb_array"}
+            if is_ogbench(spec):
+                camera = {"width": self._size, "height": self._size}
         self.stage = Stage(agent, self._rows * self._columns, camera)
         is_maze = find_maze(self.stage.envs[0]) is not None
         self._uses_map = is_maze and (explain or not has_camera)
-        self._mind = PolicyInspector(agent.policy) if explain else None  # type: ignore[arg-type]  # a FlowPolicy, see above
-        self._imagination = RolloutSimulator(agent) if explain and is_maze else None
-        self._diaries: dict[int, EpisodeTrace] = {}
+        self._inspector: PolicyInspector | None = None
+        self._simulator: RolloutSimulator | None = None
+        if explain:
+            self._inspector = PolicyInspector(agent.policy)  # type: ignore[arg-type]  # a FlowPolicy, see above
+            if is_maze:
+                self._simulator = RolloutSimulator(agent)
+        self._traces: dict[int, EpisodeTrace] = {}
         self._reach = 0.1  # metres that chunks lead away, at most so far
         self._wins: list[int] = []
 
-    def pictures(self, every: int = 1) -> Iterator[tuple[Array, bool]]:
-        """Play all episodes; yield a picture of every so many steps, and whether it is the last one of its episodes.
+    def pictures(self, interval: int = 1) -> Iterator[tuple[Array, bool]]:
+        """Play all episodes; yield a picture every `interval` steps, and whether it is the last one of its episodes.
 
         A picture has the shape (height, width, 3).
         """
-        for moment, lanes in enumerate(self.stage.play()):
-            for lane in lanes:
-                self._remember(lane)
-            is_last = all(lane.is_over for lane in lanes)
-            if moment % every == 0 or is_last:
-                yield self._picture(lanes), is_last
+        for moment, episodes in enumerate(self.stage.play()):
+            for episode in episodes:
+                self._remember(episode)
+            is_last = all(episode.is_over for episode in episodes)
+            if moment % interval == 0 or is_last:
+                yield self._picture(episodes), is_last
 
     def close(self) -> None:
         """Close the environments."""
         self.stage.close()
-        if self._imagination is not None:
-            self._imagination.close()
+        if self._simulator is not None:
+            self._simulator.close()
 
-    def _remember(self, lane: RunningEpisode) -> None:
-        """Add a moment to the diary of an episode."""
-        diary = self._diaries.setdefault(lane.episode, EpisodeTrace())
-        if diary.is_over:
+    def _remember(self, episode: RunningEpisode) -> None:
+        """Add a moment to the trace of an episode."""
+        trace = self._traces.setdefault(episode.number, EpisodeTrace())
+        if trace.is_over:
             return
-        diary.is_over = lane.is_over
+        trace.is_over = episode.is_over
         if self._uses_map:
-            diary.trail.append(np.array(lane.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
-        if lane.is_over:
-            if lane.success is not None:
-                self._wins.append(lane.success)
-            log.info(episode_text(lane.episode + 1, lane.success, lane.length, lane.total))
-        elif self._mind is not None:
-            thoughts = self._mind.think(lane)
-            if thoughts.values is not None:
-                diary.values.append(thoughts.values)
-            if lane.has_new_chunk:
-                diary.thoughts = thoughts
-                if thoughts.values is not None:
-                    diary.planned[lane.length] = float(thoughts.values[thoughts.played])
-                if self._imagination is not None:
-                    diary.paths = self._imagination.paths(lane.env, thoughts.chunks)
-                    self._reach = max(self._reach, float(np.abs(diary.paths - diary.paths[:, :1]).max()))
+            trace.trail.append(np.array(episode.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
+        if episode.is_over:
+            if episode.success is not None:
+                self._wins.append(episode.success)
+            log.info(episode_text(episode.number + 1, episode.success, episode.length, episode.total))
+        elif self._inspector is not None:
+            plans = self._inspector.sample(episode)
+            if plans.values is not None:
+                trace.values.append(plans.values)
+            if episode.has_new_chunk:
+                trace.plans = plans
+                if plans.values is not None:
+                    trace.planned[episode.length] = float(plans.values[plans.played])
+                if self._simulator is not None:
+                    trace.paths = self._simulator.paths(episode.env, plans.chunks)
+                    self._reach = max(self._reach, float(np.abs(trace.paths - trace.paths[:, :1]).max()))
 
-    def _picture(self, lanes: Sequence[RunningEpisode]) -> Array:
-        """Return the picture of a moment: a scene for each lane, or one beside what the policy thinks in it."""
-        width, height = self._columns * self._size, self._rows * self._size + HEAD
-        with matplotlib.rc_context(_LOOKS):
+    def _picture(self, episodes: Sequence[RunningEpisode]) -> Array:
+        """Return the picture of a moment: a scene for each episode, or one beside the plans in it."""
+        width = self._columns * self._size
+        height = self._rows * self._size + HEAD
+        with matplotlib.rc_context(STYLE):
             figure = Figure(dpi=100)
             top = 1 - HEAD / height
-            if self._mind is not None:
+            if self._inspector is not None:
                 width = 2 * self._size
                 axes = figure.subplot_mosaic("ssab;sscc")
                 figure.subplots_adjust(0.01, 0.08, 0.98, top - 0.03, 0.5, 0.45)
-                self._draw_thoughts(axes["a"], axes["b"], axes["c"], lanes[0])
+                self._draw_plans(axes["a"], axes["b"], axes["c"], episodes[0])
                 scenes = [axes["s"]]
             else:
                 scenes = list(figure.subplots(self._rows, self._columns, squeeze=False).flat)
@@ -238,8 +253,8 @@ class Film:
             figure.set_size_inches(width / 100, height / 100)
             for ax in scenes:
                 ax.set_axis_off()  # the last episodes may be fewer than the places
-            for ax, lane in zip(scenes, lanes, strict=False):
-                self._draw_scene(ax, lane)
+            for ax, episode in zip(scenes, episodes, strict=False):
+                self._draw_scene(ax, episode)
             text = f"{self._agent.algo} in {short_name(self._agent.env)}"
             if self._wins:
                 text += f": {sum(self._wins)} of {len(self._wins)} succeeded"
@@ -248,48 +263,51 @@ class Film:
             canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3]
 
-    def _draw_scene(self, ax: Axes, lane: RunningEpisode) -> None:
+    def _draw_scene(self, ax: Axes, episode: RunningEpisode) -> None:
         """Draw the camera's picture, or the map with what is planned."""
-        diary = self._diaries[lane.episode]
+        trace = self._traces[episode.number]
         if self._uses_map:
-            draw_maze(ax, find_maze(lane.env), diary.trail)
-            if diary.paths is not None and diary.thoughts is not None:
-                draw_ways(ax, diary.paths, diary.thoughts)
+            draw_maze(ax, find_maze(episode.env), trace.trail)
+            if trace.paths is not None and trace.plans is not None:
+                draw_lines(ax, trace.paths, trace.plans)
         else:
             if not self._sees_pictures:
-                prepare_drawing(lane.env.env.unwrapped)
-            ax.imshow(np.asarray(lane.env.render()))
+                prepare_drawing(episode.env.env.unwrapped)
+            ax.imshow(np.asarray(episode.env.render()))
         ending = ""
-        if lane.is_over and lane.success is not None:
-            ending = ": success" if lane.success else ": failure"
-        ax.set_title(f"episode {lane.episode + 1}, step {lane.length}{ending}", size=10)
+        if episode.is_over and episode.success is not None:
+            ending = ": success" if episode.success else ": failure"
+        ax.set_title(f"episode {episode.number + 1}, step {episode.length}{ending}", size=10)
 
-    def _draw_thoughts(self, close_up: Axes, flow: Axes, below: Axes, lane: RunningEpisode) -> None:
+    def _draw_plans(self, close_up: Axes, flow: Axes, below: Axes, episode: RunningEpisode) -> None:
         """Draw the panels beside a scene."""
-        diary = self._diaries[lane.episode]
-        thoughts, paths = diary.thoughts, diary.paths
-        assert thoughts is not None
+        trace = self._traces[episode.number]
+        plans = trace.plans
+        paths = trace.paths
+        assert plans is not None
         for ax in (close_up, flow, below):
             ax.grid(True)
             ax.locator_params(nbins=4)
         if paths is None:
-            draw_chunks(close_up, thoughts)
+            draw_chunks(close_up, plans)
         else:
-            draw_maze(close_up, find_maze(lane.env), diary.trail)
-            draw_ways(close_up, paths, thoughts)
-            (x, y), reach = paths[0, 0], 1.15 * self._reach
+            draw_maze(close_up, find_maze(episode.env), trace.trail)
+            draw_lines(close_up, paths, plans)
+            x, y = paths[0, 0]
+            reach = 1.15 * self._reach
             close_up.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach), title=f"Planned paths\n{LEGEND}")
-        draw_flow(flow, thoughts)
-        if thoughts.values is None:
+        draw_flow(flow, plans)
+        if plans.values is None:
             below.set(title=f"Q of a chunk planned now\n{self._agent.algo} has no critic", xticks=[], yticks=[])
         else:
-            draw_values(below, diary.values, diary.planned)
+            draw_values(below, trace.values, trace.planned)
 
 
 def find_maze(env: RepeatableEnv) -> Any:
     """Return an environment without its wrappers if it is one of OGBench's mazes, else None."""
-    raw: Any = env.env.unwrapped
-    return raw if hasattr(raw, "maze_map") and hasattr(raw, "cur_goal_xy") else None
+    maze: Any = env.env.unwrapped
+    is_maze = hasattr(maze, "maze_map") and hasattr(maze, "cur_goal_xy")
+    return maze if is_maze else None
 
 
 def draws_with_mujoco(env: RepeatableEnv) -> bool:

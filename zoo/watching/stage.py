@@ -1,7 +1,4 @@
-"""Episodes played step by step, and what a flow policy thinks in them.
-
-Thoughts are chunks that it could play from here, how they came from noise, and what they are worth.
-"""
+"""Episodes played step by step, and the chunks that a flow policy could play in them."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from zoo.playing.evaluate import BatchPlanner, NoiseStock, seeds_of_starts
 from zoo.playing.pool import at_any_step
 from zoo.runs.episodes import EpisodeResults, as_reported
 
-FAN = 16
+MIN_SAMPLES = 16
 """Least number of chunks that are sampled in a state."""
 
 
@@ -38,7 +35,7 @@ class RunningEpisode:
     """An episode that is played step by step.
 
     :param env: where it is played; the next episode has the same.
-    :param episode: its number, from 0.
+    :param number: from 0.
     :param chunk: the actions that are being played, (H, A).
     :param used: how many of them were played.
     :param noise: of the plan that gave the chunk: name -> (...).
@@ -47,7 +44,7 @@ class RunningEpisode:
     """
 
     env: RepeatableEnv
-    episode: int
+    number: int
     observation: Any
     chunk: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     used: int = 0
@@ -70,52 +67,52 @@ class Stage:
 
     The results are those of :func:`play`, to the last bit: the same starts, noise and sizes of batches.
 
-    :param lanes: how many episodes are played side by side.
+    :param n_envs: how many episodes are played side by side.
     :param env_kwargs: further arguments of the environments, e.g. the size of their pictures.
     """
 
-    def __init__(self, agent: Agent, lanes: int = 1, env_kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(self, agent: Agent, n_envs: int = 1, env_kwargs: dict[str, Any] | None = None) -> None:
         kwargs = {**agent.env_kwargs, **(env_kwargs or {})}
         self.agent = agent
-        self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(lanes, agent.episodes))]
+        self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(n_envs, agent.episodes))]
         spaces: Any = self.envs[0].observation_space, self.envs[0].action_space
         check_same_spaces(agent.source, agent.spaces, agent.env, spaces)
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         policy = as_chunk_policy(agent.policy)
         self._planner = BatchPlanner(policy, spaces, NoiseStock(policy, agent.seed, [agent.replica], agent.episodes))
-        self._lanes: list[RunningEpisode] = []
+        self._episodes: list[RunningEpisode] = []
 
     def play(self) -> Iterator[list[RunningEpisode]]:
-        """Play all episodes; yield their lanes at each moment: chunks that are used up have been replaced already.
+        """Play all episodes; yield those side by side at each moment, after used-up chunks have been replaced.
 
         With several environments, as many episodes begin together, and the next ones when all of them are over.
         """
         for first in range(0, self.agent.episodes, len(self.envs)):
             seeds = self._seeds[first : first + len(self.envs)]
-            playing = [
-                RunningEpisode(env, episode, env.reset(seed=int(seed))[0])
-                for episode, (env, seed) in enumerate(zip(self.envs, seeds, strict=False), start=first)
-            ]
-            self._lanes += playing
-            active = playing
+            side_by_side = []
+            for number, (env, seed) in enumerate(zip(self.envs, seeds, strict=False), start=first):
+                observation, _ = env.reset(seed=int(seed))
+                side_by_side.append(RunningEpisode(env, number, observation))
+            self._episodes += side_by_side
+            active = side_by_side
             while active:
                 self._plan(active)
-                yield playing
-                for lane in active:
-                    self._step(lane)
-                active = [lane for lane in playing if not lane.is_over]
-            yield playing
+                yield side_by_side
+                for episode in active:
+                    self._step(episode)
+                active = [episode for episode in active if not episode.is_over]
+            yield side_by_side
 
     def results(self) -> EpisodeResults:
         """Return the results of all episodes, once they are over."""
         results = EpisodeResults(
-            successes=as_reported([lane.reported for lane in self._lanes]),
-            returns=np.array([[lane.total for lane in self._lanes]]),
-            lengths=np.array([[lane.length for lane in self._lanes]]),
+            successes=as_reported([episode.reported for episode in self._episodes]),
+            returns=np.array([[episode.total for episode in self._episodes]]),
+            lengths=np.array([[episode.length for episode in self._episodes]]),
             seeds=self._seeds,
             played=np.array([True]),
-            any_successes=as_reported([lane.any_reported for lane in self._lanes]),
+            any_successes=as_reported([episode.any_reported for episode in self._episodes]),
         )
         return self.agent.scoring.apply(results)
 
@@ -124,31 +121,34 @@ class Stage:
         for env in self.envs:
             env.close()
 
-    def _step(self, lane: RunningEpisode) -> None:
-        lane.observation, reward, terminated, truncated, info = lane.env.step(lane.chunk[lane.used])
-        lane.used, lane.length, lane.total = lane.used + 1, lane.length + 1, lane.total + reward
-        lane.is_over = terminated or truncated
-        lane.reported = info.get("success")
-        lane.any_reported = at_any_step(lane.any_reported, lane.reported)
-        lane.success = self.agent.scoring.success_of(lane.reported, lane.any_reported, lane.total)
+    def _step(self, episode: RunningEpisode) -> None:
+        episode.observation, reward, terminated, truncated, info = episode.env.step(episode.chunk[episode.used])
+        episode.used += 1
+        episode.length += 1
+        episode.total += reward
+        episode.is_over = terminated or truncated
+        episode.reported = info.get("success")
+        episode.any_reported = at_any_step(episode.any_reported, episode.reported)
+        episode.success = self.agent.scoring.success_of(episode.reported, episode.any_reported, episode.total)
 
-    def _plan(self, lanes: Sequence[RunningEpisode]) -> None:
+    def _plan(self, episodes: Sequence[RunningEpisode]) -> None:
         """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""
-        due = [lane for lane in lanes if lane.used == len(lane.chunk)]
+        due = [episode for episode in episodes if episode.used == len(episode.chunk)]
         if not due:
             return
-        episodes = np.array([lane.episode for lane in due])
-        observations = stack(self.envs[0].observation_space, [lane.observation for lane in due])
-        chunks, diverged = self._planner.plan((np.zeros_like(episodes), episodes), observations)
+        numbers = np.array([episode.number for episode in due])
+        observations = stack(self.envs[0].observation_space, [episode.observation for episode in due])
+        chunks, diverged = self._planner.plan((np.zeros_like(numbers), numbers), observations)
         if diverged:
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
-        for lane, episode, chunk in zip(due, episodes, chunks, strict=True):
-            lane.chunk, lane.used = chunk, 0
-            lane.noise = {name: draw[0, episode] for name, draw in self._planner.last_noise.items()}
+        for episode, chunk in zip(due, chunks, strict=True):
+            episode.chunk = chunk
+            episode.used = 0
+            episode.noise = {name: draw[0, episode.number] for name, draw in self._planner.last_noise.items()}
 
 
 @dataclass(frozen=True)
-class Thoughts:
+class SampledPlans:
     """F chunks that a policy could play in a state; those from which it chooses come first.
 
     :param chunks: in the environment's units, (F, H, A).
@@ -165,7 +165,7 @@ class Thoughts:
 
 
 class PolicyInspector:
-    """Reads the thoughts of a policy along an episode.
+    """Samples the plans of a policy along an episode, with the critic's values.
 
     The chunk that is played comes from the noise of the evaluation. The others come from noise that stays the same in
     an episode, so that what changes between two pictures is the state and not the sample.
@@ -179,52 +179,66 @@ class PolicyInspector:
         self._method.best_of_n = 1  # every candidate is shown, and not only the best
         self._draws = self._method.candidate_noise()
 
-    def think(self, lane: RunningEpisode) -> Thoughts:
-        """Return what the policy thinks in the state of a lane."""
-        policy, noise = self._policy, self._noise(lane)
-        count = len(next(iter(noise.values())))
-        row = policy.layout.flatten(stack(lane.env.observation_space, [lane.observation]))
-        rows = torch.as_tensor(np.repeat(row, count, 0)[None], dtype=policy.layout.dtype)
-        seen = policy.preprocess_raw(rows.to(policy.device))
-        placed = self._method.with_rows_in_place({name: draw[None].to(policy.device) for name, draw in noise.items()})
-        watched = WatchedNetworks(policy.nets)
+    def sample(self, episode: RunningEpisode) -> SampledPlans:
+        """Return plans in the present state of an episode."""
+        policy = self._policy
+        noise = self._noise(episode)
+        row = policy.layout.flatten(stack(episode.env.observation_space, [episode.observation]))
+        rows = np.repeat(row, len(next(iter(noise.values()))), axis=0)[None]
+        observations = policy.preprocess_raw(torch.as_tensor(rows, dtype=policy.layout.dtype, device=policy.device))
+        noise = {name: draw[None].to(policy.device) for name, draw in noise.items()}
+        networks = WatchedNetworks(policy.nets)
+        values = None
         with torch.no_grad(), matmul_precision(policy.method.precision, policy.device):
-            actions = self._method.act(seen, placed, watched).clamp(-1, 1)  # type: ignore[arg-type]
-            values = policy.method.score(seen, actions, policy.nets)[0] if policy.method.rates_actions else None
-        of_first = slice(policy.action_size)
-        stages, times = [], set()
-        for evaluation in watched.evaluations:  # once for each time: several networks may be asked at the same state
-            time = None if evaluation.t is None else float(torch.as_tensor(evaluation.t).flatten()[0])
-            if evaluation.x.shape == actions.shape and time not in times:
-                times.add(time)
-                stages.append(evaluation.x[0, :, of_first])
-        candidates = policy.method.best_of_n
-        return Thoughts(
+            actions = self._method.act(observations, self._method.with_rows_in_place(noise), networks)  # type: ignore[arg-type]
+            actions = actions.clamp(-1, 1)
+            if policy.method.rates_actions:
+                values = policy.method.score(observations, actions, policy.nets)[0].cpu().numpy()
+        played = 0
+        if values is not None:  # the first `best_of_n` are the candidates, of which the policy plays the best
+            played = int(values[: policy.method.best_of_n].argmax())
+        return SampledPlans(
             chunks=policy.unscale_chunks(actions[0].cpu().numpy()),
-            stages=[stage.cpu().numpy() for stage in [*stages, actions[0, :, of_first]]],
-            values=None if values is None else values.cpu().numpy(),
-            played=0 if values is None else int(values[:candidates].argmax()),
+            stages=self._stages(networks, actions),
+            values=values,
+            played=played,
         )
 
-    def _noise(self, lane: RunningEpisode) -> dict[str, Tensor]:
+    def _stages(self, networks: WatchedNetworks, actions: Tensor) -> list[np.ndarray]:
+        """Return the first action of each chunk at each time of the flow, (F, A)."""
+        first_action = slice(self._policy.action_size)
+        stages = []
+        times = set()
+        for evaluation in networks.evaluations:
+            time = None
+            if evaluation.t is not None:
+                time = float(torch.as_tensor(evaluation.t).flatten()[0])
+            # several networks may be evaluated at the same state, such as a prior and its correction
+            if evaluation.x.shape == actions.shape and time not in times:
+                times.add(time)
+                stages.append(evaluation.x[0, :, first_action].cpu().numpy())
+        return [*stages, actions[0, :, first_action].cpu().numpy()]
+
+    def _noise(self, episode: RunningEpisode) -> dict[str, Tensor]:
         """Return the noise of F plans: name -> (F, ...)."""
-        policy, method = self._policy, self._policy.method
-        generator = torch_generator(Purpose.PICTURED_NOISE, 0, lane.episode)
-        count = max(FAN - method.best_of_n, 0)
+        policy = self._policy
+        method = policy.method
+        generator = torch_generator(Purpose.PICTURED_NOISE, 0, episode.number)
+        count = max(MIN_SAMPLES - method.best_of_n, 0)
         sizes = method.noise_sizes(1, count, policy.chunk_size, policy.layout.size)
-        found = {}
-        for name, draw in self._draws.items():  # of plans without a choice among candidates
-            more = draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0)
-            own = lane.noise[name][None]
-            if method.best_of_n > 1:  # the candidates of the plan become the rows
+        noise = {}
+        for name, draw in self._draws.items():
+            sampled = draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0)
+            planned = episode.noise[name][None]
+            if method.best_of_n > 1:  # the candidates of the plan become rows of their own
                 axes = method.candidate_noise()[name].axes.replace("B", "")
-                own = lane.noise[name].movedim(axes.index("N"), 0)
-            found[name] = torch.cat([own, more])
-        return found
+                planned = episode.noise[name].movedim(axes.index("N"), 0)
+            noise[name] = torch.cat([planned, sampled])
+        return noise
 
 
 class RolloutSimulator:
-    """A copy of a maze's simulator, in which chunks are played that the agent only thinks of."""
+    """A copy of a maze's simulator, in which chunks are played that the agent does not play."""
 
     def __init__(self, agent: Agent) -> None:
         self._env = make_env(agent.env_id, **agent.env_kwargs)
@@ -235,20 +249,20 @@ class RolloutSimulator:
 
         :param chunks: in the environment's units, (F, H, A).
         """
-        there: Any = env.env.unwrapped
-        here: Any = self._env.env.unwrapped
+        maze: Any = env.env.unwrapped
+        copied: Any = self._env.env.unwrapped
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        state = np.empty(mujoco.mj_stateSize(there.model, kind))
-        mujoco.mj_getState(there.model, there.data, state, kind)
+        state = np.empty(mujoco.mj_stateSize(maze.model, kind))
+        mujoco.mj_getState(maze.model, maze.data, state, kind)
         paths = np.empty((len(chunks), chunks.shape[1] + 1, 2))
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
-                mujoco.mj_setState(here.model, here.data, state, kind)
-                mujoco.mj_forward(here.model, here.data)
-                path[0] = here.get_xy()
+                mujoco.mj_setState(copied.model, copied.data, state, kind)
+                mujoco.mj_forward(copied.model, copied.data)  # positions of bodies are no part of the state
+                path[0] = copied.get_xy()
                 for step, action in enumerate(chunk, start=1):
-                    here.step(action)
-                    path[step] = here.get_xy()
+                    copied.step(action)
+                    path[step] = copied.get_xy()
         return paths
 
     def close(self) -> None:

@@ -42,11 +42,11 @@ def open_video(path: Path) -> Iterator[Callable[[np.ndarray, bool], None]]:
     The file appears when it is whole.
     """
     speed = SPEEDS[path.suffix]
-    # MP4 wants even sizes; players that know little want this format of pixels
-    how = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
+    # MP4 needs even sizes, and old players this format of pixels
+    options = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
     if path.suffix == ".gif":
-        how = {"duration": 1000 / speed, "loop": 0}
-    with atomic_path(path) as temporary, imageio.get_writer(temporary, None, "I", **how) as writer:
+        options = {"duration": 1000 / speed, "loop": 0}
+    with atomic_path(path) as temporary, imageio.get_writer(temporary, None, "I", **options) as writer:
 
         def add(picture: np.ndarray, is_last: bool = False) -> None:
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):

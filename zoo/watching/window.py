@@ -46,9 +46,10 @@ def open_window(title: str) -> Iterator[Callable[[np.ndarray, bool], None]]:
         GL.glDrawPixels(width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, np.ascontiguousarray(picture))
         glfw.swap_buffers(handle)
         glfw.make_context_current(previous)
-        end = time.monotonic() + (LAST_SECONDS if is_last else 1 / SPEED)
-        while (left := end - time.monotonic()) > 0:
-            glfw.wait_events_timeout(left)
+        seconds = LAST_SECONDS if is_last else 1 / SPEED
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            glfw.wait_events_timeout(max(end - time.monotonic(), 1e-3))  # GLFW refuses 0
             keys = [glfw.get_key(handle, key) for key in (glfw.KEY_ESCAPE, glfw.KEY_Q)]
             if glfw.window_should_close(handle) or glfw.PRESS in keys:
                 raise Interrupted("the window was closed before all episodes were over")

@@ -17,15 +17,15 @@ from zoo.envs.rendering import prepare_drawing
 from zoo.models.agent import Agent, agent_of_run, find_run, play
 from zoo.terminal.errors import UsageError
 from zoo.watching.film import AGENT, ENTRANCE, EXIT, GOAL, HEAD, Film, find_maze
-from zoo.watching.stage import FAN, PolicyInspector, RolloutSimulator, Stage
+from zoo.watching.stage import MIN_SAMPLES, PolicyInspector, RolloutSimulator, Stage
 
 TELEPORTS = "pointmaze-teleport-navigate-singletask-task1-v0"
 
 
-def shot(shown, every=1):
-    found = list(shown.pictures(every))
-    shown.close()
-    return found
+def shot(film, interval=1):
+    pictures = list(film.pictures(interval))
+    film.close()
+    return pictures
 
 
 def has(image, colour):
@@ -33,7 +33,7 @@ def has(image, colour):
 
 
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
-    frames = shot(Film(agent_of("qam"), has_camera=False), every=4)
+    frames = shot(Film(agent_of("qam"), has_camera=False), interval=4)
     assert [is_last for _, is_last in frames] == ([False] * 3 + [True]) * 2
     assert all(frame.shape == (480 + HEAD, 480, 3) for frame, _ in frames)
     assert all(has(frame, AGENT) and has(frame, GOAL) for frame, _ in frames)
@@ -41,18 +41,18 @@ def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
 
 
 def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
-    frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), every=12)
+    frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), interval=12)
     assert len({frame.shape for frame, _ in frames}) == 1
-    both, alone = frames[0][0], frames[-1][0]
-    assert both.shape == (256 + HEAD, 2 * 256, 3)
-    assert has(both[:, 260:], AGENT)
-    assert has(alone[:, :256], AGENT)
-    assert (alone[HEAD:, 260:] == 255).all()
+    pair, single = frames[0][0], frames[-1][0]
+    assert pair.shape == (256 + HEAD, 2 * 256, 3)
+    assert has(pair[:, 260:], AGENT)
+    assert has(single[:, :256], AGENT)
+    assert (single[HEAD:, 260:] == 255).all()
 
 
 @pytest.mark.parametrize("id", ["qam", "bc"])
 def test_thoughts_are_shown_beside_the_map(id):
-    frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), every=6)
+    frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), interval=6)
     assert {frame.shape for frame, _ in frames} == {(560 + HEAD, 2 * 560, 3)}
     assert all((frame[HEAD:, 560:] != 255).any() for frame, _ in frames)
 
@@ -68,7 +68,7 @@ def test_a_maze_is_shown_whole_with_its_teleports():
     env = make_env(gym_id(TELEPORTS))
     maze = find_maze(env)
     assert maze is env.env.unwrapped
-    frames = shot(Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), every=99)
+    frames = shot(Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), interval=99)
     assert all(has(frame, ENTRANCE) and has(frame, EXIT) for frame, _ in frames)
     raw = maze
     prepare_drawing(raw)
@@ -83,17 +83,17 @@ def agent_of(id, episodes=2, **settings):
     return Agent(algo=id, policy=policy, source=Path("here"), env=ENV, env_kwargs=STEPS, episodes=episodes)
 
 
-def thoughts_of(agent):
+def plans_of(agent):
     stage = Stage(agent)
-    (lane,) = next(stage.play())
-    return PolicyInspector(agent.policy).think(lane), lane
+    (episode,) = next(stage.play())
+    return PolicyInspector(agent.policy).sample(episode), episode
 
 
-@pytest.mark.parametrize("lanes", [3, 9])
-def test_step_by_step_has_the_results_of_an_evaluation(logs, lanes):
+@pytest.mark.parametrize("episodes", [3, 9])
+def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
     agent = agent_of_run(find_run(logs, "qam", ENV))
-    stage, moments = Stage(agent, lanes), []
-    assert len(stage.envs) == min(lanes, 4)
+    stage, moments = Stage(agent, episodes), []
+    assert len(stage.envs) == min(episodes, 4)
     for shown in stage.play():
         moments.append((shown[0].length, shown[0].has_new_chunk))
     assert moments[:13] == [(length, length % 3 == 0 and length < 12) for length in range(13)]  # chunks of 3
@@ -113,52 +113,52 @@ STEPS_OF_3 = {"flow_steps": 3}
     ],
 )
 def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
-    thoughts, lane = thoughts_of(agent_of(id, **settings))
-    assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
-    assert thoughts.chunks.shape == (FAN, 3, 2)
-    assert len(thoughts.stages) == stages
-    assert all(stage.shape == (FAN, 2) for stage in thoughts.stages)
-    assert (thoughts.values is None) == (id == "bc")
+    plans, episode = plans_of(agent_of(id, **settings))
+    assert_allclose(plans.chunks[plans.played], episode.chunk, atol=1e-5)
+    assert plans.chunks.shape == (MIN_SAMPLES, 3, 2)
+    assert len(plans.stages) == stages
+    assert all(stage.shape == (MIN_SAMPLES, 2) for stage in plans.stages)
+    assert (plans.values is None) == (id == "bc")
 
 
 def test_the_best_candidate_is_played_and_all_are_shown():
-    thoughts, lane = thoughts_of(agent_of("ifql", best_of_n=20))
-    assert thoughts.values.shape == (20,)
-    assert thoughts.played == thoughts.values.argmax()
-    assert_allclose(thoughts.chunks[thoughts.played], lane.chunk, atol=1e-5)
+    plans, episode = plans_of(agent_of("ifql", best_of_n=20))
+    assert plans.values.shape == (20,)
+    assert plans.played == plans.values.argmax()
+    assert_allclose(plans.chunks[plans.played], episode.chunk, atol=1e-5)
 
 
 def test_values_are_the_critics():
     agent = agent_of("qam")
-    thoughts, lane = thoughts_of(agent)
-    rows = torch.as_tensor(lane.observation, dtype=torch.float32).expand(1, FAN, -1)
-    flat = torch.as_tensor(thoughts.chunks.reshape(1, FAN, -1))  # the maze's actions are in [-1, 1]
+    plans, episode = plans_of(agent)
+    rows = torch.as_tensor(episode.observation, dtype=torch.float32).expand(1, MIN_SAMPLES, -1)
+    flat = torch.as_tensor(plans.chunks.reshape(1, MIN_SAMPLES, -1))  # the maze's actions are in [-1, 1]
     with torch.no_grad():
         expected = agent.policy.nets.critic(rows, flat).mean(1)[0]
-    assert_allclose(thoughts.values, expected, atol=1e-4)
+    assert_allclose(plans.values, expected, atol=1e-4)
 
 
 def test_thinking_changes_no_episode():
     agent = agent_of("qam")
     returns = []
     for thinks in (True, False):
-        stage, mind = Stage(agent), PolicyInspector(agent.policy)
-        imagination = RolloutSimulator(agent)
-        for lanes in stage.play():
-            if thinks and not lanes[0].is_over:
-                imagination.paths(lanes[0].env, mind.think(lanes[0]).chunks)
-        returns.append((stage.results().returns, lanes[0].observation))
-        imagination.close()
+        stage, inspector = Stage(agent), PolicyInspector(agent.policy)
+        simulator = RolloutSimulator(agent)
+        for episodes in stage.play():
+            if thinks and not episodes[0].is_over:
+                simulator.paths(episodes[0].env, inspector.sample(episodes[0]).chunks)
+        returns.append((stage.results().returns, episodes[0].observation))
+        simulator.close()
     for with_thoughts, without in zip(*returns, strict=True):
         assert_array_equal(with_thoughts, without)
 
 
 def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken():
     agent = agent_of("qam", 1)
-    stage, imagination, taken = Stage(agent), RolloutSimulator(agent), []
-    for lanes in stage.play():
-        if lanes[0].has_new_chunk and not taken:
-            path = imagination.paths(lanes[0].env, lanes[0].chunk[None])[0]
-        taken.append(np.array(lanes[0].env.env.unwrapped.get_xy()))
-    assert_allclose(path, taken[: len(path)], atol=1e-9)
+    stage, simulator, places = Stage(agent), RolloutSimulator(agent), []
+    for episodes in stage.play():
+        if episodes[0].has_new_chunk and not places:
+            path = simulator.paths(episodes[0].env, episodes[0].chunk[None])[0]
+        places.append(np.array(episodes[0].env.env.unwrapped.get_xy()))
+    assert_allclose(path, places[: len(path)], atol=1e-9)
     assert np.abs(path - path[0]).max() > 0.01

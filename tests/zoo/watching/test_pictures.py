@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 from tests import ROOT
 from zoo.terminal.errors import UsageError
 from zoo.watching import film as pictures
-from zoo.watching.stage import Thoughts
+from zoo.watching.stage import SampledPlans
 from zoo.watching.video import check_video, open_video
 
 # . # .   y = 4
@@ -27,9 +27,9 @@ MAZE = SimpleNamespace(
 )  # fmt: skip
 
 
-def thoughts(size=2, stages=4, values=None):
-    ways = list(np.random.default_rng(0).uniform(-1, 1, (stages, 3, size)))
-    return Thoughts(np.zeros((3, 1, size)), ways, np.array(values) if values else None, 2)
+def plans(size=2, stages=4, values=None):
+    lines = list(np.random.default_rng(0).uniform(-1, 1, (stages, 3, size)))
+    return SampledPlans(np.zeros((3, 1, size)), lines, np.array(values) if values else None, 2)
 
 
 def test_y_points_up_and_the_maze_is_in_the_middle():
@@ -50,18 +50,18 @@ def test_y_points_up_and_the_maze_is_in_the_middle():
 def test_colours_go_from_the_lowest_to_the_highest_value():
     low, middle, high = pictures.VALUES([0.0, 0.5, 1.0])
     for values, expected in (([3.0, 1.0, 2.0], [high, low, middle]), ([2.0] * 3, [low] * 3), (None, [low] * 3)):
-        np.testing.assert_array_equal(pictures.colours_of(thoughts(values=values)), expected)
+        np.testing.assert_array_equal(pictures.colours_of(plans(values=values)), expected)
 
 
 @pytest.mark.parametrize(("size", "stages"), [(2, 4), (1, 4), (2, 1), (5, 2)])
 def test_thoughts_about_actions_of_any_size_are_drawn(size, stages):
-    what = thoughts(size, stages)
+    sampled = plans(size, stages)
     flow, chunks = Figure().subplots(1, 2)
-    pictures.draw_flow(flow, what)
-    pictures.draw_chunks(chunks, what)
+    pictures.draw_flow(flow, sampled)
+    pictures.draw_chunks(chunks, sampled)
     for ax in (flow, chunks):
-        (ways,) = ax.collections[-2:-1]
-        assert len(ways.get_segments()) == 3
+        (lines,) = ax.collections[-2:-1]
+        assert len(lines.get_segments()) == 3
 
 
 @pytest.mark.parametrize(("ending", "speed"), [("gif", 20), ("mp4", 30)])
@@ -153,8 +153,8 @@ def test_a_picture_is_shown_until_the_window_is_closed(screen):
     variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"DISPLAY": screen}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes) as program:
-        said = program.stdout.readline()
-        if not said and "no window" in program.communicate()[1]:
+        output = program.stdout.readline()
+        if not output and "no window" in program.communicate()[1]:
             pytest.skip("needs OpenGL on Xvfb's screen")
-        assert said == "shown\n"
+        assert output == "shown\n"
         assert program.communicate("\n", timeout=60)[0] == "the window was closed before all episodes were over\n"
