@@ -21,12 +21,11 @@ import matplotlib  # noqa: E402
 import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from zoo.compare import make_parser  # noqa: E402
 from zoo.report.compute import compare_kinds  # noqa: E402
 from zoo.report.figures.files import BETTER_COLOURS, INK, SHADE, SHEETS, file_of  # noqa: E402
 from zoo.report.figures.plots import all_figures  # noqa: E402
 from zoo.report.inputs import collect  # noqa: E402
-from zoo.report.significance import decide  # noqa: E402
+from zoo.report.request import CompareRequest  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
 SHOWN = {"mini": "heat_map_offline"}
@@ -35,9 +34,15 @@ SHOWN = {"mini": "heat_map_offline"}
 
 def drawn(published: str) -> dict[str, bytes]:
     """Return the figures of a published set: name of the file -> SVG."""
-    inputs = collect(make_parser().parse_args(["--published", published]))
-    (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=1, curves=False)
-    comparison = decide(comparison, baseline=inputs.default_baseline())
+    inputs = collect(CompareRequest(published=[published]))
+    (comparison,) = compare_kinds(
+        inputs.methods,
+        inputs.evaluations,
+        inputs.means,
+        reps=1,
+        curves=False,
+        baseline=inputs.default_baseline(),
+    )
     name = SHOWN[published]
     plot = all_figures(comparison, inputs.evaluations, only=name)[name]
     about = f"Methods: {', '.join(plot.methods)}."

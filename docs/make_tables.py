@@ -22,7 +22,6 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 import pandas as pd  # noqa: E402
 
 from zoo.algorithms.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
-from zoo.compare import make_parser  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.published_scores import (  # noqa: E402
@@ -33,6 +32,7 @@ from zoo.report.published_scores import (  # noqa: E402
     published_names,
     suite_tasks,
 )
+from zoo.report.request import CompareRequest  # noqa: E402
 from zoo.report.statistics import means as statistics  # noqa: E402
 from zoo.report.statistics.estimates import Estimate  # noqa: E402
 from zoo.report.tables import number_entry  # noqa: E402
@@ -183,7 +183,7 @@ def ranks_table() -> str:
 
 @cache
 def _mini() -> Inputs:
-    return collect(make_parser().parse_args(["--published", "mini"]))
+    return collect(CompareRequest(published=["mini"]))
 
 
 @cache

@@ -167,7 +167,9 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
 
 def _report(suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
-    from zoo import compare
+    from zoo.compare import expected_settings
+    from zoo.report.request import CompareRequest
+    from zoo.report.run import run
     from zoo.suites.store import State
 
     states = [status.state for status in statuses]
@@ -176,16 +178,18 @@ def _report(suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespac
     if State.KEPT in states:
         count = states.count(State.KEPT)
         log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, count)
-    request = compare.make_parser().parse_args([])
-    request.paths = [folder.path for status in statuses if status.run for folder in status.run.folders]
-    request.published = suite.published
-    request.command_line = args.command_line
-    request.output = args.output or args.log_folder / "report"
-    rows = {}
+    focus_methods = {}
     for status in statuses:
-        rows[status.job.run.label or status.job.run.algo] = status.job.method
-    request.suite_focus = rows.get(suite.focus, "")
-    return {"log_folder": str(args.log_folder), **compare.run(request)}
+        focus_methods[status.job.run.label or status.job.run.algo] = status.job.method
+    request = CompareRequest(
+        paths=[folder.path for status in statuses if status.run for folder in status.run.folders],
+        published=suite.published,
+        suite_focus=focus_methods.get(suite.focus, ""),
+        output=args.output or args.log_folder / "report",
+        command_line=args.command_line,
+        expected=expected_settings,
+    )
+    return {"log_folder": str(args.log_folder), **run(request)}
 
 
 main = as_program(make_parser, _run)

@@ -8,26 +8,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from datetime import UTC, datetime
+from dataclasses import fields
 from functools import cache, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.common.validation import number
+from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import UsageError, as_usage_error
-from zoo.terminal.messages import standard_output
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
-
-if TYPE_CHECKING:
-    from zoo.report.page.report import Content
-    from zoo.report.tables import Table
-
-_PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
-"""The tables in the terminal."""
 
 
 def make_parser() -> Parser:
@@ -67,8 +59,7 @@ def make_parser() -> Parser:
     output.add_argument("-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
-    # What a suite's file wishes, which may have no run yet; and what imports torch, which reports do not.
-    parser.set_defaults(suite_focus="", expected=expected_settings, command_line="")
+    parser.set_defaults(command_line="")
     return parser
 
 
@@ -122,57 +113,18 @@ def _add_looks(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small
-    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
-    from zoo.report.compute import compare_kinds
-    from zoo.report.cost import read_costs
-    from zoo.report.inputs import collect, read_labels, relabelled
-    from zoo.report.page.results import json_text, to_json
-    from zoo.report.significance import decide
-    from zoo.report.tables import write_file
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small; NumPy reads it when it is imported
+    from zoo.report.run import run
 
-    _check(args)
-    if args.output:
-        from zoo.report.page.report import refuse_foreign_files
+    return run(request_of(args))
 
-        refuse_foreign_files(args.output)
-    inputs = collect(args)
-    baseline = args.baseline or inputs.default_baseline()
-    focus = None if args.no_focus else args.focus or inputs.default_focus(baseline, args.suite_focus)
-    names = read_labels(args.labels, inputs.methods)
-    inputs = relabelled(inputs, names)
-    found = [
-        decide(
-            comparison,
-            order=[names[name] for name in dict.fromkeys(args.order) if name in names],
-            baseline=names[baseline],
-            focus=focus and names[focus],
-            resolve=args.resolve / 100,
-        )
-        for comparison in compare_kinds(inputs.methods, inputs.evaluations, inputs.means, args.reps, bool(args.output))
-    ]
-    skipped = inputs.own.skipped()
-    costs = read_costs(inputs) if args.json or args.output else None
-    result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
-    if args.json:
-        write_file(args.json, json_text(to_json(found, skipped, inputs.references, costs)))
-        result["json"] = str(args.json)
-    if args.output or args.print or not args.json:
-        from zoo.processes.versions import git_commit
-        from zoo.report.page.report import Content, write_report
 
-        made = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
-        looks = {"made": made, "width": args.width, "formats": args.format, "costs": costs}
-        content = Content(inputs, found, args.tolerance, args.command_line, **looks)
-        if args.output:
-            result["report"] = str(write_report(args.output, content))
-        if args.print or not (args.json or args.output):
-            _print_tables(content)
-        elif standard_output().isatty():
-            _print_sentences(content)
-    return result
+def request_of(args: argparse.Namespace) -> CompareRequest:
+    """Return the comparison that parsed arguments ask for."""
+    asked = {field.name: getattr(args, field.name) for field in fields(CompareRequest) if field.name in args}
+    return CompareRequest(**asked, prints=args.print, expected=expected_settings)
 
 
 @cache
@@ -207,71 +159,7 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
     return describe_settings(config.settings)
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise if an argument makes no sense."""
-    if not (args.paths or args.published or args.scores):
-        raise UsageError("expected folders of runs, --published SET or --with FILE, got none; see --help")
-    for flag, path in (("--output", args.output), ("--json", args.json)):
-        if path is None:
-            continue
-        folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())  # not made yet
-        is_file = flag == "--json"
-        if (path.exists() and path.is_file() != is_file) or not os.access(folder, os.W_OK):
-            what = "a file" if is_file else "a folder"
-            raise UsageError(f"`{flag}` must be {what} to write to, got {path}; choose another place")
-    with as_usage_error():
-        number("--tolerance", args.tolerance, above=0, at_most=1)
-        number("--resolve", args.resolve, above=0, at_most=100)
-
-
-def _print_sentences(content: Content) -> None:
-    """Print the verdicts, and what a reader must know before believing a number."""
-    from rich.console import Console
-
-    for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
-        Console(file=standard_output()).print(text, markup=False, highlight=False)
-
-
-def _print_tables(content: Content) -> None:
-    """Print sentences, aggregates, improvements and reproduction, each in the columns that fit a terminal.
-
-    Where nothing can be averaged, the means of the tasks stand in for the aggregates.
-    """
-    from rich.console import Console
-    from rich.text import Text
-
-    from zoo.terminal.tables import empty_table
-
-    averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
-    console = Console(file=standard_output(), markup=False)
-    _print_sentences(content)
-    for table in content.tables:
-        kind = table.name.split("_")[0]
-        if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):
-            wanted = [k for k, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")]
-            whole = _whole_columns(table, console.width)
-            shown = empty_table(table.title, [table.header[k] for k in wanted], whole)
-            for row in table.rows:
-                shown.add_row(*(Text(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
-            console.print(shown)
-
-
-def _whole_columns(table: Table, width: int) -> list[str]:
-    """Return the columns whose text is not to be broken: those of numbers if names have room beside them, else names.
-
-    :param width: of the terminal.
-    """
-    numbers = []
-    letters = 0
-    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
-        texts = [entry.plain for entry in entries]
-        if not any(character.isalpha() for text in texts for character in text):
-            numbers.append(name)
-            letters += max(len(text) for text in (name, *texts)) + 1
-    return numbers if letters <= width / 2 else ["environment", "where"]
-
-
-main = as_program(make_parser, run)
+main = as_program(make_parser, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -37,7 +37,6 @@ def make_parser() -> Parser:
         metavar="SECONDS",
         help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
     )
-    parser.add_argument("--curve", action="store_true", help="show each run's scores over time instead")
     add_reference_scores(parser)
     parser.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
     add_verbose(parser)
@@ -55,30 +54,29 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Show the runs once or again and again, and return how many are in each state."""
     from rich.live import Live
 
-    from zoo.report.monitoring import show_curves, show_states
+    from zoo.report.monitoring import show_states
     from zoo.report.references import normalise_returns, read_references
     from zoo.runs.read import read_runs
     from zoo.terminal.tables import terminal
 
     console = terminal()
-    show = show_curves if args.curve else show_states
     read = partial(read_runs, args.paths, args.merge_protocols)
     own = read()
     if args.watch is None:
         if own.runs.empty:
             places = ", ".join(map(str, args.paths))
             raise UsageError(f"expected run folders below {places}, got none; --watch waits for the first one")
-        console.print(show(normalise_returns(own, read_references(args.reference_scores, own))))
+        console.print(show_states(normalise_returns(own, read_references(args.reference_scores, own))))
         return _left_to_print(own, args)
     with Live(auto_refresh=False, console=console) as live:
         try:
             while own.runs.empty:
-                live.update(show(own), refresh=True)
+                live.update(show_states(own), refresh=True)
                 time.sleep(args.watch)
                 own = read()
             references = read_references(args.reference_scores, own)
             while True:
-                live.update(show(normalise_returns(own, references)), refresh=True)
+                live.update(show_states(normalise_returns(own, references)), refresh=True)
                 if not (own.runs["state"] == "running").any():
                     break
                 time.sleep(args.watch)

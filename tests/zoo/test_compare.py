@@ -105,10 +105,10 @@ def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggrega
 ):
     write_runs(logs, SCENE)
     write_runs(logs, CUBE[:1], algo="fql")
-    older = [report / name for name in ("figures/aggregates.svg", "tables/aggregates_offline.csv", "figures/mine.svg")]
-    for path in older:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    older = ("report.html", "results.json", "figures/aggregates.svg", "tables/aggregates_offline.csv")
+    for name in (*older, "figures/mine.svg"):
+        (report / name).parent.mkdir(parents=True, exist_ok=True)
+        (report / name).touch()
     out = compared(logs, "-o", report, "--format", "svg")["offline"]
     assert out["aggregates"] == out["probability_of_improvement"] == {}
     assert out["common_tasks"] == []

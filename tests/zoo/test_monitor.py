@@ -91,17 +91,6 @@ def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run)
     assert any("broken: config.yml is missing" in line for line in shown)
 
 
-def test_curves_of_all_runs_are_shown_unfinished_ones_included(tmp_path, run):
-    write_run(tmp_path / "a", offline=(0, 25, 50), online=(50,))
-    write_run(tmp_path / "b", seed=1, offline=(0, 10), state="running")
-    result, lines = run(tmp_path, "--curve")
-    assert result == {"runs": 2, "done": 1, "running": 1}
-    assert [line[-4:] for line in lines if "qam" in line] == [
-        ["▁▅█|█", "4,000", "100.0", "done"],
-        ["▁▂", "2,000", "20.0", "running"],
-    ]
-
-
 def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_path, run, monkeypatch):
     naps, status = [], tmp_path / "a" / "status.json"
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair
-from zoo.report.statistics.means import SeedPlan, Spread
+from zoo.report.statistics.means import Spread
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
 from zoo.runs.read import split_environment
@@ -190,7 +190,6 @@ class Decision:
     :param tested: how they are tested, in words; empty where nothing is.
     :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
     :param rival: the verdict that matters most: on the best other method, or on the other one of two own methods.
-    :param plans: (X, Y) -> how many seeds resolve their difference, None where nothing says how runs vary.
     """
 
     subject: str | None = None
@@ -198,7 +197,6 @@ class Decision:
     tested: str = ""
     verdicts: Sequence[Verdict] = ()
     rival: Verdict | None = None
-    plans: Mapping[Pair, SeedPlan | None] = field(default_factory=dict)
 
     def is_clear(self, x: str, y: str) -> bool:
         """Return whether two methods are clearly different; never where that is not tested."""

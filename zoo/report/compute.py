@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,7 @@ def compare_kinds(
     means: pd.DataFrame,
     reps: int,
     curves: bool = True,
+    **choices: Any,
 ) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
 
@@ -57,7 +59,7 @@ def compare_kinds(
         table = evaluations[evaluations["kind"] == kind.name]
         known = means if kind is SUCCESS else means.iloc[:0]
         if len(table) or len(known):
-            found.append(compare(methods, table, known, reps, curves, kind))
+            found.append(compare(methods, table, known, reps, curves, kind, **choices))
     if not found:
         raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
     return found
@@ -70,12 +72,14 @@ def compare(
     reps: int,
     curves: bool = True,
     kind: Kind = SUCCESS,
+    **choices: Any,
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
+    :param choices: fields of `Comparison` that decide what is tested: ``order``, ``baseline``, ``focus``, ``resolve``.
     """
     curve_tasks = _curve_tasks(evaluations, methods)
     passing = set()
@@ -88,7 +92,7 @@ def compare(
             found = _Scores(runs, published, methods, kind, reps)
             phases[name] = _compare_phase(name, found, curve_tasks if curves else None, passing)
     label = label_of(curve_tasks, suite_of(curve_tasks) if kind is SUCCESS else None)
-    return decide(Comparison(kind, methods, phases, reps, label))
+    return decide(Comparison(kind, methods, phases, reps, label, **choices))
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:

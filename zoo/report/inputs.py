@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from zoo.report.published_scores import (
     suite_tasks,
 )
 from zoo.report.references import References, normalise_returns, read_references
+from zoo.report.request import CompareRequest
 from zoo.report.scores_file import Scored, places_of_scores, read_scores, with_names
 from zoo.report.survival import failed_scores, tallies
 from zoo.runs.protocol import PROTOCOL, show
@@ -70,12 +70,10 @@ class Inputs(Scored):
         return own[0] if len(own) == 1 < len(self.methods) else None
 
 
-def collect(request: argparse.Namespace) -> Inputs:
+def collect(request: CompareRequest) -> Inputs:
     """Read runs and published scores, each method under a unique name; raises UsageError if there are none.
 
     Runs that do not count are named on standard error.
-
-    :param request: what the parser of `zoo.compare` returns.
     """
     sets = [load_set(name, request.expected) for name in dict.fromkeys(request.published)]
     own = read_runs(request.paths, request.merge_protocols)
@@ -236,7 +234,7 @@ def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
     return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
 
 
-def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:
+def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     """Keep the methods and environments that were asked for."""
     asked = {"--baseline": request.baseline, "--focus": request.focus}
     for name in [*request.methods, *request.order, *filter(None, asked.values())]:
@@ -262,9 +260,9 @@ def _chosen(inputs: Inputs, request: argparse.Namespace) -> Inputs:
     chosen = chosen.restricted(wanted)
     if not chosen.methods:
         raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
-    for flag, name in asked.items():
-        if name is not None and name not in chosen.methods:
-            raise UsageError(f"`{flag}` must be a method of the comparison, got `{name}`, which has no scores in it")
+    for flag, method in asked.items():
+        if method is not None and method not in chosen.methods:
+            raise UsageError(f"`{flag}` must be a method of the comparison, got `{method}`, which has no scores in it")
     evaluations = chosen.evaluations
     normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}

@@ -1,4 +1,4 @@
-"""What the terminal shows of runs under way: their states, how far they are, and their curves."""
+"""What the terminal shows of runs under way: their states and how far they are."""
 
 from __future__ import annotations
 
@@ -27,12 +27,6 @@ def show_states(own: RunTables) -> RenderableType:
     return Group(_state_table(own), *_problems(own.runs))
 
 
-def show_curves(own: RunTables) -> RenderableType:
-    """Return one table for each kind of scores, with one row for each run, and what is wrong with single runs."""
-    tables: list[RenderableType] = list(_curve_tables(own)) or [Text("no run has been evaluated yet")]
-    return Group(*tables, *_problems(own.runs))
-
-
 def count_states(own: RunTables) -> dict[str, int]:
     """Return the number of runs, and of those in each state."""
     return {"runs": len(own.runs)} | own.runs["state"].value_counts().to_dict()
@@ -54,7 +48,7 @@ def _state_table(own: RunTables) -> Table:
         means = ["-"] * len(kinds)
         for k, kind in enumerate(kinds):
             if kind.name in last:
-                means[k] = _shown(last[kind.name], kind, last[kind.name])
+                means[k] = _shown(last[kind.name], kind)
         shown.add_row(
             method,
             short_name(environment),
@@ -105,36 +99,6 @@ def _short(steps: float) -> str:
     return f"{steps / 1e6:.3g}M" if steps >= 999_500 else f"{steps / 1e3:.3g}k"
 
 
-def _curve_tables(own: RunTables) -> Iterator[Table]:
-    """Yield the scores of each run over time.
-
-    The bars of success rates go from 0 to 1, those of returns from the lowest to the highest of the environment.
-    """
-    states = own.runs.set_index("run")["state"]
-    for kind in KINDS.values():
-        evaluations = own.evaluations[own.evaluations["kind"] == kind.name]
-        if evaluations.empty:
-            continue
-        title = "" if kind is SUCCESS else f"{kind.name} (bars span its range on each environment)"
-        header = ["method", "environment", "seed", "curve", "step", _heading(kind), "state"]
-        shown = empty_table(title, header, whole=["environment"])
-        ranges = evaluations.groupby("environment")["score"].agg(["min", "max"])
-        for (method, environment, seed, run), part in evaluations.groupby(["method", "environment", "seed", "run"]):
-            last = part.iloc[-1]
-            limits = kind.limits if kind is SUCCESS else tuple(ranges.loc[environment])
-            phases = part.groupby("phase")["score"]  # offline before online
-            shown.add_row(
-                method,
-                short_name(environment),
-                str(seed),
-                "|".join(_sparkline(scores, *limits) for _, scores in phases),
-                f"{last['step']:,}",
-                _shown(last["score"], kind, *limits),
-                states[run],
-            )
-        yield shown
-
-
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
     """Yield a line for each of the first runs that failed, are dead or cannot be read, unless another replaces them."""
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
@@ -147,13 +111,6 @@ def _heading(kind: Kind) -> str:
     return "%" if kind is SUCCESS else kind.name
 
 
-def _shown(score: float, kind: Kind, *others: float) -> str:
-    """Return a score with the digits that it and the others beside it need."""
-    return f"{kind.scale * score:,.{kind.digits(others)}f}"
-
-
-def _sparkline(scores: pd.Series, low: float, high: float) -> str:
-    """Return scores between two limits as a line of blocks."""
-    blocks = "▁▂▃▄▅▆▇█"
-    heights = len(blocks) * (scores - low) / ((high - low) or 1.0)
-    return "".join(blocks[min(int(height), len(blocks) - 1)] for height in heights)
+def _shown(score: float, kind: Kind) -> str:
+    """Return a score with the decimals that it needs."""
+    return f"{kind.scale * score:,.{kind.digits([score])}f}"

@@ -25,7 +25,7 @@ from zoo.report.comparison import (
     ranking,
 )
 from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair, holm, welch_p_values
-from zoo.report.statistics.means import FRACTION, Spread, pair_spreads, plan_seeds
+from zoo.report.statistics.means import FRACTION, SeedPlan, Spread, pair_spreads, plan_seeds
 from zoo.runs.protocol import count
 
 _SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
@@ -42,10 +42,20 @@ def decide(comparison: Comparison, **choices: Any) -> Comparison:
     chosen = replace(comparison, **choices)
     phases = {}
     for name, phase in chosen.phases.items():
-        is_planned = chosen.kind.is_comparable
-        plans = plan_seeds(phase.spreads, sorted(phase.improvements), chosen.resolve) if is_planned else {}
-        phases[name] = replace(phase, decision=replace(_decision(chosen, phase), plans=plans))
+        phases[name] = replace(phase, decision=_decision(chosen, phase))
     return replace(chosen, phases=phases)
+
+
+def can_plan(comparison: Comparison, phase: Phase, pair: Pair) -> bool:
+    """Return whether the difference of two methods is a mean over tasks, for which seeds can be planned."""
+    return comparison.kind.is_comparable and bool(phase.spreads) and pair in phase.improvements
+
+
+def seed_plan(comparison: Comparison, phase: Phase, pair: Pair) -> SeedPlan | None:
+    """Return how many seeds resolve the difference of two methods, None where nothing says how runs vary."""
+    if not can_plan(comparison, phase, pair):
+        return None
+    return plan_seeds(phase.spreads, pair, comparison.resolve)
 
 
 def changes(comparison: Comparison, phase: Phase) -> list[str]:

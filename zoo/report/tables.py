@@ -27,6 +27,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.cost import Costs
 from zoo.report.reproduction import Reproduction
+from zoo.report.significance import can_plan, seed_plan
 from zoo.report.statistics.estimates import UNSURE, Estimate, Range
 from zoo.report.statistics.means import MOST_SEEDS
 from zoo.runs.folder import short_name
@@ -317,9 +318,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
     rows = []
     for method in ranking(comparison, phase):
-        if (method, baseline) not in phase.decision.plans:
+        if not can_plan(comparison, phase, (method, baseline)):
             continue
-        plan = phase.decision.plans[method, baseline]
+        plan = seed_plan(comparison, phase, (method, baseline))
         spread = phase.spreads[method]
         half = TableEntry(NOT_KNOWN)
         needed = TableEntry("unknown")

@@ -7,12 +7,12 @@ import pandas as pd
 import yaml
 
 from tests.zoo.runs.helpers import write_run
-from zoo.compare import make_parser
 from zoo.report import published_scores as published
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
 from zoo.report.compute import compare
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page.report import Content
+from zoo.report.request import CompareRequest
 from zoo.report.significance import decide
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
@@ -100,9 +100,7 @@ def runs_table(problems=()):
 
 def collected(**options):
     """Return what the compare program collects with some of its options."""
-    request = make_parser().parse_args([])
-    vars(request).update(options)
-    return collect(request)
+    return collect(CompareRequest(**options))
 
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):

@@ -58,6 +58,8 @@ from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import METRICS, SUCCESS, Kind, spread_digits
 
+matplotlib.use("agg")  # figures are files, not windows
+
 _CELL = 5  # letters for which a cell of a map has room
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from zoo.report.comparison import Cell, Comparison, Tally
 from zoo.report.cost import Costs
 from zoo.report.references import References
+from zoo.report.significance import seed_plan
 from zoo.report.statistics.estimates import Estimate
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SUCCESS
@@ -64,7 +65,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         tested = {"p_value": improvement.p_value, "p_holm": decision.p_values.get((x, y))}
         entry = _estimate_to_json(improvement.probability) | tested
         if improvement.difference is not None:
-            plan = decision.plans.get((x, y))
+            plan = seed_plan(comparison, phase, (x, y))
             entry["difference"] = _estimate_to_json(improvement.difference) | {
                 "seeds_needed": None if plan is None else plan.seeds,
             }

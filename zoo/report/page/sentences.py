@@ -27,7 +27,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.published_scores import PublishedSet
 from zoo.report.reproduction import set_differences
-from zoo.report.significance import changes, steps_short
+from zoo.report.significance import changes, seed_plan, steps_short
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION, MOST_SEEDS
 from zoo.report.survival import describe_tallies
@@ -155,9 +155,9 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
         entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
         sign = "+" if pair.difference.point > 0 else ""
         text = f"{against}: {sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
-    plan = phase.decision.plans.get((str(phase.decision.subject), rival.other))
     if rival.outcome not in (Standing.UNCLEAR, Standing.UNTESTED):
         return text, details
+    plan = seed_plan(comparison, phase, (str(phase.decision.subject), rival.other))
     if plan is None:
         text += f" It takes at least {FEW_SEEDS} seeds to decide that."
     elif plan.half_width >= comparison.resolve:  # else there are enough

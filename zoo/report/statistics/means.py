@@ -142,20 +142,15 @@ class SeedPlan:
     interval: tuple[int | None, int | None]
 
 
-def plan_seeds(spreads: Mapping[str, Spread], pairs: Iterable[Pair], resolve: float) -> dict[Pair, SeedPlan | None]:
-    """Return the plan of each pair of methods; None where nothing says how runs vary: a task has one, or all agree.
+def plan_seeds(spreads: Mapping[str, Spread], pair: Pair, resolve: float) -> SeedPlan | None:
+    """Return the plan of two methods; None where nothing says how runs vary: a task has one, or all agree.
 
     It assumes that runs of every task vary as those that there are, that both methods get the same number of seeds on
     each of these tasks, and Welch-Satterthwaite's t-interval, whose quantile depends on that number.
 
-    :param spreads: of every method, or of none where scores share no scale.
     :param resolve: what half the width of the interval must stay below, in the units of the scores.
     """
-    return {pair: _plan(*pair_spreads(spreads, [pair]), resolve) for pair in pairs if spreads}
-
-
-def _plan(variances: Array, seeds: Counts, resolve: float) -> SeedPlan | None:
-    """Return the plan of a pair from what `pair_spreads` says about it."""
+    variances, seeds = pair_spreads(spreads, [pair])
     half_width = welch_half_width(variances, seeds).item()
     if not half_width > 0:
         return None

@@ -79,7 +79,7 @@ def test_rliable_draws_intervals_profiles_and_curves(monkeypatch):
 def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_axis_of_its_own():
     figures = figures_of(comparison_of_returns(["SAC", "TD3"]))
     assert set(figures) == {
-        "verdict_online_return", "improvement_online_return", "heat_map_online", "environments_return"
+        "verdict_online_return", "improvement_online_return", "heat_map_online_return", "environments_return"
     }  # fmt: skip
     cheetah, pendulum = figures["environments_return"].axes
     assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]

@@ -27,26 +27,26 @@ def half_width(x, y, seeds):
 )
 @pytest.mark.parametrize("resolve", [0.03, 0.1])
 def test_seeds_are_the_first_number_with_a_narrow_enough_interval(x, y, resolve):
-    plan = plan_seeds(spreads(x, y), [PAIR], resolve)[PAIR]
+    plan = plan_seeds(spreads(x, y), PAIR, resolve)
     expected = next(n for n in range(2, 10_000) if half_width(x, y, n) < resolve)
     assert plan.seeds == expected
     assert plan.half_width == pytest.approx(half_width(x, y, 5))
 
 
 def test_seeds_of_a_poorly_known_variance_have_a_wide_interval():
-    few, many = (plan_seeds(spreads([0.02], [0.02], n), [PAIR], 0.05)[PAIR] for n in (2, 50))
+    few, many = (plan_seeds(spreads([0.02], [0.02], n), PAIR, 0.05) for n in (2, 50))
     assert few.seeds == many.seeds
     assert few.interval[0] < many.interval[0] <= many.seeds <= many.interval[1] < few.interval[1]
     scale = 2 / stats.chi2.ppf(0.025, 2)  # two seeds of each method: one degree of freedom each
-    highest = plan_seeds(spreads([0.02 * scale], [0.02 * scale]), [PAIR], 0.05)[PAIR].seeds
+    highest = plan_seeds(spreads([0.02 * scale], [0.02 * scale]), PAIR, 0.05).seeds
     assert few.interval[1] == highest
 
 
 def test_what_no_number_of_seeds_resolves_is_said_and_runs_that_agree_exactly_give_no_plan():
-    plan = plan_seeds(spreads([0.25], [0.25]), [PAIR], 1e-6)[PAIR]
+    plan = plan_seeds(spreads([0.25], [0.25]), PAIR, 1e-6)
     assert plan.seeds is None
     assert plan.half_width > 0
-    assert plan_seeds(spreads([0.0], [0.0]), [PAIR], 0.03)[PAIR] is None
+    assert plan_seeds(spreads([0.0], [0.0]), PAIR, 0.03) is None
 
 
 def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():

@@ -1,0 +1,111 @@
+"""Make a comparison: read its inputs, decide it once, and write or print what is asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from zoo.processes.versions import git_commit
+from zoo.report.compute import compare_kinds
+from zoo.report.cost import read_costs
+from zoo.report.inputs import collect, read_labels, relabelled
+from zoo.report.page.report import Content, refuse_foreign_files, write_report
+from zoo.report.page.results import json_text, to_json
+from zoo.report.request import CompareRequest
+from zoo.report.tables import Table, write_file
+from zoo.terminal.messages import standard_output
+from zoo.terminal.tables import empty_table
+
+_PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
+"""The tables in the terminal."""
+
+
+def run(request: CompareRequest) -> dict[str, Any]:
+    """Make a comparison, write and print what is asked for, and return the program's result."""
+    request.check()
+    if request.output:
+        refuse_foreign_files(request.output)
+    inputs = collect(request)
+    baseline = request.baseline or inputs.default_baseline()
+    focus = None
+    if not request.no_focus:
+        focus = request.focus or inputs.default_focus(baseline, request.suite_focus)
+    names = read_labels(request.labels, inputs.methods)
+    inputs = relabelled(inputs, names)
+    comparisons = compare_kinds(
+        inputs.methods,
+        inputs.evaluations,
+        inputs.means,
+        request.reps,
+        curves=request.output is not None,
+        order=[names[name] for name in dict.fromkeys(request.order) if name in names],
+        baseline=names[baseline],
+        focus=focus and names[focus],
+        resolve=request.resolve / 100,
+    )
+    skipped = inputs.own.skipped()
+    costs = read_costs(inputs) if request.json or request.output else None
+    result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
+    if request.json:
+        write_file(request.json, json_text(to_json(comparisons, skipped, inputs.references, costs)))
+        result["json"] = str(request.json)
+    content = Content(
+        inputs,
+        comparisons,
+        request.tolerance,
+        request.command_line,
+        width=request.width,
+        formats=request.format,
+        costs=costs,
+        made=f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}",
+    )
+    if request.output:
+        result["report"] = str(write_report(request.output, content))
+    if request.prints or not (request.json or request.output):
+        _print_tables(content)
+    elif request.output and standard_output().isatty():
+        _print_sentences(content)
+    return result
+
+
+def _print_sentences(content: Content) -> None:
+    """Print the verdicts, and what a reader must know before believing a number."""
+    for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
+        Console(file=standard_output()).print(text, markup=False, highlight=False)
+
+
+def _print_tables(content: Content) -> None:
+    """Print sentences, aggregates, improvements and reproduction, each in the columns that fit a terminal.
+
+    Where nothing can be averaged, the means of the tasks stand in for the aggregates.
+    """
+    averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
+    console = Console(file=standard_output(), markup=False)
+    _print_sentences(content)
+    for table in content.tables:
+        kind = table.name.split("_")[0]
+        if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):
+            wanted = [k for k, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")]
+            whole = _whole_columns(table, console.width)
+            shown = empty_table(table.title, [table.header[k] for k in wanted], whole)
+            for row in table.rows:
+                shown.add_row(*(Text(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
+            console.print(shown)
+
+
+def _whole_columns(table: Table, width: int) -> list[str]:
+    """Return the columns whose text is not to be broken: those of numbers if names have room beside them, else names.
+
+    :param width: of the terminal.
+    """
+    numbers = []
+    letters = 0
+    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
+        texts = [entry.plain for entry in entries]
+        if not any(character.isalpha() for text in texts for character in text):
+            numbers.append(name)
+            letters += max(len(text) for text in (name, *texts)) + 1
+    return numbers if letters <= width / 2 else ["environment", "where"]
