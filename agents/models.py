@@ -48,11 +48,11 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     if method not in _models:
         makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowAlgorithm.__init__, FlowAlgorithm._setup_model
         assigned = {name for maker in makers for name in maker.__code__.co_names}
-        taken = {*dir(FlowAlgorithm), *Arguments.declared(), *assigned} - Method.declared().keys()
-        if found := [name for name in method.declared() if name in taken]:
+        reserved = {*dir(FlowAlgorithm), *Arguments.declared(), *assigned} - Method.declared().keys()
+        for name in method.declared().keys() & reserved:
             raise ValueError(
-                f"setting `{found[0]}` of {method.__name__} has the name of something that every model has; rename it, "
-                f"e.g. `own_{found[0]}`"
+                f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, "
+                f"e.g. `own_{name}`"
             )
         is_built_in = registry.name_of(method) in registry.BUILT_IN
         attributes = {
@@ -74,8 +74,8 @@ def get(id: str) -> Entry:
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     """
-    found = registry.find(id)
-    return replace(found, algorithm=model_class(found.method))
+    entry = registry.find(id)
+    return replace(entry, algorithm=model_class(entry.method))
 
 
 def load(
@@ -102,11 +102,11 @@ def load(
             "load it with the class, e.g. `agents.QAM.load(path)`"
         )
     try:
-        found = registry.find_named_by_file(name, file, trust=trust)
+        entry = registry.find_named_by_file(name, file, trust=trust)
     except KeyError as error:
         raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
-    algorithm, kind = model_class(found.method), saved.described.get("class", "")
-    own: Any = imported_class(kind, (algorithm,))
-    if own is None and kind not in ("", path_of(algorithm)):
+    algorithm, kind = model_class(entry.method), saved.described.get("class", "")
+    saved_class: Any = imported_class(kind, (algorithm,))
+    if saved_class is None and kind not in ("", path_of(algorithm)):
         warnings.warn(f"{file} is of the class {kind}, which is not imported; it becomes one of {name}", stacklevel=2)
-    return (own or algorithm).load(saved, env, device, trust=trust, **kwargs)
+    return (saved_class or algorithm).load(saved, env, device, trust=trust, **kwargs)

@@ -171,13 +171,13 @@ def describe(id: str) -> dict[str, str]:
         tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
         node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == BUILT_IN[id])
         (registered,) = (call for call in node.decorator_list if isinstance(call, ast.Call))
-        said = {str(word.arg): ast.literal_eval(word.value) for word in registered.keywords}
+        description = {str(word.arg): ast.literal_eval(word.value) for word in registered.keywords}
         docstring = ast.get_docstring(node)
     else:
         entry = find(id)
-        said = {"published_name": entry.published_name, "paper": entry.paper, "when": entry.when}
+        description = {"published_name": entry.published_name, "paper": entry.paper, "when": entry.when}
         docstring = entry.method.__doc__
-    return said | {"summary": (docstring or "").strip().partition("\n")[0]}
+    return description | {"summary": (docstring or "").strip().partition("\n")[0]}
 
 
 def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Entry:

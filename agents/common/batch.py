@@ -62,5 +62,5 @@ class Batch:
         :param function: what is done to each, (S, B, O) or (S, B, C, O).
         :return: the new batch.
         """
-        seen = {name: tensor for name, tensor in self.tensors().items() if name.endswith("observations")}
-        return replace(self, **{name: function(tensor) for name, tensor in seen.items()})
+        observations = {name: tensor for name, tensor in self.tensors().items() if name.endswith("observations")}
+        return replace(self, **{name: function(tensor) for name, tensor in observations.items()})

@@ -109,7 +109,9 @@ OF_BUFFER = "the replay buffer is built with it"
 
 def _per_network(name: str, value: Any) -> Any:
     """Check what networks have of their own; which networks there are is known later."""
-    if value is not None and not (isinstance(value, dict) and all(isinstance(own, dict) for own in value.values())):
+    if value is not None and not (
+        isinstance(value, dict) and all(isinstance(options, dict) for options in value.values())
+    ):
         raise TypeError(f"`{name}` must be a mapping such as {{critic: {{learning_rate: 1e-3}}}}, got {value!r}")
     return value
 

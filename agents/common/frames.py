@@ -86,8 +86,8 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         :return: as the environment does, with the frames as the observation.
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
-        kept = np.take(self._stacked, range(self._channels, self.frames * self._channels), self._axis)
-        self._stacked = np.concatenate([kept, frame], self._axis)
+        newer_frames = np.take(self._stacked, range(self._channels, self.frames * self._channels), self._axis)
+        self._stacked = np.concatenate([newer_frames, frame], self._axis)
         return self._stacked.copy(), reward, terminated, truncated, info
 
     def newest(self, observations: NDArray[Any]) -> NDArray[Any]:

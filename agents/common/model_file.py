@@ -80,7 +80,7 @@ class ModelFile:
         :raises UntrustedError: if the file holds code and is not trusted.
         :raises ValueError: if a value cannot be read.
         """
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         pickled, left_out = {}, {}
         for key, value in self.described.items():
             if key in given:
@@ -90,13 +90,13 @@ class ModelFile:
             elif isinstance(value, dict) and LEFT_OUT in value:
                 left_out[key] = value[LEFT_OUT]
             else:
-                found[key] = self._value(key) if key + VALUE in self.members else value
+                values[key] = self._value(key) if key + VALUE in self.members else value
         if pickled and not trust:
             raise UntrustedError(
                 f"{self.name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its "
                 "author, say `trust=True`, or --trust on the command line"
             )
-        return found | json_to_data(json.dumps(pickled)), left_out
+        return values | json_to_data(json.dumps(pickled)), left_out
 
     def _value(self, key: str) -> Any:
         try:
@@ -114,12 +114,12 @@ class ModelFile:
         :return: both by name.
         :raises DamagedFileError: if they are not tensors.
         """
-        found, device = {}, get_device(device)
+        state_dicts, device = {}, get_device(device)
         with raising_damaged_file(self.name):
             for member, content in self.members.items():
                 if member.endswith(TENSORS):
-                    found[member.removesuffix(TENSORS)] = safe.load(content, device=device)
-        return found, found.pop("pytorch_variables", None) or {}
+                    state_dicts[member.removesuffix(TENSORS)] = safe.load(content, device=device)
+        return state_dicts, state_dicts.pop("pytorch_variables", None) or {}
 
 
 def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> bytes:
@@ -156,9 +156,9 @@ def read_model_file(source: Source) -> ModelFile:
     else:
         name, content = str(getattr(source, "name", "the file")), source.read()
     with raising_damaged_file(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
-        found = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
+        digest = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
         has_checksum = archive.comment.startswith(CHECKSUM)
-        if has_checksum and content[-_DIGITS:] != found:
+        if has_checksum and content[-_DIGITS:] != digest:
             raise DamagedFileError(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
         if not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]:  # nor is it one of SB3's
@@ -259,15 +259,15 @@ def write_policy(
     :param about: what else is to be said about it: plain values that JSON takes.
     """
     # two names of a tensor are two tensors in the file
-    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     header = {
         "format": FORMAT,
         "policy": base64.b64encode(safe.dumps(description)).decode(),
-        "sha256": _digest_of(own),
+        "sha256": _digest_of(copies),
         "about": json.dumps(dict(about)),
     }
     with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(save(own, header))  # its own way to write keeps a file from all others
+        temporary.write_bytes(save(copies, header))  # its own way to write keeps a file from all others
 
 
 @contextlib.contextmanager
@@ -309,8 +309,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 def _digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of tensors by name."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(tensors):
-        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        found.update(tensors[name].numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

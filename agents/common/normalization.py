@@ -170,9 +170,9 @@ def raw_observations(model: Any) -> Iterator[Any]:
     :yields: its policy.
     """
     policy = model.policy
-    before = getattr(policy, "normalization", None)
+    previous = getattr(policy, "normalization", None)
     policy.normalization = model.normalization
     try:
         yield policy
     finally:
-        policy.normalization = before
+        policy.normalization = previous

@@ -84,8 +84,8 @@ class ObservationLayout:
 
     def observations(self, rows: NDArray[Any]) -> Any:
         """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""
-        found = {part.key: rows[..., part.columns].reshape(-1, *part.shape) for part in self.parts}
-        return found if isinstance(self.space, spaces.Dict) else found[""]
+        parts = {part.key: rows[..., part.columns].reshape(-1, *part.shape) for part in self.parts}
+        return parts if isinstance(self.space, spaces.Dict) else parts[""]
 
     def split(self, rows: Tensor) -> Any:
         """Return rows (..., O) as the environment's observations, (..., *shape), by name in a Dict space."""
@@ -106,8 +106,8 @@ class ObservationLayout:
         :param rows: (N, O).
         :return: (N, ...), by name in a Dict space.
         """
-        found = {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
-        return found if isinstance(self.space, spaces.Dict) else found[""]
+        inputs = {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
+        return inputs if isinstance(self.space, spaces.Dict) else inputs[""]
 
     def _prepare(self, part: SpaceSlice, values: Tensor) -> Tensor:
         if isinstance(part.space, spaces.Box):
@@ -160,18 +160,18 @@ class ObservationLayout:
         :return: the same with `observations` and `next_observations` as (n, O), where they were dicts.
         :raises ValueError: if a part is missing or has the wrong shape.
         """
-        found = dict(dataset)
+        arrays = dict(dataset)
         for name in ("observations", "next_observations"):
             if isinstance(self.space, spaces.Dict) and isinstance(dataset.get(name), Mapping):
                 for part in self.parts:
                     self._require_part(name, part, np.asarray(dataset[name].get(part.key)))
-                found[name] = self.flatten(dataset[name])
-        return found
+                arrays[name] = self.flatten(dataset[name])
+        return arrays
 
     def _require_part(self, name: str, part: SpaceSlice, array: NDArray[Any]) -> None:
         """Refuse a part of a dataset's observations that is missing or has another shape."""
-        got = channels_first(array, part.shape).shape if part.is_image else array.shape
-        if not got or got[1:] not in (part.shape, part.space.shape):
+        shape = channels_first(array, part.shape).shape if part.is_image else array.shape
+        if not shape or shape[1:] not in (part.shape, part.space.shape):
             raise ValueError(
                 f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got {array.shape}; "
                 f"the environment's space is {part.space}"

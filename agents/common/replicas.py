@@ -22,9 +22,9 @@ class PerReplica(float):
 
     def __new__(cls, values: ArrayLike) -> PerReplica:
         """Make the mean, which keeps the values."""
-        own = np.asarray(values, dtype=np.float64)
-        mean = super().__new__(cls, own.mean())
-        mean.values = own
+        replica_values = np.asarray(values, dtype=np.float64)
+        mean = super().__new__(cls, replica_values.mean())
+        mean.values = replica_values
         return mean
 
     def __getnewargs__(self) -> tuple[Any]:  # pickled by its values

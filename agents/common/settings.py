@@ -149,16 +149,16 @@ class Setting:
     annotation: str = field(init=False)
     """Annotation as it is written."""
 
-    def inherit(self, other: Setting) -> None:
+    def inherit(self, inherited: Setting) -> None:
         """Take what this declaration leaves empty from that of the base class; `kw_only` is always its.
 
         :param other: the declaration of the same setting in a base class.
         """
         if self.search is None and self.check is None:  # a check of its own may refuse what the base class searches
-            self.search = other.search
-        self.kw_only = other.kw_only
+            self.search = inherited.search
+        self.kw_only = inherited.kw_only
         for name in ("doc", "fixed", "reference", "check", "bounds", "role"):
-            setattr(self, name, getattr(self, name) or getattr(other, name))
+            setattr(self, name, getattr(self, name) or getattr(inherited, name))
 
     def checked(self, value: Any) -> Any:
         """Return a value as it is kept.
@@ -226,11 +226,11 @@ def setting(
     :return: the declaration; type checkers see the default.
     """
     assert set(bounds) <= set(BOUNDS), bounds
-    found = Setting(
+    declaration = Setting(
         default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, role=role,
         bounds=bounds,
     )  # fmt: skip
-    return found  # type: ignore[return-value]
+    return declaration  # type: ignore[return-value]
 
 
 def required(*, alias: str, kw_only: bool = False) -> Any:
@@ -264,13 +264,13 @@ class Configurable:
         inherited: dict[str, Setting] = {}
         for base in reversed(cls.__mro__[1:]):
             inherited |= {name: value for name, value in vars(base).items() if isinstance(value, Setting)}
-        own = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
-        for name in [name for name in inherited if name in vars(cls) and name not in own]:
+        declared_here = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+        for name in [name for name in inherited if name in vars(cls) and name not in declared_here]:
             raise TypeError(
                 f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
                 f"`{name}: {inherited[name].annotation} = setting(default=...)`"
             )
-        for name, declaration in own.items():
+        for name, declaration in declared_here.items():
             if name not in cls.__annotations__:
                 raise TypeError(f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`")
             if hasattr(Configurable, name) or any(callable(getattr(base, name, None)) for base in cls.__bases__):
@@ -280,7 +280,7 @@ class Configurable:
             declaration.name = name
             if name in inherited:
                 declaration.inherit(inherited[name])
-        cls._declared = {**inherited, **own}
+        cls._declared = {**inherited, **declared_here}
 
     def __init__(self, *unnamed: Any, **values: Any) -> None:
         if unnamed:
@@ -318,10 +318,10 @@ class Configurable:
         :param also: further names that are known.
         :raises TypeError: for the first unknown name; the closest are named.
         """
-        known = {**cls.declared(), **(also or {})}
+        known_names = {**cls.declared(), **(also or {})}
         for name in names:
-            if name not in known:
-                closest = ", ".join(closest_names(name, known))
+            if name not in known_names:
+                closest = ", ".join(closest_names(name, known_names))
                 raise TypeError(f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -360,14 +360,14 @@ def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) ->
     :return: positional arguments first, then those by name.
     """
     first = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    found = [declaration for part in parts for declaration in part.declared().values()]
+    declarations = [declaration for part in parts for declaration in part.declared().values()]
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return inspect.Signature(
         first[1:]
         + [
-            inspect.Parameter(each.name, kind, default=each.default, annotation=each.annotation)
+            inspect.Parameter(declaration.name, kind, default=declaration.default, annotation=declaration.annotation)
             for kind in kinds
-            for each in found
-            if each.kw_only == (kind is inspect.Parameter.KEYWORD_ONLY)
+            for declaration in declarations
+            if declaration.kw_only == (kind is inspect.Parameter.KEYWORD_ONLY)
         ]
     )

@@ -61,11 +61,11 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
     :return: the source, for ``numpy.random.default_rng``.
     :raises ValueError: if a seed is negative, or it or an index is too large.
     """
-    first, *others = seeds if isinstance(seeds, Sequence) else [seeds]
-    checked = [integer("seed", number, at_least=0, at_most=MAX_SEED) for number in (*index, *others)]
-    first = integer("seed", first, at_least=0, at_most=MAX_SEED if others else None)
+    first, *other_seeds = seeds if isinstance(seeds, Sequence) else [seeds]
+    checked = [integer("seed", number, at_least=0, at_most=MAX_SEED) for number in (*index, *other_seeds)]
+    first = integer("seed", first, at_least=0, at_most=MAX_SEED if other_seeds else None)
     # a seed alone has its four words to itself; the number of others keeps them apart from purpose and index
-    entropy = [first, 0, 0, len(others), *others] if others else first
+    entropy = [first, 0, 0, len(other_seeds), *other_seeds] if other_seeds else first
     return np.random.SeedSequence(entropy, spawn_key=(purpose, *checked[: len(index)]))
 
 

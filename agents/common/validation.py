@@ -25,10 +25,10 @@ def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]
     """
     if isinstance(choices, Mapping):
         known_as = {choice: getattr(declared, "reference", "") for choice, declared in choices.items()}
-        if found := [choice for choice, names in known_as.items() if name in names.split(", ")]:
-            return found
-    known = sorted(set(choices))
-    return difflib.get_close_matches(str(name), known, n=n, cutoff=0.4) or known[:n]
+        if published := [choice for choice, names in known_as.items() if name in names.split(", ")]:
+            return published
+    names_in_order = sorted(set(choices))
+    return difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4) or names_in_order[:n]
 
 
 def path_of(kind: type) -> str:
@@ -53,14 +53,14 @@ def number(
     """Return a setting as a finite float inside a range; booleans are not numbers here."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     result = float(value) if is_number else math.nan  # type: ignore[arg-type]
-    inside = (
+    in_range = (
         math.isfinite(result)
         and (above is None or result > above)
         and (at_least is None or result >= at_least)
         and (at_most is None or result <= at_most)
         and (below is None or result < below)
     )
-    if inside:
+    if in_range:
         return result
     bounds = describe_bounds(above, at_least, at_most, below)
     if is_number:

@@ -62,23 +62,23 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
     nets = trial.nets
     changes = tiny.changes
     watch, losses = _watched_update(trial)
-    found = [*watch.findings, *find_misled_gradients(tiny, nets, losses)]
-    again = _losses(trial, *trial.copies())
-    found += find_unread_settings(type(method))
-    found += find_undeclared_networks(tiny, nets, losses, again)
+    findings = [*watch.findings, *find_misled_gradients(tiny, nets, losses)]
+    second_losses = _losses(trial, *trial.copies())
+    findings += find_unread_settings(type(method))
+    findings += find_undeclared_networks(tiny, nets, losses, second_losses)
     if tiny.changes != changes:
-        found.append(
+        findings.append(
             Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
         )
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
-        found += list(find_hidden_state(losses, again)) or list(find_unmasked(trial, losses))
+        findings += list(find_hidden_state(losses, second_losses)) or list(find_unmasked(trial, losses))
     for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
-        before = {name: repr(value) for name, value in vars(tiny).items()}
+        old_state = {name: repr(value) for name, value in vars(tiny).items()}
         with calling(tiny, hook):
             getattr(tiny, hook)(*inputs)
-        found += find_lost_state(tiny, hook, before)
-    return found
+        findings += find_lost_state(tiny, hook, old_state)
+    return findings
 
 
 def _losses(trial: Trial, batch: Batch, noise: Noise) -> Losses:
@@ -136,7 +136,7 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         state = torch.get_rng_state()
         versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
-        found = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         index = args[1] if name == "__getitem__" else ()
         parts = index if isinstance(index, tuple) else (index,)
@@ -151,7 +151,7 @@ class Watch(TorchFunctionMode):
         written = [name for name, version in versions.items() if self._inputs[name][0]._version != version]
         if written:  # views of one tensor change together: the first is the original
             self._note("pure", f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
-        return found
+        return result
 
     def _note(self, kind: str, what: str) -> None:
         """Note a finding at the line that is being run, once."""
@@ -203,7 +203,9 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
             )
 
 
-def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, again: Losses) -> Iterator[Finding]:
+def find_undeclared_networks(
+    method: Method, nets: Networks, losses: Losses, second_losses: Losses
+) -> Iterator[Finding]:
     """Yield a finding for each module or parameter that `networks` does not know of.
 
     :param method: the algorithm.
@@ -213,39 +215,41 @@ def find_undeclared_networks(method: Method, nets: Networks, losses: Losses, aga
         update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
     :yields: a finding for each.
     """
-    told = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
+    consequence = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
     # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
     held = {name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()}
     for name, module in held.items():
-        yield Finding("networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {told}")
-    known = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
-    for leaf in {*_leaves(losses)} & {*_leaves(again)}:
-        if id(leaf) not in known:
+        yield Finding(
+            "networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}"
+        )
+    declared = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
+    for leaf in {*_leaves(losses)} & {*_leaves(second_losses)}:
+        if id(leaf) not in declared:
             yield Finding(
                 "networks",
                 f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
-                f"{told}",
+                f"{consequence}",
             )
 
 
 def _leaves(losses: Losses) -> Iterator[Tensor]:
     """Give every tensor that the losses send gradient to, once."""
     waiting = [loss.grad_fn for loss in losses.values() if loss.grad_fn is not None]
-    seen = set(waiting)
+    visited = set(waiting)
     while waiting:
         node = waiting.pop()
         if hasattr(node, "variable"):
             yield node.variable
         for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
+            if following is not None and following not in visited:
+                visited.add(following)
                 waiting.append(following)
 
 
 # -- what the losses change with --------------------------------------------------------------------------------------
 
 
-def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
+def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that is another one when it is computed again.
 
     :param losses: name -> (S,).
@@ -253,7 +257,7 @@ def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
     :yields: a finding for each.
     """
     for name, loss in losses.items():
-        if name not in again or not torch.allclose(again[name], loss, rtol=0, atol=0, equal_nan=True):
+        if name not in second_losses or not torch.allclose(second_losses[name], loss, rtol=0, atol=0, equal_nan=True):
             yield Finding(
                 "pure",
                 f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
@@ -261,7 +265,7 @@ def find_hidden_state(losses: Losses, again: Losses) -> Iterator[Finding]:
             )
 
 
-def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Iterator[Finding]:
+def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for each attribute that a hook has changed and that no file of a model holds.
 
     :param method: the algorithm, after the hook was called.
@@ -271,7 +275,7 @@ def find_lost_state(method: Method, hook: str, before: Mapping[str, str]) -> Ite
     """
     for name, value in vars(method).items():
         is_derived = isinstance(inspect.getattr_static(type(method), name, None), functools.cached_property)
-        if not is_derived and name not in {*method.declared(), "changes"} and before.get(name) != repr(value):
+        if not is_derived and name not in {*method.declared(), "changes"} and old_state.get(name) != repr(value):
             yield Finding(
                 "pure",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
@@ -292,12 +296,12 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
         return
     nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}
     nowhere = {**vars(batch), **nothing}
-    other = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
+    changed = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
-        other["actions"] = -batch.actions
-    found = [_losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | other)]
+        changed["actions"] = -batch.actions
+    unmasked_losses = [_losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | changed)]
     for name in losses:
-        if name not in method.unmasked_losses and not torch.equal(found[0][name], found[1][name]):
+        if name not in method.unmasked_losses and not torch.equal(unmasked_losses[0][name], unmasked_losses[1][name]):
             yield Finding(
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
@@ -314,15 +318,15 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
     :yields: a finding for each.
     """
-    code = [value for each in method.__mro__ for value in vars(each).values()]
-    files = [sys.modules.get(each.__module__) for each in method.__mro__ if issubclass(each, Method)]
+    code = [value for base in method.__mro__ for value in vars(base).values()]
+    files = [sys.modules.get(base.__module__) for base in method.__mro__ if issubclass(base, Method)]
     code += [
         value
         for file in files
         for value in vars(file).values()
         if inspect.isfunction(value) and value.__module__.partition(".")[0] not in ("agents", "torch")
     ]
-    named = {name for each in code for name in _names_in(each)}
+    named = {name for member in code for name in _names_in(member)}
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
         for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):

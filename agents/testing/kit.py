@@ -93,9 +93,9 @@ def without(kind: str) -> Callable[[Subject], str]:
     """
 
     def check(subject: Subject) -> str:
-        found = [finding.text for finding in subject.findings if finding.kind == kind]
-        if found:
-            raise ViolationError("; ".join(found))
+        findings = [finding.text for finding in subject.findings if finding.kind == kind]
+        if findings:
+            raise ViolationError("; ".join(findings))
         return "nothing was found in an update on a made-up batch"
 
     return check
@@ -113,11 +113,11 @@ def check_noise(subject: Subject) -> str:
     model.trainer.losses(batch, training)
     with torch.no_grad():
         method.act(batch.observations, acting, nets)
-    told = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
+    unread = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
     for name in training.unread():
-        told.append(f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`")
-    if told:
-        raise ViolationError("; ".join(told))
+        unread.append(f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`")
+    if unread:
+        raise ViolationError("; ".join(unread))
     return f"used: {', '.join((*acting, *training))}"
 
 
@@ -132,8 +132,8 @@ class RecordedDraws(UserDict[str, Tensor]):
         self.read.add(name)
         return self.data[name]
 
-    def __or__(self, others: Any) -> Any:
-        return {**self, **others}
+    def __or__(self, right: Any) -> Any:
+        return {**self, **right}
 
     def unread(self) -> list[str]:
         """Return the names of the draws that nothing has read."""
@@ -156,8 +156,8 @@ def check_bounds(subject: Subject) -> str:
         widest = max(widest, actions.abs().max().item())
     if widest > 1 + 1e-5:
         raise ViolationError(f"`act` returns actions up to {widest:.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`")
-    seen = batch.observations[0].numpy()
-    played, _ = model.predict(seen)
+    observations = batch.observations[0].numpy()
+    played, _ = model.predict(observations)
     if not all(model.action_space.contains(action) for action in played):
         raise ViolationError("`predict` returns actions outside the environment's action box")
     return f"largest action {widest:.3g}, also for inputs ten times as large"
@@ -178,21 +178,21 @@ def check_replicas(subject: Subject, number: int) -> str:
     expected = _measure(together, batch, noise, acting)
     for k, seed in enumerate(seeds):
         alone = subject.make_model(seeds=[seed])
-        own = [{name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)]
-        mine = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
+        replica_noise = [{name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)]
+        replica_batch = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
         for name, value in alone.policy.nets.state_dict().items():
             if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
                 raise ViolationError(
                     f"`{name}` of seed {seed} does not start as in a run of that seed alone; give every parameter the "
                     "leading axis S and draw it in `initialise(replica, generator)`"
                 )
-        for what, value in _measure(alone, mine, *own).items():
-            difference = (expected[what][k : k + 1] - value).abs().max().item()
-            least = 1.0 if what.startswith("`") else 1e-3  # of logged values; gradients and actions are smaller
-            if not difference <= TOLERANCE * max(value.abs().max().item(), least):  # more than another order of sums
+        for quantity, value in _measure(alone, replica_batch, *replica_noise).items():
+            difference = (expected[quantity][k : k + 1] - value).abs().max().item()
+            scale = 1.0 if quantity.startswith("`") else 1e-3  # of logged values; gradients and actions are smaller
+            if not difference <= TOLERANCE * max(value.abs().max().item(), scale):  # more than another order of sums
                 raise ViolationError(
-                    f"{what} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take means over "
-                    "every axis but the first"
+                    f"{quantity} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take "
+                    "means over every axis but the first"
                 )
     return f"losses, gradients and actions of two seeds, to {TOLERANCE:g}"
 
@@ -202,10 +202,10 @@ def _measure(model: FlowAlgorithm, batch: Batch, noise: Tensors, acting: Tensors
     total, info = model.trainer.losses(batch, noise)
     trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(total.sum(), list(trained.values()), allow_unused=True)
-    found = {f"`{name}`": value for name, value in info.items()}
-    found |= {f"the gradient of `{name}`": grad for name, grad in zip(trained, grads, strict=True) if grad is not None}
+    values = {f"`{name}`": value for name, value in info.items()}
+    values |= {f"the gradient of `{name}`": grad for name, grad in zip(trained, grads, strict=True) if grad is not None}
     with torch.no_grad():
-        return found | {"the actions": model.method.act(batch.observations, acting, model.policy.nets)}
+        return values | {"the actions": model.method.act(batch.observations, acting, model.policy.nets)}
 
 
 @in_some_try
@@ -276,17 +276,17 @@ def check_values(subject: Subject, number: int) -> str:
     if not subject.rates_actions:
         raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
     shown = []
-    for state, wanted, rewards in (
+    for state, expected, rewards in (
         (CONSTANT, 1.0, "1 and the end"),
         (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
         (SECOND, 1.0, "1 and the end"),
     ):
         value = _rate(model, state, [-MODE, MODE]).mean()
         shown.append(f"{value:.2f}")
-        if not abs(value - wanted) <= VALUE_MARGIN:
+        if not abs(value - expected) <= VALUE_MARGIN:
             raise ViolationError(
-                f"`score` gives {value:.2f} where the rewards are {rewards}, expected {wanted} +- {VALUE_MARGIN}; look "
-                "at the TD target and its discount, and at the target networks"
+                f"`score` gives {value:.2f} where the rewards are {rewards}, expected {expected} +- {VALUE_MARGIN}; "
+                "look at the TD target and its discount, and at the target networks"
             )
     low, high = _rate(model, CHOICE, [-0.5, 0.5])
     if not abs((high - low) / SLOPE - 1) <= SLOPE_MARGIN:
@@ -367,8 +367,8 @@ def check_phases(subject: Subject) -> str:
 
 def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
     """Return the name of the first tensor of a model's policy that differs in a bit from that of the same name."""
-    there = model.policy.state_dict()
-    return next((name for name in tensors if not torch.equal(tensors[name], there[name])), None)
+    state = model.policy.state_dict()
+    return next((name for name in tensors if not torch.equal(tensors[name], state[name])), None)
 
 
 def check_saving(subject: Subject) -> str:
@@ -384,11 +384,11 @@ def check_saving(subject: Subject) -> str:
         raise ViolationError("a loaded model has other settings than the saved one")
     if name := first_difference(model.policy.state_dict(), loaded):
         raise ViolationError(f"`{name}` of a loaded model differs from that of the saved one")
-    wanted = _plan(model)
-    for what, other in (("model", loaded), ("policy", policy)):
-        if not np.array_equal(wanted, _plan(other)):
+    planned = _plan(model)
+    for kind, restored in (("model", loaded), ("policy", policy)):
+        if not np.array_equal(planned, _plan(restored)):
             raise ViolationError(
-                f"a loaded {what} plans other actions than the saved one; `act` may depend on nothing but settings, "
+                f"a loaded {kind} plans other actions than the saved one; `act` may depend on nothing but settings, "
                 "its draws and the networks of `networks`"
             )
     return "parameters, settings and planned actions, to the last bit"
@@ -396,8 +396,8 @@ def check_saving(subject: Subject) -> str:
 
 def _plan(model: Any) -> NDArray[Any]:
     """Return actions of a model, or of a policy, for some observations."""
-    seen = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
-    actions, _ = model.predict(seen, deterministic=True)
+    observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
+    actions, _ = model.predict(observations, deterministic=True)
     if actions.shape != (6, *model.action_space.shape) or not np.isfinite(actions).all():
         raise ViolationError(f"`predict` returns actions of shape {actions.shape} that are not all finite")
     return np.asarray(actions)
@@ -407,8 +407,8 @@ def check_resuming(subject: Subject) -> str:
     """Check that training that goes on from a checkpoint, in both phases, differs in no bit."""
     with tempfile.TemporaryDirectory() as folder:
         for phase in ("offline", "online"):
-            whole, parts = _trained_twice(subject, phase, Path(folder) / phase)
-            if name := first_difference(whole.policy.state_dict(), parts):
+            uninterrupted, parts = _trained_twice(subject, phase, Path(folder) / phase)
+            if name := first_difference(uninterrupted.policy.state_dict(), parts):
                 raise ViolationError(
                     f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
                     "or their buffers, and take random numbers from `noise`"
@@ -429,17 +429,17 @@ def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowAlgo
             return model.learn_offline(3)
         return model.learn(8, reset_num_timesteps=False)
 
-    whole = begin().learn_offline(3)
+    uninterrupted = begin().learn_offline(3)
     if phase == "online":
-        whole.learn(14, reset_num_timesteps=False)
-    save_checkpoint(whole, folder)
-    go_on(whole)
+        uninterrupted.learn(14, reset_num_timesteps=False)
+    save_checkpoint(uninterrupted, folder)
+    go_on(uninterrupted)
     random.seed(11)
     np.random.seed(12)
     torch.manual_seed(13)
     parts = begin()
     load_checkpoint(parts, find_checkpoints(folder)[0])
-    return whole, go_on(parts)
+    return uninterrupted, go_on(parts)
 
 
 # -- all checks -------------------------------------------------------------------------------------------------------
@@ -511,9 +511,12 @@ def require_names(names: Collection[str]) -> None:
     :param names: the names.
     :raises ValueError: for the first unknown one; the closest are named.
     """
+    known_checks = [check.name for check in CHECKS]
     for name in names:
-        if name not in (known := [check.name for check in CHECKS]):
-            raise ValueError(f"{unknown_name_message('check', name, known)}; there are: {', '.join(known)}")
+        if name not in known_checks:
+            raise ValueError(
+                f"{unknown_name_message('check', name, known_checks)}; there are: {', '.join(known_checks)}"
+            )
 
 
 def run_checks(
@@ -567,10 +570,10 @@ def try_check(check: Check, subject: Subject) -> Outcome:
 def _line_of(error: BaseException, method: type[Method]) -> str:
     """Return the innermost line of the author's file that an error, or its cause, passed through; or nothing."""
     file = inspect.getsourcefile(method)
-    found = ""
+    place = ""
     cause: BaseException | None = error
     while cause is not None:
         lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]
-        found = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno})" if lines else found
+        place = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno})" if lines else place
         cause = cause.__cause__ or cause.__context__
-    return found
+    return place

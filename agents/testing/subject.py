@@ -45,11 +45,11 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     for episode in range(EPISODES):
         mode = MODE if episode % 2 else -MODE
         choice = draw.uniform(0, 1)
-        other = draw.uniform(-1, 1)
+        random_actions = draw.uniform(-1, 1)
         rows += [
             (CONSTANT, mode, 1.0, CONSTANT, False),
-            (FIRST, other, 0.0, SECOND, True),
-            (SECOND, -other, 1.0, SECOND, False),
+            (FIRST, random_actions, 0.0, SECOND, True),
+            (SECOND, -random_actions, 1.0, SECOND, False),
             (CHOICE, choice, SLOPE * choice, CHOICE, False),
             (CHOICE, -choice, -SLOPE * choice, CHOICE, False),
         ]
@@ -206,7 +206,7 @@ class Subject:
         :param choices: the settings.
         :return: one clause for each.
         """
-        found = []
+        outcomes = []
         for settings in choices:
             try:
                 self.method(**settings)
@@ -214,8 +214,8 @@ class Subject:
                 text = f"refused by the algorithm ({error})"
             else:
                 text = run(**settings)
-            found.append(f"{', '.join(f'{name}={value}' for name, value in settings.items())}: {text}")
-        return "; ".join(found)
+            outcomes.append(f"{', '.join(f'{name}={value}' for name, value in settings.items())}: {text}")
+        return "; ".join(outcomes)
 
     @cached_property
     def findings(self) -> list[Finding]:

@@ -141,12 +141,12 @@ def prepare(
     if isinstance(dataset, Transitions):
         arrays = _fitting(dataset.arrays, obs_shape, size, images)
         final = _fitting({"observations": dataset.final_observations}, obs_shape, size, images)
-        found = replace(dataset, arrays=arrays, final_observations=final["observations"])
+        transitions = replace(dataset, arrays=arrays, final_observations=final["observations"])
     else:
-        found = read_transitions(dataset, obs_shape, size, images)
-    action_range.require_inside("dataset array `actions`", found.arrays["actions"], found.valid)
-    _require_chunks(found, horizon_length)
-    return found
+        transitions = read_transitions(dataset, obs_shape, size, images)
+    action_range.require_inside("dataset array `actions`", transitions.arrays["actions"], transitions.valid)
+    _require_chunks(transitions, horizon_length)
+    return transitions
 
 
 def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False) -> Transitions:
@@ -167,17 +167,17 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
     is_derived = "masks" not in arrays
     if is_derived:
         arrays["masks"] = ~(arrays["terminals"] > 0)
-    found = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
+    transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
     for name in ("actions", "rewards", "masks"):
-        refuse_bad(name, arrays[name], FINITE, found.valid)
+        refuse_bad(name, arrays[name], FINITE, transitions.valid)
     refuse_bad("observations", arrays["observations"], FINITE)  # those after a trajectory's last transition too
     if "valids" not in arrays:  # the others were found equal to the next row
-        refuse_bad("next_observations", arrays["next_observations"], FINITE, found.ends)
-    refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, found.valid)
-    notes = [_broken_message(found)] if found.broken else []
+        refuse_bad("next_observations", arrays["next_observations"], FINITE, transitions.ends)
+    refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, transitions.valid)
+    notes = [_broken_message(transitions)] if transitions.broken else []
     if "timeouts" in arrays and (doubt := check_timeouts(arrays["timeouts"], arrays["masks"], is_derived)):
         notes.append(doubt)
-    return replace(found, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes))
+    return replace(transitions, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes))
 
 
 def pieces(rows: int) -> Iterator[slice]:
@@ -193,10 +193,10 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         names = list(read_npz_headers(path))
-        found: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
+        arrays: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
     elif isinstance(dataset, Mapping):
         names = list(dataset)
-        found = dataset
+        arrays = dataset
     else:
         raise TypeError(
             f"a dataset must be a mapping of names to arrays, the path of an .npz file or `Shards`, got "
@@ -210,7 +210,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if missing:
         meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
         raise ValueError(f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}")
-    return {name: _as_array(name, found[name]) for name in KNOWN_ARRAYS if name in found}
+    return {name: _as_array(name, arrays[name]) for name in KNOWN_ARRAYS if name in arrays}
 
 
 def _as_array(name: str, values: ArrayLike) -> Array:
@@ -248,16 +248,16 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def refuse_bad(name: str, array: Array, wanted: str, rows: Flags | None = None) -> None:
+def refuse_bad(name: str, array: Array, expected: str, rows: Flags | None = None) -> None:
     """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
-    if wanted == FINITE and array.dtype.kind != "f":
+    if expected == FINITE and array.dtype.kind != "f":
         return
-    found = _first_bad(array, _BAD[wanted], rows)
-    if found is not None:
-        value = array.reshape(len(array), -1)[found]
+    position = _first_bad(array, _BAD[expected], rows)
+    if position is not None:
+        value = array.reshape(len(array), -1)[position]
         raise ValueError(
-            f"dataset array `{name}` must hold {wanted}, got {value} in row {found[0]}; correct that row, or leave its "
-            "trajectory out"
+            f"dataset array `{name}` must hold {expected}, got {value} in row {position[0]}; correct that row, or "
+            "leave its trajectory out"
         )
 
 
@@ -298,18 +298,19 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     :raises ValueError: if that is so at every time limit, and `terminals` alone say it.
     """
     limits = timeouts > 0
-    both, count = int((limits & (masks == 0)).sum()), int(limits.sum())
-    if is_derived and 0 < both == count:
+    terminated_limits = int((limits & (masks == 0)).sum())
+    count = int(limits.sum())
+    if is_derived and 0 < terminated_limits == count:
         raise ValueError(
             "`masks` can be derived as 1 - terminals only where `terminals` leaves out the time limits, got "
             "`terminals` = 1 in every row whose `timeouts` is 1; give `masks`, e.g. "
             f"`masks = 1 - terminals * (1 - timeouts)` if those {count:,} trajectories were only cut off"
         )
-    if not both:
+    if not terminated_limits:
         return ""
     return (
-        f"{both:,} of {count:,} time limits are marked as terminations too, so that no value follows them; correct "
-        "that if these trajectories were only cut off"
+        f"{terminated_limits:,} of {count:,} time limits are marked as terminations too, so that no value follows "
+        "them; correct that if these trajectories were only cut off"
     )
 
 
@@ -326,11 +327,12 @@ def _compact_ends(arrays: Arrays) -> Transitions:
             "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
             "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
         )
-    inside = np.flatnonzero((arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end)
-    if len(inside):
+    inner_timeouts = np.flatnonzero((arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end)
+    if len(inner_timeouts):
         raise ValueError(
             "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in "
-            f"{len(inside):,} rows, first in row {inside[0]}; leave `timeouts` out, or correct one of the two"
+            f"{len(inner_timeouts):,} rows, first in row {inner_timeouts[0]}; leave `timeouts` out, or correct one of "
+            "the two"
         )
     return compact_transitions(arrays)
 
@@ -353,37 +355,39 @@ def _regular_ends(arrays: Arrays) -> Transitions:
         marked |= arrays["timeouts"] > 0
     marked[-1] = True
     ends = marked.copy()
-    after = arrays["next_observations"][:-1]
-    before = arrays["observations"][1:]
-    for piece in pieces(len(before)):
-        differs = _single(after[piece]) != _single(before[piece])  # in single precision, as both are stored
+    next_observations = arrays["next_observations"][:-1]
+    following_observations = arrays["observations"][1:]
+    for piece in pieces(len(following_observations)):
+        # in single precision, as both are stored
+        differs = _single(next_observations[piece]) != _single(following_observations[piece])
         ends[piece] |= differs.reshape(len(differs), -1).any(1)
     broken = int((ends & ~marked).sum())
     return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], broken)
 
 
-def _require_chunks(found: Transitions, horizon_length: int) -> None:
+def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
     """Refuse data in which less than a hundredth of the rows begin a chunk that stays inside its trajectory."""
-    lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
-    rows = len(found.ends)
+    lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
+    rows = len(transitions.ends)
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
     if horizon_length > 1 and starts < MIN_CHUNK_FRACTION * rows:
+        hint = f". {_broken_message(transitions)}" if transitions.broken else ""
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
             f"{starts:,} of {rows:,} rows that begin such a chunk: there are {len(lengths):,} trajectories, the "
             f"longest of {lengths.max(initial=0):,} transitions. Correct `terminals` and `timeouts` if there should be "
-            f"fewer, or use a smaller `horizon_length`{f'. {_broken_message(found)}' if found.broken else ''}"
+            f"fewer, or use a smaller `horizon_length`{hint}"
         )
 
 
-def _broken_message(found: Transitions) -> str:
-    """Return what is said about ends that neither `terminals` nor `timeouts` mark."""
+def _broken_message(transitions: Transitions) -> str:
+    """Return the warning about ends that neither `terminals` nor `timeouts` mark."""
     return (
-        f"{found.broken:,} of {len(found.final_observations):,} trajectories end only because `next_observations` is "
-        "not the next row's observation. Set `timeouts` to 1 in those rows if they do end there. If not, something is "
-        "wrong. Likely causes: the transitions were shuffled; the two arrays differ in precision (one was made in "
-        "float64, the other in float32); or only one of them was normalised. Give the transitions in the order they "
-        "happened, or train on single ones with `horizon_length=1`"
+        f"{transitions.broken:,} of {len(transitions.final_observations):,} trajectories end only because "
+        "`next_observations` is not the next row's observation. Set `timeouts` to 1 in those rows if they do end "
+        "there. If not, something is wrong. Likely causes: the transitions were shuffled; the two arrays differ in "
+        "precision (one was made in float64, the other in float32); or only one of them was normalised. Give the "
+        "transitions in the order they happened, or train on single ones with `horizon_length=1`"
     )
 
 
@@ -451,11 +455,11 @@ class ActionRange:
             single = _single(values)
             return ~(np.maximum(low - single, single - high) <= tolerance)  # where one is NaN, too
 
-        found = _first_bad(actions, is_outside, valid)
-        if found is not None:
-            row, column = found
-            seen = actions if valid is None else actions[valid]
-            extremes = actions[found], np.nanmin(seen), np.nanmax(seen)
+        position = _first_bad(actions, is_outside, valid)
+        if position is not None:
+            row, column = position
+            valid_actions = actions if valid is None else actions[valid]
+            extremes = actions[position], np.nanmin(valid_actions), np.nanmax(valid_actions)
             value, lowest, highest = (str(_single(np.asarray(number))) for number in extremes)
             raise ValueError(
                 f"{name} must lie in [{low[column]:g}, {high[column]:g}], got {value} in row {row}, coordinate "

@@ -300,8 +300,8 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     """
     state = buffer.__getstate__()
     arrays = {name: state.pop(name).numpy() for name in buffer.tensors()}
-    kept = np.frombuffer(safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8)
-    np.savez(file, allow_pickle=False, **{DESCRIPTION: kept}, **arrays)
+    description = np.frombuffer(safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8)
+    np.savez(file, allow_pickle=False, **{DESCRIPTION: description}, **arrays)
 
 
 def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:

@@ -103,23 +103,23 @@ class ShardLoader:
         :param index: of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        found = self._coming[index].result() if index in self._coming else self._read(index)
+        tensors = self._coming[index].result() if index in self._coming else self._read(index)
         self.active = index
         following = (index + 1) % len(self.shards.parts)
         self._coming = {} if following == index else {following: self._thread.submit(self._read, following)}
-        return found
+        return tensors
 
     def _read(self, index: int) -> dict[str, Tensor]:
-        found = self.shards.part(index)
-        rows, size = found.arrays["observations"].shape
+        part = self.shards.part(index)
+        rows, size = part.arrays["observations"].shape
         tensors = {
             "observations": torch.empty(rows, size, dtype=torch.float32),
-            "actions": torch.empty(found.arrays["actions"].shape, dtype=torch.float32),
+            "actions": torch.empty(part.arrays["actions"].shape, dtype=torch.float32),
             "rewards": torch.empty(rows, dtype=torch.float32),
             "masks": torch.empty(rows, dtype=torch.bool),
             "dones": torch.empty(rows, dtype=torch.bool),
             "next_row": torch.empty(rows, dtype=torch.int32),
-            "final_observations": torch.empty(len(found.final_observations), size, dtype=torch.float32),
+            "final_observations": torch.empty(len(part.final_observations), size, dtype=torch.float32),
         }
-        found.write(tensors, self.action_range, self.tail)
+        part.write(tensors, self.action_range, self.tail)
         return tensors

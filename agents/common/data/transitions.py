@@ -318,9 +318,9 @@ class TransitionStore(NStepReplayBuffer):
 
     def to(self, device: torch.device | str) -> None:
         """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
-        before = self.device
+        old_device = self.device
         self.device = get_device(device)
-        if before == self.device and self.data_device.type == self.placement.device.type:
+        if old_device == self.device and self.data_device.type == self.placement.device.type:
             return
         tensors = self.tensors()
         self.placement = place(self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values()))

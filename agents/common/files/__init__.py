@@ -185,14 +185,14 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found: BaseException | None = error
-        while found is not None:  # libraries raise errors of their own from that of the system
-            if isinstance(found, OSError) and found.errno in _NO_ROOM:
+        cause: BaseException | None = error
+        while cause is not None:  # libraries raise errors of their own from that of the system
+            if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
                 raise WriteError(
-                    f"{path} could not be written: {found.strerror}; free space or raise the limit, then continue from "
+                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then continue from "
                     "the last checkpoint (--resume)"
                 ) from error
-            found = found.__cause__ or found.__context__
+            cause = cause.__cause__ or cause.__context__
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
             raise WriteError(
                 f"{path.name} could not be written: its folder {path.parent} is gone; it was deleted or moved while it "
@@ -214,14 +214,14 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, **more: Any) -> None:
+def write_manifest(folder: Path, **values: Any) -> None:
     """Write the checksum of every file of a folder.
 
     :param folder: with files only, which do not change any more.
     :param more: plain values to keep beside the checksums.
     """
     files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps({**more, "files": files}, indent=1) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps({**values, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -235,12 +235,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     with raising_damaged_file(str(path)):
         if not path.exists():
             raise DamagedFileError(str(path), "it is missing")
-        found = dict(json.loads(read_text(path)))
-        files = dict(found["files"])
+        manifest = dict(json.loads(read_text(path)))
+        files = dict(manifest["files"])
     for name, digest in files.items():
         path = folder / name
         if not path.is_file():
             raise DamagedFileError(str(path), "it is missing")
         if digest_of(path) != digest:
             raise DamagedFileError(str(path), "its SHA-256 is not that of what was written")
-    return found
+    return manifest

@@ -42,19 +42,19 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
     :return: the class; None if there is no such class in the modules of this process.
     """
     module, _, name = path.partition(":")
-    found: Any = sys.modules.get(module)
+    member: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    return found if isinstance(found, type) and issubclass(found, tuple(bases)) else None
+        member = vars(member).get(part) if hasattr(member, "__dict__") else None
+    return member if isinstance(member, type) and issubclass(member, tuple(bases)) else None
 
 
 def _class(path: str) -> type:
-    found = imported_class(path, _NAMED)
+    named_class = imported_class(path, _NAMED)
     if path.startswith("torch.") and not path.startswith(("torch.nn.modules.", "torch.optim.")):
-        found = None
-    if found is None:
+        named_class = None
+    if named_class is None:
         raise pickle.UnpicklingError(f"it needs the class `{path}`, which is not among those that may be used here")
-    return found
+    return named_class
 
 
 def _array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -73,9 +73,9 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
 
 
 def _random_state(state: dict[str, Any]) -> np.random.RandomState:
-    found = np.random.RandomState()
-    found.set_state(state)
-    return found
+    generator = np.random.RandomState()
+    generator.set_state(state)
+    return generator
 
 
 FUNCTIONS = (_class, _array, _scalar, _generator, _random_state)
@@ -139,8 +139,8 @@ def load(
     except Exception as error:  # a damaged file raises nearly anything
         if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        told = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]  # the rest is advice
-        problem = " ".join(told.split()) or type(error).__name__
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]  # the rest is advice
+        problem = " ".join(reason.split()) or type(error).__name__
         raise ValueError(f"it holds no values, or needs more than it may use: {problem}") from error
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # names that only annotations need
 def _seeds(name: str, value: Any) -> list[int] | None:
     if value is not None and not len(value):
         raise ValueError(f"`{name}` must hold at least one seed, got none; use None for one run with `seed`")
-    return None if value is None else [integer(name, each, at_least=0, at_most=MAX_SEED) for each in value]
+    return None if value is None else [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
 
 
 # arguments of a policy that are settings of the method here -> their names
@@ -78,17 +78,17 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     arguments = dict(value)
     for argument in CLASSES_OF_POLICY.keys() & arguments.keys():
         base, classes = CLASSES_OF_POLICY[argument]
-        given = arguments[argument]
+        argument_value = arguments[argument]
         label = f"`{name}.{argument}`"
-        if isinstance(given, str) and classes:
-            short_name = given.rpartition(".")[2].lower()
+        if isinstance(argument_value, str) and classes:
+            short_name = argument_value.rpartition(".")[2].lower()
             if short_name not in classes:
                 closest = ", ".join(classes[name].__name__ for name in closest_names(short_name, classes))
-                raise ValueError(f"{label} must name a class of PyTorch, got {given!r}; closest: {closest}")
+                raise ValueError(f"{label} must name a class of PyTorch, got {argument_value!r}; closest: {closest}")
             arguments[argument] = classes[short_name]
-        elif given is not None and not (isinstance(given, type) and issubclass(given, base)):
+        elif argument_value is not None and not (isinstance(argument_value, type) and issubclass(argument_value, base)):
             names = f", or the name of one, e.g. {next(iter(classes))}" if classes else "; give it in Python"
-            raise TypeError(f"{label} must be a subclass of {base.__name__}{names}, got {given!r}")
+            raise TypeError(f"{label} must be a subclass of {base.__name__}{names}, got {argument_value!r}")
     return arguments
 
 

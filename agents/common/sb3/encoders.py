@@ -78,9 +78,11 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         images = observations.unflatten(0, (self.replicas, -1)).split(together)  # (S, N, C, H, W)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
-        rows = [self._convolve(*own) for own in zip(images, weights, biases, strict=True)]  # (S, N, C * H * W)
-        found: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
-        return found.flatten(0, 1)
+        rows = [
+            self._convolve(*replica_layers) for replica_layers in zip(images, weights, biases, strict=True)
+        ]  # (S, N, C * H * W)
+        features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
+        return features.flatten(0, 1)
 
     def _convolve(self, images: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
         """Return what the convolutions of some replicas make of their images (S, N, C, H, W), (S, N, C * H * W)."""
@@ -152,14 +154,17 @@ def make_policy(
     :raises ValueError: if both `encoder` and a features extractor are given.
     """
     arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
-    given = {name: value for name, value in arguments.items() if name not in SETTINGS_OF_POLICY}
+    policy_arguments = {name: value for name, value in arguments.items() if name not in SETTINGS_OF_POLICY}
     if method.encoder is not None:
-        if "features_extractor_class" in given:
+        if "features_extractor_class" in policy_arguments:
             raise ValueError(
                 f"`encoder` and `features_extractor_class` both say what sees images, got {method.encoder!r} and "
-                f"{given['features_extractor_class'].__name__}; give one of them"
+                f"{policy_arguments['features_extractor_class'].__name__}; give one of them"
             )
-        own = ENCODERS[method.encoder] | given.get("features_extractor_kwargs", {})
-        given |= {"features_extractor_class": ImpalaEncoder, "features_extractor_kwargs": own}
-    policy: FlowPolicy = kind(observation_space, action_space, lr_schedule, method, seeds, **given)
+        extractor_arguments = ENCODERS[method.encoder] | policy_arguments.get("features_extractor_kwargs", {})
+        policy_arguments |= {
+            "features_extractor_class": ImpalaEncoder,
+            "features_extractor_kwargs": extractor_arguments,
+        }
+    policy: FlowPolicy = kind(observation_space, action_space, lr_schedule, method, seeds, **policy_arguments)
     return policy

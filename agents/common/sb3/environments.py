@@ -88,13 +88,13 @@ class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
     copies_observations = True
     """Attribute of wrappers that copy already; no other one is put around them."""
 
-    def reset(self, **how: Any) -> tuple[Any, dict[str, Any]]:
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; an environment whose ``reset`` takes no options is given none, as by SB3.
 
         :param how: seed and options.
         :return: the first observation, and the info.
         """
-        observation, info = self.env.reset(**how)
+        observation, info = self.env.reset(**arguments)
         return self.observation(observation), info
 
     def observation(self, observation: Any) -> Any:
@@ -113,12 +113,12 @@ def copy_observations(env: VecEnv) -> VecEnv:
     :return: the same.
     """
     envs = getattr(env.unwrapped, "envs", [])
-    for index, one in enumerate(envs):
-        if isinstance(one, gymnasium.Env) and not one.has_wrapper_attr("copies_observations"):
-            if isinstance(one, Monitor):
-                one.env = CopiedObservations(one.env)
+    for index, member in enumerate(envs):
+        if isinstance(member, gymnasium.Env) and not member.has_wrapper_attr("copies_observations"):
+            if isinstance(member, Monitor):
+                member.env = CopiedObservations(member.env)
             else:
-                envs[index] = CopiedObservations(one)
+                envs[index] = CopiedObservations(member)
     return env
 
 

@@ -125,8 +125,9 @@ def export_onnx(
         graph = _convert(ExportedPolicy(plain, draws_noise=True))
         drawing = [node for node in graph.graph.node if node.op_type.startswith("Random")]
         for number, node in enumerate(drawing):
-            own = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8  # to 24 bits, which the format's float32 holds
-            node.attribute.append(onnx.helper.make_attribute("seed", float(own)))
+            # the format has float32 for a seed, which holds whole numbers of 24 bits
+            node_seed = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8
+            node.attribute.append(onnx.helper.make_attribute("seed", float(node_seed)))
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})}))
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
@@ -162,8 +163,8 @@ def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
     """Return observations, part by part as the file gets them, as rows (N, O)."""
     rows = []
     for part, value in zip(layout.parts, values, strict=True):
-        own = value.movedim(-1, 1) if part.is_image else value
-        rows.append((own.flatten(1) if own.ndim > 1 else own.unsqueeze(1)).to(layout.dtype))
+        channels_first = value.movedim(-1, 1) if part.is_image else value
+        rows.append(channels_first.reshape(value.shape[0], -1).to(layout.dtype))
     return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
 
@@ -235,8 +236,8 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
     }
     described = json.loads(json.dumps(policy.describe(), default=str))
     described.pop("normalization", None)  # the graph does it
-    if own := [name for name, is_own in policy.own_layers.items() if is_own]:
-        described["own_layers"] = own
+    if own_layers := [name for name, is_own in policy.own_layers.items() if is_own]:
+        described["own_layers"] = own_layers
         if policy.own_widths == "own":
             described["settings"]["net_arch"] = "own"
     noise = {
@@ -263,13 +264,13 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     checked = CHECKED_IMAGES if any(part.is_image for part in layout.parts) else CHECKED_ROWS
     inputs = _inputs(policy, checked, draw=1)
     names = [value.name for value in graph.graph.input]
-    found = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
+    exported_actions = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
-    wanted = policy.plan(rows[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
+    planned_actions = policy.plan(rows[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
     low, high = action_bounds(policy.action_space)
     if holds_integers(policy.action_space):
-        wanted = played_actions(wanted, policy.action_space)
-    error = float(np.max(np.abs(found - wanted) / (high - low)))
+        planned_actions = played_actions(planned_actions, policy.action_space)
+    error = float(np.max(np.abs(exported_actions - planned_actions) / (high - low)))
     if not error <= TOLERANCE:
         raise ArithmeticError(
             f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {checked} observations, got "

@@ -70,17 +70,20 @@ def check_first_update(
     _check_acting(trial)
     _check_update(trial)
     name = type(method).__name__
-    told = "which have layers of their own (docs/register.md#networks-of-your-own)"
-    own = [f"`{network}`" for network, is_own in policy.own_layers.items() if is_own]
-    if own and method.net_arch != type(method)().net_arch:
+    own_layers_note = "which have layers of their own (docs/register.md#networks-of-your-own)"
+    own_layers = [f"`{network}`" for network, is_own in policy.own_layers.items() if is_own]
+    if own_layers and method.net_arch != type(method)().net_arch:
         warnings.warn(
-            f"{name}: `net_arch` = {method.net_arch} does not act on networks {', '.join(own)}, {told}; build them "
-            "from `n.actor_arch` or `n.critic_arch` and declare `follows_net_arch=True`, or leave the setting out",
+            f"{name}: `net_arch` = {method.net_arch} does not act on networks {', '.join(own_layers)}, "
+            f"{own_layers_note}; build them from `n.actor_arch` or `n.critic_arch` and declare "
+            "`follows_net_arch=True`, or leave the setting out",
             stacklevel=3,
         )
     for network in policy.own_layers if method.precision == "bf16" else ():
         if not any(isinstance(part, StackedMLP) for part in policy.nets[network].modules()):
-            warnings.warn(f"{name}: `precision` = bf16 does not act on network `{network}`, {told}", stacklevel=3)
+            warnings.warn(
+                f"{name}: `precision` = bf16 does not act on network `{network}`, {own_layers_note}", stacklevel=3
+            )
     method.hooks_checked = True
     return trial
 
@@ -156,8 +159,8 @@ def _check_update(trial: Trial) -> None:
         if not isinstance(losses, Mapping) or not losses:
             _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
-            told = "one number per replica: take the mean over everything but the first axis"
-            _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {told}")
+            remedy = "one number per replica: take the mean over everything but the first axis"
+            _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {remedy}")
         for name, value in info.items():
             _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
         if not any(loss.requires_grad for loss in losses.values()):
@@ -185,10 +188,10 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     normals = functools.partial(torch.randn, policy.num_replicas, rows, generator=generator, dtype=torch.float32)
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
-    more: dict[str, Tensor] = {}
+    steps_of_chunks: dict[str, Tensor] = {}
     if policy.method.step_observations:
         steps = policy.chunk_length
-        more |= {name: normals(steps, size) for name in ("step_observations", "step_next_observations")}
+        steps_of_chunks |= {name: normals(steps, size) for name in ("step_observations", "step_next_observations")}
     return Batch(
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),
@@ -198,7 +201,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         valid=valid,
         steps_valid=valid.unsqueeze(-1),
         updates=torch.full((policy.num_replicas,), 3.0, dtype=torch.float32),
-        **more,
+        **steps_of_chunks,
     )
 
 
@@ -223,10 +226,10 @@ def calling(method: Method, hook: str) -> Iterator[None]:
         raise AgentError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
-def _require_tensor(what: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
+def _require_tensor(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
     """Refuse anything but a tensor of a shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        _fail(f"must give {what} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}")
+        _fail(f"must give {label} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}")
 
 
 def _describe(value: Any) -> str:

@@ -59,7 +59,9 @@ class LoggedModel(StoredModel):
             for episode in self.ep_info_buffer or ():
                 values[episode["replica"]].append(float(episode.get(key) or 0))
             if any(values):
-                means = [float(np.mean(own)) if own else float("nan") for own in values]
+                means = [
+                    float(np.mean(replica_values)) if replica_values else float("nan") for replica_values in values
+                ]
                 self.logger.record(f"rollout/{name}", PerReplica(means))
 
     def _dump_offline_logs(self) -> None:

@@ -97,8 +97,8 @@ class FlowAlgorithm(LoggedModel):
     ) -> None:
         kind = self.policy_aliases.get(policy) if isinstance(policy, str) else policy
         if not isinstance(kind, type) or not issubclass(kind, FlowPolicy):
-            known = ", ".join(self.policy_aliases)
-            raise ValueError(f"`policy` must be one of {known}, or a subclass of FlowPolicy, got {policy!r}")
+            aliases = ", ".join(self.policy_aliases)
+            raise ValueError(f"`policy` must be one of {aliases}, or a subclass of FlowPolicy, got {policy!r}")
         self.method, arguments = read_arguments(self.method_class, positional, named)
         super().__init__(
             policy,
@@ -157,14 +157,14 @@ class FlowAlgorithm(LoggedModel):
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        own = self.method.settings()  # SB3's `load` sets them as attributes of the model; move them to the method
-        if loaded := {name: vars(self).pop(name) for name in own if name in vars(self)}:
-            self.method = type(self.method)(**own | loaded)  # made again: its constructor may derive from settings
+        settings = self.method.settings()  # SB3's `load` sets them as attributes of the model; move them to the method
+        if loaded := {name: vars(self).pop(name) for name in settings if name in vars(self)}:
+            self.method = type(self.method)(**settings | loaded)  # made again: its constructor may derive from settings
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         self.lr_schedule = LearningRateSchedule(self.method.learning_rate)
-        given = self.seeds or (None if self.seed is None else [self.seed])
-        self._seed_everything(given)
+        seeds = self.seeds or (None if self.seed is None else [self.seed])
+        self._seed_everything(seeds)
         if self.replay_buffer is None:
             buffer_class = self.replay_buffer_class or SequenceReplayBuffer
             if not issubclass(buffer_class, SequenceReplayBuffer):
@@ -189,7 +189,7 @@ class FlowAlgorithm(LoggedModel):
             check_fit(self.behaviour, self.method, self.behaviour_flow)
             self.method.pretrained = self.behaviour
         self.policy = make_policy(
-            self.policy_class, *spaces, self.lr_schedule, self.method.lock(), given, self.policy_kwargs
+            self.policy_class, *spaces, self.lr_schedule, self.method.lock(), seeds, self.policy_kwargs
         ).to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
@@ -202,9 +202,9 @@ class FlowAlgorithm(LoggedModel):
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return the buffer arguments that follow from this model's settings."""
         names = ("horizon_length", "gamma", "action_chunking", "shorten_returns", "sparse", "frame_stack")
-        own = {name: getattr(self.method, name) for name in names}
+        settings = {name: getattr(self.method, name) for name in names}
         replicas = 1 if self.seeds is None else len(self.seeds)
-        return own | {"balanced": self.method.balanced_sampling, "replicas": replicas}
+        return settings | {"balanced": self.method.balanced_sampling, "replicas": replicas}
 
     def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
         """Let a buffer draw what the algorithm asks for."""
@@ -218,18 +218,22 @@ class FlowAlgorithm(LoggedModel):
         :raises ValueError: if it is damaged or something else such as a pickle, or if its arrays are of another action
             box, number of replicas, frames or kind of rewards; the model keeps its buffer then.
         """
-        before = self.replay_buffer
+        old_buffer = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         assert self.replay_buffer is not None
-        got = vars(self.replay_buffer)
-        wanted = self._settings_of_buffer() | {"action_space": self.action_space}
+        attributes = vars(self.replay_buffer)
+        expected = self._settings_of_buffer() | {"action_space": self.action_space}
         names = ("gamma", "horizon_length", "action_chunking", "shorten_returns", "balanced")
-        drawn = {name: wanted.pop(name) for name in names}
-        wrong = [f"`{name}` = {got[name]}, expected {value}" for name, value in wanted.items() if got[name] != value]
+        drawn = {name: expected.pop(name) for name in names}
+        wrong = [
+            f"`{name}` = {attributes[name]}, expected {value}"
+            for name, value in expected.items()
+            if attributes[name] != value
+        ]
         if wrong:
-            self.replay_buffer = before
+            self.replay_buffer = old_buffer
             raise ValueError(f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same")
-        got.update(drawn, n_steps=drawn["horizon_length"])
+        attributes.update(drawn, n_steps=drawn["horizon_length"])
         self._prepare_buffer(self.replay_buffer)
         self._take_statistics()
 
@@ -239,11 +243,11 @@ class FlowAlgorithm(LoggedModel):
         :param seed: any from 0 to 2^32 - 1, from which those of several replicas follow; None draws one for batches and
             noise, and leaves the rest as it is.
         """
-        own = seeds_of_replicas(int(torch.randint(2**31, ())) if seed is None else seed, self.policy.num_replicas)
+        seeds = seeds_of_replicas(int(torch.randint(2**31, ())) if seed is None else seed, self.policy.num_replicas)
         if seed is not None:
-            self._seed_everything(own)
-        self.trainer.seed(own)
-        self.policy.set_random_seed(own)
+            self._seed_everything(seeds)
+        self.trainer.seed(seeds)
+        self.policy.set_random_seed(seeds)
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3."""
@@ -333,8 +337,8 @@ class FlowAlgorithm(LoggedModel):
         """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""
         assert self.replay_buffer is not None
         rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
-        known = self.policy.keeps_statistics
-        if self.method.observation_scale is not None and len(rows) and not (known or self._n_updates):
+        has_statistics = self.policy.keeps_statistics
+        if self.method.observation_scale is not None and len(rows) and not (has_statistics or self._n_updates):
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
@@ -479,8 +483,10 @@ class FlowAlgorithm(LoggedModel):
 
         :raises ValueError: if there is none.
         """
-        known = self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
-        if self.method.observation_scale is not None and not (known or (self.policy.observation_factor != 1).any()):
+        has_statistics = self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
+        if self.method.observation_scale is not None and not (
+            has_statistics or (self.policy.observation_factor != 1).any()
+        ):
             raise ValueError(
                 "`observation_scale` needs the statistics of a dataset, got none; load a dataset, or set it to None "
                 "(-params observation_scale=null)"
@@ -524,10 +530,10 @@ class FlowAlgorithm(LoggedModel):
         :param kwargs: of SB3's method.
         :return: steps of each replica, episodes of all, and whether to go on.
         """
-        found = super().collect_rollouts(*args, **kwargs)
-        if not found.continue_training:
+        rollout = super().collect_rollouts(*args, **kwargs)
+        if not rollout.continue_training:
             self._last_obs = None  # SB3 stores no step at which a callback stops: the next phase begins with a reset
-        return found._replace(episode_timesteps=found.episode_timesteps // self.policy.num_replicas)
+        return rollout._replace(episode_timesteps=rollout.episode_timesteps // self.policy.num_replicas)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -535,8 +541,8 @@ class FlowAlgorithm(LoggedModel):
         """Continue each environment's chunk; draw uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
-            own = range(n_envs // len(self.action_spaces))  # each replica's actions from its own space
-            actions = np.array([space.sample() for space in self.action_spaces for _ in own])
+            environments = range(n_envs // len(self.action_spaces))  # each replica's actions from its own space
+            actions = np.array([space.sample() for space in self.action_spaces for _ in environments])
             self._chunk_state = None
         else:
             rows, _ = self.policy.read_observations(self._last_obs)
@@ -577,7 +583,7 @@ class FlowAlgorithm(LoggedModel):
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
-            rows = np.concatenate([self.policy.layout.flatten(seen) for seen in (new_obs, *last)])
+            rows = np.concatenate([self.policy.layout.flatten(observations) for observations in (new_obs, *last)])
             values = {"observation": rows, "reward": reward.astype(np.float32)}
         for name, array in values.items():
             bad = array[~np.isfinite(array)]

@@ -153,10 +153,10 @@ class FlowPolicy(BasePolicy):
     @property
     def own_widths(self) -> str:
         """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
-        own = [name for name, is_own in self.own_layers.items() if is_own]
-        if not own:
+        own_layers = [name for name, is_own in self.own_layers.items() if is_own]
+        if not own_layers:
             return ""
-        return "own" if len(own) == len(self.own_layers) else f"own {', '.join(own)}"
+        return "own" if len(own_layers) == len(self.own_layers) else f"own {', '.join(own_layers)}"
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
@@ -209,19 +209,20 @@ class FlowPolicy(BasePolicy):
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
         is_replicated = issubclass(self.features_extractor_class, ReplicatedExtractor)
-        own = {"replicas": self.num_replicas} if is_replicated else {}
-        made = self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **own)
-        if self.num_replicas > 1 and made.state_dict() and not is_replicated:
+        replicas = {"replicas": self.num_replicas} if is_replicated else {}
+        extractor = self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **replicas)
+        if self.num_replicas > 1 and extractor.state_dict() and not is_replicated:
             raise NotImplementedError(
                 f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {self.num_replicas} seeds "
-                f"at once, got {type(made).__name__}, whose layers hold only one replica; train each seed by itself"
+                f"at once, got {type(extractor).__name__}, whose layers hold only one replica; train each seed by "
+                "itself"
             )
-        return made
+        return extractor
 
     def _groups(self) -> list[dict[str, Any]]:
         """Return what is trained as groups of the optimiser: one of all, and one of each network with own options."""
         shared = []
-        own = []
+        own_groups = []
         specs = self.method.specs()
         for name, network in self.nets.items():
             trained = [p for p in network.parameters() if p.requires_grad]
@@ -236,15 +237,15 @@ class FlowPolicy(BasePolicy):
                     f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
                     f"{self.optimizer_class.__name__} for the policy; leave one of them out"
                 )
-            own.append({"params": trained, "network": name, **options})
-        return [{"params": shared}, *own] if shared else own
+            own_groups.append({"params": trained, "network": name, **options})
+        return [{"params": shared}, *own_groups] if shared else own_groups
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
         """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
         seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
         # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        self.generators = [torch_generator(Purpose.ACTING, own) for own in seeds]
-        self.prediction_generators = [torch_generator(Purpose.PREDICTION, own) for own in seeds]
+        self.generators = [torch_generator(Purpose.ACTING, replica_seed) for replica_seed in seeds]
+        self.prediction_generators = [torch_generator(Purpose.PREDICTION, replica_seed) for replica_seed in seeds]
 
     def set_observation_statistics(self, observations: Tensor, scale: float | Literal["range"]) -> None:
         """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
@@ -271,8 +272,8 @@ class FlowPolicy(BasePolicy):
 
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
-        own = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
-        parameters = self._get_constructor_parameters() | own
+        replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
+        parameters = self._get_constructor_parameters() | replaced
         single = type(self)(**parameters).to(self.device)
         single.normalization = self.normalization
         is_stacked = self.num_replicas > 1  # a lone replica's extractor may have no axis S
@@ -455,8 +456,8 @@ class FlowPolicy(BasePolicy):
         sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
         noise = {}
         for name, draw in self.method.candidate_noise().items():
-            others = draw.axes.replace("B", "")
-            shape = [self.num_replicas, rows, *({**sizes, **draw.sizes}[axis] for axis in others)]
+            other_axes = draw.axes.replace("B", "")
+            shape = [self.num_replicas, rows, *({**sizes, **draw.sizes}[axis] for axis in other_axes)]
             noise[name] = torch.full(shape, draw.centre(self.method.flow_steps))
         return noise
 
@@ -512,18 +513,18 @@ class FlowPolicy(BasePolicy):
                 "a policy's file holds networks of this library alone, got `behaviour`, a module of your own; save the "
                 "model (`model.save`), or export it (`agents.export_onnx`)"
             )
-        kept = self.nets if networks is None else networks
+        kept_networks = self.nets if networks is None else networks
         state = {name: value for name, value in self.state_dict().items() if not name.startswith(_LAST_EXTRACTOR)}
-        tensors = {name: value for name, value in state.items() if _network_of(name) in {None, *kept}}
+        tensors = {name: value for name, value in state.items() if _network_of(name) in {None, *kept_networks}}
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
         """Return what makes an equal policy but for its parameters; :meth:`load` makes it."""
-        kept = self._get_constructor_parameters()
-        del kept["method"], kept["lr_schedule"]
+        description = self._get_constructor_parameters()
+        del description["method"], description["lr_schedule"]
         if self.normalization is not None:
-            kept["normalization"] = vars(self.normalization)
-        return {"method": name_of(type(self.method)), "settings": self.method.settings(), **kept}
+            description["normalization"] = vars(self.normalization)
+        return {"method": name_of(type(self.method)), "settings": self.method.settings(), **description}
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> Self:
@@ -541,24 +542,28 @@ class FlowPolicy(BasePolicy):
         settings = description.pop("settings")
         normalization = description.pop("normalization", None)
         try:
-            found = find_named_by_file(algorithm, path, trust=trust)
+            entry = find_named_by_file(algorithm, path, trust=trust)
         except KeyError as error:
             raise ValueError(f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
         try:
-            method = found.method(**settings).lock()
+            method = entry.method(**settings).lock()
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} is a policy of another version of {found.method.__name__}, whose settings this one does not "
+                f"{path} is a policy of another version of {entry.method.__name__}, whose settings this one does not "
                 f"take: {error}; load it with the version that saved it"
             ) from error
         with raising_damaged_file(str(path)):
             policy = cls(lr_schedule=cls._dummy_schedule, method=method, **description)
-            kept = {_network_of(name) for name in tensors}
-            if set(policy.nets) - kept:
+            saved_networks = {_network_of(name) for name in tensors}
+            if set(policy.nets) - saved_networks:
                 del policy.optimizer
-                policy.nets = Networks({name: network for name, network in policy.nets.items() if name in kept})
-            own = {name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)}
-            policy.load_state_dict(own | tensors)
+                policy.nets = Networks(
+                    {name: network for name, network in policy.nets.items() if name in saved_networks}
+                )
+            extractor_state = {
+                name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)
+            }
+            policy.load_state_dict(extractor_state | tensors)
             policy.normalization = None if normalization is None else Normalization(**normalization)
         return policy.to(device=get_device(device))
 

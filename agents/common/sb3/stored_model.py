@@ -160,13 +160,13 @@ class StoredModel(OffPolicyAlgorithm):
                 members[name + VALUE] = safe.dumps(value)
                 attributes[name] = str(value)  # for people
             except TypeError as error:
-                what = f"`{name}` is {error}"
-                warnings.warn(f"a saved model holds no code, so `{name}` is left out: {what}", stacklevel=2)
-                attributes[name] = {LEFT_OUT: what}
+                reason = f"`{name}` is {error}"
+                warnings.warn(f"a saved model holds no code, so `{name}` is left out: {reason}", stacklevel=2)
+                attributes[name] = {LEFT_OUT: reason}
         attributes["class"] = path_of(type(self))  # no setting can have that name
         members[ATTRIBUTES] = json.dumps(attributes, indent=1).encode()
-        kept = {name: recursive_getattr(self, name) for name in variables}
-        content = write_archive(members, {"pytorch_variables": kept, **self.get_parameters()})
+        tensors = {name: recursive_getattr(self, name) for name in variables}
+        content = write_archive(members, {"pytorch_variables": tensors, **self.get_parameters()})
         file = open_path(path, "w", verbose=0, suffix="zip")
         file.write(content)
         if isinstance(path, str | Path):
@@ -209,7 +209,7 @@ class StoredModel(OffPolicyAlgorithm):
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
-        missing = {name: what for name, what in left_out.items() if name not in {**replaced, **kwargs}}
+        missing = {name: description for name, description in left_out.items() if name not in {**replaced, **kwargs}}
         if missing:
             raise ValueError(
                 f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
@@ -259,7 +259,7 @@ class StoredModel(OffPolicyAlgorithm):
         if "policy.optimizer" in parameters:
             try:
                 groups = parameters["policy.optimizer"]["param_groups"]
-                whole = {
+                optimizer_state = {
                     "state": parameters["policy.optimizer"]["state"],
                     "param_groups": _with_own_options(self.policy.optimizer.param_groups, groups),
                 }
@@ -268,7 +268,7 @@ class StoredModel(OffPolicyAlgorithm):
                     f"`policy.optimizer` must be the `state_dict()` of an optimiser, got one without {error}; give it "
                     'whole, or load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
                 ) from error
-            parameters = {**parameters, "policy.optimizer": whole}
+            parameters = {**parameters, "policy.optimizer": optimizer_state}
         super().set_parameters(parameters, exact_match, device)
 
     def save_replay_buffer(self, path: File) -> None:
