@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.processes.versions import processor
 from zoo.terminal.cli import run_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import Parser, whole_number
+from zoo.terminal.parser import WHOLE_NUMBER, Parser
 
 if TYPE_CHECKING:
     import torch
@@ -42,23 +42,23 @@ def make_parser() -> Parser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
-    parser.add_argument("--seeds", type=whole_number, default=1, help="S, seeds trained at once")
+    parser.add_argument("--seeds", type=WHOLE_NUMBER, default=1, help="S, seeds trained at once")
     parser.add_argument(
         "--work", type=Path, metavar="FILE", help="only count the GFLOP of an update of every algorithm"
     )
-    parser.add_argument("--batch", type=whole_number, default=256, help="B, sequences per seed")
-    parser.add_argument("--observations", type=whole_number, default=37, help="O; the default sizes are cube-double's")
+    parser.add_argument("--batch", type=WHOLE_NUMBER, default=256, help="B, sequences per seed")
+    parser.add_argument("--observations", type=WHOLE_NUMBER, default=37, help="O; the default sizes are cube-double's")
     parser.add_argument(
         "--image",
-        type=whole_number,
+        type=WHOLE_NUMBER,
         nargs=2,
         metavar=("SIDE", "CHANNELS"),
         help="observe square images, by `ImpalaEncoder`, and not vectors",
     )
-    parser.add_argument("--actions", type=whole_number, default=5, help="A")
+    parser.add_argument("--actions", type=WHOLE_NUMBER, default=5, help="A")
     parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
-    parser.add_argument("--num-threads", type=whole_number, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
+    parser.add_argument("--num-threads", type=WHOLE_NUMBER, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
     return parser
 
 

@@ -79,23 +79,23 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     suite, runs = _read_suite(args)
     from zoo.runs.folder import check_log_folder  # after it, since some of them import MuJoCo
-    from zoo.runs.resume import tell_of_other_code
+    from zoo.runs.resume import warn_if_code_changed
     from zoo.suites.jobs import make_jobs
     from zoo.suites.progress import describe, forecast, print_states, summary
     from zoo.suites.saved_scores import find_saved, write_scores
     from zoo.suites.store import JobStore
-    from zoo.terminal.tables import as_shown
+    from zoo.terminal.tables import result_for_terminal
 
     machine = {name: getattr(args, name) for name in ("device", "num_threads", "precision", "compile")}
     jobs = make_jobs(suite, runs, args.log_folder, machine)  # every run is checked
     saved = find_saved(jobs, args.scores) if args.scores else frozenset()
     store = JobStore(args.log_folder, saved)
     statuses = store.statuses(jobs)
-    tell_of_other_code([(status.run, status.job.config.code) for status in statuses if status.run])
+    warn_if_code_changed([(status.run, status.job.config.code) for status in statuses if status.run])
     if args.dry_run:
         expected = forecast(statuses)
         print_states(statuses, args.workers, expected)
-        return as_shown(summary(statuses, expected), _command_to_train(args))
+        return result_for_terminal(summary(statuses, expected), _command_to_train(args))
     if args.scores:
         check_log_folder(args.scores, "folder of scores", "--scores")
     left = [status.job for status in statuses if not status.state.is_final]
@@ -114,7 +114,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if expected.jobs:
         args.exit_code = FAILED  # what is left, and why, has been said
         hint = _command_to_train(args)
-    return _report(suite, statuses, args) | as_shown(summary(statuses, expected), hint)
+    return _report(suite, statuses, args) | result_for_terminal(summary(statuses, expected), hint)
 
 
 def _command_to_train(args: argparse.Namespace) -> str:

@@ -26,14 +26,14 @@ WIDE = 120
 
 def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Do what a command asks for; a terminal gets tables in place of the result."""
-    from zoo.terminal.tables import as_shown
+    from zoo.terminal.tables import result_for_terminal
 
     result = args.run(args)
     if args.json:
         write_out(json.dumps(result))
         return None
     args.show(result, args)
-    return as_shown(result) or None
+    return result_for_terminal(result) or None
 
 
 def make_parser() -> Parser:

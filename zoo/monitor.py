@@ -90,12 +90,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _left_to_print(own: RunTables, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.monitoring import count_states
-    from zoo.terminal.tables import as_shown
+    from zoo.terminal.tables import result_for_terminal
 
     counts = count_states(own)
     paths = shlex.join(map(str, args.paths))
     hint = f"zoo monitor {paths} --watch" if counts.get("running") else f"zoo compare {paths} -o report/"
-    return as_shown(counts, hint)
+    return result_for_terminal(counts, hint)
 
 
 main = as_program(make_parser, _run)

@@ -25,7 +25,7 @@ def make_parser() -> Parser:
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.published_scores import load_means, load_set, set_names
-    from zoo.terminal.tables import as_shown, print_table
+    from zoo.terminal.tables import print_table, result_for_terminal
 
     result = []
     rows = []
@@ -37,7 +37,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         rows.append((name, published.suite, str(entry["methods"]), entry["runs"], about))
         result.append(entry)
     print_table("", ("set", "suite", "methods", "single runs", "from"), rows, wrapped=("single runs", "from"))
-    return as_shown({"sets": result}, f"zoo compare --published {result[0]['set']} -o report/")
+    return result_for_terminal({"sets": result}, f"zoo compare --published {result[0]['set']} -o report/")
 
 
 main = as_program(make_parser, lambda args: args.command(args))

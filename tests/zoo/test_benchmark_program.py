@@ -144,7 +144,7 @@ def test_the_plan_of_a_new_suite_ends_with_the_same_command_without_the_flag_tha
     assert result["hours_left"] is None
     assert "the remaining time is unknown" in errors
     assert folders(tmp_path / "my logs") == []
-    monkeypatch.setattr("zoo.terminal.tables.as_shown", lambda result, hint="": {"next": hint})
+    monkeypatch.setattr("zoo.terminal.tables.result_for_terminal", lambda result, hint="": {"next": hint})
     shown, _ = call(main, *words, "--dry-run")
     assert shown["next"] == f"zoo benchmark {shlex.join(words)}"
 

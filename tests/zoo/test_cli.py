@@ -20,7 +20,7 @@ from zoo.algorithms.packages import import_environments
 from zoo.terminal.cli import PROGRAMS, checked, give_home, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.terminal.messages import write_out
-from zoo.terminal.parser import THREADS, module_of, whole_number
+from zoo.terminal.parser import THREADS, WHOLE_NUMBER, module_of
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +58,9 @@ def test_help_needs_no_pytorch():
 
 @pytest.mark.parametrize("text", ["1.5", "ten", "", "nan", "inf"])
 def test_what_is_not_a_whole_number_is_refused(text):
-    assert [whole_number(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
+    assert [WHOLE_NUMBER(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
-        whole_number(text)
+        WHOLE_NUMBER(text)
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):

@@ -153,7 +153,7 @@ def log_of(folder):
 
 
 def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
-    monkeypatch.setattr("zoo.training.callbacks.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("zoo.training.callbacks.LINE_SECONDS", 0.0)
     _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
     assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13))]
     assert re.search(r"^offline 11/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)

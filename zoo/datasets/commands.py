@@ -35,7 +35,7 @@ from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.errors import BAD_INPUT, DONE, Interrupted, UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.tables import as_shown, print_table
+from zoo.terminal.tables import print_table, result_for_terminal
 
 Result = dict[str, Any]
 CUSTOM_FLAGS = (
@@ -56,7 +56,9 @@ def list_datasets(args: argparse.Namespace) -> Result:
         rows = [describe_task(task, args.dataset_dir) for task in tasks.values()]
         _print_table(title, rows)
         tables[title.partition(",")[0].lower()] = rows
-    return as_shown(tables, "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs")
+    return result_for_terminal(
+        tables, "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs"
+    )
 
 
 def info(args: argparse.Namespace) -> Result:
@@ -77,7 +79,7 @@ def info(args: argparse.Namespace) -> Result:
             files[str(path)] = {"bytes": path.stat().st_size, "sha256": digest_of(path), "arrays": arrays}
             _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
     result = {**_describe(spec), "environments": single_task_names(spec.name)}
-    return result | as_shown({"files": files}, _training(spec.name, args))
+    return result | result_for_terminal({"files": files}, _training(spec.name, args))
 
 
 def _describe(spec: DatasetSpec) -> Result:
@@ -347,7 +349,7 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
     is_sound = all(row["severity"] != "error" for row in findings)
     # Findings are the result that was asked for, and no exception; only the exit code says that one is an error.
     args.exit_code = DONE if is_sound else BAD_INPUT
-    return {"name": name, "sound": is_sound, **as_shown({"findings": findings})}
+    return {"name": name, "sound": is_sound, **result_for_terminal({"findings": findings})}
 
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -427,7 +429,7 @@ def _training(dataset: str, args: argparse.Namespace) -> str:
 
 def _next(hint: str) -> Result:
     """Return what to do next, for a person only."""
-    return as_shown({}, hint)
+    return result_for_terminal({}, hint)
 
 
 def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:

@@ -31,25 +31,28 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
-    own = {name: value for name, value in settings.items() if name not in _NOT_SHOWN}
-    return {name: show(value) for name, value in sorted(flatten(own)) if value != {}}
+    shown = {name: value for name, value in settings.items() if name not in _NOT_SHOWN}
+    return {name: show(value) for name, value in sorted(flatten(shown)) if value != {}}
 
 
-def protocol_differences(phase: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+def protocol_differences(phase: str, protocol: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
     """Return where two protocols differ, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
     A field of `PROTOCOL` that one of them does not state is not compared, nor are online steps for offline scores.
     """
-    result = []
+    differences = []
     for field in PROTOCOL:
-        a = ours.get(field)
-        b = theirs.get(field)
-        if a is None or b is None or a == b or (phase == "offline" and field == "online_steps"):
+        value = protocol.get(field)
+        expected = reference.get(field)
+        if value is None or expected is None or value == expected:
             continue
-        if field == "dataset_size" and isinstance(a, int) and abs(a - b) <= 0.01 * b:
-            continue  # the last state of each trajectory is counted or not
-        result.append(f"{field} {show(a)} against {show(b)}")
-    return result
+        if phase == "offline" and field == "online_steps":
+            continue
+        # Some count the last state of each trajectory as a transition, and some do not.
+        if field == "dataset_size" and isinstance(value, int) and abs(value - expected) <= 0.01 * expected:
+            continue
+        differences.append(f"{field} {show(value)} against {show(expected)}")
+    return differences
 
 
 def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
@@ -64,36 +67,44 @@ def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
     return ends
 
 
-def setting_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+def setting_differences(settings: Mapping[str, str], reference: Mapping[str, str]) -> list[str]:
     """Return where two sets of `describe_settings` differ, e.g. ``["gamma 0.5 against 0.99"]``.
 
-    Settings that ours does not state, as older runs do not state newer settings, are not compared.
+    :param reference: its further settings are not compared.
     """
-    names = [name for name in sorted(ours) if ours[name] != theirs.get(name)]
-    return [f"{name} {ours[name]} against {theirs.get(name, 'none')}" for name in names]
+    differences = []
+    for name, value in sorted(settings.items()):
+        if value != reference.get(name):
+            differences.append(f"{name} {value} against {reference.get(name, 'none')}")
+    return differences
 
 
-def describe_layers(value: Any, own: str = "") -> str | None:
+def describe_layers(value: Any, own_layers: str = "") -> str | None:
     """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
 
     :param value: a list of widths, a mapping of such lists, or None.
-    :param own: the networks that have layers of their own, ``own`` for all and ``own actor`` for one.
+    :param own_layers: the networks that have layers of their own, ``own`` for all and ``own actor`` for one.
     """
-    if own:
-        return own if own == "own" else f"{describe_layers(value)}, {own}"
+    if own_layers == "own":
+        return own_layers
+    if own_layers:
+        return f"{describe_layers(value)}, {own_layers}"
     if value is None:
         return None
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {describe_layers(widths)}" for name, widths in sorted(value.items()))
     if isinstance(value, list | tuple) and value:
-        same = len(set(map(str, value))) == 1
-        return f"{value[0]}x{len(value)}" if same else "-".join(map(str, value))
+        if len(set(map(str, value))) == 1:
+            return f"{value[0]}x{len(value)}"
+        return "-".join(map(str, value))
     return str(value)
 
 
 def show(value: Any) -> str:
     """Return a value of a protocol or setting as text, with thousands separated."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
 
 
 def count(number: int | str, noun: str) -> str:
@@ -101,11 +112,13 @@ def count(number: int | str, noun: str) -> str:
     return f"{number} {noun}{'s' * (str(number) != '1')}"
 
 
-def shortened(phrases: Iterable[str], most: int = 6) -> list[str]:
+def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
     """Return the first phrases, and how many more there are."""
     phrases = list(phrases)
-    more = len(phrases) - most
-    return [*phrases[:most], f"and {more} more"] if more > 1 else phrases
+    rest_count = len(phrases) - limit
+    if rest_count <= 1:  # the last one is as long as saying that there is one
+        return phrases
+    return [*phrases[:limit], f"and {rest_count} more"]
 
 
 # -- names of methods -------------------------------------------------------------------------------------------------
@@ -128,20 +141,21 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
     """
     methods = labels_by_kind(runs)
-    taken = set(methods.dropna())
+    used_names = set(methods.dropna())
     has_returns = kinds_of(runs).isin(OWN_SCALE)
     for (label, is_return), group in runs[runs["label"].notna()].groupby([methods, has_returns]):
-        same = _SAME_FOR_RETURNS if is_return else _SAME_ON_ALL_TASKS
         text = _texts(group)
-        apart = _find_apart(text, group["environment"], same)
-        variants: list[Variant] = [tuple(row) for row in text[apart].to_numpy()]
-        finished = {variant for variant, is_done in zip(variants, group["problem"].isna(), strict=True) if is_done}
-        names = {}
-        if len(finished or set(variants)) == 1:
-            names[min(finished or variants)] = str(label)
-        names |= _names(str(label), apart, sorted(set(variants) - set(names)), taken)
-        taken |= set(names.values())
-        methods.loc[group.index] = [names[variant] for variant in variants]
+        same_fields = _SAME_FOR_RETURNS if is_return else _SAME_ON_ALL_TASKS
+        fields = _distinguishing_fields(text, group["environment"], same_fields)
+        variants = pd.Series([tuple(row) for row in text[fields].to_numpy()], index=group.index)
+        names: dict[Variant, str] = {}
+        candidates = set(variants[group["problem"].isna()]) or set(variants)
+        if len(candidates) == 1:  # runs that did not finish give way to the one that did
+            names[candidates.pop()] = str(label)
+        unnamed = sorted(set(variants) - set(names))
+        names |= _name_variants(str(label), fields, unnamed, used_names)
+        used_names |= set(names.values())
+        methods.loc[group.index] = variants.map(names)
     return methods
 
 
@@ -173,20 +187,20 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
     :param methods: the methods to look at.
     """
     result: dict[str, dict[str, str]] = {}
-    shown = runs[runs["method"].isin(list(methods)) & runs["problem"].isna()]
-    for _, group in shown.groupby("label"):
-        places = {name: set(part["environment"]) for name, part in group.groupby("method")}
-        if len(places) < 2:
+    finished = runs[runs["method"].isin(list(methods)) & runs["problem"].isna()]
+    for _, group in finished.groupby("label"):
+        environments = group.groupby("method")["environment"].agg(set)
+        if len(environments) < 2:
             continue
-        shared = set.intersection(*places.values())
-        group = group[group["environment"].isin(shared)] if shared else group
-        text = _texts(group)
-        values = {
-            name: {field: " / ".join(part[field].unique()) for field in part}
-            for name, part in text.groupby(group["method"])
-        }
-        differ = [field for field in text if len({found[field] for found in values.values()}) > 1]
-        result |= {str(name): {field: found[field] for field in differ} for name, found in values.items()}
+        shared = set.intersection(*environments)
+        if shared:
+            group = group[group["environment"].isin(shared)]
+        values: dict[str, pd.Series] = {}
+        for method, part in _texts(group).groupby(group["method"]):
+            values[str(method)] = part.apply(lambda column: " / ".join(column.unique()))
+        table = pd.DataFrame(values)
+        table = table[table.nunique(axis=1) > 1]
+        result |= {method: table[method].to_dict() for method in table}
     return result
 
 
@@ -200,33 +214,44 @@ def _texts(group: pd.DataFrame) -> pd.DataFrame:
 
 def _as_text(value: Any) -> str:
     """Return a table's value as text; numbers that pandas made floats are whole again."""
-    whole = isinstance(value, float) and value.is_integer()
-    return show(int(value)) if whole else show(value)
+    if isinstance(value, float) and value.is_integer():
+        return show(int(value))
+    return show(value)
 
 
-def _find_apart(text: pd.DataFrame, environments: pd.Series, same: Collection[str]) -> list[str]:
+def _distinguishing_fields(text: pd.DataFrame, environments: pd.Series, same_fields: Collection[str]) -> list[str]:
     """Return the fields that set runs apart.
 
     A field that divides the runs no further than those before it is left out.
 
-    :param same: fields that must be the same on all environments.
+    :param same_fields: fields that must be the same on all environments.
     """
-    apart: list[str] = []
+    fields: list[str] = []
     for field in text.columns:
         differs = (text.groupby(environments)[field].nunique() > 1).any()
-        differs = differs or (field in same and text[field].nunique() > 1)
-        if differs and (not apart or text.duplicated([*apart, field]).sum() < text.duplicated(apart).sum()):
-            apart.append(field)
-    return apart
+        if field in same_fields:
+            differs = differs or text[field].nunique() > 1
+        divides = not fields or text.duplicated([*fields, field]).sum() < text.duplicated(fields).sum()
+        if differs and divides:
+            fields.append(field)
+    return fields
 
 
-def _names(label: str, apart: Sequence[str], variants: Sequence[Variant], taken: Collection[str]) -> dict[Variant, str]:
+def _name_variants(
+    label: str, fields: Sequence[str], variants: Sequence[Variant], used_names: Collection[str]
+) -> dict[Variant, str]:
     """Return the names of variants of a label: what differs where that is short, else letters."""
-    if len(apart) == 1:
-        differences = [f"{apart[0]}={variant[0]}" for variant in variants]
+    if len(fields) == 1:
+        differences = [f"{fields[0]}={variant[0]}" for variant in variants]
         names = [f"{label} ({difference})" for difference in differences]
-        if all(len(difference) <= LONGEST_DIFFERENCE for difference in differences) and not set(names) & set(taken):
+        is_short = all(len(difference) <= LONGEST_DIFFERENCE for difference in differences)
+        if is_short and not set(names) & set(used_names):
             return dict(zip(variants, names, strict=True))
+    names_by_variant = {}
     endings = chain(ascii_lowercase, numbers(len(ascii_lowercase) + 1))
-    free = (name for name in (f"{label} {ending}" for ending in endings) if name not in taken)
-    return dict(zip(variants, free, strict=False))
+    for variant in variants:
+        name = f"{label} {next(endings)}"
+        while name in used_names:
+            name = f"{label} {next(endings)}"
+        names_by_variant[variant] = name
+    return names_by_variant

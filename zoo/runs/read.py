@@ -206,6 +206,10 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
     actor = record.pretrained_actor or {}
     besides: dict[str, Any] = {
         "offline_data": run.offline_data,
+        "env_wrapper": run.env_wrapper,
+        "normalize": run.normalize,
+        "noise_type": run.noise_type,
+        "noise_std": run.noise_std,
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
         "trained_agent": record.trained_agent is not None,  # each seed may have its own file

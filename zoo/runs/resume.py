@@ -1,6 +1,5 @@
 """What ``--resume`` finds and restores: a run to resume, one that is done already, or none, and why."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,39 +48,39 @@ class StoredRun:
         return f"{paths} (seed {', '.join(map(str, self.seeds))})"
 
 
-def choose(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> StoredRun | None:
+def matching_run(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> StoredRun | None:
     """Return the newest run of the same settings and seeds, an unfinished one if possible; None starts a new one.
 
     :param settings: what :meth:`RunRecord.identity` returned.
     :param runs: the runs that exist, newest first.
     """
-    same = [run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)]
-    return min(same, key=lambda run: run.is_done) if same else None
+    matches = [run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)]
+    return min(matches, key=lambda run: run.is_done, default=None)
 
 
-def nearest(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str) -> str:
+def closest_run(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str) -> str:
     """Return which run differs in the fewest settings, and how.
 
     :param besides: roles of entries that are not compared, as for :meth:`RunRecord.identity`.
     """
-    found = []
+    differences_of_runs = []
     for run in runs:
-        there = {"seeds": run.seeds}
-        now = {"seeds": seeds or run.seeds}
-        found.append((differences(run.record.identity(*besides) | there, {**settings, **now}), run.folders[0].path))
-    named, path = min(found, key=lambda pair: len(pair[0]))
+        stored = {**run.record.identity(*besides), "seeds": run.seeds}
+        current = {**settings, "seeds": seeds or run.seeds}
+        differences_of_runs.append((differences(stored, current), run.folders[0].path))
+    named, path = min(differences_of_runs, key=lambda pair: len(pair[0]))
     return f"{path} differs in {'; '.join(shortened(named))}"
 
 
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return how two sets of settings with dotted names differ, one phrase for each setting."""
-    found = []
-    for name in dict.fromkeys([*there, *now]):
-        before = there.get(name, "not set")
-        after = now.get(name, "not set")
-        if before != after:
-            found.append(f"{name.removeprefix('settings.')}: {before} there, {after} now")
-    return found
+    phrases = []
+    for name in dict.fromkeys([*stored, *current]):
+        old = stored.get(name, "not set")
+        new = current.get(name, "not set")
+        if old != new:
+            phrases.append(f"{name.removeprefix('settings.')}: {old} there, {new} now")
+    return phrases
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
@@ -90,21 +89,21 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
     :raises UsageError: if another process is training it.
     """
     settings = record.identity()
-    runs, lost = stored_runs(log_folder, record.algo, record.env)
-    run = choose(settings, seeds, runs)
-    if run is None and lost:
+    runs, unreadable = stored_runs(log_folder, record.algo, record.env)
+    run = matching_run(settings, seeds, runs)
+    if run is None and unreadable:  # a new run beside it would cost days that are not needed
         raise UsageError(
-            f"--resume: {lost[0]}; its folder has checkpoints and may be the run to resume: put back a copy of the "
-            "file, or move the folder away to start a new run"
+            f"--resume: {unreadable[0]}; its folder has checkpoints and may be the run to resume: put back a copy of "
+            "the file, or move the folder away to start a new run"
         )
     if run is None:
-        unfinished = [each for each in runs if not each.is_done]
+        unfinished = [stored for stored in runs if not stored.is_done]
         if unfinished:
-            log.warning("no unfinished run matches: %s; starting a new run", nearest(settings, seeds, unfinished))
+            log.warning("no unfinished run matches: %s; starting a new run", closest_run(settings, seeds, unfinished))
         else:
             log.info("there is no unfinished run of this algorithm and environment; starting a new run")
         return None
-    tell_of_other_code([(run, record.code)])
+    warn_if_code_changed([(run, record.code)])
     if run.is_done:
         log.info("%s has already finished with these settings; leave out --resume to train again", run)
         return run
@@ -114,24 +113,43 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
                 f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for its end, or stop it, "
                 "before --resume"
             )
-    with contextlib.suppress(UnreadableRun):
-        there = run.folders[0].read_versions()["packages"]
-        now = describe_versions("", None)["packages"]
-        if found := differences(there, now):
-            log.warning("the run goes on with other software, so it may differ in its last bits: %s", "; ".join(found))
-    where = "the start, because it has no checkpoint yet"
+    _warn_if_packages_changed(run)
+    place = "the start, because it has no checkpoint yet"
     if checkpoints := find_checkpoints(run.folders[0].checkpoints):
-        where = describe_step(run, step_of(checkpoints[0]))
-    log.info("resuming %s from %s", run, where)
+        place = describe_step(run, step_of(checkpoints[0]))
+    log.info("resuming %s from %s", run, place)
     return run
 
 
-def tell_of_other_code(found: Sequence[tuple[StoredRun, str | None]]) -> None:
-    """Warn of runs that began with another version of their algorithm's file than there is now."""
-    other = [str(run.folders[0].path) for run, now in found if run.record.code and now and run.record.code != now]
-    if other:
-        began = "began with another version of the algorithm's file, and count as runs of this one"
-        log.warning("%s: %s; move them away to train anew", ", ".join(shortened(other)), began)
+def _warn_if_packages_changed(run: StoredRun) -> None:
+    """Warn of other versions of packages, whose kernels may round differently."""
+    try:
+        recorded = run.folders[0].read_versions()["packages"]
+    except UnreadableRun:  # the run can go on without
+        return
+    changed = differences(recorded, describe_versions("", None)["packages"])
+    if changed:
+        log.warning(
+            "package versions changed since this run started; results may differ in the last bits: %s",
+            "; ".join(changed),
+        )
+
+
+def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
+    """Warn of runs that were started with another version of their algorithm's file than there is now.
+
+    :param runs: each with the hash of the file as it is now.
+    """
+    changed = []
+    for run, code in runs:
+        if run.record.code and code and run.record.code != code:
+            changed.append(str(run.folders[0].path))
+    if changed:
+        log.warning(
+            "%s: were started with another version of the algorithm's file; they are pooled with this one; move them "
+            "away to train anew",
+            ", ".join(shortened(changed)),
+        )
 
 
 def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun], list[UnreadableRun]]:
@@ -139,19 +157,19 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
 
     :return: the runs; and why others cannot be read that have checkpoints.
     """
-    found = []
-    lost = []
+    runs = []
+    unreadable = []
     for _, path in sorted(numbered_folders(log_folder / algo, env).items(), reverse=True):
         folder = RunFolder(path)
         try:
             record = folder.read_config()
-            if record.seed == record.all_seeds[0]:
+            if record.seed == record.all_seeds[0]:  # the first replica stands for the others
                 folders = [RunFolder(path.with_name(name)) for name in record.folders or [path.name]]
-                found.append(StoredRun(folders, record, [each.read_status() for each in folders]))
+                runs.append(StoredRun(folders, record, [replica.read_status() for replica in folders]))
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
-                lost.append(error)
-    return found, lost
+                unreadable.append(error)
+    return runs, unreadable
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
@@ -221,9 +239,12 @@ def joint_result(
     algo: str, env: str, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``."""
-    speed = None if updates_per_second is None else round(updates_per_second, 2)
-    head = {"algo": algo, "env": env, "updates_per_s": speed}
-    return head | (results[0] if len(results) == 1 else {"runs": results})
+    if updates_per_second is not None:
+        updates_per_second = round(updates_per_second, 2)
+    head = {"algo": algo, "env": env, "updates_per_s": updates_per_second}
+    if len(results) == 1:
+        return head | results[0]
+    return head | {"runs": results}
 
 
 def describe_evaluation(
@@ -235,22 +256,25 @@ def describe_evaluation(
     """
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
-    lengths = results.lengths[played]
-    name = WITHOUT_ENV[scoring.score or ""].name if results.estimates else "mean return"
     scores = returns
+    name = "mean return"
     digits = ".2f"
+    if results.estimates:
+        name = WITHOUT_ENV[scoring.score or ""].name
     if results.successes is not None:
         name = scoring.success
         scores = results.successes[played]
         digits = ".1%"
     text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
-        each = (f"seed {seeds[replica]}: {own.mean():{digits}}" for replica, own in zip(played, scores, strict=True))
-        text += f" ({', '.join(each)})"
+        of_seeds = []
+        for replica, values in zip(played, scores, strict=True):
+            of_seeds.append(f"seed {seeds[replica]}: {values.mean():{digits}}")
+        text += f" ({', '.join(of_seeds)})"
     if results.estimates:
         return f"{text}, held-out loss {results.estimates['held_out_loss'][played].mean():.4g}"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     elif scoring.reference_scores is not None:
         text += f", normalised return {scoring.normalised(float(returns.mean())):.1%}"
-    return f"{text}, mean length {lengths.mean():.1f}"
+    return f"{text}, mean length {results.lengths[played].mean():.1f}"

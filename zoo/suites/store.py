@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agents.common.files import write_text
 from zoo.processes.locks import Lock
-from zoo.runs.resume import StoredRun, nearest, stored_runs
+from zoo.runs.resume import StoredRun, closest_run, stored_runs
 from zoo.suites.jobs import NOT_COMPARED, Job
 from zoo.terminal.errors import UsageError
 
@@ -161,7 +161,7 @@ def _closest_run(job: Job, runs: list[StoredRun]) -> str:
     runs = [run for run in runs if run.record.label == job.config.label]
     if not runs:
         return ""
-    return nearest(job.settings, None, runs, *NOT_COMPARED)
+    return closest_run(job.settings, None, runs, *NOT_COMPARED)
 
 
 def _has_diverged(run: StoredRun) -> bool:

@@ -34,9 +34,17 @@ from zoo.terminal.errors import (
     TRACEBACK_HINT,
     Interrupted,
     UsageError,
-    wanted_signals,
+    heard_signals,
 )
-from zoo.terminal.messages import FILE_ONLY, in_words, log, messages, open_standard_streams, output_reserved, write_out
+from zoo.terminal.messages import (
+    LOG_FILE_ONLY,
+    as_yaml,
+    log,
+    messages,
+    open_standard_streams,
+    output_reserved,
+    write_out,
+)
 from zoo.terminal.parser import Parser, module_of
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -87,7 +95,7 @@ def signals_deferred() -> Iterator[None]:
     An exception in the middle of its import may cross C++ code, which then aborts the process.
     """
     arrived: list[int] = []
-    previous = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in wanted_signals()}
+    previous = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in heard_signals()}
     try:
         yield
     finally:
@@ -109,7 +117,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         # in such a locale, e.g. C with PYTHONUTF8=0, TensorBoard and others fail on names that are not ASCII
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     open_standard_streams()
-    for number in wanted_signals():
+    for number in heard_signals():
         if number != signal.SIGINT:  # for which Python has a handler
             signal.signal(number, _interrupt)
     # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
@@ -137,12 +145,12 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             elif is_known:
                 log.error(error)
             else:
-                log.log(FILE_ONLY, trace)
+                log.log(LOG_FILE_ONLY, trace)
                 log.error("%s: %s%s", type(error).__name__, error, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     if result is None:
         return DONE
-    return DONE if write_out(in_words(result) if sys.stdout.isatty() else json.dumps(result)) else FAILED
+    return DONE if write_out(as_yaml(result) if sys.stdout.isatty() else json.dumps(result)) else FAILED
 
 
 def as_program(

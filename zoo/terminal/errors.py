@@ -13,7 +13,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """What asks a program for its end: Ctrl-C, a cluster, a terminal that is closed, Slurm before a time limit."""
 
 
-def wanted_signals() -> list[signal.Signals]:
+def heard_signals() -> list[signal.Signals]:
     """Return the signals of `STOP_SIGNALS`, without SIGHUP where the process was started with ``nohup``."""
     is_heard = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return [number for number in STOP_SIGNALS if is_heard or number != signal.SIGHUP]

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import yaml
 
 RUN_LOG = "run.log"
-FILE_ONLY = logging.DEBUG
+LOG_FILE_ONLY = logging.DEBUG
 """Level of what a run's log keeps and the terminal does not show."""
 
 log = logging.getLogger("zoo")
@@ -36,7 +36,7 @@ def messages(verbose: int) -> Iterator[None]:
     """Show messages on standard error (errors only where ``verbose`` is 0), and keep them for the logs of runs."""
     level = log.level
     handlers = log.handlers
-    log.setLevel(FILE_ONLY)
+    log.setLevel(LOG_FILE_ONLY)
     log.handlers = [_Terminal(logging.INFO if verbose else logging.ERROR), BufferingHandler(sys.maxsize)]
     try:
         yield
@@ -47,7 +47,7 @@ def messages(verbose: int) -> Iterator[None]:
         log.handlers = handlers
 
 
-def keep_in(folders: Iterable[Path]) -> None:
+def log_to_folders(folders: Iterable[Path]) -> None:
     """Append what was said so far, and what will be said, to the ``run.log`` of run folders."""
     backlogs = [handler for handler in log.handlers if isinstance(handler, BufferingHandler)]
     said = [record for backlog in backlogs for record in backlog.buffer]
@@ -147,7 +147,7 @@ def write_out(text: str) -> bool:
     return True
 
 
-def in_words(result: Mapping[str, Any]) -> str:
+def as_yaml(result: Mapping[str, Any]) -> str:
     """Return a program's result for a person: as YAML, without what is None, and with what to do next.
 
     A pipe gets all of it as JSON.

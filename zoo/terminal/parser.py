@@ -13,7 +13,7 @@ from agents.common.validation import closest_names
 from zoo.terminal.errors import BAD_INPUT, FAILED, UsageError
 from zoo.terminal.messages import log, write_out
 
-MOST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
 MAX_SEEDS = 1000
 """How many seeds one command line may name; more is a slip of the keyboard."""
@@ -99,9 +99,9 @@ class Number:
 COUNT = Number(1)
 ZERO_OR_MORE = Number(0)
 THREADS = Number(-1, 1024)
-whole_number = Number()
-SEED = Number(0, MOST_SEED)
-SEED_OR_ANY = Number(-1, MOST_SEED)
+WHOLE_NUMBER = Number()
+SEED = Number(0, MAX_SEED)
+SEED_OR_ANY = Number(-1, MAX_SEED)
 AMOUNT = Number(0, is_whole=False)
 REAL = Number(is_whole=False)
 """Types of the arguments of all programs; -1 threads are PyTorch's default."""
@@ -168,6 +168,6 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
         if len(seeds) + len(numbers) > MAX_SEEDS:  # before the list is made: 0-4000000000 would fill the memory
             raise UsageError(f"`{name}` expects at most {MAX_SEEDS} seeds, got {' '.join(words)}")
         seeds += numbers
-    if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MOST_SEED:
-        raise UsageError(f"`{name}` expects different seeds <= {MOST_SEED}, got {' '.join(words)}")
+    if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MAX_SEED:
+        raise UsageError(f"`{name}` expects different seeds <= {MAX_SEED}, got {' '.join(words)}")
     return seeds

@@ -15,7 +15,7 @@ def terminal() -> Console:
     return Console(stderr=True, highlight=False, markup=False)
 
 
-def as_shown(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
+def result_for_terminal(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
     """Return what is left to print of a result that tables show: a pipe gets all of it, a person what to do next."""
     if not standard_output().isatty():
         return result

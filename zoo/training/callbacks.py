@@ -32,12 +32,12 @@ from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, wanted_signals
+from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, heard_signals
 from zoo.terminal.messages import log
-from zoo.training.logs import BEGINNING, ReplicaLogger, Replicas
+from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 
-SECONDS_BETWEEN_LINES = 60.0
-SECONDS_BETWEEN_REDRAWS = 1.0
+LINE_SECONDS = 60.0
+REDRAW_SECONDS = 1.0
 
 Observer = Callable[[Sequence[Evaluations]], None]
 
@@ -58,7 +58,7 @@ class StopSignal:
     @contextlib.contextmanager
     def heard(self) -> Iterator[Self]:
         """Listen to the signals meanwhile."""
-        previous = {number: signal.signal(number, self._request) for number in wanted_signals()}
+        previous = {number: signal.signal(number, self._request) for number in heard_signals()}
         try:
             yield self
         finally:
@@ -135,7 +135,7 @@ class TrainingRun(BaseCallback):
         checkpoints = self.replicas.folders[0].checkpoints
         for checkpoint in find_checkpoints(checkpoints):
             try:
-                position = self._load(checkpoint)
+                log_state = self._load(checkpoint)
             except Exception as error:  # whatever it is, the checkpoint before may still be whole
                 if is_transient(error):
                     raise CannotResume(
@@ -148,14 +148,14 @@ class TrainingRun(BaseCallback):
                 for each in damaged:
                     log.warning("%s is set aside as %s", each, set_aside(each).name)
                 self.replicas.write_status(self.model, "running")
-                return position
+                return log_state
         if damaged:
             raise CannotResume(
                 f"--resume: none of the checkpoints in {checkpoints} can be used; put back a copy of one, or train "
                 "again from the start: without --resume, or after moving away the folders "
                 f"{', '.join(str(folder.path) for folder in self.replicas.folders)}"
             )
-        return BEGINNING
+        return EMPTY_LOG
 
     def run(self) -> dict[str, Any]:
         """Train to the end, write the final files and return what to print: one result, or one per seed.
@@ -359,7 +359,7 @@ class TrainingRun(BaseCallback):
                 "best": list(self.best),
                 "pending": None if pending is None else {"phase": pending.phase, "active": pending.active},
             },
-            log=model.logger.position(model.num_timesteps),
+            log=model.logger.state(model.num_timesteps),
             histories=list(self.histories),
             config=self.config.identity(),
         )
@@ -418,7 +418,7 @@ class ProgressCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        pause = SECONDS_BETWEEN_REDRAWS if self.bar else SECONDS_BETWEEN_LINES
+        pause = REDRAW_SECONDS if self.bar else LINE_SECONDS
         if now - self._told >= pause and self.num_timesteps < self._total:  # the end has its own line
             self._told = now
             text = self._describe(now)

@@ -172,21 +172,21 @@ class ReplicaLogger(Logger):
     Nothing more is written of a replica that has failed.
 
     :param tensorboard: the folder of each replica's events.
-    :param position: what :meth:`position` returned at a checkpoint, to continue from there; `BEGINNING` starts anew.
+    :param log_state: what :meth:`state` returned at a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
     """
 
-    def __init__(self, replicas: Replicas, tensorboard: Sequence[Path], position: Mapping[str, Any]) -> None:
+    def __init__(self, replicas: Replicas, tensorboard: Sequence[Path], log_state: Mapping[str, Any]) -> None:
         self._replicas = replicas
-        texts = position["tables"] or [""] * len(replicas.folders)
+        texts = log_state["tables"] or [""] * len(replicas.folders)
         self._tables = [
             ProgressTable(folder.progress, text) for folder, text in zip(replicas.folders, texts, strict=True)
         ]
-        self._events = [Events(folder, position["step"]) for folder in tensorboard]
-        self._begin = time.monotonic() - position.get("seconds", 0.0)  # checkpoints of 1.0 have none
+        self._events = [Events(folder, log_state["step"]) for folder in tensorboard]
+        self._begin = time.monotonic() - log_state.get("seconds", 0.0)  # checkpoints of 1.0 have none
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
-        self.name_to_value.update(position["pending"])
-        self.name_to_count.update(position["counts"])
-        self.name_to_excluded.update(position["excluded"])
+        self.name_to_value.update(log_state["pending"])
+        self.name_to_count.update(log_state["counts"])
+        self.name_to_excluded.update(log_state["excluded"])
 
     def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """Note a value; a mean over replicas does not replace their own values."""
@@ -223,7 +223,7 @@ class ReplicaLogger(Logger):
                 self._tables[replica].write(own, left_out, step)
                 self._events[replica].write(own, left_out, step)
 
-    def position(self, step: int) -> dict[str, Any]:
+    def state(self, step: int) -> dict[str, Any]:
         """Return how far the logs are, each ``progress.csv`` so far, and what is recorded but not written yet."""
         plain = (int, float, str, np.generic)
         pending = {name: value for name, value in self.name_to_value.items() if isinstance(value, plain)}
@@ -243,7 +243,7 @@ class ReplicaLogger(Logger):
         }
 
 
-BEGINNING: dict[str, Any] = {
+EMPTY_LOG: dict[str, Any] = {
     "step": -1,
     "tables": None,
     "pending": {},
@@ -256,7 +256,7 @@ BEGINNING: dict[str, Any] = {
 # -- values that no healthy run has -----------------------------------------------------------------------------------
 
 
-TELL, STOP = 1e2, 1e4
+WARN_FACTOR, FAIL_FACTOR = 1e2, 1e4
 """How many times the bound of Q a value must exceed to be reported, and to be beyond recovery."""
 LOSS_MARGIN = 10.0
 """By which the square root of a loss may be larger than Q; losses weigh and sum several errors."""
@@ -275,8 +275,8 @@ def find_excess(values: Mapping[str, PerReplica], bound: float) -> Iterator[tupl
     limits |= {name: ("loss", (LOSS_MARGIN * bound) ** 2, 2) for name in values if name.endswith("_loss")}
     for name, (kind, unit, power) in limits.items():
         for replica, value in enumerate(values[name].values if name in values else ()):
-            is_final = abs(value) > STOP**power * unit
-            limit = (STOP if is_final else TELL) ** power * unit
+            is_final = abs(value) > FAIL_FACTOR**power * unit
+            limit = (FAIL_FACTOR if is_final else WARN_FACTOR) ** power * unit
             if abs(value) > limit:
                 text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
                 yield replica, kind, text, is_final

@@ -23,9 +23,9 @@ from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
-from zoo.terminal.messages import FILE_ONLY, keep_in, log
+from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.callbacks import Observer, TrainingRun
-from zoo.training.logs import BEGINNING, ReplicaLogger, Replicas, tracked
+from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas, tracked
 from zoo.training.model import check_method_on_env, make_environments, make_model
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.request import TrainRequest
@@ -45,7 +45,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     :param observe: called with the evaluations so far after each of them; what it raises ends the run.
     """
     begin = time.perf_counter()
-    log.log(FILE_ONLY, shlex.join(sys.orig_argv))
+    log.log(LOG_FILE_ONLY, shlex.join(sys.orig_argv))
     plan = plan_run(request)
     _log_plan(plan.config)
     check_log_folder(request.log_folder)
@@ -86,7 +86,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     folders = run.folders if run else []
     stack.enter_context(ending_recorded(folders))
     if run:
-        keep_in(folder.path for folder in folders)
+        log_to_folders(folder.path for folder in folders)
         seeds = run.seeds
     else:
         seeds = list(request.seeds or [secrets.randbelow(100_000)])
@@ -97,11 +97,11 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     replicas = Replicas(folders, seeds, stops=request.on_divergence == "stop")
     bar = request.progress if request.verbose else bool(request.progress)
     training = TrainingRun(record, model, evaluator, replicas, bar, observe)
-    position = training.restore() if run else BEGINNING
+    log_state = training.restore() if run else EMPTY_LOG
     if request.track:
         stack.enter_context(tracked(request, record, replicas))
     events = [folder.events_folder(request.tensorboard_log, record.algo, bool(run)) for folder in folders]
-    model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, position))))
+    model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, log_state))))
     result = training.run()
     if request.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
@@ -161,7 +161,7 @@ def make_folders(
     versions["storage"] = model.replay_buffer.placement.text
     for seed in seeds:
         folders.append(RunFolder.create(request.log_folder, record.algo, record.env, seed))
-    keep_in(folder.path for folder in folders)
+    log_to_folders(folder.path for folder in folders)
     if isinstance(model, FlowAlgorithm) and model.policy.own_widths:
         record = replace(record, agent={**(record.agent or {}), "layers": model.policy.own_widths})
     if len(seeds) > 1:
@@ -169,6 +169,6 @@ def make_folders(
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_origin(request.arguments(), versions)
         folder.write_config(replace(record, seed=seed))
-    log.log(FILE_ONLY, dump_yaml(record.plain()).rstrip())
+    log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
     places = ", ".join(f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True))
     log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)

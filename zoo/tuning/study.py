@@ -35,7 +35,7 @@ from zoo.runs.scores import RETURN, SUCCESS
 from zoo.settings.config import TrialSettings
 from zoo.settings.layers import dump_yaml, merge
 from zoo.terminal.errors import Interrupted, UsageError
-from zoo.terminal.messages import FILE_ONLY, log, messages, say_once
+from zoo.terminal.messages import LOG_FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
 from zoo.training.plan import plan_run
 from zoo.training.request import TrainRequest
@@ -133,7 +133,7 @@ class TrialTrainer:
             reason = describe_error(error)
             if isinstance(error, UsageError):
                 raise
-            log.log(FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
+            log.log(LOG_FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
             raise TrialFailed(reason) from error
         finally:
             trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder])])

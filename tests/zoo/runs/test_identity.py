@@ -103,6 +103,14 @@ def test_runs_of_two_releases_are_one_method(tmp_path, release):
     assert list(read_runs([tmp_path]).runs["method"].unique()) == ["fql"]
 
 
+@pytest.mark.parametrize("params", ["normalize=true", "noise_std=0.1"])
+def test_runs_with_and_without_noise_or_normalisation_are_two_methods(params, tmp_path):
+    train(tmp_path)
+    words = [word for word in job_in(tmp_path).words if word != "--resume"]
+    assert main([*words, "-params", params, "--verbose", "0"]) == 0
+    assert read_runs([tmp_path]).runs["method"].nunique() == 2
+
+
 def test_another_value_of_a_later_setting_is_another_run(tmp_path, release, monkeypatch):
     train(tmp_path / "logs")
     job = job_in(tmp_path / "logs")

@@ -3,10 +3,10 @@
 import re
 
 from zoo.terminal.messages import (
-    FILE_ONLY,
-    in_words,
-    keep_in,
+    LOG_FILE_ONLY,
+    as_yaml,
     log,
+    log_to_folders,
     messages,
 )  # fmt: skip
 
@@ -23,7 +23,7 @@ def lines_of(folder):
 def test_a_runs_log_has_what_was_said_before_its_folder_existed(tmp_path, capsys):
     with messages(1):
         log.info("first\nand more")
-        keep_in([tmp_path])
+        log_to_folders([tmp_path])
         log.warning("second")
     assert lines_of(tmp_path) == ["first", "and more", "warning: second"]
     assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
@@ -31,8 +31,8 @@ def test_a_runs_log_has_what_was_said_before_its_folder_existed(tmp_path, capsys
 
 def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
     with messages(2):
-        keep_in([tmp_path])
-        log.log(FILE_ONLY, "details")
+        log_to_folders([tmp_path])
+        log.log(LOG_FILE_ONLY, "details")
         log.info("news")
     assert capsys.readouterr().err == "news\n"
     assert lines_of(tmp_path) == ["details", "news"]
@@ -40,7 +40,7 @@ def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
 
 def test_a_result_is_words_for_a_person_with_what_to_do_next():
     runs = [{"run": f"my logs/qam/Env-v0_{seed}", "success": 0.98765} for seed in (1, 2)]
-    assert in_words({"wall_s": 12.5, "success": None, "runs": runs, "seeds": [0, 1]}).splitlines() == [
+    assert as_yaml({"wall_s": 12.5, "success": None, "runs": runs, "seeds": [0, 1]}).splitlines() == [
         "wall_s: 12.5",
         "runs:",
         *("- run: my logs/qam/Env-v0_1", "  success: 0.98765"),

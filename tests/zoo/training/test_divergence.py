@@ -19,7 +19,7 @@ from tests.zoo.helpers import ENV, TINY, assert_same_run, folder_of, progress_of
 from tests.zoo.outcomes import status_of
 from zoo.processes.locks import Lock
 from zoo.train import main
-from zoo.training.logs import STOP, TELL, find_excess
+from zoo.training.logs import FAIL_FACTOR, WARN_FACTOR, find_excess
 
 OFFLINE, ONLINE = 20, 30
 
@@ -236,13 +236,13 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
     ("name", "value", "kinds"),
     [
         ("q_max", 99 * 3.0, []),
-        ("q_max", TELL * 3.1, [("Q", False)]),
-        ("q_min", -TELL * 3.1, [("Q", False)]),
-        ("q_max", STOP * 3.1, [("Q", True)]),
+        ("q_max", WARN_FACTOR * 3.1, [("Q", False)]),
+        ("q_min", -WARN_FACTOR * 3.1, [("Q", False)]),
+        ("q_max", FAIL_FACTOR * 3.1, [("Q", True)]),
         ("q_max", math.inf, [("Q", True)]),
-        ("td_loss", (10 * TELL * 2.9) ** 2, []),
-        ("td_loss", (10 * TELL * 3.1) ** 2, [("loss", False)]),
-        ("td_loss", (10 * STOP * 3.1) ** 2, [("loss", True)]),
+        ("td_loss", (10 * WARN_FACTOR * 2.9) ** 2, []),
+        ("td_loss", (10 * WARN_FACTOR * 3.1) ** 2, [("loss", False)]),
+        ("td_loss", (10 * FAIL_FACTOR * 3.1) ** 2, [("loss", True)]),
         ("total_loss", math.nan, []),  # found elsewhere
         ("grad_norm", 0.0, [("gradient", False)]),
         ("grad_norm", 1e-30, []),

@@ -6,7 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.common.replicas import PerReplica
 from zoo.runs.folder import RunFolder
-from zoo.training.logs import BEGINNING, ReplicaLogger, Replicas
+from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def replicas(tmp_path):
     return Replicas([RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)], [3, 4])
 
 
-def logger_of(replicas, position=BEGINNING):
-    return ReplicaLogger(replicas, [folder.path for folder in replicas.folders], position)
+def logger_of(replicas, log_state=EMPTY_LOG):
+    return ReplicaLogger(replicas, [folder.path for folder in replicas.folders], log_state)
 
 
 def tables(replicas):
@@ -62,9 +62,9 @@ def test_all_logs_go_on_from_the_same_position(replicas):
         logger.dump(step)
         if step == 2:
             logger.record("time/fps", 9)
-            position = logger.position(step)
+            log_state = logger.state(step)
             logger.name_to_value.clear()
-    resumed = logger_of(replicas, position)
+    resumed = logger_of(replicas, log_state)
     resumed.record("train/loss", PerReplica([8, -8]))
     resumed.dump(3)
     first, second = tables(replicas)
@@ -80,9 +80,9 @@ def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
     now[0] += 7
     logger.record("time/time_elapsed", 7)
     logger.dump(1)
-    position = logger.position(1)
+    log_state = logger.state(1)
     now[0] = 5.0  # another process, whose clock begins anew
-    resumed = logger_of(replicas, position)
+    resumed = logger_of(replicas, log_state)
     now[0] += 6
     resumed.record("time/time_elapsed", 6)
     resumed.dump(2)
