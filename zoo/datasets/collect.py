@@ -59,9 +59,11 @@ def collect(
         if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
             raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
         probe(env, lambda: make_env(env_id, **env_kwargs))
-        if noise and not np.isfinite(action_bounds(env.action_space)).all():
+        actions = env.action_space
+        assert isinstance(actions, gymnasium.spaces.Box)
+        if noise and not np.isfinite(action_bounds(actions)).all():
             raise UsageError(
-                f"`--noise` is in halves of the range of actions, and `{env_id}` has {env.action_space}; leave it out"
+                f"`--noise` is in halves of the range of actions, and `{env_id}` has {actions}; leave it out"
             )
         act, frames = make_policy(policy, env, seed, trust)
         playing: RepeatableEnv | FrameStack = env

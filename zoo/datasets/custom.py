@@ -184,7 +184,7 @@ def _check_values(
     is_integer = space.dtype.kind in "iub"
     if key == "actions" and not is_integer:
         return  # `ActionRange` checks their limits, and clips what rounding puts outside
-    margin = 0.0
+    margin: NDArray[np.float64] | float = 0.0
     if not is_integer:
         margin = BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.high.astype(np.float64)))
     for piece in pieces(len(values)):  # a comparison of all rows would need as much memory as they do

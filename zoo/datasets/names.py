@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -219,10 +220,11 @@ def extension(path: Path) -> str:
 
 def is_custom(name: str) -> bool:
     """Return whether a name is the path of a dataset or a Minari id, and not the name of one of OGBench's datasets."""
+    if name in DATASETS:
+        return False
     path = Path(name)
-    return name not in DATASETS and (
-        name.startswith("minari:") or len(path.parts) > 1 or bool(path.suffix) or path.exists()
-    )
+    # What looks like a path is taken for one, so that the message about it is about a path.
+    return name.startswith("minari:") or len(path.parts) > 1 or path.suffix != "" or os.path.exists(name)
 
 
 def is_single_task(name: str) -> bool:

@@ -32,9 +32,13 @@ from zoo.datasets.files import (
 from zoo.envs.make import global_numpy_seed
 from zoo.processes.serving import WorkerProcess, available_cores, wait_for_answers
 from zoo.processes.versions import common_kernels, describe_rounding
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 MAX_ATTEMPTS = 100  # far above need: few episodes are unhealthy
+
+MAX_EPISODES = 1_000_000
+"""Ten times those of OGBench's largest dataset; each is a file until the dataset is complete."""
 
 PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}
 
@@ -117,6 +121,8 @@ def make_dataset(
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :param constants: numbers that the files hold besides the arrays of the episodes.
     """
+    if episodes > MAX_EPISODES:
+        raise UsageError(f"a dataset may have {MAX_EPISODES:,} episodes, got {episodes:,} of {name}; make fewer")
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return

@@ -5,8 +5,17 @@ import contextlib
 import pytest
 
 from zoo.datasets.check import make_labelling_env
-from zoo.datasets.names import DATASETS, parse_env_name, parse_name, single_task_names
+from zoo.datasets.names import DATASETS, is_custom, parse_env_name, parse_name, single_task_names
 from zoo.terminal.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "is_path"),
+    [("cube-double-play-v0", False), ("cube-dobule-play-v0", False), ("minari:a/b-v0", True), ("no/folder", True),
+     ("a.csv", True), ("long" * 99, False)],
+)  # fmt: skip
+def test_what_looks_like_a_path_is_taken_for_one(name, is_path):
+    assert is_custom(name) == is_path
 
 
 def test_single_task_name_has_dataset_domain_environment_and_task():

@@ -355,7 +355,9 @@ def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
 
 def masks_of(name: str, terminated: Array, steps: int) -> Array:
     """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
-    if terminated.size == 1 and steps:  # one flag is that of the last step
+    if not steps:
+        return np.zeros(0)
+    if terminated.size == 1:  # one flag is that of the last step
         terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():

@@ -55,9 +55,10 @@ class Minari(Format):
         else:  # a folder for each episode; files of Arrow and parquet have no links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
+            # Before Minari makes an array of as many numbers.
+            if metadata["total_episodes"] != num_episodes:
+                raise ValueError(f"its metadata have {metadata['total_episodes']} episodes, got {num_episodes:,}")
             dataset = minari.MinariDataset(data)
-            if dataset.total_episodes != num_episodes:
-                raise ValueError(f"its metadata have {dataset.total_episodes:,} episodes, got {num_episodes:,}")
             episodes = [_episode(f"{path}, episode {part.id}", part, order) for part in dataset.iterate_episodes()]
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
             steps = sum(len(episode.actions) for episode in episodes)
@@ -77,7 +78,7 @@ class Minari(Format):
         """Return the id of the environment that it was recorded in, if it says one; nothing is made of it."""
         try:
             return str(json.loads(_metadata(path)["env_spec"])["id"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             return None
 
     def references(self, path: Path) -> tuple[float, float] | None:
@@ -123,7 +124,7 @@ def recorded_parts(path: Path) -> list[str]:
     """Return the names of the arrays of an observation in the order of a dataset's space; none if it has no space."""
     try:
         return list(parts_of(json.loads(_metadata(path)["observation_space"])))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return []
 
 

@@ -44,11 +44,13 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
             f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`, or, for a task of a "
             "benchmark, auto, download or generate"
         )
+    if not (path.is_dir() or path.is_file()):  # reading a pipe would wait for ever
+        raise UsageError(f"a dataset must be a file or a folder, got {path}, which is neither")
     if source_format is None:
         content = ""
         if path.is_dir():
-            extensions = sorted({file.suffix for file in path.iterdir()} - {""})
-            content = f" with {', '.join(extensions[:9]) or 'no'} files"
+            extensions = {file.suffix for file in path.iterdir() if file.is_file()} - {""}
+            content = f" with {', '.join(sorted(extensions)[:9]) or 'no'} files"
         raise UsageError(
             "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files or "
             f"`{MINARI}ID`, got {path}{content}; save arrays with `np.savez(path, **arrays)`, a table with "
