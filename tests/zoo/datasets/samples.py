@@ -54,8 +54,15 @@ def in_two(parts):
     return parts
 
 
-def joined(parts, name):
-    return np.concatenate([part[name] for part in parts])
+def joined(parts, name, steps=slice(None)):
+    """Return an array of all episodes, or some of its steps in each."""
+    return np.concatenate([part[name][steps] for part in parts])
+
+
+def without_steps(part):
+    """Return an episode that ends before its first step."""
+    empty = {name: array[:0] for name, array in part.items()}
+    return empty | {"observations": part["observations"][:1]}
 
 
 def regular(parts):
@@ -63,14 +70,17 @@ def regular(parts):
     terminals = joined(parts, "terminated")
     ends = np.zeros(len(terminals), bool)
     ends[np.cumsum([len(part["actions"]) for part in parts]) - 1] = True
-    return {
-        "observations": np.concatenate([part["observations"][:-1] for part in parts]),
-        "next_observations": np.concatenate([part["observations"][1:] for part in parts]),
+    arrays = {
+        "observations": joined(parts, "observations", slice(None, -1)),
+        "next_observations": joined(parts, "observations", slice(1, None)),
         "actions": joined(parts, "actions"),
-        **{name: joined(parts, name) for name in ("rewards", "success") if name in parts[0]},
         "terminals": terminals,
         "timeouts": ends & ~terminals,
     }
+    for name in ("rewards", "success"):
+        if name in parts[0]:
+            arrays[name] = joined(parts, name)
+    return arrays
 
 
 def write_npz(folder, parts):

@@ -46,6 +46,11 @@ def write(folder, name="a", **changes):
     return path
 
 
+def content_of(folder):
+    """Return the npz files of a folder by name, in order."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.npz"))}
+
+
 @pytest.fixture(scope="module")
 def ocbench():
     """Return the package, which these tests need."""
@@ -130,13 +135,13 @@ def generated(monkeypatch):
 
 def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(hosted, tmp_path, capsys):
     folder = download_ocbench(TASK, tmp_path, num_files=1)
-    assert [path.name for path in folder.glob("*.npz")] == hosted[:1]
+    assert list(content_of(folder)) == hosted[:1]
     assert folder == tmp_path / FOLDER
     assert find_set(TASK, tmp_path, "auto") == folder  # which completes it
-    assert sorted(path.name for path in folder.glob("*.npz")) == hosted
+    assert list(content_of(folder)) == hosted
     (folder / "old.npz").touch()
     download_ocbench(TASK, tmp_path, replace=True)
-    assert sorted(path.name for path in folder.glob("*.npz")) == hosted
+    assert list(content_of(folder)) == hosted
     assert describe_task(TASK, tmp_path)["downloaded"]
     assert capsys.readouterr().out == ""
 
@@ -144,7 +149,7 @@ def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(hosted
 @pytest.mark.parametrize("error", [OSError("no route to host"), KeyboardInterrupt()])
 def test_files_stay_until_those_that_replace_them_are_complete(hosted, tmp_path, monkeypatch, error):
     folder = download_ocbench(TASK, tmp_path)
-    content = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    content = content_of(folder)
 
     def fail(env_name, root, count):
         (root / FOLDER).mkdir(parents=True)
@@ -155,9 +160,9 @@ def test_files_stay_until_those_that_replace_them_are_complete(hosted, tmp_path,
         patch.setattr("ocbench.dataset_utils.download_datasets", fail)
         with pytest.raises((UsageError, KeyboardInterrupt)):
             download_ocbench(TASK, tmp_path, replace=True)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.npz")} == content
+    assert content_of(folder) == content
     download_ocbench(TASK, tmp_path, num_files=1, replace=True)
-    assert [path.name for path in folder.glob("*.npz")] == hosted[:1]
+    assert list(content_of(folder)) == hosted[:1]
     assert not list(tmp_path.glob(".*"))
 
 

@@ -22,9 +22,11 @@ from tests.zoo.datasets.samples import (
     WRITERS,
     episodes,
     in_two,
+    joined,
     metadata_of,
     read,
     regular,
+    without_steps,
     write_d4rl,
     write_folder,
     write_minari,
@@ -63,12 +65,10 @@ def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, k
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 20 + [0])
     assert_array_equal(arrays["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
     assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
-    observations = np.concatenate([part["observations"] for part in parts]).astype(np.float32)
-    assert_array_equal(arrays["observations"], observations)
+    assert_array_equal(arrays["observations"], joined(parts, "observations").astype(np.float32))
     valid = arrays["valids"] > 0
     for name in ("actions", "rewards"):
-        expected = np.concatenate([part[name] for part in parts]).astype(np.float32)
-        assert_array_equal(arrays[name][valid], expected)
+        assert_array_equal(arrays[name][valid], joined(parts, name).astype(np.float32))
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
@@ -121,7 +121,7 @@ def test_hidden_files_are_not_read(tmp_path):
 @pytest.mark.parametrize("kind", ["folder", "minari"])
 def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path, kind):
     parts = episodes()
-    parts.insert(1, {name: array[:0] for name, array in parts[0].items()} | {"observations": np.zeros((1, 4))})
+    parts.insert(1, without_steps(parts[0]))
     expected = read(write_npz(tmp_path, episodes()))
     if kind == "minari":
         source = write_minari(tmp_path, [parts[0], parts[0], parts[2]])
@@ -152,8 +152,7 @@ def test_a_dataset_without_a_step_is_refused(tmp_path, kind):
                 file[name] = regular(episodes())[name][:0]
     elif kind == "folder":
         for file in source.iterdir():
-            empty = {name: array[:0] for name, array in episodes()[0].items()}
-            np.savez(file, **empty | {"observations": np.zeros((1, 4))})
+            np.savez(file, **without_steps(episodes()[0]))
     else:
         for file in source.rglob("*.parquet"):
             parquet.write_table(parquet.read_table(file).slice(0, 0), file)
@@ -244,7 +243,7 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     assert "`--reward-from success`" in refusal(source)
     assert "leave out `--step-reward` and `--done`" in refusal(source, reward_from="success", step_reward=0.0)
     dataset = load_custom(source, ENV, {}, reward_from="success")
-    success = np.concatenate([part["success"] for part in parts])[: dataset.num_transitions]
+    success = joined(parts, "success")[: dataset.num_transitions]
     assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
     assert_array_equal(dataset.content.arrays["masks"], ~success)
 
@@ -260,7 +259,8 @@ def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
 
 @pytest.mark.parametrize("done", ["terminated", "truncated"])
 def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done):
-    path = write_d4rl(tmp_path, parts := episodes())
+    parts = episodes()
+    path = write_d4rl(tmp_path, parts)
     assert "leave out `--done`" in refusal(path, done=done)
     assert "has rewards; leave out `--step-reward`" in refusal(path, step_reward=-1.0)
     with h5py.File(path, "a") as file:
@@ -459,23 +459,27 @@ def structured(space, rows):
     """Return observations, (n, O), as a space has them."""
     if isinstance(space, Box):
         return rows
-    leaves = [len(gymnasium.spaces.flatten(part, part.sample())) for part in parts_in(space)]
-    pieces = np.split(rows, np.cumsum(leaves)[:-1], axis=1)
-    structures = [structured(part, piece) for part, piece in zip(parts_in(space), pieces, strict=True)]
-    return dict(zip(space.spaces, structures, strict=True)) if isinstance(space, Dict) else tuple(structures)
-
-
-def parts_in(space):
-    return list(space.spaces.values() if isinstance(space, Dict) else space.spaces)
+    parts = space.spaces
+    if isinstance(space, Tuple):
+        parts = dict(enumerate(space.spaces))
+    observations = {}
+    for key, part in parts.items():
+        size = gymnasium.spaces.flatdim(part)
+        observations[key] = structured(part, rows[:, :size])
+        rows = rows[:, size:]
+    if isinstance(space, Tuple):
+        return tuple(observations.values())
+    return observations
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path, name):
     space, parts = STRUCTURED[name], episodes()
     size, generator = gymnasium.spaces.flatdim(space), np.random.default_rng(0)
-    vectors = [generator.normal(size=(len(part["observations"]), size)).astype(np.float32) for part in parts]
-    for part, rows in zip(parts, vectors, strict=True):
-        part["observations"] = structured(space, rows)
+    vectors = []
+    for part in parts:
+        vectors.append(generator.normal(size=(len(part["observations"]), size)).astype(np.float32))
+        part["observations"] = structured(space, vectors[-1])
     observations = read(write_minari(tmp_path, parts, observation_space=space))["observations"]
     assert_array_equal(observations, np.concatenate(vectors))
 

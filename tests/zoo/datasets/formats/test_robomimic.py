@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
-from tests.zoo.datasets.samples import read
+from tests.zoo.datasets.samples import joined, read
 from zoo.dataset import main as dataset
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
 from zoo.datasets.formats.base import COMPACT
@@ -20,21 +20,20 @@ LIFT = TASKS["lift-mh-low_dim"]
 def reference_transitions(parts):
     """Return the transitions as Q-chunking has them: rows one after another, with the next observation of each."""
     return {
-        "observations": np.concatenate([part["observations"][:-1] for part in parts]),
-        "next_observations": np.concatenate([part["observations"][1:] for part in parts]),
-        "actions": np.concatenate([part["actions"] for part in parts]),
-        "rewards": np.concatenate([part["rewards"] for part in parts]) - 1,
-        "masks": 1 - np.concatenate([part["dones"] for part in parts]),
-        "terminals": np.concatenate([part["dones"] for part in parts]),
+        "observations": joined(parts, "observations", slice(None, -1)),
+        "next_observations": joined(parts, "observations", slice(1, None)),
+        "actions": joined(parts, "actions"),
+        "rewards": joined(parts, "rewards") - 1,
+        "masks": 1 - joined(parts, "dones"),
+        "terminals": joined(parts, "dones"),
     }
 
 
 def transitions(arrays):
     """Return the transitions of a compact set."""
     rows = np.flatnonzero(arrays["valids"])
-    return {name: arrays[name][rows] for name in COMPACT if name != "valids"} | {
-        "next_observations": arrays["observations"][rows + 1]
-    }
+    valid = {name: arrays[name][rows] for name in COMPACT}
+    return valid | {"next_observations": arrays["observations"][rows + 1]}
 
 
 def test_transitions_are_those_of_q_chunking(tmp_path):
