@@ -156,13 +156,14 @@ def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data, 
     """The result is that of a study that was never stopped."""
     words = ["--max-total-trials", "1", "--eval-freq", "100", "--save-freq", "20"]
     logs = tmp_path / "stopped"
+    run = logs / f"studies/s/trial_0/qam/{ENV}_1"
     process = start(arguments(data, logs, *words, steps=500))
-    wait_for(lambda: list(logs.glob(f"studies/s/trial_0/qam/{ENV}_1/checkpoint/step_*")), 200)
+    wait_for(lambda: list(run.glob("checkpoint/step_*")) and status_of(run)["offline_step"] > 0, 200)
     os.kill(process.pid, by)
     finish(process, 3 if by == signal.SIGTERM else -9)
-    before = json.loads((logs / f"studies/s/trial_0/qam/{ENV}_1/status.json").read_text())
-    assert before["state"] == ("interrupted" if by == signal.SIGTERM else "running")
-    assert 0 < before["offline_step"] < 500
+    status = status_of(run)
+    assert status["state"] == ("interrupted" if by == signal.SIGTERM else "running")
+    assert status["offline_step"] < 500
 
     for folder in (logs, tmp_path / "whole"):
         finish(start(arguments(data, folder, *words, steps=500)))
