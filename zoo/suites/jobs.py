@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Job:
         """Name of its row in the report."""
         return self.run.label or self.algo
 
-    @property
+    @cached_property  # reading the declarations of an algorithm takes milliseconds, and a suite has a thousand jobs
     def settings(self) -> dict[str, Any]:
         """What a run folder's settings must be, with dotted names, to be of this job."""
         return self.config.identity(*NOT_COMPARED)
@@ -57,7 +58,7 @@ class Job:
         steps = run.pretraining_steps + run.offline_steps + run.online_steps
         return max(1, steps) * len(self.run.seeds)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """A name that no other job in the log folder has, fit for a file."""
         method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES].decode(errors="ignore")
