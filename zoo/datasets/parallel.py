@@ -174,7 +174,7 @@ def _worker_processes(name: str, build: functools.partial[Any], count: int) -> I
             worker = WorkerProcess(
                 build,
                 "write",
-                what="episode collector",
+                noun="episode collector",
                 name=name,
                 preload=[build.func.__module__],
                 imports_main=False,

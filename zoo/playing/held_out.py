@@ -102,7 +102,7 @@ class HeldOutEvaluator:
         batch = buffer.sample(ROWS, None, torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device))
         batch = batch.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
         ends = np.flatnonzero(self._data.content.ends) + 1
-        rows = policy.layout.rows(self._data.content.arrays["observations"][np.r_[0, ends[:-1]]])
+        rows = policy.layout.flatten(self._data.content.arrays["observations"][np.r_[0, ends[:-1]]])
         first_states = torch.as_tensor(rows, device=policy.device).expand(count, *rows.shape)
         return batch.with_observations(policy.preprocess), policy.preprocess(first_states)
 

@@ -1,4 +1,10 @@
-"""Environments spread over processes; one message plays whole action chunks and begins the next episodes.
+"""Environments spread over worker processes; one message plays whole action chunks and begins the next episodes.
+
+.. code-block:: text
+
+    main process                          worker 0: environments 0, 2, 4   worker 1: environments 1, 3
+    send(running, chunks, openings)   ->  step a chunk in each, reset others
+    receive() -> Progress             <-  who still runs, observations, endings
 
 Gymnasium's and SB3's vector environments send one message per environment and step, and cannot begin a chosen episode
 in one environment while the others play on. Workers here import no torch, and a whole process is served by one message.
@@ -73,17 +79,19 @@ def modules_to_preload(entry_point: str) -> list[str]:
 
     :param entry_point: of the environment.
     """
+    modules = ["zoo.playing.preload"]
     module = entry_point.partition(":")[0]
-    is_safe = module.partition(".")[0] in SIMULATORS
-    return ["zoo.playing.preload", *([module] if is_safe else [])]
+    if module.partition(".")[0] in SIMULATORS:
+        modules.append(module)
+    return modules
 
 
 class EnvGroup:
     """The environments of one process, played one after the other.
 
     :param names: what each is called in messages, beside the environment's id.
-    :param is_first: whether to try what of an environment outlives a reset; one process does it for all.
-    :raises UsageError: if something does.
+    :param is_first: whether to probe the environment (`zoo.envs.probe`); one process does it for all.
+    :raises UsageError: if the probe refuses it.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool) -> None:
@@ -110,13 +118,14 @@ class EnvGroup:
             total, length, any_success = self._totals[number]
             for action in chunk:
                 observation, reward, terminated, truncated, info = self._envs[number].step(action)
-                total, length = total + reward, length + 1
+                total += reward
+                length += 1
                 success = info.get("success")
                 any_success = at_any_step(any_success, success)
                 if terminated or truncated:
                     endings[number] = Ending(total, length, success, any_success)
                     break
-            else:
+            else:  # the episode goes on
                 observations[number] = observation
             self._totals[number] = (total, length, any_success)
         for number, seed in openings.items():
@@ -150,14 +159,19 @@ class EnvPool:
         parts = [names[worker::n_workers] for worker in range(n_workers)]
         self._check_in = check_in
         self._plans_once = n_workers <= 2
-        entry = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        # a script without `if __name__ == "__main__"` is not run again, unless it is where the environment is defined
-        how: dict[str, Any] = {"imports_main": entry.startswith("__main__:"), "is_watched": True}
-        how["preload"] = modules_to_preload(entry)
+        entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
+        options: dict[str, Any] = {
+            "noun": "environment",
+            "name": spec.id,
+            "preload": modules_to_preload(entry_point),
+            # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
+            "imports_main": entry_point.startswith("__main__:"),
+            "is_watched": True,
+        }
         self._workers: list[WorkerProcess] = []
         for part in parts:
             build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
-            self._workers.append(WorkerProcess(build, "advance", what="environment", name=spec.id, **how))
+            self._workers.append(WorkerProcess(build, "advance", **options))
         self._busy: set[int] = set()  # processes that have still to answer
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
@@ -168,7 +182,9 @@ class EnvPool:
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
         if self._spaces is None:
-            self._spaces = [self._receive_spaces(worker) for worker in range(len(self._workers))][-1]
+            for worker in range(len(self._workers)):  # all of them, so that none fails later
+                spaces = self._receive_spaces(worker)
+            self._spaces = spaces
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
@@ -181,15 +197,17 @@ class EnvPool:
         n_workers = len(self._workers)
         self._in_episode |= set(openings)
         for worker, process in enumerate(self._workers):
+            # worker w has the environments w, w + n_workers, ..., which it counts from 0
             rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
+            local_numbers = [numbers[row] // n_workers for row in rows]
             seeds = {number // n_workers: seed for number, seed in openings.items() if number % n_workers == worker}
-            if rows or seeds:
-                try:
-                    own = [numbers[row] // n_workers for row in rows]
-                    process.send(own, chunks[rows], seeds, check_in=self._check_in)
-                    self._busy.add(worker)
-                except WorkerLost as error:
-                    self._replace(worker, error)
+            if not rows and not seeds:
+                continue
+            try:
+                process.send(local_numbers, chunks[rows], seeds, check_in=self._check_in)
+                self._busy.add(worker)
+            except WorkerLost as error:
+                self._replace(worker, error)
 
     def receive(self, patience: float = 0.0) -> Progress | None:
         """Return what the processes report, as soon as one does; None if none has anything to do.
@@ -198,17 +216,19 @@ class EnvPool:
             than two.
         :raises WorkerError: if an environment raised, or a process was lost too often.
         """
-        asked = sorted(self._busy)
-        if not asked and not self._lost:
-            for each in self._workers:
-                each.losses = 0  # they count within one evaluation, which ends here
+        busy = sorted(self._busy)
+        if not busy and not self._lost:
+            for process in self._workers:
+                process.losses = 0  # they count within one evaluation, which ends here
             return None
         n_workers = len(self._workers)
-        processes = [self._workers[worker] for worker in asked]
-        there = processes if self._plans_once else wait_for_answers(processes, patience, self._check_in)
-        found, observations = Progress([], None, {}), []
-        for worker, process in zip(asked, processes, strict=True):
-            if process not in there:
+        answered = processes = [self._workers[worker] for worker in busy]
+        if not self._plans_once:
+            answered = wait_for_answers(processes, patience, self._check_in)
+        progress = Progress([], None, {})
+        observations = []
+        for worker, process in zip(busy, processes, strict=True):
+            if process not in answered:
                 continue
             self._busy.discard(worker)
             try:
@@ -216,14 +236,15 @@ class EnvPool:
             except WorkerLost as error:
                 self._replace(worker, error)
                 continue
-            found.running += [number * n_workers + worker for number in part.running]
-            found.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
+            progress.running += [number * n_workers + worker for number in part.running]
+            progress.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
             observations.append(part.observations)
-        self._in_episode -= set(found.endings)
+        self._in_episode -= set(progress.endings)
         if observations:
-            found.observations = join(observations)
-        found.lost, self._lost = self._lost, []
-        return found
+            progress.observations = join(observations)
+        progress.lost = self._lost
+        self._lost = []
+        return progress
 
     def _receive_spaces(self, worker: int) -> Spaces:
         """Return the spaces of a process as soon as it has built its environments."""
@@ -260,9 +281,8 @@ def at_any_step(earlier: int | None, success: int | None) -> int | None:
     :param earlier: the same of the steps before.
     :param success: what this step reports.
     """
-    if earlier is None or success is None:
-        return success if earlier is None else earlier
-    return max(earlier, success)
+    reported = [value for value in (earlier, success) if value is not None]
+    return max(reported, default=None)
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:
@@ -271,5 +291,7 @@ def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episod
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
     """
-    is_maze = str(find_spec(env_id, **env_kwargs).entry_point).startswith("ogbench.locomaze")
-    return min(MAX_MAZES if is_maze else max(MIN_SCENES, 2 * available_cores()), episodes)
+    count = max(MIN_SCENES, 2 * available_cores())
+    if str(find_spec(env_id, **env_kwargs).entry_point).startswith("ogbench.locomaze"):
+        count = MAX_MAZES
+    return min(count, episodes)

@@ -33,16 +33,16 @@ PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wai
 MAX_TEMP_PATH = 70  # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
 
 POLL_SECONDS = 0.25
-"""Whoever waits for a process looks this often whether it is alive."""
-PATIENCE = 600.0
-"""How long an environment's process may take to answer, in seconds: it may import, build or take long steps."""
+"""Time between two checks whether a process is alive."""
+ANSWER_SECONDS = 600.0
+"""How long a watched process may take to answer: an environment may import, build or take long steps."""
 
 Hook = Callable[[], None]
 """Called again and again during a wait; what it raises ends the wait."""
 
 
 def keep_waiting() -> None:
-    """Do nothing, which lets whatever lasts go on."""
+    """Do nothing: the wait goes on."""
 
 
 class WorkerError(RuntimeError):
@@ -112,12 +112,12 @@ class WorkerProcess:
     It ignores the signals of `STOP_SIGNALS`, which its parent handles, and ends with its parent, however that one ends.
 
     :param method: name of the method that answers.
-    :param what: ``"environment"`` or the like, for messages.
+    :param noun: ``"environment"`` or the like, for messages.
     :param preload: modules to import in the server that processes are forked from; only the first process decides.
     :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
         that, a script needs no ``if __name__ == "__main__"``.
-    :param is_watched: whether the process is ended as one that hangs when it gives no answer for `PATIENCE`.
+    :param is_watched: whether the process is ended as one that hangs when it gives no answer for `ANSWER_SECONDS`.
     :param first: attribute of the object that is the first answer.
     :param variables: environment variables that libraries read when they are imported. The process then starts from
         nothing, because the server that others are forked from has imported them.
@@ -126,7 +126,7 @@ class WorkerProcess:
     build: Callable[[], Closable]
     method: str
     _: KW_ONLY
-    what: str
+    noun: str
     name: str
     preload: Sequence[str] = ()
     has_children: bool = False
@@ -149,15 +149,15 @@ class WorkerProcess:
         self._owed = 1
         self._has_hung = False
         self._quiet = 0.0
-        self._connection, theirs = self._context.Pipe()
+        self._connection, child_end = self._context.Pipe()
         build = CloudpickleWrapper(self.build)  # type: ignore[type-var]
-        arguments = (theirs, {**os.environ, **self.variables}, build, self.method, self.first)
+        arguments = (child_end, {**os.environ, **self.variables}, build, self.method, self.first)
         self._process = self._context.Process(target=_serve, args=arguments, daemon=not self.has_children)  # type: ignore[attr-defined]
         if not self.variables:
             start_server()
         with _environment_of_children(self.variables, self.imports_main):
             self._process.start()
-        theirs.close()
+        child_end.close()
 
     def replace(self, error: WorkerLost, purpose: str) -> None:
         """Replace a lost process by a new one, which builds the object again and owes the first answer.
@@ -202,14 +202,14 @@ class WorkerProcess:
             raise self._explain_death() from failures[0]
 
     def check_alive(self) -> None:
-        """End the process if it has been quiet for too many looks; :meth:`receive` then says so.
+        """End the process if it has been quiet for too many polls; :meth:`receive` then says so.
 
-        Looks are counted and no clock is read, since the whole machine may have been suspended.
+        Polls are counted and no clock is read, since the whole machine may have been suspended.
         """
         if not self.is_watched or not self._owed or self._has_hung or self._connection.poll():
             return
         self._quiet += POLL_SECONDS
-        if self._quiet > PATIENCE:
+        if self._quiet > ANSWER_SECONDS:
             self._has_hung = True
             self.kill()
 
@@ -245,7 +245,7 @@ class WorkerProcess:
         self._owed -= 1
         self._quiet = 0.0
         if isinstance(answer, WorkerError):
-            raise WorkerError(f"the {self.what} of `{self.name}` failed in its process:\n{answer}")
+            raise WorkerError(f"the {self.noun} of `{self.name}` failed in its process:\n{answer}")
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -269,13 +269,15 @@ class WorkerProcess:
 
     def _explain_death(self) -> WorkerLost:
         """Return the exception for a process that is gone, or that hung."""
-        process = f"the {self.what} process of `{self.name}`"
+        process = f"the {self.noun} process of `{self.name}`"
         if self._has_hung:
             return WorkerLost(f"{process} hung: it gave no answer for {self._quiet:.0f} s")
         self._process.join(CLOSE_SECONDS)
         code = self._process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-        return WorkerLost(f"{process} {how} while it was needed; if memory ran out, use fewer of them")
+        ending = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            ending = f"was killed by signal {-code}"
+        return WorkerLost(f"{process} {ending} while it was needed; if memory ran out, use fewer of them")
 
 
 def close_all(processes: Sequence[WorkerProcess]) -> None:
@@ -288,28 +290,25 @@ def close_all(processes: Sequence[WorkerProcess]) -> None:
 
 
 def wait_for_answers(
-    asked: Sequence[WorkerProcess], patience: float, check_in: Hook = keep_waiting
+    processes: Sequence[WorkerProcess], patience: float, check_in: Hook = keep_waiting
 ) -> list[WorkerProcess]:
-    """Return those that have answered, or that are gone; at least one.
+    """Return the processes that have answered, or that are gone; at least one.
 
     :param patience: how long to wait for the rest after the first, in seconds.
     :param check_in: called while none has answered.
     """
-
-    def still_out(late: Sequence[WorkerProcess], seconds: float) -> list[WorkerProcess]:
-        there: list[Any] = multiprocessing.connection.wait(late, seconds)  # type: ignore[arg-type]
-        return [one for one in late if one not in there]
-
-    late = [one for one in asked if not one.has_answered()]
-    while late and len(late) == len(asked):
-        late = [one for one in still_out(late, POLL_SECONDS) if not one.has_answered()]
-        for one in late:
-            one.check_alive()
+    late = [process for process in processes if not process.has_answered()]
+    while late and len(late) == len(processes):
+        multiprocessing.connection.wait(late, POLL_SECONDS)  # type: ignore[arg-type]
+        late = [process for process in late if not process.has_answered()]
+        for process in late:
+            process.check_alive()
         check_in()
     end = time.monotonic() + patience
-    while late and (left := end - time.monotonic()) > 0:
-        late = still_out(late, left)
-    return [one for one in asked if one not in late]
+    while late and time.monotonic() < end:
+        multiprocessing.connection.wait(late, end - time.monotonic())  # type: ignore[arg-type]
+        late = [process for process in late if not process.has_answered()]
+    return [process for process in processes if process not in late]
 
 
 def _serve(
@@ -366,15 +365,15 @@ def start_server() -> None:
 
 @contextlib.contextmanager
 def _environment_of_children(variables: Mapping[str, str], imports_main: bool = True) -> Iterator[None]:
-    """Set environment variables for processes that start meanwhile; they import from where this process does.
+    """Set environment variables for the processes that are started in the block; they import from where this one does.
 
     Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
 
     :param imports_main: whether multiprocessing has them import the main module of this process.
     """
-    wanted = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    previous = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     main = sys.modules["__main__"]
     if not imports_main:
         sys.modules["__main__"] = types.ModuleType("__main__")
@@ -382,7 +381,7 @@ def _environment_of_children(variables: Mapping[str, str], imports_main: bool = 
         yield
     finally:
         sys.modules["__main__"] = main
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:

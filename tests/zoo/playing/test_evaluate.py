@@ -259,7 +259,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path, mo
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
-        monkeypatch.setattr(serving, "PATIENCE", 2.0)
+        monkeypatch.setattr(serving, "ANSWER_SECONDS", 2.0)
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())

@@ -19,7 +19,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(serving, "PATIENCE", 8.0)  # building, and a first plan, take a while
+    monkeypatch.setattr(serving, "ANSWER_SECONDS", 8.0)  # building, and a first plan, take a while
     monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
 
 
@@ -82,7 +82,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch):
 @pytest.mark.few(1)
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
-    monkeypatch.setattr(serving, "PATIENCE", 60.0)
+    monkeypatch.setattr(serving, "ANSWER_SECONDS", 60.0)
     with playing(monkeypatch, cores) as (evaluator, workers):
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         is_asked = False

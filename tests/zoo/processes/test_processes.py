@@ -23,7 +23,7 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     program.write_text(
         "from zoo.processes.serving import WorkerProcess\n"
         "process = WorkerProcess(\n"
-        "    dict, '__contains__', what='mapping', name='a', preload=['zoo', 'random'], imports_main=False)\n"
+        "    dict, '__contains__', noun='mapping', name='a', preload=['zoo', 'random'], imports_main=False)\n"
         "process.receive(); process.send('x'); assert process.receive() is False; process.close()\n"
     )
     subprocess.run([sys.executable, program], cwd=folder, check=True)
@@ -34,7 +34,7 @@ def test_processes_start_where_the_temporary_folder_has_too_long_a_path_for_a_so
     folder.mkdir()
     code = (
         "from zoo.processes.serving import WorkerProcess\n"
-        "process = WorkerProcess(dict, 'get', what='mapping', name='a', imports_main=False)\n"
+        "process = WorkerProcess(dict, 'get', noun='mapping', name='a', imports_main=False)\n"
         "process.receive(); process.close()\n"
     )
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
@@ -55,9 +55,9 @@ class Sleeper:
 
 def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
     monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
-    with contextlib.closing(WorkerProcess(Sleeper, "sleep", what="sleep", name="a", is_watched=True)) as process:
+    with contextlib.closing(WorkerProcess(Sleeper, "sleep", noun="sleep", name="a", is_watched=True)) as process:
         process.receive()
-        monkeypatch.setattr(serving, "PATIENCE", 0.3)
+        monkeypatch.setattr(serving, "ANSWER_SECONDS", 0.3)
         for _ in range(4):  # each answer begins the time anew
             process.send(0.1)
             assert process.receive() == 0.1
