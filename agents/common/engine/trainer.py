@@ -23,7 +23,7 @@ from agents.common.engine.execution import (
     first_lines,
     remove_unloadable_library,
 )
-from agents.common.method import Info, Method, Noise, normal, uniform
+from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.precision import matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.streams import Purpose, torch_generator
@@ -211,8 +211,12 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of ``method.update_noise()`` (while pretraining, of cloning) and of crops by name.
         """
-        table = CLONING_NOISE if self.pretraining else self.method.update_noise()
-        noise: dict[str, Tensor] = self.policy.draw_noise(table | self.method.crop_noise(), batch_size, self.generator)
+        self._read_settings()
+        if self.pretraining not in self.noise_tables:
+            table = CLONING_NOISE if self.pretraining else self.method.update_noise()
+            self.noise_tables[self.pretraining] = table | self.method.crop_noise()
+        table = self.noise_tables[self.pretraining]
+        noise: dict[str, Tensor] = self.policy.draw_noise(table, batch_size, self.generator)
         return noise
 
     def step(self, batch: Batch, noise: Noise) -> Info:
@@ -346,6 +350,7 @@ class Trainer:
         rates = {name: training.learning_rate for name, training in self.trainings.items()}
         self.schedules = {name: LearningRateSchedule(rate) for name, rate in rates.items() if rate is not None}
         self.plans: dict[frozenset[str], UpdatePlan] = {}
+        self.noise_tables: dict[bool, dict[str, Draw]] = {}  # by whether it is pretraining
 
     def _set_learning_rates(self) -> None:
         """Set the learning rate of every group for the coming update."""
