@@ -28,6 +28,6 @@ def near_three(request):
     return scored(score, score / 2)
 
 
-def words(logs, *more):
+def words(logs, *flags):
     """Return a command line of ``zoo tune`` with a name of its study."""
-    return [*f"--algo qam --env {ENV} -f {logs} --seeds 7 8 --study-name s".split(), *more]
+    return [*f"--algo qam --env {ENV} -f {logs} --seeds 7 8 --study-name s".split(), *flags]

@@ -99,10 +99,10 @@ def test_given_settings_are_parameters_if_they_are_inside():
 
 
 def test_an_own_agent_is_tuned_by_what_it_declares():
-    class Mine(agents.Method):
+    class OwnAgent(agents.Method):
         weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
 
-    assert declared_searches(Mine.declared()) == {"weight": log_range(0.1, 10.0)}
+    assert declared_searches(OwnAgent.declared()) == {"weight": log_range(0.1, 10.0)}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -41,8 +40,24 @@ def trials(logs):
     return study_of(logs).trials
 
 
+def params_of(logs):
+    return [trial.params for trial in trials(logs)]
+
+
 def states(logs):
     return pd.read_csv(folder(logs) / "trials.csv")["state"].tolist()
+
+
+def record_requests(objective):
+    """Return a list that takes the request of every trial from now on."""
+    requests = []
+
+    def train(request):
+        requests.append(request)
+        return near_three(request)
+
+    objective(train)
+    return requests
 
 
 @pytest.fixture
@@ -55,14 +70,18 @@ def tune(call):
 def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_its_number_alone(
     objective, tmp_path, tune
 ):
-    once, again = tmp_path / "once", tmp_path / "again"
-    assert tune(*words(once, "--n-trials", "4"))[0]["trials"] == {"complete": 4}
-    for total, count in ((None, 1), (None, 2), ("4", 4), ("4", 4)):
-        more = ["--max-total-trials", total] if total else []
-        result, _ = tune(*words(again, "--n-trials", "1", *more))
+    one_call, several_calls = tmp_path / "one", tmp_path / "several"
+    assert tune(*words(one_call, "--n-trials", "4"))[0]["trials"] == {"complete": 4}
+    for flags, count in (
+        (["--n-trials", "1"], 1),
+        (["--n-trials", "1"], 2),
+        (["--max-total-trials", "4"], 4),
+        (["--max-total-trials", "4"], 4),
+    ):
+        result, _ = tune(*words(several_calls, *flags))
         assert result["trials"] == {"complete": count}
-    assert [trial.params for trial in trials(once)] == [trial.params for trial in trials(again)]
-    assert trials(once)[0].user_attrs["settings"] == {"inverse_temperature": 0.3}
+    assert params_of(one_call) == params_of(several_calls)
+    assert trials(one_call)[0].user_attrs["settings"] == {"inverse_temperature": 0.3}
 
 
 @pytest.mark.few(1)
@@ -125,20 +144,19 @@ def test_folders_of_runs_with_spaces_and_a_command_of_several_lines_are_kept_apa
 
 
 def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
-    runs = []
-    objective(lambda args: runs.append(args) or near_three(args))
-    more = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
-    assert main(words(tmp_path, *more, "-params", "rho=0.1")) == 0
-    args = runs[0]
-    assert args.seeds == (7, 8)
-    assert args.eval_seed == 1_000_000
-    assert args.quick
-    assert args.run == {"offline_steps": 1000, "eval_freq": 250, "eval_episodes": 3}
-    assert args.hyperparams == ("rho=0.1",)
-    assert args.storage == "auto"
-    assert args.resume is False
-    assert args.trial == TrialSettings({"inverse_temperature": 3.0}, "study s, trial 0")
-    assert args.log_folder == folder(tmp_path) / "trial_0"
+    requests = record_requests(objective)
+    flags = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
+    assert main(words(tmp_path, *flags, "-params", "rho=0.1")) == 0
+    (request,) = requests
+    assert request.seeds == (7, 8)
+    assert request.eval_seed == 1_000_000
+    assert request.quick
+    assert request.run == {"offline_steps": 1000, "eval_freq": 250, "eval_episodes": 3}
+    assert request.hyperparams == ("rho=0.1",)
+    assert request.storage == "auto"
+    assert request.resume is False
+    assert request.trial == TrialSettings({"inverse_temperature": 3.0}, "study s, trial 0")
+    assert request.log_folder == folder(tmp_path) / "trial_0"
 
 
 def test_seeds_are_apart_from_those_of_a_report(objective, tmp_path, tune):
@@ -179,11 +197,11 @@ def test_bad_input_that_a_trial_finds_ends_the_study(objective, tmp_path, tune):
 
 def test_other_settings_are_another_study(objective, tmp_path, tune):
     tune(*words(tmp_path, "--n-trials", "1"))
-    for more, difference in (
+    for flags, difference in (
         (["-params", "rho=0"], "rho: 0.5 there, 0.0 now"),
         (["--search", "inverse_temperature=1:2"], "'inverse_temperature': '1.0:2.0'"),
     ):
-        _, errors = tune(*words(tmp_path, "--n-trials", "1", *more), code=2)
+        _, errors = tune(*words(tmp_path, "--n-trials", "1", *flags), code=2)
         assert difference in errors
     assert len(trials(tmp_path)) == 1
 
@@ -199,12 +217,11 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(objective, tmp_path, tu
     tune(*words(tmp_path, "--max-total-trials", "1"), code=3)
     assert states(tmp_path) == ["retried", "waiting"]
 
-    runs = []
-    objective(lambda args: runs.append(args) or near_three(args))
+    requests = record_requests(objective)
     result, _ = tune(*words(tmp_path, "--max-total-trials", "1"))
     assert result["trials"] == {"retried": 1, "complete": 1}
-    assert runs[0].resume
-    assert runs[0].log_folder == folder(tmp_path) / "trial_0"
+    assert requests[0].resume
+    assert requests[0].log_folder == folder(tmp_path) / "trial_0"
     first, second = trials(tmp_path)
     assert first.params == second.params
 
@@ -219,8 +236,7 @@ def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(o
     tune(*words(tmp_path / "stopped", *command), code=3)
     objective(near_three)
     tune(*words(tmp_path / "stopped", *command))
-    _, *others = trials(tmp_path / "stopped")
-    assert [trial.params for trial in others] == [trial.params for trial in trials(tmp_path / "whole")]
+    assert params_of(tmp_path / "stopped")[1:] == params_of(tmp_path / "whole")
 
 
 def test_no_trial_begins_after_a_signal_between_two(objective, tmp_path, tune):
@@ -251,6 +267,11 @@ def kill_in(number):
     return train
 
 
+def results_of(logs):
+    """Return parameters and score of each trial that was trained to its end."""
+    return [(trial.params, trial.value) for trial in trials(logs) if trial.value is not None]
+
+
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(objective, tmp_path, tune, short_grace, sampler):
     command = f"--max-total-trials 6 --sampler {sampler} --n-startup-trials 2".split()
@@ -262,9 +283,7 @@ def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(objective, tmp
     objective(near_three)
     result, _ = tune(*words(tmp_path / "killed", *command))
     assert result["trials"] == {"complete": 6, "retried": 2}
-    complete = [trial for trial in trials(tmp_path / "killed") if trial.value is not None]
-    whole = trials(tmp_path / "whole")
-    assert [(trial.params, trial.value) for trial in complete] == [(trial.params, trial.value) for trial in whole]
+    assert results_of(tmp_path / "killed") == results_of(tmp_path / "whole")
     table = pd.read_csv(folder(tmp_path / "killed") / "trials.csv").set_index("number")
     assert table["retry_of"].dropna().to_dict() == {3: 2, 6: 5}
 
@@ -360,8 +379,8 @@ def test_a_study_is_kept_under_its_own_name_whatever_letters_that_has(objective,
 def test_a_locked_database_is_named_with_what_to_do(objective, tmp_path, tune, monkeypatch):
     monkeypatch.setattr(options, "LOCK_SECONDS", 0.01)
     file = tmp_path / "study.db"
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
         _, errors = tune(*words(tmp_path, "--storage", str(file)), code=2)
     assert "study.db cannot be opened" in errors
     assert "database is locked" in errors
@@ -390,24 +409,24 @@ def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs):
 
 
 def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(logs, capsys):
-    words = f"--algo qam --env {ENV} --study s --trial-id best".split()
-    told = (
-        "settings of study s, trial .* were tuned otherwise: offline_steps: 1000000 there, 5 now; env_kwargs: not set"
-    )
-    for more, message in ([], ""), (["--offline-steps", "5", "--env-kwargs", "k=1"], told):
-        trial = read_trial("s", "best", logs, "qam")
-        request = replace(read_request(make_parser().parse_args([*words, *more])), trial=trial)
-        warn_if_settings_differ(request, trial)
-        assert re.search(message, said := capsys.readouterr().err)
-        assert bool(said) == bool(message)
+    command = f"--algo qam --env {ENV} --study s --trial-id best"
+    trial = read_trial("s", "best", logs, "qam")
+
+    def warning(flags):
+        request = read_request(make_parser().parse_args(f"{command} {flags}".split()))
+        warn_if_settings_differ(replace(request, trial=trial), trial)
+        return capsys.readouterr().err
+
+    assert warning("") == ""
+    differences = "were tuned otherwise: offline_steps: 1000000 there, 5 now; env_kwargs: not set"
+    assert differences in warning("--offline-steps 5 --env-kwargs k=1")
 
 
 def test_a_study_is_named_by_its_file_too(logs, tmp_path, monkeypatch):
     file = str(logs / "studies" / "s" / "study.db")
-    other = tmp_path / "a:b.db"
-    shutil.copy(file, other)
+    shutil.copy(file, tmp_path / "a:b.db")
     monkeypatch.chdir(tmp_path)
-    for study in (file, f"{file}:s", other.name, f"{other.name}:s"):
+    for study in (file, f"{file}:s", "a:b.db", "a:b.db:s"):
         assert read_trial(study, "0", Path("elsewhere"), "qam").settings == {"inverse_temperature": 0.3}
 
 

@@ -30,12 +30,12 @@ def study():
     """Return a study that prunes what is worse than the median of the trials before, whose scores were 1."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=2)
-    found = optuna.create_study(direction="maximize", pruner=pruner)
-    trial = found.ask()
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    trial = study.ask()
     for number in (1, 2, 3):
         trial.report(1.0, number)
-    found.tell(trial, 1.0)
-    return found
+    study.tell(trial, 1.0)
+    return study
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,11 @@ def test_every_evaluation_but_that_before_the_first_update_is_reported_once_unde
     arrays = [history(successes) for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
     watch = Reporter(study.ask(), steps=30, has_success=True)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
-        known = [{name: column[:rows] for name, column in each.items()} for each in arrays]
-        watch([each | {"timesteps": each["timesteps"] - 10} for each in known])
+        histories = []
+        for columns in arrays:
+            first_rows = {name: column[:rows] for name, column in columns.items()}
+            histories.append(first_rows | {"timesteps": first_rows["timesteps"] - 10})
+        watch(histories)
         assert study.trials[-1].intermediate_values == reported
 
 
