@@ -16,11 +16,13 @@ from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.frames import frames_of
 from agents.common.model_file import algorithm_of, find_checkpoints, find_model, read_about, step_of
+from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
-from agents.registry import ALIASES, name_of
+from agents.registry import ALIASES, Entry, name_of
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.flows import load_flow
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
 from zoo.envs.border import check_same_spaces
@@ -150,12 +152,13 @@ def find_agent(args: argparse.Namespace) -> Agent:
         path = find_trained(algo, args.env)
     else:
         path = args.model or find_run(args.folder, algo, args.env, args.exp_id)
+    behaviour = None if args.behaviour is None else load_flow(args.behaviour)
     if path.is_dir():
         name = RunFolder(path).best_model.name if args.load_best else None
         step = -1 if args.load_last_checkpoint else args.load_checkpoint
-        agent = agent_of_run(path, args.device, name=name, step=step, trust=args.trust)
+        agent = agent_of_run(path, args.device, name=name, step=step, behaviour=behaviour, trust=args.trust)
     else:
-        agent = agent_of_file(path, args.env, args.device, trust=args.trust)
+        agent = agent_of_file(path, args.env, args.device, behaviour=behaviour, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
     if args.env in (None, agent.env):
@@ -167,12 +170,19 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
 
 def agent_of_run(
-    path: Path, device: str = "auto", *, name: str | None = None, step: int | None = None, trust: bool = False
+    path: Path,
+    device: str = "auto",
+    *,
+    name: str | None = None,
+    step: int | None = None,
+    behaviour: PretrainedFlow | None = None,
+    trust: bool = False,
 ) -> Agent:
     """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
 
     :param name: of the file in the folder to take instead of the final model, e.g. its best one.
     :param step: of the checkpoint to take instead; -1 takes the last.
+    :param behaviour: the flow that the model was fine-tuned from, where that was trained elsewhere.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     folder = RunFolder(path)
@@ -190,8 +200,16 @@ def agent_of_run(
     own = config.agent or {}
     algo = config.algo if config.algo in algorithm_ids() else own.get("class", config.algo)
     entry = find_named_by_file(algo, path, own.get("package"), trust=trust)
+    if config.behaviour is not None and behaviour is None:
+        function = config.behaviour["function"]
+        if not trust:
+            raise UsageError(
+                f"{path} was trained on the flow of {function}, which a file cannot select to import: give --behaviour "
+                f"{function}, or, if you trust its author, --trust"
+            )
+        behaviour = load_flow(function)
     with as_usage_error(ValueError, TypeError, OSError):
-        model = entry.algorithm.load(file, device=device, trust=trust)
+        model = _load_model(entry, file, device, behaviour, trust)
         policy = model.policy if index is None else model.policy.replica(index)
         policy.normalization = model.normalization  # evaluations play in environments that are not normalised
         return Agent(
@@ -209,10 +227,24 @@ def agent_of_run(
         )
 
 
-def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: bool = False) -> Agent:
+def _load_model(entry: Entry, file: Path, device: str, behaviour: PretrainedFlow | None, trust: bool) -> Any:
+    """Return a saved model; a flow that was trained elsewhere is an argument of the zoo's own algorithms alone."""
+    flow = {} if behaviour is None else {"behaviour": behaviour}
+    return entry.algorithm.load(file, device=device, trust=trust, **flow)
+
+
+def agent_of_file(
+    path: Path,
+    env: str | None,
+    device: str = "auto",
+    *,
+    behaviour: PretrainedFlow | None = None,
+    trust: bool = False,
+) -> Agent:
     """Return the agent of a file in a run folder, of a saved model or of a policy that was saved for acting.
 
     :param env: the environment, where the file does not say.
+    :param behaviour: as for :func:`agent_of_run`.
     :raises UsageError: if it cannot be read, or nothing says where it plays.
     """
     if not path.exists():
@@ -245,10 +277,10 @@ def agent_of_file(path: Path, env: str | None, device: str = "auto", *, trust: b
     if algo is None:
         raise UsageError(f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again")
     if (path.parent / "config.yml").exists():
-        return agent_of_run(path.parent, device, name=path.name, trust=trust)
+        return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     entry = find_named_by_file(algo, path, trust=trust)
     with as_usage_error(ValueError, TypeError, OSError):
-        model = entry.algorithm.load(path, device=device, trust=trust)
+        model = _load_model(entry, path, device, behaviour, trust)
     model.policy.normalization = model.normalization
     return Agent(algo=entry.id, policy=model.policy, source=path, env=_required(env, path))
 

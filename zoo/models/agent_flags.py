@@ -34,6 +34,9 @@ def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
     which.add_argument("--load-checkpoint", type=ZERO_OR_MORE, help="the checkpoint of that step instead")
     which.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint instead")
     group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
+    group.add_argument(
+        "--behaviour", metavar="FILE.py:FUNCTION", help="makes the flow that it was fine-tuned from, as in training"
+    )
     group.add_argument("--trust", action="store_true", help=TRUST)
 
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from agents.common.method import Method
 
 _REQUIRED = ("algo", "env", "offline_steps", "seed")
-_MAY_MOVE = ("dataset.name", "dataset.reference_scores", "pretrained_actor.path", "trained_agent.path")
+_MAY_MOVE = (
+    "dataset.name",
+    "dataset.reference_scores",
+    "pretrained_actor.path",
+    "trained_agent.path",
+    "behaviour.function",
+)
 """No part of a run's identity: a file may move, and the fingerprint beside its path identifies it."""
 
 
@@ -139,6 +145,8 @@ class RunRecord:
         ``layers``, the networks whose widths are their own.
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow it began with.
     :param trained_agent: likewise of the model that it began with.
+    :param behaviour: of a flow that was trained elsewhere: the ``function`` that makes it, and a ``fingerprint`` of its
+        weights and conventions.
     :param dataset: ``name``, ``size`` and ``fingerprint`` of what it was trained on; ``reference_scores``, returns of a
         random and an expert policy, where the data say them.
     :param seeds: of all replicas that are trained together, if there are several, and the names of their `folders`.
@@ -160,6 +168,7 @@ class RunRecord:
     agent: dict[str, str] | None = field(default=None, metadata=_NOTE)
     pretrained_actor: dict[str, Any] | None = None
     trained_agent: dict[str, Any] | None = None
+    behaviour: dict[str, Any] | None = None
     dataset: dict[str, Any] | None = field(default=None, metadata={"role": "data"})
     seed: int = field(default=0, metadata=_NOTE)
     seeds: list[int] | None = field(default=None, metadata=_NOTE)

@@ -137,6 +137,11 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
     begin.add_argument(
         "--pretrained-actor", type=a_path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
     )
+    begin.add_argument(
+        "--behaviour",
+        metavar="FILE.py:FUNCTION",
+        help="makes the behaviour flow, an agents.PretrainedFlow that was trained elsewhere (docs/pretrained.md)",
+    )
     _add_run_settings(parser)
     return group
 

@@ -17,6 +17,7 @@ from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
+from agents.common.sb3.pretrained import check_outputs
 from agents.registry import BUILT_IN
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset
@@ -41,6 +42,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     method = config.method
     spaces = env.observation_space, env.action_space
     policy = policy_name(env.observation_space)
+    flow = plan.behaviour
     trained_agent = plan.request.trained_agent
     if trained_agent is not None:
         with as_usage_error(OSError, ValueError):
@@ -56,7 +58,9 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     features: Any = env.observation_space
     is_vector = policy == "MlpPolicy" and isinstance(features, Box)
     with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
-        if not is_vector or method.encoder is not None or method.random_crop:
+        if flow is not None:
+            method.pretrained = flow
+        if flow is not None or not is_vector or method.encoder is not None or method.random_crop:
             wrapped = FlowAlgorithm._wrap_env(env)
             tried = make_policy(
                 POLICIES[policy],
@@ -68,6 +72,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 config.settings.get("policy_kwargs"),
             )
             features = tried.features_space
+            if flow is not None:
+                check_outputs(tried)
         if config.algo not in BUILT_IN:
             check_first_update(method, features, env.action_space)
 
@@ -78,7 +84,11 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | ShardedDataset |
     request = plan.request
     settings = config.settings
     if config.method is not None:
-        settings = {"method": config.method, "policy_kwargs": settings.get("policy_kwargs")}
+        settings = {
+            "method": config.method,
+            "policy_kwargs": settings.get("policy_kwargs"),
+            "behaviour": plan.behaviour,
+        }
     if request.num_threads > 0:
         torch.set_num_threads(request.num_threads)
     with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):

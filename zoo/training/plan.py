@@ -9,8 +9,12 @@ import gymnasium
 from agents.common.common_settings import CommonSettings
 from agents.common.files import digest_of
 from agents.common.model_file import algorithm_of, find_model, read_attributes, require_algorithm
+from agents.common.nets.pretrained import PretrainedFlow
+from agents.common.nets.specs import find_behaviour
+from agents.common.sb3.pretrained import check_fit
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.flows import describe_flow, load_flow
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
@@ -37,6 +41,7 @@ class RunPlan:
 
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
+    :param behaviour: a flow that was trained elsewhere.
     """
 
     request: TrainRequest
@@ -46,6 +51,7 @@ class RunPlan:
     env_id: str
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
+    behaviour: PretrainedFlow | None = None
 
     @property
     def has_success(self) -> bool:
@@ -86,6 +92,9 @@ class RunPlan:
             entries["agent"] = origin_of(type(config.method))
         if request.pretrained_actor is not None:
             entries["pretrained_actor"] = describe_model(request.pretrained_actor)
+        if self.behaviour is not None:
+            assert request.behaviour is not None
+            entries["behaviour"] = describe_flow(request.behaviour, self.behaviour)
         if request.trained_agent is not None:
             entries["trained_agent"] = describe_model(request.trained_agent)
         if data is not None:
@@ -124,7 +133,10 @@ def plan_run(request: TrainRequest) -> RunPlan:
         wrapping["frame_stack"] = config.settings["frame_stack"]
     if config.run.env_wrapper:
         wrapping["env_wrapper"] = config.run.env_wrapper
-    return RunPlan(request, config, benchmark, source, env_id, env_kwargs | wrapping, eval_env_kwargs | wrapping)
+    behaviour = _load_behaviour(request, config)
+    return RunPlan(
+        request, config, benchmark, source, env_id, env_kwargs | wrapping, eval_env_kwargs | wrapping, behaviour
+    )
 
 
 def _load_config(request: TrainRequest, benchmark: Benchmark, source: DataSource) -> RunRecord:
@@ -186,6 +198,18 @@ def _check_start(request: TrainRequest, config: RunRecord) -> None:
             "set --pretraining-steps to 0"
         )
     describe_model(request.pretrained_actor)
+
+
+def _load_behaviour(request: TrainRequest, config: RunRecord) -> PretrainedFlow | None:
+    """Return the flow that was trained elsewhere, if there is one; refuse one that the algorithm cannot take."""
+    if request.behaviour is None:
+        return None
+    if config.method is None:
+        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --behaviour")
+    flow = load_flow(request.behaviour)
+    with as_usage_error(ValueError):
+        check_fit(flow, config.method, find_behaviour(config.method.networks()))
+    return flow
 
 
 def describe_model(path: Path) -> dict[str, Any]:

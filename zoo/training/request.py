@@ -39,6 +39,7 @@ class TrainRequest:
     trial: TrialSettings | None = None
     trained_agent: Path | None = None
     pretrained_actor: Path | None = None
+    behaviour: str | None = None
     resume: bool = False
     run: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = "auto"

@@ -89,6 +89,19 @@ class PretrainedFlow:
         if not np.isfinite(np.asarray(self.action_shift, float)).all():
             raise ValueError(f"`action_shift` must be finite, got {self.action_shift!r}")
 
+    def conventions(self) -> dict[str, Any]:
+        """Return what the numbers of the module mean, as plain values."""
+        table = None if self.alpha_bar is None else np.asarray(self.alpha_bar, np.float64).tolist()
+        return {
+            "predicts": self.predicts,
+            "noise_at": float(self.noise_at),
+            "alpha_bar": table,
+            "action_shape": self.action_shape,
+            "action_scale": float(self.action_scale),
+            "action_shift": np.asarray(self.action_shift, np.float64).tolist(),
+            "train": self.train,
+        }
+
     def velocity_field(self) -> PretrainedField:
         """Return a copy of the module as a velocity field of our convention."""
         return PretrainedField(self)

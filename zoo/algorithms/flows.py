@@ -1,0 +1,54 @@
+"""Flows that were trained elsewhere, as ``--behaviour FILE.py:FUNCTION`` names them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.common.nets.pretrained import PretrainedFlow
+from agents.registry import import_named
+from zoo.terminal.errors import UsageError
+
+
+def load_flow(name: str) -> PretrainedFlow:
+    """Return the flow that a function of the user's makes.
+
+    :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
+    :raises UsageError: if there is no such file, module or function, it fails, or it returns anything else.
+    """
+    module, _, function = name.rpartition(":")
+    if module.endswith(".py"):
+        path = Path(module).expanduser().resolve()
+        if not path.is_file():
+            raise UsageError(f"`--behaviour` must name a file and a function, FILE.py:FUNCTION, got {name!r}: no file")
+        sys.path.append(str(path.parent))
+        module = path.stem
+    if not module:
+        raise UsageError(f"`--behaviour` must be FILE.py:FUNCTION or MODULE:FUNCTION, got {name!r}")
+    try:
+        make = getattr(import_named(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"`--behaviour` must name a function that Python finds, got {name!r}: {error}") from error
+    try:
+        flow = make()
+    except Exception as error:
+        raise UsageError(f"`--behaviour` {name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(flow, PretrainedFlow):
+        raise UsageError(
+            f"`--behaviour` {name} must return an `agents.PretrainedFlow`, got {type(flow).__name__}; wrap the module: "
+            "`PretrainedFlow(module)`"
+        )
+    return flow
+
+
+def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:
+    """Return what a run records of its flow: the name of the function, and a fingerprint of weights and conventions."""
+    digest = hashlib.sha256(repr(flow.conventions()).encode())
+    for key, value in flow.module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return {"function": name, "fingerprint": digest.hexdigest()}
