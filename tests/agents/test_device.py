@@ -42,15 +42,15 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(id, seed
 @pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
-    on_cpu, on_device = tiny_model(id), tiny_model(id, device=elsewhere)
-    on_device.policy.load_state_dict(on_cpu.policy.state_dict())
-    batch, noise = toy_batch(on_cpu), toy_noise(on_cpu)
-    expected = on_cpu.trainer.update_on(batch, noise) | on_cpu.policy.state_dict()
-    numbers = (
-        on_device.trainer.update_on(Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere))
-        | on_device.policy.state_dict()
+    here, there = tiny_model(id), tiny_model(id, device=elsewhere)
+    there.policy.load_state_dict(here.policy.state_dict())
+    batch, noise = toy_batch(here), toy_noise(here)
+    expected = here.trainer.update_on(batch, noise) | here.policy.state_dict()
+    found = (
+        there.trainer.update_on(Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere))
+        | there.policy.state_dict()
     )
-    torch.testing.assert_close(moved(numbers, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moved(found, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.few
@@ -98,26 +98,26 @@ def precisions():
     return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize(("precision", "model_precision"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
-@pytest.mark.parametrize("process_precision", ["highest", "high"])
-def test_a_models_precision_is_its_own(precision, model_precision, process_precision, elsewhere, monkeypatch):
-    in_hooks = []
+@pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
+@pytest.mark.parametrize("outside", ["highest", "high"])
+def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, monkeypatch):
+    seen = []
 
     def noting(function):
-        return lambda *arguments: in_hooks.append(precisions()) or function(*arguments)
+        return lambda *arguments: seen.append(precisions()) or function(*arguments)
 
-    previous_precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(process_precision)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", process_precision == "highest")  # the other way round
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(outside)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", outside == "highest")  # the other way round
     try:
-        model, between_calls = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
+        model, found = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
         model.load_dataset(toy_dataset())
         for hook in ("losses", "act"):
             monkeypatch.setattr(FQL, hook, noting(getattr(FQL, hook)))
         model.trainer.update(16)
         model.predict(np.zeros((1, 4), np.float32))
-        between_calls.append(precisions())
+        found.append(precisions())
     finally:
-        torch.set_float32_matmul_precision(previous_precision)
-    assert between_calls == [(process_precision, process_precision == "highest")] * 2
-    assert in_hooks == [(model_precision, model_precision == "high")] * 3  # the next action, the losses, the plan
+        torch.set_float32_matmul_precision(before)
+    assert found == [(outside, outside == "highest")] * 2
+    assert seen == [(inside, inside == "high")] * 3  # the next action, the losses, the plan

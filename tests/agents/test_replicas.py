@@ -14,10 +14,10 @@ class Steps(BaseCallback):
 
     def __init__(self):
         super().__init__()
-        self.steps: list[int] = []
+        self.seen: list[int] = []
 
     def _on_step(self):
-        self.steps.append(self.model.num_timesteps)
+        self.seen.append(self.model.num_timesteps)
         return True
 
 
@@ -35,7 +35,7 @@ def trained(seeds, envs_each, gradient_steps):
 def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_steps):
     alone, steps_alone = trained([0], envs_each, gradient_steps)
     together, steps = trained([0, 1, 2], envs_each, gradient_steps)
-    assert steps.steps == steps_alone.steps
+    assert steps.seen == steps_alone.seen
     assert together.num_timesteps == alone.num_timesteps
     assert together._n_updates == alone._n_updates
     assert alone.num_timesteps == 25
@@ -43,16 +43,16 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_s
 
 
 def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
-    split_model, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
+    taken, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
     for number in range(4):
-        for model in (split_model, untouched):
+        for model in (taken, untouched):
             step(model, number)
         if number == 1:
-            single, generator = split_model.replica(2), split_model.trainer.generator.get_state()
+            single, generator = taken.replica(2), taken.trainer.generator.get_state()
             single.replay_buffer = tiny_model().replay_buffer
             single.learn_offline(2, dataset=toy_dataset())
-    assert_same(parameters_of(split_model), parameters_of(untouched))
-    assert torch.equal(split_model.trainer.generator.get_state(), generator)
+    assert_same(parameters_of(taken), parameters_of(untouched))
+    assert torch.equal(taken.trainer.generator.get_state(), generator)
     single.save(tmp_path / "replica")
     loaded = type(single).load(tmp_path / "replica", device="cpu")
     assert_same(parameters_of(loaded), parameters_of(single))

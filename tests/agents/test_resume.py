@@ -45,9 +45,9 @@ def finished(folder, *, resume, envs=1, make=environments, offline=4, **settings
         return model.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
     model.learn(STEPS, SaveAt(middle, folder, stop=True), reset_num_timesteps=False)
     forget_all_randomness()
-    resumed = model_on(make(envs), **settings)
-    assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
-    return resumed.learn(offline + STEPS - resumed.num_timesteps, reset_num_timesteps=False)
+    other = model_on(make(envs), **settings)
+    assert load_checkpoint(other, find_checkpoints(folder)[0]) == {"note": "kept"}
+    return other.learn(offline + STEPS - other.num_timesteps, reset_num_timesteps=False)
 
 
 def assert_same_training(first, second):
@@ -77,8 +77,8 @@ def assert_same_training(first, second):
     ids=lambda settings: "-".join(settings) or "default",
 )
 def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
-    uninterrupted = finished(tmp_path / "whole", resume=False, **settings)
-    assert_same_training(finished(tmp_path / "killed", resume=True, **settings), uninterrupted)
+    whole = finished(tmp_path / "whole", resume=False, **settings)
+    assert_same_training(finished(tmp_path / "killed", resume=True, **settings), whole)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     ids=["normalised", "in other processes"],
 )
 def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
-    options = {"make": make, "envs": 2, "offline": offline}
-    options |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
-    uninterrupted = finished(tmp_path / "whole", resume=False, **options)
-    assert_same_training(finished(tmp_path / "killed", resume=True, **options), uninterrupted)
+    how = {"make": make, "envs": 2, "offline": offline}
+    how |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
+    whole = finished(tmp_path / "whole", resume=False, **how)
+    assert_same_training(finished(tmp_path / "killed", resume=True, **how), whole)
 
 
 @pytest.mark.parametrize("space", ["observation_space", "action_space"])
@@ -103,13 +103,12 @@ def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp
         "action_space": spaces.Box(-2.0, 2.0, (2,)),
     }
     saved = save_checkpoint(model_on(environments()), tmp_path)
-    changed_env = type("Changed", (ToyEnv,), {space: changed[space]})
-    changed_model = model_on(make_vec_env(changed_env, wrapper_class=ResumableEnv))
-    old_space, new_space = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
-    parameters_before = {name: value.clone() for name, value in parameters_of(changed_model).items()}
-    with pytest.raises(ValueError, match=f"{old_space} != {new_space}"):
-        load_checkpoint(changed_model, saved)
-    assert_same(parameters_of(changed_model), parameters_before)
+    other = model_on(make_vec_env(type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv))
+    there, now = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
+    before = {name: value.clone() for name, value in parameters_of(other).items()}
+    with pytest.raises(ValueError, match=f"{there} != {now}"):
+        load_checkpoint(other, saved)
+    assert_same(parameters_of(other), before)
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
@@ -133,13 +132,13 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
     model = model_on(make())
     with pytest.warns(UserWarning, match="`env.env.generator` cannot be saved"):
         model.learn(STEPS, SaveAt(20, tmp_path))
-    resumed = model_on(make())
+    other = model_on(make())
     with pytest.warns(UserWarning, match="new episodes begin"):
-        load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
-    last = resumed.replay_buffer.dataset_size + 19
-    assert resumed.replay_buffer.dones[last]
-    assert resumed._last_episode_starts.all()
-    resumed.learn(5, reset_num_timesteps=False)
+        load_checkpoint(other, find_checkpoints(tmp_path)[0])
+    last = other.replay_buffer.dataset_size + 19
+    assert other.replay_buffer.dones[last]
+    assert other._last_episode_starts.all()
+    other.learn(5, reset_num_timesteps=False)
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
@@ -149,11 +148,11 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
     (checkpoint / "manifest.json").unlink()
     write_manifest(checkpoint, format=3)
-    second_model = tiny_model("bc", seed=1)
-    parameters_before = parameters_of(second_model)
+    other = tiny_model("bc", seed=1)
+    before = parameters_of(other)
     with pytest.raises(ValueError, match="format 3, expected 9"):
-        load_checkpoint(second_model, checkpoint)
-    assert_same(parameters_before, parameters_of(second_model))
+        load_checkpoint(other, checkpoint)
+    assert_same(before, parameters_of(other))
 
 
 def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
@@ -183,14 +182,14 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
     saved = save_checkpoint(source, tmp_path)
     content = bytearray((saved / name).read_bytes())
     model = tiny_model(env=environments(), seed=7)
-    parameters_before = parameters_of(model)
+    before = parameters_of(model)
     for position in range(0, len(content), max(len(content) // 7, 1)):
         content[position] ^= 4
         (saved / name).write_bytes(content)
         with pytest.raises(DamagedFileError, match="cannot be read: "):
             load_checkpoint(model, saved)
         content[position] ^= 4
-    assert_same(parameters_before, parameters_of(model))
+    assert_same(before, parameters_of(model))
     (saved / name).unlink()
     with pytest.raises(DamagedFileError, match=rf"{name} cannot be read"):
         load_checkpoint(model, saved)
@@ -200,13 +199,13 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
 
 
 def trace(env, actions):
-    transitions = []
+    found = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
-        transitions.append((observation.tobytes(), float(reward), terminated, truncated, info.get("success")))
+        found.append((observation.tobytes(), float(reward), terminated, truncated, info.get("success")))
         if terminated or truncated:
-            transitions.append((env.reset()[0].tobytes(),))
-    return transitions
+            found.append((env.reset()[0].tobytes(),))
+    return found
 
 
 @pytest.mark.few(4)
@@ -272,8 +271,8 @@ def test_a_run_that_is_stopped_again_and_again_at_one_step_saves_each_time(tmp_p
     model.learn_offline(2)
     for number in range(12):
         assert save_checkpoint(model, tmp_path / "checkpoints").name == f"step_000000002.{number}"
-    newest, previous = find_checkpoints(tmp_path / "checkpoints")
-    assert (newest.suffix, previous.suffix) == (".11", ".10")
+    newest, before = find_checkpoints(tmp_path / "checkpoints")
+    assert (newest.suffix, before.suffix) == (".11", ".10")
 
 
 def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
@@ -301,10 +300,10 @@ print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path):
-    hashes = []
+    found = []
     for cache in ("first", "second"):
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / cache)}
         done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        hashes.append(done.stdout)
-    assert hashes[0] == hashes[1]
+        found.append(done.stdout)
+    assert found[0] == found[1]

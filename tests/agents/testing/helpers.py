@@ -25,7 +25,7 @@ class Imitation(agents.Method):
     def act(self, observations, noise, nets):
         return nets.actor(observations)
 
-    def targets(self, *arguments):
+    def targets(self, *given):
         return {}
 
     def losses(self, batch, targets, noise, nets, info):

@@ -10,8 +10,8 @@ WEIGHT = 'weight = targets["weight"] * batch.valid'
 class Mistake(NamedTuple):
     """An edit and what it is told."""
 
-    text: str  # text of the example
-    replacement: str  # what stands there instead
+    before: str  # text of the example
+    after: str  # what stands there instead
     check: str  # of the kit that fails
     message: str  # regular expression of what is said
     stops: bool  # whether training is refused, in the same words
@@ -75,18 +75,18 @@ MISTAKES = {
 
 def example():
     """Return the example of the page."""
-    (code,) = code_blocks("docs/register.md", "python")
-    return code
+    (found,) = code_blocks("docs/register.md", "python")
+    return found
 
 
 def own_network():
     """Return the page's network of one's own."""
-    (code,) = code_blocks("docs/register.md", "py\n# my_networks.py")
-    return code
+    (found,) = code_blocks("docs/register.md", "py\n# my_networks.py")
+    return found
 
 
 def with_mistake(name):
     """Return the example with one mistake."""
     mistake, code = MISTAKES[name], example()
-    assert mistake.text in code
-    return code.replace(mistake.text, mistake.replacement, 1)
+    assert mistake.before in code
+    return code.replace(mistake.before, mistake.after, 1)

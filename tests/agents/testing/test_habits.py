@@ -17,8 +17,8 @@ def findings(base=BC, losses=None, **attributes):
     """Return the bad habits of an algorithm whose losses are changed by a function of them and the batch."""
 
     def changed(self, batch, targets, noise, nets, info):
-        terms = base.losses(self, batch, targets, noise, nets, info)
-        return terms if losses is None else losses(terms, batch, nets)
+        found = base.losses(self, batch, targets, noise, nets, info)
+        return found if losses is None else losses(found, batch, nets)
 
     return find_habits(type("Mine", (base,), {"losses": changed, **attributes})(flow_steps=2), *SPACES)
 
@@ -36,31 +36,31 @@ def findings(base=BC, losses=None, **attributes):
     ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
 )
 def test_whatever_waits_for_the_device_is_found(wait):
-    def losses(terms, batch, nets):
+    def losses(found, batch, nets):
         wait(batch)
-        return terms
+        return found
 
     assert [finding.kind for finding in findings(losses=losses)] == ["device"]
 
 
 def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
-    def penalised(terms, batch, nets):
-        actions, rewards = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
+    def penalised(found, batch, nets):
+        actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
         q = nets.critic(batch.observations, actions)
         (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
-        return {**terms, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * rewards.detach().mean(1)}
+        return {**found, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * kept.detach().mean(1)}
 
     assert findings(FQL, penalised) == []
 
 
-def climb(terms, batch, nets):
+def climb(found, batch, nets):
     actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
-    return {**terms, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
+    return {**found, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
 
 
 def test_a_loss_may_train_several_networks_if_that_is_declared():
-    (finding,) = findings(FQL, climb)
-    assert "loss `q` trains `critic`, `one_step` at once" in finding.text
+    (found,) = findings(FQL, climb)
+    assert "loss `q` trains `critic`, `one_step` at once" in found.text
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
@@ -74,8 +74,8 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
         return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *others)
 
     unmasked = {"losses": losses}
-    (finding,) = find_habits(type("Mine", (BC,), unmasked)(), *SPACES)
-    assert finding.kind == "masks"
+    (found,) = find_habits(type("Mine", (BC,), unmasked)(), *SPACES)
+    assert found.kind == "masks"
     meant = type("Meant", (BC,), unmasked | {"unmasked_losses": frozenset({"bc_flow"})})
     assert find_habits(meant(), *SPACES) == []
 

@@ -35,10 +35,10 @@ def method(write_agent):
 @pytest.mark.parametrize("checks", [QUICK, SLOW], ids=["quick", "slow"])
 def test_the_pages_agent_keeps_the_contract(method, checks):
     skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
-    outcomes = [outcome for outcome in run_checks(method, skip=skipped) if outcome.state != "skipped"]
-    assert {outcome.check.name for outcome in outcomes} == {"hooks", *checks}
-    not_held = {outcome.check.name: outcome.state for outcome in outcomes if outcome.state != "holds"}
-    assert not_held == {name: "does not apply" for name in ("bf16",) if name in checks}, outcomes
+    found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
+    assert set(found) == {"hooks", *checks}
+    others = {name: each.state for name, each in found.items() if each.state != "holds"}
+    assert others == {name: "does not apply" for name in ("bf16",) if name in checks}, found
 
 
 class Holding(nn.Linear):
@@ -54,16 +54,16 @@ class Tied(nn.Module):
 
     def __init__(self, observations, actions):
         super().__init__()
-        self.into, self.through, self.tied = nn.Linear(observations, 8), nn.Linear(8, 8), nn.Linear(8, 8)
-        self.tied.weight = self.through.weight
+        self.into, self.through, self.again = nn.Linear(observations, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.again.weight = self.through.weight
         self.out = nn.Linear(8, actions)
         self.last = nn.Sequential(self.out, nn.Tanh())
         self.register_buffer("phase", torch.rand(8))
 
     def forward(self, observations, x=None, t=None):
-        inputs = observations if x is None else observations + x.sum(-1, keepdim=True) * t
-        hidden = torch.sin(self.into(inputs) + self.phase)
-        return self.last(self.tied(torch.relu(self.through(hidden))))
+        seen = observations if x is None else observations + x.sum(-1, keepdim=True) * t
+        hidden = torch.sin(self.into(seen) + self.phase)
+        return self.last(self.again(torch.relu(self.through(hidden))))
 
 
 def make(sizes):
@@ -82,19 +82,19 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
     network = from_module(make).build(SIZES)
     for replica, seed in enumerate((5, 6)):
         network.initialise(replica, torch.Generator().manual_seed(seed))
-    random_state = torch.get_rng_state()
-    second = from_module(make).build(SIZES)
+    before = torch.get_rng_state()
+    other = from_module(make).build(SIZES)
     for replica, seed in enumerate((6, 5)):
-        second.initialise(replica, torch.Generator().manual_seed(seed))
-    assert not torch.equal(torch.get_rng_state(), random_state)  # building draws, where a policy forks the generator
+        other.initialise(replica, torch.Generator().manual_seed(seed))
+    assert not torch.equal(torch.get_rng_state(), before)  # building draws, where a policy forks the generator
     for name, value in network.state_dict().items():
-        assert_close(second.state_dict()[name], value.flip(0), rtol=0, atol=0)
+        assert_close(other.state_dict()[name], value.flip(0), rtol=0, atol=0)
         assert not torch.equal(value[0], value[1]), name
-    assert network.module.tied.weight is network.module.through.weight
+    assert network.module.again.weight is network.module.through.weight
     observations, x = torch.randn(2, 7, 4), torch.randn(2, 7, 3)
-    outputs = network(observations)
+    found = network(observations)
     for k in range(2):
-        assert_close(outputs[k], alone(network, k)(observations[k]))
+        assert_close(found[k], alone(network, k)(observations[k]))
     for t in (0.25, torch.full((2, 7, 1), 0.25)):
         expected = [alone(network, k)(observations[k], x[k], torch.full((7, 1), 0.25)) for k in range(2)]
         assert_close(network.at(observations)(x, t), torch.stack(expected))
@@ -106,11 +106,11 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
     observations = torch.randn(2, 7, 4, requires_grad=True)
     Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
     assert observations.grad[0].abs().min() > 0
-    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(each.grad is None for each in network.parameters())
 
 
 @pytest.mark.parametrize(
-    ("make", "text"),
+    ("made", "text"),
     [
         (nn.Sequential(nn.BatchNorm1d(3)), "got BatchNorm1d: leave out statistics of batches"),
         (nn.BatchNorm1d(3, track_running_stats=False), "got BatchNorm1d"),
@@ -122,22 +122,21 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
         (lambda rows: rows, "must return a torch.nn.Module, got function"),
     ],
 )
-def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(make, text):
+def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made, text):
     with pytest.raises(TypeError, match=text):
-        from_module(lambda sizes: make).build(SIZES)
+        from_module(lambda sizes: made).build(SIZES)
 
 
 def test_a_module_that_is_made_once_cannot_stand_for_several():
-    module = nn.Linear(4, 3)
+    made = nn.Linear(4, 3)
     with pytest.raises(TypeError, match="must make a new module at every call"):
-        from_module(lambda sizes: nn.Sequential(module)).build(SIZES).initialise(0, torch.Generator())
+        from_module(lambda sizes: nn.Sequential(made)).build(SIZES).initialise(0, torch.Generator())
 
 
 def learnt_alike(network):
     method = type("Mine", (Imitation,), {"networks": lambda self: {"actor": from_module(network)}})
-    findings = find_habits(method(), *SPACES)
-    # nothing asks for the network of `Imitation`
-    return [finding.kind for finding in findings if finding.kind != "settings"]
+    found = find_habits(method(), *SPACES)
+    return [each.kind for each in found if each.kind != "settings"]  # nothing asks for the network of `Imitation`
 
 
 def test_what_a_module_does_in_training_alone_is_found():
@@ -161,8 +160,8 @@ def test_what_a_module_does_in_training_alone_is_found():
 def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
     model = tiny_model(method)
     model.save_policy(tmp_path / "policy.safetensors")
-    observations, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
-    assert (loaded.predict(observations)[0] == model.predict(observations)[0]).all()
+    seen, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
+    assert (loaded.predict(seen)[0] == model.predict(seen)[0]).all()
 
 
 def test_constants_that_a_module_would_not_save_are_saved():
@@ -175,28 +174,28 @@ def test_constants_that_a_module_would_not_save_are_saved():
 # -- settings that do not act on layers of one's own ------------------------------------------------------------------
 
 
-def with_actor(actor, **options):
+def with_actor(actor, **more):
     """Return an algorithm of one network, and others beside it."""
-    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **options}})
+    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **more}})
 
 
 def linear(width, **declared):
     """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
 
-    def make(n):
+    def made(n):
         return nn.Sequential(nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions))
 
-    return from_module(make, **declared)
+    return from_module(made, **declared)
 
 
 FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0], follows_net_arch=True)
 
 
 def warnings_of(method, **settings):
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         check_first_update(method(**settings), *SPACES)
-    return [str(warning.message) for warning in caught]
+    return [str(each.message) for each in told]
 
 
 def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():
@@ -223,6 +222,6 @@ def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor, se
     ],
 )
 def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(networks, text):
-    actor, networks_text = networks
-    model = tiny_model(with_actor(actor, **networks_text))
+    actor, more = networks
+    model = tiny_model(with_actor(actor, **more))
     assert model.policy.own_widths == text
