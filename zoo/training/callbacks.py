@@ -49,15 +49,15 @@ class StopSignal:
     Ctrl-C after that interrupts at once. The others do not: a cluster sends it to every process of a job, and who has
     started this one sends it too.
 
-    :param told: what is said then.
+    :param message: what is logged then.
     """
 
-    told: str = "stopping after this step; press Ctrl-C again to stop immediately"
+    message: str = "stopping after this step; press Ctrl-C again to stop immediately"
     requested: bool = False
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[Self]:
-        """Listen to the signals meanwhile."""
+        """Handle the signals inside the block."""
         previous = {number: signal.signal(number, self._request) for number in heard_signals()}
         try:
             yield self
@@ -69,7 +69,7 @@ class StopSignal:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
-        log.info(self.told)
+        log.info(self.message)
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ class TrainingRun(BaseCallback):
         self.seconds = 0.0  # of all evaluations
         self.pending: PendingEvaluation | None = None
         self.last_step = -1  # of the last evaluation
-        self._last_save = self._last_look = 0
-        self.init_callback(model)  # it acts outside of `learn` too
+        self._last_save = self._last_check = 0
+        self.init_callback(model)  # SB3 does so in `learn`, and some evaluations come before that
 
     def restore(self) -> dict[str, Any]:
         """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
 
-        :return: the position of the log, for `zoo.training.logs.ReplicaLogger`.
+        :return: the state of the log, for `zoo.training.logs.ReplicaLogger`.
         """
         damaged: list[Path] = []
         checkpoints = self.replicas.folders[0].checkpoints
@@ -145,8 +145,8 @@ class TrainingRun(BaseCallback):
                 log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
                 damaged.append(checkpoint)
             else:
-                for each in damaged:
-                    log.warning("%s is set aside as %s", each, set_aside(each).name)
+                for path in damaged:
+                    log.warning("%s is set aside as %s", path, set_aside(path).name)
                 self.replicas.write_status(self.model, "running")
                 return log_state
         if damaged:
@@ -193,13 +193,13 @@ class TrainingRun(BaseCallback):
                 if end > model.offline_steps:
                     model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
                     self.updates_per_second = self.progress.steps_per_second
-                if steps and model.num_timesteps == end:
+                if steps and model.num_timesteps == end:  # not where a resumed run is beyond it
                     self.finish_phase()
-            left = gradient_steps + run.online_steps - model.num_timesteps
+            online_steps = gradient_steps + run.online_steps - model.num_timesteps
             self.phase = ONLINE
-            if left > 0:
-                model.learn(left, callbacks, reset_num_timesteps=False)
-            if run.online_steps:
+            if online_steps > 0:
+                model.learn(online_steps, callbacks, reset_num_timesteps=False)
+            if run.online_steps:  # the last rollout's updates came after the last chance to evaluate
                 self.finish_phase()
         except Abandoned:  # where a phase begins or ends
             self.stop_run()
@@ -235,9 +235,9 @@ class TrainingRun(BaseCallback):
         self._between_steps()
 
     def _on_step(self) -> bool:
-        previous = self._last_look
-        self._last_look = self.model.num_timesteps
-        if self._last_look // self.config.run.log_interval > previous // self.config.run.log_interval:
+        previous = self._last_check
+        self._last_check = self.model.num_timesteps
+        if self._last_check // self.config.run.log_interval > previous // self.config.run.log_interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
         if self.phase == OFFLINE:
             self._between_steps()
@@ -292,40 +292,47 @@ class TrainingRun(BaseCallback):
 
     def _record(self, due: PendingEvaluation, results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
-        model = self.model
-        steps = model.num_timesteps
-        successes = results.successes
-        lost = []
-        curve_step = steps - model.pretraining_steps
+        step = self.model.num_timesteps
+        diverged = []
         for replica in due.active:
-            if not results.played[replica]:
-                lost.append(replica)
-                continue
-            folder = self.replicas.folders[replica]
-            history = self.histories[replica]
-            self.histories[replica] = with_evaluation(history, curve_step, due.phase, results, replica)
-            folder.write_evaluations(self.histories[replica])
-            success = 0.0 if successes is None else float(successes[replica].mean())
-            # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
-            score = (success, float(results.returns[replica].mean()), steps > 0)
-            if score > self.best[replica]:
-                self.best[replica] = score
-                save_model(model.replica(replica), folder.best_model)
-        if lost:
-            reason = f"planned actions of the evaluation at step {steps} are not finite"
-            self.replicas.fail(self.model, dict.fromkeys(lost, reason))
-        values = {} if successes is None else {"success_rate": successes.mean(axis=1)}
-        if results.estimates:
-            values |= {name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
-        else:
-            values |= {"mean_reward": results.returns.mean(axis=1), "mean_ep_length": results.lengths.mean(axis=1)}
+            if results.played[replica]:
+                self._record_replica(replica, due.phase, results)
+            else:
+                diverged.append(replica)
+        if diverged:
+            reason = f"planned actions of the evaluation at step {step} are not finite"
+            self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
         assert isinstance(self.logger, ReplicaLogger)
-        self.logger.write({f"eval/{name}": PerReplica(value) for name, value in values.items()}, steps)
-        phase = PHASES[due.phase]
-        seeds = self.replicas.seeds
-        log.info(describe_evaluation(curve_step, phase, results, seeds, self.scoring))
+        means = self._mean_results(results)
+        self.logger.write({f"eval/{name}": PerReplica(values) for name, values in means.items()}, step)
+        log.info(describe_evaluation(self.step, PHASES[due.phase], results, self.replicas.seeds, self.scoring))
         if self.observe is not None:
             self.observe(self.histories)
+
+    def _record_replica(self, replica: int, phase: int, results: EpisodeResults) -> None:
+        """Write the results of a replica, and its model if that is its best."""
+        folder = self.replicas.folders[replica]
+        self.histories[replica] = with_evaluation(self.histories[replica], self.step, phase, results, replica)
+        folder.write_evaluations(self.histories[replica])
+        success = 0.0
+        if results.successes is not None:
+            success = float(results.successes[replica].mean())
+        # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
+        score = (success, float(results.returns[replica].mean()), self.model.num_timesteps > 0)
+        if score > self.best[replica]:
+            self.best[replica] = score
+            save_model(self.model.replica(replica), folder.best_model)
+
+    def _mean_results(self, results: EpisodeResults) -> dict[str, np.ndarray]:
+        """Return what the logs have of an evaluation, each (S,)."""
+        means = {}
+        if results.successes is not None:
+            means["success_rate"] = results.successes.mean(axis=1)
+        if results.estimates:
+            return {**means, name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
+        means["mean_reward"] = results.returns.mean(axis=1)
+        means["mean_ep_length"] = results.lengths.mean(axis=1)
+        return means
 
     def stop_run(self) -> NoReturn:
         """Write a checkpoint and end the run; call it between steps or phases.
@@ -342,8 +349,10 @@ class TrainingRun(BaseCallback):
     def save(self, state: str) -> None:
         """Write a checkpoint and the status now."""
         model = self.model
-        pending = self.pending
-        self.replicas.check(model)
+        pending = None
+        if self.pending is not None:
+            pending = {"phase": self.pending.phase, "active": self.pending.active}
+        self.replicas.check(model)  # NaN must not replace the last sound checkpoints
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
             with explaining_write_errors(folder.status):  # a run folder that was taken away is an error now
@@ -354,11 +363,7 @@ class TrainingRun(BaseCallback):
             model,
             self.replicas.folders[0].checkpoints,
             failed=dict(self.replicas.failed),
-            evaluation={
-                "last_step": self.last_step,
-                "best": list(self.best),
-                "pending": None if pending is None else {"phase": pending.phase, "active": pending.active},
-            },
+            evaluation={"last_step": self.last_step, "best": list(self.best), "pending": pending},
             log=model.logger.state(model.num_timesteps),
             histories=list(self.histories),
             config=self.config.identity(),
@@ -366,29 +371,29 @@ class TrainingRun(BaseCallback):
         self.replicas.write_status(model, state)
 
     def _load(self, checkpoint: Path) -> dict[str, Any]:
-        """Put the model and the evaluations into the state of a checkpoint; return the position of the log then.
+        """Put the model and the evaluations into the state of a checkpoint; return the state of the log then.
 
         :raises UsageError: if the settings of the run were changed since.
         """
-        kept = load_checkpoint(self.model, checkpoint)
-        self._last_save = self._last_look = self.model.num_timesteps
-        stored = kept["config"]
+        saved = load_checkpoint(self.model, checkpoint)
+        self._last_save = self._last_check = self.model.num_timesteps
+        stored = saved["config"]
         if changed := differences(stored, lasting_identity(self.config, stored=stored)):
             raise UsageError(
                 f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "
                 "(there: in the checkpoint); put the file back, or train a new run"
             )
-        self.replicas.failed = dict(kept["failed"])
-        self.histories = list(kept["histories"])
+        self.replicas.failed = dict(saved["failed"])
+        self.histories = list(saved["histories"])
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
-            if history:
+            if history:  # the file may have later evaluations, which are made again
                 folder.write_evaluations(history)
-        state = kept["evaluation"]
+        state = saved["evaluation"]
         self.last_step = state["last_step"]
         self.best = [tuple(score) for score in state["best"]]
         if state["pending"] is not None:
             self.pending = PendingEvaluation(**state["pending"])
-        return dict(kept["log"])
+        return dict(saved["log"])
 
 
 class ProgressCallback(BaseCallback):
@@ -402,7 +407,10 @@ class ProgressCallback(BaseCallback):
     def __init__(self, run: TrainingRun, bar: bool | None) -> None:
         super().__init__()
         self.run = run
-        self.bar = sys.stderr.isatty() if bar is None else bar
+        if bar is None:
+            bar = sys.stderr.isatty()
+        self.bar = bar
+        self.pause = REDRAW_SECONDS if bar else LINE_SECONDS
         self.steps_per_second = 0.0
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
         console = Console(stderr=True, force_terminal=self.bar)
@@ -411,16 +419,15 @@ class ProgressCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
-        self._begin = self._told = time.perf_counter()
-        self._evaluated = self.run.seconds
+        self._begin = self._last_shown = time.perf_counter()
+        self._evaluation_seconds = self.run.seconds
         self._task = self.display.add_task("training", total=self._total, completed=self._first)
         self.display.start()
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        pause = REDRAW_SECONDS if self.bar else LINE_SECONDS
-        if now - self._told >= pause and self.num_timesteps < self._total:  # the end has its own line
-            self._told = now
+        if now - self._last_shown >= self.pause and self.num_timesteps < self._total:  # the end has its own line
+            self._last_shown = now
             text = self._describe(now)
             self.display.update(self._task, completed=self.num_timesteps, description=text)
             if not self.bar:
@@ -434,15 +441,16 @@ class ProgressCallback(BaseCallback):
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
-        busy = max(now - self._begin - (self.run.seconds - self._evaluated), 1e-9)
-        self.steps_per_second = (self.num_timesteps - self._first) / busy
+        evaluation_seconds = self.run.seconds - self._evaluation_seconds
+        training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
+        self.steps_per_second = (self.num_timesteps - self._first) / training_seconds
         phase = PHASES[self.run.phase]
-        before = self.model.pretraining_steps
-        if self._total <= before:
+        start = self.model.pretraining_steps
+        if self._total <= start:
             phase = "pretraining"
-            before = 0
+            start = 0
         parts = [
-            f"{phase} {self.num_timesteps - before}/{self._total - before}",
+            f"{phase} {self.num_timesteps - start}/{self._total - start}",
             f"{self.steps_per_second:.1f} steps/s",
         ]
         loss = self.model._last_info.get("total_loss")
@@ -466,14 +474,14 @@ def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
     if "successes" in history:
         wins = history["successes"]
         values = 100 * wins.mean(axis=1)
-        what = "success (%)"
+        quantity = "success (%)"
         band = 100 * np.array([interval_of_successes(int(row.sum()), row.size) for row in wins])
         axes.set_ylim(0, 100)
     else:
         values = results.mean(axis=1)
-        what = "mean return"
+        quantity = "mean return"
         if "held_out_loss" in history:
-            what = "critic value" if "q_policy" in history else "negative loss"
+            quantity = "critic value" if "q_policy" in history else "negative loss"
         band = np.array([interval_of_mean(row) for row in results])
     axes.plot(steps, values, marker="o", clip_on=False, zorder=3)
     axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, alpha=0.2, linewidth=0)
@@ -481,7 +489,7 @@ def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
     if offline.any() and not offline.all():
         axes.axvspan(steps[offline][-1], steps[-1], color="0.93", zorder=0)
     axes.set(title=title, xlabel="gradient steps offline, then environment steps", xlim=(0, None))
-    axes.set_ylabel(f"{what}, 95% interval")
+    axes.set_ylabel(f"{quantity}, 95% interval")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:

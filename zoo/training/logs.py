@@ -83,7 +83,7 @@ class Replicas:
     seeds: Sequence[int]
     stops: bool = True
     failed: dict[int, dict[str, Any]] = field(default_factory=dict)  # replica -> reason and step
-    _told: set[tuple[int, str]] = field(default_factory=set)  # replica and kind of what was reported
+    _reported: set[tuple[int, str]] = field(default_factory=set)  # replica and kind of what was warned of
     _checked: tuple[int, int] | None = None
     _largest_reward = 0.0
 
@@ -98,21 +98,21 @@ class Replicas:
         if self._checked == (step, model._n_updates):
             return
         self._checked = step, model._n_updates
-        found = model.find_divergence()
+        reasons = model.find_divergence()
         values = model.last_values()
         if values and model.replay_buffer is not None:
             low, high = model.replay_buffer.rewards.aminmax()  # of rows without a transition it is 0
             self._largest_reward = max(self._largest_reward, -float(low), float(high))
-            # what abs(Q) cannot exceed once it is learnt, plus 1 for where it begins
+            # The sum of discounted rewards cannot exceed this; the 1 is for a Q that has learnt nothing yet.
             bound = 1.0 + self._largest_reward * min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
             for replica, kind, text, is_final in find_excess(values, bound):
                 if is_final and self.stops:
-                    found.setdefault(replica, text)
-                elif replica in self.active and (replica, kind) not in self._told:
-                    self._told.add((replica, kind))
+                    reasons.setdefault(replica, text)
+                elif replica in self.active and (replica, kind) not in self._reported:
+                    self._reported.add((replica, kind))
                     log.warning("seed %s at step %d: %s", self.seeds[replica], step, text)
-        if found:
-            self.fail(model, {replica: f"{what} at step {step}" for replica, what in found.items()})
+        if reasons:
+            self.fail(model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()})
 
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas that have not ended yet; raise DivergedError if no replica is left.
@@ -126,20 +126,25 @@ class Replicas:
             self.failed[replica] = {"reason": reason, "step": step}
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
-            told = "; ".join(f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items())
-            raise DivergedError(f"all replicas have diverged ({told}); a smaller `learning_rate` may help")
+            causes = [f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items()]
+            raise DivergedError(f"all replicas have diverged ({'; '.join(causes)}); a smaller `learning_rate` may help")
 
     def write_status(
-        self, model: FlowAlgorithm, state: str, replicas: Sequence[int] | None = None, **more: object
+        self, model: FlowAlgorithm, state: str, replicas: Sequence[int] | None = None, **entries: object
     ) -> None:
-        """Write the status of runs, by default of those that have not failed."""
+        """Write the status of runs, by default of those that have not failed.
+
+        :param entries: what the status says besides.
+        """
         pretrained = min(model.offline_steps, model.pretraining_steps)
         offline = model.offline_steps - pretrained
         online = model.num_timesteps - model.offline_steps
-        for replica in self.active if replicas is None else replicas:
+        if replicas is None:
+            replicas = self.active
+        for replica in replicas:
             folder = self.folders[replica]
             seed = self.seeds[replica]
-            folder.write_status(state, seed, offline, online, pretraining_step=pretrained, **more)
+            folder.write_status(state, seed, offline, online, pretraining_step=pretrained, **entries)
 
 
 class ProgressTable(CSVOutputFormat):
@@ -215,13 +220,10 @@ class ReplicaLogger(Logger):
             excluded[TOTAL_SECONDS] = ("tensorboard",)
         left_out = {name: excluded.get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
         for replica in self._replicas.active:
-            own = {
-                name: float(value.values[replica]) if isinstance(value, PerReplica) else value
-                for name, value in values.items()
-            }
+            row = {name: _value_of(value, replica) for name, value in values.items()}
             with explaining_write_errors(self._replicas.folders[replica].path):
-                self._tables[replica].write(own, left_out, step)
-                self._events[replica].write(own, left_out, step)
+                self._tables[replica].write(row, left_out, step)
+                self._events[replica].write(row, left_out, step)
 
     def state(self, step: int) -> dict[str, Any]:
         """Return how far the logs are, each ``progress.csv`` so far, and what is recorded but not written yet."""
@@ -241,6 +243,11 @@ class ReplicaLogger(Logger):
             "tables": tables,
             "seconds": seconds,
         }
+
+
+def _value_of(value: Any, replica: int) -> Any:
+    """Return a replica's own value, where there is one."""
+    return float(value.values[replica]) if isinstance(value, PerReplica) else value
 
 
 EMPTY_LOG: dict[str, Any] = {
@@ -271,15 +278,20 @@ def find_excess(values: Mapping[str, PerReplica], bound: float) -> Iterator[tupl
     :param bound: of abs(Q).
     :yields: replica; ``Q``, ``loss`` or ``gradient``; value and limit in words; whether training cannot recover.
     """
-    limits = {"q_max": ("Q", bound, 1), "q_min": ("Q", bound, 1)}
-    limits |= {name: ("loss", (LOSS_MARGIN * bound) ** 2, 2) for name in values if name.endswith("_loss")}
-    for name, (kind, unit, power) in limits.items():
-        for replica, value in enumerate(values[name].values if name in values else ()):
+    for name, per_replica in values.items():
+        if name in ("q_max", "q_min"):
+            kind, unit, power = "Q", bound, 1
+        elif name.endswith("_loss"):  # a square, so the factors are squared too
+            kind, unit, power = "loss", (LOSS_MARGIN * bound) ** 2, 2
+        else:
+            continue
+        for replica, value in enumerate(per_replica.values):
             is_final = abs(value) > FAIL_FACTOR**power * unit
             limit = (FAIL_FACTOR if is_final else WARN_FACTOR) ** power * unit
             if abs(value) > limit:
                 text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
                 yield replica, kind, text, is_final
-    for replica, value in enumerate(values["grad_norm"].values if "grad_norm" in values else ()):
-        if value == 0:
-            yield replica, "gradient", "every gradient is exactly 0", False
+    if "grad_norm" in values:
+        for replica, value in enumerate(values["grad_norm"].values):
+            if value == 0:
+                yield replica, "gradient", "every gradient is exactly 0", False
