@@ -100,20 +100,20 @@ def load_config(
             f"`--quick` sets its own steps and networks, got `--profile {overrides.profile}` with it; leave out one"
         )
     entry = find_algorithm(algo)
-    known = known_settings(entry)
-    shipped, of_user = read_layers(entry.id, overrides.profile, overrides.conf, known)
+    declared = known_settings(entry)
+    shipped, of_user = read_layers(entry.id, overrides.profile, overrides.conf, declared)
     names = [name for name in ("default", *benchmark.groups, benchmark.domain, env) if name is not None]
     layers = _entries(shipped, names)
-    protocol = _merged(entry.id, layers, known)
+    protocol = _merged(entry.id, layers, declared)
     if overrides.quick:
         layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
         names.append("quick")
     layers += _user_layers(of_user, names, overrides)
-    values = _merged(entry.id, [*layers, (overrides.flags, "")], known)
+    values = _merged(entry.id, [*layers, (overrides.flags, "")], declared)
     run, method, settings = _check(entry, values, device)
     departures = []
     if benchmark.domain is not None:
-        defaults = {name: declared.default for name, declared in known.items() if declared}
+        defaults = {name: setting.default for name, setting in declared.items() if setting}
         departures = find_departures({**run.settings(), **settings}, defaults | protocol)
         departures += _find_other_dataset(benchmark, overrides.profile)
     sources = [source for _, source in layers]
@@ -174,11 +174,14 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 
     Online steps after a protocol that has none are a further phase, and not a departure.
     """
-    return [
-        f"{name} {values[name]} instead of {protocol[name]}"
-        for name in PROTOCOL_SETTINGS
-        if name in values and values[name] != protocol[name] and not (name == "online_steps" and protocol[name] == 0)
-    ]
+    departures = []
+    for name in PROTOCOL_SETTINGS:
+        if name not in values or values[name] == protocol[name]:
+            continue
+        if name == "online_steps" and protocol[name] == 0:
+            continue
+        departures.append(f"{name} {values[name]} instead of {protocol[name]}")
+    return departures
 
 
 def _user_layers(
@@ -213,24 +216,31 @@ def _find_other_dataset(benchmark: Benchmark, profile: str) -> list[str]:
 
 def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[tuple[Mapping[str, Any], str]]:
     """Return the settings of some entries, layer by layer, and where they are from."""
-    found = []
+    sourced: list[tuple[Mapping[str, Any], str]] = []
     for origin, entries in layers.items():
         for name in names:
-            if name in entries:
-                values = dict(entries[name])
-                notes = "; ".join(str(values.pop(note)) for note in ENTRY_NOTES if note in values)
-                found.append((values, f"{origin} {name}" + (f" ({notes})" if notes else "")))
-    return found
+            if name not in entries:
+                continue
+            values = dict(entries[name])
+            source = f"{origin} {name}"
+            notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
+            if notes:
+                source += f" ({'; '.join(notes)})"
+            sourced.append((values, source))
+    return sourced
 
 
-def _merged(algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of layers merged, the last one above."""
+def _merged(algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], settings: Collection[str]) -> dict[str, Any]:
+    """Return the values of layers merged, the last one above.
+
+    :param settings: names that an algorithm and its run have; others are refused.
+    """
     values: dict[str, Any] = {}
     for layer, _ in layers:
         values = merge(values, layer)
     for name in values:
-        if name not in known:
-            raise UsageError(unknown_name_message(f"setting of {algo}", name, known))
+        if name not in settings:
+            raise UsageError(unknown_name_message(f"setting of {algo}", name, settings))
     return values
 
 
@@ -250,27 +260,28 @@ def _check_exploration(run: RunSettings, noise_std: float | None) -> None:
 
 def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Return what the run does, the algorithm and all its settings, if every type and range is right."""
-    own = dict(values)
+    remaining = dict(values)
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
-        of_run = [name for name in RunSettings.declared() if name in own and name not in {*declared} - _SHARED_NAMES]
-        run = RunSettings(**{name: own.pop(name) for name in of_run})
-        if not isinstance(own.get("policy_kwargs") or {}, Mapping):
-            raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {own['policy_kwargs']!r}")
+        names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)
+        of_run = [name for name in remaining if name in names]
+        run = RunSettings(**{name: remaining.pop(name) for name in of_run})
+        if not isinstance(remaining.get("policy_kwargs") or {}, Mapping):
+            raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {remaining['policy_kwargs']!r}")
         if run.offline_data is not None:
-            own["balanced_sampling"] = run.offline_data == "balanced"
+            remaining["balanced_sampling"] = run.offline_data == "balanced"
         for name in ("pretraining_steps", "offline_steps"):
             if getattr(run, name) and not hasattr(entry.algorithm, "learn_offline"):
                 raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
         if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
-            own["pretraining_steps"] = run.pretraining_steps
-        _check_exploration(run, own.get("noise_std", run.noise_std))
+            remaining["pretraining_steps"] = run.pretraining_steps
+        _check_exploration(run, remaining.get("noise_std", run.noise_std))
         if available_device(device).type == "cuda" and "precision" in declared:
-            own.setdefault("precision", "tf32")
+            remaining.setdefault("precision", "tf32")
         if entry.method is None:
-            return run, None, entry.algorithm.checked(own)
-        method, _ = read_arguments(entry.method, (), own)
+            return run, None, entry.algorithm.checked(remaining)
+        method, _ = read_arguments(entry.method, (), remaining)
     settings = method.settings()
-    if "policy_kwargs" in own:
-        settings["policy_kwargs"] = own["policy_kwargs"]
+    if "policy_kwargs" in remaining:
+        settings["policy_kwargs"] = remaining["policy_kwargs"]
     return run, method, settings

@@ -69,8 +69,10 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
     """YAML's safe dumper, which quotes a text such as 3e-4."""
 
 
-for _each in (_Loader, _Dumper):
-    _each.add_implicit_resolver("!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
@@ -122,11 +124,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
-            name, _, rest = name.partition(".")
-            value = {rest: value}
+            name, _, nested_name = name.partition(".")
+            value = {nested_name: value}
         if isinstance(value, Mapping):
             below = merged.get(name)
-            value = merge(below if isinstance(below, Mapping) else {}, value)
+            if not isinstance(below, Mapping):
+                below = {}
+            value = merge(below, value)
         merged[name] = value
     return merged
 
@@ -145,16 +149,26 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
     """
-    file = FOLDER / f"{algo}.yml" if path is None else Path(path)
-    content = {} if path is None and not file.exists() else read_yaml(file, "`-conf`")
-    own = content.pop(PROFILES, {}) if isinstance(content, dict) else {}
-    profiles = {DEFAULT_PROFILE: content, **(own if isinstance(own, dict) else {PROFILES: own})}
+    file = Path(path or FOLDER / f"{algo}.yml")
+    if path is None and not file.exists():
+        return {DEFAULT_PROFILE: {}}
+    content = read_yaml(file, "`-conf`")
+    if not isinstance(content, dict):
+        raise _not_entries(file, DEFAULT_PROFILE)
+    profiles = content.pop(PROFILES, {})
+    if not isinstance(profiles, dict):
+        raise _not_entries(file, PROFILES)
+    if DEFAULT_PROFILE in profiles:
+        raise UsageError(f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}")
+    profiles = {DEFAULT_PROFILE: content, **profiles}
     for name, entries in profiles.items():
         if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-            raise UsageError(f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`")
-    if DEFAULT_PROFILE in own:
-        raise UsageError(f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}")
+            raise _not_entries(file, name)
     return {name: _with_notes(entries) for name, entries in profiles.items()}
+
+
+def _not_entries(file: Path, name: str) -> UsageError:
+    return UsageError(f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`")
 
 
 def _with_notes(entries: Entries) -> Entries:
@@ -176,55 +190,57 @@ def shared_profiles() -> list[str]:
     return [DEFAULT_PROFILE, *sorted(names - {DEFAULT_PROFILE})]
 
 
-def describe_profiles(algo: str, known: Collection[str]) -> dict[str, Entries]:
+def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries]:
     """Return every profile that an algorithm has settings for, the default one first.
 
+    :param settings: names of the algorithm's settings.
     :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
         algorithm's own entries; in another one what lies over them. What it says to all in a domain is left out where
         the algorithm's own ``default`` lies over it.
     """
-    shown = {*known, *ENTRY_NOTES, "dataset"}
-    found = {}
-    for name, own in read_profiles(algo).items():
-        hidden = own.get("default", {}).keys() - set(ENTRY_NOTES)
-        found[name] = {
-            entry: {
-                key: value
-                for key, value in settings.items()
-                if key in shown and (key not in hidden or entry == "default" or key in own.get(entry, {}))
-            }
-            for entry, settings in merge(shared_profile(name), own).items()
-            if entry != "quick"
-        }
-    return found
+    shown = {*settings, *ENTRY_NOTES, "dataset"}
+    profiles: dict[str, Entries] = {}
+    for profile, algorithm_entries in read_profiles(algo).items():
+        overridden = algorithm_entries.get("default", {}).keys() - set(ENTRY_NOTES)
+        entries = profiles[profile] = {}
+        for name, values in merge(shared_profile(profile), algorithm_entries).items():
+            if name == "quick":
+                continue
+            visible = shown - overridden | algorithm_entries.get(name, {}).keys() & shown
+            if name == "default":
+                visible = shown
+            entries[name] = {key: value for key, value in values.items() if key in visible}
+    return profiles
 
 
 def read_layers(
-    algo: str, profile: str, conf: str | Path | None, known: Collection[str]
+    algo: str, profile: str, conf: str | Path | None, settings: Collection[str]
 ) -> tuple[dict[str, Entries], dict[str, Entries]]:
     """Read the entries that may apply to an algorithm in a profile.
 
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
-    :param known: the algorithm's settings; what a profile says to all algorithms about others is left out.
+    :param settings: the algorithm's; what a profile says to all algorithms about others is left out.
     :return: origin -> entries, lowest precedence first: of what is shipped, and of the user's file.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    own = read_profiles(algo)
-    given = {} if conf is None else read_profiles(algo, conf)
-    if profile not in own.keys() | given.keys() and not shared_profile(profile):
-        names = dict.fromkeys([*shared_profiles(), *own, *given])
+    shipped_profiles = read_profiles(algo)
+    user_profiles: dict[str, Entries] = {}
+    if conf is not None:
+        user_profiles = read_profiles(algo, conf)
+    if profile not in {*shipped_profiles, *user_profiles} and not shared_profile(profile):
+        names = dict.fromkeys([*shared_profiles(), *shipped_profiles, *user_profiles])
         raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    shipped = {}
-    of_user = {}
+    shipped: dict[str, Entries] = {}
+    of_user: dict[str, Entries] = {}
+    keys = {*settings, *ENTRY_NOTES}
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):
-        below = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
-        shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {
-            entry: {key: value for key, value in values.items() if key in known or key in ENTRY_NOTES}
-            for entry, values in shared_profile(name).items()
-        }
-        shipped[f"hyperparams/{algo}.yml{below}"] = own.get(name, {})
-        of_user[f"{conf}{below}"] = given.get(name, {})
+        place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
+        shared = shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {}
+        for entry, values in shared_profile(name).items():
+            shared[entry] = {key: value for key, value in values.items() if key in keys}
+        shipped[f"hyperparams/{algo}.yml{place}"] = shipped_profiles.get(name, {})
+        of_user[f"{conf}{place}"] = user_profiles.get(name, {})
     return shipped, of_user
 
 

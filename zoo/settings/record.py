@@ -181,26 +181,24 @@ class RunRecord:
         :raises TypeError: if an entry has another type.
         :raises ValueError: if it lacks what every run has, or a setting is out of range.
         """
-        given = {name: value for name, value in content.items() if value is not None}
-        missing = [name for name in _REQUIRED if name not in given]
+        stated = {name: value for name, value in content.items() if value is not None}
+        missing = [name for name in _REQUIRED if name not in stated]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        own = {name: given[name] for name in _ENTRIES if name in given}
-        for name, value in own.items():
+        entries = {name: stated[name] for name in _ENTRIES if name in stated}
+        for name, value in entries.items():
             if not _ENTRIES[name].startswith(type(value).__name__):
                 raise TypeError(f"`{name}` must be {_ENTRIES[name]}, got {value!r}")
-        run = {name: given[name] for name in RunSettings.declared() if name in given}
-        return cls(run=RunSettings(**run), **own)
+        run = {name: stated[name] for name in RunSettings.declared() if name in stated}
+        return cls(run=RunSettings(**run), **entries)
 
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
-        own = {name: getattr(self, name) for name in _ENTRIES}
-        head = {name: own.pop(name) for name in ("algo", "env", "profile")}
-        own["settings"], run = (
-            {name: list(value) if isinstance(value, tuple) else value for name, value in part.items()}
-            for part in (self.settings, self.run.settings())
-        )  # as YAML has them
-        values = {**head, **run, "sparse": self.settings.get("sparse", False), **own}
+        entries = {name: getattr(self, name) for name in _ENTRIES}
+        entries["settings"] = _without_tuples(self.settings)
+        head = {name: entries.pop(name) for name in ("algo", "env", "profile")}  # what a reader looks for first
+        run = _without_tuples(self.run.settings())
+        values = {**head, **run, "sparse": self.settings.get("sparse", False), **entries}
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:
@@ -208,23 +206,24 @@ class RunRecord:
 
         :param besides: roles of entries that are left out too.
         """
-        left_out = {"note", *besides}
-        entries = {each.name: each.metadata.get("role") for each in fields(self)}
-        roles = entries | {name: found.role for name, found in RunSettings.declared().items()}
-        roles |= {f"settings.{name}": found.role for name, found in CommonSettings.declared().items()}
-        return {
-            name: value
-            for name, value in flatten(self.plain())
-            if value is not None
-            and name not in _MAY_MOVE
-            and not left_out & {roles.get(name), roles.get(name.split(".")[0])}
-        }
+        excluded_roles = {"note", *besides}
+        roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
+        roles |= {name: declared.role for name, declared in RunSettings.declared().items()}
+        roles |= {f"settings.{name}": declared.role for name, declared in CommonSettings.declared().items()}
+        identity = {}
+        for name, value in flatten(self.plain()):
+            roles_of_name = {roles.get(name), roles.get(name.split(".")[0])}
+            if value is not None and name not in _MAY_MOVE and not excluded_roles & roles_of_name:
+                identity[name] = value
+        return identity
 
     @property
     def action_noise(self) -> tuple[str, float] | None:
         """Type and standard deviation of the noise on executed actions; for SB3's, the latter is their own setting."""
         std = self.settings.get("noise_std", self.run.noise_std)
-        return (self.run.noise_type or "normal", std) if std else None
+        if not std:
+            return None
+        return self.run.noise_type or "normal", std
 
     @property
     def all_seeds(self) -> list[int]:
@@ -237,5 +236,10 @@ class RunRecord:
         return (self.agent or {}).get("code")
 
 
-_ENTRIES = {each.name: str(each.type) for each in fields(RunRecord) if each.name not in ("run", "method")}
+def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with lists in place of tuples, which YAML does not have."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+_ENTRIES = {entry.name: str(entry.type) for entry in fields(RunRecord) if entry.name not in ("run", "method")}
 """Entries of ``config.yml`` that are not settings of a run -> their annotations."""

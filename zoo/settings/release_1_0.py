@@ -20,7 +20,7 @@ SHARED = """
 """
 """Settings of all algorithms but those of Stable-Baselines3."""
 
-OWN = {
+OF_ALGORITHM = {
     "bam": "inverse_temperature kl_scale residual target_behaviour",
     "bc": "",
     "cgql": "guidance_weight inverse_temperature target_behaviour x_term",
@@ -85,5 +85,5 @@ SB3 = {
 
 def settings_of(algo: str) -> set[str]:
     """Return the settings of an algorithm; those that all had for one that is not built in."""
-    names = SB3[algo] if algo in SB3 else f"{SHARED} {OWN.get(algo, '')}"
+    names = SB3[algo] if algo in SB3 else f"{SHARED} {OF_ALGORITHM.get(algo, '')}"
     return set(names.split())
