@@ -64,7 +64,9 @@ class DriftQL(Method):
         default=0.2, reference="drift_temp", above=0, search=log_range(0.02, 1.0), doc="Width tau of the kernel."
     )
     drift_step: float = setting(default=1.0, reference="drift_eta", above=0, doc="Step size eta along the drift.")
-    kernel: Literal["laplace", "gaussian"] = setting(default="laplace", search=choice("laplace", "gaussian"))
+    kernel: Literal["laplace", "gaussian"] = setting(
+        default="laplace", search=choice("laplace", "gaussian"), doc="Kernel of the drift, `laplace` or `gaussian`."
+    )
     scale_distances: bool = setting(default=True, reference="dim_scale", doc="Divide distances by the root of D.")
     normalize_drift: bool = setting(
         default=False, reference="drift_normalize", doc="Divide a state's drift by its root mean square."

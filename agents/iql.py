@@ -56,7 +56,9 @@ class IQL(Method):
     """
 
     expectile: float = setting(default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa.")
-    actor_loss: Literal["awr", "ddpgbc"] = setting(default="awr", search=choice("awr", "ddpgbc"))
+    actor_loss: Literal["awr", "ddpgbc"] = setting(
+        default="awr", search=choice("awr", "ddpgbc"), doc="Loss of the policy, `awr` or `ddpgbc` (DDPG+BC)."
+    )
     actor_weight: float = setting(
         default=10.0,
         reference="alpha",

@@ -28,8 +28,8 @@ class SaveAt(BaseCallback):
         return not (self.stop and find_checkpoints(self.folder))
 
 
-def environments(count=1, **more):
-    return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **more)
+def environments(count=1, **arguments):
+    return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **arguments)
 
 
 def forget_all_randomness():

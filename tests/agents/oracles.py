@@ -38,11 +38,11 @@ def acting_depends_on(network, model, noise):
         with torch.no_grad():
             return model.act(observations, noise, model.policy.nets)
 
-    before = actions()
+    old_actions = actions()
     with torch.no_grad():
         for parameter in model.policy.nets[network].parameters():
             parameter.mul_(1.5)
-    return not torch.equal(before, actions())
+    return not torch.equal(old_actions, actions())
 
 
 # -- closed forms -----------------------------------------------------------------------------------------------------
@@ -136,8 +136,8 @@ def rows_of(actions):
     """Return a bandit's batch of data actions (B, D): one replica, one state, no reward and nothing after it."""
     zeros = torch.zeros(1, len(actions))
     state = torch.zeros(1, len(actions), 1)
-    ones = torch.ones_like(zeros)
-    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, ones, ones.unsqueeze(-1))
+    full_ones = torch.ones_like(zeros)
+    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, full_ones, full_ones.unsqueeze(-1))
 
 
 # -- learning on a bandit ---------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ def loss_of(shifts, s, **settings):
     zeros = torch.zeros(1, 2, 1)
     noise = torch.tensor([1.0, -1.0]).view(1, 1, 2, 1).expand(1, len(shifts), 2, 1)  # cancels: the mean is exact
     draws = {"bc_x0": zeros, "bc_t": torch.zeros(1, 2), "am_x0": zeros, "am_eps": noise}
-    found = model.losses(rows_of(torch.zeros(2, 1)), {"td": torch.zeros(1, 2)}, draws, nets, {})["bam"]
-    return found
+    loss = model.losses(rows_of(torch.zeros(2, 1)), {"td": torch.zeros(1, 2)}, draws, nets, {})["bam"]
+    return loss
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_online_phase_brings_its_own_budget():
     model = tiny_model("trqam", kl_budget=1.0, kl_budget_online=0.2)
     multiplier = model.policy.nets.multiplier
     model.learn_offline(1, dataset=toy_dataset())
-    before = float(multiplier.budget), float(multiplier.kl_average)
+    old_state = float(multiplier.budget), float(multiplier.kl_average)
     model.learn(1, reset_num_timesteps=False)
-    assert before == (1.0, float(multiplier.kl_average))
+    assert old_state == (1.0, float(multiplier.kl_average))
     assert float(multiplier.budget) == pytest.approx(0.2)
 
 
@@ -121,10 +121,10 @@ def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
     step(model)
     assert not torch.equal(weights(nets.behaviour), start)
     nets.behaviour_target.mlp.biases[0].fill_(0.1)  # a target apart from its network would move towards it
-    before = {name: weights(net) for name, net in nets.items() if name != "multiplier"}
+    old_weights = {name: weights(net) for name, net in nets.items() if name != "multiplier"}
     step(model, seed=1)
     step(model, seed=2)
-    moved = {name for name in before if not torch.equal(weights(nets[name]), before[name])}
+    moved = {name for name in old_weights if not torch.equal(weights(nets[name]), old_weights[name])}
     assert moved == {"critic", "critic_target", "fine_tuned"}
 
 

@@ -57,8 +57,8 @@ def assert_acts_within_bounds(model):
 
 def assert_same_actions(first, second):
     """Check that two models (or policies) plan the same, to the last bit."""
-    seen = observations_for(first)
-    assert_array_equal(*(model.predict(seen, deterministic=True)[0] for model in (first, second)))
+    observations = observations_for(first)
+    assert_array_equal(*(model.predict(observations, deterministic=True)[0] for model in (first, second)))
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
@@ -93,9 +93,9 @@ def test_features_are_extracted_by_each_network_for_itself(id, tmp_path):
         if not name.endswith("_target"):
             assert extractor.norm.num_batches_tracked > 0, name
     model.save(tmp_path / "model")
-    for other in (type(model).load(tmp_path / "model", device="cpu"), model.replica(0)):
-        assert_same(parameters_of(other), parameters_of(model))
-        assert_same_actions(other, model)
+    for restored in (type(model).load(tmp_path / "model", device="cpu"), model.replica(0)):
+        assert_same(parameters_of(restored), parameters_of(model))
+        assert_same_actions(restored, model)
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -111,16 +111,16 @@ def test_observation_statistics_are_saved(id, tmp_path):
     mean, std = dataset["observations"].mean(0), dataset["observations"].std(0)
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", device="cpu")
-    seen = observations_for(model)
-    expected = (seen - mean) / std * 0.5
-    assert_allclose(loaded.policy.preprocess(torch.from_numpy(seen)), expected, rtol=1e-4, atol=1e-5)
+    observations = observations_for(model)
+    expected = (observations - mean) / std * 0.5
+    assert_allclose(loaded.policy.preprocess(torch.from_numpy(observations)), expected, rtol=1e-4, atol=1e-5)
     assert_same_actions(loaded, model)
     loaded.load_dataset(toy_dataset(seed=1))  # the networks know observations by their own statistics
     fresh = tiny_model(id, observation_scale=0.5)
     fresh.set_parameters(model.get_parameters())
     fresh.load_dataset(toy_dataset(seed=1))
-    for other in (loaded, fresh):
-        assert_same(parameters_of(other), parameters_of(model))
+    for restored in (loaded, fresh):
+        assert_same(parameters_of(restored), parameters_of(model))
 
 
 def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path):
@@ -253,14 +253,14 @@ def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update
 @pytest.fixture
 def plans(monkeypatch):
     """Let the n-th plan of a policy be actions of n/100; return the plans' numbers."""
-    made = []
+    plans = []
 
     def plan(policy, rows, noise):
-        made.append(len(made) + 1)
-        return np.full((*rows.shape[:2], 3, 2), len(made) / 100, np.float32)
+        plans.append(len(plans) + 1)
+        return np.full((*rows.shape[:2], 3, 2), len(plans) / 100, np.float32)
 
     monkeypatch.setattr(FlowPolicy, "plan", plan)
-    return made
+    return plans
 
 
 def test_policy_acts_from_the_first_online_step_after_offline_training(plans):

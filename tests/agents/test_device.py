@@ -42,15 +42,15 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(id, seed
 @pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
-    here, there = tiny_model(id), tiny_model(id, device=elsewhere)
-    there.policy.load_state_dict(here.policy.state_dict())
-    batch, noise = toy_batch(here), toy_noise(here)
-    expected = here.trainer.update_on(batch, noise) | here.policy.state_dict()
-    found = (
-        there.trainer.update_on(Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere))
-        | there.policy.state_dict()
+    on_cpu, on_device = tiny_model(id), tiny_model(id, device=elsewhere)
+    on_device.policy.load_state_dict(on_cpu.policy.state_dict())
+    batch, noise = toy_batch(on_cpu), toy_noise(on_cpu)
+    expected = on_cpu.trainer.update_on(batch, noise) | on_cpu.policy.state_dict()
+    results = (
+        on_device.trainer.update_on(Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere))
+        | on_device.policy.state_dict()
     )
-    torch.testing.assert_close(moved(found, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moved(results, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.few
@@ -101,23 +101,23 @@ def precisions():
 @pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
 @pytest.mark.parametrize("outside", ["highest", "high"])
 def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, monkeypatch):
-    seen = []
+    precisions_in_hooks = []
 
     def noting(function):
-        return lambda *arguments: seen.append(precisions()) or function(*arguments)
+        return lambda *arguments: precisions_in_hooks.append(precisions()) or function(*arguments)
 
-    before = torch.get_float32_matmul_precision()
+    old_precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(outside)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", outside == "highest")  # the other way round
     try:
-        model, found = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
+        model, readings = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
         model.load_dataset(toy_dataset())
         for hook in ("losses", "act"):
             monkeypatch.setattr(FQL, hook, noting(getattr(FQL, hook)))
         model.trainer.update(16)
         model.predict(np.zeros((1, 4), np.float32))
-        found.append(precisions())
+        readings.append(precisions())
     finally:
-        torch.set_float32_matmul_precision(before)
-    assert found == [(outside, outside == "highest")] * 2
-    assert seen == [(inside, inside == "high")] * 3  # the next action, the losses, the plan
+        torch.set_float32_matmul_precision(old_precision)
+    assert readings == [(outside, outside == "highest")] * 2
+    assert precisions_in_hooks == [(inside, inside == "high")] * 3  # the next action, the losses, the plan

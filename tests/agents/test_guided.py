@@ -63,9 +63,9 @@ def gaussian_end(id, base, **settings):
     ],
 )
 def test_guided_flow_has_the_closed_form_of_a_gaussian(id, base, weight, x_term, mean, std):
-    got = gaussian_end(id, base, guidance_weight=weight, x_term=x_term)
-    assert got[0] == pytest.approx(mean, abs=6e-5 if weight < 1 else 6e-4)
-    assert got[1] == pytest.approx(std, abs=6e-5 if weight < 1 else 6e-3)
+    end = gaussian_end(id, base, guidance_weight=weight, x_term=x_term)
+    assert end[0] == pytest.approx(mean, abs=6e-5 if weight < 1 else 6e-4)
+    assert end[1] == pytest.approx(std, abs=6e-5 if weight < 1 else 6e-3)
 
 
 @pytest.mark.parametrize("off", [{"inverse_temperature": 0.0}, {"guidance_weight": 0.0}])

@@ -83,10 +83,10 @@ class AgentOnForeignFlow(Agent):
     def parameters(self):
         for path in self.fixture.parameters:
             module, _, below = path.partition("/")
-            theirs = module.removeprefix("target_")
-            name = FLOWS.get(theirs, theirs) + ("_target" if module.startswith("target_") else "")
+            source_name = module.removeprefix("target_")
+            name = FLOWS.get(source_name, source_name) + ("_target" if module.startswith("target_") else "")
             network = self.model.policy.nets[name]
-            is_flow = theirs in FLOWS
+            is_flow = source_name in FLOWS
             yield path, find_parameter(network.field.module.field if is_flow else network, below)
 
 
@@ -166,10 +166,10 @@ def test_the_pretrained_flow_stays_as_it_is_while_the_rest_is_trained(id, data):
     start = copy.deepcopy(model.policy.state_dict())
     model.learn_offline(3, dataset=data)
     end = model.policy.state_dict()
-    kept = {name for name in start if torch.equal(start[name], end[name])}
+    unchanged = {name for name in start if torch.equal(start[name], end[name])}
     behaviour = {name for name in start if name.startswith("nets.behaviour")}
-    assert behaviour <= kept
-    assert len(start) - len(kept) > 5
+    assert behaviour <= unchanged
+    assert len(start) - len(unchanged) > 5
     assert torch.equal(flow.scale, torch.ones(2))
 
 

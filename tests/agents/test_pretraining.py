@@ -40,12 +40,16 @@ def states_of(model):
     return {name: state_of(network) for name, network in model.policy.nets.items()}
 
 
-def assert_handed_on(id, flow, model, before):
+def differ(first, second):
+    return any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def assert_handed_on(id, flow, model, old_states):
     """Check that a flow is where an algorithm's copies of it begin, and that its other networks are as before."""
-    own, copies = FLOWS[id]
+    flow_networks, copies = FLOWS[id]
     for name, state in states_of(model).items():
-        if name != own:
-            assert_same(state, state_of(flow) if name in copies else before[name])
+        if name != flow_networks:
+            assert_same(state, state_of(flow) if name in copies else old_states[name])
 
 
 def cloned_by_hand(flow, model, batches, noises):
@@ -74,7 +78,7 @@ def cloned_by_hand(flow, model, batches, noises):
 def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
     flow, _ = FLOWS[id]
     model = small_model(id, pretraining_steps=3)
-    nets, before = model.policy.nets, states_of(model)
+    nets, old_states = model.policy.nets, states_of(model)
     batches = [toy_batch(model, seed=k) for k in range(3)]
     noises = [toy_noise(model, seed=k) for k in range(3)]
     expected = cloned_by_hand(nets[flow], model, batches, noises)
@@ -83,10 +87,10 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
         info = model.trainer.update_on(batch, noise)
         assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
     assert not model.trainer.pretraining
-    for got, wanted in zip(nets[flow].parameters(), expected.parameters(), strict=True):
-        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-7)
-    assert not torch.equal(nets[flow].mlp.weights[0], before[flow]["mlp.weights.0"])
-    assert_handed_on(id, nets[flow], model, before)
+    for parameter, expected_parameter in zip(nets[flow].parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected_parameter, rtol=0, atol=1e-7)
+    assert not torch.equal(nets[flow].mlp.weights[0], old_states[flow]["mlp.weights.0"])
+    assert_handed_on(id, nets[flow], model, old_states)
 
 
 @pytest.mark.parametrize("id", ["rql", "qgf", "fql"])
@@ -107,14 +111,14 @@ def test_pretraining_minimises_the_cloning_loss_of_training_without_its_weight(i
 
 @pytest.mark.few
 def test_everything_that_learns_learns_after_pretraining(id):
-    whole, pretrained = small_model(id), small_model(id, pretraining_steps=1)
+    trained_alike, pretrained = small_model(id), small_model(id, pretraining_steps=1)
     step(pretrained)
-    for model in (whole, pretrained):
-        before = states_of(model)
+    for model in (trained_alike, pretrained):
+        old_states = states_of(model)
         infos = [set(step(model, seed=k)) for k in (1, 2)]
-        after = states_of(model)
-        moved = {n for n in before if any(not torch.equal(before[n][k], after[n][k]) for k in before[n])}
-        if model is whole:
+        new_states = states_of(model)
+        moved = {name for name, state in old_states.items() if differ(state, new_states[name])}
+        if model is trained_alike:
             expected = infos, moved
     assert (infos, moved) == expected
 
@@ -125,8 +129,8 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
     step(model)
     clone = small_model("bc")
     clone.policy.nets.behaviour.load_state_dict(model.policy.nets.behaviour.state_dict())
-    seen = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
-    acted, cloned = (each.predict(seen, deterministic=True)[0] for each in (model, clone))
+    observations = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    acted, cloned = (acting_model.predict(observations, deterministic=True)[0] for acting_model in (model, clone))
     np.testing.assert_allclose(acted, cloned, atol=1e-6)
     assert "am_loss" in step(model, 1) or id == "bam"
     assert bool(model.policy.nets.fine_tuned.mlp.weights[-1].any())
@@ -136,19 +140,19 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
 @pytest.mark.parametrize("id", ["qam", "trqam"])
 def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
     def model():
-        made = tiny_model(id, pretraining_steps=3, seeds=[1, 2])
-        made.load_dataset(toy_dataset())
-        return made
+        new_model = tiny_model(id, pretraining_steps=3, seeds=[1, 2])
+        new_model.load_dataset(toy_dataset())
+        return new_model
 
-    whole, first, second = model(), model(), model()
-    whole.learn_offline(6)
+    uninterrupted, first, second = model(), model(), model()
+    uninterrupted.learn_offline(6)
     first.learn_offline(saved_at)
     saved = save_checkpoint(first, tmp_path)
     second.learn_offline(1)
     load_checkpoint(second, saved)
     assert second.trainer.pretraining == (saved_at < 3)
     second.learn_offline(6 - saved_at)
-    assert_same(parameters_of(second), parameters_of(whole))
+    assert_same(parameters_of(second), parameters_of(uninterrupted))
 
 
 @pytest.mark.parametrize("id", sorted(WITHOUT))
@@ -174,19 +178,19 @@ def saved(folder, id="bc", updates=2, **settings):
 def test_a_clone_is_where_every_algorithm_can_begin(id, tmp_path):
     source, path = saved(tmp_path)
     model = tiny_model(id, seed=5)
-    flow, before = model.policy.nets[FLOWS[id][0]], states_of(model)
+    flow, old_states = model.policy.nets[FLOWS[id][0]], states_of(model)
     model.load_pretrained_actor(path)
     assert_same(state_of(flow), state_of(source.policy.nets.behaviour))
-    assert_handed_on(id, flow, model, before)
+    assert_handed_on(id, flow, model, old_states)
     model.learn_offline(1, dataset=toy_dataset())
 
 
 def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
-    one, path = saved(tmp_path)
+    source, path = saved(tmp_path)
     model = tiny_model("qam", seeds=[7, 8])
     model.load_pretrained_actor(path)
     for replica in range(2):
-        assert_same(*map(state_of, (model.replica(replica).policy.nets.fine_tuned, one.policy.nets.behaviour)))
+        assert_same(*map(state_of, (model.replica(replica).policy.nets.fine_tuned, source.policy.nets.behaviour)))
     two, path = saved(tmp_path, seeds=[3, 4])
     model.load_pretrained_actor(path)
     assert_same(*map(state_of, (model.policy.nets.fine_tuned, two.policy.nets.behaviour)))
@@ -208,10 +212,10 @@ MISFITS = [
 def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, settings, text):
     _, path = saved(tmp_path, **settings)
     model = tiny_model("qam")
-    before = parameters_of(model)
+    old_parameters = parameters_of(model)
     with pytest.raises(ValueError, match=rf"source.zip does not fit: .*{text}.*; give both models the same settings"):
         model.load_pretrained_actor(path)
-    assert_same(parameters_of(model), before)
+    assert_same(parameters_of(model), old_parameters)
 
 
 def test_observation_statistics_must_be_those_of_the_source(tmp_path):

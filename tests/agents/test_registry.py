@@ -74,9 +74,9 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
-    taken = {name: agents.setting(default=1), "__annotations__": {name: "int"}, "__module__": __name__}
+    attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}, "__module__": __name__}
     with pytest.raises(ValueError, match=f"setting `{name}` of Mine has the name of something that every model has"):
-        model_class(type("Mine", (QAM,), taken))
+        model_class(type("Mine", (QAM,), attributes))
 
 
 @pytest.mark.parametrize("name", ["losses", "score", "loss_weights", "flow_steps"])

@@ -43,16 +43,16 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_s
 
 
 def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
-    taken, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
+    trained_model, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
     for number in range(4):
-        for model in (taken, untouched):
+        for model in (trained_model, untouched):
             step(model, number)
         if number == 1:
-            single, generator = taken.replica(2), taken.trainer.generator.get_state()
+            single, generator = trained_model.replica(2), trained_model.trainer.generator.get_state()
             single.replay_buffer = tiny_model().replay_buffer
             single.learn_offline(2, dataset=toy_dataset())
-    assert_same(parameters_of(taken), parameters_of(untouched))
-    assert torch.equal(taken.trainer.generator.get_state(), generator)
+    assert_same(parameters_of(trained_model), parameters_of(untouched))
+    assert torch.equal(trained_model.trainer.generator.get_state(), generator)
     single.save(tmp_path / "replica")
     loaded = type(single).load(tmp_path / "replica", device="cpu")
     assert_same(parameters_of(loaded), parameters_of(single))

@@ -45,9 +45,9 @@ def finished(folder, *, resume, envs=1, make=environments, offline=4, **settings
         return model.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
     model.learn(STEPS, SaveAt(middle, folder, stop=True), reset_num_timesteps=False)
     forget_all_randomness()
-    other = model_on(make(envs), **settings)
-    assert load_checkpoint(other, find_checkpoints(folder)[0]) == {"note": "kept"}
-    return other.learn(offline + STEPS - other.num_timesteps, reset_num_timesteps=False)
+    resumed = model_on(make(envs), **settings)
+    assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
+    return resumed.learn(offline + STEPS - resumed.num_timesteps, reset_num_timesteps=False)
 
 
 def assert_same_training(first, second):
@@ -77,8 +77,8 @@ def assert_same_training(first, second):
     ids=lambda settings: "-".join(settings) or "default",
 )
 def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
-    whole = finished(tmp_path / "whole", resume=False, **settings)
-    assert_same_training(finished(tmp_path / "killed", resume=True, **settings), whole)
+    uninterrupted = finished(tmp_path / "whole", resume=False, **settings)
+    assert_same_training(finished(tmp_path / "killed", resume=True, **settings), uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     ids=["normalised", "in other processes"],
 )
 def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
-    how = {"make": make, "envs": 2, "offline": offline}
-    how |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
-    whole = finished(tmp_path / "whole", resume=False, **how)
-    assert_same_training(finished(tmp_path / "killed", resume=True, **how), whole)
+    arguments = {"make": make, "envs": 2, "offline": offline}
+    arguments |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
+    whole = finished(tmp_path / "whole", resume=False, **arguments)
+    assert_same_training(finished(tmp_path / "killed", resume=True, **arguments), whole)
 
 
 @pytest.mark.parametrize("space", ["observation_space", "action_space"])
@@ -103,12 +103,14 @@ def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp
         "action_space": spaces.Box(-2.0, 2.0, (2,)),
     }
     saved = save_checkpoint(model_on(environments()), tmp_path)
-    other = model_on(make_vec_env(type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv))
-    there, now = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
-    before = {name: value.clone() for name, value in parameters_of(other).items()}
-    with pytest.raises(ValueError, match=f"{there} != {now}"):
-        load_checkpoint(other, saved)
-    assert_same(parameters_of(other), before)
+    changed_model = model_on(
+        make_vec_env(type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv)
+    )
+    saved_space, now = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
+    old_parameters = {name: value.clone() for name, value in parameters_of(changed_model).items()}
+    with pytest.raises(ValueError, match=f"{saved_space} != {now}"):
+        load_checkpoint(changed_model, saved)
+    assert_same(parameters_of(changed_model), old_parameters)
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
@@ -132,13 +134,13 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
     model = model_on(make())
     with pytest.warns(UserWarning, match="`env.env.generator` cannot be saved"):
         model.learn(STEPS, SaveAt(20, tmp_path))
-    other = model_on(make())
+    resumed = model_on(make())
     with pytest.warns(UserWarning, match="new episodes begin"):
-        load_checkpoint(other, find_checkpoints(tmp_path)[0])
-    last = other.replay_buffer.dataset_size + 19
-    assert other.replay_buffer.dones[last]
-    assert other._last_episode_starts.all()
-    other.learn(5, reset_num_timesteps=False)
+        load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
+    last = resumed.replay_buffer.dataset_size + 19
+    assert resumed.replay_buffer.dones[last]
+    assert resumed._last_episode_starts.all()
+    resumed.learn(5, reset_num_timesteps=False)
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
@@ -148,11 +150,11 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
     (checkpoint / "manifest.json").unlink()
     write_manifest(checkpoint, format=3)
-    other = tiny_model("bc", seed=1)
-    before = parameters_of(other)
+    resumed = tiny_model("bc", seed=1)
+    old_parameters = parameters_of(resumed)
     with pytest.raises(ValueError, match="format 3, expected 9"):
-        load_checkpoint(other, checkpoint)
-    assert_same(before, parameters_of(other))
+        load_checkpoint(resumed, checkpoint)
+    assert_same(old_parameters, parameters_of(resumed))
 
 
 def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
@@ -182,14 +184,14 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
     saved = save_checkpoint(source, tmp_path)
     content = bytearray((saved / name).read_bytes())
     model = tiny_model(env=environments(), seed=7)
-    before = parameters_of(model)
+    old_parameters = parameters_of(model)
     for position in range(0, len(content), max(len(content) // 7, 1)):
         content[position] ^= 4
         (saved / name).write_bytes(content)
         with pytest.raises(DamagedFileError, match="cannot be read: "):
             load_checkpoint(model, saved)
         content[position] ^= 4
-    assert_same(before, parameters_of(model))
+    assert_same(old_parameters, parameters_of(model))
     (saved / name).unlink()
     with pytest.raises(DamagedFileError, match=rf"{name} cannot be read"):
         load_checkpoint(model, saved)
@@ -199,13 +201,13 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
 
 
 def trace(env, actions):
-    found = []
+    steps = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
-        found.append((observation.tobytes(), float(reward), terminated, truncated, info.get("success")))
+        steps.append((observation.tobytes(), float(reward), terminated, truncated, info.get("success")))
         if terminated or truncated:
-            found.append((env.reset()[0].tobytes(),))
-    return found
+            steps.append((env.reset()[0].tobytes(),))
+    return steps
 
 
 @pytest.mark.few(4)
@@ -271,8 +273,8 @@ def test_a_run_that_is_stopped_again_and_again_at_one_step_saves_each_time(tmp_p
     model.learn_offline(2)
     for number in range(12):
         assert save_checkpoint(model, tmp_path / "checkpoints").name == f"step_000000002.{number}"
-    newest, before = find_checkpoints(tmp_path / "checkpoints")
-    assert (newest.suffix, before.suffix) == (".11", ".10")
+    newest, older = find_checkpoints(tmp_path / "checkpoints")
+    assert (newest.suffix, older.suffix) == (".11", ".10")
 
 
 def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
@@ -300,10 +302,10 @@ print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path):
-    found = []
+    names = []
     for cache in ("first", "second"):
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / cache)}
         done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        found.append(done.stdout)
-    assert found[0] == found[1]
+        names.append(done.stdout)
+    assert names[0] == names[1]

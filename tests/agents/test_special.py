@@ -76,17 +76,19 @@ def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(id, se
 
 
 def test_mean_flows_targets_are_bounded():
-    ones = torch.ones(1, 4, 1)
-    assert bare("meanflowql").mean_flow_target(ones, ones, ones, 100 * ones).unique().tolist() == [-5]
+    full_ones = torch.ones(1, 4, 1)
+    assert bare("meanflowql").mean_flow_target(full_ones, full_ones, full_ones, 100 * full_ones).unique().tolist() == [
+        -5
+    ]
 
 
 def test_rqls_moving_average_acts_and_follows_at_its_own_pace():
     model = small_model("rql", policy_tau=1.0, tau=0.0)
     nets = model.policy.nets
     step(model)
-    before = weights(nets.flow)
+    old_weights = weights(nets.flow)
     step(model, seed=1)
-    assert torch.equal(weights(nets.flow_target), before)
+    assert torch.equal(weights(nets.flow_target), old_weights)
     state, noise = toy_batch(model).observations, {"action": toy_noise(model)["bc_x0"]}
     with torch.no_grad():
         expected = integrate_flow(nets.flow_target.at(state), noise["action"], model.flow_steps).clamp(-1, 1)
@@ -128,10 +130,10 @@ def test_the_gradient_of_q_can_come_from_the_online_critics():
     model = small_model("qsm", target_gradient=False)
     batch, noise, nets = toy_batch(model), toy_noise(model), model.policy.nets
     with torch.no_grad():
-        before = model.targets(batch, noise, nets, {})["gradient"]
+        old_gradient = model.targets(batch, noise, nets, {})["gradient"]
         for parameter in nets.critic.parameters():
             parameter.mul_(1.5)
-        assert not torch.equal(before, model.targets(batch, noise, nets, {})["gradient"])
+        assert not torch.equal(old_gradient, model.targets(batch, noise, nets, {})["gradient"])
 
 
 def test_the_schedule_travels_with_a_replica():
@@ -163,9 +165,9 @@ def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum():
     model = small_model("rebrac", true_delay=True, policy_delay=3)
     nets = model.policy.nets
     for update in range(1, 8):
-        before, critic = weights(nets.actor), weights(nets.critic)
+        old_weights, critic = weights(nets.actor), weights(nets.critic)
         step(model, seed=update)
-        assert torch.equal(weights(nets.actor), before) == (update % 3 != 0)
+        assert torch.equal(weights(nets.actor), old_weights) == (update % 3 != 0)
         assert not torch.equal(weights(nets.critic), critic)
     parameter = next(nets.actor.parameters())
     assert int(model.policy.optimizer.state[parameter]["step"]) == 2
@@ -186,11 +188,11 @@ def test_rebrac_chooses_among_the_target_actors_noisy_actions():
     nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
     nets.actor_target.mean.biases[0].add_(0.4)
     with torch.no_grad():
-        got = model.next_actions(batch, noise, nets)
+        next_actions = model.next_actions(batch, noise, nets)
         shift = (0.3 * noise["td_smooth"]).clamp(-0.5, 0.5)
         candidates = (nets.actor_target(batch.next_observations).unsqueeze(2) + shift).clamp(-1, 1)  # (S, B, N, D)
         scores = [nets.critic(batch.next_observations, candidates[:, :, n]).mean(1) for n in range(6)]
-        best = nets.critic(batch.next_observations, got).mean(1)
+        best = nets.critic(batch.next_observations, next_actions).mean(1)
     assert_close(best, torch.stack(scores).amax(0))
 
 

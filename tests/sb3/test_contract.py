@@ -73,8 +73,8 @@ def test_an_environment_whose_reset_takes_no_options_is_given_none():
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
 def test_action_noise_moves_actions_and_is_made_one_per_environment(noise):
     silent, noisy = (
-        tiny_model(env=vector(2), action_noise=each, learning_starts=0)
-        for each in (None, noise(np.zeros(2), 0.5 * np.ones(2)))
+        tiny_model(env=vector(2), action_noise=action_noise, learning_starts=0)
+        for action_noise in (None, noise(np.zeros(2), 0.5 * np.ones(2)))
     )
     for model in (silent, noisy):
         model.learn(2)
@@ -144,10 +144,10 @@ def test_policy_arguments_reach_networks_and_optimiser(tmp_path):
 def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
     model = tiny_model(ensemble_size=10, policy_kwargs={"n_critics": 4})
     model.save(tmp_path / "model")
-    for each in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
-        assert each.ensemble_size == 4
-        assert each.settings()["ensemble_size"] == 4
-        assert each.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
+    for restored in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
+        assert restored.ensemble_size == 4
+        assert restored.settings()["ensemble_size"] == 4
+        assert restored.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
 
 
 def test_policies_of_other_kinds_are_refused():
@@ -239,9 +239,11 @@ def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path):
     actor = tiny_model().policy.actor
     assert isinstance(actor, BasePolicy)
     actor.save(tmp_path / "actor.pkl")
-    seen = np.ones((3, 4), np.float32)
-    again = type(actor).load(tmp_path / "actor.pkl", device="cpu")
-    assert_array_equal(*(each.predict(seen, deterministic=True)[0] for each in (again, actor)))
+    observations = np.ones((3, 4), np.float32)
+    loaded = type(actor).load(tmp_path / "actor.pkl", device="cpu")
+    assert_array_equal(
+        *(acting_policy.predict(observations, deterministic=True)[0] for acting_policy in (loaded, actor))
+    )
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -269,24 +271,24 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     model = tiny_model(env=SpacesEnv(4, 2, episode_length=6))
     model.learn(20)
     model.save_replay_buffer(tmp_path / "buffer.pkl")
-    other = tiny_model()
-    other.load_replay_buffer(tmp_path / "buffer.pkl")
-    old, new = model.replay_buffer, other.replay_buffer
+    second = tiny_model()
+    second.load_replay_buffer(tmp_path / "buffer.pkl")
+    old, new = model.replay_buffer, second.replay_buffer
     for name in ("observations", "actions", "rewards", "dones", "timeouts"):
         assert torch.equal(getattr(old, name), getattr(new, name)), name
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
-    seen = old.observations[: len(old.actions)]
-    new.extend(seen, seen, old.actions, old.rewards, old.dones, infos)
+    stored_rows = old.observations[: len(old.actions)]
+    new.extend(stored_rows, stored_rows, old.actions, old.rewards, old.dones, infos)
     assert new.full
-    other = tiny_model(gamma=0.5, balanced_sampling=True)
-    other.load_replay_buffer(tmp_path / "buffer.pkl")
-    assert (other.replay_buffer.gamma, other.replay_buffer.balanced) == (0.5, True), "batches follow the model"
+    second = tiny_model(gamma=0.5, balanced_sampling=True)
+    second.load_replay_buffer(tmp_path / "buffer.pkl")
+    assert (second.replay_buffer.gamma, second.replay_buffer.balanced) == (0.5, True), "batches follow the model"
     for settings in ({"seeds": [1, 2]}, {"env": space_env_of(SEEN, HALF)}):
         third = tiny_model(**settings)
-        before = third.replay_buffer
+        old_buffer = third.replay_buffer
         with pytest.raises(ValueError, match=r"buffer\.pkl is the replay buffer of a model with `.*` = .*, expected"):
             third.load_replay_buffer(tmp_path / "buffer.pkl")
-        assert third.replay_buffer is before
+        assert third.replay_buffer is old_buffer
 
 
 def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one():
@@ -318,9 +320,9 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     callbacks = CallbackList([evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()])
     model.learn_offline(30, callbacks, dataset=toy_dataset())
     model.learn(20, callbacks, reset_num_timesteps=False)
-    with np.load(tmp_path / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [10, 20, 30, 40, 50]
-        assert (found["results"] == -5).all()
+    with np.load(tmp_path / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [10, 20, 30, 40, 50]
+        assert (evaluations["results"] == -5).all()
     names = sorted(path.name for path in (tmp_path / "saved").glob("*.zip"))
     assert names == ["rl_model_15_steps.zip", "rl_model_30_steps.zip", "rl_model_45_steps.zip"]
     assert counting.n_calls == 2
@@ -338,9 +340,9 @@ def test_hindsight_replay_is_refused():
 
 
 def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
-    own = type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
+    buffer_class = type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
     with pytest.raises(TypeError, match="_get_samples is never called"):
-        tiny_model(replay_buffer_class=own)
+        tiny_model(replay_buffer_class=buffer_class)
 
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape, generator=None):
@@ -369,8 +371,8 @@ def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0)))
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
-    again = agents.QAM.load(tmp_path / "model", device="cpu")
-    assert_same(parameters_of(again), parameters_of(model))
+    loaded = agents.QAM.load(tmp_path / "model", device="cpu")
+    assert_same(parameters_of(loaded), parameters_of(model))
 
 
 class OwnArrayEnv(SpacesEnv):

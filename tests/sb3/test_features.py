@@ -26,20 +26,20 @@ def statistics_of(model):
 
 def test_extractors_train_and_target_copies_follow():
     model = normed_model(tau=0.25)
-    before = parameters_of(model)
+    old_parameters = parameters_of(model)
     model.learn_offline(1, dataset=toy_dataset())
     middle = parameters_of(model)
     model.learn_offline(1)
-    after = parameters_of(model)
+    new_parameters = parameters_of(model)
     for part in ("layers.1.weight", "norm.bias"):
         online, target = f"nets.critic.features_extractor.{part}", f"nets.critic_target.features_extractor.{part}"
-        assert not torch.equal(middle[online], before[online])
-        torch.testing.assert_close(after[target], 0.25 * middle[online] + 0.75 * middle[target])
-        assert not torch.equal(after[target], middle[target])
+        assert not torch.equal(middle[online], old_parameters[online])
+        torch.testing.assert_close(new_parameters[target], 0.25 * middle[online] + 0.75 * middle[target])
+        assert not torch.equal(new_parameters[target], middle[target])
     for part in ("running_mean", "running_var", "num_batches_tracked"):
         name = f"features_extractor.norm.{part}"
-        assert torch.equal(after[f"nets.critic_target.{name}"], after[f"nets.critic.{name}"])
-        assert not torch.equal(after[f"nets.critic.{name}"], middle[f"nets.critic.{name}"])
+        assert torch.equal(new_parameters[f"nets.critic_target.{name}"], new_parameters[f"nets.critic.{name}"])
+        assert not torch.equal(new_parameters[f"nets.critic.{name}"], middle[f"nets.critic.{name}"])
 
 
 def test_pretraining_hands_an_extractor_on_with_its_statistics():
@@ -62,7 +62,7 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
 
 def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     model = normed_model(env=SpacesEnv(4, 2, 5), learning_starts=4, gradient_steps=0)
-    before = statistics_of(model)
+    old_statistics = statistics_of(model)
     model.learn(12)
     actions = [model.predict(SEEN, deterministic=True)[0] for _ in range(4)]
     assert_array_equal(actions[1:], actions[:-1])
@@ -70,8 +70,8 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     model.policy.set_training_mode(True)
     plans = [model.policy.plan(SEEN[None], noise) for _ in range(2)]
     assert_array_equal(*plans)
-    assert before
-    assert_same(statistics_of(model), before)
+    assert old_statistics
+    assert_same(statistics_of(model), old_statistics)
 
 
 def test_updates_normalise_batches_although_an_evaluation_came_between():
@@ -104,4 +104,4 @@ def test_a_policy_with_an_extractor_is_saved_whole(tmp_path):
     loaded = type(model.policy).load(str(tmp_path / "policy"), device="cpu")
     assert loaded.features_extractor.layers[3].p == 0.5
     assert_same(dict(loaded.state_dict()), dict(model.policy.state_dict()))
-    assert_array_equal(*(each.predict(SEEN, deterministic=True)[0] for each in (loaded, model)))
+    assert_array_equal(*(acting_model.predict(SEEN, deterministic=True)[0] for acting_model in (loaded, model)))

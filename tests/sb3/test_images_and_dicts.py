@@ -31,8 +31,8 @@ class SampledEnv(gymnasium.Env[Any, NDArray[Any]]):
         self.observation_space, self.action_space, self.steps = space, spaces.Box(-1, 1, (2,), np.float32), 0
         space.seed(0)
 
-    def reset(self, **how):
-        super().reset(**how)
+    def reset(self, **arguments):
+        super().reset(**arguments)
         self.steps = 0
         return self.observation_space.sample(), {}
 
@@ -50,9 +50,9 @@ def dataset_of(space, rows=24):
     """Return random trajectories of six transitions, with observations as an environment of the space gives them."""
     dataset = {**toy_dataset(rows, length=6)}
     space.seed(1)
-    seen = [[space.sample() for _ in range(7)] for _ in range(rows // 6)]
+    samples = [[space.sample() for _ in range(7)] for _ in range(rows // 6)]
     for name, part in (("observations", slice(0, 6)), ("next_observations", slice(1, 7))):
-        values = [value for trajectory in seen for value in trajectory[part]]
+        values = [value for trajectory in samples for value in trajectory[part]]
         if isinstance(space, spaces.Dict):
             dataset[name] = {key: np.stack([value[key] for value in values]) for key in space.spaces}
         else:
@@ -74,10 +74,10 @@ def test_choices_that_the_space_has_not_are_refused(name, value):
 @pytest.mark.parametrize(("name", "horizon_length"), [*((name, 3) for name in SPACES), ("mixed", 1)])
 def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
     model = model_of(name, horizon_length=horizon_length)
-    before = parameters_of(model)
+    old_parameters = parameters_of(model)
     model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
     model.learn(14, reset_num_timesteps=False)
-    changed = [key for key, value in parameters_of(model).items() if not torch.equal(value, before[key])]
+    changed = [key for key, value in parameters_of(model).items() if not torch.equal(value, old_parameters[key])]
     if SPACES[name][0] != "MlpPolicy":
         assert any("features_extractor" in key for key in changed)
     model.save(tmp_path / "model.zip")
@@ -87,11 +87,15 @@ def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
     loaded = agents.load(tmp_path / "model.zip")
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert torch.equal(loaded.replay_buffer.observations, model.replay_buffer.observations)
-    seen = SPACES[name][1].sample()
-    expected, _ = model.predict(seen, deterministic=True)
+    observation = SPACES[name][1].sample()
+    expected, _ = model.predict(observation, deterministic=True)
     assert expected.shape == (2,)
-    for other in (loaded, type(model.policy).load(str(tmp_path / "policy")), agents.load_policy(tmp_path / "to_act")):
-        assert_array_equal(other.predict(seen, deterministic=True)[0], expected)
+    for restored in (
+        loaded,
+        type(model.policy).load(str(tmp_path / "policy")),
+        agents.load_policy(tmp_path / "to_act"),
+    ):
+        assert_array_equal(restored.predict(observation, deterministic=True)[0], expected)
 
 
 def test_what_is_collected_is_what_was_seen():
@@ -101,10 +105,10 @@ def test_what_is_collected_is_what_was_seen():
     MIXED.seed(0)
     env = SampledEnv(MIXED)
     expected = [env.reset()[0], *(env.step(np.zeros(2))[0] for _ in range(5))]
-    images = np.stack([np.moveaxis(each["image"], -1, 0) for each in expected])
-    found = model.replay_buffer.layout.observations(rows[:6].numpy())
-    assert_array_equal(found["image"], images)
-    assert_array_equal(found["choice"].ravel(), [each["choice"] for each in expected])
+    images = np.stack([np.moveaxis(observation["image"], -1, 0) for observation in expected])
+    stored = model.replay_buffer.layout.observations(rows[:6].numpy())
+    assert_array_equal(stored["image"], images)
+    assert_array_equal(stored["choice"].ravel(), [observation["choice"] for observation in expected])
 
 
 def test_dict_observations_are_normalised_part_by_part():
@@ -113,11 +117,11 @@ def test_dict_observations_are_normalised_part_by_part():
     model = tiny_model(env=env, policy="MultiInputPolicy", horizon_length=1)
     model.learn(20)
     rows = torch.arange(5).view(1, 5, 1)
-    found = model.replay_buffer.batch_of(rows, env).observations[0]
+    normalised = model.replay_buffer.batch_of(rows, env).observations[0]
     raw = model.replay_buffer.layout.observations(model.replay_buffer.observations[:5].numpy())
     expected = env.normalize_obs(raw)
-    assert_allclose(found[:, :2], expected["first"], rtol=1e-6)
-    assert_allclose(found[:, 2:], expected["second"], rtol=1e-6)
+    assert_allclose(normalised[:, :2], expected["first"], rtol=1e-6)
+    assert_allclose(normalised[:, 2:], expected["second"], rtol=1e-6)
 
 
 def test_a_dataset_of_images_in_other_units_is_refused():
@@ -134,9 +138,9 @@ class Broken(SampledEnv):
     wrong = np.nan
 
     def step(self, action):
-        observation, *others = super().step(action)
+        observation, *rest_of_step = super().step(action)
         (observation["vector"] if isinstance(observation, dict) else observation)[1] = self.wrong
-        return observation, *others
+        return observation, *rest_of_step
 
 
 @pytest.mark.parametrize(
@@ -176,29 +180,29 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike():
     model.load_dataset(dataset_of(CROPPED))
     model.replay_buffer.with_steps = True
     batch = model.replay_buffer.sample(3)
-    found = model.trainer.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
+    cropped = model.trainer.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
     for name in ("observations", "next_observations"):
-        before, after = (getattr(each, name).unflatten(-1, (3, 8, 8)) for each in (batch, found))
-        assert after.dtype == torch.uint8
-        assert torch.equal(after[1], before[1]), "not done for the second replica"
-        assert torch.equal(after[0, 1], before[0, 1]), "the middle is no shift"
-        assert torch.equal(after[0, 0, :, 3:, 3:], before[0, 0, :, :5, :5])
-        assert torch.equal(after[0, 0, :, 0, 0], before[0, 0, :, 0, 0]), "edges are repeated"
-        assert torch.equal(after[0, 2, :, :5, :5], before[0, 2, :, 3:, 3:])
-    assert torch.equal(found.step_observations[:, :, 0], found.observations)
-    assert torch.equal(found.step_next_observations[:, :, -1], found.next_observations)
+        old_images, new_images = (getattr(images_of, name).unflatten(-1, (3, 8, 8)) for images_of in (batch, cropped))
+        assert new_images.dtype == torch.uint8
+        assert torch.equal(new_images[1], old_images[1]), "not done for the second replica"
+        assert torch.equal(new_images[0, 1], old_images[0, 1]), "the middle is no shift"
+        assert torch.equal(new_images[0, 0, :, 3:, 3:], old_images[0, 0, :, :5, :5])
+        assert torch.equal(new_images[0, 0, :, 0, 0], old_images[0, 0, :, 0, 0]), "edges are repeated"
+        assert torch.equal(new_images[0, 2, :, :5, :5], old_images[0, 2, :, 3:, 3:])
+    assert torch.equal(cropped.step_observations[:, :, 0], cropped.observations)
+    assert torch.equal(cropped.step_next_observations[:, :, -1], cropped.next_observations)
 
 
 @pytest.mark.parametrize("pretraining_steps", [0, 2])
 def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
-    found = []
+    updates = []
     for chance in (0.5, 0.5, 1.0, 1e-9):
         model = cropping_model(pretraining_steps=pretraining_steps)
         model.random_crop = chance
         model.learn_offline(2, dataset=dataset_of(CROPPED))
-        found.append(parameters_of(model))
-    first, again, always, never = found
-    assert_same(first, again)
+        updates.append(parameters_of(model))
+    first, repeated, always, never = updates
+    assert_same(first, repeated)
     assert not torch.equal(always["nets.behaviour.mlp.weights.0"], never["nets.behaviour.mlp.weights.0"])
 
 

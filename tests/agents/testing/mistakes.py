@@ -75,14 +75,14 @@ MISTAKES = {
 
 def example():
     """Return the example of the page."""
-    (found,) = code_blocks("docs/register.md", "python")
-    return found
+    (code,) = code_blocks("docs/register.md", "python")
+    return code
 
 
 def own_network():
     """Return the page's network of one's own."""
-    (found,) = code_blocks("docs/register.md", "py\n# my_networks.py")
-    return found
+    (code,) = code_blocks("docs/register.md", "py\n# my_networks.py")
+    return code
 
 
 def with_mistake(name):

@@ -36,31 +36,34 @@ def findings(base=BC, losses=None, **attributes):
     ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
 )
 def test_whatever_waits_for_the_device_is_found(wait):
-    def losses(found, batch, nets):
+    def losses(losses_of_base, batch, nets):
         wait(batch)
-        return found
+        return losses_of_base
 
     assert [finding.kind for finding in findings(losses=losses)] == ["device"]
 
 
 def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
-    def penalised(found, batch, nets):
-        actions, kept = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
+    def penalised(losses_of_base, batch, nets):
+        actions, rewards = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
         q = nets.critic(batch.observations, actions)
         (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
-        return {**found, "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * kept.detach().mean(1)}
+        return {
+            **losses_of_base,
+            "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * rewards.detach().mean(1),
+        }
 
     assert findings(FQL, penalised) == []
 
 
-def climb(found, batch, nets):
+def climb(losses, batch, nets):
     actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
-    return {**found, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
+    return {**losses, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
 
 
 def test_a_loss_may_train_several_networks_if_that_is_declared():
-    (found,) = findings(FQL, climb)
-    assert "loss `q` trains `critic`, `one_step` at once" in found.text
+    (finding,) = findings(FQL, climb)
+    assert "loss `q` trains `critic`, `one_step` at once" in finding.text
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
@@ -70,12 +73,12 @@ def test_a_name_that_is_nearly_a_hooks_is_found(name):
 
 
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
-    def losses(self, batch, *others):
-        return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *others)
+    def losses(self, batch, *arguments):
+        return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *arguments)
 
     unmasked = {"losses": losses}
-    (found,) = find_habits(type("Mine", (BC,), unmasked)(), *SPACES)
-    assert found.kind == "masks"
+    (finding,) = find_habits(type("Mine", (BC,), unmasked)(), *SPACES)
+    assert finding.kind == "masks"
     meant = type("Meant", (BC,), unmasked | {"unmasked_losses": frozenset({"bc_flow"})})
     assert find_habits(meant(), *SPACES) == []
 

@@ -19,8 +19,10 @@ def outcomes(id, *skip, **settings):
     return {outcome.check.name: outcome for outcome in run_checks(method, settings, skip)}
 
 
-def failures(found):
-    return {name: outcome.detail for name, outcome in found.items() if outcome.state in ("fails", "not tried")}
+def failures(outcomes_by_check):
+    return {
+        name: outcome.detail for name, outcome in outcomes_by_check.items() if outcome.state in ("fails", "not tried")
+    }
 
 
 def only(*names):
@@ -49,10 +51,10 @@ def test_every_algorithm_keeps_the_contract(id):
 @pytest.mark.slow
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_it_passes_on_every_algorithm(id):
-    found = outcomes(id)
-    assert not failures(found)
+    results = outcomes(id)
+    assert not failures(results)
     declared = agents.get(id).method.fails_by_design
-    assert {name for name, each in found.items() if each.state == "fails by design"} == set(declared)
+    assert {name for name, outcome in results.items() if outcome.state == "fails by design"} == set(declared)
 
 
 def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent):
@@ -61,9 +63,9 @@ def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(writ
         .replace(".clamp(-1, 1)", "")
         .replace(HOOKS, f"    fails_by_design = {{'bounds': 'as meant'}}\n\n{HOOKS}")
     )
-    found = outcomes(write_agent(code), *only("hooks", "bounds"))["bounds"]
-    assert found.state == "fails by design"
-    assert found.detail.startswith("as meant: `act` returns actions up to")
+    outcome = outcomes(write_agent(code), *only("hooks", "bounds"))["bounds"]
+    assert outcome.state == "fails by design"
+    assert outcome.detail.startswith("as meant: `act` returns actions up to")
 
 
 def test_each_check_is_on_the_page_once_and_says_where_to_look():
@@ -82,9 +84,9 @@ def test_an_unknown_check_is_refused_with_the_closest():
 
 
 def test_without_working_hooks_nothing_else_is_tried(write_agent):
-    found = outcomes(write_agent(example().replace("def act(", "def acts(")))
-    assert found["hooks"].state == "fails"
-    assert {outcome.state for name, outcome in found.items() if name != "hooks"} == {"not tried"}
+    results = outcomes(write_agent(example().replace("def act(", "def acts(")))
+    assert results["hooks"].state == "fails"
+    assert {outcome.state for name, outcome in results.items() if name != "hooks"} == {"not tried"}
 
 
 BEYOND = {
@@ -150,9 +152,9 @@ def test_what_only_running_shows_is_found(case, write_agent):
     before, after, check, message = BEYOND[case]
     code = example()
     assert before in code
-    found = outcomes(write_agent(code.replace(before, after, 1)), *only("hooks", check))
-    assert found[check].state == "fails", found[check]
-    assert re.search(message, found[check].detail), found[check].detail
+    results = outcomes(write_agent(code.replace(before, after, 1)), *only("hooks", check))
+    assert results[check].state == "fails", results[check]
+    assert re.search(message, results[check].detail), results[check].detail
 
 
 @pytest.mark.parametrize("others", ["noise", "{**noise}", "noise | {}", "dict(noise.items())"])
@@ -194,8 +196,8 @@ def test_it_passes_where_a_gradient_is_differentiated_or_transposed(make, write_
 
 
 def test_losses_that_take_a_gradient_are_not_compiled_and_that_is_no_failure(write_agent):
-    found = outcomes(write_agent(with_penalty()), *only("hooks", "compiled"))
-    assert found["compiled"].state == "does not apply"
+    results = outcomes(write_agent(with_penalty()), *only("hooks", "compiled"))
+    assert results["compiled"].state == "does not apply"
 
 
 def test_a_failure_names_the_authors_line(write_agent):
@@ -206,5 +208,5 @@ def test_a_failure_names_the_authors_line(write_agent):
 
 def test_what_cannot_be_compiled_fails(write_agent):
     code = example().replace(FLOW, f"        print(batch.valid.data_ptr())\n{FLOW}")
-    found = outcomes(write_agent(code), *only("hooks", "compiled"))
-    assert "the losses cannot be compiled: " in found["compiled"].detail
+    results = outcomes(write_agent(code), *only("hooks", "compiled"))
+    assert "the losses cannot be compiled: " in results["compiled"].detail

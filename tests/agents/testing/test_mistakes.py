@@ -17,8 +17,8 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name, write_agent):
     mistake = MISTAKES[name]
     method = agents.get(write_agent(with_mistake(name))).method
-    others = {check.name for check in CHECKS} - {"hooks", mistake.check}
-    outcomes = {outcome.check.name: outcome for outcome in run_checks(method, skip=others)}
+    other_checks = {check.name for check in CHECKS} - {"hooks", mistake.check}
+    outcomes = {outcome.check.name: outcome for outcome in run_checks(method, skip=other_checks)}
     assert outcomes[mistake.check].state == "fails"
     assert re.search(mistake.message, outcomes[mistake.check].detail)
     assert outcomes["hooks"].state == ("fails" if mistake.check == "hooks" else "holds")

@@ -37,10 +37,10 @@ def test_a_network_with_other_strides_learns_as_in_plain_pytorch(network, settin
     plain = copy.deepcopy(model.policy.nets)
     optimizer = torch.optim.Adam(plain.parameters(), 3e-3, foreach=False, fused=False)
     for _ in range(UPDATES):
-        found = model.trainer.update_on(batch, {})["error_loss"]
+        loss = model.trainer.update_on(batch, {})["error_loss"]
         optimizer.zero_grad()
         expected = model.method.losses(batch, {}, {}, plain, {})["error"]
         expected.sum().backward()
         optimizer.step()
-    torch.testing.assert_close(found, expected.detach(), rtol=0.01, atol=1e-6)
+    torch.testing.assert_close(loss, expected.detach(), rtol=0.01, atol=1e-6)
     assert expected.max() < 0.02

@@ -35,10 +35,12 @@ def method(write_agent):
 @pytest.mark.parametrize("checks", [QUICK, SLOW], ids=["quick", "slow"])
 def test_the_pages_agent_keeps_the_contract(method, checks):
     skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
-    found = {each.check.name: each for each in run_checks(method, skip=skipped) if each.state != "skipped"}
-    assert set(found) == {"hooks", *checks}
-    others = {name: each.state for name, each in found.items() if each.state != "holds"}
-    assert others == {name: "does not apply" for name in ("bf16",) if name in checks}, found
+    results = {
+        outcome.check.name: outcome for outcome in run_checks(method, skip=skipped) if outcome.state != "skipped"
+    }
+    assert set(results) == {"hooks", *checks}
+    exceptions = {name: outcome.state for name, outcome in results.items() if outcome.state != "holds"}
+    assert exceptions == {name: "does not apply" for name in ("bf16",) if name in checks}, results
 
 
 class Holding(nn.Linear):
@@ -61,8 +63,8 @@ class Tied(nn.Module):
         self.register_buffer("phase", torch.rand(8))
 
     def forward(self, observations, x=None, t=None):
-        seen = observations if x is None else observations + x.sum(-1, keepdim=True) * t
-        hidden = torch.sin(self.into(seen) + self.phase)
+        inputs = observations if x is None else observations + x.sum(-1, keepdim=True) * t
+        hidden = torch.sin(self.into(inputs) + self.phase)
         return self.last(self.again(torch.relu(self.through(hidden))))
 
 
@@ -82,19 +84,19 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
     network = from_module(make).build(SIZES)
     for replica, seed in enumerate((5, 6)):
         network.initialise(replica, torch.Generator().manual_seed(seed))
-    before = torch.get_rng_state()
-    other = from_module(make).build(SIZES)
+    old_state = torch.get_rng_state()
+    second_network = from_module(make).build(SIZES)
     for replica, seed in enumerate((6, 5)):
-        other.initialise(replica, torch.Generator().manual_seed(seed))
-    assert not torch.equal(torch.get_rng_state(), before)  # building draws, where a policy forks the generator
+        second_network.initialise(replica, torch.Generator().manual_seed(seed))
+    assert not torch.equal(torch.get_rng_state(), old_state)  # building draws, where a policy forks the generator
     for name, value in network.state_dict().items():
-        assert_close(other.state_dict()[name], value.flip(0), rtol=0, atol=0)
+        assert_close(second_network.state_dict()[name], value.flip(0), rtol=0, atol=0)
         assert not torch.equal(value[0], value[1]), name
     assert network.module.again.weight is network.module.through.weight
     observations, x = torch.randn(2, 7, 4), torch.randn(2, 7, 3)
-    found = network(observations)
+    outputs = network(observations)
     for k in range(2):
-        assert_close(found[k], alone(network, k)(observations[k]))
+        assert_close(outputs[k], alone(network, k)(observations[k]))
     for t in (0.25, torch.full((2, 7, 1), 0.25)):
         expected = [alone(network, k)(observations[k], x[k], torch.full((7, 1), 0.25)) for k in range(2)]
         assert_close(network.at(observations)(x, t), torch.stack(expected))
@@ -106,7 +108,7 @@ def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
     observations = torch.randn(2, 7, 4, requires_grad=True)
     Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
     assert observations.grad[0].abs().min() > 0
-    assert all(each.grad is None for each in network.parameters())
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(
@@ -128,15 +130,17 @@ def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made,
 
 
 def test_a_module_that_is_made_once_cannot_stand_for_several():
-    made = nn.Linear(4, 3)
+    module = nn.Linear(4, 3)
     with pytest.raises(TypeError, match="must make a new module at every call"):
-        from_module(lambda sizes: nn.Sequential(made)).build(SIZES).initialise(0, torch.Generator())
+        from_module(lambda sizes: nn.Sequential(module)).build(SIZES).initialise(0, torch.Generator())
 
 
 def learnt_alike(network):
     method = type("Mine", (Imitation,), {"networks": lambda self: {"actor": from_module(network)}})
-    found = find_habits(method(), *SPACES)
-    return [each.kind for each in found if each.kind != "settings"]  # nothing asks for the network of `Imitation`
+    findings = find_habits(method(), *SPACES)
+    return [
+        finding.kind for finding in findings if finding.kind != "settings"
+    ]  # nothing asks for the network of `Imitation`
 
 
 def test_what_a_module_does_in_training_alone_is_found():
@@ -160,8 +164,8 @@ def test_what_a_module_does_in_training_alone_is_found():
 def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
     model = tiny_model(method)
     model.save_policy(tmp_path / "policy.safetensors")
-    seen, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
-    assert (loaded.predict(seen)[0] == model.predict(seen)[0]).all()
+    observations, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
+    assert (loaded.predict(observations)[0] == model.predict(observations)[0]).all()
 
 
 def test_constants_that_a_module_would_not_save_are_saved():
@@ -174,9 +178,9 @@ def test_constants_that_a_module_would_not_save_are_saved():
 # -- settings that do not act on layers of one's own ------------------------------------------------------------------
 
 
-def with_actor(actor, **more):
+def with_actor(actor, **networks):
     """Return an algorithm of one network, and others beside it."""
-    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **more}})
+    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **networks}})
 
 
 def linear(width, **declared):
@@ -192,10 +196,10 @@ FIXED, FOLLOWING = linear(lambda n: 24), linear(lambda n: n.actor_arch[0], follo
 
 
 def warnings_of(method, **settings):
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_first_update(method(**settings), *SPACES)
-    return [str(each.message) for each in told]
+    return [str(warning.message) for warning in caught]
 
 
 def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():

@@ -24,11 +24,11 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
     tests = [f"{mark}\ndef test_{name}(agent_check):\n    agent_check()\n" for name, mark in CASES.items()]
     pytester.makepyfile(an_agent=example(), broken=BROKEN, test_mine="import pytest\n\n" + "\n".join(tests))
     pytester.syspathinsert()
-    wanted = "bounds or (marked and networks) or (cloning and values)"
-    told = pytester.runpytest_inprocess(
-        "-v", "--strict-markers", "-k", wanted, "-rs", "-p", "no:cacheprovider"
+    chosen_checks = "bounds or (marked and networks) or (cloning and values)"
+    output = pytester.runpytest_inprocess(
+        "-v", "--strict-markers", "-k", chosen_checks, "-rs", "-p", "no:cacheprovider"
     ).outlines
-    output = "\n".join(told)
+    output = "\n".join(output)
     assert f"collected {len(CASES) * len(CHECKS)} items" in output
     assert "test_marked[networks] PASSED" in output
     assert "test_marked[bounds] PASSED" in output

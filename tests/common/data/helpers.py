@@ -52,11 +52,11 @@ class Recorder:
         """Add one transition of every environment; ``ends`` maps environments to "truncated" or "terminated"."""
         ends, envs = ends or {}, self.buffer.n_envs
         first = np.array([[100.0 * e + self.step] for e in range(envs)], np.float32)
-        after = first + np.array([[0.5 if e in ends else 1.0] for e in range(envs)], np.float32)
+        next_observations = first + np.array([[0.5 if e in ends else 1.0] for e in range(envs)], np.float32)
         infos = [{"TimeLimit.truncated": ends.get(e) == "truncated"} for e in range(envs)]
         done = np.array([e in ends for e in range(envs)])
         action = np.full((envs, 1), self.step / 1000, np.float32)
-        self.buffer.add(first, after, action, np.full(envs, rewards, np.float32), done, infos)
+        self.buffer.add(first, next_observations, action, np.full(envs, rewards, np.float32), done, infos)
         self.step += 1
 
 

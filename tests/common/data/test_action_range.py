@@ -51,11 +51,11 @@ def test_value_that_is_no_finite_number_is_outside(value):
 
 def test_tolerance_is_relative_to_half_the_width_of_the_box():
     space = box([-1, -300], [1, 100])  # half widths 1 and 200
-    inside = space.high + 0.9 * ROUNDING * np.array([1, 200], np.float32)
+    within_rounding = space.high + 0.9 * ROUNDING * np.array([1, 200], np.float32)
     beyond = space.high + 1.2 * ROUNDING * np.array([1, 200], np.float32)
-    refuse([inside, space.low], space)
+    refuse([within_rounding, space.low], space)
     for coordinate in range(2):
-        actions = np.stack([space.low, inside])
+        actions = np.stack([space.low, within_rounding])
         actions[1, coordinate] = beyond[coordinate]
         with pytest.raises(ValueError, match=f"row 1, coordinate {coordinate}"):
             refuse(actions, space)
@@ -106,7 +106,7 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path):
     second["actions"][31, 1] = -7
     model = model_in(box())
     model.load_dataset(first)
-    before = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
+    old_batch = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
     with pytest.raises(ValueError, match=r"1-observations\.npy cannot be used: .* row 31, coordinate 1"):
         model.load_dataset(toy_shards(tmp_path, first, second))
-    assert_same_batches(before, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
+    assert_same_batches(old_batch, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))

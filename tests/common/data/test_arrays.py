@@ -45,12 +45,12 @@ def ends_of(dataset, **settings):
 
 
 def test_trajectories_end_by_terminals_and_by_timeouts():
-    found = prepared(limited_dataset())
-    assert np.flatnonzero(found.ends).tolist() == [11, 23, 35, 47, 59]
-    assert found.description == (
+    transitions = prepared(limited_dataset())
+    assert np.flatnonzero(transitions.ends).tolist() == [11, 23, 35, 47, 59]
+    assert transitions.description == (
         "dataset: 60 transitions, 5 trajectories; ends by termination: 0, otherwise: 5, of which marked nowhere: 0"
     )
-    assert found.warnings == ()
+    assert transitions.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
     dataset = toy_dataset(60)
     dataset["next_observations"][[25, 40]] += 1
-    found = prepared(dataset)
-    assert np.flatnonzero(found.ends).tolist() == [11, 23, 25, 35, 40, 47, 59]
-    assert_array_equal(found.final_observations, dataset["next_observations"][found.ends])
-    assert found.description.endswith("of which marked nowhere: 2")
-    assert_array_equal(found.arrays["masks"], toy_dataset(60)["masks"])
-    (warning,) = found.warnings
+    transitions = prepared(dataset)
+    assert np.flatnonzero(transitions.ends).tolist() == [11, 23, 25, 35, 40, 47, 59]
+    assert_array_equal(transitions.final_observations, dataset["next_observations"][transitions.ends])
+    assert transitions.description.endswith("of which marked nowhere: 2")
+    assert_array_equal(transitions.arrays["masks"], toy_dataset(60)["masks"])
+    (warning,) = transitions.warnings
     assert warning.startswith("2 of 7 trajectories end only because `next_observations` is not the next row's")
     buffer = empty_buffer(observations=4, actions=2)
     with pytest.warns(UserWarning, match=re.escape(warning)):
@@ -120,8 +120,8 @@ def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name, value):
 def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     dataset = limited_dataset()
     del dataset["masks"]
-    found = prepared(dataset)
-    assert_array_equal(found.arrays["masks"], 1 - dataset["terminals"])
+    transitions = prepared(dataset)
+    assert_array_equal(transitions.arrays["masks"], 1 - dataset["terminals"])
     buffer = loaded_buffer(dataset)
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
 

@@ -68,7 +68,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
     with pytest.raises(ValueError, match="`rewards` must hold finite numbers"):
         buffer.load_dataset({**toy_dataset(60, seed=1), "rewards": rewards})
     assert buffer.dataset_size == 36
-    batches = [each.sample(100, generator=torch.Generator().manual_seed(0)) for each in (buffer, untouched)]
+    batches = [sampled.sample(100, generator=torch.Generator().manual_seed(0)) for sampled in (buffer, untouched)]
     assert_same_batches(*batches)
 
 
@@ -114,10 +114,10 @@ def test_normalised_environment_normalises_observations_and_single_rewards():
     normaliser.ret_rms.var = np.array(25.0)
     buffer = loaded_buffer(toy_dataset(40), gamma=0.5)
     rows = all_rows(buffer)[:, :3]
-    plain, seen = buffer.batch_of(rows), buffer.batch_of(rows, normaliser)
-    assert_close(seen.observations, (plain.observations - 1) / 2, rtol=1e-4, atol=1e-4)
-    assert_close(seen.next_observations, (plain.next_observations - 1) / 2, rtol=1e-4, atol=1e-4)
-    assert_close(seen.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
+    plain, normalised = buffer.batch_of(rows), buffer.batch_of(rows, normaliser)
+    assert_close(normalised.observations, (plain.observations - 1) / 2, rtol=1e-4, atol=1e-4)
+    assert_close(normalised.next_observations, (plain.next_observations - 1) / 2, rtol=1e-4, atol=1e-4)
+    assert_close(normalised.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
 
 
 # -- storage ----------------------------------------------------------------------------------------------------------
@@ -138,10 +138,10 @@ def test_million_transitions_of_cube_double_take_under_350_megabytes():
 def test_half_of_each_online_batch_is_from_the_dataset(id, settings):
     model = tiny_model(id, **settings)
     model.load_dataset({**toy_dataset(), "rewards": np.full(60, 7.0, np.float32)})
-    seen = []
+    batches = []
     sample = model.replay_buffer.sample
-    model.replay_buffer.sample = lambda *given: seen.append(sample(*given)) or seen[-1]
+    model.replay_buffer.sample = lambda *arguments: batches.append(sample(*arguments)) or batches[-1]
     model.learn(15)
-    assert len(seen) == 5  # one update a step after the first ten
-    for batch in seen:
+    assert len(batches) == 5  # one update a step after the first ten
+    for batch in batches:
         assert (batch.rewards > 0).tolist() == [[True] * 8 + [False] * 8]

@@ -23,13 +23,13 @@ ACTIONS = PicturesEnv(SIDE).action_space
 def play(seed, frames=K):
     """Return an episode in an environment that stacks frames, channels first; its actions are numbered."""
     env = FrameStack(PicturesEnv(SIDE, LENGTH), frames)
-    seen, actions, rewards = [env.reset(seed=seed)[0]], [], []
+    observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
     for step in range(LENGTH):
         actions.append(np.array([seed / 100, step / 100], np.float32))
         observation, reward, *_ = env.step(actions[-1])
-        seen.append(observation)
+        observations.append(observation)
         rewards.append(reward)
-    observations = np.moveaxis(np.stack(seen), -1, 1)
+    observations = np.moveaxis(np.stack(observations), -1, 1)
     return {"observations": observations, "actions": np.array(actions), "rewards": np.array(rewards, np.float32)}
 
 
@@ -37,14 +37,19 @@ def dataset_of(count, layout="compact"):
     """Return the first episodes in single frames, channels last, as a dataset."""
     episodes = [play(seed, frames=1) for seed in range(count)]
     frames = [np.moveaxis(episode["observations"], 1, -1) for episode in episodes]
-    found = {name: np.concatenate([episode[name] for episode in episodes]) for name in ("actions", "rewards")}
-    found |= {"masks": np.ones(len(found["rewards"])), "observations": np.concatenate([each[:-1] for each in frames])}
-    found["next_observations"] = np.concatenate([each[1:] for each in frames])
-    found["terminals"] = np.concatenate([np.arange(1, len(each)) == len(each) - 1 for each in frames])
+    dataset = {name: np.concatenate([episode[name] for episode in episodes]) for name in ("actions", "rewards")}
+    dataset |= {
+        "masks": np.ones(len(dataset["rewards"])),
+        "observations": np.concatenate([frame_rows[:-1] for frame_rows in frames]),
+    }
+    dataset["next_observations"] = np.concatenate([frame_rows[1:] for frame_rows in frames])
+    dataset["terminals"] = np.concatenate(
+        [np.arange(1, len(frame_rows)) == len(frame_rows) - 1 for frame_rows in frames]
+    )
     if layout == "compact":
-        found = compacted(found)
-        found["observations"] = found["observations"].astype(np.uint8)
-    return found
+        dataset = compacted(dataset)
+        dataset["observations"] = dataset["observations"].astype(np.uint8)
+    return dataset
 
 
 def buffer_of(size=50, **settings):
@@ -53,12 +58,18 @@ def buffer_of(size=50, **settings):
 
 def add(buffer, episode, steps=None):
     """Add an episode of the only environment, which a time limit ends."""
-    seen, length = episode["observations"], len(episode["actions"])
+    observations, length = episode["observations"], len(episode["actions"])
     for step in range(length if steps is None else steps):
         ends = step == length - 1
         infos = [{"TimeLimit.truncated": ends}]
-        given = (seen[step], seen[step + 1], episode["actions"][step], episode["rewards"][step], ends)
-        buffer.add(*(np.asarray(value)[None] for value in given), infos)
+        transition = (
+            observations[step],
+            observations[step + 1],
+            episode["actions"][step],
+            episode["rewards"][step],
+            ends,
+        )
+        buffer.add(*(np.asarray(value)[None] for value in transition), infos)
 
 
 def require_as_seen(buffer, episodes, horizon, draws=200):
@@ -67,10 +78,10 @@ def require_as_seen(buffer, episodes, horizon, draws=200):
     starts = set()
     for row in range(draws):
         seed, step = (round(float(value) * 100) for value in batch.actions[0, row, :2])
-        seen = episodes[seed]["observations"]
-        after = min(step + horizon, len(seen) - 1)
-        assert_array_equal(batch.observations[0, row], seen[step].ravel())
-        assert_array_equal(batch.next_observations[0, row], seen[after].ravel())
+        observations = episodes[seed]["observations"]
+        last_step = min(step + horizon, len(observations) - 1)
+        assert_array_equal(batch.observations[0, row], observations[step].ravel())
+        assert_array_equal(batch.next_observations[0, row], observations[last_step].ravel())
         starts.add((seed, step))
     return starts
 
@@ -115,11 +126,11 @@ def test_several_environments_and_seeds_keep_their_frames_apart():
     buffer = buffer_of(60, n_envs=4, replicas=2, horizon_length=2)
     episodes = {seed: play(seed) for seed in range(4)}
     for step in range(LENGTH):
-        seen = [episodes[seed] for seed in range(4)]
-        given = ([each["observations"][step + after] for each in seen] for after in (0, 1))
-        actions = np.array([each["actions"][step] for each in seen])
+        played = [episodes[seed] for seed in range(4)]
+        both_observations = ([episode["observations"][step + offset] for episode in played] for offset in (0, 1))
+        actions = np.array([episode["actions"][step] for episode in played])
         ends = np.full(4, step == LENGTH - 1)
-        buffer.add(*map(np.array, given), actions, np.zeros(4), ends, [{"TimeLimit.truncated": True}] * 4)
+        buffer.add(*map(np.array, both_observations), actions, np.zeros(4), ends, [{"TimeLimit.truncated": True}] * 4)
     batch = buffer.sample(60, generator=torch.Generator().manual_seed(0))
     for replica, row in np.ndindex(2, 60):
         seed, step = (round(float(value) * 100) for value in batch.actions[replica, row, :2])

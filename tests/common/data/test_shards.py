@@ -70,8 +70,8 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
         for replica in range(replicas):
             expected = found_sequences(loaded_buffer(datasets[step // INTERVAL % 3], **settings), replica)
             expected = sorted(expected + found_sequences(alone.buffer, replica))
-            found = [row for row in found_sequences(buffer, replica) if row[-1] or row in expected]
-            assert found == expected, step  # besides: sequences that run from the dataset into a ring, not valid
+            sequences = [row for row in found_sequences(buffer, replica) if row[-1] or row in expected]
+            assert sequences == expected, step  # besides: sequences that run from the dataset into a ring, not valid
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -146,6 +146,6 @@ def trained(folder, stop, **settings):
 )
 @pytest.mark.parametrize("stop", [4, 3, 9])
 def test_resumed_training_sees_the_same_parts(tmp_path, stop, settings):
-    expected, found = trained(tmp_path, None, **settings), trained(tmp_path, stop, **settings)
-    assert_same(parameters_of(found), parameters_of(expected))
-    assert_same_sequences(found.replay_buffer, expected.replay_buffer)
+    expected, resumed = trained(tmp_path, None, **settings), trained(tmp_path, stop, **settings)
+    assert_same(parameters_of(resumed), parameters_of(expected))
+    assert_same_sequences(resumed.replay_buffer, expected.replay_buffer)

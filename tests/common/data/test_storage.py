@@ -56,5 +56,5 @@ def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
 def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(monkeypatch, free, total, needed, fits):
     gpu_with(monkeypatch, free, total)
     monkeypatch.setattr(storage, "available_memory", lambda: 100 * GIB)
-    found = place("auto", GPU, int(needed * GIB))
-    assert (found.on_device, found.device.type) == ((True, "cuda") if fits else (False, "cpu"))
+    placement = place("auto", GPU, int(needed * GIB))
+    assert (placement.on_device, placement.device.type) == ((True, "cuda") if fits else (False, "cpu"))

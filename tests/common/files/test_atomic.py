@@ -98,12 +98,12 @@ def test_two_writers_of_a_file_do_not_share_a_temporary_one(tmp_path):
 
 
 def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):
-    before = os.umask(0o027)
+    old_mask = os.umask(0o027)
     try:
         with atomic_path(tmp_path / "file") as temporary:
             temporary.write_text("")
     finally:
-        os.umask(before)
+        os.umask(old_mask)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 

@@ -20,12 +20,12 @@ def test_arrays_are_those_that_were_saved(tmp_path, save):
         "words": np.array(["a", "bcd"]),
     }
     save(tmp_path / "a.npz", **arrays)
-    found = read_npz(tmp_path / "a.npz")
-    assert list(found) == list(arrays)
+    arrays = read_npz(tmp_path / "a.npz")
+    assert list(arrays) == list(arrays)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype
-        assert found[name].flags.writeable
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+        assert arrays[name].flags.writeable
 
 
 def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_path):
@@ -45,10 +45,10 @@ def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path
         flipped[position // 8] ^= 1 << position % 8
         path.write_bytes(flipped)
         try:
-            found = read_npz(path)
+            arrays = read_npz(path)
         except DamagedFileError:
             continue
-        if "a" in found and not np.array_equal(found["a"], array):
+        if "a" in arrays and not np.array_equal(arrays["a"], array):
             silent.append(position)
     assert silent == []
     for length in range(0, len(content), 3):

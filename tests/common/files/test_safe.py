@@ -33,9 +33,9 @@ VALUES = {
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_a_value_comes_back_as_it_was(value):
-    found = safe.load(safe.dumps(value))
-    assert type(found) is type(value)
-    assert np.array_equal(found, value) if isinstance(value, np.ndarray) else found == value
+    loaded = safe.load(safe.dumps(value))
+    assert type(loaded) is type(value)
+    assert np.array_equal(loaded, value) if isinstance(value, np.ndarray) else loaded == value
 
 
 @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState, random.Random])
