@@ -107,14 +107,16 @@ def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Mapping[str, An
         env_kwargs=_as_words(suite.env_kwargs),
         gym_packages=tuple(suite.gym_packages),
         log_folder=log_folder,
-        resume=True,
+        resume=True,  # so that another attempt, or another start of the suite, continues the run
         **machine,
     )
+    # Without the method, whose class the machine that a job is sent to may not be able to import.
     return Job(run, tuple(request.command_line()), replace(plan_run(request).describe(), method=None))
 
 
 def _as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return settings as a flag takes them, ``KEY=VALUE``."""
+    # YAML, as which flags are read, takes JSON as it is; a text such as "no" keeps its quotes.
     return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values))
 
 

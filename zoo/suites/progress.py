@@ -51,7 +51,7 @@ def forecast(statuses: Sequence[JobStatus]) -> Forecast:
     for status in statuses:
         if not status.state.is_final:
             left.append(status)
-        elif status.state is State.DONE and status.seconds:
+        elif status.state is State.DONE and status.seconds:  # none of a run that the suite did not train
             done.append(status)
     if not left:
         return Forecast(0, 0.0)
@@ -63,6 +63,7 @@ def forecast(statuses: Sequence[JobStatus]) -> Forecast:
     per_operation = []
     sizes = []
     for status in done:
+        # Seeds that are trained together take less time than each alone; a suite groups those of all jobs alike.
         rate = status.seconds / status.job.work
         rates.setdefault(_method_and_domain(status.job), []).append(rate)
         per_operation.append(rate / operations.get(status.job.algo, typical))
@@ -181,6 +182,7 @@ def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bo
             elif text != last_text:
                 log.info(text)
             last_text = text
+            # A large suite on slow storage is read for minutes; it must not be read all the time.
             pause = max(POLL_SECONDS, (time.monotonic() - begin) / MAX_READING_SHARE)
 
 

@@ -51,6 +51,7 @@ def run_on_ray(
     def has_ended(seconds: float) -> bool:
         end = time.monotonic() + seconds
         while waiting or running:
+            # Ray would queue them all at once, and knows no limit below the room that its cluster has.
             while waiting and len(running) < capacity:
                 running.append(start.remote(waiting.pop(0), os.getcwd()))
             running[:] = _wait(running, POLL_SECONDS)

@@ -30,6 +30,7 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
     table = _read(list(folder.glob("*.csv")))
+    # Rows of other methods and tasks are none of this suite's business, but one file must not mix two settings.
     allowed = set()
     ends = {}
     for job in jobs:
@@ -65,6 +66,7 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
                 stamps[str(run_folder.path)] = _stamps(run_folder, status.job.settings_hash)
     if not stamps:
         return []
+    # Under the suite's own names of methods: the hash of the settings tells runs of several protocols apart.
     evaluations = read_runs(list(map(Path, stamps)), merge_protocols=True).counted()
     table = evaluations.join(pd.DataFrame.from_dict(stamps, orient="index"), on="run")[list(COLUMNS)]
     folder.mkdir(parents=True, exist_ok=True)

@@ -70,6 +70,7 @@ def run_on_slurm(
     submitted = _queued_jobs(file)
     new_tasks = [task for task in tasks if task.job.name not in submitted]
     for begin in range(0, len(new_tasks), MAX_ARRAY_SIZE):
+        # Written after each array: a program that is killed here submits at most one array twice.
         submitted |= _submit(executor, new_tasks[begin : begin + MAX_ARRAY_SIZE], folder)
         write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[task.job.name] for task in tasks}
@@ -80,7 +81,7 @@ def run_on_slurm(
         if states is None:
             return False
         for job in sorted(left):
-            state = states.get(job, "COMPLETED")
+            state = states.get(job, "COMPLETED")  # Slurm forgets a job some minutes after its end
             if state in ENDED:
                 left.remove(job)
                 if state != "COMPLETED":
@@ -206,5 +207,5 @@ def _states() -> dict[str, str] | None:
     states = {}
     for line in answer.stdout.splitlines():
         job, state = line.split()
-        states[job.removesuffix("_N/A")] = state
+        states[job.removesuffix("_N/A")] = state  # a job that is no array
     return states

@@ -153,6 +153,7 @@ class JobStore:
 def _newest_run(job: Job, runs: list[StoredRun]) -> StoredRun | None:
     """Return the newest run with a job's settings, one that has reached its end if possible."""
     settings = job.settings
+    # Without --resume, a user may have trained the same settings and seeds twice; a finished one needs no other.
     same = [run for run in runs if run.record.identity(*NOT_COMPARED) == settings]
     return min(same, key=lambda run: not (run.is_done or _has_diverged(run)), default=None)
 
@@ -166,6 +167,7 @@ def _closest_run(job: Job, runs: list[StoredRun]) -> str:
 
 def _has_diverged(run: StoredRun) -> bool:
     """Return whether every replica of a run has diverged."""
+    # Any other failure, such as a full disk, may be the machine's: the job is tried again.
     for status in run.statuses:
         if status["state"] != "failed" or not str(status.get("reason", "")).startswith("training diverged"):
             return False

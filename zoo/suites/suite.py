@@ -136,7 +136,7 @@ class Suite:
             if f"{name}-v0" in DATASETS:
                 tasks = single_task_names(f"{name}-v0")[1:]
             environments += tasks or [name]
-        return list(dict.fromkeys(environments))
+        return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
 
     def _variants(self) -> list[Variant]:
         """Return the methods of the suite; refuse two of one name, and a focus that is none of them."""

@@ -58,6 +58,7 @@ class JobTask:
                     return
                 time.sleep(LOCK_POLL_SECONDS)
         with lock:
+            # Judged anew before each attempt: whoever had the lock before may have ended the job.
             for _ in range(1 + self.retries):
                 if self.is_stopping or self.store.state(self.job).is_final:
                     return
@@ -80,7 +81,7 @@ class JobTask:
             start = file.seek(0, os.SEEK_END)
             child = subprocess.Popen(
                 [sys.executable, str(TRAIN), *self.job.words],
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # the result, which the run folders have too
                 stderr=file,
                 env={**os.environ, **self.variables},
                 pass_fds=lock.descriptors,
@@ -98,6 +99,7 @@ class JobTask:
             lines = file.read().decode(errors="replace").rstrip().splitlines() or [""]
         outcome, reason = self._outcome(child.returncode, lines[-1].strip())
         seconds = time.monotonic() - begin
+        # Of all attempts, since a job that was interrupted costs what they took together.
         total = self.store.attempt(self.job).seconds + seconds
         attempt = Attempt(outcome, reason, child.returncode, total)
         self.store.write_attempt(self.job, attempt)
@@ -224,12 +226,14 @@ def _share_machine(workers: int | None, tasks: int, device: str) -> list[Share]:
     cores: list[int] = []
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))
+    # Jobs need nothing of each other, so one for each device keeps all devices busy.
     count = min(workers or len(gpus) or len(cores) or 1, tasks)
     shares = []
     for number in range(count):
         core_share = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
         if cores and not core_share:  # more workers than cores
             core_share = [cores[number % len(cores)]]
+        # Numerical libraries would start a thread for each core of the machine, whatever their process may use.
         variables = {}
         if core_share:
             variables["OMP_NUM_THREADS"] = str(len(core_share))
