@@ -26,7 +26,7 @@ from agents.core import (
 )
 
 
-def _one(name: str, value: Any) -> int:
+def _require_one(name: str, value: Any) -> int:
     if value != 1:
         raise ValueError(f"`{name}` must be 1, got {value}: BC has no critic to choose with; leave it at 1")
     return 1
@@ -52,7 +52,7 @@ class BC(Method):
 
     trains_behaviour = True
 
-    best_of_n: int = setting(default=1, check=_one, doc="1: there is no critic to choose with.")
+    best_of_n: int = setting(default=1, check=_require_one, doc="1: there is no critic to choose with.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the behaviour flow."""

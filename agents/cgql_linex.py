@@ -38,7 +38,7 @@ class CGQLLinex(CGQLMSE):
         """Return the linear-exponential losses; see :meth:`CGQLMSE.noisy_errors`."""
         scaled = self.inverse_temperature * q
         gap = self.inverse_temperature * clean_q - scaled
-        inside = gap.clamp(max=self.linex_clip)  # keeps the unused branch finite
-        beyond = inside.exp() * (1 + gap - inside) + scaled if self.linear_continuation else gap
+        clipped = gap.clamp(max=self.linex_clip)  # keeps the unused branch finite
+        beyond = clipped.exp() * (1 + gap - clipped) + scaled if self.linear_continuation else gap
         info |= {"noisy_gap": (clean_q - q).mean((1, 2)), "linex_clipped": (gap > self.linex_clip).float().mean((1, 2))}
-        return torch.where(gap <= self.linex_clip, inside.exp() + scaled, beyond)
+        return torch.where(gap <= self.linex_clip, clipped.exp() + scaled, beyond)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.common.families.diffusion import DiffusionQLearning
-from agents.common.maths.denoising import row_mean
+from agents.common.maths.denoising import masked_mean
 from agents.core import Batch, Info, Losses, Networks, Noise, Targets, q_statistics, register, td_loss
 
 
@@ -36,6 +36,6 @@ class DAC(DiffusionQLearning):
         push = (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc": row_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
-            "actor": row_mean(push, batch.valid),
+            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
+            "actor": masked_mean(push, batch.valid),
         }

@@ -103,14 +103,14 @@ class DSRL(Method):
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
-        climbed = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
+        policy_q = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
         alpha, entropy = nets.frozen.temperature(), -log_prob.mean(1)
-        wanted = -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        target_entropy = -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
         info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "latent_std": log_std.exp().mean((1, 2))}
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "actor": (alpha.unsqueeze(1) * log_prob - climbed).mean(1),
-            "temperature": nets.temperature() * (entropy.detach() - wanted),
+            "actor": (alpha.unsqueeze(1) * log_prob - policy_q).mean(1),
+            "temperature": nets.temperature() * (entropy.detach() - target_entropy),
         }

@@ -134,13 +134,13 @@ class FAN(Method):
         noisy_q = nets.noise_critic(batch.observations, torch.cat([batch.actions, noise["next_z"]], -1))
         actions = nets.one_step(batch.observations, noise["anchor_z"])
         flow, clipped = nets.frozen.behaviour.at(batch.observations), actions.clamp(-1, 1)
-        climbed = nets.frozen.noise_critic(batch.observations, torch.cat([clipped, noise["q_n"]], -1))
+        policy_q = nets.frozen.noise_critic(batch.observations, torch.cat([clipped, noise["q_n"]], -1))
         info |= q_statistics(q)
         return {
             "td": td_loss(noisy_q, targets["td"], batch.valid),
             "value": (batch.valid.unsqueeze(1) * expectile_loss(targets["value"] - q, self.expectile)).mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "anchor": self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"]).mean((1, 2)),
-            "noise_q": -climbed.mean((1, 2)),
+            "noise_q": -policy_q.mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, clipped).mean((1, 2)),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.edit import edit_losses, edited
+from agents.common.maths.edit import apply_edit, edit_losses
 from agents.core import (
     Batch,
     Draw,
@@ -81,7 +81,7 @@ class FEDIT(Method):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the flow, then add the edit."""
         proposed = self.propose(observations, noise["action"], nets)
-        return edited(nets.edit, observations, proposed, noise["edit"], self.edit_scale)
+        return apply_edit(nets.edit, observations, proposed, noise["edit"], self.edit_scale)
 
     def propose(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
         """Return the end of the behaviour flow, clipped to the action box."""

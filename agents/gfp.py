@@ -116,17 +116,18 @@ class GFP(Method):
         def value(observations: Tensor, actions: Tensor) -> Tensor:
             return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
-        following, present, z = batch.next_observations, batch.observations, noise["distill_z"]
-        next_actions = self.act(following, {"action": noise["next_z"]}, nets)
-        next_q = value(following, next_actions)
+        obs, next_obs = batch.observations, batch.next_observations
+        z = noise["distill_z"]
+        next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
+        next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            next_q = (next_q + value(following, self.follow_flow(following, noise["next_z"], nets))) / 2
-        teacher, student = self.follow_flow(present, z, nets), self.act(present, {"action": z}, nets)
-        rival = value(present, student)
+            next_q = (next_q + value(next_obs, self.follow_flow(next_obs, noise["next_z"], nets))) / 2
+        teacher, student = self.follow_flow(obs, z, nets), self.act(obs, {"action": z}, nets)
+        rival = value(obs, student)
         if self.rival == "smaller":
-            rival = torch.minimum(rival, value(present, teacher))
-        scale = 1 / pessimistic_value(nets.critic(present, student), self.rho).abs().mean(1)  # lambda, (S,)
-        better = (value(present, batch.actions) - rival) * scale.unsqueeze(1)
+            rival = torch.minimum(rival, value(obs, teacher))
+        scale = 1 / pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)  # lambda, (S,)
+        better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
         td = batch.rewards + batch.discounts * next_q
         guidance = (better / self.guidance_temperature).sigmoid()
         info["guidance"] = guidance.mean(1)
@@ -136,12 +137,12 @@ class GFP(Method):
         """Return the TD loss, weighted flow matching, the distillation, and the scaled Q term."""
         q, flow = nets.critic(batch.observations, batch.actions), nets.behaviour.at(batch.observations)
         student = nets.one_step(batch.observations, noise["distill_z"])
-        climbed = pessimistic_value(nets.frozen.critic(batch.observations, student.clamp(-1, 1)), self.rho)
+        policy_q = pessimistic_value(nets.frozen.critic(batch.observations, student.clamp(-1, 1)), self.rho)
         info |= q_statistics(q)
         weight = batch.valid * targets["guidance"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": flow_matching_loss(flow, noise["bc_x0"], batch.actions, noise["bc_t"], weight),
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
-            "q": -targets["scale"] * climbed.mean(1),
+            "q": -targets["scale"] * policy_q.mean(1),
         }

@@ -9,9 +9,9 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
+    left_endpoints,
     memoryless_rollout,
     memoryless_sigmas,
-    step_times,
 )
 from agents.core import (
     Batch,
@@ -84,7 +84,7 @@ class QAM(AdjointMatching, ResidualFineTuning):
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
         states, sigmas = targets["states"], memoryless_sigmas(self.flow_steps, targets["states"])
-        velocities = self.policy(nets)(batch.observations, states, step_times(self.flow_steps, states))
+        velocities = self.policy(nets)(batch.observations, states, left_endpoints(self.flow_steps, states))
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),

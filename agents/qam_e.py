@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.edit import edit_losses, edited
+from agents.common.maths.edit import apply_edit, edit_losses
 from agents.core import (
     Batch,
     Draw,
@@ -63,7 +63,7 @@ class QAME(QAM):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Add the edit to the flow's actions."""
         flow_actions = super().act(observations, noise, nets)
-        return edited(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
+        return apply_edit(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return QAM's targets, and the flow's actions, which the edit loss takes as given."""

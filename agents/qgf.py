@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.common.maths.flow import times_of_sampler
+from agents.common.maths.flow import grid_times
 from agents.common.nets.networks import Time
 from agents.core import (
     Batch,
@@ -97,7 +97,7 @@ class QGF(Method):
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
-        t = times_of_sampler(noise["bc_t"], self.flow_steps)
+        t = grid_times(noise["bc_t"], self.flow_steps)
         weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
         return flow_matching_loss(flow.at(batch.observations), noise["bc_x0"], batch.actions, t, weight)
 

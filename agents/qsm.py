@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.common.families.diffusion import DiffusionQLearning, Sampler
-from agents.common.maths.denoising import row_mean
+from agents.common.maths.denoising import masked_mean
 from agents.core import (
     Batch,
     Info,
@@ -63,6 +63,6 @@ class QSM(DiffusionQLearning):
         score_error = predicted + self.inverse_temperature * targets["gradient"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc": row_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
-            "actor": row_mean(score_error.square(), batch.valid),
+            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
+            "actor": masked_mean(score_error.square(), batch.valid),
         }

@@ -94,13 +94,13 @@ class RLPD(Method):
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
         alpha, entropy = nets.frozen.temperature(), -log_prob.mean(-1)
-        wanted = -0.5 * actions.shape[-1] if self.target_entropy is None else self.target_entropy
-        inside = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
-        data_log_prob = tanh_gaussian_log_prob(mean, log_std, inside.atanh())
+        target_entropy = -0.5 * actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        data_actions = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
+        data_log_prob = tanh_gaussian_log_prob(mean, log_std, data_actions.atanh())
         info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "policy_q": value.mean(-1)}
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
-            "temperature": nets.temperature() * (entropy.detach() - wanted),
+            "temperature": nets.temperature() * (entropy.detach() - target_entropy),
             "bc": -(batch.valid * data_log_prob).mean(-1),
         }

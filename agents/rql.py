@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.flow import times_of_sampler
+from agents.common.maths.flow import grid_times
 from agents.common.nets.networks import Velocity
 from agents.core import (
     Batch,
@@ -126,7 +126,7 @@ class RQL(Method):
         :return: partly generated actions (S, B, D), and their flow times (S, B, 1).
         """
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
-        far = torch.cat([anywhere, times_of_sampler(on_grid, self.flow_steps)], -1).unsqueeze(-1)
+        far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
         x, time, step = actions, torch.ones_like(far), far / self.flow_steps
         for _ in range(self.flow_steps):
             x, time = x - step * velocity(x, time), time - step
@@ -145,11 +145,11 @@ class RQL(Method):
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
         velocity = nets.flow(batch.observations, x_t, t)
         step = (1 - t).clamp(max=1 / self.flow_steps)
-        climbed = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
-        info |= {**q_statistics(q), "climb_q_mean": climbed.mean(1)}
+        policy_q = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
+        info |= {**q_statistics(q), "climb_q_mean": policy_q.mean(1)}
         value_losses = expectile_loss(targets["td"].unsqueeze(1) - q, self.expectile)
         return {
             "td": (batch.valid.unsqueeze(1) * value_losses).mean((1, 2)),
             "bc_flow": self.masked_cloning_loss(velocity, batch, noise),
-            "q": -(batch.valid * climbed).mean(1),
+            "q": -(batch.valid * policy_q).mean(1),
         }

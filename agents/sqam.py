@@ -7,8 +7,8 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     bridge_sigmas,
-    bridge_times,
     path_kl,
+    right_endpoints,
     terminal_adjoint,
 )
 from agents.core import (
@@ -76,7 +76,7 @@ class SQAM(TrustRegion):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the policy's end point, the bridge to it, its adjoints and the prior's velocities."""
         endpoint = integrate_flow(nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps)
-        times = bridge_times(self.bridge_states, endpoint)
+        times = right_endpoints(self.bridge_states, endpoint)
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         end_adjoint = terminal_adjoint(lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint)
         adjoints = times * end_adjoint.unsqueeze(1)
@@ -94,7 +94,7 @@ class SQAM(TrustRegion):
         q = nets.critic(batch.observations, batch.actions)
         policy_q = nets.critic(batch.observations, targets["endpoint"])
         states, prior = targets["states"], targets["prior"]
-        times = bridge_times(self.bridge_states, states)
+        times = right_endpoints(self.bridge_states, states)
         sigmas = bridge_sigmas(times)
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
         info |= {**q_statistics(q), "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length}

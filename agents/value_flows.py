@@ -42,8 +42,8 @@ class ReturnFlow(CriticEnsemble):
         self, observations: Tensor, actions: Tensor, returns: Tensor, t: Tensor, frozen: bool = False
     ) -> Tensor:
         """Return the velocities at returns (S, E or 1, N) and times (S, N), (S, E, N)."""
-        given = torch.cat([t.unsqueeze(-1), self.features(observations, frozen), actions], -1).unsqueeze(1)
-        rows = torch.cat([returns.unsqueeze(-1), given.expand(-1, returns.shape[1], -1, -1)], -1)
+        inputs = torch.cat([t.unsqueeze(-1), self.features(observations, frozen), actions], -1).unsqueeze(1)
+        rows = torch.cat([returns.unsqueeze(-1), inputs.expand(-1, returns.shape[1], -1, -1)], -1)
         return self.mlp.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
 
 
@@ -126,17 +126,17 @@ class ValueFlows(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return sampled returns, consistent velocities with the returns that they belong to, and weights of rows."""
         next_actions, z, t = self.next_actions(batch, noise, nets), noise["return_z"].unsqueeze(1), noise["return_t"]
-        here = partial(nets.critic_target, batch.observations, batch.actions)
-        there = partial(nets.critic_target, batch.next_observations, next_actions)
-        end, around = torch.ones_like(t), noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
-        sampled, halfway = (pessimistic_value(self.follow(there, z, time), self.rho) for time in (end, t))
-        std = action_gradient(lambda x: self.follow(here, x, end), around).abs().mean(1)
+        present_velocity = partial(nets.critic_target, batch.observations, batch.actions)
+        next_velocity = partial(nets.critic_target, batch.next_observations, next_actions)
+        end, confidence_noise = torch.ones_like(t), noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
+        sampled, halfway = (pessimistic_value(self.follow(next_velocity, z, time), self.rho) for time in (end, t))
+        std = action_gradient(lambda x: self.follow(present_velocity, x, end), confidence_noise).abs().mean(1)
         info["return_std"] = std.mean(1)
         return {
             "next_actions": next_actions,
             "td": batch.rewards + batch.discounts * sampled,
             "state": batch.rewards + batch.discounts * halfway,
-            "velocity": pessimistic_value(there(halfway.unsqueeze(1), t), self.rho),
+            "velocity": pessimistic_value(next_velocity(halfway.unsqueeze(1), t), self.rho),
             "weight": batch.valid * ((-self.confidence_temperature / std).sigmoid() + 0.5),
         }
 

@@ -245,11 +245,11 @@ class Method(CommonSettings):
         specs = dict(self.networks())
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)
-        for name, own in (self.per_network or {}).items():
+        for name, options in (self.per_network or {}).items():
             if name not in specs:
                 raise ValueError(unknown_name_message(f"network of {type(self).__name__}", name, specs))
             try:
-                specs[name] = specs[name].trained_with(own)
+                specs[name] = specs[name].trained_with(options)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"`per_network.{name}`: {error}") from error
         return specs
@@ -317,8 +317,8 @@ class Method(CommonSettings):
         :param nets: the networks.
         :return: (S, B, D).
         """
-        own = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
-        return self.sample_actions(batch.next_observations, own, nets)
+        action_noise = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
+        return self.sample_actions(batch.next_observations, action_noise, nets)
 
     def td_targets(self, batch: Batch, noise: Noise, nets: Networks) -> Targets:
         """Sample the next actions, and return them with the TD target, which the target critics give.

@@ -34,7 +34,7 @@ from agents.common.normalization import Normalization
 
 FORMAT = 9
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
-KEPT = 2
+MAX_CHECKPOINTS = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, STATE = "model.zip", "state.pt"
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
@@ -44,14 +44,14 @@ class OtherVersionError(ValueError):
     """A checkpoint is of another version, which this one would not go on with bit for bit."""
 
 
-def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Path:
+def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> Path:
     """Write the state of a training run below a folder, named by the step.
 
     Call it between steps: after an offline update, or at the start of a rollout.
 
     :param model: the model in training.
     :param folder: where the run's checkpoints are.
-    :param more: plain values to keep beside it.
+    :param values: plain values to keep beside it.
     :return: the new checkpoint's folder.
     """
     with explaining_write_errors(folder):  # a run folder that was deleted is not made again
@@ -72,12 +72,12 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **more: Any) -> Pat
             "environments": _environment_states(model),
             "random": random_states(model),
             "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
-            "more": more,
+            "more": values,
         }
         with (temporary / STATE).open("wb") as file:  # PyTorch, given a path, does not say that a disk is full
             safe.save(state, file)
         write_manifest(temporary, format=FORMAT)
-    for old in find_checkpoints(folder)[KEPT:]:
+    for old in find_checkpoints(folder)[MAX_CHECKPOINTS:]:
         remove_folder(old)
     return final
 
@@ -100,11 +100,12 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     :raises OtherVersionError: if it was written by another version.
     :raises DamagedFileError: if a file is missing or damaged; the model is then as it was.
     """
-    found = read_manifest(checkpoint).get("format")
-    if found != FORMAT:
+    written_format = read_manifest(checkpoint).get("format")
+    if written_format != FORMAT:
         raise OtherVersionError(
-            f"{checkpoint} was written by another version of this library (checkpoint format {found}, expected "
-            f"{FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or train again"
+            f"{checkpoint} was written by another version of this library (checkpoint format {written_format}, "
+            f"expected {FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or "
+            "train again"
         )
     state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -127,18 +127,19 @@ class Trainer:
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
         self.graphs = GraphCache(self) if mode.captured else None
 
-    def fall_back(self, what: str, why: str) -> None:
+    def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
         """Go on without compiling or capturing, and say so once.
 
-        :param what: ``"compiled"`` or ``"captured"``.
-        :param why: the reason.
+        :param feature: what failed.
+        :param error: the reason.
         """
-        reason = f"not {what}: {first_lines(why)}"
+        reason = f"not {feature}: {first_lines(error)}"
         warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
-        if what == "captured":
-            self.capture_failure = first_lines(why)
-        mode = self.mode
-        self._use(Mode(mode.compiled and what != "compiled", mode.captured and what != "captured", reason))
+        if feature == "captured":
+            self.capture_failure = first_lines(error)
+        compiled_still = self.mode.compiled and feature != "compiled"
+        captured_still = self.mode.captured and feature != "captured"
+        self._use(Mode(compiled_still, captured_still, reason))
 
     # -- the update ---------------------------------------------------------------------------------------------------
 

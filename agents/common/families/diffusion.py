@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.denoising import NoiseSchedule, denoise, noised
+from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise
 from agents.common.validation import integer
 from agents.core import (
     Batch,
@@ -32,10 +32,10 @@ Sampler = Literal["ddpm", "ddpm_clipped", "jump"]
 
 
 def _even(name: str, value: object) -> int:
-    found = integer(name, value, at_least=2)
-    if found % 2:
+    number = integer(name, value, at_least=2)
+    if number % 2:
         raise ValueError(f"`{name}` must be even, cosines and sines in pairs, got {value}")
-    return found
+    return number
 
 
 class DiffusionQLearning(Method):
@@ -102,7 +102,7 @@ class DiffusionQLearning(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, noisy data actions, and Q's gradient there."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
-        noisy = noised(batch.actions, noise["diffusion_eps"], alpha_bar)
+        noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         gradient = action_gradient(lambda actions: guide(batch.observations, actions).mean(1), noisy)
         info["q_gradient_norm"] = gradient.norm(dim=-1).mean(-1)

@@ -42,7 +42,7 @@ def _memoryless_variance(step: Any, flow_steps: int) -> Any:
     return 2.0 * (flow_steps + 2) / (step + 1) - 2  # with few operations
 
 
-def step_times(flow_steps: int, like: Tensor) -> Tensor:
+def left_endpoints(flow_steps: int, like: Tensor) -> Tensor:
     """Return the left end points t_i of all steps, (K, 1, 1)."""
     return torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
 
@@ -53,9 +53,9 @@ def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_
     ``x`` is x_i, ``velocity`` v(x_i, t_i) and ``noise`` standard normal, all (S, B, D), as is the result.
     """
     h = 1.0 / flow_steps
-    kept = step / (step + 1)  # 1 - h / (t_i + h)
+    decay = step / (step + 1)  # 1 - h / (t_i + h)
     scale = math.sqrt(h) * memoryless_sigma(step, flow_steps)
-    return (kept * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
+    return (decay * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 
 def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
@@ -69,11 +69,11 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     """
     flow_steps = noise.shape[1]
     h = 1.0 / flow_steps
-    way = [x_0]
+    path = [x_0]
     for i in range(flow_steps - 1):
-        way.append(memoryless_step(way[-1], fine_tuned(way[-1], i * h), noise[:, i], i, flow_steps))
-    states = torch.stack(way, 1)
-    velocities = base(states, step_times(flow_steps, states))
+        path.append(memoryless_step(path[-1], fine_tuned(path[-1], i * h), noise[:, i], i, flow_steps))
+    states = torch.stack(path, 1)
+    velocities = base(states, left_endpoints(flow_steps, states))
     return states, velocities, torch.add(states[:, -1], velocities[:, -1], alpha=h)
 
 
@@ -106,7 +106,7 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     """
     flow_steps = states.shape[1]
     h = 1.0 / flow_steps
-    pull_back = velocity_pull_back(base, states, bridge_times(flow_steps, states))  # t_i + h
+    pull_back = velocity_pull_back(base, states, right_endpoints(flow_steps, states))
     adjoints, adjoint = [], terminal
     for i in reversed(range(flow_steps)):
         adjoint = (i / (i + 1) * adjoint).add(pull_back(i, adjoint), alpha=2 * h)  # 1 - h / (t_i + h) = i / (i + 1)
@@ -160,8 +160,8 @@ def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
     return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
 
 
-def bridge_times(count: int, like: Tensor) -> Tensor:
-    r"""Return :math:`\tau_k = k/M` for k = 1..M = ``count``, (M, 1, 1)."""
+def right_endpoints(count: int, like: Tensor) -> Tensor:
+    r"""Return the right ends of ``count`` steps, :math:`k/M` for k = 1..M, (M, 1, 1): also the times of a bridge."""
     return torch.arange(1, count + 1, dtype=like.dtype, device=like.device).view(-1, 1, 1) / count
 
 

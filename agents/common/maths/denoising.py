@@ -56,7 +56,7 @@ class NoiseSchedule(Network):
         return self.table.gather(1, t.long()).unsqueeze(-1)
 
 
-def noised(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+def add_noise(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     r"""Return the noisy actions :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`, (S, B, D).
 
     ``noise`` is standard normal of the actions' shape, and ``alpha_bar`` (S, B, 1).
@@ -85,19 +85,21 @@ def denoise(
     """
     steps = noise.shape[1]
     for t in range(steps, 0, -1):
-        beta, alpha_bar, before = schedule.betas[t], schedule.alpha_bars[t], schedule.alpha_bars[t - 1]
+        beta, alpha_bar, next_alpha_bar = schedule.betas[t], schedule.alpha_bars[t], schedule.alpha_bars[t - 1]
         estimate = (x - math.sqrt(1 - alpha_bar) * predict(x, t)) / math.sqrt(alpha_bar)
         if sampler == "jump":
             x = estimate
         else:
             estimate = estimate.clamp(-1, 1) if sampler == "ddpm_clipped" else estimate
-            x = (math.sqrt(before) * beta * estimate + math.sqrt(1 - beta) * (1 - before) * x) / (1 - alpha_bar)
+            of_estimate = math.sqrt(next_alpha_bar) * beta
+            of_state = math.sqrt(1 - beta) * (1 - next_alpha_bar)
+            x = (of_estimate * estimate + of_state * x) / (1 - alpha_bar)
         if t > 1:
             x = x + math.sqrt(beta) * noise[:, steps - t]
         x = x.clamp(-1, 1) if clip_states else x
     return x
 
 
-def row_mean(losses: Tensor, weight: Tensor) -> Tensor:
+def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
     """Average losses (S, B, D), weighted by row (S, B), over coordinates and rows; the divisor counts every row."""
     return (weight * losses.mean(-1)).mean(-1)

@@ -14,7 +14,7 @@ from agents.common.batch import Batch
 from agents.common.nets.networks import Networks, tanh_gaussian_sample
 
 
-def edited(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:
+def apply_edit(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:
     """Return flow actions plus an edit sampled from a squashed Gaussian given (s, a), clipped to the action box."""
     mean, log_std = edit(observations, flow_actions)
     sample, _ = tanh_gaussian_sample(mean, log_std, noise)
@@ -50,11 +50,12 @@ def edit_losses(
     mean, log_std = nets.edit(batch.observations, flow_actions)
     sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
-    wanted = -0.5 * flow_actions.shape[-1] if target_entropy is None else target_entropy
+    if target_entropy is None:
+        target_entropy = -0.5 * flow_actions.shape[-1]
     entropy = -log_prob.mean(-1)
     info |= {"entropy": entropy, "temperature": nets.frozen.temperature()}
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         "entropy": (nets.frozen.temperature().unsqueeze(-1) * log_prob).mean(-1),
-        "temperature": nets.temperature() * (entropy.detach() - wanted),
+        "temperature": nets.temperature() * (entropy.detach() - target_entropy),
     }

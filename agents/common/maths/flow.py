@@ -44,7 +44,7 @@ def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, 
     return (weight * error.square().mean(-1)).mean(-1)
 
 
-def times_of_sampler(t: Tensor, flow_steps: int) -> Tensor:
+def grid_times(t: Tensor, flow_steps: int) -> Tensor:
     """Turn uniform draws into ends of the sampler's steps, 0, 1/K, ..., 1, each as likely as the others.
 
     :param t: in [0, 1), any shape.

@@ -67,12 +67,12 @@ def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
     # the compiler fuses the conversions with what lies between two products
     if mlp.device_type(x) != "cpu" or torch.compiler.is_compiling():
         return layers
-    return [
-        layer
-        if layer.dtype is None
-        else layer._replace(weight=layer.weight.to(layer.dtype), bias=layer.bias.to(layer.dtype), dtype=None)
-        for layer in layers
-    ]
+    rounded = []
+    for layer in layers:
+        if layer.dtype is not None:
+            layer = layer._replace(weight=layer.weight.to(layer.dtype), bias=layer.bias.to(layer.dtype), dtype=None)
+        rounded.append(layer)
+    return rounded
 
 
 def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -127,19 +127,19 @@ class _RecordedGelu(torch.autograd.Function):
 
 def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
     """Return a `StackedMLP` of these arguments, evaluated fast unless it is so small that nothing is gained."""
-    made = StackedMLP(stack, widths, *arguments, **settings)
+    network = StackedMLP(stack, widths, *arguments, **settings)
     if any(inputs * outputs >= SMALLEST_MATRIX for inputs, outputs in itertools.pairwise(widths)):
-        made.batched_linear, made.evaluate = batched_linear, evaluate
-        if made.activation is mlp.gelu:
-            made.activation = gelu
-    return made
+        network.batched_linear, network.evaluate = batched_linear, evaluate
+        if network.activation is mlp.gelu:
+            network.activation = gelu
+    return network
 
 
-def use_reference_kernels(made: StackedMLP) -> None:
+def use_reference_kernels(network: StackedMLP) -> None:
     """Compute with PyTorch's standard operations from now on, whatever the sizes."""
-    made.batched_linear, made.evaluate = mlp.batched_linear, mlp.evaluate
-    if made.activation is gelu:
-        made.activation = mlp.gelu
+    network.batched_linear, network.evaluate = mlp.batched_linear, mlp.evaluate
+    if network.activation is gelu:
+        network.activation = mlp.gelu
 
 
 # -- vector-Jacobian products -----------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
         if layer.norm_scale is None:
             return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
         layer = layer._replace(activation=mlp.gelu)
-    found: Tensor = torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
-    return found
+    of_product: Tensor = torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
+    return of_product
 
 
 # -- derivatives along a direction ------------------------------------------------------------------------------------

@@ -167,15 +167,15 @@ class ConditionedVelocity:
 
     def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
         self._mlp = field.mlp
-        first, *others = field.mlp.layers(frozen)
+        first, *later = field.mlp.layers(frozen)
         of_observation, of_x, *self._of_time = first.weight.split(field.split, dim=-2)
         self._shared = self._mlp.batched_linear(observations, of_observation, first.bias, first.dtype)
-        self._layers = [first._replace(weight=of_x), *others]  # the first layer's weight is that of x
+        self._layers = [first._replace(weight=of_x), *later]  # the first layer's weight is that of x
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        first, *others = self._layers
-        return self._mlp.evaluate(others, first.epilogue(self._product(first, x, t)))
+        first, *later = self._layers
+        return self._mlp.evaluate(later, first.epilogue(self._product(first, x, t)))
 
     def vjp_at_points(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
         """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
@@ -446,7 +446,7 @@ class NoisePredictor(ObservingNetwork):
 
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
-        first, *others = self.mlp.layers(frozen)
+        first, *later = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
         multiply = self.mlp.batched_linear
         shared = multiply(self.features(observations, frozen), of_observation, first.bias, first.dtype)
@@ -454,7 +454,7 @@ class NoisePredictor(ObservingNetwork):
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
             product = multiply(x, of_x, None, first.dtype) + multiply(embedded, of_time, None, first.dtype) + shared
-            return self.mlp.evaluate(others, first.epilogue(product))
+            return self.mlp.evaluate(later, first.epilogue(product))
 
         return predict
 

@@ -31,8 +31,8 @@ def processor() -> tuple[str, int]:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return "", 0
-    found = dict(re.findall(r"^(vendor_id|cpu family)\s*: (.*)$", text, re.MULTILINE))
-    return found.get("vendor_id", ""), int(found.get("cpu family", 0))
+    fields = dict(re.findall(r"^(vendor_id|cpu family)\s*: (.*)$", text, re.MULTILINE))
+    return fields.get("vendor_id", ""), int(fields.get("cpu family", 0))
 
 
 def is_faster(of_weights: bool = False) -> bool:

@@ -14,12 +14,12 @@ def float32_by_default() -> Iterator[None]:
 
     PyTorch's default is one for the process, and modules of other libraries follow it.
     """
-    outside = torch.get_default_dtype()
+    process_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
         yield
     finally:
-        torch.set_default_dtype(outside)
+        torch.set_default_dtype(process_dtype)
 
 
 @contextmanager
@@ -32,16 +32,16 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
     :param device: where the model is.
     """
-    outside = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    inside = ("highest", False) if precision == "fp32" else ("high", True)
-    if device.type == "cpu" or inside == outside:
+    process_switches = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    model_switches = ("highest", False) if precision == "fp32" else ("high", True)
+    if device.type == "cpu" or model_switches == process_switches:
         yield
         return
-    _switch(*inside)
+    _switch(*model_switches)
     try:
         yield
     finally:
-        _switch(*outside)
+        _switch(*process_switches)
 
 
 def _switch(matmul: str, tf32_convolutions: bool) -> None:

@@ -16,6 +16,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
 from agents.common.common_settings import NetworkOptions
+from agents.common.nets.mlp import maybe_detach
 from agents.common.nets.networks import (
     CriticEnsemble,
     GaussianMean,
@@ -76,9 +77,9 @@ class NetworkSpec:
         """Return the same part of the algorithm as another network."""
         return NetworkSpec(build, self.target, self.role, **self.training.settings())
 
-    def trained_with(self, own: Mapping[str, Any]) -> NetworkSpec:
-        """Return the same network, trained otherwise."""
-        training = {**self.training.settings(), **own}
+    def trained_with(self, options: Mapping[str, Any]) -> NetworkSpec:
+        """Return the same network with other options of training."""
+        training = {**self.training.settings(), **options}
         return NetworkSpec(self.build, self.target, self.role, self.follows_net_arch, **training)
 
 
@@ -192,8 +193,8 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
 
 def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
     torch._foreach_copy_(list(copy.parameters()), list(source.parameters()))
-    for own, other in zip(copy.buffers(), source.buffers(), strict=True):  # statistics of a features extractor
-        own.copy_(other)
+    for copied, buffer in zip(copy.buffers(), source.buffers(), strict=True):  # statistics of a features extractor
+        copied.copy_(buffer)
 
 
 STATEFUL_MODULES = (
@@ -204,7 +205,7 @@ STATEFUL_MODULES = (
     nn.modules.lazy.LazyModuleMixin,
     nn.RNNBase,
 )
-"""Parts of modules that are no functions of their inputs, or that PyTorch cannot call for several seeds at once."""
+"""Stateful or random modules, and those that `torch.func.vmap` cannot call for several seeds at once."""
 
 
 class VmappedModule(Network):
@@ -231,36 +232,40 @@ class VmappedModule(Network):
             # on the CPU also where networks are built for their shapes alone
             seed = torch.randint(2**62, (), generator=generator, device="cpu")
             torch.default_generator.manual_seed(int(seed))
-            one = self._make()
-            tensors = [(*each.parameters(), *each.buffers()) for each in (self.module, one)]
-            for held, own in zip(*tensors, strict=True):
-                if held is own:
+            module = self._make()
+            stacked = [*self.module.parameters(), *self.module.buffers()]
+            drawn = [*module.parameters(), *module.buffers()]
+            for held, values in zip(stacked, drawn, strict=True):
+                if held is values:
                     raise TypeError(
                         "`from_module` must make a new module at every call, got parts that were there before; what "
                         "networks share must be a network of its own, as `encoder` in docs/register.md"
                     )
-                held[replica].copy_(own)
+                held[replica].copy_(values)
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
-        held = {name: value.detach() if frozen else value for name, value in self._held()}
-        axes = [0 if isinstance(each, Tensor) and each.ndim else None for each in inputs]
+        held = {name: maybe_detach(value, frozen) for name, value in self._held()}
+        axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
 
-        def call(own: dict[str, Tensor], *parts: Any) -> Any:
-            before = dict(own)
-            found = functional_call(self.module, own, parts, tie_weights=False)
-            for name, value in before.items():  # PyTorch notes there what was assigned, and puts the old one back
-                if own[name] is not value:
+        def call(tensors: dict[str, Tensor], *parts: Any) -> Any:
+            assigned = dict(tensors)
+            outputs = functional_call(self.module, assigned, parts, tie_weights=False)
+            for (
+                name,
+                value,
+            ) in tensors.items():  # PyTorch notes in the dict what was assigned, and puts the old one back
+                if assigned[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, "
                         "which would be forgotten; change it in the hook `after_update`"
                     )
-            return found
+            return outputs
 
         if self.replicas == 1:  # the module itself, which exports as it is
-            alone = (each if axis is None else each[0] for axis, each in zip(axes, inputs, strict=True))
-            found = call({name: value[0] for name, value in held.items()}, *alone)
-            return tree_map(lambda value: value.unsqueeze(0), found)
+            rows = [value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)]
+            outputs = call({name: value[0] for name, value in held.items()}, *rows)
+            return tree_map(lambda value: value.unsqueeze(0), outputs)
         return vmap(call, in_dims=(0, *axes), randomness="different")(held, *inputs)
 
     def _held(self) -> Iterator[tuple[str, Tensor]]:
@@ -278,15 +283,15 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module."""
-        observations, *others = inputs
-        return super().forward(self.features(observations, frozen), *others, frozen=frozen)
+        observations, *rows = inputs
+        return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
         """Fix the observations, as a velocity field does; the module is given the times t as a column, (N, 1)."""
 
         def velocity(x: Tensor, t: Time) -> Tensor:
-            found: Tensor = self(observations, x, as_column(t, x), frozen=frozen)
-            return found
+            velocities: Tensor = self(observations, x, as_column(t, x), frozen=frozen)
+            return velocities
 
         return velocity
 

@@ -50,18 +50,18 @@ class _WatchedNetwork:
         self._name, self._network, self._evaluations = name, network, evaluations
         self._is_flow = isinstance(network, VelocityField | NoisePredictor)
 
-    def __call__(self, *inputs: Any, **how: Any) -> Any:
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
         if self._is_flow:
             self._note(*inputs[1:])
-        return self._network(*inputs, **how)
+        return self._network(*inputs, **options)
 
-    def at(self, observations: Tensor, **how: Any) -> Velocity:
+    def at(self, observations: Tensor, **options: Any) -> Velocity:
         """Fix the observations, as the network does."""
-        there = self._network.at(observations, **how)
+        field = self._network.at(observations, **options)
 
         def evaluate(x: Tensor, t: Time | None = None) -> Any:
             self._note(x, t)
-            return there(x, t)
+            return field(x, t)
 
         return evaluate
 

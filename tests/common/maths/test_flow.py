@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from agents.common.maths.flow import integrate_flow, times_of_sampler
+from agents.common.maths.flow import grid_times, integrate_flow
 from tests.common.closed_forms import Gaussian
 
 
 def test_times_of_the_sampler_are_equally_likely_and_include_both_ends():
     draws = torch.arange(1000) / 1000
-    times, counts = times_of_sampler(draws, 4).unique(return_counts=True)
+    times, counts = grid_times(draws, 4).unique(return_counts=True)
     assert times.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert counts.tolist() == [200] * 5
-    assert times_of_sampler(torch.tensor(1 - 2**-24), 10) == 1  # the largest draw there is
+    assert grid_times(torch.tensor(1 - 2**-24), 10) == 1  # the largest draw there is
 
 
 def test_sampler_ends_where_the_golden_trace_does():
