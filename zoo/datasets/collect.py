@@ -1,4 +1,4 @@
-"""Collect episodes in any environment with a policy: a saved model, a function of one's own, or random actions."""
+"""Collect episodes in any environment with a policy: a saved model, a function of the user, or random actions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def collect(
     max_steps: int | None = None,
     trust: bool = False,
 ) -> tuple[Transitions, list[float]]:
-    """Play episodes and return them as a set, and their returns.
+    """Play episodes and return them as a dataset, and their returns.
 
     :param policy: ``random``, a model's ``.zip`` or the folder of its run, or ``module:function``, which is given an
         observation and returns an action.

@@ -37,14 +37,14 @@ def load_custom(
     content: Transitions | None = None,
     env: gymnasium.Env[Any, Any] | None = None,
 ) -> Dataset:
-    """Return a set of one's own; refuse one that does not fit the environment.
+    """Return a dataset of the user's own; refuse one that does not fit the environment.
 
     :param source: what `zoo.datasets.formats.read.read_source` reads.
     :param size: use the first whole trajectories that have this many transitions; None uses all.
-    :param action_range: what stands for the low and the high of the environment's actions in the set; None: they
+    :param action_range: what stands for the low and the high of the environment's actions in the data; None: they
         are in the environment's units.
-    :param reward_from: ``success`` takes rewards from the set's successes: -1 a step, and 0 where the task is achieved.
-    :param content: the set, where it was read before.
+    :param reward_from: ``success`` takes rewards from successes: -1 a step, and 0 where the task is achieved.
+    :param content: the dataset, where it was read before.
     :param env: the environment, where it was built before.
     """
     spaces = spaces_for(source, env_id, env_kwargs, env)
@@ -122,11 +122,11 @@ def check_fit(
     spaces: tuple[Any, Any],
     action_range: tuple[float, float] | None,
 ) -> None:
-    """Refuse a set that cannot be trained on in an environment; warn of one that is useless for more than cloning.
+    """Refuse a dataset that cannot be trained on in an environment; warn of one that is useless for more than cloning.
 
     Images may have their channels first or last.
 
-    :param action_range: what stands for the limits of actions in the set; None: the environment's.
+    :param action_range: what stands for the limits of actions in the data; None: the environment's.
     :raises DatasetError: for the first array that does not fit.
     """
     arrays, valid = content.arrays, content.valid
@@ -184,12 +184,13 @@ def _check_values(
     is_integer = space.dtype.kind in "iub"
     if key == "actions" and not is_integer:
         return  # `ActionRange` checks their limits, and clips what rounding puts outside
-    margin: NDArray[np.float64] | float = 0.0
+    low, high = space.low, space.high
     if not is_integer:
-        margin = BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.high.astype(np.float64)))
+        low = low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(low))
+        high = high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(high))
     for piece in pieces(len(values)):  # a comparison of all rows would need as much memory as they do
         part = values[piece]
-        is_wrong = (part < space.low - margin) | (part > space.high + margin)
+        is_wrong = (part < low) | (part > high)
         if is_integer:
             is_wrong |= part != np.round(part)
         if valid is not None:

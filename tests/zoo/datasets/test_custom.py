@@ -151,9 +151,10 @@ def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, cas
     assert caught.value.array == array
 
 
-def test_observations_outside_of_their_space_are_warned_of(tmp_path):
-    spaces = Box(-1.0, 1.0, (4,)), SpringEnv.action_space
-    with pytest.warns(UserWarning, match="`observations` lie from -1 to 1 in the environment, got .* other units"):
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, np.inf)])
+def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
+    spaces = Box(low, high, (4,)), SpringEnv.action_space
+    with pytest.warns(UserWarning, match="`observations` lie from .* in the environment, got .* other units"):
         check_fit("a", read_source(written(tmp_path)), ENV, spaces, None)
 
 

@@ -1,4 +1,4 @@
-"""Read npz files: one with a set's arrays, a folder with a file for each episode, or OCBench's files."""
+"""Read npz files: one with the arrays of a dataset, a folder with a file for each episode, or OCBench's files."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Ocbench(Format):
             if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
                 raise UsageError(
                     f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between "
-                    "others; give a set that has all of them"
+                    "others; give a dataset that has all of them"
                 )
             for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
                 # Each episode before this one has a row of observations more than it has actions.
@@ -148,6 +148,6 @@ def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:
     if rows != steps + episodes:
         raise UsageError(
             f"{file}: `observations` must have {steps + episodes:,} rows, one for each of the {steps:,} actions and "
-            f"one after each of the {episodes:,} episodes, got {rows:,}; get or make the set again"
+            f"one after each of the {episodes:,} episodes, got {rows:,}; get or make the dataset again"
         )
     return begins
