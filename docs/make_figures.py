@@ -22,7 +22,7 @@ import pandas as pd  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from zoo.report.compute import compare_kinds  # noqa: E402
-from zoo.report.figures.files import BETTER_COLOURS, INK, SHADE, SHEETS, file_of  # noqa: E402
+from zoo.report.figures.files import BETTER_COLOURS, FIGURE_SIZES, INK, SHADE, file_of  # noqa: E402
 from zoo.report.figures.plots import all_figures  # noqa: E402
 from zoo.report.inputs import collect  # noqa: E402
 from zoo.report.request import CompareRequest  # noqa: E402
@@ -56,7 +56,7 @@ def fidelity() -> bytes:
     row = re.compile(r"^\| \**([\w ]+?)\** \|.*? \| ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] \|", re.MULTILINE)
     table = pd.DataFrame(row.findall(fresh), columns=["name", "difference", "low", "high"])
     rows = table.set_index("name").astype(float)
-    with matplotlib.rc_context(SHEETS["page"].looks):
+    with matplotlib.rc_context(FIGURE_SIZES["page"].rc_params):
         figure = Figure((4.6, 0.6 + 0.24 * len(rows)), layout="constrained")
         ax, places = figure.subplots(), range(len(rows))[::-1]
         ax.axvspan(-10, 10, color=SHADE[0], zorder=0)

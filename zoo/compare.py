@@ -54,7 +54,7 @@ def make_parser() -> Parser:
     )
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
     _add_method(parser)
-    _add_looks(parser)
+    _add_appearance(parser)
     output = parser.add_argument_group("what to make (default: --print)")
     output.add_argument("-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures")
     output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
@@ -89,26 +89,26 @@ def _add_method(parser: Parser) -> None:
     add_verbose(how)
 
 
-def _add_looks(parser: Parser) -> None:
+def _add_appearance(parser: Parser) -> None:
     """Add the arguments about how figures and tables look."""
-    looks = parser.add_argument_group("how figures and tables look")
-    looks.add_argument(
+    appearance = parser.add_argument_group("how figures and tables look")
+    appearance.add_argument(
         "--width",
         choices=("page", "column", "text"),
         default="page",
         help="draw figures and LaTeX tables to stand in a paper as they are: 3.25 inches (column) or 6.75 (text)",
     )
-    looks.add_argument(
+    appearance.add_argument(
         "--format",
         nargs="+",
         choices=("pdf", "svg", "png"),
         default=["pdf", "svg", "png"],
         help="files of each figure (default: all three)",
     )
-    looks.add_argument(
+    appearance.add_argument(
         "--labels", nargs="+", action="extend", default=[], metavar="NAME=TEXT", help="what to call methods"
     )
-    looks.add_argument(
+    appearance.add_argument(
         "--order", nargs="+", default=[], metavar="NAME", help="these methods first (default: the best first)"
     )
 

@@ -35,7 +35,7 @@ LEAST_BEST = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
 
 
-class Standing(StrEnum):
+class Outcome(StrEnum):
     """How one method compares with another, or why that is undecided."""
 
     BETTER = "better"
@@ -55,8 +55,8 @@ class Standing(StrEnum):
     def is_clear(self) -> bool:
         """Whether one of the two is ahead beyond chance."""
         return self in (
-            Standing.BETTER, Standing.AHEAD, Standing.SLIGHTLY_AHEAD, Standing.SLIGHTLY_BEHIND, Standing.BEHIND,
-            Standing.WORSE,
+            Outcome.BETTER, Outcome.AHEAD, Outcome.SLIGHTLY_AHEAD, Outcome.SLIGHTLY_BEHIND, Outcome.BEHIND,
+            Outcome.WORSE,
         )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ class Verdict:
     other: str
     improvement: Improvement
     p_value: float | None
-    outcome: Standing
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -323,10 +323,10 @@ def by_place(table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]) -> dic
     return result
 
 
-def by_value(found: Mapping[Key, Value]) -> dict[Value, list[Key]]:
+def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
     """Return value -> the keys that have it."""
     result: dict[Value, list[Key]] = {}
-    for key, value in found.items():
+    for key, value in mapping.items():
         result.setdefault(value, []).append(key)
     return result
 
@@ -352,11 +352,15 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
     of `Comparison.methods`.
     """
-    phases = sorted(comparison.phases.values(), key=lambda found: phase is not None and found.name != phase.name)
+    phases = list(comparison.phases.values())
+    if phase is not None:
+        phases.sort(key=lambda candidate: candidate.name != phase.name)  # stable: the others keep their order
     names: list[str] = []
-    for found in phases:
-        names += [name for _, name in sorted((-mean, name) for name, mean in found.means.items())]
-    names += [name for name in comparison.methods if any(name in found.coverage for found in phases)]
+    for ordering_phase in phases:
+        means = ordering_phase.means
+        names += sorted(means, key=lambda name: (-means[name], name))
+    covered = {name for ordering_phase in phases for name in ordering_phase.coverage}
+    names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))
 
 

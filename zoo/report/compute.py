@@ -54,15 +54,15 @@ def compare_kinds(
 
     Published means are success rates. Raises UsageError if there is nothing to compare.
     """
-    found = []
+    comparisons = []
     for kind in KINDS.values():
         table = evaluations[evaluations["kind"] == kind.name]
-        known = means if kind is SUCCESS else means.iloc[:0]
-        if len(table) or len(known):
-            found.append(compare(methods, table, known, reps, curves, kind, **choices))
-    if not found:
+        published_means = means if kind is SUCCESS else means.iloc[:0]
+        if len(table) or len(published_means):
+            comparisons.append(compare(methods, table, published_means, reps, curves, kind, **choices))
+    if not comparisons:
         raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
-    return found
+    return comparisons
 
 
 def compare(
@@ -82,15 +82,15 @@ def compare(
     :param choices: fields of `Comparison` that decide what is tested: ``order``, ``baseline``, ``focus``, ``resolve``.
     """
     curve_tasks = _curve_tasks(evaluations, methods)
-    passing = set()
+    incomplete_tasks = set()
     if kind is SUCCESS:
-        passing = _passing_tasks(evaluations)
+        incomplete_tasks = _tasks_missing_a_phase(evaluations)
     phases = {}
     for name in PHASES:
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
-            found = _Scores(runs, published, methods, kind, reps)
-            phases[name] = _compare_phase(name, found, curve_tasks if curves else None, passing)
+            scores = PhaseScores(runs, published, methods, kind, reps)
+            phases[name] = _compare_phase(name, scores, curve_tasks if curves else None, incomplete_tasks)
     label = label_of(curve_tasks, suite_of(curve_tasks) if kind is SUCCESS else None)
     return decide(Comparison(kind, methods, phases, reps, label, **choices))
 
@@ -109,50 +109,53 @@ def episodes_of(runs: pd.DataFrame, kind: Kind = SUCCESS) -> dict[str, dict[str,
     return by_place(runs, lambda part: int(part["episodes"].min())) if kind.limits == FRACTION else {}
 
 
-def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None, passing: Collection[str]) -> Phase:
+def _compare_phase(
+    name: str, scores: PhaseScores, curve_tasks: Sequence[str] | None, incomplete_tasks: Collection[str]
+) -> Phase:
     """Compute every number of one phase.
 
     :param curve_tasks: what learning curves are over; None for no curves and profiles.
-    :param passing: tasks that the learning curves of their domain leave out.
+    :param incomplete_tasks: tasks that the learning curves of their domain leave out.
     """
-    kind = found.kind
-    coverage = found.coverage()
-    strays = _find_strays(coverage, found.methods)
-    kept = {method: has for method, has in coverage.items() if method not in strays}
-    tasks = _shared(kept.values())
-    left_out = {}
-    for task in sorted(set().union(*kept.values()) - set(tasks)):
-        left_out[task] = sorted(method for method, has in kept.items() if task not in has)
+    kind = scores.kind
+    coverage = scores.coverage()
+    strays = _find_strays(coverage, scores.methods)
+    tasks, left_out = _common_tasks(coverage, strays)
     is_averaged = _can_average(tasks, kind)
-    common = found.having(tasks, strays)
-    spreads = {method: Spread.of(scores, found.episodes.get(method)) for method, scores in common.items()}
-    domain_tasks = found.domain_tasks()
+    common = scores.having(tasks, strays)
+    spreads = {}
+    for method, runs in common.items():
+        spreads[method] = Spread.of(runs, scores.episodes.get(method))
+    domain_tasks = scores.domain_tasks()
     domains = {}
-    if kind is SUCCESS:
-        domains = {place: found.cells(inside, ("mean", "iqm")) for place, inside in domain_tasks.items()}
+    if kind is SUCCESS:  # other scores have no domains of several tasks
+        for domain, tasks_inside in domain_tasks.items():
+            domains[domain] = scores.cells(tasks_inside, ("mean", "iqm"))
     per_task = {}
     for task in sorted(set().union(*coverage.values())):
-        if cells := found.cells([task], ("mean",)):
+        cells = scores.cells([task], ("mean",))
+        if cells:
             per_task[task] = cells
     profiles: list[pd.DataFrame] = []
     curves: list[pd.DataFrame] = []
     if curve_tasks is not None:
         if is_averaged:
-            profiles += found.profiles(common)
+            profiles = scores.profiles(common)
         if _can_average(curve_tasks, kind):
-            curves += found.curves(ALL_TASKS, curve_tasks, ("mean", "iqm"))
-        for domain, inside in domain_tasks.items():
-            curves += found.curves(domain, [task for task in inside if task not in passing], ("mean",))
+            curves += scores.curves(ALL_TASKS, curve_tasks, ("mean", "iqm"))
+        for domain, tasks_inside in domain_tasks.items():
+            whole_tasks = [task for task in tasks_inside if task not in incomplete_tasks]
+            curves += scores.curves(domain, whole_tasks, ("mean",))
     about = {"kind": kind.name, "phase": name}
     return Phase(
         name=name,
-        step_ranges=found.step_ranges(),
+        step_ranges=scores.step_ranges(),
         coverage=coverage,
         tasks=tasks,
         left_out=left_out,
         strays=strays,
-        aggregates=found.cells(tasks, kind.metrics, strays) if is_averaged else {},
-        improvements=improvements(common, spreads, found.reps, kind.limits, with_difference=is_averaged),
+        aggregates=scores.cells(tasks, kind.metrics, strays) if is_averaged else {},
+        improvements=improvements(common, spreads, scores.reps, kind.limits, with_difference=is_averaged),
         domains=domains,
         domain_tasks=domain_tasks,
         per_task=per_task,
@@ -163,8 +166,20 @@ def _compare_phase(name: str, found: _Scores, curve_tasks: Sequence[str] | None,
     )
 
 
+def _common_tasks(
+    coverage: Mapping[str, Sequence[str]], strays: Collection[str]
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """Return the tasks that all methods but strays have, and each task that is left out with those that lack it."""
+    compared = {method: tasks for method, tasks in coverage.items() if method not in strays}
+    common = _shared(compared.values())
+    left_out = {}
+    for task in sorted(set().union(*compared.values()) - set(common)):
+        left_out[task] = sorted(method for method, tasks in compared.items() if task not in tasks)
+    return common, left_out
+
+
 @dataclass(frozen=True)
-class _Scores:
+class PhaseScores:
     """The scores of one phase, and what is averaged over tasks.
 
     :param runs: evaluations of single runs.
@@ -198,12 +213,12 @@ class _Scores:
         A domain's mean stands for those of its tasks that others have, or for all of them if nobody has a single one.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
-        known = {*self.runs["environment"], *self.means["environment"]}
+        evaluated = {*self.runs["environment"], *self.means["environment"]}
         for method, rows in self.published.items():
             tasks: set[str] = set()
             for place in rows.index:
-                inside = tasks_of(place)
-                tasks |= known.intersection(inside) or set(inside)
+                tasks_inside = tasks_of(place)
+                tasks |= evaluated.intersection(tasks_inside) or set(tasks_inside)
             result[method] = sorted(tasks)
         return result
 
@@ -243,12 +258,12 @@ class _Scores:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         having = self.having(tasks, without)
         limits = self.kind.limits
-        found = aggregates(having, [metric for metric in metrics if metric in FUNCTIONS], self.reps)
+        curves_by_method = aggregates(having, [metric for metric in metrics if metric in FUNCTIONS], self.reps)
         result = {}
         for name, scores in having.items():
             episodes = self.episodes.get(name)
             estimates = {"mean": mean(scores, limits, episodes).estimate(0)}
-            estimates |= {metric: curve.estimate(0) for metric, curve in found[name].items()}
+            estimates |= {metric: curve.estimate(0) for metric, curve in curves_by_method[name].items()}
             if "optimality_gap" in metrics:  # what is missing to 1, where scores above 1 count as 1
                 at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
                 gap = mean(at_most_1, (limits[0], 1.0), episodes).estimate(0).taken_from(1)
@@ -294,11 +309,11 @@ class _Scores:
             if not table.shape[1] or not set(tasks) <= set(table.index.get_level_values("environment")):
                 continue
             scores = {task: table.loc[task].to_numpy() for task in tasks}
-            found = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
+            curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
-                found |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
+                curves |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
             about = {"method": name, "where": where, "step": table.columns, "seeds": min(map(len, scores.values()))}
-            parts += [curve.table().assign(metric=metric, **about) for metric, curve in found.items()]
+            parts += [curve.table().assign(metric=metric, **about) for metric, curve in curves.items()]
         return parts
 
 
@@ -308,21 +323,22 @@ def _find_strays(coverage: Mapping[str, Sequence[str]], methods: Methods) -> tup
     They are left out if they would take tasks from at least two others.
     """
     typical = np.median([len(tasks) for tasks in coverage.values()])
-    few, others = [], {}
+    small_methods = []
+    tasks_of_others = {}
     for name, tasks in sorted(coverage.items()):
         if methods[name].is_own and len(tasks) < typical / 2:
-            few.append(name)
+            small_methods.append(name)
         else:
-            others[name] = tasks
-    if len(others) < 2 or len(_shared(others.values())) <= len(_shared(coverage.values())):
+            tasks_of_others[name] = tasks
+    if len(tasks_of_others) < 2 or len(_shared(tasks_of_others.values())) <= len(_shared(coverage.values())):
         return ()
-    return tuple(few)
+    return tuple(small_methods)
 
 
 def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """Return the tasks that all methods have."""
-    found = [set(tasks) for tasks in coverage]
-    return tuple(sorted(found[0].intersection(*found))) if found else ()
+    task_sets = [set(tasks) for tasks in coverage]
+    return tuple(sorted(task_sets[0].intersection(*task_sets))) if task_sets else ()
 
 
 def _can_average(tasks: Sequence[str], kind: Kind) -> bool:
@@ -332,19 +348,20 @@ def _can_average(tasks: Sequence[str], kind: Kind) -> bool:
 
 def _curve_tasks(evaluations: pd.DataFrame, methods: Methods) -> tuple[str, ...]:
     """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
-    found = []
+    task_lists = []
     for _, runs in evaluations.groupby("phase"):
         coverage = {method: sorted(set(part["environment"])) for method, part in runs.groupby("method")}
         strays = _find_strays(coverage, methods)
-        found += [tasks for method, tasks in coverage.items() if method not in strays]
-    return _shared(found)
+        task_lists += [tasks for method, tasks in coverage.items() if method not in strays]
+    return _shared(task_lists)
 
 
-def _passing_tasks(evaluations: pd.DataFrame) -> set[str]:
+def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
     """Return the tasks that lack a phase of their domain, whose curve would go on about other tasks."""
     phases = evaluations[["domain", "environment", "phase"]].drop_duplicates()
-    own, whole = (phases.groupby(key)["phase"].transform("nunique") for key in ("environment", "domain"))
-    return set(phases.loc[own < whole, "environment"])
+    phases_of_task = phases.groupby("environment")["phase"].transform("nunique")
+    phases_of_domain = phases.groupby("domain")["phase"].transform("nunique")
+    return set(phases.loc[phases_of_task < phases_of_domain, "environment"])
 
 
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) -> Array:
@@ -354,8 +371,8 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) ->
         return (np.arange(episodes) + 0.5) / episodes
     if not scores:
         return np.empty(0)
-    found = np.concatenate([values for by_task in scores.values() for values in by_task.values()])
-    low = found.min()
-    high = found.max()
+    values = np.concatenate([values for by_task in scores.values() for values in by_task.values()])
+    low = values.min()
+    high = values.max()
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

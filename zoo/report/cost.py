@@ -40,10 +40,10 @@ class Costs:
         ``total_hours``.
         """
         for (method, machine, replicas), runs in self.runs.groupby(["method", "machine", "seeds_at_once"]):
-            known = runs[[*NUMBERS]].agg(["median", "min", "max"]).to_dict()
-            found = {name: known[name] if runs[name].notna().any() else None for name in NUMBERS}
+            statistics = runs[[*NUMBERS]].agg(["median", "min", "max"]).to_dict()
+            costs = {name: statistics[name] if runs[name].notna().any() else None for name in NUMBERS}
             total = float(runs["hours_per_seed"].sum())
-            yield (method, machine, int(replicas)), {"runs": len(runs), **found, "total_hours": total}
+            yield (method, machine, int(replicas)), {"runs": len(runs), **costs, "total_hours": total}
 
 
 def read_costs(inputs: Inputs) -> Costs:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod, by_place, joined
+from zoo.report.failed_runs import failed_scores, tallies
 from zoo.report.published_scores import (
     PublishedSet,
     load_means,
@@ -24,8 +25,7 @@ from zoo.report.published_scores import (
 )
 from zoo.report.references import References, normalise_returns, read_references
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import Scored, places_of_scores, read_scores, with_names
-from zoo.report.survival import failed_scores, tallies
+from zoo.report.scores_file import ScoreTables, places_of_scores, read_scores, with_names
 from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
@@ -34,11 +34,11 @@ from zoo.terminal.messages import log
 
 
 @dataclass(frozen=True)
-class Inputs(Scored):
+class Inputs(ScoreTables):
     """What was found to compare.
 
     :param own: the tables of own runs, those that do not count included.
-    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
+    :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
     :param uncovered: the published sets and files of scores that have none of the environments of own runs, in words.
     """
 
@@ -64,10 +64,10 @@ class Inputs(Scored):
         """
         if wished in self.methods:
             return wished
-        own = [name for name, method in self.methods.items() if method.is_own]
-        if len(own) == 2:
-            return next(name for name in reversed(own) if name != baseline)
-        return own[0] if len(own) == 1 < len(self.methods) else None
+        own_methods = [name for name, method in self.methods.items() if method.is_own]
+        if len(own_methods) == 2:
+            return next(name for name in reversed(own_methods) if name != baseline)
+        return own_methods[0] if len(own_methods) == 1 < len(self.methods) else None
 
 
 def collect(request: CompareRequest) -> Inputs:
@@ -76,31 +76,32 @@ def collect(request: CompareRequest) -> Inputs:
     Runs that do not count are named on standard error.
     """
     sets = [load_set(name, request.expected) for name in dict.fromkeys(request.published)]
-    own = read_runs(request.paths, request.merge_protocols)
-    skipped = own.skipped()
+    own_runs = read_runs(request.paths, request.merge_protocols)
+    skipped = own_runs.skipped()
     for entry in skipped:
         log.info("skipped %s: %s", entry["path"], entry["reason"])
     if request.strict and skipped:
-        raise UsageError(f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own)}")
-    references = read_references(request.reference_scores, own)
-    own = normalise_returns(own, references)
-    counted = own.counted()
+        raise UsageError(f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own_runs)}")
+    references = read_references(request.reference_scores, own_runs)
+    own_runs = normalise_returns(own_runs, references)
+    counted = own_runs.counted()
     if request.paths and counted.empty:
-        raise UsageError(nothing_counts(own, request.paths))
-    counted = joined([counted, failed_scores(own, request.failed)], EVALUATION_COLUMNS)
-    found = {published.name: _read_published(published) for published in sets}
-    found |= {source: read_scores(path, source) for path, source in _sources(request.scores, list(found)).items()}
+        raise UsageError(nothing_counts(own_runs, request.paths))
+    counted = joined([counted, failed_scores(own_runs, request.failed)], EVALUATION_COLUMNS)
+    tables_by_source = {published.name: _read_published(published) for published in sets}
+    for path, source in _sources(request.scores, list(tables_by_source)).items():
+        tables_by_source[source] = read_scores(path, source)
     uncovered = ""
     if request.paths:
-        found = {source: _beside(counted, part) for source, part in found.items()}
-        if lacking := [source for source, part in found.items() if not part.methods]:
+        tables_by_source = {source: _beside(counted, part) for source, part in tables_by_source.items()}
+        if lacking := [source for source, part in tables_by_source.items() if not part.methods]:
             uncovered = _describe_uncovered(lacking, counted)
             log.info("%s", uncovered)
-    methods = _own_methods(own, counted)
-    times = Counter([*methods, *(name for part in found.values() for name in part.methods)])
+    methods = _own_methods(own_runs, counted)
+    times = Counter([*methods, *(name for part in tables_by_source.values() for name in part.methods)])
     evaluations = [counted]
     means = []
-    for source, part in found.items():
+    for source, part in tables_by_source.items():
         names = {name: f"{name} ({source})" if times[name] > 1 else name for name in part.methods}
         renamed = part.renamed(names)
         methods |= renamed.methods
@@ -108,7 +109,7 @@ def collect(request: CompareRequest) -> Inputs:
         means.append(renamed.means)
     table = joined(evaluations, EVALUATION_COLUMNS)
     means_table = joined(means, MEAN_COLUMNS)
-    return _chosen(Inputs(methods, table, means_table, own, sets, references, request.failed, uncovered), request)
+    return _chosen(Inputs(methods, table, means_table, own_runs, sets, references, request.failed, uncovered), request)
 
 
 def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
@@ -136,29 +137,29 @@ def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
     return replace(inputs.renamed(names), own=RunTables(runs, evaluations))
 
 
-def nothing_counts(own: RunTables, paths: Sequence[Path]) -> str:
+def nothing_counts(tables: RunTables, paths: Sequence[Path]) -> str:
     """Return the message for paths without a run that counts."""
     places = ", ".join(str(path) for path in paths)
-    if own.runs.empty:
+    if tables.runs.empty:
         return f"expected run folders below {places}, got none; a run folder holds the status.json that train.py writes"
     return (
-        f"expected finished runs below {places}, got {len(own.runs)} that cannot be counted, e.g. "
-        f"{_first_skipped(own)}; zoo/monitor.py shows how far they are"
+        f"expected finished runs below {places}, got {len(tables.runs)} that cannot be counted, e.g. "
+        f"{_first_skipped(tables)}; zoo/monitor.py shows how far they are"
     )
 
 
-def _first_skipped(own: RunTables) -> str:
-    return "{path}: {reason}".format(**own.skipped()[0])
+def _first_skipped(tables: RunTables) -> str:
+    return "{path}: {reason}".format(**tables.skipped()[0])
 
 
-def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
+def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
     """Return the methods of the runs that count, with the protocol on each environment."""
-    runs = own.runs[own.runs["run"].isin(counted["run"])]
+    runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
     departures = by_place(runs, lambda part: tuple(dict.fromkeys(part["departures"].explode().dropna())))
     settings = by_place(runs, lambda part: _common_settings(part["settings"]))
-    found = tallies(own)
+    tallies_by_method = tallies(tables)
     return {
         name: ComparedMethod(
             name,
@@ -166,7 +167,7 @@ def _own_methods(own: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMet
             OWN,
             protocols[name],
             departures[name],
-            tallies=found[name],
+            tallies=tallies_by_method[name],
             settings=settings[name],
         )
         for name in protocols
@@ -181,11 +182,11 @@ def _common_settings(settings: pd.Series) -> dict[str, str]:
 
 def _common(values: pd.Series) -> Any:
     """Return what runs share, or all their values as text."""
-    found = values.dropna().convert_dtypes().unique().tolist()
-    return found[0] if len(found) == 1 else ("; ".join(sorted(map(show, found))) or None)
+    distinct = values.dropna().convert_dtypes().unique().tolist()
+    return distinct[0] if len(distinct) == 1 else ("; ".join(sorted(map(show, distinct))) or None)
 
 
-def _read_published(published: PublishedSet) -> Scored:
+def _read_published(published: PublishedSet) -> ScoreTables:
     """Return the scores of a set."""
     runs = load_runs(published)
     means = pd.DataFrame(columns=MEAN_COLUMNS)
@@ -205,32 +206,34 @@ def _read_published(published: PublishedSet) -> Scored:
         )
         for name in sorted({*runs["method"], *means["method"]})
     }
-    return Scored(methods, runs, means)
+    return ScoreTables(methods, runs, means)
 
 
-def _beside(own: pd.DataFrame, found: Scored) -> Scored:
+def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
     """Return the scores of others on the environments of own runs, where both are of one kind."""
-    pairs = own[["environment", "kind"]].drop_duplicates()
-    runs = found.evaluations.merge(pairs)
+    pairs = own_scores[["environment", "kind"]].drop_duplicates()
+    runs = scores.evaluations.merge(pairs)
     rated = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
-    means = found.means[found.means["environment"].isin(rated)]
-    return Scored(found.methods, runs, means).restricted(pairs["environment"])
+    means = scores.means[scores.means["environment"].isin(rated)]
+    return ScoreTables(scores.methods, runs, means).restricted(pairs["environment"])
 
 
-def _describe_uncovered(sources: Sequence[str], own: pd.DataFrame) -> str:
+def _describe_uncovered(sources: Sequence[str], own_scores: pd.DataFrame) -> str:
     """Return which sources have no scores beside own ones, and which published sets have some."""
-    wanted = set(own.loc[own["kind"] == SUCCESS.name, "environment"])
-    others = [name for name in set_names() if wanted.intersection(suite_tasks(load_set(name).suite))]
-    covering = f"`--published {' '.join(others)}` covers some" if others else "no published set covers any"
+    environments = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "environment"])
+    covering_sets = [name for name in set_names() if environments.intersection(suite_tasks(load_set(name).suite))]
+    covering = "no published set covers any"
+    if covering_sets:
+        covering = f"`--published {' '.join(covering_sets)}` covers some"
     return f"{', '.join(sources)} covers none of your environments; {covering}."
 
 
-def _sources(paths: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
+def _sources(paths: Sequence[Path], taken_names: Sequence[str]) -> dict[Path, str]:
     """Return what tables call each file of scores: its folder or name, or its path where that is taken."""
     short = {}
     for path in map(Path.resolve, paths):
         short[path] = path.parent.name if path.stem == "scores" else path.stem
-    times = Counter([*short.values(), *taken])
+    times = Counter([*short.values(), *taken_names])
     return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
 
 
@@ -241,23 +244,23 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
-    wanted = None
+    environments = None
     if request.methods:
         chosen = chosen.only("method", request.methods)
     if request.envs:
-        known = {*chosen.evaluations["environment"], *chosen.means["environment"]}
-        known |= {*inputs.own.runs["environment"].dropna()}
-        wanted = {name for name in known if any(fnmatchcase(name, pattern) for pattern in request.envs)}
-        chosen = chosen.only("environment", wanted)
-    own = chosen.evaluations[chosen.evaluations["source"] == OWN]
-    if request.paths and len(own):
+        evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
+        evaluated |= {*inputs.own.runs["environment"].dropna()}
+        environments = {name for name in evaluated if any(fnmatchcase(name, pattern) for pattern in request.envs)}
+        chosen = chosen.only("environment", environments)
+    own_scores = chosen.evaluations[chosen.evaluations["source"] == OWN]
+    if request.paths and len(own_scores):
         # A phase that no own run has reached says nothing about own runs.
-        phases = set(own.loc[own["kind"] == SUCCESS.name, "phase"])
+        phases = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "phase"])
         table = chosen.evaluations
         means = chosen.means
         table = table[table["phase"].isin(phases) | (table["kind"] != SUCCESS.name)]
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
-    chosen = chosen.restricted(wanted)
+    chosen = chosen.restricted(environments)
     if not chosen.methods:
         raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
     for flag, method in asked.items():

@@ -22,26 +22,26 @@ from zoo.terminal.tables import empty_table
 _MOST_PROBLEMS = 10
 
 
-def show_states(own: RunTables) -> RenderableType:
+def show_states(tables: RunTables) -> RenderableType:
     """Return a table with one row for each method and environment, and what is wrong with single runs."""
-    return Group(_state_table(own), *_problems(own.runs))
+    return Group(_state_table(tables), *_problems(tables.runs))
 
 
-def count_states(own: RunTables) -> dict[str, int]:
+def count_states(tables: RunTables) -> dict[str, int]:
     """Return the number of runs, and of those in each state."""
-    return {"runs": len(own.runs)} | own.runs["state"].value_counts().to_dict()
+    return {"runs": len(tables.runs)} | tables.runs["state"].value_counts().to_dict()
 
 
-def _state_table(own: RunTables) -> Table:
+def _state_table(tables: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    kinds = [kind for name, kind in KINDS.items() if name in set(own.evaluations["kind"])] or [SUCCESS]
+    kinds = [kind for name, kind in KINDS.items() if name in set(tables.evaluations["kind"])] or [SUCCESS]
     header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
     shown = empty_table("", header, whole=header[3:])  # numbers are never broken; names and states are
-    for (method, environment), runs in own.runs.groupby(["method", "environment"]):
+    for (method, environment), runs in tables.runs.groupby(["method", "environment"]):
         counts = runs["state"].value_counts()
         states = [f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts]
         counted = runs.loc[runs["replaced_by"].isna(), "run"]
-        scores = own.evaluations[own.evaluations["run"].isin(counted)]
+        scores = tables.evaluations[tables.evaluations["run"].isin(counted)]
         reached = scores.groupby("step")["run"].nunique()
         at = reached.index[reached == len(counted)].max()  # NaN where there is no such step
         last = scores[scores["step"] == at].groupby("kind")["score"].mean()
@@ -67,11 +67,11 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     """
     running = runs[runs["state"] == "running"]
     evaluated = scores.groupby("run")["step"].max()
-    found = []
+    progresses = []
     for run in (runs if running.empty else running).to_dict("records"):
-        found.append(_progress_of(run, int(evaluated.get(run["run"], 0))))
-    step, end, _ = max(found, key=lambda progress: progress[1] - progress[0])
-    slowest = np.max([seconds for _, _, seconds in found])  # NaN if one is
+        progresses.append(_progress_of(run, int(evaluated.get(run["run"], 0))))
+    step, end, _ = max(progresses, key=lambda progress: progress[1] - progress[0])
+    slowest = np.max([seconds for _, _, seconds in progresses])  # NaN if one is
     left = "-" if np.isnan(slowest) else str(timedelta(seconds=round(slowest)))
     return f"{_short(step)}/{_short(end)}", left
 
@@ -102,8 +102,8 @@ def _short(steps: float) -> str:
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
     """Yield a line for each of the first runs that failed, are dead or cannot be read, unless another replaces them."""
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
-    found = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
-    for row in found.head(_MOST_PROBLEMS).itertuples():
+    broken_runs = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
+    for row in broken_runs.head(_MOST_PROBLEMS).itertuples():
         yield Text(f"! {row.run}: {row.problem}")
 
 

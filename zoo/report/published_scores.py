@@ -79,9 +79,15 @@ class PublishedSet:
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
-        own = dict(self.methods.get(method, {}))
-        there = own.pop("domains", {}).get(domain, {})
-        protocol = {"success_at": SUCCESS_AT_END} | self.protocol | self.domains.get(domain, {}) | own | there
+        of_method = dict(self.methods.get(method, {}))
+        of_method_on_domain = of_method.pop("domains", {}).get(domain, {})
+        protocol = (
+            {"success_at": SUCCESS_AT_END}
+            | self.protocol
+            | self.domains.get(domain, {})
+            | of_method
+            | of_method_on_domain
+        )
         return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}
 
     @cached_property
@@ -106,8 +112,8 @@ def load_set(name: str, expected: Expected | None = None) -> PublishedSet:
     places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
     runs = next((path for path in places if path.exists() or entry.get("runs")), None)
     stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench")
-    more = {key: entry[key] for key in stated if key in entry}
-    return PublishedSet(name, entry, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **more)
+    fields = {key: entry[key] for key in stated if key in entry}
+    return PublishedSet(name, entry, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **fields)
 
 
 def set_names() -> list[str]:
@@ -260,8 +266,8 @@ def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[
     ends = cache(last_steps)
 
     def is_finished(method: str, environment: str, seed: int) -> bool:
-        wanted = ends(method, environment).items()
-        return all(reached.get((method, environment, seed, phase), -1) >= end for phase, end in wanted)
+        last_steps_of_run = ends(method, environment).items()
+        return all(reached.get((method, environment, seed, phase), -1) >= end for phase, end in last_steps_of_run)
 
     return table.loc[[is_finished(*run) for run in table[_RUN].itertuples(index=False)]]
 
@@ -312,5 +318,5 @@ def refuse_rows(table: pd.DataFrame, problems: Mapping[str, pd.Series], remedy: 
     for expected, is_bad in problems.items():
         if is_bad.any():
             path, row = is_bad.idxmax()
-            found = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
-            raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {found}; {remedy}")
+            cells = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
+            raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {cells}; {remedy}")

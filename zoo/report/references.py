@@ -19,7 +19,7 @@ References = dict[str, tuple[float, float]]
 """Environment -> returns of a random and of an expert policy."""
 
 
-def read_references(words: Sequence[str], own: RunTables) -> References:
+def read_references(words: Sequence[str], tables: RunTables) -> References:
     """Read reference scores, check them, and return those of the environments that have runs.
 
     An environment that is given on the command line must be one whose runs are scored by their return. A file may list
@@ -29,18 +29,22 @@ def read_references(words: Sequence[str], own: RunTables) -> References:
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
-    is_known = own.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name)) & own.runs["environment"].notna()
-    known = set(own.runs.loc[is_known, "environment"])
+    is_known = tables.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name)) & tables.runs["environment"].notna()
+    environments = set(tables.runs.loc[is_known, "environment"])
     result: References = {}
     for word in words:
-        found = _read(word)
-        unknown = [unknown_name_message("environment with returns", name, known) for name in found if name not in known]
-        if len(unknown) == len(found):
+        pairs = _read(word)
+        unknown = [
+            unknown_name_message("environment with returns", name, environments)
+            for name in pairs
+            if name not in environments
+        ]
+        if len(unknown) == len(pairs):
             raise UsageError(f"`{FLAG}` {word}: {'; '.join(unknown)}")
         for problem in unknown:
             log.info("%s: %s; its reference is not used", word, problem)
-        result |= {name: pair for name, pair in found.items() if name in known}
-    return _recorded(own, result) | result
+        result |= {name: pair for name, pair in pairs.items() if name in environments}
+    return _recorded(tables, result) | result
 
 
 def _read(word: str) -> References:
@@ -59,20 +63,20 @@ def _read(word: str) -> References:
         }
 
 
-def _recorded(own: RunTables, given: References) -> References:
+def _recorded(tables: RunTables, given_pairs: References) -> References:
     """Return the references that runs record, of environments without a given one."""
     result: References = {}
-    is_known = own.runs["reference_scores"].notna() & (own.runs["kind"] == RETURN.name)
-    known = own.runs[is_known & ~own.runs["environment"].isin(given)]
-    for name, found in known.groupby("environment")["reference_scores"]:
-        pairs = sorted({(float(random), float(expert)) for random, expert in found})
+    is_known = tables.runs["reference_scores"].notna() & (tables.runs["kind"] == RETURN.name)
+    recorded = tables.runs[is_known & ~tables.runs["environment"].isin(given_pairs)]
+    for name, pairs_of_runs in recorded.groupby("environment")["reference_scores"]:
+        pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:
             raise UsageError(f"runs on `{name}` record different reference scores, {pairs}; give `{FLAG}` for it")
         result[name] = pairs[0]
     return result
 
 
-def normalise_returns(own: RunTables, references: References) -> RunTables:
+def normalise_returns(tables: RunTables, references: References) -> RunTables:
     """Return the same runs, their returns normalised where there is a reference.
 
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
@@ -83,11 +87,11 @@ def normalise_returns(own: RunTables, references: References) -> RunTables:
         is_chosen = (table["kind"] == RETURN.name) & table["environment"].isin(references)
         return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
 
-    evaluations = normalised(own.evaluations)
+    evaluations = normalised(tables.evaluations)
     pairs = pd.DataFrame(references, ["random", "expert"]).T.reindex(evaluations["environment"]).to_numpy(float)
     scores = evaluations["score"].astype(float)
     random = pairs[:, 0]
     expert = pairs[:, 1]
     is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
     scores = scores.mask(is_chosen, (scores - random) / (expert - random))
-    return RunTables(normalised(own.runs), evaluations.assign(score=scores))
+    return RunTables(normalised(tables.runs), evaluations.assign(score=scores))

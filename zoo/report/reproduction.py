@@ -65,26 +65,26 @@ def reproduce(
     runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
     tables = [(published, load_means(published)) for published in sets]
     for phase in PHASES:
-        there = runs[runs["phase"] == phase]
-        own = final_scores(there)
-        played = episodes_of(there)
+        runs_of_phase = runs[runs["phase"] == phase]
+        own_scores = final_scores(runs_of_phase)
+        played = episodes_of(runs_of_phase)
         for published, table in tables:
-            for name, scores in own.items():
+            for name, scores in own_scores.items():
                 is_same = (table["phase"] == phase) & (table["method"] == methods[name].algorithm)
                 means = table[is_same].set_index("environment")
                 for where, places in _places(scores, means).items():
                     tasks = sorted(task for place in places for task in tasks_of(place))
-                    found = _compared({task: scores[task] for task in tasks}, means.loc[places], played[name])
+                    numbers = _compared({task: scores[task] for task in tasks}, means.loc[places], played[name])
                     result.append(
                         Reproduction(
                             phase=phase,
                             where=where,
                             method=name,
                             source=published.name,
-                            verdict=_verdict(found["difference"], tolerance),
+                            verdict=_verdict(numbers["difference"], tolerance),
                             protocol=_departures(phase, methods[name], tasks, published),
                             tally=methods[name].tally(tasks),
-                            **found,
+                            **numbers,
                         )
                     )
     return result
@@ -121,9 +121,9 @@ def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> di
 
 def _departures(phase: str, method: ComparedMethod, tasks: Sequence[str], published: PublishedSet) -> list[str]:
     """Return where protocols and settings differ on some tasks, in words, and how the published scores were taken."""
-    found = [set_differences(phase, method, task, published) for task in method.protocols if task in tasks]
+    differences = [set_differences(phase, method, task, published) for task in method.protocols if task in tasks]
     scoring = [f"scoring {published.scoring}"] if published.scoring else []
-    return sorted({phrase for phrases in found for phrase in phrases}) + scoring
+    return sorted({phrase for phrases in differences for phrase in phrases}) + scoring
 
 
 def set_differences(phase: str, method: ComparedMethod, task: str, published: PublishedSet) -> list[str]:
@@ -132,17 +132,17 @@ def set_differences(phase: str, method: ComparedMethod, task: str, published: Pu
     They are compared with those of the same algorithm in the set; where the set lacks it, with what the set's protocol
     says to every algorithm.
     """
-    theirs = published.protocol_of(method.algorithm, split_environment(task)[1])
-    found = protocol_differences(phase, method.protocols[task], theirs)
+    published_protocol = published.protocol_of(method.algorithm, split_environment(task)[1])
+    differences = protocol_differences(phase, method.protocols[task], published_protocol)
     expected = published.expected
-    settings = None if expected is None else expected(method.algorithm, task, theirs.get("profile"))
+    settings = None if expected is None else expected(method.algorithm, task, published_protocol.get("profile"))
     if settings is None:
-        return [*found, "settings not compared"]
-    own = method.settings.get(task, {})
+        return [*differences, "settings not compared"]
+    own_settings = method.settings.get(task, {})
     if method.algorithm not in published_names().values():
-        own = {name: value for name, value in own.items() if name in settings}
-        settings = {name: settings[name] for name in own}
-    return found + setting_differences(own, settings)
+        own_settings = {name: value for name, value in own_settings.items() if name in settings}
+        settings = {name: settings[name] for name in own_settings}
+    return differences + setting_differences(own_settings, settings)
 
 
 def _verdict(difference: Estimate, tolerance: float) -> str:

@@ -73,7 +73,9 @@ def run(request: CompareRequest) -> dict[str, Any]:
 
 def _print_sentences(content: Content) -> None:
     """Print the verdicts, and what a reader must know before believing a number."""
-    for text in [" ".join(both).strip() for both in content.verdicts] + [f"! {text}" for text in content.warnings]:
+    for text in [" ".join(verdict).strip() for verdict in content.verdicts] + [
+        f"! {text}" for text in content.warnings
+    ]:
         Console(file=standard_output()).print(text, markup=False, highlight=False)
 
 
@@ -88,11 +90,13 @@ def _print_tables(content: Content) -> None:
     for table in content.tables:
         kind = table.name.split("_")[0]
         if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):
-            wanted = [k for k, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")]
-            whole = _whole_columns(table, console.width)
-            shown = empty_table(table.title, [table.header[k] for k in wanted], whole)
+            columns = [
+                column for column, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")
+            ]
+            unbroken = _whole_columns(table, console.width)
+            shown = empty_table(table.title, [table.header[column] for column in columns], unbroken)
             for row in table.rows:
-                shown.add_row(*(Text(row[k].plain, "bold" if row[k].is_bold else "") for k in wanted))
+                shown.add_row(*(Text(row[column].plain, "bold" if row[column].is_bold else "") for column in columns))
             console.print(shown)
 
 

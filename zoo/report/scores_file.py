@@ -30,7 +30,7 @@ _REMEDY = "take the `scores.csv` that `zoo compare -o` writes, unchanged"
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoreTables:
     """Scores of one source.
 
     :param evaluations: of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`.
@@ -43,8 +43,8 @@ class Scored:
 
     def only(self, column: str, values: Iterable[str]) -> Self:
         """Return those scores that have one of some values in a column."""
-        wanted = list(values)
-        return self._changed(lambda table: table[table[column].isin(wanted)], self.methods)
+        kept_values = list(values)
+        return self._changed(lambda table: table[table[column].isin(kept_values)], self.methods)
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the scores of methods under other names."""
@@ -87,7 +87,7 @@ def scores_table(evaluations: pd.DataFrame, methods: Methods) -> pd.DataFrame:
     return table.assign(**pd.DataFrame(protocols, table.index, list(PROTOCOL), dtype=object))
 
 
-def read_scores(path: Path, source: str) -> Scored:
+def read_scores(path: Path, source: str) -> ScoreTables:
     """Return the scores of a file.
 
     :param source: what tables call it.
@@ -111,13 +111,16 @@ def read_scores(path: Path, source: str) -> Scored:
     table = with_places(table.assign(**about)).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})
     algorithms = table.groupby("method")["algorithm"].first()
     protocols = by_place(table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL})
-    methods = {name: ComparedMethod(name, algorithms[name], source, made) for name, made in protocols.items()}
-    return Scored(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=MEAN_COLUMNS))
+    methods = {
+        name: ComparedMethod(name, algorithms[name], source, protocols_of_method)
+        for name, protocols_of_method in protocols.items()
+    }
+    return ScoreTables(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=MEAN_COLUMNS))
 
 
 def _value(text: str) -> Any:
     """Return a field of a protocol as it was before it became a text."""
-    known = {"": None, "True": True, "False": False}
-    if text in known:
-        return known[text]
+    words = {"": None, "True": True, "False": False}
+    if text in words:
+        return words[text]
     return int(text) if text.isdecimal() and show(int(text)).replace(",", "") == text else text

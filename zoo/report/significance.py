@@ -18,8 +18,8 @@ from zoo.report.comparison import (
     ComparedMethod,
     Comparison,
     Decision,
+    Outcome,
     Phase,
-    Standing,
     Verdict,
     by_domain,
     ranking,
@@ -30,9 +30,9 @@ from zoo.runs.protocol import count
 
 _SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
 _CLEAR = {
-    _LARGER: (Standing.WORSE, Standing.BETTER),
-    _OPEN: (Standing.BEHIND, Standing.AHEAD),
-    _SMALLER: (Standing.SLIGHTLY_BEHIND, Standing.SLIGHTLY_AHEAD),
+    _LARGER: (Outcome.WORSE, Outcome.BETTER),
+    _OPEN: (Outcome.BEHIND, Outcome.AHEAD),
+    _SMALLER: (Outcome.SLIGHTLY_BEHIND, Outcome.SLIGHTLY_AHEAD),
 }
 """How a difference compares with the one that matters -> the outcome of who is behind and of who is ahead."""
 
@@ -60,25 +60,27 @@ def seed_plan(comparison: Comparison, phase: Phase, pair: Pair) -> SeedPlan | No
 
 def changes(comparison: Comparison, phase: Phase) -> list[str]:
     """Return what is said otherwise where one domain is left out: who leads, or an outcome that is or was clear."""
-    found = []
-    before = phase.decision
+    sentences = []
+    decision = phase.decision
     for domain, tasks in by_domain(phase.tasks).items():
-        after = _decision(comparison, _without(phase, tasks))
-        if after.subject != before.subject:
-            found.append(f"leaving out {domain} lets {comparison.methods[str(after.subject)].title} lead")
+        decision_without = _decision(comparison, _without(phase, tasks))
+        if decision_without.subject != decision.subject:
+            sentences.append(
+                f"leaving out {domain} lets {comparison.methods[str(decision_without.subject)].title} lead"
+            )
             continue
-        outcomes = {v.other: v.outcome for v in after.verdicts}
-        found += [
-            f"leaving out {domain} turns '{v.outcome}' against {comparison.methods[v.other].title} into '{then}'"
-            for v in before.verdicts
-            if (then := outcomes[v.other]) != v.outcome and (then.is_clear or v.outcome.is_clear)
+        outcomes = {v.other: v.outcome for v in decision_without.verdicts}
+        sentences += [
+            f"leaving out {domain} turns '{v.outcome}' against {comparison.methods[v.other].title} into '{new_outcome}'"
+            for v in decision.verdicts
+            if (new_outcome := outcomes[v.other]) != v.outcome and (new_outcome.is_clear or v.outcome.is_clear)
         ]
-    return found
+    return sentences
 
 
 def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
-    kept = [task for task in sorted(phase.tasks) if task not in tasks]
+    kept_tasks = [task for task in sorted(phase.tasks) if task not in tasks]
     is_kept = ~np.isin(sorted(phase.tasks), tasks)
     pairs = list(phase.improvements)
     spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
@@ -86,46 +88,46 @@ def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     aggregates = {}
     improvements = {}
     for name in spreads:
-        means[name] = np.mean([phase.per_task[task][name].mean.point for task in kept]).item()
+        means[name] = np.mean([phase.per_task[task][name].mean.point for task in kept_tasks]).item()
         aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(means[name])})
     differences = [means[x] - means[y] for x, y in pairs]
     p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
     for pair, point, p in zip(pairs, differences, p_values, strict=True):
         p_value = None if np.isnan(p) else p
         improvements[pair] = replace(phase.improvements[pair], difference=Estimate(point), p_value=p_value)
-    return replace(phase, tasks=tuple(kept), spreads=spreads, aggregates=aggregates, improvements=improvements)
+    return replace(phase, tasks=tuple(kept_tasks), spreads=spreads, aggregates=aggregates, improvements=improvements)
 
 
 def _decision(comparison: Comparison, phase: Phase) -> Decision:
-    found = phase.improvements
+    improvements = phase.improvements
     subject = _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
     p_values = {}
     sizes = {}
     verdicts = []
-    adjusted = holm(np.array([found[pair].p_value for pair in pairs])).tolist()
+    adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
     for (x, y), p_value, size in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
         p_values[x, y] = p_values[y, x] = p_value
         sizes[x, y] = sizes[y, x] = size
-    for other in ranking(comparison, phase):
-        pair = (str(subject), other)
-        if pair in found:
+    for rival_name in ranking(comparison, phase):
+        pair = (str(subject), rival_name)
+        if pair in improvements:
             p_value = p_values.get(pair)
             outcome = _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN))
-            verdicts.append(Verdict(other, found[pair], p_value, outcome))
+            verdicts.append(Verdict(rival_name, improvements[pair], p_value, outcome))
     rival = _rival(comparison, subject, verdicts)
     return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival)
 
 
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
     """Return the pairs that the tests of a phase are about: those with the focus, or else all, each once."""
-    found = phase.improvements
+    improvements = phase.improvements
     methods = comparison.methods
     focus = comparison.focus
-    has_focus = any(x == focus for x, _ in found)
+    has_focus = any(x == focus for x, _ in improvements)
     return [
         (x, y)
-        for (x, y), pair in found.items()
+        for (x, y), pair in improvements.items()
         if (x == focus if has_focus else x < y)
         and pair.p_value is not None
         and not steps_short(phase, methods[x], methods[y])
@@ -159,10 +161,10 @@ def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[
 
 def steps_short(phase: Phase, first: ComparedMethod, second: ComparedMethod) -> tuple[int, int] | None:
     """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
-    own, published = (first, second) if first.is_own else (second, first)
-    if not own.is_own or published.is_own:
+    ours, published = (first, second) if first.is_own else (second, first)
+    if not ours.is_own or published.is_own:
         return None
-    steps, planned = (method.protocol_on(phase.tasks[0]).get(f"{phase.name}_steps") for method in (own, published))
+    steps, planned = (method.protocol_on(phase.tasks[0]).get(f"{phase.name}_steps") for method in (ours, published))
     return (steps, planned) if steps and planned and steps < planned else None
 
 
@@ -183,26 +185,26 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
     return max(compared, key=score, default=None)
 
 
-def _outcome(comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str) -> Standing:
+def _outcome(comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str) -> Outcome:
     """Return how the first method of a pair compares with the second."""
     if steps_short(phase, *(comparison.methods[name] for name in pair)):
-        return Standing.NOT_COMPARABLE
+        return Outcome.NOT_COMPARABLE
     if p_value is None:
-        return Standing.UNTESTED
+        return Outcome.UNTESTED
     means = [phase.means[name] for name in pair if name in phase.means]
     if comparison.kind.limits == FRACTION and means:
         if max(means) < LEAST_BEST:
-            return Standing.BOTH_FAIL
+            return Outcome.BOTH_FAIL
         if min(means) > 1 - LEAST_BEST:
-            return Standing.BOTH_SOLVE
+            return Outcome.BOTH_SOLVE
     if p_value <= SIGNIFICANT:
         outcomes = _CLEAR[size if comparison.kind.is_comparable else _LARGER]
         return outcomes[phase.improvements[pair].lead > 0]
-    return Standing.EQUAL if size == _SMALLER else Standing.UNCLEAR
+    return Outcome.EQUAL if size == _SMALLER else Outcome.UNCLEAR
 
 
-def _rival(comparison: Comparison, subject: str | None, found: Sequence[Verdict]) -> Verdict | None:
+def _rival(comparison: Comparison, subject: str | None, verdicts: Sequence[Verdict]) -> Verdict | None:
     """Return the verdict on the best other method, or on the other own one of two."""
     methods = comparison.methods
-    own = [v for v in found if methods[v.other].is_own and methods[str(subject)].is_own]
-    return own[0] if len(own) == 1 else min(found, key=lambda v: v.improvement.lead, default=None)
+    own_verdicts = [v for v in verdicts if methods[v.other].is_own and methods[str(subject)].is_own]
+    return own_verdicts[0] if len(own_verdicts) == 1 else min(verdicts, key=lambda v: v.improvement.lead, default=None)

@@ -194,11 +194,11 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         caption += f"Verdict and p value: {decision.tested}. "
     if decision.tested and kind.is_comparable:
         points = f"{100 * comparison.resolve:g} points"
-        least = f"{LEAST_BEST:.0%}"
+        threshold = f"{LEAST_BEST:.0%}"
         caption += (
             f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by "
-            f"more or less. Equal: surely less than {points} apart. Both fail or solve: means below {least} or above "
-            f"{1 - LEAST_BEST:.0%}. "
+            f"more or less. Equal: surely less than {points} apart. Both fail or solve: means below {threshold} or "
+            f"above {1 - LEAST_BEST:.0%}. "
         )
     caption += "Tasks are won or lost by a family of their own, which decides no verdict."
     return _phase_table("verdict", f"{subject} against each other method", comparison, phase, caption, rows)
@@ -344,10 +344,10 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     return _phase_table("seeds_needed", "Seeds needed", comparison, phase, caption, rows)
 
 
-def reproduction_table(found: Sequence[Reproduction], tolerance: float) -> Table:
+def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) -> Table:
     """Return own scores beside published ones; the tolerance is a fraction."""
     rows = []
-    for r in found:
+    for r in reproductions:
         own_detail = count(range_text(r.own_seeds), "seed")
         if not r.tally.is_complete:
             own_detail += f", {r.tally} runs finished"
@@ -374,8 +374,10 @@ def protocol_table(comparison: Comparison) -> Table:
     headings = [field.replace("_", " ") for field in PROTOCOL]
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
     for name, method in comparison.methods.items():
-        made = {where: tuple(protocol.get(field) for field in PROTOCOL) for where, protocol in method.protocols.items()}
-        for protocol, places in by_value(made).items():
+        fields_by_place = {
+            where: tuple(protocol.get(field) for field in PROTOCOL) for where, protocol in method.protocols.items()
+        }
+        for protocol, places in by_value(fields_by_place).items():
             merged.setdefault((method.source, ", ".join(places_of(places)), protocol), []).append(name)
     rows = []
     for (source, where, protocol), names in sorted(merged.items(), key=lambda item: (item[0][:2], item[1][0])):
@@ -403,15 +405,17 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
     rows = []
-    for (method, machine, replicas), found in sorted(costs.groups(), key=lambda group: order.index(group[0][0])):
+    for (method, machine, replicas), costs_of_group in sorted(
+        costs.groups(), key=lambda group: order.index(group[0][0])
+    ):
         rows.append({
             "method": method_entry(comparisons[0], method),
             "machine": machine,
             "seeds at once": str(replicas),
-            "runs": f"{found['runs']:,}",
-            "updates/s": _range_entry(found["updates_per_second"]),
-            "hours per run": _range_entry(found["hours_per_run"]),
-            "hours per seed": _range_entry(found["hours_per_seed"]),
+            "runs": f"{costs_of_group['runs']:,}",
+            "updates/s": _range_entry(costs_of_group["updates_per_second"]),
+            "hours per run": _range_entry(costs_of_group["hours_per_run"]),
+            "hours per seed": _range_entry(costs_of_group["hours_per_seed"]),
         })  # fmt: skip
     caption = (
         "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
@@ -423,10 +427,10 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     return Table.of("cost", "Cost", caption, rows)
 
 
-def differences_table(own: RunTables, methods: Collection[str]) -> Table:
+def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
     """Return where methods of one label differ, a row each; without rows where every label is one method."""
     rows = []
-    for name, fields in what_differs(own.runs, methods).items():
+    for name, fields in what_differs(tables.runs, methods).items():
         texts = [f"{field} {value}" for field, value in fields.items()]
         rows.append({"method": name, "settings": TableEntry("; ".join(shortened(texts)), value="; ".join(texts))})
     caption = (
@@ -457,13 +461,13 @@ def _phase_table(
     """
     kind = comparison.kind
     if best is not None:
-        least = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
-        least = "" if not kind.is_comparable else f", where that is at least {least}"
-        caption += f" Bold: the best{best}{least}; †: its interval reaches the best. Neither is a test."
+        threshold = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+        threshold = "" if not kind.is_comparable else f", where that is at least {threshold}"
+        caption += f" Bold: the best{best}{threshold}; †: its interval reaches the best. Neither is a test."
     table = Table.of(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, rows)
-    known = [k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)]
-    header = [table.header[k] for k in known]
-    entries = [[row[k] for k in known] for row in table.rows]
+    columns = [k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)]
+    header = [table.header[k] for k in columns]
+    entries = [[row[k] for k in columns] for row in table.rows]
     details = {entry.detail for row in entries for entry in row}
     if ROUNDED in details:
         caption += f" {ROUNDED}: both ends of the interval round to the number."
@@ -476,8 +480,8 @@ def _phase_table(
 
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
     """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
-    found = scored_otherwise(comparison, names).items()
-    return "".join(f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in found)
+    methods_by_scoring = scored_otherwise(comparison, names).items()
+    return "".join(f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in methods_by_scoring)
 
 
 def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
@@ -504,12 +508,12 @@ def _scores(
 
     :param beside: the metrics that are shown there, with equally many decimals.
     """
-    digits = digits_of(kind, (cell.estimates.get(each) for cell in cells.values() for each in beside))
-    found = {name: cell.estimates.get(metric) for name, cell in cells.items()}
-    best = max((estimate.point for estimate in found.values() if estimate is not None), default=0.0)
+    digits = digits_of(kind, (cell.estimates.get(name) for cell in cells.values() for name in beside))
+    estimates = {name: cell.estimates.get(metric) for name, cell in cells.items()}
+    best = max((estimate.point for estimate in estimates.values() if estimate is not None), default=0.0)
     return {
         name: score_entry(estimate, kind, digits, best, cells[name].tally.is_complete)
-        for name, estimate in found.items()
+        for name, estimate in estimates.items()
     }
 
 
@@ -569,7 +573,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table, width: str = "page") -> str:
     r"""Return a table in LaTeX, made smaller where it is wider than its place; it needs two packages, named in it.
 
-    :param width: where it stands, one of `zoo.report.figures.files.SHEETS`.
+    :param width: where it stands, one of `zoo.report.figures.files.FIGURE_SIZES`.
     """
     place = "table" if width == "column" else "table*"
     longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]

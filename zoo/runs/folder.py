@@ -41,8 +41,8 @@ VERSIONS = "versions.json"
 STATES = ("running", "done", "failed", "interrupted")
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DEAD)
-WHAT_TO_DO = "its process is gone; --resume continues it"
-SILENT_FOR = datetime.timedelta(days=1)
+DEAD_RUN_HINT = "its process is gone; --resume continues it"
+STALE_AFTER = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
 TOTAL_SECONDS = "time/total_seconds"
 """Column of ``progress.csv``: seconds of training since the beginning of the run, over all phases and processes."""
@@ -428,5 +428,5 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     if state != "running":
         return state
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(status["updated"])
-    is_gone = folder.lock.is_held() is False and (status.get("host") == HOST or age > SILENT_FOR)
+    is_gone = folder.lock.is_held() is False and (status.get("host") == HOST or age > STALE_AFTER)
     return DEAD if is_gone else state

@@ -19,8 +19,8 @@ from zoo.envs.tasks import D4RL, OCBENCH
 from zoo.runs.episodes import ScoringRule
 from zoo.runs.folder import (
     DEAD,
+    DEAD_RUN_HINT,
     PHASES,
-    WHAT_TO_DO,
     RunFolder,
     UnreadableRun,
     describe_error,
@@ -190,7 +190,7 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a value that no release writes
         return row | {"problem": f"cannot be understood ({describe_error(error)})"}, None
     if unfinished:
-        reason = WHAT_TO_DO if row["state"] == DEAD else " ".join(status.get("reason", "").split())
+        reason = DEAD_RUN_HINT if row["state"] == DEAD else " ".join(status.get("reason", "").split())
         row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
     elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None

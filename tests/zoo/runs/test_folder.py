@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.zoo.outcomes import status_of
-from zoo.runs.folder import COLUMNS, SILENT_FOR, RunFolder, ending_recorded, find_run_folders, state_now
+from zoo.runs.folder import COLUMNS, STALE_AFTER, RunFolder, ending_recorded, find_run_folders, state_now
 from zoo.runs.read import read_runs
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted
@@ -104,7 +104,7 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
     folder.lock.release()
     change_status(folder, host="elsewhere")
     assert state(folder) == "running"
-    old = datetime.datetime.now(datetime.UTC) - SILENT_FOR - datetime.timedelta(minutes=1)
+    old = datetime.datetime.now(datetime.UTC) - STALE_AFTER - datetime.timedelta(minutes=1)
     change_status(folder, updated=old.isoformat())
     assert state(folder) == "dead"
 

@@ -30,7 +30,7 @@ RULE, SHADE = ("#d5d8de", "#3a404b"), ("#f1f2f4", "#22262d")
 BETTER_COLOURS, WORSE_COLOURS = ("#0b5394", "#4f9fe8"), ("#b04a00", "#e08a3c")
 """The colours of a method that is better, or worse, than another."""
 _SHADES = 25  # of a map: few, since each has its counterpart on dark paper
-_LOOKS: dict[Any, Any] = {
+_RC_PARAMS: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that figures look the same on every machine
     "text.parse_math": False,  # names of runs hold no formulas
     "axes.grid.axis": "both",
@@ -47,7 +47,7 @@ _LONG = re.compile(r"(\.\d\d)\d+")
 
 
 @dataclass(frozen=True)
-class Sheet:
+class FigureSize:
     """What figures are drawn for. They are placed at this width as they are, so that texts keep their size.
 
     :param width: of a figure, in inches.
@@ -62,12 +62,12 @@ class Sheet:
     letters: int
 
     @property
-    def looks(self) -> dict[Any, Any]:
-        """The settings of matplotlib for a figure of this sheet."""
+    def rc_params(self) -> dict[Any, Any]:
+        """The settings of matplotlib for a figure of this size."""
         sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize")
-        ticks = {f"{axis}tick.major.{what}": size for axis in "xy" for what, size in (("size", 2.5), ("width", 0.6))}
+        ticks = {f"{axis}tick.major.{part}": size for axis in "xy" for part, size in (("size", 2.5), ("width", 0.6))}
         legend = {"legend.fontsize": self.text, "legend.frameon": False, "axes.linewidth": 0.6, "grid.linewidth": 0.5}
-        return sns.axes_style("ticks") | _LOOKS | dict.fromkeys(sizes, self.text) | ticks | legend
+        return sns.axes_style("ticks") | _RC_PARAMS | dict.fromkeys(sizes, self.text) | ticks | legend
 
     @property
     def letter(self) -> float:
@@ -79,10 +79,10 @@ class Sheet:
         return lines * 1.25 * self.text / 72
 
 
-SHEETS = {
-    "page": Sheet(width=4.8, wide=10.4, text=9.0, letters=24),
-    "column": Sheet(width=3.25, wide=3.25, text=7.0, letters=15),
-    "text": Sheet(width=6.75, wide=6.75, text=7.5, letters=28),
+FIGURE_SIZES = {
+    "page": FigureSize(width=4.8, wide=10.4, text=9.0, letters=24),
+    "column": FigureSize(width=3.25, wide=3.25, text=7.0, letters=15),
+    "text": FigureSize(width=6.75, wide=6.75, text=7.5, letters=28),
 }
 """What figures can be drawn for: a page of the screen, or one column or the whole width of the text in a paper."""
 
@@ -109,7 +109,7 @@ def file_of(figure: Figure, kind: str, title: str, description: str) -> bytes:
     """
     buffer = io.BytesIO()
     salt = {"svg.hashsalt": title}  # figures of one page share no names of their parts
-    with matplotlib.rc_context(_LOOKS | salt):
+    with matplotlib.rc_context(_RC_PARAMS | salt):
         if figure.get_layout_engine() is not None:
             figure.draw_without_rendering()  # finds the layout, once for all kinds of files
             figure.set_layout_engine(None)

@@ -33,20 +33,20 @@ from zoo.report.comparison import (
     OWN,
     ComparedMethod,
     Comparison,
+    Outcome,
     Phase,
-    Standing,
     baseline_of,
     joined,
     ranking,
 )
 from zoo.report.figures.files import (
     BETTER_COLOURS,
+    FIGURE_SIZES,
     INK,
     QUIET,
     SHADE,
-    SHEETS,
     WORSE_COLOURS,
-    Sheet,
+    FigureSize,
     scale_colours,
 )
 from zoo.report.figures.styles import MUTED, Style, panel_styles
@@ -77,7 +77,7 @@ class Drawing:
 
 
 def all_figures(
-    comparison: Comparison, evaluations: pd.DataFrame, sheet: Sheet = SHEETS["page"], only: str = "*"
+    comparison: Comparison, evaluations: pd.DataFrame, size: FigureSize = FIGURE_SIZES["page"], only: str = "*"
 ) -> dict[str, Drawing]:
     """Return every figure of a comparison that has something to show: name -> figure.
 
@@ -85,61 +85,61 @@ def all_figures(
     :param only: a pattern of the names of the figures to draw.
     """
     kind = comparison.kind
-    whole = _Pen(comparison, evaluations, sheet)
+    of_all_phases = PlotContext(comparison, evaluations, size)
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
         for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map, _runs):
             name = f"{make.__name__.removeprefix('_')}_{phase.name}"
-            makers[name] = partial(make, replace(whole, phase=phase), phase)
+            makers[name] = partial(make, replace(of_all_phases, phase=phase), phase)
     for metric in SHOWN_METRICS:
-        makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, whole, metric)
-    makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, whole)
-    with matplotlib.rc_context(sheet.looks):
-        found = {name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)}
-    return {name: drawing for name, drawing in found.items() if drawing is not None}
+        makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, of_all_phases, metric)
+    makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, of_all_phases)
+    with matplotlib.rc_context(size.rc_params):
+        drawings = {name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)}
+    return {name: drawing for name, drawing in drawings.items() if drawing is not None}
 
 
 @dataclass(frozen=True)
-class _Pen:
+class PlotContext:
     """What the figures about one phase, or about all of them, have in common."""
 
     comparison: Comparison
     evaluations: pd.DataFrame
-    sheet: Sheet
+    size: FigureSize
     phase: Phase | None = None
 
     @cached_property
-    def looks(self) -> dict[str, Style]:
+    def styles(self) -> dict[str, Style]:
         """How each method is drawn, the best first."""
         return panel_styles(self.comparison, self.phase)
 
     @property
     def colours(self) -> dict[str, str]:
         """The colour of each method."""
-        return {name: look.colour for name, look in self.looks.items()}
+        return {name: style.colour for name, style in self.styles.items()}
 
     def shown(self, names: Iterable[str]) -> list[str]:
         """Return methods in the order in which they are drawn."""
         present = set(names)
-        return [name for name in self.looks if name in present]
+        return [name for name in self.styles if name in present]
 
     def label(self, method: str, most_lines: int = 2) -> str:
         """Return what a method is called, in few lines."""
         about = self.comparison.methods[method]
-        return _lines(about.name, self.sheet.letters - len(about.mark), most_lines) + about.mark
+        return _lines(about.name, self.size.letters - len(about.mark), most_lines) + about.mark
 
     def wrap(self, text: str, width: float) -> str:
         """Return a text in lines of at most some inches."""
-        return _lines(text, int(width / self.sheet.letter))
+        return _lines(text, int(width / self.size.letter))
 
     @property
     def where(self) -> str:
         """The phase and the kind of scores."""
         return f"{self.phase.name if self.phase else ''}{self.comparison.kind.title}"
 
-    def title(self, what: str) -> str:
+    def title(self, subject: str) -> str:
         """Return a title that names the phase and the kind of scores."""
-        return f"{what}{', ' if self.phase else ''}{self.where}"
+        return f"{subject}{', ' if self.phase else ''}{self.where}"
 
     def empty(self, width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
         """Return a figure with empty panels; sizes are in inches."""
@@ -151,9 +151,9 @@ class _Pen:
         """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
         ax.spines[:].set_linewidth(0.6)
         sns.despine(ax=ax, offset=3)
-        ax.tick_params(length=2.5, width=0.6, labelsize=self.sheet.text)
+        ax.tick_params(length=2.5, width=0.6, labelsize=self.size.text)
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
-            text.set_fontsize(self.sheet.text)
+            text.set_fontsize(self.size.text)
         ax.grid(visible=True)
 
     def tidy_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
@@ -172,14 +172,14 @@ class _Pen:
     def fit_rows(self, figure: Figure, names: Sequence[str]) -> None:
         """Make a figure as high as its rows, with room for the texts around them."""
         around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
-        rows = max(0.6, len(names) * self.sheet.inches(1.15 * _height(map(self.label, names))))
+        rows = max(0.6, len(names) * self.size.inches(1.15 * _height(map(self.label, names))))
         figure.set_layout_engine("constrained")
-        figure.set_size_inches(self.sheet.width, rows + self.sheet.inches(4.5 + around))
+        figure.set_size_inches(self.size.width, rows + self.size.inches(4.5 + around))
 
 
-def _lines(text: str, letters: int, most: int | None = None) -> str:
+def _lines(text: str, letters: int, max_lines: int | None = None) -> str:
     """Return a text in lines; a long name is broken after an underscore."""
-    lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=most, placeholder="…")
+    lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=max_lines, placeholder="…")
     return "\n".join(lines).replace("_ ", "_")
 
 
@@ -216,69 +216,71 @@ class _Panel:
         return self.scale * pd.DataFrame.from_dict(rows, "index", columns=["point", "low", "high"])
 
 
-def _verdict(pen: _Pen, phase: Phase) -> Drawing | None:
+def _verdict(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw how far the subject of a phase's verdict is ahead of each other method, and say it in words."""
-    found = phase.decision.verdicts
-    if not found:
+    verdicts = phase.decision.verdicts
+    if not verdicts:
         return None
-    subject = pen.comparison.methods[str(phase.decision.subject)].title
-    words = {Standing.BETTER: BETTER_COLOURS, Standing.WORSE: WORSE_COLOURS}
-    colours = {v.other: words.get(v.outcome, QUIET)[0] for v in found}
-    panel = _ahead(pen, {v.other: v.improvement for v in found}, f"{subject} against")[-1]
-    figure, (ax,) = _intervals(pen, [panel], colours)
-    for place, v in enumerate(found):
+    subject = context.comparison.methods[str(phase.decision.subject)].title
+    words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
+    colours = {v.other: words.get(v.outcome, QUIET)[0] for v in verdicts}
+    panel = _ahead(context, {v.other: v.improvement for v in verdicts}, f"{subject} against")[-1]
+    figure, (ax,) = _intervals(context, [panel], colours)
+    for place, v in enumerate(verdicts):
         ax.text(1.03, place, v.outcome, color=colours[v.other], va="center", transform=ax.get_yaxis_transform())
-    return Drawing(figure, pen.title(f"{subject} against each other method"), list(colours))
+    return Drawing(figure, context.title(f"{subject} against each other method"), list(colours))
 
 
-def _improvement(pen: _Pen, phase: Phase) -> Drawing | None:
+def _improvement(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the probability of improvement over the baseline, with the difference of means beside it."""
-    baseline = baseline_of(pen.comparison)
-    pairs = {name: phase.improvements[name, baseline] for name in pen.looks if (name, baseline) in phase.improvements}
+    baseline = baseline_of(context.comparison)
+    pairs = {
+        name: phase.improvements[name, baseline] for name in context.styles if (name, baseline) in phase.improvements
+    }
     if not pairs:
         return None
-    figure, _ = _intervals(pen, _ahead(pen, pairs, f"over {baseline}"), pen.colours)
-    return Drawing(figure, pen.title(f"Probability of improvement over {baseline}"), list(pairs))
+    figure, _ = _intervals(context, _ahead(context, pairs, f"over {baseline}"), context.colours)
+    return Drawing(figure, context.title(f"Probability of improvement over {baseline}"), list(pairs))
 
 
-def _ahead(pen: _Pen, pairs: Mapping[str, Improvement], title: str) -> list[_Panel]:
+def _ahead(context: PlotContext, pairs: Mapping[str, Improvement], title: str) -> list[_Panel]:
     """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
-    kind = pen.comparison.kind
+    kind = context.comparison.kind
     chances = {name: pair.probability for name, pair in pairs.items()}
     panels = [_Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0))]
     differences = {name: pair.difference for name, pair in pairs.items() if pair.difference is not None}
     if differences:
-        margin = kind.scale * pen.comparison.resolve if kind.is_comparable else 0.0
+        margin = kind.scale * context.comparison.resolve if kind.is_comparable else 0.0
         unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
         panels.append(_Panel(title, unit, differences, kind.scale, even=(-margin, margin)))
     return panels
 
 
-def _aggregates(pen: _Pen, phase: Phase) -> Drawing | None:
+def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the mean and the IQM of each method; published means have no IQM."""
-    kind = pen.comparison.kind
+    kind = context.comparison.kind
     cells = phase.aggregates
-    names = [name for name in ranking(pen.comparison, phase) if name in cells]
+    names = [name for name in ranking(context.comparison, phase) if name in cells]
     panels = []
     for metric in SHOWN_METRICS:
-        known = {name: cells[name].estimates[metric] for name in names if metric in cells[name].estimates}
-        if known:
-            panels.append(_Panel(METRICS[metric], f"{kind.unit}\n{phase.tasks_label}", known, kind.scale))
+        estimates = {name: cells[name].estimates[metric] for name in names if metric in cells[name].estimates}
+        if estimates:
+            panels.append(_Panel(METRICS[metric], f"{kind.unit}\n{phase.tasks_label}", estimates, kind.scale))
     if not panels:
         return None
-    figure, _ = _intervals(pen, panels, pen.colours)
-    return Drawing(figure, pen.title("Mean and IQM"), list(panels[0].estimates))
+    figure, _ = _intervals(context, panels, context.colours)
+    return Drawing(figure, context.title("Mean and IQM"), list(panels[0].estimates))
 
 
-def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
+def _intervals(context: PlotContext, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
     """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
     names = list(panels[0].estimates)
-    width = 0.6 / len(panels) * pen.sheet.width
+    width = 0.6 / len(panels) * context.size.width
     tables = [panel.table().reindex(names) for panel in panels]
     figure, drawn = plot_utils.plot_interval_estimates(
         {name: [table.loc[name, "point"] for table in tables] for name in names},
         {name: np.array([table.loc[name, ["low", "high"]] for table in tables]).T for name in names},
-        [pen.wrap(f"{pen.where}, {panel.title}", width) for panel in panels],
+        [context.wrap(f"{context.where}, {panel.title}", width) for panel in panels],
         algorithms=names,
         colors=colours,
         xlabel="",
@@ -286,22 +288,22 @@ def _intervals(pen: _Pen, panels: Sequence[_Panel], colours: Mapping[str, str]) 
     plt.close(figure)  # pyplot forgets it; the figure stays
     axes = list(np.atleast_1d(drawn))
     for ax, panel, table in zip(axes, panels, tables, strict=True):
-        inside = table if len(names) == 1 and panel.even is None else table["point"]
+        values = table if len(names) == 1 and panel.even is None else table["point"]
         if panel.even is not None:
-            inside = np.append(inside, [*panel.even, *panel.holds])
+            values = np.append(values, [*panel.even, *panel.holds])
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
             ax.axvline(float(np.mean(panel.even)), color=INK[0], linewidth=0.8, linestyle=":")
-        pen.tidy_rows(ax, names, _cut(inside, np.append(inside, table)))
-        ax.set_xlabel("\n".join(pen.wrap(line, width) for line in panel.unit.splitlines()))
-    axes[0].set_yticks(range(len(names)), map(pen.label, names))
-    pen.fit_rows(figure, names)
+        context.tidy_rows(ax, names, _cut(values, np.append(values, table)))
+        ax.set_xlabel("\n".join(context.wrap(line, width) for line in panel.unit.splitlines()))
+    axes[0].set_yticks(range(len(names)), map(context.label, names))
+    context.fit_rows(figure, names)
     return figure, axes
 
 
-def _cut(inside: ArrayLike, ends: ArrayLike) -> Range:
-    """Return the limits of an axis with all values `inside`, and the `ends` of intervals that are not far from them."""
-    low = np.nanmin(inside)
-    high = np.nanmax(inside)
+def _cut(values: ArrayLike, ends: ArrayLike) -> Range:
+    """Return the limits of an axis with all values `values`, and the `ends` of intervals that are not far from them."""
+    low = np.nanmin(values)
+    high = np.nanmax(values)
     span = high - low or 0.1 * abs(high) or 1.0
     low = max(np.nanmin(ends), low - span / 2)
     high = min(np.nanmax(ends), high + span / 2)
@@ -312,76 +314,76 @@ def _cut(inside: ArrayLike, ends: ArrayLike) -> Range:
 # -- curves -----------------------------------------------------------------------------------------------------------
 
 
-def _profiles(pen: _Pen, phase: Phase) -> Drawing | None:
+def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the performance profiles."""
-    kind = pen.comparison.kind
-    sheet = pen.sheet
+    kind = context.comparison.kind
+    size = context.size
     parts = dict(iter(phase.profiles.groupby("method")))
-    names = pen.shown(parts)
+    names = context.shown(parts)
     if not names:
         return None
     thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
-    figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
+    figure, (ax,) = context.empty(size.width, 0.62 * size.width)
     plot_utils.plot_performance_profiles(
         {name: parts[name]["fraction"] for name in names},
         thresholds,
-        {name: (parts[name]["low"], parts[name]["high"]) for name in names if pen.looks[name].is_named},
+        {name: (parts[name]["low"], parts[name]["high"]) for name in names if context.styles[name].is_named},
         ax=ax,
-        colors=pen.colours,
+        colors=context.colours,
         xlabel=f"threshold τ, {kind.unit}",
         ylabel="fraction of runs above τ",
     )
     for line, name in zip(ax.lines, names, strict=True):
-        line.set(**pen.looks[name].line)
-    pen.tidy(ax)
+        line.set(**context.styles[name].line)
+    context.tidy(ax)
     ax.set_xlim((0, 100) if kind is SUCCESS else (thresholds[0], thresholds[-1]))
     ax.set_ylim(0, 1.02)
-    ax.set_title(f"{pen.where}, {phase.tasks_label}")
-    _add_legend(figure, pen, names)
-    return Drawing(figure, pen.title("Performance profiles"), names)
+    ax.set_title(f"{context.where}, {phase.tasks_label}")
+    _add_legend(figure, context, names)
+    return Drawing(figure, context.title("Performance profiles"), names)
 
 
-def _sample_efficiency(pen: _Pen, metric: str) -> Drawing | None:
+def _sample_efficiency(context: PlotContext, metric: str) -> Drawing | None:
     """Draw the learning curves over all tasks."""
-    comparison = pen.comparison
-    sheet = pen.sheet
+    comparison = context.comparison
+    size = context.size
     curves = _curves_of(comparison, metric)
     curves = curves[curves["where"] == ALL_TASKS]
     if curves.empty:
         return None
-    figure, (ax,) = pen.empty(sheet.width, 0.62 * sheet.width)
-    shown = _draw_curves(ax, pen, curves)
+    figure, (ax,) = context.empty(size.width, 0.62 * size.width)
+    shown = _draw_curves(ax, context, curves)
     ax.set_title(f"{METRICS[metric]}{comparison.kind.title}, {comparison.curves_label}")
     ax.set(xlabel="steps (shaded: offline)" if _end_of_offline(curves) else "steps", ylabel=comparison.kind.unit)
-    _add_legend(figure, pen, shown)
-    return Drawing(figure, pen.title(f"Sample efficiency, {METRICS[metric]}"), shown)
+    _add_legend(figure, context, shown)
+    return Drawing(figure, context.title(f"Sample efficiency, {METRICS[metric]}"), shown)
 
 
-def _domains(pen: _Pen) -> Drawing | None:
+def _domains(context: PlotContext) -> Drawing | None:
     """Draw the learning curves over the tasks of each domain."""
-    kind = pen.comparison.kind
-    sheet = pen.sheet
-    curves = _curves_of(pen.comparison, "mean")
+    kind = context.comparison.kind
+    size = context.size
+    curves = _curves_of(context.comparison, "mean")
     curves = curves[curves["where"] != ALL_TASKS]
     domains = sorted(set(curves["where"]))
     if not domains:
         return None
-    fitting = max(1, round(sheet.wide / 2.5))
-    width = sheet.wide / fitting
+    fitting = max(1, round(size.wide / 2.5))
+    width = size.wide / fitting
     columns = min(len(domains), fitting)
     rows = math.ceil(len(domains) / columns)
-    figure, axes = pen.empty(width * columns, 0.75 * width * rows, rows, columns)
+    figure, axes = context.empty(width * columns, 0.75 * width * rows, rows, columns)
     for ax, domain in zip(axes, domains, strict=False):
-        _draw_curves(ax, pen, curves[curves["where"] == domain])
-        ax.set_title(pen.wrap(domain, 0.95 * width))
+        _draw_curves(ax, context, curves[curves["where"] == domain])
+        ax.set_title(context.wrap(domain, 0.95 * width))
         ax.set_ylabel(kind.unit)
         ax.label_outer()
     for ax in axes[len(domains) :]:
         figure.delaxes(ax)
-    ordered = pen.shown(curves["method"])
-    _add_legend(figure, pen, ordered)
-    what = "domain" if kind is SUCCESS else "environment"
-    return Drawing(figure, pen.title(f"Learning curves of each {what}"), ordered)
+    ordered = context.shown(curves["method"])
+    _add_legend(figure, context, ordered)
+    place = "domain" if kind is SUCCESS else "environment"
+    return Drawing(figure, context.title(f"Learning curves of each {place}"), ordered)
 
 
 def _curves_of(comparison: Comparison, metric: str) -> pd.DataFrame:
@@ -390,42 +392,42 @@ def _curves_of(comparison: Comparison, metric: str) -> pd.DataFrame:
     return curves[curves["metric"] == metric]
 
 
-def _draw_curves(ax: Axes, pen: _Pen, curves: pd.DataFrame) -> list[str]:
+def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[str]:
     """Draw learning curves of one place over all phases; return the methods that have one.
 
     A method that starts online begins where the others go online. A band much wider than the curves are apart is cut by
     the axis.
     """
-    scale = pen.comparison.kind.scale
+    scale = context.comparison.kind.scale
     border = _end_of_offline(curves)
-    names = pen.shown(curves["method"])
+    names = context.shown(curves["method"])
     last = 0
     if border:
         ax.axvspan(0, border, color=SHADE[0], zorder=0)
     for name in names:
-        look = pen.looks[name]
+        style = context.styles[name]
         part = curves[curves["method"] == name]
         steps = part["step"].to_numpy(int)
         points = scale * part["value"]
-        if border and _counts_online_steps_alone(pen.comparison.methods[name], part, border):
+        if border and _counts_online_steps_alone(context.comparison.methods[name], part, border):
             steps = steps + border
         last = max(last, steps[-1])
-        band = (scale * part["low"], scale * part["high"]) if look.is_named else (points, points)
+        band = (scale * part["low"], scale * part["high"]) if style.is_named else (points, points)
         plot_utils.plot_sample_efficiency_curve(
             steps,
             {name: points},
             {name: band},
-            colors={name: look.colour},
+            colors={name: style.colour},
             xlabel="",
             ylabel="",
             ax=ax,
-            marker="o" if len(steps) == 1 or look.is_own else "",
+            marker="o" if len(steps) == 1 or style.is_own else "",
         )
-        ax.lines[-1].set(**look.line, markersize=2.5)
-        ax.collections[-1].set(zorder=look.layer - 1, linewidth=0)
-    pen.tidy(ax)
+        ax.lines[-1].set(**style.line, markersize=2.5)
+        ax.collections[-1].set(zorder=style.layer - 1, linewidth=0)
+    context.tidy(ax)
     limits = _cut(scale * curves["value"], scale * curves[["value", "low", "high"]])
-    ax.set_ylim((0, 102) if pen.comparison.kind is SUCCESS else limits)
+    ax.set_ylim((0, 102) if context.comparison.kind is SUCCESS else limits)
     ax.set_xlim(0, 1.01 * last)
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
@@ -454,37 +456,37 @@ def _end_of_offline(curves: pd.DataFrame) -> int | None:
     return int(ends.iloc[0]) if curves["phase"].nunique() == 2 and ends.nunique() == 1 else None
 
 
-def _add_legend(figure: Figure, pen: _Pen, methods: Collection[str]) -> None:
+def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) -> None:
     """Name the methods that are told apart below all panels, and say how many others there are."""
-    sheet = pen.sheet
+    size = context.size
     handles = []
     labels = []
     for name in methods:
-        look = pen.looks[name]
-        if look.is_named:
-            handles.append(Line2D([], [], marker="o" if look.is_own else None, markersize=3, **look.line))
-            labels.append(pen.label(name))
-    if others := len(methods) - len(labels):
+        style = context.styles[name]
+        if style.is_named:
+            handles.append(Line2D([], [], marker="o" if style.is_own else None, markersize=3, **style.line))
+            labels.append(context.label(name))
+    if unnamed := len(methods) - len(labels):
         handles.append(Line2D([], [], color=MUTED[0], linewidth=0.7))
-        labels.append(f"{others} others")
+        labels.append(f"{unnamed} others")
     longest = max(len(line) for label in labels for line in label.splitlines())
-    columns = min(len(labels), max(1, int(figure.get_figwidth() / sheet.letter / (longest + 6))))
+    columns = min(len(labels), max(1, int(figure.get_figwidth() / size.letter / (longest + 6))))
     lines = math.ceil(len(labels) / columns) * _height(labels) + 1
-    figure.set_figheight(figure.get_figheight() + sheet.inches(lines))
+    figure.set_figheight(figure.get_figheight() + size.inches(lines))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
 
 
 # -- single tasks and single runs -------------------------------------------------------------------------------------
 
 
-def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
+def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the mean of each method on each task.
 
     Returns have no common scale, so a colour there lies between those of the worst and the best method of a task.
     """
-    kind = pen.comparison.kind
-    sheet = pen.sheet
-    names = pen.shown(phase.coverage)
+    kind = context.comparison.kind
+    size = context.size
+    names = context.shown(phase.coverage)
     if len(phase.per_task) < 2:
         return None
     rows = {}
@@ -495,11 +497,11 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
         low = means.min(axis=1)
         high = means.max(axis=1)
         shades = means.sub(low, axis=0).div(np.maximum(high - low, 1e-9), axis=0)
-    labels = [pen.label(name, 1) for name in names]
-    width = sheet.letter * (max(map(len, rows)) + _CELL * len(names) + 3)
-    height = sheet.letter * max(map(len, labels)) + sheet.inches(3 + 1.2 * len(rows))
-    figure, (ax,) = pen.empty(min(sheet.wide, max(width, 0.75 * sheet.width)), height)
-    has_room = width <= sheet.wide
+    labels = [context.label(name, 1) for name in names]
+    width = size.letter * (max(map(len, rows)) + _CELL * len(names) + 3)
+    height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(rows))
+    figure, (ax,) = context.empty(min(size.wide, max(width, 0.75 * size.width)), height)
+    has_room = width <= size.wide
     is_rate = kind.limits == FRACTION
     sns.heatmap(
         shades,
@@ -512,7 +514,7 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
         yticklabels=True,
         annot=_cell_texts(means, kind) if has_room else None,
         fmt="",
-        annot_kws={"size": 0.9 * sheet.text},
+        annot_kws={"size": 0.9 * size.text},
         cbar=not has_room,
         cbar_kws={"location": "bottom", "shrink": 0.5},
     )
@@ -521,7 +523,7 @@ def _heat_map(pen: _Pen, phase: Phase) -> Drawing | None:
     ax.tick_params("x", rotation=90, length=0)
     ax.tick_params("y", rotation=0, length=0)
     ax.set_title(f"{phase.name}, {kind.unit}")
-    return Drawing(figure, pen.title("Mean of each method on each task"), names)
+    return Drawing(figure, context.title("Mean of each method on each task"), names)
 
 
 def _cell_texts(means: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -537,23 +539,23 @@ def _cell_texts(means: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     return texts.where(means.notna(), "")
 
 
-def _runs(pen: _Pen, phase: Phase) -> Drawing | None:
+def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the last score of each own run."""
-    kind = pen.comparison.kind
-    runs = pen.evaluations
+    kind = context.comparison.kind
+    runs = context.evaluations
     is_shown = (runs["source"] == OWN) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
     last = last_evaluations(runs[is_shown])
     if last.empty or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None
-    names = pen.shown(last["method"])
+    names = context.shown(last["method"])
     scores = kind.scale * last["score"]
-    figure, (ax,) = pen.empty(1, 1)
+    figure, (ax,) = context.empty(1, 1)
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         sns.stripplot(
             x=scores,
             y=last["method"],
             hue=last["method"],
-            palette=pen.colours,
+            palette=context.colours,
             order=names,
             hue_order=names,
             size=3.5,
@@ -562,8 +564,8 @@ def _runs(pen: _Pen, phase: Phase) -> Drawing | None:
             legend=False,
             ax=ax,
         )
-    pen.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
-    ax.set_yticks(range(len(names)), map(pen.label, names))
-    ax.set(xlabel=kind.unit, ylabel="", title=f"{pen.where}, single runs")
-    pen.fit_rows(figure, [*names, *names])
-    return Drawing(figure, pen.title("Last score of each own run"), names)
+    context.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
+    ax.set_yticks(range(len(names)), map(context.label, names))
+    ax.set(xlabel=kind.unit, ylabel="", title=f"{context.where}, single runs")
+    context.fit_rows(figure, [*names, *names])
+    return Drawing(figure, context.title("Last score of each own run"), names)

@@ -57,8 +57,8 @@ class Style:
 
 def algorithm_styles() -> dict[str, tuple[tuple[str, str], Any]]:
     """Return the fixed styles: published name -> (colours, dash)."""
-    found = _read()["algorithms"].items()
-    return {name: (tuple(colours), _DASHES[dash]) for dash, names in found for name, colours in names.items()}
+    entries = _read()["algorithms"].items()
+    return {name: (tuple(colours), _DASHES[dash]) for dash, names in entries for name, colours in names.items()}
 
 
 def spare_styles() -> list[tuple[tuple[str, str], Any]]:
@@ -79,13 +79,13 @@ def method_styles(methods: Methods) -> dict[str, Style]:
     """
     fixed = algorithm_styles()
     spare = cycle(spare_styles())
-    taken: set[tuple[str, bool]] = set()
+    used: set[tuple[str, bool]] = set()
     result = {}
     for name, method in sorted(methods.items()):
         key = (method.algorithm, method.is_own)
-        is_first = method.algorithm in fixed and key not in taken
+        is_first = method.algorithm in fixed and key not in used
         colours, dash = fixed[method.algorithm] if is_first else next(spare)
-        taken.add(key)
+        used.add(key)
         result[name] = Style(colours[0], dash, method.is_own)
     return result
 
@@ -110,11 +110,11 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
 
     :param phase: as in `named_methods`.
     """
-    looks = method_styles(comparison.methods)
+    styles = method_styles(comparison.methods)
     named = named_methods(comparison, phase)
     result = {}
     for name in ranking(comparison, phase):
-        result[name] = looks[name]
+        result[name] = styles[name]
         if name not in named:
-            result[name] = replace(looks[name], colour=MUTED[0], dash=SOLID, is_named=False)
+            result[name] = replace(styles[name], colour=MUTED[0], dash=SOLID, is_named=False)
     return result

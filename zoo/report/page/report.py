@@ -21,7 +21,7 @@ import pandas as pd
 
 from zoo.report.comparison import CURVE_COLUMNS, PROFILE_COLUMNS, Comparison, baseline_of, joined, phases_of
 from zoo.report.cost import Costs
-from zoo.report.figures.files import FORMATS, SHEETS, file_of
+from zoo.report.figures.files import FIGURE_SIZES, FORMATS, file_of
 from zoo.report.figures.plots import Drawing, all_figures
 from zoo.report.inputs import Inputs
 from zoo.report.page.results import json_text, to_json
@@ -75,7 +75,7 @@ LARGEST_CSV = 10_000_000
 class Content:
     """What a report is made from; the tolerance of a reproduction is a fraction.
 
-    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.SHEETS`.
+    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.FIGURE_SIZES`.
     :param formats: the kinds of these files, of `zoo.report.figures.files.FORMATS`.
     :param costs: what own runs cost.
     :param made: when and with which code the report is made.
@@ -106,18 +106,18 @@ class Content:
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
-        found = [differences_table(inputs.own, inputs.methods)]
+        tables = [differences_table(inputs.own, inputs.methods)]
         makers = (aggregates_table, improvement_table, domains_table, tasks_table, pairs_table, seeds_needed_table)
         for comparison in self.comparisons:
-            found += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
+            tables += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
-                found += [make(comparison, phase) for make in makers]
+                tables += [make(comparison, phase) for make in makers]
             if comparison.kind is SUCCESS:
                 reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
-                found.append(reproduction_table(reproduced, self.tolerance))
-        found += [cost_table(self.comparisons, self.costs)] if self.costs else []
-        found.append(protocol_table(self.comparisons[0]))
-        return [table for table in found if table.rows]
+                tables.append(reproduction_table(reproduced, self.tolerance))
+        tables += [cost_table(self.comparisons, self.costs)] if self.costs else []
+        tables.append(protocol_table(self.comparisons[0]))
+        return [table for table in tables if table.rows]
 
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
@@ -130,8 +130,8 @@ class Content:
     @cached_property
     def evaluations(self) -> str:
         """The evaluations of all runs that count, as CSV; the environment is the task."""
-        found = self.inputs.evaluations.reindex(columns=_EVALUATION).rename(columns={"environment": "task"})
-        return csv_text(found.sort_values(["method", "task", "seed", "phase", "step"], kind="stable"))
+        rows = self.inputs.evaluations.reindex(columns=_EVALUATION).rename(columns={"environment": "task"})
+        return csv_text(rows.sort_values(["method", "task", "seed", "phase", "step"], kind="stable"))
 
     @property
     def provenance(self) -> str:
@@ -152,10 +152,10 @@ class Content:
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
         """Every figure as it is drawn."""
-        found: dict[str, Drawing] = {}
+        drawings: dict[str, Drawing] = {}
         for comparison in self.comparisons:
-            found |= all_figures(comparison, self.inputs.evaluations, SHEETS[self.width])
-        return found
+            drawings |= all_figures(comparison, self.inputs.evaluations, FIGURE_SIZES[self.width])
+        return drawings
 
 
 def files_of_report(folder: Path) -> set[str]:
@@ -202,13 +202,13 @@ def write_report(folder: Path, content: Content) -> Path:
     """
     refuse_foreign_files(folder)
     inputs = content.inputs
-    own = inputs.own
+    own_runs = inputs.own
     phases = phases_of(content.comparisons)
     files: dict[str, str | bytes] = {}
     for name, texts in content.texts.items():
         files |= {f"tables/{name}.{kind}": text for kind, text in texts.items()}
-    for name, found in content.figures.items():
-        files |= {f"figures/{name}.{kind}": found[kind] for kind in content.formats}
+    for name, contents in content.figures.items():
+        files |= {f"figures/{name}.{kind}": contents[kind] for kind in content.formats}
     for name, text in {
         "evaluations": content.evaluations,
         "curves": csv_text(joined([phase.curves for phase in phases], CURVE_COLUMNS)),
@@ -219,9 +219,11 @@ def write_report(folder: Path, content: Content) -> Path:
         else:
             files[f"{name}.csv"] = text
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
-    departures = own.runs["departures"].map("; ".join, na_action="ignore")
-    files["runs.csv"] = csv_text(own.runs.assign(departures=departures).drop(columns="settings"))
-    files["results.json"] = json_text(to_json(content.comparisons, own.skipped(), inputs.references, content.costs))
+    departures = own_runs.runs["departures"].map("; ".join, na_action="ignore")
+    files["runs.csv"] = csv_text(own_runs.runs.assign(departures=departures).drop(columns="settings"))
+    files["results.json"] = json_text(
+        to_json(content.comparisons, own_runs.skipped(), inputs.references, content.costs)
+    )
     files["report.html"] = to_html(content)
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -247,7 +249,7 @@ def to_html(content: Content) -> str:
             content=content,
             size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
-            figures={name: found["svg"].decode() for name, found in content.figures.items()},
+            figures={name: contents["svg"].decode() for name, contents in content.figures.items()},
             widths={name: drawing.figure.get_figwidth() for name, drawing in content.drawings.items()},
             files={name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()},
             in_phases=in_phases,
@@ -276,9 +278,9 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def in_phases(comparison: Comparison, what: str) -> list[str]:
+def in_phases(comparison: Comparison, name: str) -> list[str]:
     """Return the names of a table, or of a figure, about each phase."""
-    return [f"{what}_{phase}{comparison.kind.suffix}" for phase in comparison.phases]
+    return [f"{name}_{phase}{comparison.kind.suffix}" for phase in comparison.phases]
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -29,14 +29,17 @@ def to_json(
     ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost, by machine and number of
     seeds at once.
     """
-    by_kind = {found.kind: {name: _phase_to_json(found, name) for name in PHASES} for found in comparisons}
+    by_kind = {
+        costs_of_group.kind: {name: _phase_to_json(costs_of_group, name) for name in PHASES}
+        for costs_of_group in comparisons
+    }
     methods = {
         name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally())
         for name, m in comparisons[0].methods.items()
     }
     cost: dict[str, Any] = {}
-    for (method, machine, replicas), found in costs.groups() if costs else ():
-        cost.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | found)
+    for (method, machine, replicas), costs_of_group in costs.groups() if costs else ():
+        cost.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | costs_of_group)
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
     result |= {"methods": methods, "skipped": skipped}

@@ -17,20 +17,20 @@ from packaging.version import Version
 
 from zoo.report.comparison import (
     Comparison,
+    Outcome,
     Phase,
-    Standing,
     Verdict,
     by_domain,
     by_value,
     phases_of,
     places_of,
 )
+from zoo.report.failed_runs import describe_tallies
 from zoo.report.published_scores import PublishedSet
 from zoo.report.reproduction import set_differences
 from zoo.report.significance import changes, seed_plan, steps_short
 from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION, MOST_SEEDS
-from zoo.report.survival import describe_tallies
 from zoo.report.tables import TableEntry, digits_of, number_entry, range_text, scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
 from zoo.runs.protocol import count, shortened
@@ -46,18 +46,18 @@ _NOT_ALIKE = {
 }
 """What the runs of a comparison should have in common on an environment -> what is said where they do not."""
 _WORDS: Mapping[str, str] = {
-    Standing.BETTER: "better by more than {points} points than",
-    Standing.AHEAD: "ahead of",
-    Standing.SLIGHTLY_AHEAD: "ahead by less than {points} points of",
-    Standing.EQUAL: "equal to",
-    Standing.SLIGHTLY_BEHIND: "less than {points} points behind",
-    Standing.BEHIND: "behind",
-    Standing.WORSE: "worse by more than {points} points than",
-    Standing.BOTH_SOLVE: "undecided, since both solve the tasks, against",
-    Standing.BOTH_FAIL: "undecided, since both fail, against",
-    Standing.UNCLEAR: "undecided against",
-    Standing.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
-    Standing.NOT_COMPARABLE: "not comparable yet, since own runs are shorter, with",
+    Outcome.BETTER: "better by more than {points} points than",
+    Outcome.AHEAD: "ahead of",
+    Outcome.SLIGHTLY_AHEAD: "ahead by less than {points} points of",
+    Outcome.EQUAL: "equal to",
+    Outcome.SLIGHTLY_BEHIND: "less than {points} points behind",
+    Outcome.BEHIND: "behind",
+    Outcome.WORSE: "worse by more than {points} points than",
+    Outcome.BOTH_SOLVE: "undecided, since both solve the tasks, against",
+    Outcome.BOTH_FAIL: "undecided, since both fail, against",
+    Outcome.UNCLEAR: "undecided against",
+    Outcome.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
+    Outcome.NOT_COMPARABLE: "not comparable yet, since own runs are shorter, with",
 }
 
 
@@ -73,37 +73,71 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]
 
 def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
-    kind = comparison.kind
-    methods = comparison.methods
-    decision = phase.decision
     means = phase.means
+    decision = phase.decision
     subject = decision.subject or max(sorted(means), key=lambda name: means[name])
-    where = f"{phase.name}{kind.title}, {count(len(phase.tasks), 'task')}"
-    if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
-        return f"No method succeeds {where}.", ""
-    if lacking := _not_comparable(comparison, phase, subject):
+    if comparison.kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
+        return f"No method succeeds {_place(comparison, phase)}.", ""
+    lacking = _not_comparable(comparison, phase, subject)
+    if lacking:
         return lacking, ""
-    does = "," if subject == comparison.focus or len(means) == 1 else " leads"
-    text = f"{methods[subject].title}{does} {where}: "
-    if subject in means:
-        text += f"{_score(kind, phase.aggregates[subject].mean).plain}{' success' if kind is SUCCESS else ''}. "
+    sentences = [_opening(comparison, phase, subject)]
     if decision.rival is None:
-        return text + ("Means without single runs decide nothing." if len(means) > 1 else ""), ""
-    rival, details = _rival(comparison, phase, decision.rival)
-    text += f"{_outcomes(comparison, decision.verdicts)} {rival}"
-    if subject in means:
-        higher = [name for name, mean in means.items() if mean > means[subject]]
-        untested = [methods[name].title for name in higher if (subject, name) not in phase.improvements]
-        if untested:
-            text += f" Higher means without single runs cannot be tested: {', '.join(shortened(untested))}."
+        if len(means) > 1:
+            sentences.append("Means without single runs decide nothing.")
+        return " ".join(sentences), ""
+    against_rival, details = _rival(comparison, phase, decision.rival)
+    sentences += [_outcomes(comparison, decision.verdicts), against_rival]
+    untested = _untested_above(comparison, phase, subject)
+    if untested:
+        names = ", ".join(shortened(untested))
+        sentences.append(f"Higher means without single runs cannot be tested: {names}.")
     if decision.tested:
         details += f" Tested by {decision.tested}."
-    if len(by_domain(phase.tasks)) > 1 and phase.spreads and all(v.p_value is not None for v in decision.verdicts):
-        found = changes(comparison, phase)
-        more = f"; and {len(found) - 2} more" if len(found) > 2 else ""
-        fragile = f"Fragile: {'; '.join(found[:2])}{more}."
-        details += f" {fragile if found else 'Leaving out any one domain changes nothing that is clear.'}"
-    return text, details
+    if _can_be_fragile(phase):
+        details += f" {_fragility(comparison, phase)}"
+    return " ".join(sentences), details
+
+
+def _place(comparison: Comparison, phase: Phase) -> str:
+    """Return the phase, the kind of scores and the number of tasks in words."""
+    return f"{phase.name}{comparison.kind.title}, {count(len(phase.tasks), 'task')}"
+
+
+def _opening(comparison: Comparison, phase: Phase, subject: str) -> str:
+    """Return which method the verdict is about, where, and its score."""
+    kind = comparison.kind
+    leads = subject != comparison.focus and len(phase.means) != 1
+    verb = " leads" if leads else ","
+    text = f"{comparison.methods[subject].title}{verb} {_place(comparison, phase)}:"
+    if subject not in phase.means:
+        return text
+    unit = " success" if kind is SUCCESS else ""
+    return f"{text} {_score(kind, phase.aggregates[subject].mean).plain}{unit}."
+
+
+def _untested_above(comparison: Comparison, phase: Phase, subject: str) -> list[str]:
+    """Return the methods with a higher mean than the subject whose runs are not published, so nothing tests them."""
+    if subject not in phase.means:
+        return []
+    limit = phase.means[subject]
+    higher = [name for name, mean in phase.means.items() if mean > limit]
+    return [comparison.methods[name].title for name in higher if (subject, name) not in phase.improvements]
+
+
+def _can_be_fragile(phase: Phase) -> bool:
+    """Return whether there are several domains of which one can be left out, and all verdicts are tested."""
+    has_domains = len(by_domain(phase.tasks)) > 1 and bool(phase.spreads)
+    return has_domains and all(verdict.p_value is not None for verdict in phase.decision.verdicts)
+
+
+def _fragility(comparison: Comparison, phase: Phase) -> str:
+    """Return what leaving out one domain changes, as a sentence."""
+    outcomes = changes(comparison, phase)
+    if not outcomes:
+        return "Leaving out any one domain changes nothing that is clear."
+    rest = f"; and {len(outcomes) - 2} more" if len(outcomes) > 2 else ""
+    return f"Fragile: {'; '.join(outcomes[:2])}{rest}."
 
 
 def _score(kind: Kind, estimate: Estimate) -> TableEntry:
@@ -116,24 +150,26 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
     ours = comparison.methods[subject]
     cells = phase.aggregates
-    theirs = [comparison.methods[name] for name in cells if not comparison.methods[name].is_own]
-    if subject not in cells or not theirs:
+    published_methods = [comparison.methods[name] for name in cells if not comparison.methods[name].is_own]
+    if subject not in cells or not published_methods:
         return ""
-    other = max(theirs, key=lambda method: (method.algorithm == ours.algorithm, cells[method.name].mean.point))
-    if (short := steps_short(phase, ours, other)) is None:
+    closest = max(
+        published_methods, key=lambda method: (method.algorithm == ours.algorithm, cells[method.name].mean.point)
+    )
+    if (short := steps_short(phase, ours, closest)) is None:
         return ""
-    published, yours = (_score(comparison.kind, cells[name].mean).text for name in (other.name, subject))
+    published, yours = (_score(comparison.kind, cells[name].mean).text for name in (closest.name, subject))
     steps = f"{short[0]:,} of {short[1]:,} {phase.name} steps"
-    return f"Not comparable yet: {steps}. {other.title} published {published}, yours {yours}."
+    return f"Not comparable yet: {steps}. {closest.title} published {published}, yours {yours}."
 
 
-def _outcomes(comparison: Comparison, found: Sequence[Verdict]) -> str:
+def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     """Return which methods have which outcome, as a sentence."""
     clauses = []
     points = f"{100 * comparison.resolve:g}"
     for outcome, words in _WORDS.items():
-        names = [comparison.methods[v.other].title for v in found if v.outcome == outcome]
-        if not comparison.kind.is_comparable and outcome in (Standing.BETTER, Standing.WORSE):
+        names = [comparison.methods[v.other].title for v in verdicts if v.outcome == outcome]
+        if not comparison.kind.is_comparable and outcome in (Outcome.BETTER, Outcome.WORSE):
             words = f"{outcome} than"
         if names:
             clauses.append(f"{words.format(points=points)} {', '.join(shortened(names))}")
@@ -155,7 +191,7 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
         entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
         sign = "+" if pair.difference.point > 0 else ""
         text = f"{against}: {sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
-    if rival.outcome not in (Standing.UNCLEAR, Standing.UNTESTED):
+    if rival.outcome not in (Outcome.UNCLEAR, Outcome.UNTESTED):
         return text, details
     plan = seed_plan(comparison, phase, (str(phase.decision.subject), rival.other))
     if plan is None:
@@ -170,27 +206,29 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
 
 
 def warnings(
-    comparisons: Sequence[Comparison], own: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
+    comparisons: Sequence[Comparison], own_runs: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
 ) -> list[str]:
     """Return sentences on what a reader must know before believing a number.
 
     :param sets: the published sets that were asked for.
-    :param failed: what failed runs count for, see `zoo.report.survival.failed_scores`.
+    :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
     """
     methods = comparisons[0].methods
-    skipped = own.skipped()
+    skipped = own_runs.skipped()
     places = {name: _shown_tasks(comparisons, name) for name in methods}
-    shown = own.runs[own.runs["problem"].isna() & own.runs["method"].isin(list(methods))]
+    shown = own_runs.runs[own_runs.runs["problem"].isna() & own_runs.runs["method"].isin(list(methods))]
     shown = shown[shown["environment"].isin({task for tasks in places.values() for task in tasks})]
     apart = _differences_from_sets(comparisons, sets)
-    told = {name for name, _ in apart}
-    found = [f"{name} was not run as {published} was: {what}." for (name, published), what in apart.items()]
+    explained = {name for name, _ in apart}
+    sentences = [
+        f"{name} was not run as {published} was: {differences}." for (name, published), differences in apart.items()
+    ]
     if skipped:
-        few = f"{len(skipped)} of {len(own.runs)} run folders did not finish, or do not count"
-        found.append(f"{few}; each is listed with its reason.")
-    found += describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
-    found += _rewards_of_other_versions(shown, sets)
-    found += [
+        few = f"{len(skipped)} of {len(own_runs.runs)} run folders did not finish, or do not count"
+        sentences.append(f"{few}; each is listed with its reason.")
+    sentences += describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
+    sentences += _rewards_of_other_versions(shown, sets)
+    sentences += [
         f"{published.name}: means only, since single runs are not published. So its methods have no IQM, profile, "
         "curve, probability of improvement or verdict here."
         for published in sets
@@ -198,27 +236,27 @@ def warnings(
     ]
     for name, method in methods.items():
         departures = {task: method.departures.get(task, ()) for task in places[name]}
-        if name not in told and any(departures.values()):
-            found.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
-    found += _never_reported(shown)
-    found += _told_apart(shown)
+        if name not in explained and any(departures.values()):
+            sentences.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
+    sentences += _never_reported(shown)
+    sentences += _told_apart(shown)
     for name, codes in shown.dropna(subset="code").groupby("method")["code"].nunique().items():
         if codes > 1:
-            found.append(f"{name}: runs were trained by {codes} versions of the algorithm's file.")
+            sentences.append(f"{name}: runs were trained by {codes} versions of the algorithm's file.")
     for scoring, names in scored_otherwise(comparisons[0], methods).items():
         text = f"Scoring of {', '.join(shortened(names))}: {scoring}"
-        found.append(f"{text}. Other scores are those of the last evaluation.")
+        sentences.append(f"{text}. Other scores are those of the last evaluation.")
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            sentences = _warnings_of_phase(comparison, phase, told)
-            found += [f"{phase.name}{comparison.kind.title}: {sentence}" for sentence in sentences]
-    return [*found, *_warnings_of_seeds(comparisons)]
+            where = f"{phase.name}{comparison.kind.title}"
+            sentences += [f"{where}: {text}" for text in _warnings_of_phase(comparison, phase, explained)]
+    return [*sentences, *_warnings_of_seeds(comparisons)]
 
 
-def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[str]) -> Iterator[str]:
+def _warnings_of_phase(comparison: Comparison, phase: Phase, explained: Collection[str]) -> Iterator[str]:
     """Yield what limits the comparison in one phase.
 
-    :param told: methods of which it is told already that they were run otherwise.
+    :param explained: methods of which it is told already that they were run otherwise.
     """
     for name in phase.strays:
         has = f"{name} has only {_listed(phase.coverage[name])}"
@@ -243,7 +281,7 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, told: Collection[st
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
-    by_steps = by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in told})
+    by_steps = by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in explained})
     if len(by_steps) > 1:
         yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
 
@@ -262,31 +300,34 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
 
 def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
     """Yield where runs that stand side by side were scored, played or trained on something else."""
-    played = [found.get("eval_env_kwargs") or found.get("env_kwargs") or "none" for found in runs["settings"]]
-    for column, what in _NOT_ALIKE.items():
-        known = runs.assign(played=played).dropna(subset=column).sort_values(["environment", column, "method"])
-        for environment, part in known.groupby("environment"):
-            found = part.groupby(column)["method"].unique()
-            if len(found) > 1:
-                texts = _with_methods(found.items())
-                yield f"{short_name(environment)}: runs {what}: {texts}. That alone may set their scores apart."
+    played = [
+        methods_by_value.get("eval_env_kwargs") or methods_by_value.get("env_kwargs") or "none"
+        for methods_by_value in runs["settings"]
+    ]
+    for column, clause in _NOT_ALIKE.items():
+        stated = runs.assign(played=played).dropna(subset=column).sort_values(["environment", column, "method"])
+        for environment, part in stated.groupby("environment"):
+            methods_by_value = part.groupby(column)["method"].unique()
+            if len(methods_by_value) > 1:
+                texts = _with_methods(methods_by_value.items())
+                yield f"{short_name(environment)}: runs {clause}: {texts}. That alone may set their scores apart."
 
 
 def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> list[str]:
     """Return whether scores stand side by side whose rewards came at different steps of an episode."""
-    found = [(published.name, published.ogbench) for published in sets]
+    versions = [(published.name, published.ogbench) for published in sets]
     for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
         with contextlib.suppress(UnreadableRun):  # old runs may have none
             packages = RunFolder(Path(run)).read_versions().get("packages") or {}
-            found.append((name, packages.get("ogbench")))
-    known = [(name, Version(version)) for name, version in dict.fromkeys(found) if version]
-    before = [f"{name} ({version})" for name, version in known if version < REWARDS_CHANGED]
-    since = [f"{name} ({version})" for name, version in known if version >= REWARDS_CHANGED]
-    if not before or not since:
+            versions.append((name, packages.get("ogbench")))
+    parsed = [(name, Version(version)) for name, version in dict.fromkeys(versions) if version]
+    older = [f"{name} ({version})" for name, version in parsed if version < REWARDS_CHANGED]
+    newer = [f"{name} ({version})" for name, version in parsed if version >= REWARDS_CHANGED]
+    if not older or not newer:
         return []
     return [
         f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for that "
-        f"alone: {', '.join(shortened(before))}, and {', '.join(shortened(since))}."
+        f"alone: {', '.join(shortened(older))}, and {', '.join(shortened(newer))}."
     ]
 
 
@@ -310,32 +351,32 @@ def _differences_from_sets(
 ) -> dict[tuple[str, str], str]:
     """Return (own method, set) -> where it was not run as the published scores beside it were."""
     result = {}
-    for comparison in (found for found in comparisons if found.kind is SUCCESS):
+    for comparison in (differences for differences in comparisons if differences.kind is SUCCESS):
         phase = list(comparison.phases)[-1]
         for published in sets:
-            theirs = [m.protocols for m in comparison.methods.values() if m.source == published.name]
-            domains = set().union(*theirs)
+            published_protocols = [m.protocols for m in comparison.methods.values() if m.source == published.name]
+            domains = set().union(*published_protocols)
             for name, method in comparison.methods.items():
                 tasks = [t for t in _shown_tasks([comparison], name) if split_environment(t)[1] in domains]
-                found = {t: set_differences(phase, method, t, published) for t in tasks if method.is_own}
-                if any(found.values()):
-                    result[name, published.name] = _gathered(found)
+                differences = {t: set_differences(phase, method, t, published) for t in tasks if method.is_own}
+                if any(differences.values()):
+                    result[name, published.name] = _gathered(differences)
     return result
 
 
 def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
     """Return the environments on which a method has scores."""
-    found = set()
+    tasks = set()
     for phase in phases_of(comparisons):
-        found |= {task for task, cells in phase.per_task.items() if name in cells}
-    return sorted(found)
+        tasks |= {task for task, cells in phase.per_task.items() if name in cells}
+    return sorted(tasks)
 
 
 def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
     """Return the phrases of environments, each once, with the environments that it is about."""
     where: dict[str, tuple[str, ...]] = {}
-    for place, found in phrases.items():
-        for phrase in found:
+    for place, phrases_there in phrases.items():
+        for phrase in phrases_there:
             where[phrase] = (*where.get(phrase, ()), place)
     texts = []
     for places, alike in by_value(where).items():
@@ -345,9 +386,9 @@ def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(texts)
 
 
-def _with_methods(found: Iterable[tuple[Any, Iterable[str]]]) -> str:
+def _with_methods(methods_by_text: Iterable[tuple[Any, Iterable[str]]]) -> str:
     """Return things, each with the methods that it is about."""
-    return "; ".join(f"{what} ({', '.join(shortened(names))})" for what, names in found)
+    return "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in methods_by_text)
 
 
 def _listed(environments: Iterable[str]) -> str:

@@ -62,8 +62,8 @@ def interquartile_mean(*blocks: Array) -> Array:
     order = np.argsort(cells, axis=0)
     part = weights[order] / weights.sum()
     end = np.cumsum(part, axis=0)
-    kept = np.clip(end, 0.25, 0.75) - np.clip(end - part, 0.25, 0.75)
-    return 2 * (kept * np.take_along_axis(cells, order, axis=0)).sum(axis=0)
+    kept_weight = np.clip(end, 0.25, 0.75) - np.clip(end - part, 0.25, 0.75)
+    return 2 * (kept_weight * np.take_along_axis(cells, order, axis=0)).sum(axis=0)
 
 
 def median(*blocks: Array) -> Array:
@@ -95,12 +95,12 @@ def aggregates(scores: Mapping[str, Scores], names: Sequence[str], reps: int) ->
     for method, runs in scores.items():
         groups.setdefault(tuple(runs[task].shape for task in sorted(runs)), []).append(method)
     for methods in groups.values():
-        found = estimated(blocks_of([scores[method] for method in methods]), values, reps)
-        points = found.points.reshape(len(names), len(methods), -1)
-        bounds = found.bounds.reshape(2, *points.shape)
+        curve = estimated(blocks_of([scores[method] for method in methods]), values, reps)
+        points = curve.points.reshape(len(names), len(methods), -1)
+        bounds = curve.bounds.reshape(2, *points.shape)
         for k, name in enumerate(names):
             for m, method in enumerate(methods):
-                result[method][name] = Curve(points[k, m], bounds[:, k, m], found.kind)
+                result[method][name] = Curve(points[k, m], bounds[:, k, m], curve.kind)
     return result
 
 

@@ -40,10 +40,10 @@ class Estimate:
     interval: Range | None = None
     kind: str = "none"
 
-    def taken_from(self, whole: float) -> Estimate:
+    def taken_from(self, total: float) -> Estimate:
         """Return a whole minus this estimate."""
-        interval = self.interval and (whole - self.interval[1], whole - self.interval[0])
-        return Estimate(whole - self.point, interval, self.kind)
+        interval = self.interval and (total - self.interval[1], total - self.interval[0])
+        return Estimate(total - self.point, interval, self.kind)
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Curve:
 
     def table(self) -> pd.DataFrame:
         """Return the points, ``value``, with their intervals from ``low`` to ``high``, NaN where there is none."""
-        found = [self.estimate(k) for k in range(len(self.points))]
-        ends = [estimate.interval or (math.nan, math.nan) for estimate in found]
+        estimates = [self.estimate(k) for k in range(len(self.points))]
+        ends = [estimate.interval or (math.nan, math.nan) for estimate in estimates]
         return pd.DataFrame(ends, columns=["low", "high"]).assign(value=self.points)
 
 
 @dataclass(frozen=True)
-class Record:
+class WinLoss:
     """On how many tasks one method is better than another, worse, or neither beyond chance."""
 
     won: int = 0
@@ -101,7 +101,7 @@ class Improvement:
     probability: Estimate
     difference: Estimate | None
     p_value: float | None = None
-    tasks: Record = Record()
+    tasks: WinLoss = WinLoss()
 
     @property
     def lead(self) -> float:
@@ -115,7 +115,7 @@ class Improvement:
             self.probability.taken_from(1),
             self.difference and self.difference.taken_from(0),
             self.p_value,
-            Record(self.tasks.lost, self.tasks.won, self.tasks.undecided),
+            WinLoss(self.tasks.lost, self.tasks.won, self.tasks.undecided),
         )
 
 
@@ -177,8 +177,8 @@ def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:
     :return: shape (K,).
     """
     error, freedom = _welch(variances, seeds)
-    found = np.divide(np.abs(sums), error, out=np.full_like(error, np.nan), where=error != 0)
-    return 2 * special.stdtr(freedom, -found)
+    statistics = np.divide(np.abs(sums), error, out=np.full_like(error, np.nan), where=error != 0)
+    return 2 * special.stdtr(freedom, -statistics)
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:

@@ -73,7 +73,7 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
 
     :param episodes: task -> the number of episodes behind each of its scores; without them there is no least variance.
     """
-    found = []
+    variances = []
     for task in sorted(scores):
         runs = scores[task].reshape(len(scores[task]), -1)
         variance = runs.var(axis=0, ddof=1) if len(runs) > 1 else np.full(runs.shape[1], np.nan)
@@ -81,8 +81,8 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
             total = len(runs) * episodes[task]
             rate = (runs.mean(axis=0) * total + 2) / (total + 4)
             variance = np.maximum(variance, rate * (1 - rate) / episodes[task])  # NaN stays
-        found.append(variance)
-    return np.array(found)
+        variances.append(variance)
+    return np.array(variances)
 
 
 def _seeds(scores: Scores) -> Counts:
@@ -172,5 +172,5 @@ def _seeds_needed(variances: Array, resolve: float) -> int | None:
     def is_enough(seeds: int) -> bool:
         return bool(t_quantile((seeds - 1) * ratio) * np.sqrt(total / seeds) < resolve)
 
-    found = bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=is_enough)
-    return found if found <= MOST_SEEDS else None
+    seeds_needed = bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=is_enough)
+    return seeds_needed if seeds_needed <= MOST_SEEDS else None

@@ -18,7 +18,7 @@ from zoo.report.statistics.estimates import (
     Improvement,
     Pair,
     Range,
-    Record,
+    WinLoss,
     holm,
     welch_curve,
     welch_p_values,
@@ -61,7 +61,7 @@ def improvements(
             chance[pair],
             differences.estimate(k) if with_difference else None,
             None if np.isnan(p_values[k]) else float(p_values[k]),
-            Record(won, lost, len(away) - won - lost),
+            WinLoss(won, lost, len(away) - won - lost),
         )
         result[pair[::-1]] = result[pair].reversed
     return result
@@ -74,12 +74,12 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
     j of one has nothing to do with run j of another.
     """
     codes, shape = rank_codes(scores)
-    found = estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, fewest=1)
+    curve = estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, fewest=1)
     alone = {method for method, runs in scores.items() if min(map(len, runs.values())) < 2}
     result = {}
     for k, (x, y) in enumerate(product(sorted(scores), repeat=2)):
         if x != y:
-            result[x, y] = Estimate(float(found.points[k])) if alone & {x, y} else found.estimate(k)
+            result[x, y] = Estimate(float(curve.points[k])) if alone & {x, y} else curve.estimate(k)
     return result
 
 
@@ -105,8 +105,8 @@ def rank_codes(scores: Mapping[str, Scores]) -> tuple[list[Counts], tuple[int, i
 
 def tally(codes: Iterable[Counts], shape: tuple[int, int, int]) -> Counts:
     """Return how many runs of each task and method have each rank, shape (tasks, methods, ranks)."""
-    found = np.concatenate([block.ravel() for block in codes])
-    return np.bincount(found, minlength=math.prod(shape)).reshape(shape)
+    values = np.concatenate([block.ravel() for block in codes])
+    return np.bincount(values, minlength=math.prod(shape)).reshape(shape)
 
 
 def chances(counts: Counts) -> Array:
@@ -126,11 +126,11 @@ def rank_p_value(x: Scores, y: Scores) -> float:
     away = 0.0
     variance = 0.0
     for task, runs in x.items():
-        ours = len(runs)
-        theirs = len(y[task])
-        if min(ours, theirs) < 2:
+        count_x = len(runs)
+        count_y = len(y[task])
+        if min(count_x, count_y) < 2:
             return math.nan
         ranks = stats.rankdata(np.append(runs, y[task]))
-        away += (ranks[:ours].mean() - (ours + 1) / 2) / theirs - 0.5
-        variance += ranks.var(ddof=1) / ((ours + theirs) * ours * theirs)
+        away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
+        variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * special.ndtr(-abs(away) / math.sqrt(variance)) if variance else 1.0

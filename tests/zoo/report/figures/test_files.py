@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns, evaluations
-from zoo.report.figures.files import SHEETS, dark_colours, file_of
+from zoo.report.figures.files import FIGURE_SIZES, dark_colours, file_of
 from zoo.report.figures.plots import all_figures
 from zoo.runs.scores import NORMALISED_RETURN
 
@@ -72,10 +72,10 @@ def test_same_figures_give_the_same_pdf(figures):
 @pytest.mark.parametrize("place", ["column", "text"])
 def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(place):
     comparison, only = comparison_of_returns(["SAC", "TD3"]), "improvement_online"
-    (found,) = all_figures(comparison, evaluations(NAMES), SHEETS[place], only=only).values()
+    (found,) = all_figures(comparison, evaluations(NAMES), FIGURE_SIZES[place], only=only).values()
     data = file_of(found.figure, "pdf", "", "")
     width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", data)[1])
-    assert width == pytest.approx(72 * SHEETS[place].width, abs=0.1)
+    assert width == pytest.approx(72 * FIGURE_SIZES[place].width, abs=0.1)
     assert b"/Type3" not in data
     assert b"/CIDFontType2" in data  # TrueType
 
@@ -106,7 +106,7 @@ def test_texts_of_figures_are_readable_and_neither_cut_off_nor_covered(place):
     one = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
     comparisons = [comparison_of(MANY, seeds=2, tasks=8), comparison_of_returns(["SAC", "TD3"]), one]
     for comparison in comparisons:
-        for name, drawing in all_figures(comparison, evaluations(MANY), SHEETS[place]).items():
+        for name, drawing in all_figures(comparison, evaluations(MANY), FIGURE_SIZES[place]).items():
             texts, figure = texts_of(drawing.figure), drawing.figure
             for text, box in texts:
                 assert 6 <= text.get_fontsize() <= 9.5, name

@@ -196,7 +196,7 @@ def test_means_without_single_runs_decide_nothing():
     means = pd.DataFrame([["A", "offline", 9, SCENE[0], "scene-play", 0.4, 0.1, 3]], columns=MEAN_COLUMNS)
     published, no_runs = {"A": ComparedMethod("A", "A", "a_set")}, scene_runs([]).reindex(columns=EVALUATION_COLUMNS)
     comparison = compare(published, no_runs, means, reps=10)
-    assert verdict_sentences([comparison]) == [("A, offline, 1 task: 40.0% success. ", "")]
+    assert verdict_sentences([comparison]) == [("A, offline, 1 task: 40.0% success.", "")]
     comparison = compared({"ours": BAD, "other": BAD})
     phase = offline(comparison)
     better = replace(phase.aggregates["ours"], estimates={"mean": Estimate(0.99)})

@@ -13,10 +13,10 @@ from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds
+from zoo.report.failed_runs import tallies
 from zoo.report.figures.plots import all_figures
 from zoo.report.page.report import Content
 from zoo.report.scores_file import last_evaluations
-from zoo.report.survival import tallies
 from zoo.report.tables import to_latex
 from zoo.runs.read import read_runs
 from zoo.terminal.errors import UsageError

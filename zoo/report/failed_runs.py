@@ -19,7 +19,7 @@ from zoo.runs.scores import OWN_SCALE, SUCCESS
 from zoo.terminal.errors import UsageError
 
 
-def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
+def tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
     """Return method -> environment -> how many of its runs were started, finished and failed.
 
     A run that another one of the same seed replaces is not counted.
@@ -29,10 +29,10 @@ def tallies(own: RunTables) -> dict[str, dict[str, Tally]]:
         finished = int(runs["problem"].isna().sum())
         return Tally(len(runs), finished, int(_has_failed(runs).sum()))
 
-    return by_place(own.runs[own.runs["replaced_by"].isna()], tally)
+    return by_place(tables.runs[tables.runs["replaced_by"].isna()], tally)
 
 
-def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
+def failed_scores(tables: RunTables, mode: str) -> pd.DataFrame:
     """Return the evaluations of failed runs, carried to the end of each phase, columns `EVALUATION_COLUMNS`.
 
     A failed run keeps its last score, or has zero, at each later step at which finished runs of its method on its
@@ -42,12 +42,12 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
     :param mode: what they count for: ``last``, ``zero`` or ``exclude``.
     :raises UsageError: if zero is asked for where a return cannot be compared with it.
     """
-    usual = own.runs.groupby("environment")["kind"].transform("first").fillna(SUCCESS.name)
-    runs = own.runs.assign(kind=own.runs["kind"].fillna(usual))
+    usual = tables.runs.groupby("environment")["kind"].transform("first").fillna(SUCCESS.name)
+    runs = tables.runs.assign(kind=tables.runs["kind"].fillna(usual))
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
     if mode == "exclude" or failed.empty:
         return pd.DataFrame(columns=EVALUATION_COLUMNS)
-    counted = own.counted()
+    counted = tables.counted()
     parts = []
     for row in failed.to_dict("records"):
         if mode == "zero" and row["kind"] in OWN_SCALE:
@@ -55,24 +55,24 @@ def failed_scores(own: RunTables, mode: str) -> pd.DataFrame:
                 f"`--failed zero` needs scores with a zero, got returns of {row['environment']}; give "
                 "--reference-scores for it, or --failed last"
             )
-        there = own.evaluations[own.evaluations["run"] == row["run"]]
+        evaluations = tables.evaluations[tables.evaluations["run"] == row["run"]]
         is_alike = (counted["method"] == row["method"]) & (counted["environment"] == row["environment"])
-        wanted = {
+        due = {
             *phase_ends(row).items(),
             *counted.loc[is_alike, ["phase", "step"]].itertuples(index=False, name=None),
         }
-        parts.append(_carried(row, there, sorted(wanted), mode))
+        parts.append(_carried(row, evaluations, sorted(due), mode))
     return pd.concat(parts, ignore_index=True)
 
 
-def describe_tallies(found: Mapping[str, Tally], mode: str) -> list[str]:
+def describe_tallies(tallies_by_method: Mapping[str, Tally], mode: str) -> list[str]:
     """Return one sentence for each method with runs that did not finish, and what such runs count for.
 
-    :param found: method -> what became of its runs.
+    :param tallies_by_method: method -> what became of its runs.
     """
     result = [
         f"{name}: {tally} runs finished, {tally.failed} failed (‡), {tally.unfinished} unfinished."
-        for name, tally in found.items()
+        for name, tally in tallies_by_method.items()
         if not tally.is_complete
     ]
     counts = {
@@ -90,24 +90,24 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
 
 
 def _carried(
-    row: Mapping[Hashable, Any], there: pd.DataFrame, wanted: list[tuple[str, int]], mode: str
+    row: Mapping[Hashable, Any], evaluations: pd.DataFrame, due: list[tuple[str, int]], mode: str
 ) -> pd.DataFrame:
     """Return a failed run's evaluations, and rows in place of those that it never reached.
 
-    :param wanted: phase and step of every evaluation that the run should have had.
+    :param due: phase and step of every evaluation that the run should have had.
     """
-    there = there.sort_values(["phase", "step"])
-    if mode == "last" and not (there["step"] > 0).any():  # at step 0 nothing is trained yet
-        return there.iloc[:0]
+    evaluations = evaluations.sort_values(["phase", "step"])
+    if mode == "last" and not (evaluations["step"] > 0).any():  # at step 0 nothing is trained yet
+        return evaluations.iloc[:0]
     names = ("method", "algorithm", "environment", "domain", "task", "seed", "run", "kind")
     last = {"episodes": row["eval_episodes"], "source": OWN} | {name: row[name] for name in names}
     reached = ("", -1)
-    if len(there):
-        last |= there.iloc[-1].to_dict()
+    if len(evaluations):
+        last |= evaluations.iloc[-1].to_dict()
         reached = (last["phase"], last["step"])
     if mode == "zero":
         last |= {"score": 0.0, "successes": 0 if last["kind"] == SUCCESS.name else pd.NA, "return": np.nan}
-    later = [place for place in wanted if place > reached]
+    later = [place for place in due if place > reached]
     added = [{**last, "phase": phase, "step": step, "carried": True} for phase, step in later]
     table = pd.DataFrame(added, columns=EVALUATION_COLUMNS).astype({"successes": "Int64"})
-    return joined([there, table], EVALUATION_COLUMNS)
+    return joined([evaluations, table], EVALUATION_COLUMNS)
