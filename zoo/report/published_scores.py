@@ -6,8 +6,7 @@ intervals, as an array or as CSV files, or tables of means where there is no mor
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.report.comparison import joined
+from zoo.report.score_table import ScoreTable
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import SUCCESS_AT_END, describe_layers, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -42,7 +42,6 @@ The last five say what made a run: a hash of its settings, the commit of the cod
 of its data. They are empty where they are not known.
 """
 _RUN = ["method", "environment", "seed"]
-RESTORE = "restore the file"
 Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
 
 
@@ -243,7 +242,8 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     if not files:
         raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
     counts = ["seed", "step", "successes", "episodes"]
-    table = read_rows(files, COLUMNS, [*counts, "return", "length"])
+    scores = ScoreTable.read(files, COLUMNS).with_numbers(counts, ["return", "length"])
+    table = scores.rows
     is_good = (
         (table["method"] != "")
         & table["environment"].isin(tasks)
@@ -251,8 +251,8 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
         & (table[counts] >= 0).all(axis=1)
         & (table["episodes"] >= table["successes"].clip(lower=1))
     )
-    bad = {"an evaluation on a task of the set's suite": ~is_good}
-    refuse_rows(table, bad | clashes(table, [*_RUN, "phase", "step"], ["settings"]))
+    scores.refuse({"an evaluation on a task of the set's suite": ~is_good})
+    scores.refuse_clashes([*_RUN, "phase", "step"], ["settings"])
     return table.astype(dict.fromkeys(counts, int)).reset_index(drop=True)
 
 
@@ -270,53 +270,3 @@ def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[
         return all(reached.get((method, environment, seed, phase), -1) >= end for phase, end in last_steps_of_run)
 
     return table.loc[[is_finished(*run) for run in table[_RUN].itertuples(index=False)]]
-
-
-def read_texts(paths: Sequence[Path], columns: Sequence[str], remedy: str = RESTORE) -> pd.DataFrame:
-    """Return the rows of CSV files as texts, by file and row; a row that was cut in the middle has no method.
-
-    :param columns: that a file must have.
-    :param remedy: what to do where one cannot be read.
-    """
-    tables = {}
-    for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8")
-            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False).fillna("")
-            if missing := [name for name in columns if name not in table]:
-                raise ValueError(f"it lacks {', '.join(missing)}")
-            if table.empty:
-                raise ValueError("it has no rows")
-        except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
-            raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
-        if not text.endswith("\n"):
-            table.iloc[-1:, 0] = ""
-        tables[path] = table
-    return pd.concat(tables)
-
-
-def read_rows(
-    paths: Sequence[Path], columns: Sequence[str], numbers: Sequence[str], remedy: str = RESTORE
-) -> pd.DataFrame:
-    """Return the rows of CSV files as `read_texts` does, some columns as numbers, NaN where there is none."""
-    texts = read_texts(paths, columns, remedy)
-    return texts.assign(**{name: pd.to_numeric(texts[name], errors="coerce") for name in numbers})
-
-
-def clashes(table: pd.DataFrame, run: Sequence[str], settings: Sequence[str]) -> dict[str, pd.Series]:
-    """Return what rows should be -> which repeat a run's evaluation, or have other settings than its method's above."""
-    place = ["method", "environment"]
-    is_other = table.duplicated(place) & ~table.duplicated([*place, *settings])
-    return {
-        "one row for each evaluation of a run": table.duplicated(run),
-        "equal settings for the runs of a method on an environment": is_other,
-    }
-
-
-def refuse_rows(table: pd.DataFrame, problems: Mapping[str, pd.Series], remedy: str = RESTORE) -> None:
-    """Raise UsageError for the first row of files with a problem: what rows should be -> which are not."""
-    for expected, is_bad in problems.items():
-        if is_bad.any():
-            path, row = is_bad.idxmax()
-            cells = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
-            raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {cells}; {remedy}")

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
-from zoo.report.published_scores import clashes, read_rows, refuse_rows, with_places
+from zoo.report.published_scores import with_places
+from zoo.report.score_table import ScoreTable
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -94,8 +95,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
     required = [name for name in (*COLUMNS, *PROTOCOL) if name not in _ADDED]
-    table = read_rows([path], required, (*_COUNTS, "successes", "score"), _REMEDY)
-    table = table.assign(**{name: value for name, value in _ADDED.items() if name not in table})
+    scores = ScoreTable.read([path], required, _REMEDY).with_numbers(_COUNTS, ["successes", "score"])
+    added = {name: value for name, value in _ADDED.items() if name not in scores.rows}
+    table = scores.rows.assign(**added)
     lowest = {name: kind.limits[0] for name, kind in KINDS.items()}
     highest = {name: kind.limits[1] for name, kind in KINDS.items()}
     is_good = (
@@ -104,8 +106,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
         & (table[list(_COUNTS)] >= 0).all(axis=1)
         & table["score"].between(table["kind"].map(lowest), table["kind"].map(highest))
     )
-    bad = {f"a score of a run, of kind {', '.join(KINDS)}": ~is_good}
-    refuse_rows(table, bad | clashes(table, _RUN, [*PROTOCOL]), _REMEDY)
+    scores = replace(scores, rows=table)
+    scores.refuse({f"a score of a run, of kind {', '.join(KINDS)}": ~is_good})
+    scores.refuse_clashes(_RUN, PROTOCOL)
     carried = table["carried"] == "True" if "carried" in table else False
     about = {"source": source, "run": f"{path}", "carried": carried, "return": np.nan, "length": np.nan}
     table = with_places(table.assign(**about)).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})

@@ -11,7 +11,8 @@ import pandas as pd
 
 from agents.common.files import atomic_path
 from zoo.processes.locks import Lock
-from zoo.report.published_scores import COLUMNS, finished_runs, read_texts, refuse_rows
+from zoo.report.published_scores import COLUMNS, finished_runs
+from zoo.report.score_table import ScoreTable
 from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment
@@ -94,9 +95,11 @@ def _read(files: Sequence[Path]) -> pd.DataFrame:
     """Return the rows of files, every cell as the text that stands there."""
     if not files:
         return pd.DataFrame(columns=list(COLUMNS), dtype=str)
-    table = read_texts(sorted(files), COLUMNS, _REMEDY)
-    refuse_rows(table, {"a whole line": table[["method", "settings"]].eq("").any(axis=1)}, _REMEDY)
-    return table[list(COLUMNS)].reset_index(drop=True)
+    table = ScoreTable.read(sorted(files), COLUMNS, _REMEDY)
+    table.refuse({"a whole line": table.rows[["method", "settings"]].eq("").any(axis=1)})
+    rows = table.rows[list(COLUMNS)].reset_index(drop=True)
+    # older releases wrote the module that registers an environment before its name
+    return rows.assign(environment=[split_environment(name)[0] for name in rows["environment"]])
 
 
 def _pair(job: Job) -> tuple[str, str]:

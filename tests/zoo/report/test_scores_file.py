@@ -60,6 +60,7 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
     ("row", "column", "value", "expected"),
     [
         *((3, "phase", "later", "a score"), (0, "kind", "luck", "a score"), (1, "seed", "one", "a score")),
+        *((2, "step", "1e400", "a score"), (2, "episodes", "50.5", "a score"), (2, "seed", "0.5", "a score")),
         *((4, "score", "1.2", "a score"), (5, "method", "", "a score"), (7, "seed", "0", "one row for each")),
         (7, "net_arch", "16x2", "equal settings for the runs"),
     ],
@@ -104,3 +105,10 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
         assert shown.loc[name, ["IQM low", "IQM high"]].tolist() == pytest.approx(
             intervals[name][:, 1].tolist(), abs=0.02
         )
+
+
+def test_files_of_releases_without_a_column_of_the_protocol_are_read(written):
+    table = pd.read_csv(written, dtype=str, keep_default_na=False)
+    table.drop(columns="success_at").to_csv(written, index=False)
+    (method,) = read_scores(written, "theirs").methods.values()
+    assert {protocol["success_at"] for protocol in method.protocols.values()} == {"end"}
