@@ -207,7 +207,8 @@ def _user_layers(
 
 def _find_other_dataset(benchmark: Benchmark, profile: str) -> list[str]:
     """Return a departure where the environment's name says another dataset than the profile."""
-    entries = [shared_profile(name).get(benchmark.domain, {}) for name in (DEFAULT_PROFILE, profile)]
+    domain = benchmark.domain or ""  # no entry has this name
+    entries = [shared_profile(name).get(domain, {}) for name in (DEFAULT_PROFILE, profile)]
     expected = merge(*entries).get("dataset", benchmark.dataset)
     if benchmark.dataset in (None, expected):
         return []

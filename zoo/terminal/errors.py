@@ -46,8 +46,8 @@ class EnvironmentApiFault(EnvironmentFault):
 @contextlib.contextmanager
 def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn exceptions of some kinds, by default those of bad values, into a UsageError of the same text."""
-    wanted = kinds or (TypeError, ValueError)
+    caught = kinds or (TypeError, ValueError)
     try:
         yield
-    except wanted as error:
+    except caught as error:
         raise UsageError(str(error)) from error

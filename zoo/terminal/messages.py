@@ -50,13 +50,13 @@ def messages(verbose: int) -> Iterator[None]:
 def log_to_folders(folders: Iterable[Path]) -> None:
     """Append what was said so far, and what will be said, to the ``run.log`` of run folders."""
     backlogs = [handler for handler in log.handlers if isinstance(handler, BufferingHandler)]
-    said = [record for backlog in backlogs for record in backlog.buffer]
+    records = [record for backlog in backlogs for record in backlog.buffer]
     for backlog in backlogs:
         log.removeHandler(backlog)
     for folder in folders:
         file = logging.FileHandler(folder / RUN_LOG, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(_Text("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
-        for record in said:
+        for record in records:
             file.handle(record)
         log.addHandler(file)
 

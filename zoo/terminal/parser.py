@@ -35,13 +35,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
-        found, rest = super().parse_known_args(args, namespace)
-        if rest and rest[0].startswith("-"):
-            flag = rest[0].partition("=")[0]
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown and unknown[0].startswith("-"):
+            flag = unknown[0].partition("=")[0]
             self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
-        if rest:
-            self.error(f"unexpected argument {rest[0]!r}")
-        return found, rest
+        if unknown:
+            self.error(f"unexpected argument {unknown[0]!r}")
+        return parsed, unknown
 
     def print_help(self, file: Any = None) -> None:
         """Print the help, however much of it is read."""
@@ -76,8 +76,8 @@ class Number:
     :param is_whole: whether it is a whole number.
     """
 
-    least: float = -math.inf
-    most: float = math.inf
+    minimum: float = -math.inf
+    maximum: float = math.inf
     is_whole: bool = True
 
     def __call__(self, text: str) -> float:
@@ -86,14 +86,18 @@ class Number:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and self.least <= value <= self.most) or (
-            self.is_whole and not value.is_integer()
-        ):
-            noun = "a whole number" if self.is_whole else "a number"
+        is_valid = math.isfinite(value) and self.minimum <= value <= self.maximum
+        noun = "a number"
+        if self.is_whole:
+            noun = "a whole number"
+            is_valid = is_valid and value.is_integer()
+        if not is_valid:
             raise argparse.ArgumentTypeError(
-                f"expected {noun} from {self.least} to {self.most}, e.g. 1000, 100_000 or 1e5, got {text!r}"
+                f"expected {noun} from {self.minimum} to {self.maximum}, e.g. 1000, 100_000 or 1e5, got {text!r}"
             )
-        return int(value) if self.is_whole else value
+        if self.is_whole:
+            return int(value)
+        return value
 
 
 COUNT = Number(1)

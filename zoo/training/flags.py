@@ -25,7 +25,8 @@ from zoo.terminal.parser import (
 )
 from zoo.training.request import TrainRequest
 
-_PLAIN_FIELDS = [each.name for each in fields(TrainRequest) if each.name not in ("seeds", "run", "trial")]
+_PLAIN_FIELDS = [field.name for field in fields(TrainRequest) if field.name not in ("seeds", "run", "trial")]
+"""Fields of a request that are the values of flags as they are."""
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
 
 
@@ -72,12 +73,11 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
 
     :raises UsageError: if flags contradict each other.
     """
-    values = vars(args)
-    given = {name: value for name, value in values.items() if value is not None}
+    given_flags = {name: value for name, value in vars(args).items() if value is not None}
     request = TrainRequest(
         seeds=_read_seeds(args),
-        run={name: given[name] for name in RunSettings.declared() if name in given},
-        **{name: _frozen(given[name]) for name in _PLAIN_FIELDS if name in given},
+        run={name: given_flags[name] for name in RunSettings.declared() if name in given_flags},
+        **{name: _frozen(given_flags[name]) for name in _PLAIN_FIELDS if name in given_flags},
     )
     if request.track:
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
@@ -150,19 +150,21 @@ def _add_run_settings(parser: Parser) -> None:
     """Add a flag for each setting of a run, which overrides the YAML files."""
     group = parser.add_argument_group("steps, data, evaluations and checkpoints (default: from YAML)")
     for name, declared in RunSettings.declared().items():
-        kind = get_args(declared.type)[0] if get_origin(declared.type) in (Union, UnionType) else declared.type
-        how: dict[str, Any] = {"type": REAL}
+        kind = declared.type
+        if get_origin(kind) in (Union, UnionType):  # `| None`: the flag may be left out
+            kind = get_args(kind)[0]
+        options: dict[str, Any] = {"type": REAL}
         if kind is bool:
-            how = {"action": argparse.BooleanOptionalAction}
+            options = {"action": argparse.BooleanOptionalAction}
         elif kind is int:
-            how = {"type": Number(int(declared.bounds.get("at_least", 1)))}
+            options = {"type": Number(int(declared.bounds.get("at_least", 1)))}
         elif get_origin(kind) is Literal:
-            how = {"choices": get_args(kind)}
+            options = {"choices": get_args(kind)}
         elif get_origin(kind) is list:
-            how = {"nargs": "+", "type": lambda text: load_yaml(text, "a wrapper"), "metavar": "WRAPPER"}
+            options = {"nargs": "+", "type": lambda text: load_yaml(text, "a wrapper"), "metavar": "WRAPPER"}
         elif get_origin(kind) is tuple:
-            how = {"type": two_numbers, "metavar": "LOW,HIGH"}
-        group.add_argument(f"--{name.replace('_', '-')}", **how, help=declared.doc)
+            options = {"type": two_numbers, "metavar": "LOW,HIGH"}
+        group.add_argument(f"--{name.replace('_', '-')}", **options, help=declared.doc)
 
 
 def add_data(parser: Parser, storage: str = "--storage") -> None:

@@ -62,7 +62,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             method.pretrained = flow
         if flow is not None or not is_vector or method.encoder is not None or method.random_crop:
             wrapped = FlowAlgorithm._wrap_env(env)
-            tried = make_policy(
+            policy_on_env = make_policy(
                 POLICIES[policy],
                 wrapped.observation_space,
                 wrapped.action_space,
@@ -71,9 +71,9 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 list(plan.request.seeds or [0]),
                 config.settings.get("policy_kwargs"),
             )
-            features = tried.features_space
+            features = policy_on_env.features_space
             if flow is not None:
-                check_outputs(tried)
+                check_outputs(policy_on_env)
         if config.algo not in BUILT_IN:
             check_first_update(method, features, env.action_space)
 

@@ -71,7 +71,7 @@ class TrainRequest:
 
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
-        values = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+        values = {flag.name: _plain(getattr(self, flag.name)) for flag in fields(self)}
         values["trial"] = None if self.trial is None else {"source": self.trial.source, **self.trial.settings}
         run = values.pop("run")
         return {**values, **run}
@@ -79,11 +79,13 @@ class TrainRequest:
     def command_line(self) -> list[str]:
         """Return the words after ``zoo train`` that ask for this run, e.g. for a process on another machine."""
         words: list[str] = []
-        for each in fields(self):
-            value = getattr(self, each.name)
-            is_given = value != each.default and each.name not in ("run", "trial")
-            if is_given and not (each.name == "env" and self.no_env):  # data name their own stand-in
-                words += _flag(each.name, value)
+        derived = {"run", "trial"}
+        if self.no_env:  # the data name what stands for the environment
+            derived.add("env")
+        for flag in fields(self):
+            value = getattr(self, flag.name)
+            if flag.name not in derived and value != flag.default:
+                words += _flag(flag.name, value)
         for name, value in self.run.items():
             is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
             words += _flag(name, ",".join(map(str, value)) if is_pair else value)
