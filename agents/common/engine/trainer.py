@@ -52,6 +52,11 @@ class UpdatePlan:
     polyak_pairs: list[tuple[float, list[Tensor], list[Tensor]]]
     buffers: list[tuple[Tensor, Tensor]]
 
+    @property
+    def is_clipped(self) -> bool:
+        """Whether some group has a bound."""
+        return any(bound is not None for bound, _ in self.clip_groups)
+
 
 class Trainer:
     """Takes a model's gradient steps; none waits for the device or branches on values.
@@ -248,14 +253,19 @@ class Trainer:
         if method.random_crop:
             batch = self.crop_images(batch, noise)
         if self.pretraining:
-            losses, weights = {"bc_flow": method.pretraining_loss(nets[self.behaviour], batch, noise)}, {}
+            losses = {"bc_flow": method.pretraining_loss(nets[self.behaviour], batch, noise)}
+            weights: dict[str, float] = {}
         else:
             with nets.caching_features() if self.has_extractors else nullcontext():
                 with torch.no_grad():
                     targets = method.targets(batch, noise, nets, info)
-                losses, weights = method.losses(batch, targets, noise, nets, info), method.loss_weights()
-        total = torch.stack([loss * weights[name] if name in weights else loss for name, loss in losses.items()]).sum(0)
-        info |= {f"{name}_loss": loss for name, loss in losses.items()} | {"total_loss": total}
+                losses = method.losses(batch, targets, noise, nets, info)
+            weights = method.loss_weights()
+        terms = []
+        for name, loss in losses.items():
+            info[f"{name}_loss"] = loss
+            terms.append(loss * weights[name] if name in weights else loss)
+        total = info["total_loss"] = torch.stack(terms).sum(0)
         return total, {name: value.detach() for name, value in info.items()}
 
     def crop_images(self, batch: Batch, noise: Noise) -> Batch:
@@ -267,11 +277,12 @@ class Trainer:
         """
         is_cropped = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
         positions = 2 * CROP_PIXELS + 1
-        y, x = (((noise[name] * positions).long() - CROP_PIXELS) * is_cropped for name in ("crop_y", "crop_x"))
+        shift_y = ((noise["crop_y"] * positions).long() - CROP_PIXELS) * is_cropped
+        shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
 
         def shift(rows: Tensor) -> Tensor:
             over_steps = (..., *[None] * (rows.ndim - 3))  # all states of a chunk are shifted as its first one
-            return self.policy.layout.shifted(rows, y[over_steps], x[over_steps])
+            return self.policy.layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
 
         return batch.with_observations(shift)
 
@@ -310,7 +321,7 @@ class Trainer:
         """
         plan = self.plan
         clipped = [lay_out(gradient, p) for gradient, p in zip(gradients, plan.parameters, strict=True)]
-        if any(bound is not None for bound, _ in plan.clip_groups):
+        if plan.is_clipped:
             clipped = unshare_memory(clipped)
         if clipped:
             info["grad_norm"] = clip_gradients(clipped, plan.clip_groups, self.policy.num_replicas)
@@ -332,6 +343,7 @@ class Trainer:
         if self.pretraining:
             return frozenset(self.policy.nets) - {self.behaviour}
         updates = self.model._n_updates
+        # the N-th update is the one after N - 1
         resting = {name for name, interval in self.update_intervals.items() if (updates + 1) % interval}
         return frozenset(resting.union(self.method.skipped_networks(updates)))
 
@@ -341,15 +353,18 @@ class Trainer:
             return
         self._settings_read = self.method.changes
         self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
-        self.update_intervals = {name: training.train_every for name, training in self.trainings.items()}
-        self.update_intervals |= {f"{name}_target": training.target_every for name, training in self.trainings.items()}
+        self.update_intervals: dict[str, int] = {}
+        self.schedules: dict[str, LearningRateSchedule] = {}
+        for name, training in self.trainings.items():
+            self.update_intervals[name] = training.train_every
+            self.update_intervals[f"{name}_target"] = training.target_every
+            if training.learning_rate is not None:
+                self.schedules[name] = LearningRateSchedule(training.learning_rate)
         for group in self.optimizer.param_groups:
             if "network" in group:
                 options = self.trainings[group["network"]].options()
                 options.pop("lr", None)  # set before every update
                 group.update(options)
-        rates = {name: training.learning_rate for name, training in self.trainings.items()}
-        self.schedules = {name: LearningRateSchedule(rate) for name, rate in rates.items() if rate is not None}
         self.plans: dict[frozenset[str], UpdatePlan] = {}
         self.noise_tables: dict[bool, dict[str, Draw]] = {}  # by whether it is pretraining
 
@@ -381,8 +396,12 @@ class Trainer:
         nets = self.policy.nets
         for name in skipped - set(nets):
             raise ValueError(f"`skipped_networks` names an {unknown_name_message('network', name, nets)}")
-        fixed = {id(p) for name in skipped for p in nets[name].parameters()}
-        trained = [p for group in self.optimizer.param_groups for p in group["params"] if id(p) not in fixed]
+        fixed: set[int] = set()
+        for name in skipped:
+            fixed.update(map(id, nets[name].parameters()))
+        trained: list[Tensor] = []
+        for group in self.optimizer.param_groups:
+            trained += [parameter for parameter in group["params"] if id(parameter) not in fixed]
         polyak_pairs = []
         buffers: list[tuple[Tensor, Tensor]] = []
         for name in nets.with_target:
@@ -404,9 +423,11 @@ class Trainer:
         places: dict[str, list[int]] = {}
         for place, parameter in enumerate(parameters):
             places.setdefault(owners.get(id(parameter), ""), []).append(place)
-        bounds = {name: training.max_grad_norm for name, training in self.trainings.items()}
-        bounds[""] = self.method.max_grad_norm
-        return [(bounds[name], group) for name, group in places.items()]
+        groups = []
+        for name, group in places.items():
+            bound = self.trainings[name].max_grad_norm if name else self.method.max_grad_norm
+            groups.append((bound, group))
+        return groups
 
     def batch_source(self) -> Hashable:
         """Return a cache key if batches can be drawn inside a CUDA graph, else None.
@@ -421,8 +442,10 @@ class Trainer:
 
     def generators(self) -> dict[str, torch.Generator]:
         """Return the generators that training draws from, besides the global ones."""
-        acting = {f"acting {replica}": generator for replica, generator in enumerate(self.policy.generators)}
-        return {"training": self.generator, "batches": self.host_generator, **acting}
+        generators = {"training": self.generator, "batches": self.host_generator}
+        for replica, generator in enumerate(self.policy.generators):
+            generators[f"acting {replica}"] = generator
+        return generators
 
 
 def lay_out(gradient: Tensor | None, parameter: Tensor) -> Tensor:

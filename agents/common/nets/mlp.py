@@ -44,10 +44,12 @@ class Layer(NamedTuple):
         if self.norm_scale is None or self.norm_bias is None:
             return x
         if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
-            scale, bias = (parameter.flatten().to(x.dtype) for parameter in (self.norm_scale, self.norm_bias))
+            scale = self.norm_scale.flatten().to(x.dtype)
+            bias = self.norm_bias.flatten().to(x.dtype)
             return F.layer_norm(x, x.shape[-1:], scale, bias, LAYER_NORM_EPS)
         over_rows = [1] * (x.ndim - self.norm_scale.ndim) + [-1]  # so that (*stack, out) broadcasts
-        scale, bias = (part.to(x.dtype).unflatten(-1, over_rows) for part in (self.norm_scale, self.norm_bias))
+        scale = self.norm_scale.to(x.dtype).unflatten(-1, over_rows)
+        bias = self.norm_bias.to(x.dtype).unflatten(-1, over_rows)
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
 
@@ -133,15 +135,20 @@ class StackedMLP(nn.Module):
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
-        last, layers = len(self.weights) - 1, []
+        last = len(self.weights) - 1
+        layers = []
         for i in range(last + 1):
-            of_layer = [self.weights[i], self.biases[i]]
+            layer = Layer(
+                weight=maybe_detach(self.weights[i], frozen),
+                bias=maybe_detach(self.biases[i], frozen),
+                activation=self.activation if i < self.activated else None,
+                # the output layer keeps full precision: Q values and velocities are sums of many steps
+                dtype=self.matmul_dtype if i < last else None,
+            )
             if self.layer_norm and i < self.activated:
-                of_layer += [self.norm_scales[i], self.norm_biases[i]]
-            weight, bias, *norm = (maybe_detach(parameter, frozen) for parameter in of_layer)
-            # the output layer keeps full precision: Q values and velocities are sums of many steps
-            dtype = self.matmul_dtype if i < last else None
-            layers.append(Layer(weight, bias, self.activation if i < self.activated else None, dtype, *norm))
+                scale = maybe_detach(self.norm_scales[i], frozen)
+                layer = layer._replace(norm_scale=scale, norm_bias=maybe_detach(self.norm_biases[i], frozen))
+            layers.append(layer)
         return layers
 
 
