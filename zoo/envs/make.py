@@ -136,10 +136,10 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             if env_id.startswith("data-"):
-                what = f"`{env_id}` stands for data without an environment: nothing can play there; give another"
-                raise UsageError(what) from error
-            known = [*gymnasium.registry, *OCBENCH]
-            raise UsageError(f"{unknown_name_message('environment', env_id, known)} ({error})") from error
+                message = f"`{env_id}` stands for data without an environment: nothing can play there; give another"
+                raise UsageError(message) from error
+            message = unknown_name_message("environment", env_id, [*gymnasium.registry, *OCBENCH])
+            raise UsageError(f"{message} ({error})") from error
     if is_ogbench(spec):
         kwargs = {**spec.kwargs, **env_kwargs}
         if kwargs.get("reward_task_id") is None and kwargs.get("mode") != "data_collection":
@@ -207,13 +207,13 @@ def building() -> Iterator[None]:
     They are made where multiprocessing has its own, which the program's main process removes when it ends: so nothing
     is left of a process that is killed meanwhile.
     """
-    before = tempfile.tempdir
-    with no_startup_noise(), tempfile.TemporaryDirectory(dir=temp_folder(), ignore_cleanup_errors=True) as own:
-        tempfile.tempdir = own
+    configured = tempfile.tempdir
+    with no_startup_noise(), tempfile.TemporaryDirectory(dir=temp_folder(), ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
         try:
             yield
         finally:
-            tempfile.tempdir = before
+            tempfile.tempdir = configured
 
 
 @contextlib.contextmanager
@@ -291,7 +291,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     def _fault(self, error: ReturnError) -> EnvironmentFault:
         """Return an error that says which environment is at fault, when, and what to do."""
-        called = f", {self._called}," if self._called else ""
+        called = ""
+        if self._called:
+            called = f", {self._called},"
         kind = EnvironmentApiFault if error.is_form else EnvironmentFault
         return kind(
             f"{error} from `{name_of(self.env)}`{called} at step {self._steps} of its episode; this is a fault of the "
@@ -301,21 +303,22 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return the part of an info that is kept, with success under both names."""
         success = read_success(info)
-        kept = info if self._keep_info else {}
+        if not self._keep_info:
+            info = {}
         if success is None:
-            return kept
-        return {**kept, "success": success, "is_success": bool(success)}
+            return info
+        return {**info, "success": success, "is_success": bool(success)}
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
         """Replace the state of NumPy's global generator by that of this environment."""
-        outside = np.random.get_state()
+        callers_state = np.random.get_state()
         np.random.set_state(self._global_state)
         try:
             yield
         finally:
             self._global_state = np.random.get_state()
-            np.random.set_state(outside)
+            np.random.set_state(callers_state)
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
@@ -340,9 +343,11 @@ def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwa
 
     Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
     """
-    maps, ants = (import_robotics(f"gymnasium_robotics.envs.maze.{name}", maze) for name in ("maps", "ant_maze_v4"))
+    maps = import_robotics("gymnasium_robotics.envs.maze.maps", maze)
+    ants = import_robotics("gymnasium_robotics.envs.maze.ant_maze_v4", maze)
     cells = copy.deepcopy(getattr(maps, maze))
-    cells[start[0]][start[1]], cells[goal[0]][goal[1]] = maps.RESET, maps.GOAL
+    cells[start[0]][start[1]] = maps.RESET
+    cells[goal[0]][goal[1]] = maps.GOAL
     return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))
 
 
@@ -381,20 +386,22 @@ def register_dataset_only_env(
     :param spaces: a YAML file with the limits of observations and actions, which override the others.
     :raises UsageError: for images, which no policy is judged by, and for limits that do not fit the data.
     """
-    observations, actions = content.arrays["observations"], content.arrays["actions"].astype(np.float32)
+    observations = content.arrays["observations"]
+    actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
         raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
-    reached: Any = limits or (-1, 1)
+    ends: Any = limits or (-1, 1)
     if not limits and np.abs(actions).max() > 1:
-        reached = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)  # no action is one of them
-    low, high = (np.full(actions.shape[1:], end, np.float32) for end in reached)
+        ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)  # 0, no motion, is an action too
+    low = np.full(actions.shape[1:], ends[0], np.float32)
+    high = np.full(actions.shape[1:], ends[1], np.float32)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
     free = np.full(observations.shape[1], np.inf, np.float32)
     bounds = {"observations": (-free, free), "actions": (low, high)}
     if spaces is not None:
         bounds |= _read_spaces(spaces, {name: ends[0].shape for name, ends in bounds.items()})
-    least, most = bounds["observations"]
-    if any(((rows < least) | (rows > most)).any() for rows in (observations, content.final_observations)):
+    rows = np.concatenate([observations, content.final_observations])
+    if ((rows < bounds["observations"][0]) | (rows > bounds["observations"][1])).any():
         raise UsageError(f"{spaces} must give `observations` limits that hold in the data; widen or leave them out")
     boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
     gymnasium.registry.pop(env_id, None)
@@ -408,19 +415,20 @@ def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
 
     :param shapes: of an observation and an action.
     """
-    given, found = read_yaml(path, "`--spaces`"), {}
+    content = read_yaml(path, "`--spaces`")
+    bounds_of = {}
     try:
-        for name, limits in given.items():
+        for name, limits in content.items():
             bounds = [np.array(limits[end]) for end in ("low", "high")]
             if any(bound.dtype.kind not in "iuf" for bound in bounds):  # YAML reads `no` and `off` as False
                 raise TypeError
             low, high = (bound.astype(np.float32) for bound in bounds)
             if not ({low.shape, high.shape} <= {(), shapes[name]} and (low < high).all()):
                 raise ValueError
-            found[name] = np.broadcast_to(low, shapes[name]), np.broadcast_to(high, shapes[name])
+            bounds_of[name] = np.broadcast_to(low, shapes[name]), np.broadcast_to(high, shapes[name])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} must give `observations` or `actions` a `low` below a `high`, each a number or a list of as many "
-            f"as in the data, got {given}; write e.g. `actions: {{low: [-1, 0], high: [1, 50]}}`"
+            f"as in the data, got {content}; write e.g. `actions: {{low: [-1, 0], high: [1, 50]}}`"
         ) from error
-    return found
+    return bounds_of

@@ -24,7 +24,10 @@ def policy_name(space: spaces.Space[Any]) -> str:
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
     """Return observations as one array (N, ...), or as one of each part."""
     if isinstance(space, spaces.Dict):
-        return {key: stack(part, [each[key] for each in observations]) for key, part in space.spaces.items()}
+        stacked = {}
+        for key, part in space.spaces.items():
+            stacked[key] = stack(part, [observation[key] for observation in observations])
+        return stacked
     return np.array(observations, space.dtype).reshape(-1, *(space.shape or ()))
 
 

@@ -65,9 +65,9 @@ def why_no_window() -> str | None:
     """
     if not _has_screen():
         return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
-    wanted = os.environ.get(VARIABLE) or _IN_WINDOWS
-    if wanted != _IN_WINDOWS:
-        return f"{VARIABLE}={wanted} draws without windows"
+    configured = os.environ.get(VARIABLE) or _IN_WINDOWS
+    if configured != _IN_WINDOWS:
+        return f"{VARIABLE}={configured} draws without windows"
     if not _works(_IN_WINDOWS):
         return "GLFW cannot draw in a window on this screen"
     os.environ[VARIABLE] = _IN_WINDOWS
@@ -92,10 +92,12 @@ def choose_platform() -> str | None:
     so a process that has imported it before keeps what it has. Where nothing works the variable is removed: with some
     names that do not work, MuJoCo cannot even be imported.
     """
-    wanted = os.environ.get(VARIABLE, "")
+    configured = os.environ.get(VARIABLE, "")
     if "mujoco" in sys.modules:
-        return wanted if wanted in PLATFORMS and _works(wanted) else None
-    for name in [wanted] if wanted else PLATFORMS:
+        is_usable = configured in PLATFORMS and _works(configured)
+        return configured if is_usable else None
+    candidates = [configured] if configured else list(PLATFORMS)
+    for name in candidates:
         if _works(name):
             os.environ[VARIABLE] = name
             return name
@@ -107,10 +109,10 @@ def _works(name: str) -> bool:
     """Return whether MuJoCo draws something with a platform; it may crash, so another process tries."""
     command = [sys.executable, "-P", "-c", _TRIAL]
     try:
-        tried = subprocess.run(command, env={**os.environ, VARIABLE: name}, capture_output=True, timeout=_SECONDS)
+        trial = subprocess.run(command, env={**os.environ, VARIABLE: name}, capture_output=True, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         return False
-    return tried.returncode == 0
+    return trial.returncode == 0
 
 
 def prepare_drawing(env: Any) -> None:

@@ -109,22 +109,22 @@ class _DataPickler(safe.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Return what to call with what to get a value back."""
-        found = super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
         # classes, and functions by which others are made again, are parts of a pickle
         is_part = isinstance(obj, type) or getattr(obj, "__module__", None) in (
             "_codecs",
             "torch._utils",
             safe.__name__,
         )
-        if found is not NotImplemented or is_part:
-            return found
+        if reduced is not NotImplemented or is_part:
+            return reduced
         if isinstance(obj, NOT_DATA) or type(obj).__module__.startswith(AS_BUILT):
             raise _AsBuilt
         if isinstance(obj, EzPickle):
             raise NotRestorableError(f"a {type(obj).__name__}, which pickles its constructor's arguments only")
         if not isinstance(obj, LEAVES) and not _is_simple(obj):
             raise NotRestorableError(f"a {path_of(type(obj))}, which is neither a plain value nor an array")
-        return found
+        return reduced
 
 
 def _is_simple(value: Any) -> bool:
@@ -141,22 +141,22 @@ def _is_simple(value: Any) -> bool:
     return True
 
 
-def _find_classes(value: Any, found: set[type], seen: set[int]) -> None:
+def _find_classes(value: Any, classes: set[type], visited: set[int]) -> None:
     """Collect the classes of all objects, and all classes, that can be reached from a value."""
-    if id(value) in seen or isinstance(value, types.ModuleType | types.FunctionType | np.ndarray):
+    if id(value) in visited or isinstance(value, types.ModuleType | types.FunctionType | np.ndarray):
         return
-    seen.add(id(value))
+    visited.add(id(value))
     if isinstance(value, type):
-        found.add(value)
+        classes.add(value)
         return
-    found.add(type(value))
+    classes.add(type(value))
     children = list(vars(value).values()) if hasattr(value, "__dict__") else []
     if isinstance(value, dict):
         children = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset | deque):
         children = list(value)
     for child in children:
-        _find_classes(child, found, seen)
+        _find_classes(child, classes, visited)
 
 
 def _states(path: str, owner: Any, innermost: Any) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:

@@ -52,19 +52,20 @@ def find_trained(algo: str, env: str) -> Path:
     """
     file = FOLDER / algo / f"{file_name_of(env)}{ENDING}"
     if not file.is_file():
-        found = list_trained()
-        if algo not in found:
-            raise UsageError(f"{unknown_name_message('trained algorithm', algo, found)}; docs/trained.md lists them")
-        raise UsageError(f"{algo} was trained on {', '.join(found[algo])}; got {env}")
+        environments = list_trained()
+        if algo not in environments:
+            message = unknown_name_message("trained algorithm", algo, environments)
+            raise UsageError(f"{message}; docs/trained.md lists them")
+        raise UsageError(f"{algo} was trained on {', '.join(environments[algo])}; got {env}")
     return file
 
 
 def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
     """Return the environments that each algorithm was trained on, sorted."""
-    found: dict[str, list[str]] = {}
+    environments: dict[str, list[str]] = {}
     for path in sorted(folder.glob(f"*/*{ENDING}")):
-        found.setdefault(path.parent.name, []).append(path.stem)
-    return found
+        environments.setdefault(path.parent.name, []).append(path.stem)
+    return environments
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
@@ -143,15 +144,12 @@ def find_agent(args: argparse.Namespace) -> Agent:
         import_environments(package)
     if ":" in (args.env or ""):
         find_spec(args.env)
-    algo = find_algorithm(args.algo).id if ":" in (args.algo or "") else ALIASES.get(args.algo, args.algo)
+    algo = ALIASES.get(args.algo, args.algo)
+    if ":" in (algo or ""):
+        algo = find_algorithm(algo).id
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
-    if args.from_hub is not None:
-        path = download_policy(args.from_hub)
-    elif args.trained:
-        path = find_trained(algo, args.env)
-    else:
-        path = args.model or find_run(args.folder, algo, args.env, args.exp_id)
+    path = _find_path(args, algo)
     behaviour = None if args.behaviour is None else load_flow(args.behaviour)
     if path.is_dir():
         name = RunFolder(path).best_model.name if args.load_best else None
@@ -167,6 +165,15 @@ def find_agent(args: argparse.Namespace) -> Agent:
     if scoring.score == "success":  # the other environment may report none
         scoring = replace(scoring, score=None)
     return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)  # no score is stated there
+
+
+def _find_path(args: argparse.Namespace, algo: str) -> Path:
+    """Return the file or run folder that the flags name."""
+    if args.from_hub is not None:
+        return download_policy(args.from_hub)
+    if args.trained:
+        return find_trained(algo, args.env)
+    return args.model or find_run(args.folder, algo, args.env, args.exp_id)
 
 
 def agent_of_run(
@@ -193,24 +200,23 @@ def agent_of_run(
     env_kwargs = parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs")
     if config.run.env_wrapper:
         env_kwargs["env_wrapper"] = config.run.env_wrapper
+    replica = None
     if step is None:
-        file, index = _find_file(path, name), None
+        file = _find_file(path, name)
     else:
-        file, index = _find_checkpoint(path, step, config)
-    own = config.agent or {}
-    algo = config.algo if config.algo in algorithm_ids() else own.get("class", config.algo)
-    entry = find_named_by_file(algo, path, own.get("package"), trust=trust)
+        file, replica = _find_checkpoint(path, step, config)
+    plug_in = config.agent or {}  # empty for a built-in algorithm
+    algo = config.algo
+    if algo not in algorithm_ids():
+        algo = plug_in.get("class", algo)
+    entry = find_named_by_file(algo, path, plug_in.get("package"), trust=trust)
     if config.behaviour is not None and behaviour is None:
-        function = config.behaviour["function"]
-        if not trust:
-            raise UsageError(
-                f"{path} was trained on the flow of {function}, which a file cannot select to import: give --behaviour "
-                f"{function}, or, if you trust its author, --trust"
-            )
-        behaviour = load_flow(function)
+        behaviour = _recorded_flow(path, config.behaviour["function"], trust)
     with as_usage_error(ValueError, TypeError, OSError):
         model = _load_model(entry, file, device, behaviour, trust)
-        policy = model.policy if index is None else model.policy.replica(index)
+        policy = model.policy
+        if replica is not None:
+            policy = policy.replica(replica)
         policy.normalization = model.normalization  # evaluations play in environments that are not normalised
         return Agent(
             algo=entry.id,
@@ -233,6 +239,16 @@ def _load_model(entry: Entry, file: Path, device: str, behaviour: PretrainedFlow
     return entry.algorithm.load(file, device=device, trust=trust, **flow)
 
 
+def _recorded_flow(path: Path, function: str, trust: bool) -> PretrainedFlow:
+    """Return the pretrained flow that a run records, if the run may name a module to import."""
+    if not trust:
+        raise UsageError(
+            f"{path} was trained on the flow of {function}, which a file cannot select to import: give --behaviour "
+            f"{function}, or, if you trust its author, --trust"
+        )
+    return load_flow(function)
+
+
 def agent_of_file(
     path: Path,
     env: str | None,
@@ -251,17 +267,20 @@ def agent_of_file(
         raise UsageError(f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist")
     if path.suffix == ENDING:
         with as_usage_error(ValueError, OSError):
-            loaded, about = FlowPolicy.load(path, device, trust=trust), read_about(path)
+            policy = FlowPolicy.load(path, device, trust=trust)
+            about = read_about(path)
         protocol = about.get("protocol") or {}
         if not trust:
             require_plain_arguments(path, protocol.get("env_kwargs") or {})
         scoring = ScoringRule.read(protocol)
-        stated = Score(**about["score"]) if about.get("score") else None
-        if stated is not None and stated.kind == SUCCESS.name:
-            scoring = scoring.with_success()
+        stated = None
+        if about.get("score"):
+            stated = Score(**about["score"])
+            if stated.kind == SUCCESS.name:
+                scoring = scoring.with_success()
         return Agent(
-            algo=find_named_by_file(name_of(type(loaded.method)), path).id,
-            policy=loaded,
+            algo=find_named_by_file(name_of(type(policy.method)), path).id,
+            policy=policy,
             source=path,
             env=_required(about.get("env") or env, path),
             env_kwargs=protocol.get("env_kwargs") or {},
@@ -316,13 +335,13 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     :param number: of the run; 0: the newest.
     :raises UsageError: if there is none; the message says which there are.
     """
-    found = numbered_folders(logs / algo, env)
-    if not found:
+    folders = numbered_folders(logs / algo, env)
+    if not folders:
         find_algorithm(algo)  # refuses an unknown one
         raise UsageError(f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained")
-    if number and number not in found:
-        raise UsageError(f"`--exp-id` must be one of {', '.join(map(str, sorted(found)))}, got {number}")
-    return found[number or max(found)]
+    if number and number not in folders:
+        raise UsageError(f"`--exp-id` must be one of {', '.join(map(str, sorted(folders)))}, got {number}")
+    return folders[number or max(folders)]
 
 
 def _required(env: str | None, path: Path) -> str:
@@ -338,8 +357,11 @@ def _find_file(path: Path, name: str | None) -> Path:
         if not file.is_file():
             raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out for the final model")
         return file
+    model = RunFolder(path).model
+    if model.is_file():
+        return model
     try:
-        return RunFolder(path).model if RunFolder(path).model.is_file() else find_model(path)
+        return find_model(path)
     except FileNotFoundError as error:
         raise UsageError(f"{error}; it may not have been trained far enough") from error
 
@@ -350,24 +372,26 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     It has the replicas of all seeds, and is in the folder of the first.
     """
     folders = config.folders or [path.name]
-    index = folders.index(path.name) if len(folders) > 1 else None
-    checkpoints = find_checkpoints(path.with_name(folders[0]) / "checkpoint")
-    found = {step_of(each): each / "model.zip" for each in reversed(checkpoints)}
+    replica = folders.index(path.name) if len(folders) > 1 else None
+    models = {}
+    # newest first: of two checkpoints at one step, the newest is kept
+    for checkpoint in reversed(find_checkpoints(path.with_name(folders[0]) / "checkpoint")):
+        models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:
-        step = max(found, default=step)
-    if step not in found:
-        there = ", ".join(map(str, sorted(found))) or "none"
-        raise UsageError(f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {there}")
-    return found[step], index
+        step = max(models, default=step)
+    if step not in models:
+        steps = ", ".join(map(str, sorted(models))) or "none"
+        raise UsageError(f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {steps}")
+    return models[step], replica
 
 
 def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
     """Return an agent that plays other episodes, where they are given."""
-    return replace(
-        agent,
-        episodes=agent.episodes if episodes is None else episodes,
-        seed=agent.seed if seed is None else seed,
-    )
+    if episodes is not None:
+        agent = replace(agent, episodes=episodes)
+    if seed is not None:
+        agent = replace(agent, seed=seed)
+    return agent
 
 
 def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:
@@ -406,5 +430,5 @@ def episode_text(number: int, success: int | None, length: int, total: float) ->
 
     :param number: from 1.
     """
-    ending = "" if success is None else "success, " if success else "failure, "
+    ending = {None: "", 0: "failure, ", 1: "success, "}[success]
     return f"episode {number}: {ending}{length} steps, return {total:.1f}"

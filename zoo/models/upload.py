@@ -58,7 +58,7 @@ def write_upload(
     is_policy = agent.source.suffix == ENDING
     if with_model and is_policy:
         raise UsageError(f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run")
-    config, versions = made_how(agent)
+    config, versions = read_training(agent)
     config = without_folders(config)
     for name in (COMMAND, CURVE, VIDEO):
         if agent.run is not None and (agent.run / name).is_file():
@@ -97,12 +97,14 @@ def without_folders(value: Any) -> Any:
     return _FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
-def made_how(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_training(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of an agent, as in ``config.yml``, and the versions of what trained it."""
     if agent.run is not None:
         run = RunFolder(agent.run)
         return run.read_config().plain(), run.read_versions()
-    about = read_about(agent.source) if agent.source.suffix == ENDING else {}
+    about = {}
+    if agent.source.suffix == ENDING:
+        about = read_about(agent.source)
     packages = dict(about.get("versions") or {})
     config = {"algo": agent.algo, "env": agent.env, "seed": agent.replica, **(about.get("training") or {})}
     if isinstance(agent.policy, FlowPolicy):
@@ -157,10 +159,12 @@ def model_card(
         model_name=repo.rpartition("/")[2],
         eval_results=[result],
     )
-    own = config.get("agent") or {}
+    plug_in = config.get("agent") or {}  # empty for a built-in algorithm
     words = ["--from-hub", repo]
-    words += ["--algo", own["class"]] if own else []
-    words += ["--env", agent.env] if ":" in agent.env else []
+    if plug_in:
+        words += ["--algo", plug_in["class"]]
+    if ":" in agent.env:
+        words += ["--env", agent.env]
     steps = {name: config.get(f"{name}_steps") for name in ("pretraining", "offline", "online")}
     packages = {"python": versions.get("python"), **dict(versions.get("packages") or {})}
     packages["commit"] = versions.get("git_commit")
@@ -176,7 +180,7 @@ def model_card(
         title=f"{entry.published_name} in {agent.env}",
         paper=entry.paper.replace("arXiv ", "https://arxiv.org/abs/"),
         words=shlex.join(words),
-        needed=own.get("package") or own.get("class"),
+        needed=plug_in.get("package") or plug_in.get("class"),
         steps=[f"{count:,} {name} steps" for name, count in steps.items() if count],
         settings=dump_yaml(config.get("settings") or {}).rstrip(),
         software=[f"{name} {version}" for name, version in packages.items() if version],
