@@ -153,9 +153,9 @@ class Watch(TorchFunctionMode):
             self._note("pure", f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
         return result
 
-    def _note(self, kind: str, what: str) -> None:
+    def _note(self, kind: str, problem: str) -> None:
         """Note a finding at the line that is being run, once."""
-        finding = Finding(kind, f"{_place()} {what}")
+        finding = Finding(kind, f"{_place()} {problem}")
         if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
             self.findings.append(finding)
 

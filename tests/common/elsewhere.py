@@ -74,22 +74,22 @@ class Dispatch(TorchDispatchMode):
 def run(func, args, kwargs, may_cross, may_read=True):
     """Run an operation on the CPU and return its result where a device would have it."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
-    wanted = kwargs.get("device")
-    to_device = bool(there) if wanted is None else wanted.type == the_device().type
+    on_device = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
+    device = kwargs.get("device")
+    to_device = bool(on_device) if device is None else device.type == the_device().type
     if func is aten.copy_.default:
         to_device = isinstance(args[0], Elsewhere)
     if tensors and crosses(func, args, tensors, to_device) and not may_cross:
         raise CrossingError(f"{func} waits for the host, or copies from or to it")
-    if there and not may_read and (func in WAITING or (func in COPIES and not to_device)):
+    if on_device and not may_read and (func in WAITING or (func in COPIES and not to_device)):
         raise CrossingError(f"{func} waits for the device")
     plain = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory", "non_blocking")}
-    plain |= {} if wanted is None else {"device": torch.device("cpu")}
+    plain |= {} if device is None else {"device": torch.device("cpu")}
     result = func(*tree_map(_unwrap, args), **tree_map(_unwrap, plain))
     if not to_device:
         return args[0] if func is aten.copy_.default else result
     result = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, Tensor) else leaf, result)
-    return return_and_correct_aliasing(func, args, kwargs, result) if there and wanted is None else result
+    return return_and_correct_aliasing(func, args, kwargs, result) if on_device and device is None else result
 
 
 def crosses(func, args, tensors, to_device):
@@ -138,10 +138,10 @@ def emulation():
     device = the_device()
 
     def by_way_of_the_cpu(make):
-        def made(*args, device=None, **kwargs):
+        def make_by_way(*args, device=None, **kwargs):
             return make(*args, **kwargs) if device is None else make(*args, device="cpu", **kwargs).to(device)
 
-        return made
+        return make_by_way
 
     def load(*args, map_location=None, **kwargs):
         loaded = from_file(*args, map_location="cpu", **kwargs)

@@ -32,8 +32,8 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path
         noise = policy.draw_action_noise(rows, generator)
         inputs = {"observations": observations, **{name: value.numpy() for name, value in noise.items()}}
         chunks = run_onnx(str(tmp_path / "policy.onnx"), inputs)
-        wanted = policy.plan(observations[None], {name: value[None] for name, value in noise.items()})[0]
-        assert_allclose(chunks, wanted, atol=2e-5)
+        expected = policy.plan(observations[None], {name: value[None] for name, value in noise.items()})[0]
+        assert_allclose(chunks, expected, atol=2e-5)
 
 
 IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
@@ -54,19 +54,21 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tm
     model = tiny_model(id, space_env_of(space), policy=policy_name, horizon_length=1, policy_kwargs=kwargs)
     assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
     space.seed(3)
-    seen = [space.sample() for _ in range(5)]
+    observations = [space.sample() for _ in range(5)]
     batch = {
-        f"observations.{key}" if key else "observations": np.stack([each[key] if key else each for each in seen])
+        f"observations.{key}" if key else "observations": np.stack(
+            [observation[key] if key else observation for observation in observations]
+        )
         for key in (space.spaces if isinstance(space, spaces.Dict) else [""])
     }
     zeros = {
         key: np.zeros((5, *draw.shape[1:]), np.float32)
         for key, draw in model.policy.draw_action_noise(1, torch.Generator()).items()
     }
-    found = run_onnx(str(tmp_path / "policy.onnx"), {**batch, **zeros})[:, 0]
-    wanted = [model.predict(each, deterministic=True)[0] for each in seen]
-    assert_allclose(found, wanted, atol=2e-5)
-    assert np.ptp(found, 0).max() > 1e-4, "actions depend on the observation"
+    played = run_onnx(str(tmp_path / "policy.onnx"), {**batch, **zeros})[:, 0]
+    expected = [model.predict(observation, deterministic=True)[0] for observation in observations]
+    assert_allclose(played, expected, atol=2e-5)
+    assert np.ptp(played, 0).max() > 1e-4, "actions depend on the observation"
 
 
 @pytest.mark.slow
@@ -74,28 +76,28 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     path = tmp_path / "policy.onnx"
     export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
     file, rows = onnx.load(path), {"observations": np.zeros((4, 4), np.float32)}
-    assert [each.name for each in file.graph.input] == ["observations"]
+    assert [entry.name for entry in file.graph.input] == ["observations"]
     assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
-    assert [each.version for each in file.opset_import if not each.domain] == [20]
-    (seed,) = [each.f for node in file.graph.node for each in node.attribute if each.name == "seed"]
+    assert [entry.version for entry in file.opset_import if not entry.domain] == [20]
+    (seed,) = [entry.f for node in file.graph.node for entry in node.attribute if entry.name == "seed"]
     assert seed == seed_for(Purpose.EXPORTED_NOISE, 3, 0) >> 8
-    (text,) = [each.value for each in file.metadata_props if each.key == "flow_rl_zoo"]
-    said = json.loads(text)
-    assert said["algorithm"] == "rebrac"
-    assert said["about"] == {"env": "a maze"}
-    assert said["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
-    assert len(said["action_low"]) == len(said["action_high"]) == 2
-    assert said["noise"] == {"smooth": {"kind": "normal", "shape": [2 * said["chunk_length"]]}}
+    (text,) = [entry.value for entry in file.metadata_props if entry.key == "flow_rl_zoo"]
+    description = json.loads(text)
+    assert description["algorithm"] == "rebrac"
+    assert description["about"] == {"env": "a maze"}
+    assert description["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
+    assert len(description["action_low"]) == len(description["action_high"]) == 2
+    assert description["noise"] == {"smooth": {"kind": "normal", "shape": [2 * description["chunk_length"]]}}
 
 
 @pytest.mark.slow
 def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path):
     policy = tiny_model("rebrac", precision="bf16").policy
-    before = {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")}
+    old_dtypes = {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")}
     export_onnx(policy, tmp_path / "policy.onnx")
-    assert before == {torch.bfloat16}
-    assert {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")} == before
-    assert all(each.requires_grad for each in policy.nets.actor.parameters())
+    assert old_dtypes == {torch.bfloat16}
+    assert {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")} == old_dtypes
+    assert all(parameter.requires_grad for parameter in policy.nets.actor.parameters())
 
 
 def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):

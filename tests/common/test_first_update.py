@@ -41,19 +41,19 @@ def test_every_algorithm_passes_without_a_word(id, settings):
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
-        (changed("losses", lambda found: {k: v.unsqueeze(1).expand(2, 7) for k, v in found.items()}),
+        (changed("losses", lambda table: {k: v.unsqueeze(1).expand(2, 7) for k, v in table.items()}),
          r"^Mine\.losses must give loss `td` .* take the mean over .*; got a tensor of shape \(2, 7\)$"),
-        (changed("losses", lambda found: found["td"]), r"^Mine\.losses must return a dict .* -> loss, got a tensor"),
+        (changed("losses", lambda table: table["td"]), r"^Mine\.losses must return a dict .* -> loss, got a tensor"),
         (changed("losses", lambda found: {}), r"^Mine\.losses must return a dict of name -> loss, got dict {}"),
-        (changed("losses", lambda found: {k: v.detach() for k, v in found.items()}),
+        (changed("losses", lambda table: {k: v.detach() for k, v in table.items()}),
          r"^Mine\.losses must return losses with a gradient, got none"),
-        (changed("act", lambda found: found[..., :-1]),
+        (changed("act", lambda table: table[..., :-1]),
          r"^Mine\.act must give actions as a tensor of shape \(2, 7, 10\) here, .*got .* \(2, 7, 9\)$"),
-        (changed("networks", lambda found: found | {"x": None}),
+        (changed("networks", lambda table: table | {"x": None}),
          r"^Mine\.networks must return a dict of name -> NetworkSpec; got dict"),
-        (changed("noise", lambda found: {"bc_x0": found["bc_x0"]}),
+        (changed("noise", lambda table: {"bc_x0": table["bc_x0"]}),
          r"^Mine\.targets failed: KeyError: 'distill_z'$"),
-        (changed("networks", lambda found: {k: v for k, v in found.items() if k != "one_step"}),
+        (changed("networks", lambda table: {k: v for k, v in table.items() if k != "one_step"}),
          r"^Mine\.act failed: AttributeError: .*`?one_step"),
         (changed("loss_weights", lambda found: {"distill": "3"}),
          r"^Mine\.loss_weights must return a dict of name -> Real; got dict {'distill': '3'}$"),
@@ -70,9 +70,9 @@ def test_a_hook_that_breaks_its_contract_is_named(hooks, message):
 
 def with_info(value):
     def losses(self, batch, targets, noise, nets, info):
-        found = FQL.losses(self, batch, targets, noise, nets, info)
+        losses = FQL.losses(self, batch, targets, noise, nets, info)
         info["mine"] = value
-        return found
+        return losses
 
     return losses
 
@@ -94,7 +94,7 @@ def test_a_score_of_another_shape_is_named():
 
 @pytest.mark.parametrize("begin", ["learn_offline", "learn"])
 def test_it_comes_before_training(begin):
-    wrong = type("Wrong", (FQL,), changed("losses", lambda found: {name: loss.sum() for name, loss in found.items()}))
+    wrong = type("Wrong", (FQL,), changed("losses", lambda table: {name: loss.sum() for name, loss in table.items()}))
     model = tiny_model(wrong)
     with pytest.raises(AgentError, match="loss `td`"):
         model.learn_offline(1, dataset=toy_dataset()) if begin == "learn_offline" else model.learn(1)

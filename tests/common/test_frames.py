@@ -11,20 +11,20 @@ from tests.envs import PicturesEnv, space_env_of
 
 def played(env, steps):
     """Return the observations of an episode."""
-    seen = [env.reset(seed=0)[0]]
+    observations = [env.reset(seed=0)[0]]
     for _ in range(steps):
-        seen.append(env.step(env.action_space.low)[0])
-    return seen
+        observations.append(env.step(env.action_space.low)[0])
+    return observations
 
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_first):
     frames = played(PicturesEnv(channels_first=is_first), 4)
-    found = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
+    stacked = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
     axis = 0 if is_first else -1
-    for step, stacked in enumerate(found):
+    for step, observation in enumerate(stacked):
         expected = [frames[max(step - back, 0)] for back in (2, 1, 0)]
-        np.testing.assert_array_equal(stacked, np.concatenate(expected, axis))
+        np.testing.assert_array_equal(observation, np.concatenate(expected, axis))
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def _nothing_has_run():
 def rewrite(path, members=None, **changes):
     """Change members of a saved model, or what its attributes are, with a checksum that is right."""
     with zipfile.ZipFile(path) as archive:
-        found = {name: archive.read(name) for name in archive.namelist()} | dict(members or {})
-    found["data"] = json.dumps(json.loads(found["data"]) | changes).encode()
-    path.write_bytes(write_archive(found, {}))
+        contents = {name: archive.read(name) for name in archive.namelist()} | dict(members or {})
+    contents["data"] = json.dumps(json.loads(contents["data"]) | changes).encode()
+    path.write_bytes(write_archive(contents, {}))
     return path
 
 
@@ -112,10 +112,10 @@ def test_code_in_a_model_runs_if_it_is_trusted(tmp_path):
 
 
 def test_parameters_of_a_model_with_code_are_read_without_it(tmp_path):
-    model, other = tiny_model(seed=1), tiny_model(seed=2)
+    model, second = tiny_model(seed=1), tiny_model(seed=2)
     model.save(tmp_path / "model.zip")
-    other.set_parameters(trapped(tmp_path / "model.zip"))
-    assert_same(parameters_of(other), parameters_of(model))
+    second.set_parameters(trapped(tmp_path / "model.zip"))
+    assert_same(parameters_of(second), parameters_of(model))
     assert ran == []
 
 
@@ -187,25 +187,25 @@ def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
 
 def test_a_pickled_replay_buffer_is_refused_and_not_run(tmp_path):
     model = tiny_model()
-    before = model.replay_buffer
-    save_to_pkl(tmp_path / "buffer.pkl", [Trap(), before])
+    old_buffer = model.replay_buffer
+    save_to_pkl(tmp_path / "buffer.pkl", [Trap(), old_buffer])
     with pytest.raises(ValueError, match=r"buffer\.pkl"):
         model.load_replay_buffer(tmp_path / "buffer.pkl")
     assert ran == []
-    assert model.replay_buffer is before
+    assert model.replay_buffer is old_buffer
 
 
 def test_a_damaged_replay_buffer_is_refused_and_the_old_one_kept(tmp_path):
     model = tiny_model()
     model.load_dataset(toy_dataset())
     model.save_replay_buffer(tmp_path / "buffer")
-    path, before = tmp_path / "buffer.npz", model.replay_buffer
+    path, old_buffer = tmp_path / "buffer.npz", model.replay_buffer
     for _ in flipped(path, [path.stat().st_size // 3, path.stat().st_size // 2]):
         with pytest.raises(ValueError, match=r"buffer\.npz"):
             model.load_replay_buffer(path)
-        assert model.replay_buffer is before
+        assert model.replay_buffer is old_buffer
     model.load_replay_buffer(path)
-    assert torch.equal(model.replay_buffer.observations, before.observations)
+    assert torch.equal(model.replay_buffer.observations, old_buffer.observations)
 
 
 def test_a_policy_is_saved_by_itself_without_code(tmp_path):

@@ -54,13 +54,13 @@ def expected(model):
 
 def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, file):
     env = agents.load(file, vector()).get_vec_normalize_env()
-    before = trained.get_vec_normalize_env()
-    assert_array_equal(env.normalize_obs(observations()), before.normalize_obs(observations()))
-    assert_array_equal(env.normalize_reward(np.ones(3)), before.normalize_reward(np.ones(3)))
+    trained_env = trained.get_vec_normalize_env()
+    assert_array_equal(env.normalize_obs(observations()), trained_env.normalize_obs(observations()))
+    assert_array_equal(env.normalize_reward(np.ones(3)), trained_env.normalize_reward(np.ones(3)))
     assert env.training
     later = agents.load(file)
     later.set_env(ShiftedEnv())
-    assert_array_equal(later.get_vec_normalize_env().obs_rms.mean, before.obs_rms.mean)
+    assert_array_equal(later.get_vec_normalize_env().obs_rms.mean, trained_env.obs_rms.mean)
 
 
 def test_an_environment_that_is_normalised_keeps_its_own_statistics(file, trained):
@@ -115,29 +115,31 @@ def test_a_part_of_a_dict_that_is_not_normalised_stays(tmp_path):
     env = VecNormalize(DummyVecEnv([DictEnv]), norm_obs_keys=["a"])
     model = tiny_model(env=env, policy="MultiInputPolicy", learning_starts=50)
     model.learn(20)
-    seen = {key: np.stack([value] * 2) for key, value in space.sample().items()}
-    assert_array_equal(model.normalization.observations(seen)["b"], seen["b"])
-    normalized = env.normalize_obs(seen)
+    observation = {key: np.stack([value] * 2) for key, value in space.sample().items()}
+    assert_array_equal(model.normalization.observations(observation)["b"], observation["b"])
+    normalized = env.normalize_obs(observation)
     played, _ = model.predict(normalized, deterministic=True)
     with raw_observations(model) as policy:
-        assert_array_equal(policy.predict(seen, deterministic=True)[0], played)
+        assert_array_equal(policy.predict(observation, deterministic=True)[0], played)
 
 
 def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(tmp_path):
     env = VecNormalize(vector())
     model = tiny_model(env=env, learning_starts=5).learn(30)
     saved = save_checkpoint(model, tmp_path)
-    other = tiny_model(env=VecNormalize(vector()), learning_starts=5)
+    resumed = tiny_model(env=VecNormalize(vector()), learning_starts=5)
     with pytest.warns(UserWarning, match="new episodes begin"):
-        load_checkpoint(other, saved)
-    restored = other.get_vec_normalize_env().obs_rms
+        load_checkpoint(resumed, saved)
+    restored = resumed.get_vec_normalize_env().obs_rms
     assert restored.count == env.obs_rms.count + 1  # the first observation of the new episode
 
 
 def test_normalized_environments_are_made_as_rl_zoo_says():
     assert normalized_env(env := vector(), False, gamma=0.9) is env
-    made = normalized_env(vector(), {"norm_reward": False, "clip_obs": 5.0}, gamma=0.9)
-    assert (made.norm_obs, made.norm_reward, made.clip_obs, made.gamma) == (True, False, 5.0, 0.9)
+    normalized = normalized_env(vector(), {"norm_reward": False, "clip_obs": 5.0}, gamma=0.9)
+    assert normalized.norm_obs
+    assert not normalized.norm_reward
+    assert (normalized.clip_obs, normalized.gamma) == (5.0, 0.9)
     with pytest.raises(TypeError, match="got `norm_rewards`; closest: norm_reward"):
         normalized_env(vector(), {"norm_rewards": True}, gamma=0.9)
     with pytest.raises(TypeError, match="`normalize` must be true or false"):

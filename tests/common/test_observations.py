@@ -34,11 +34,11 @@ def sampled(space, count=6):
     return np.stack([np.asarray(space.sample()) for _ in range(count)])
 
 
-def rows_of(seen):
+def rows_of(values_by_name):
     """Return observations of :func:`sampled` one by one."""
-    if not isinstance(seen, dict):
-        return list(seen)
-    return [dict(zip(seen, values, strict=True)) for values in zip(*seen.values(), strict=True)]
+    if not isinstance(values_by_name, dict):
+        return list(values_by_name)
+    return [dict(zip(values_by_name, values, strict=True)) for values in zip(*values_by_name.values(), strict=True)]
 
 
 def flattened(values):
@@ -50,27 +50,27 @@ def flattened(values):
 @pytest.mark.parametrize("name", SPACES)
 def test_extractors_get_what_sb3_gives_them(name, normalize_images):
     space = SPACES[name]
-    layout, seen = ObservationLayout(space, normalize_images), sampled(space)
-    tensors = {key: torch.from_numpy(value) for key, value in seen.items()} if isinstance(seen, dict) else None
+    layout, samples = ObservationLayout(space, normalize_images), sampled(space)
+    tensors = {key: torch.from_numpy(value) for key, value in samples.items()} if isinstance(samples, dict) else None
     if "choice" in name:  # SB3 knows no choices that begin at another number than 0
-        expected = torch.from_numpy(np.stack([spaces.flatten(space, each) for each in rows_of(seen)])).float()
+        expected = torch.from_numpy(np.stack([spaces.flatten(space, sample) for sample in rows_of(samples)])).float()
     else:
-        expected = preprocess_obs(tensors or torch.from_numpy(seen), space, normalize_images)
-    found = layout.to_extractor_input(torch.from_numpy(layout.flatten(seen)))
-    assert torch.equal(flattened(found), flattened(expected))
+        expected = preprocess_obs(tensors or torch.from_numpy(samples), space, normalize_images)
+    inputs = layout.to_extractor_input(torch.from_numpy(layout.flatten(samples)))
+    assert torch.equal(flattened(inputs), flattened(expected))
     if isinstance(space, spaces.Box):
-        assert found.shape == expected.shape
+        assert inputs.shape == expected.shape
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_rows_become_the_same_observations_again(name):
-    layout, seen = ObservationLayout(SPACES[name]), sampled(SPACES[name])
-    rows = layout.flatten(seen)
+    layout, samples = ObservationLayout(SPACES[name]), sampled(SPACES[name])
+    rows = layout.flatten(samples)
     assert rows.shape == (6, layout.size)
-    again = layout.observations(rows.reshape(2, 3, -1))
-    for key in seen if isinstance(seen, dict) else [None]:
-        got, wanted = (again, seen) if key is None else (again[key], seen[key])
-        assert_array_equal(got.reshape(6, -1), wanted.reshape(6, -1))
+    restored = layout.observations(rows.reshape(2, 3, -1))
+    for key in samples if isinstance(samples, dict) else [None]:
+        part, expected = (restored, samples) if key is None else (restored[key], samples[key])
+        assert_array_equal(part.reshape(6, -1), expected.reshape(6, -1))
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)])
@@ -81,19 +81,19 @@ def test_only_images_alone_stay_uint8(name, dtype):
 
 
 def test_a_datasets_dicts_become_rows_with_channels_first():
-    layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
-    last = {**seen, "image": np.moveaxis(seen["image"], 1, -1)}
-    found = layout.with_rows({"observations": last, "next_observations": seen, "rewards": np.zeros(6)})
-    assert_array_equal(found["observations"], layout.flatten(seen))
-    assert_array_equal(found["next_observations"], layout.flatten(seen))
+    layout, samples = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
+    last = {**samples, "image": np.moveaxis(samples["image"], 1, -1)}
+    arrays = layout.with_rows({"observations": last, "next_observations": samples, "rewards": np.zeros(6)})
+    assert_array_equal(arrays["observations"], layout.flatten(samples))
+    assert_array_equal(arrays["next_observations"], layout.flatten(samples))
 
 
 def test_a_part_that_is_missing_or_has_another_shape_is_named():
-    layout, seen = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
+    layout, samples = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     with pytest.raises(ValueError, match=r"must hold `vector` .* got \(\)"):
-        layout.with_rows({"observations": {key: seen[key] for key in ("image", "choice")}})
+        layout.with_rows({"observations": {key: samples[key] for key in ("image", "choice")}})
     with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), got \(6, 3\)"):
-        layout.with_rows({"observations": {**seen, "vector": np.zeros((6, 3))}})
+        layout.with_rows({"observations": {**samples, "vector": np.zeros((6, 3))}})
 
 
 @pytest.mark.parametrize("scale", [1.0, "range"])

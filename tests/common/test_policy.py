@@ -131,23 +131,23 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only():
 
 
 def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
-    policy, seen = policy_of(best_of_n=3, flow_steps=5), []
+    policy, noises = policy_of(best_of_n=3, flow_steps=5), []
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
-    monkeypatch.setattr(policy, "plan", lambda rows, noise: seen.append(noise) or np.zeros((4, HORIZON, 2)))
+    monkeypatch.setattr(policy, "plan", lambda rows, noise: noises.append(noise) or np.zeros((4, HORIZON, 2)))
     policy.predict(observations(), deterministic=True)
-    assert {name: draw.unique().tolist() for name, draw in seen[0].items()} == {"x": [0], "t": [0.5], "k": [3]}
+    assert {name: draw.unique().tolist() for name, draw in noises[0].items()} == {"x": [0], "t": [0.5], "k": [3]}
 
 
 def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone():
-    policy, before = policy_of(), torch.get_rng_state()
+    policy, old_state = policy_of(), torch.get_rng_state()
     policy.set_random_seed(1)
     first, _ = policy.predict(observations())
     second, _ = policy.predict(observations())
     policy.set_random_seed(1)
     assert_array_equal(policy.predict(observations())[0], first)
     assert not np.allclose(first, second)
-    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(old_state, torch.get_rng_state())
 
 
 # -- units ------------------------------------------------------------------------------------------------------------
@@ -189,8 +189,8 @@ def test_observations_are_standardised_or_brought_into_their_range(scale, expect
     policy = policy_of(observation_scale=scale)
     rows = torch.tensor([[0.0, 10.0, 3.0, 0.0], [2.0, 30.0, 3.0, 4.0]])
     policy.set_observation_statistics(rows, scale)
-    seen = policy.preprocess(torch.cat([rows, torch.tensor([[1.0, 20.0, 3.0, 2.0]])]))
-    torch.testing.assert_close(seen, torch.tensor(expected))
+    scaled = policy.preprocess(torch.cat([rows, torch.tensor([[1.0, 20.0, 3.0, 2.0]])]))
+    torch.testing.assert_close(scaled, torch.tensor(expected))
 
 
 # -- stacked replicas -------------------------------------------------------------------------------------------------

@@ -74,15 +74,15 @@ def test_a_declaration_that_would_not_act_is_refused():
 
 
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
-    found = Base()
-    found.steps = 7
-    found.lock()
-    found.steps = 7  # no change
-    found.weight = 1.0
+    settings = Base()
+    settings.steps = 7
+    settings.lock()
+    settings.steps = 7  # no change
+    settings.weight = 1.0
     with pytest.raises(
         ValueError, match=r"`steps` of a finished model cannot be changed from 7 to 8: tables have that"
     ):
-        found.steps = 8
+        settings.steps = 8
 
 
 # -- settings of models -----------------------------------------------------------------------------------------------
@@ -107,15 +107,15 @@ def actions_of(model):
 
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
 def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
-    changed, made = tiny_model(id, flow_steps=1, rho=0.0), tiny_model(id, flow_steps=4, rho=1.0)
-    before = actions_of(changed)
+    changed, built_with_them = tiny_model(id, flow_steps=1, rho=0.0), tiny_model(id, flow_steps=4, rho=1.0)
+    old_actions = actions_of(changed)
     changed.flow_steps, changed.rho = 4, 1.0
     assert changed.policy.method is changed.method
-    assert not np.array_equal(actions_of(changed), before)
-    np.testing.assert_array_equal(actions_of(changed), actions_of(made))
-    for model in (changed, made):
+    assert not np.array_equal(actions_of(changed), old_actions)
+    np.testing.assert_array_equal(actions_of(changed), actions_of(built_with_them))
+    for model in (changed, built_with_them):
         model.learn_offline(3, dataset=toy_dataset())
-    assert_same(parameters_of(changed), parameters_of(made))
+    assert_same(parameters_of(changed), parameters_of(built_with_them))
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
 )  # fmt: skip
 def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
     model = tiny_model("qam")
-    before = getattr(model, name)
+    old_value = getattr(model, name)
     with pytest.raises(ValueError, match=rf"`{name}` of a finished model cannot be changed from .* make a new model"):
         setattr(model, name, value)
-    assert getattr(model, name) == before
+    assert getattr(model, name) == old_value
 
 
 def test_a_value_of_another_type_is_refused_also_where_it_equals_the_present_one():
@@ -184,10 +184,10 @@ def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own():
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
     declared = settings_of(find_algorithm(algo).algorithm)
-    searched = {name: found for name, found in declared.items() if found.search is not None}
+    searched = {name: declaration for name, declaration in declared.items() if declaration.search is not None}
     assert "learning_rate" in searched
-    for found in searched.values():
-        assert [found.checked(value) for value in found.search.ends] == list(found.search.ends)
+    for declaration in searched.values():
+        assert [declaration.checked(value) for value in declaration.search.ends] == list(declaration.search.ends)
 
 
 def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():

@@ -177,17 +177,17 @@ def read_arguments(
     return method, arguments
 
 
-def _set_by_other_name(settings: dict[str, Any], name: str, other: str, value: Any, method: type[Method]) -> None:
+def _set_by_other_name(settings: dict[str, Any], name: str, other_name: str, value: Any, method: type[Method]) -> None:
     """Set a setting to what was given for it elsewhere; refuse a number that differs from that of its own name.
 
     The `net_arch` of `policy_kwargs` counts before the setting of that name.
     """
     declared = method.declared()[name]
-    if other != name:
-        value = integer(other, value, **declared.bounds)  # type: ignore[arg-type]
+    if other_name != name:
+        value = integer(other_name, value, **declared.bounds)  # type: ignore[arg-type]
         if settings.get(name, value) not in (value, declared.default):
             raise ValueError(
-                f"`{name}` and `{other}` are the same setting, got {settings[name]} and {value}; give one of them"
+                f"`{name}` and `{other_name}` are the same setting, got {settings[name]} and {value}; give one of them"
             )
     settings[name] = value
 

@@ -64,8 +64,11 @@ def available_device(device: torch.device | str) -> torch.device:
     :raises ValueError: if the name is not a device, or PyTorch cannot compute on it here.
     """
     chosen = get_device(device) if device == "auto" else torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= (found := torch.cuda.device_count()):
-        raise ValueError(f"`device` is {device!r}, but PyTorch finds {found} CUDA devices here; use 'cpu' or 'auto'")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"`device` is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here; use 'cpu' or "
+            "'auto'"
+        )
     if chosen.type not in ("cpu", "cuda"):
         try:
             torch.zeros(1, dtype=torch.float64, device=chosen).cpu()  # rows of large datasets are drawn in float64

@@ -315,16 +315,24 @@ def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved:
             raise TypeError(f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}")
 
 
-def _with_own_options(own: list[dict[str, Any]], saved: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the saved groups of an optimiser with what the settings here say of them; refuse other groups."""
-    ours, theirs = ([group.get("network", "all others") for group in groups] for groups in (own, saved))
-    if ours != theirs:
+def _with_own_options(own_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the saved groups of an optimiser with the options of this model's settings; refuse other groups."""
+    expected_names = _names_of_groups(own_groups)
+    saved_names = _names_of_groups(saved_groups)
+    if saved_names != expected_names:
         raise ValueError(
-            f"the optimiser's state must have the groups {', '.join(ours)} (`per_network`), got {', '.join(theirs)}; "
+            f"the optimiser's state must have the groups {expected_names} (`per_network`), got {saved_names}; "
             'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
             "exact_match=False)`"
         )
-    return [{**mine, "params": each["params"], "lr": each["lr"]} for mine, each in zip(own, saved, strict=True)]
+    groups = []
+    for own_group, saved_group in zip(own_groups, saved_groups, strict=True):
+        groups.append({**own_group, "params": saved_group["params"], "lr": saved_group["lr"]})
+    return groups
+
+
+def _names_of_groups(groups: list[dict[str, Any]]) -> str:
+    return ", ".join(group.get("network", "all others") for group in groups)
 
 
 def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | io.BufferedIOBase) -> None:
@@ -351,15 +359,16 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
         )
     state: Mapping[str, Tensor] = parameters["policy"]
     prefix = f"nets.{flow}."
-    own = policy.nets[behaviour].state_dict()
-    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    wanted = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
-    got = _compatibility(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
-    wrong = [f"expected {name} {value}, got {got[name]}" for name, value in wanted.items() if got[name] != value]
-    for name in sorted({*own, *found}):
-        mine, theirs = (tuple(each[name].shape) if name in each else None for each in (own, found))
-        if mine is None or theirs not in (mine, (1, *mine[1:])):  # one replica of the source serves all of ours
-            wrong.append(f"expected `{name}` of shape {mine}, got {theirs}")
+    own_state = policy.nets[behaviour].state_dict()
+    saved_state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
+    saved_values = _compatibility(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
+    wrong = [
+        f"expected {name} {value}, got {saved_values[name]}"
+        for name, value in expected.items()
+        if saved_values[name] != value
+    ]
+    wrong += _shape_mismatches(own_state, saved_state)
     for name in ("observation_mean", "observation_factor"):
         if not torch.allclose(getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6):
             wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
@@ -369,9 +378,21 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
             "the same settings"
         )
     with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(found[name])
+        for name, value in own_state.items():
+            value.copy_(saved_state[name])
     start_from_behaviour(policy.nets, method.networks())
+
+
+def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
+    """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
+    expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
+    mismatches = []
+    for name in sorted({*expected_shapes, *saved_shapes}):
+        shape, saved_shape = expected_shapes.get(name), saved_shapes.get(name)
+        if shape is None or saved_shape not in (shape, (1, *shape[1:])):
+            mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
+    return mismatches
 
 
 def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
