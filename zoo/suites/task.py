@@ -131,9 +131,9 @@ class JobTask:
             return State.INTERRUPTED, "stopped by a signal"
         reason = message.removesuffix(TRACEBACK_HINT)
         if code < 0:
-            reason = _after(f"killed by signal {-code}", reason)
+            reason = _with_message(f"killed by signal {-code}", reason)
         if code == 0:
-            reason = _after("ended with exit code 0 before the run was done", reason)
+            reason = _with_message("ended with exit code 0 before the run was done", reason)
         if code == 0 and status.run is None:
             # Settings files may have changed since the suite was read: the process has trained another run then.
             closest = self.store.closest_run(self.job) or "there is no run folder"
@@ -143,7 +143,7 @@ class JobTask:
         return State.FAILED, reason
 
 
-def _after(ending: str, message: str) -> str:
+def _with_message(ending: str, message: str) -> str:
     if not message:
         return ending
     return f"{ending} after: {message}"
