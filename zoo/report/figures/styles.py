@@ -98,8 +98,8 @@ def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[st
     shown = phase or list(comparison.phases.values())[-1]
     names = [name for name in ranking(comparison, shown) if phase is None or name in phase.coverage]
     special = [name for name in (comparison.focus, baseline_of(comparison)) if name in names]
-    others = [name for name in names if comparison.focus not in names or comparison.methods[name].is_own]
-    named = list(dict.fromkeys([*special, *others]))[:MOST_NAMED]
+    unfocused = [name for name in names if comparison.focus not in names or comparison.methods[name].is_own]
+    named = list(dict.fromkeys([*special, *unfocused]))[:MOST_NAMED]
     return [name for name in names if name in named]
 
 

@@ -42,29 +42,50 @@ def improvements(
     pairs = list(combinations(sorted(scores), 2))
     if not pairs:
         return {}
-    means = {name: np.array([runs[task].mean() for task in sorted(runs)]) for name, runs in scores.items()}
-    away = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
+    means = {}
+    for name, runs in scores.items():
+        means[name] = np.array([runs[task].mean() for task in sorted(runs)])
+    task_differences = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
     variances, seeds = pair_spreads(spreads, pairs)
     largest = limits[1] - limits[0]
-    differences = welch_curve(away.mean(axis=0), variances, seeds, (-largest, largest))
-    p_values = welch_p_values(differences.points, variances, seeds)
-    if not with_difference:
+    differences = welch_curve(task_differences.mean(axis=0), variances, seeds, (-largest, largest))
+    if with_difference:
+        p_values = welch_p_values(differences.points, variances, seeds)
+    else:  # tasks without a common scale are tested by ranks, which need none
         p_values = np.array([rank_p_value(scores[x], scores[y]) for x, y in pairs])
-    of_tasks = welch_p_values(away.ravel(), (variances * len(away) ** 2).reshape(2, -1), seeds.reshape(2, -1))
-    decided = np.where(holm(of_tasks.reshape(away.shape)) <= SIGNIFICANT, away, 0)
+    decided = _decided_tasks(task_differences, variances, seeds)
     chance = probabilities(scores, reps)
     result = {}
     for k, pair in enumerate(pairs):
         won = int((decided[:, k] > 0).sum())
         lost = int((decided[:, k] < 0).sum())
         result[pair] = Improvement(
-            chance[pair],
-            differences.estimate(k) if with_difference else None,
-            None if np.isnan(p_values[k]) else float(p_values[k]),
-            WinLoss(won, lost, len(away) - won - lost),
+            probability=chance[pair],
+            difference=differences.estimate(k) if with_difference else None,
+            p_value=None if np.isnan(p_values[k]) else float(p_values[k]),
+            tasks=WinLoss(won, lost, undecided=len(decided) - won - lost),
         )
         result[pair[::-1]] = result[pair].reversed
     return result
+
+
+def _decided_tasks(differences: Array, variances: Array, seeds: Counts) -> Array:
+    """Return the difference of means of each task and pair, 0 where it may be chance, shape (tasks, pairs).
+
+    Holm's correction is for the tasks of a pair.
+
+    :param differences: X minus Y, shape (tasks, pairs).
+    :param variances: as `pair_spreads` returns them, like `seeds`: the tasks of X, then those of Y, (2 tasks, pairs).
+    """
+    tasks = len(differences)
+    # one test for each task and pair, of two means: (2, tasks * pairs). The weight of a task, 1 / tasks, is undone.
+    p_values = welch_p_values(
+        differences.ravel(),
+        (variances * tasks**2).reshape(2, -1),
+        seeds.reshape(2, -1),
+    )
+    is_significant = holm(p_values.reshape(differences.shape)) <= SIGNIFICANT
+    return np.where(is_significant, differences, 0)
 
 
 def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimate]:
