@@ -92,7 +92,7 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
     [
         ("actions: {low: 1, high: [1, 2]}", "`low` below a `high`"),
         ("actions: {low: [0], high: 1}", "`low` below a `high`"),
-        ("actions: {low: no, high: 5}", "`low` below a `high`"),
+        ("actions: {low: false, high: 5}", "`low` below a `high`"),
         ("action: {low: 0, high: 1}", "`low` below a `high`"),
         ("[1, 2]", "`low` below a `high`"),
         ("observations: {low: 0, high: 1}", "limits that hold in the data"),

@@ -420,7 +420,7 @@ def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     try:
         for name, limits in content.items():
             bounds = [np.array(limits[end]) for end in ("low", "high")]
-            if any(bound.dtype.kind not in "iuf" for bound in bounds):  # YAML reads `no` and `off` as False
+            if any(bound.dtype.kind not in "iuf" for bound in bounds):  # `false` would be 0
                 raise TypeError
             low, high = (bound.astype(np.float32) for bound in bounds)
             if not ({low.shape, high.shape} <= {(), shapes[name]} and (low < high).all()):
