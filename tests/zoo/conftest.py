@@ -112,7 +112,7 @@ def objective(monkeypatch):
 def hub(tmp_path, monkeypatch):
     """Stand in for the Hugging Face hub, with an empty cache and a token."""
     library = pytest.importorskip("huggingface_hub")
-    found = Hub(tmp_path / "cache")
-    monkeypatch.setattr(library, "HfApi", lambda: found)
-    monkeypatch.setattr(library, "get_token", lambda: found.token)
-    return found
+    stand_in = Hub(tmp_path / "cache")
+    monkeypatch.setattr(library, "HfApi", lambda: stand_in)
+    monkeypatch.setattr(library, "get_token", lambda: stand_in.token)
+    return stand_in

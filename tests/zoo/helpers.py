@@ -13,10 +13,10 @@ EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"
 OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
 
 
-def arguments(data, logs, *more, steps=20, seeds=("--seed", "3"), verbose=0):
+def arguments(data, logs, *flags, steps=20, seeds=("--seed", "3"), verbose=0):
     words = [*f"--algo qam --env {ENV} --dataset-dir {data} -f {logs}".split(), *seeds]
     words += [*f"--verbose {verbose} --offline-steps {steps}".split(), *EVALUATIONS]
-    return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *more]
+    return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *flags]
 
 
 def folder_of(logs, number=1):
@@ -24,8 +24,8 @@ def folder_of(logs, number=1):
 
 
 def evaluations(logs):
-    with np.load(folder_of(logs) / "evaluations.npz") as found:
-        return dict(found)
+    with np.load(folder_of(logs) / "evaluations.npz") as arrays:
+        return dict(arrays)
 
 
 def end_of(logs, number=1):
@@ -35,10 +35,10 @@ def end_of(logs, number=1):
 
 def assert_same_run(logs, reference, number=1):
     """Check final and best parameters, evaluations and the end of two runs."""
-    found, expected = folder_of(logs, number), folder_of(reference, number)
-    assert (found / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
+    folder, expected = folder_of(logs, number), folder_of(reference, number)
+    assert (folder / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
     for name in (f"{ENV}.zip", "best_model.zip"):
-        models = (agents.QAM.load(folder / name, device="cpu") for folder in (found, expected))
+        models = (agents.QAM.load(folder / name, device="cpu") for folder in (folder, expected))
         assert_same(*map(parameters_of, models))
     assert end_of(logs, number) == end_of(reference, number)
     assert end_of(logs, number)[0] == "done"

@@ -8,19 +8,19 @@ import yaml
 
 def call(capsys, program, *words, code=0):
     """Run a program that ends with some exit code; return the result that it printed last, if any, and what it said."""
-    found = program([str(word) for word in words])
+    exit_code = program([str(word) for word in words])
     output = capsys.readouterr()
-    assert found == code, output.err
+    assert exit_code == code, output.err
     last = output.out.strip().rpartition("\n")[2]
     return json.loads(last) if last.startswith("{") else {}, output.err
 
 
 def refused(call, program, *words):
     """Return what a program says about a command line; nothing is trained, and no run folder made."""
-    _, said = call(program, *words, code=2)
+    _, errors = call(program, *words, code=2)
     if "-f" in words:
         assert not list(Path(words[words.index("-f") + 1]).rglob("status.json"))
-    return said
+    return errors
 
 
 def status_of(folder):

@@ -31,16 +31,16 @@ def save_policy(folder, **about):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("more", ["", "--load-checkpoint 20"])
-def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call):
-    found, _ = call(evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number} {more}".split())
+@pytest.mark.parametrize("flags", ["", "--load-checkpoint 20"])
+def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, flags, call):
+    result, _ = call(evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number} {flags}".split())
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
-        assert found["success"] == recorded["successes"][-1].mean()
-        assert found["return"] == recorded["results"][-1].mean()
-        assert found["episodes"] == recorded["results"].shape[1]
-    assert found["seed"] == 5
-    assert found["algo"] == "qam"
-    assert found["env"] == ENV
+        assert result["success"] == recorded["successes"][-1].mean()
+        assert result["return"] == recorded["results"][-1].mean()
+        assert result["episodes"] == recorded["results"].shape[1]
+    assert result["seed"] == 5
+    assert result["algo"] == "qam"
+    assert result["env"] == ENV
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, more, call)
 )
 def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_path, call):
     call(train.main, *arguments(data, tmp_path, *flags.split()))
-    found, said = call(evaluate.main, *f"--algo qam --env {ENV} -f {tmp_path}".split())
-    assert f"in {ENV}: {kind} " in said
-    assert found[kind] == (found["return"] if expected is None else expected)
-    normalised = None if expected is not None else pytest.approx(found["return"] / 100 + 1)
-    assert found["normalised return"] == normalised
+    result, messages = call(evaluate.main, *f"--algo qam --env {ENV} -f {tmp_path}".split())
+    assert f"in {ENV}: {kind} " in messages
+    assert result[kind] == (result["return"] if expected is None else expected)
+    normalised = None if expected is not None else pytest.approx(result["return"] / 100 + 1)
+    assert result["normalised return"] == normalised
 
 
 @pytest.mark.parametrize("is_in_file", [False, True])
@@ -61,18 +61,18 @@ def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_
 def test_a_score_is_reproduced_only_inside_its_interval(is_in_file, low, high, code, tmp_path, call):
     about = {"score": vars(Score("success", high, low, high, 2))} if is_in_file else {}
     words = () if is_in_file else ("--interval", low, high)
-    found, said = call(evaluate.main, save_policy(tmp_path, **about), *words, code=code)
-    assert found["reproduced"] == (code == 0)
-    assert found["stated"] == [low, high]
-    assert ("; not reproduced: the score is outside the stated interval\n" in said) == (code == 1)
+    result, messages = call(evaluate.main, save_policy(tmp_path, **about), *words, code=code)
+    assert result["reproduced"] == (code == 0)
+    assert result["stated"] == [low, high]
+    assert ("; not reproduced: the score is outside the stated interval\n" in messages) == (code == 1)
 
 
 def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     path = save_policy(tmp_path, score=vars(Score("success", 0.9, 0.6, 1.0, 2)))
-    found, said = call(evaluate.main, path, "--episodes", 1)
-    assert found["episodes"] == 1
-    assert "reproduced" not in found
-    assert "not compared, because this is not its protocol" in said
+    result, messages = call(evaluate.main, path, "--episodes", 1)
+    assert result["episodes"] == 1
+    assert "reproduced" not in result
+    assert "not compared, because this is not its protocol" in messages
     assert "`--interval` belongs to a score under the protocol, 2 episodes with the starts of seed 0" in refusal(
         evaluate.main, *f"{path} --seed 4 --interval 0 1".split()
     )
@@ -106,13 +106,13 @@ def _no_platform(monkeypatch):
 
 
 def test_five_episodes_are_played_and_each_is_told(policy, call):
-    found, said = call(main, policy)
-    assert found["episodes"] == 5
-    assert found["success"] == 0.0
-    assert found["video"] is None
-    told = [line for line in said.splitlines() if line.startswith("episode ")]
-    assert told == [f"episode {number}: failure, 4 steps, return -4.0" for number in range(1, 6)]
-    assert said.endswith("\nsuccess 0.0% [0.0, 43.4] over 5 episodes\n")
+    result, messages = call(main, policy)
+    assert result["episodes"] == 5
+    assert result["success"] == 0.0
+    assert result["video"] is None
+    lines = [line for line in messages.splitlines() if line.startswith("episode ")]
+    assert lines == [f"episode {number}: failure, 4 steps, return -4.0" for number in range(1, 6)]
+    assert messages.endswith("\nsuccess 0.0% [0.0, 43.4] over 5 episodes\n")
 
 
 @pytest.fixture
@@ -131,18 +131,18 @@ def window(monkeypatch):
 
 
 def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
-    found, _ = call(main, policy, "--episodes", 1, "--explain")  # mazes are maps then, without a camera
-    assert found["episodes"] == 1
-    assert found["video"] is None
+    result, _ = call(main, policy, "--episodes", 1, "--explain")  # mazes are maps then, without a camera
+    assert result["episodes"] == 1
+    assert result["video"] is None
     assert [is_last for _, is_last in window] == [False] * 4 + [True]
     assert len({picture.tobytes() for picture, _ in window}) == 5
 
 
 def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
-    found, said = call(main, *f"{policy} --episodes 2 --video {tmp_path / 'maze.gif'}".split())
-    assert found["episodes"] == 2
-    assert found["video"] == str(tmp_path / "maze.gif")
-    assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(said.split())
+    result, messages = call(main, *f"{policy} --episodes 2 --video {tmp_path / 'maze.gif'}".split())
+    assert result["episodes"] == 2
+    assert result["video"] == str(tmp_path / "maze.gif")
+    assert "so the maze is shown as a map; for pictures, install EGL" in " ".join(messages.split())
     with Image.open(tmp_path / "maze.gif") as image:
         assert image.size == (480, 544)
         assert image.n_frames > 4
@@ -177,8 +177,8 @@ def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
 def record_elsewhere(policy, video, *words):
     """Record in another process, with what draws there; return how many colours the picture has."""
     command = [sys.executable, str(ROOT / "zoo" / "enjoy.py"), str(policy), "--video", str(video), *words]
-    kept = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
-    ran = subprocess.run([*command, "--episodes", "1", "--every", "6"], env=kept, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
+    ran = subprocess.run([*command, "--episodes", "1", "--every", "6"], env=environment, capture_output=True, text=True)
     if "MuJoCo can draw nothing here" in ran.stderr:
         pytest.skip("needs EGL, OSMesa or a screen")
     assert ran.returncode == 0, ran.stderr

@@ -21,14 +21,14 @@ SMALL_ENCODER = "policy_kwargs={features_extractor_kwargs: {features_dim: 8, wid
 OF_IMAGES = ["encoder=impala_small", SMALL_ENCODER, "random_crop=0.5"]
 
 
-def words(logs, data, *more, algo="qam", params=()):
-    found = (
+def words(logs, data, *flags, algo="qam", params=()):
+    line = (
         f"--algo {algo} --env {ENV} -f {logs} --device cpu --eval-episodes 2 "
         "--eval-freq 6 --save-freq 4 --n-eval-envs 2 --verbose 0"
     ).split()
-    found += [] if "--seeds" in more else ["--seed", "1"]
-    found += f"--dataset {data} --offline-steps 12".split() if data else []
-    return [*found, *more, "-params", *TINY, *params]
+    line += [] if "--seeds" in flags else ["--seed", "1"]
+    line += f"--dataset {data} --offline-steps 12".split() if data else []
+    return [*line, *flags, "-params", *TINY, *params]
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +55,18 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(da
         call(enjoy, *f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split())[0]["success"] == trained["success"]
     )
     assert (tmp_path / "a.gif").stat().st_size > 0
-    again = ["collect", folder, "--env", ENV, "--episodes", 2, "-o", tmp_path / "again.npz"]
-    call(dataset, *again)
-    with np.load(tmp_path / "again.npz") as found:
-        assert found["observations"].shape == (18, 16, 16, 3)
+    collect_words = ["collect", folder, "--env", ENV, "--episodes", 2, "-o", tmp_path / "again.npz"]
+    call(dataset, *collect_words)
+    with np.load(tmp_path / "again.npz") as arrays:
+        assert arrays["observations"].shape == (18, 16, 16, 3)
     call(compare, *f"{logs} --json {tmp_path / 'report.json'} --reps 50".split())
     assert ENV in (tmp_path / "report.json").read_text()
 
 
 def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
     # SB3's extractor takes no images below 36 pixels
-    more = ("--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36")
-    trained, _ = call(main, *words(tmp_path, None, *more, params=("learning_starts=4",)))
+    flags = ("--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36")
+    trained, _ = call(main, *words(tmp_path, None, *flags, params=("learning_starts=4",)))
     assert call(evaluate, tmp_path / "qam" / f"{FOLDER}_1")[0]["return"] == trained["return"]
 
 
@@ -74,7 +74,7 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
 
 
 @pytest.mark.parametrize(
-    ("more", "params", "message"),
+    ("flags", "params", "message"),
     [
         (("--env-kwargs", "fault=float space"), (), r"Box(16, 16, 3) of float32, expected a vector, an image (uint8"),
         ((), ("observation_scale=4",), "`observation_scale` is for vectors"),
@@ -86,11 +86,11 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
         ),
     ],
 )
-def test_what_does_not_fit_images_is_refused(data, tmp_path, refusal, more, params, message):
-    with np.load(data) as found:
-        np.savez(tmp_path / "other.npz", **{**found, "observations": found["observations"][:, 1:]})
-    more = tuple(str(tmp_path / "other.npz") if word == "OTHER" else word for word in more)
-    assert message in refusal(main, *words(tmp_path, data, *more, params=params))
+def test_what_does_not_fit_images_is_refused(data, tmp_path, refusal, flags, params, message):
+    with np.load(data) as arrays:
+        np.savez(tmp_path / "other.npz", **{**arrays, "observations": arrays["observations"][:, 1:]})
+    flags = tuple(str(tmp_path / "other.npz") if word == "OTHER" else word for word in flags)
+    assert message in refusal(main, *words(tmp_path, data, *flags, params=params))
 
 
 @pytest.mark.parametrize(("setting", "named"), [("encoder=impala_small", ""), ("random_crop=0.5", "random_crop")])
@@ -102,6 +102,6 @@ def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting, 
 
 
 def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path, call):
-    more = ("--online-steps", "5", "--env-kwargs", "fault=float")
-    _, errors = call(main, *words(tmp_path, None, *more, params=tuple(OF_IMAGES)), code=2)
+    flags = ("--online-steps", "5", "--env-kwargs", "fault=float")
+    _, errors = call(main, *words(tmp_path, None, *flags, params=tuple(OF_IMAGES)), code=2)
     assert "an image must be uint8 of shape (16, 16, 3)" in errors

@@ -20,12 +20,12 @@ TASK = ENV.partition(":")[2]
 """Its name in a report, which leaves out where an environment is imported from."""
 
 
-def words(logs, data, *more, env=ENV):
-    found = (
+def words(logs, data, *flags, env=ENV):
+    line = (
         f"--algo qam --env {env} --dataset {data} -f {logs} --seed 1 --device cpu "
         "--offline-steps 12 --eval-freq 6 --save-freq 4 --eval-episodes 2"
     ).split()
-    return [*found, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *more]
+    return [*line, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *flags]
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,8 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path, call, kind
     assert config["dataset"]["size"] == (57 if kind == "parquet" else 59)
     assert len(config["dataset"]["fingerprint"]) == 64
     assert not {"score", "success_return", "reference_scores", "action_range"} & set(config)
-    with np.load(folder / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [6, 12]
+    with np.load(folder / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [6, 12]
     assert agents.load(folder, device="cpu").action_space.high[0] == 2
     assert call(main, *words(logs, source), "--resume")[0]["already_done"]
     assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
@@ -72,13 +72,13 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
         "d": ["--reference-scores", "-1000,-100"],
     }
     results = {}
-    for label, more in kinds.items():
-        results[label], _ = call(main, *words(logs, data), *more, "--label", label)
+    for label, flags in kinds.items():
+        results[label], _ = call(main, *words(logs, data), *flags, "--label", label)
     assert results["b"]["success"] == 1.0
     assert results["c"]["success"] is results["d"]["success"] is None
     assert "normalised_return" not in results["c"]
     assert results["d"]["normalised_return"] == pytest.approx((results["d"]["return"] + 1000) / 900)
-    configs = {label: config_of(found["run"]) for label, found in results.items()}
+    configs = {label: config_of(result["run"]) for label, result in results.items()}
     assert configs["b"]["success_return"] == -1e9
     assert configs["c"]["score"] == configs["d"]["score"] == "return"
     assert configs["d"]["reference_scores"] == [-1000.0, -100.0]
@@ -90,7 +90,7 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
 
 
 @pytest.mark.parametrize(
-    ("more", "text"),
+    ("flags", "text"),
     [
         ("--success-return 1 --score return", "give one of the two"),
         ("--action-range -1,1", "`actions` must lie in [-1, 1], got -1.836"),
@@ -102,8 +102,8 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
         ("--offline-steps 0 --online-steps 5", "npz would not be used"),
     ],
 )
-def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(tmp_path, refusal, more, text):
-    assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *more.split())
+def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(tmp_path, refusal, flags, text):
+    assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *flags.split())
 
 
 HOPPER, CHEETAH, PEN = "mujoco/hopper/medium-v0", "mujoco/halfcheetah/simple-v0", "D4RL/pen/human-v2"
@@ -119,24 +119,24 @@ def minari(tmp_path, monkeypatch):
     return tmp_path / "minari"
 
 
-def d4rl_words(logs, name, **more):
-    found = f"--algo fql --env {name} --profile d4rl --seed 0 -f {logs} --device cpu".split()
-    settings = [f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **more}.items()]
-    return [*found, "--n-eval-envs", "1", "-params", *settings]
+def d4rl_words(logs, name, **settings):
+    words = f"--algo fql --env {name} --profile d4rl --seed 0 -f {logs} --device cpu".split()
+    settings = [f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **settings}.items()]
+    return [*words, "--n-eval-envs", "1", "-params", *settings]
 
 
 def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     record(minari, HOPPER, **REFERENCES)
-    found, _ = call(main, *d4rl_words(tmp_path, HOPPER))
-    assert found["normalised_return"] == pytest.approx((found["return"] + 20) / 3250)
-    config = config_of(found["run"])
+    result, _ = call(main, *d4rl_words(tmp_path, HOPPER))
+    assert result["normalised_return"] == pytest.approx((result["return"] + 20) / 3250)
+    config = config_of(result["run"])
     assert config["dataset"]["reference_scores"] == [-20.0, 3230.0]
     assert config["score"] == "return"
     assert config["settings"]["horizon_length"] == 1
     assert config["settings"]["rho"] == 1.0
-    again = call(main, *d4rl_words(tmp_path, HOPPER), "--resume")[0]
-    assert again["already_done"]
-    assert again["normalised_return"] == found["normalised_return"]
+    resumed = call(main, *d4rl_words(tmp_path, HOPPER), "--resume")[0]
+    assert resumed["already_done"]
+    assert resumed["normalised_return"] == result["normalised_return"]
 
 
 def test_data_that_are_not_there_name_the_command_that_gets_them(minari, tmp_path, refusal, monkeypatch):
@@ -173,6 +173,6 @@ def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(minari, tmp_pat
         pytest.importorskip("gymnasium").register_envs(robotics)
         env = pytest.importorskip("gymnasium").make("AntMaze_UMaze-v4", continuing_task=True)
     record(minari, name, env, **REFERENCES)
-    found, _ = call(main, *d4rl_words(tmp_path, name))
-    assert (found["success"] is None) == (name == PEN)
-    assert ("normalised_return" in found) == (name == PEN)
+    result, _ = call(main, *d4rl_words(tmp_path, name))
+    assert (result["success"] is None) == (name == PEN)
+    assert ("normalised_return" in result) == (name == PEN)

@@ -34,8 +34,8 @@ KINDS = {
 def run(data, shards, programs):
     """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
 
-    def ended(logs, kind="plain", kill=None, by="SIGKILL", **how):
-        more = KINDS[kind][0].replace("SHARDS", str(shards)).split()
+    def ended(logs, kind="plain", kill=None, by="SIGKILL", **options):
+        settings = KINDS[kind][0].replace("SHARDS", str(shards)).split()
         words = (
             f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0 "
             f"--offline-steps {OFFLINE} --online-steps {ONLINE} --resume "
@@ -43,30 +43,30 @@ def run(data, shards, programs):
             "--env-kwargs max_episode_steps=9 --log-interval 5 --device cpu"
         ).split()
         words += [] if kind == "stacked" else ["--seed", "3"]
-        words += ["-params", *TINY, "learning_starts=4", *more]
-        return programs.run("train", words, kill=kill, by=by, **how).code
+        words += ["-params", *TINY, "learning_starts=4", *settings]
+        return programs.run("train", words, kill=kill, by=by, **options).code
 
     return ended
 
 
 @pytest.fixture(scope="module")
-def whole(run, tmp_path_factory):
+def uninterrupted(run, tmp_path_factory):
     """Return what makes an uninterrupted run of a kind, once, and returns its logs."""
 
     @functools.cache
-    def made(kind):
+    def train(kind):
         logs = tmp_path_factory.mktemp("whole")
         assert run(logs, kind) == 0
         assert evaluations(logs)["timesteps"].tolist() == KINDS[kind][1]
         return logs
 
-    return made
+    return train
 
 
-def test_the_reference_run_has_both_phases_on_one_axis(whole):
-    assert evaluations(whole("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
-    assert end_of(whole("plain")) == ("done", OFFLINE, ONLINE)
-    assert pd.read_csv(folder_of(whole("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
+def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
+    assert evaluations(uninterrupted("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
+    assert end_of(uninterrupted("plain")) == ("done", OFFLINE, ONLINE)
+    assert pd.read_csv(folder_of(uninterrupted("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
 
 
 @pytest.mark.few(1)
@@ -96,12 +96,12 @@ def test_the_reference_run_has_both_phases_on_one_axis(whole):
     ],
     ids=str,
 )
-def test_a_killed_run_ends_as_an_uninterrupted_one(run, whole, tmp_path, kind, kill, by):
+def test_a_killed_run_ends_as_an_uninterrupted_one(run, uninterrupted, tmp_path, kind, kill, by):
     code, state = {"SIGKILL": (KILLED, "running"), "SIGTERM": (3, "interrupted")}[by]
     assert run(tmp_path, kind, kill, by) == code
     assert end_of(tmp_path)[0] == state
     assert run(tmp_path, kind) == 0
-    expected = whole(kind)
+    expected = uninterrupted(kind)
     for number in (1, 2) if kind == "stacked" else (1,):
         assert_same_run(tmp_path, expected, number)
     assert len(list(tmp_path.glob("qam/*/status.json"))) == len(list(expected.glob("qam/*/status.json")))
@@ -118,8 +118,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(run, whole, tmp_path, kind, k
         (83, 9, (24, 60)),  # at the end
     ],
 )
-def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(run, whole, tmp_path, play, finished, step):
-    reference = whole("plain")
+def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
+    run, uninterrupted, tmp_path, play, finished, step
+):
+    reference = uninterrupted("plain")
     assert run(tmp_path, kill=("play", play), by="SIGTERM") == 3
     assert end_of(tmp_path) == ("interrupted", *step)
     assert finished == (len(evaluations(tmp_path)["timesteps"]) if finished else 0)
@@ -129,7 +131,9 @@ def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(run,
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no_run_begins_again(run, whole, tmp_path):
+def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no_run_begins_again(
+    run, uninterrupted, tmp_path
+):
     for logs, damaged in ((tmp_path / "one", 1), (tmp_path / "all", 2)):
         assert run(logs, kill=("step", 30)) == KILLED
         newest, older = find_checkpoints(folder_of(logs) / "checkpoint")
@@ -137,7 +141,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no
             content = (checkpoint / "model.zip").read_bytes()
             (checkpoint / "model.zip").write_bytes(content[: len(content) // 2])
     assert run(tmp_path / "one") == 0
-    assert_same_run(tmp_path / "one", whole("plain"))
+    assert_same_run(tmp_path / "one", uninterrupted("plain"))
     status = (folder_of(tmp_path / "all") / "status.json").read_text()
     assert run(tmp_path / "all") == 2
     assert (folder_of(tmp_path / "all") / "status.json").read_text() == status
@@ -145,10 +149,10 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no
 
 
 @pytest.mark.slow
-def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, whole, tmp_path):
+def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, uninterrupted, tmp_path):
     assert run(tmp_path, limits={"RLIMIT_FSIZE": 100_000}) == 1
     assert run(tmp_path) == 0
-    assert_same_run(tmp_path, whole("plain"))
+    assert_same_run(tmp_path, uninterrupted("plain"))
 
 
 AT_START = "eval_at_start=true"
@@ -165,9 +169,9 @@ def test_an_online_run_begins_in_the_online_phase(tmp_path, algo, settings):
         "--eval-freq 10 --eval-episodes 2 --n-eval-envs 1 --verbose 0 --eval-at-start"
     ).split()
     assert main([*words, "-params", *settings, "batch_size=8", "learning_starts=5"]) == 0
-    with np.load(tmp_path / algo / "Toy-v0_1" / "evaluations.npz") as found:
-        assert found["timesteps"].tolist() == [0, 10, 20]
-        assert found["phase"].tolist() == [1, 1, 1]
+    with np.load(tmp_path / algo / "Toy-v0_1" / "evaluations.npz") as history:
+        assert history["timesteps"].tolist() == [0, 10, 20]
+        assert history["phase"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"])
