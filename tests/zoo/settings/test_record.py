@@ -19,13 +19,13 @@ ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "set
 
 
 def test_what_is_written_is_what_is_read():
-    found = load_config(
+    config = load_config(
         "qam", "some-v0", overrides=Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
     )
-    record = dataclasses.replace(found, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
-    again = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))
-    assert again.plain() == record.plain()
-    assert again.identity() == record.identity()
+    record = dataclasses.replace(config, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
+    record_read = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))
+    assert record_read.plain() == record.plain()
+    assert record_read.identity() == record.identity()
 
 
 @pytest.mark.parametrize(

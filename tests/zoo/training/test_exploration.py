@@ -21,11 +21,11 @@ TINY = {"qam": ["net_arch=[8]", "ensemble_size=2", "flow_steps=2", "horizon_leng
 NOISY = ["normalize={norm_reward: false, clip_obs: 5}", "noise_type=ornstein-uhlenbeck", "noise_std=0.2"]
 
 
-def train(logs, algo, *more, code=0, steps=24):
+def train(logs, algo, *params, code=0, steps=24):
     words = f"--algo {algo} --env Toy-v0 --online-steps {steps} --seed 1 --verbose 0 -f {logs} --eval-freq 8".split()
     words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--device", "cpu", "--resume", "--score", "return"]
     settings = [*TINY[algo], "batch_size=8", "buffer_size=100", "learning_starts=4"]
-    assert main([*words, "-params", *settings, *NOISY, *more]) == code
+    assert main([*words, "-params", *settings, *NOISY, *params]) == code
     return RunFolder(logs / algo / "Toy-v0_1")
 
 
@@ -44,7 +44,7 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
 
 @pytest.mark.parametrize("algo", ["qam", pytest.param("sac", marks=pytest.mark.slow)])
 def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, monkeypatch):
-    whole = train(tmp_path / "whole", algo).read_evaluations()
+    uninterrupted = train(tmp_path / "uninterrupted", algo).read_evaluations()
     record = TrainingRun._record
 
     def stop_after(training, *arguments):
@@ -57,7 +57,7 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, monkeyp
     gc.collect()  # frees the lock of the run, which a process does when it ends
     resumed = train(tmp_path / "stopped", algo).read_evaluations()
     assert {name: values.tolist() for name, values in resumed.items()} == {
-        name: values.tolist() for name, values in whole.items()
+        name: values.tolist() for name, values in uninterrupted.items()
     }
 
 
