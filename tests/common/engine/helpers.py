@@ -28,8 +28,8 @@ class Tape(TorchDispatchMode):
         with torch.no_grad():
             for func, args, kwargs, result in self.operations:
                 inputs = {t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-                again = func(*args, **kwargs)
-                for old, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                output = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(output), strict=True):
                     if isinstance(old, Tensor) and old.data_ptr() not in inputs and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
@@ -42,14 +42,14 @@ class TapeRecorder:
     def __call__(self, step, device, generators):
         policy, generators = self.model.policy, list(self.model.trainer.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
-        kept = [*policy.parameters(), *policy.buffers(), *moments]
-        before, random = [tensor.clone() for tensor in kept], [generator.get_state() for generator in generators]
+        tensors = [*policy.parameters(), *policy.buffers(), *moments]
+        values, states = [tensor.clone() for tensor in tensors], [generator.get_state() for generator in generators]
         with Tape() as tape:
             info = step()
         with torch.no_grad():
-            for tensor, value in zip(kept, before, strict=True):
+            for tensor, value in zip(tensors, values, strict=True):
                 tensor.copy_(value)
-        for generator, state in zip(generators, random, strict=True):
+        for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         return tape.replay, info
 

@@ -14,17 +14,17 @@ from tests.common.toys import tiny_model, toy_dataset
 class FadingCloning(FQL):
     """FQL whose cloning fades out over ten updates."""
 
-    def losses(self, batch, *more):
-        losses = super().losses(batch, *more)
+    def losses(self, batch, *arguments):
+        losses = super().losses(batch, *arguments)
         return losses | {"bc_flow": losses["bc_flow"] * (1 - batch.updates / 10).clamp(min=0)}
 
 
 def test_a_batch_counts_the_updates_before_it(monkeypatch):
     model, losses, counts = made(FadingCloning), FadingCloning.losses, []
 
-    def counting(self, batch, *more):
+    def counting(self, batch, *arguments):
         counts.append(batch.updates.tolist())
-        return losses(self, batch, *more)
+        return losses(self, batch, *arguments)
 
     monkeypatch.setattr(FadingCloning, "losses", counting)
     for _ in range(3):
@@ -56,9 +56,9 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
     model = made(OneStep, action_chunking=chunks, observation_scale=scale)
     batch = model.trainer.draw_batch(64)
     length = 3 if chunks else 1
-    before, after, valid = batch.step_observations, batch.step_next_observations, batch.steps_valid > 0
-    assert before.shape == after.shape == (1, 64, length, 4)
-    assert torch.equal(before[:, :, 0], batch.observations)
+    states_before, states_after, valid = batch.step_observations, batch.step_next_observations, batch.steps_valid > 0
+    assert states_before.shape == states_after.shape == (1, 64, length, 4)
+    assert torch.equal(states_before[:, :, 0], batch.observations)
     dataset = {name: torch.from_numpy(array) for name, array in toy_dataset().items()}
     states = model.policy.preprocess(dataset["observations"])
     next_states = model.policy.preprocess(dataset["next_observations"])
@@ -66,8 +66,8 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
         (start,) = (states == batch.observations[0, row]).all(1).nonzero().flatten().tolist()
         for step in range(length):
             if valid[0, row, step]:
-                assert torch.equal(before[0, row, step], states[start + step])
-                assert torch.equal(after[0, row, step], next_states[start + step])
+                assert torch.equal(states_before[0, row, step], states[start + step])
+                assert torch.equal(states_after[0, row, step], next_states[start + step])
     assert not chunks or not valid.all()
 
 

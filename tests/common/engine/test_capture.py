@@ -30,21 +30,21 @@ def assert_falls_back(model, plain, warning):
 
 
 def test_where_a_recording_begins_changes_no_bit(captured):
-    found = []
+    outcomes = []
     for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
         model = captured(learning_rate=1e-3 / 3)
         for update in range(12):
             if update in beginnings:
                 model.trainer.prepare()
             model.trainer.update(16)
-        found.append(parameters_of(model))
-    assert_equal(*found)
+        outcomes.append(parameters_of(model))
+    assert_equal(*outcomes)
 
 
 def test_pretraining_and_what_follows_are_recorded_apart(captured):
     replayed, plain = captured("trqam", pretraining_steps=6), made_plain("trqam", pretraining_steps=6)
-    for each in (replayed, plain):
-        infos = [set(each.trainer.update(16)) for _ in range(12)]
+    for trained in (replayed, plain):
+        infos = [set(trained.trainer.update(16)) for _ in range(12)]
         assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
     assert len(replayed.trainer.graphs.updates) == 2
     assert_same(replayed, plain)
@@ -52,22 +52,22 @@ def test_pretraining_and_what_follows_are_recorded_apart(captured):
 
 def test_online_batches_are_drawn_outside_and_handed_in(captured):
     model, plain = captured(learning_starts=4), made_plain(learning_starts=4)
-    for each in (model, plain):
-        each.learn(30)
+    for trained in (model, plain):
+        trained.learn(30)
     assert model._n_updates == plain._n_updates > execution.WARMUP_STEPS
     assert_same(model, plain)
 
 
 def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(captured):
-    model, found = captured(), []
+    model, counts = captured(), []
     for _ in range(execution.WARMUP_STEPS + 2):
         model.trainer.update(16)
-    found.append(len(model.trainer.graphs.updates))
+    counts.append(len(model.trainer.graphs.updates))
     model.set_random_seed(123)
     model.trainer.update(16)
-    found.append(len(model.trainer.graphs.updates))
+    counts.append(len(model.trainer.graphs.updates))
     model.set_parameters(model.get_parameters())
-    assert [*found, len(model.trainer.graphs.updates)] == [1, 2, 0]
+    assert [*counts, len(model.trainer.graphs.updates)] == [1, 2, 0]
 
 
 def test_every_generator_is_captured_by_itself_although_the_ids_of_generators_come_again(captured):
@@ -121,9 +121,9 @@ def test_a_step_that_cannot_be_captured_is_taken_plainly_the_reason_is_said_and_
 
     model, plain, reason = captured(), made_plain(), "operation not permitted when stream is capturing Why: a copy"
     monkeypatch.setattr(execution, "capture", fail)
-    for each in (model, plain):
+    for trained in (model, plain):
         for _ in range(execution.WARMUP_STEPS):
-            each.trainer.update(16)
+            trained.trainer.update(16)
     assert_falls_back(model, plain, f"not captured: {reason}; cont")
     assert not model.trainer.mode.captured
     model.trainer.prepare()
@@ -185,16 +185,16 @@ def compiled_from_the_fourth(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("way", ["learn", "update"])
-def test_a_model_is_compiled_when_it_has_taken_enough_updates(way, compiled_from_the_fourth, capsys):
+@pytest.mark.parametrize("entry", ["learn", "update"])
+def test_a_model_is_compiled_when_it_has_taken_enough_updates(entry, compiled_from_the_fourth, capsys):
     model, plain = made(compile="auto", verbose=1), made()
-    for each in (model, plain):
-        if way == "learn":
-            each.learn_offline(2)
-            each.learn_offline(3)
+    for trained in (model, plain):
+        if entry == "learn":
+            trained.learn_offline(2)
+            trained.learn_offline(3)
         else:
             for _ in range(5):
-                step(each)
+                step(trained)
     assert compiled_from_the_fourth == ["compiled", "called", "called"]
     assert model.trainer.mode.compiled
     assert capsys.readouterr().out.count("updates are compiled") == 1
@@ -248,9 +248,9 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with
 )
 def test_the_compiler_sees_the_losses_as_one_graph(id, settings):
     model = made(id, **settings)
-    found = torch._dynamo.explain(model.trainer.losses)(toy_batch(model), toy_noise(model))
+    explanation = torch._dynamo.explain(model.trainer.losses)(toy_batch(model), toy_noise(model))
     torch._dynamo.reset()
-    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+    assert (explanation.graph_count, explanation.graph_break_count) == (1, 0), explanation.break_reasons
 
 
 def test_every_model_of_a_process_is_compiled(compile_with):

@@ -13,15 +13,15 @@ from tests.common.engine.helpers import assert_same as assert_close
 from tests.common.engine.helpers import made_plain
 from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
 
-OWN = {
+OPTIONS = {
     "critic": {"learning_rate": "cos_1e-2", "max_grad_norm": 0.5, "tau": 1, "target_every": 3},
     "actor": {"learning_rate": "warmup_5_1e-3", "optimizer": "adamw", "weight_decay": 0.1, "train_every": 2},
     "temperature": {"learning_rate": 0.03},
 }
 
 
-def rlpd(**own):
-    return tiny_model("rlpd", per_network=own)
+def rlpd(**options):
+    return tiny_model("rlpd", per_network=options)
 
 
 def updated(model, updates=1):
@@ -60,25 +60,25 @@ def test_a_text_that_is_no_rate_is_refused(text):
 
 def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
     model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "warmup_4_0.01"})
-    found, logged = [], {}
+    rates, logged = [], {}
     update = model.trainer.update
 
     def noted(size):
         info = update(size)
-        found.append([group["lr"] for group in model.policy.optimizer.param_groups])
+        rates.append([group["lr"] for group in model.policy.optimizer.param_groups])
         return info
 
     monkeypatch.setattr(model.trainer, "update", noted)
     monkeypatch.setattr(model.logger, "record", lambda name, value, **more: logged.setdefault(name, value))
     model.learn_offline(4, dataset=toy_dataset(), log_interval=4)
-    common, of_critic, of_actor = zip(*found, strict=True)
+    common, of_critic, of_actor = zip(*rates, strict=True)
     assert common == (3e-4,) * 4
     assert of_critic == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == 0.01
     model.learn_offline(4)  # goes on half-way, as SB3 counts
-    assert found[4][2] == pytest.approx(5e-4)
+    assert rates[4][2] == pytest.approx(5e-4)
 
 
 # -- optimiser, clip, delays ------------------------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
 
 @pytest.mark.parametrize("seeds", [[0], [1, 2]])
 def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
-    own = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
-    model = tiny_model("rlpd", seeds=seeds, per_network={"actor": own})
+    options = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
+    model = tiny_model("rlpd", seeds=seeds, per_network={"actor": options})
     copies = [p.detach().clone().requires_grad_() for p in model.policy.nets.actor.parameters()]
     optimizer = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.2)
     for seed in range(3):
@@ -143,7 +143,7 @@ def test_updates_that_train_nothing_pass():
 
 
 @pytest.mark.parametrize(
-    ("own", "error", "message"),
+    ("options", "error", "message"),
     [
         ({"critc": {}}, ValueError, "unknown network of RLPD `critc`; closest: critic"),
         ({"critic": {"learnig_rate": 1}}, TypeError, r"`per_network.critic`: .*'learnig_rate'; closest: learning_rate"),
@@ -154,9 +154,9 @@ def test_updates_that_train_nothing_pass():
         ({"critic": 3e-4}, TypeError, "`per_network` must be a mapping such as"),
     ],
 )
-def test_what_is_wrong_is_refused_by_name(own, error, message):
+def test_what_is_wrong_is_refused_by_name(options, error, message):
     with pytest.raises(error, match=message):
-        tiny_model("rlpd", per_network=own)
+        tiny_model("rlpd", per_network=options)
 
 
 def test_what_cannot_be_trained_so_is_refused():
@@ -165,7 +165,7 @@ def test_what_cannot_be_trained_so_is_refused():
     kinds = {"optimizer_class": torch.optim.RMSprop}
     with pytest.raises(ValueError, match="`optimizer` of network `actor`"):
         tiny_model("rlpd", per_network={"actor": {"optimizer": "adamw"}}, policy_kwargs=kinds)
-    model = rlpd(**OWN)
+    model = rlpd(**OPTIONS)
     with pytest.raises(ValueError, match="`per_network` of a finished model cannot be changed"):
         model.per_network = None
 
@@ -178,19 +178,19 @@ def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch
     }
     model = rlpd(critic={"learning_rate": 2e-3}, actor={"weight_decay": None})
     monkeypatch.setattr(type(model.method), "networks", lambda method: declared)
-    found = {name: spec.training for name, spec in model.method.specs().items()}
-    assert found["critic"].learning_rate == 2e-3
-    assert found["critic"].tau == 0.1
-    assert found["actor"].weight_decay is None
-    assert found["temperature"].learning_rate == "cos_1e-2"
+    trainings = {name: spec.training for name, spec in model.method.specs().items()}
+    assert trainings["critic"].learning_rate == 2e-3
+    assert trainings["critic"].tau == 0.1
+    assert trainings["actor"].weight_decay is None
+    assert trainings["temperature"].learning_rate == "cos_1e-2"
 
 
 # -- the same however it is run ---------------------------------------------------------------------------------------
 
 
 def test_stacked_seeds_learn_as_each_alone():
-    together = tiny_model("rlpd", seeds=[3, 4], per_network=OWN)
-    alone = tiny_model("rlpd", seeds=[4], per_network=OWN)
+    together = tiny_model("rlpd", seeds=[3, 4], per_network=OPTIONS)
+    alone = tiny_model("rlpd", seeds=[4], per_network=OPTIONS)
     for seed in range(6):
         batch, noise = toy_batch(together, seed=seed), toy_noise(together, seed=seed)
         together.trainer.update_on(batch, noise)
@@ -203,15 +203,15 @@ def test_stacked_seeds_learn_as_each_alone():
 
 
 def test_replayed_updates_follow_the_rates_of_all_groups(captured):
-    replayed, plain = captured("rlpd", per_network=OWN), made_plain("rlpd", per_network=OWN)
+    replayed, plain = captured("rlpd", per_network=OPTIONS), made_plain("rlpd", per_network=OPTIONS)
     for model in (replayed, plain):
         model.learn_offline(24)
-    assert any(each.replay for each in replayed.trainer.graphs.updates.values())
+    assert any(update.replay for update in replayed.trainer.graphs.updates.values())
     assert_close(replayed, plain)
 
 
 def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
-    whole, parts = (rlpd(**OWN) for _ in range(2))
+    whole, parts = (rlpd(**OPTIONS) for _ in range(2))
     for model in (whole, parts):
         model.load_dataset(toy_dataset())
     whole.learn_offline(5)
@@ -222,7 +222,7 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
     parts.learn_offline(4)
     assert_same(parameters_of(whole), parameters_of(parts))
     loaded = type(whole).load(tmp_path / "model", whole.get_env())
-    assert loaded.per_network == OWN
+    assert loaded.per_network == OPTIONS
     assert [group["network"] for group in groups(loaded)] == ["critic", "actor", "temperature"]
 
 

@@ -35,9 +35,9 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
     networks = method.networks
     monkeypatch.setattr(method, "networks", lambda self: {**networks(self), name: velocity_field()})
     model = tiny_model("fql", learning_rate=0.1, policy_kwargs={"optimizer_class": torch.optim.AdamW})
-    before = networks_of(model)
+    start = networks_of(model)
     step(model)
-    changed = {key.split(".")[0] for key, value in networks_of(model).items() if not torch.equal(value, before[key])}
+    changed = {key.split(".")[0] for key, value in networks_of(model).items() if not torch.equal(value, start[key])}
     assert changed == {"critic", "behaviour", "one_step"}
 
 
@@ -62,8 +62,8 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
     parameters, one = model.trainer.plan.parameters, torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}
     factor = 1e-3 / math.sqrt(sum(parameter.numel() for parameter in parameters))
-    for given in ([one.expand_as(p) for p in parameters], [of_shape[p.shape] for p in parameters]):
-        model.trainer.apply_gradients(given, {})
+    for gradients in ([one.expand_as(p) for p in parameters], [of_shape[p.shape] for p in parameters]):
+        model.trainer.apply_gradients(gradients, {})
         for parameter in parameters:
             assert_close(parameter.grad, torch.full_like(parameter, factor))
     assert one.item() == 1
@@ -80,8 +80,8 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norm
     factors = torch.tensor(norms) / joint_norm(grads, len(norms))
     update.apply_gradients([grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info)
     assert_close(info["grad_norm"], torch.tensor(norms))
-    seen = [parameter.grad for parameter in update.plan.parameters]
-    assert_close(joint_norm(seen, len(norms)), torch.tensor(expected))
+    clipped = [parameter.grad for parameter in update.plan.parameters]
+    assert_close(joint_norm(clipped, len(norms)), torch.tensor(expected))
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------

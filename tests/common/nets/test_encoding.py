@@ -41,10 +41,10 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch
         total, info = model.trainer.losses(batch, noise)
         return (*info.values(), *torch.autograd.grad(total.sum(), parameters, allow_unused=True))
 
-    found = differentiated()
+    values = differentiated()
     monkeypatch.setattr(model.trainer, "has_extractors", False)
-    for own, expected in zip(found, differentiated(), strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
+    for value, expected in zip(values, differentiated(), strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains():
@@ -65,9 +65,9 @@ def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     noise = model.policy.draw_action_noise(ROWS, torch.Generator().manual_seed(1))
     rows = normals(1, ROWS, 4).numpy()
     placed = {name: draw[None] for name, draw in noise.items()}
-    found = model.policy.plan(rows, placed)
+    values = model.policy.plan(rows, placed)
     monkeypatch.setattr(Networks, "with_extractor", lambda self: [])
-    torch.testing.assert_close(found, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(values, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
 def test_frozen_features_bear_no_gradient_of_the_extractor():

@@ -49,8 +49,8 @@ STACKS = {
 }
 
 
-def outputs_of(network, inputs, **how):
-    out = network(*inputs, **how)
+def outputs_of(network, inputs, **options):
+    out = network(*inputs, **options)
     return torch.cat(out, -1) if isinstance(out, tuple) else out
 
 
@@ -97,16 +97,16 @@ def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside():
 # -- derivatives along a way ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["plain", "onednn"])
+@pytest.mark.parametrize("library", ["plain", "onednn"])
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_slope_is_the_change_along_a_way(layer_norm, way, request):
+def test_slope_is_the_change_along_a_way(layer_norm, library, request):
     network = filled(VelocityField(sizes(2, (16, 16), layer_norm)))
     observations, t = normals(2, 5, 3), normals(2, 5, 1).sigmoid()
     x, along = normals(2, 5, 2, seed=1), normals(2, 5, 2, seed=2)
     exact = VelocityField(sizes(2, (16, 16), layer_norm)).double()
     exact.load_state_dict(network.state_dict())
     ends = [exact(observations.double(), x.double() + h * along, t.double() + h) for h in (1e-4, -1e-4)]
-    if way == "onednn":
+    if library == "onednn":
         request.getfixturevalue("onednn")
         network = VelocityField(sizes(2, (16, 16), layer_norm))  # made of the fast networks
         network.load_state_dict(exact.state_dict())
