@@ -18,14 +18,14 @@ def _not_imported(monkeypatch):
 
 
 def pretend(monkeypatch, *working):
-    tried = []
+    trials = []
 
     def works(name):
-        tried.append(name)
+        trials.append(name)
         return name in working
 
     monkeypatch.setattr(rendering, "_works", works)
-    return tried
+    return trials
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def pretend(monkeypatch, *working):
 def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already(
     monkeypatch, working, named, is_imported, chosen, tries
 ):
-    tried = pretend(monkeypatch, *working)
+    trials = pretend(monkeypatch, *working)
     monkeypatch.setenv(VARIABLE, named)
     if is_imported:
         monkeypatch.setitem(sys.modules, "mujoco", sys)
     assert choose_platform() == chosen
-    assert tried == tries
+    assert trials == tries
     assert is_imported or named or os.environ.get(VARIABLE) == chosen
 
 
@@ -58,18 +58,18 @@ def screen(monkeypatch):
 
 @pytest.mark.usefixtures("screen")
 def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch):
-    tried = pretend(monkeypatch, *PLATFORMS)
+    trials = pretend(monkeypatch, *PLATFORMS)
     assert why_no_window() is None
-    assert tried == ["glfw"]
+    assert trials == ["glfw"]
     assert os.environ[VARIABLE] == "glfw"
 
 
 def test_names_of_images_choose_what_draws(monkeypatch):
-    tried = pretend(monkeypatch, "egl")
+    trials = pretend(monkeypatch, "egl")
     prepare_pictures("cube-single-play-singletask-task1-v0", None)
-    assert tried == []
+    assert trials == []
     prepare_pictures(None, Path("logs/qam/visual-cube-single-play-singletask-task1-v0_1"))
-    assert tried == ["egl"]
+    assert trials == ["egl"]
     assert os.environ[VARIABLE] == "egl"
 
 

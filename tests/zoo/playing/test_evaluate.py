@@ -52,7 +52,7 @@ def play_alone(policy, seed, replica):
 
 
 @pytest.fixture(scope="module")
-def here():
+def single():
     """One environment."""
     with Evaluator(TOY, episodes=EPISODES, n_envs=1, seed=5) as evaluator:
         yield evaluator
@@ -69,9 +69,9 @@ def anywhere(request):
 
 
 @pytest.mark.parametrize("chunk_length", [1, 3])
-def test_results_are_those_of_a_plain_loop_over_episodes(here, chunk_length):
+def test_results_are_those_of_a_plain_loop_over_episodes(single, chunk_length):
     policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
-    results = here.evaluate(policy)
+    results = single.evaluate(policy)
     for replica in range(2):
         returns, lengths, successes = zip(*play_alone(policy, 5, replica), strict=True)
         assert_array_equal(results.returns[replica], returns)
@@ -79,21 +79,21 @@ def test_results_are_those_of_a_plain_loop_over_episodes(here, chunk_length):
         assert_array_equal(results.successes[replica], successes)
 
 
-def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(here):
+def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single):
     class Replanning(ElementwisePolicy):
         played_length = 1
 
-    single = here.evaluate(ElementwisePolicy(chunk_length=1))
+    expected = single.evaluate(ElementwisePolicy(chunk_length=1))
     policy = Replanning(chunk_length=3)
     policy.draw_action_noise = lambda rows, generator: {
         "noise": torch.rand(rows, 1, 2, generator=generator).expand(rows, 3, 2)
     }
-    assert_same(here.evaluate(policy), single)
+    assert_same(single.evaluate(policy), expected)
 
 
-def test_results_have_the_same_bits_in_one_and_in_several_environments(here, anywhere):
+def test_results_have_the_same_bits_in_one_and_in_several_environments(single, anywhere):
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
-    assert_same(here.evaluate(policy), anywhere.evaluate(policy))
+    assert_same(single.evaluate(policy), anywhere.evaluate(policy))
 
 
 def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than_environments():
@@ -153,9 +153,9 @@ def test_threads_and_generators_of_an_environments_module_belong_to_each_process
     subprocess.run([sys.executable, tmp_path / "play.py"], env={**os.environ, "PYTHONPATH": paths}, check=True)
 
 
-def test_a_replica_alone_plays_as_in_the_stack(here):
-    stack = here.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
-    alone = here.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
+def test_a_replica_alone_plays_as_in_the_stack(single):
+    stack = single.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
+    alone = single.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
     assert_array_equal(alone.returns[0], stack.returns[1])
 
 
@@ -225,17 +225,17 @@ def test_global_generators_are_left_as_they_were():
 @pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])
 def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(monkeypatch, cores, n_envs, processes):
     pretend_cores(monkeypatch, cores)
-    before = children()
+    processes_before = children()
     with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
-        assert len(children() - before) == processes
+        assert len(children() - processes_before) == processes
 
 
 def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
-    before = children()
+    processes_before = children()
     with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
         first = evaluator.evaluate(ElementwisePolicy())
-        for pid in children() - before:
+        for pid in children() - processes_before:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
         assert_same(evaluator.evaluate(ElementwisePolicy()), first)
@@ -254,7 +254,7 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
 @pytest.mark.parametrize("cores", [1, 3])
 def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path, monkeypatch, cores, failure, message):
     pretend_cores(monkeypatch, cores)
-    before = children()
+    processes_before = children()
     switch = tmp_path / "fail"
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
@@ -263,7 +263,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path, mo
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())
-        assert children() == before
+        assert children() == processes_before
         monkeypatch.undo()
         pretend_cores(monkeypatch, cores)
         switch.unlink()
@@ -277,12 +277,12 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
                 raise KeyboardInterrupt
             return super().plan(observations, noise)
 
-    before = children()
+    processes_before = children()
     with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(Interrupted())
-        assert children() == before
+        assert children() == processes_before
         assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
@@ -296,10 +296,10 @@ def test_an_environment_without_a_time_limit_is_warned_of(caplog):
     ("env_id", "message"), [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")]
 )
 def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
-    before = children()
+    processes_before = children()
     with pytest.raises(UsageError, match=message):
         Evaluator(env_id, episodes=2, n_envs=2, seed=0)
-    assert children() == before
+    assert children() == processes_before
 
 
 class Diverging(ElementwisePolicy):
@@ -318,18 +318,18 @@ class Diverging(ElementwisePolicy):
 
 def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywhere):
     expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
-    found = anywhere.evaluate(Diverging(3, lost=[1]))
-    assert found.played.tolist() == [True, False, True]
+    actual = anywhere.evaluate(Diverging(3, lost=[1]))
+    assert actual.played.tolist() == [True, False, True]
     for name in ("returns", "lengths", "successes"):
-        assert_array_equal(getattr(found, name)[[0, 2]], getattr(expected, name)[[0, 2]])
-        assert not getattr(found, name)[1].any()
+        assert_array_equal(getattr(actual, name)[[0, 2]], getattr(expected, name)[[0, 2]])
+        assert not getattr(actual, name)[1].any()
 
 
 def test_only_active_replicas_play_and_as_they_would_among_all(anywhere):
     expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
-    found = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
-    assert found.played.tolist() == [True, False, True]
-    assert_array_equal(found.returns[[0, 2]], expected.returns[[0, 2]])
+    actual = anywhere.evaluate(ElementwisePolicy(num_replicas=3), active=[2, 0])
+    assert actual.played.tolist() == [True, False, True]
+    assert_array_equal(actual.returns[[0, 2]], expected.returns[[0, 2]])
 
 
 # -- what episodes are scored by ---------------------------------------------------------------------------------------
@@ -344,18 +344,18 @@ def results(successes):
 
 @pytest.mark.parametrize("reported", [None, np.array([[1, 0, 0]])])
 def test_a_threshold_counts_returns_of_at_least_it(reported):
-    found = ScoringRule(success_return=2.0).apply(results(reported))
-    assert found.successes.tolist() == [[0, 1, 1]]
-    text = describe_evaluation(5, "offline", found, [0], ScoringRule(success_return=2.0))
+    scored = ScoringRule(success_return=2.0).apply(results(reported))
+    assert scored.successes.tolist() == [[0, 1, 1]]
+    text = describe_evaluation(5, "offline", scored, [0], ScoringRule(success_return=2.0))
     assert "success (return >= 2) 66.7% over 3 episodes" in text
 
 
 def test_the_return_is_the_score_where_asked_for_and_normalised_by_references():
     scoring = ScoringRule("return", reference_scores=(0.0, 4.0))
-    found = scoring.apply(results(np.array([[1, 0, 0]])))
-    assert found.successes is None
+    scored = scoring.apply(results(np.array([[1, 0, 0]])))
+    assert scored.successes is None
     assert scoring.normalised(3.0) == 0.75
     assert REPORTED.normalised(3.0) is None
     assert "mean return 2.00 over 3 episodes, normalised return 50.0%" in describe_evaluation(
-        5, "offline", found, [0], scoring
+        5, "offline", scored, [0], scoring
     )
