@@ -66,6 +66,13 @@ def tune(call):
     return functools.partial(call, main)
 
 
+def test_samplers_look_for_the_highest_score(objective, tmp_path, tune):
+    objective(near_three)
+    tune(*words(tmp_path, "--n-trials", "2"))
+    study = study_of(tmp_path)
+    assert study.best_value == max(trial.value for trial in study.trials) > min(trial.value for trial in study.trials)
+
+
 @pytest.mark.slow
 def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_its_number_alone(
     objective, tmp_path, tune
