@@ -51,6 +51,7 @@ BUILT_IN = {
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}
+REMOVED_HOOKS = ("row_sampler", "priorities")
 ENTRY_POINT_GROUP = "flow_rl_zoo.agents"
 
 MethodT = TypeVar("MethodT", bound="type[Method]")
@@ -97,6 +98,12 @@ def register(id: str, *, paper: str, published_name: str, when: str = "") -> Cal
                 f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
                 "made of it (docs/register.md)"
             )
+        for hook in REMOVED_HOOKS:
+            if hasattr(method, hook):
+                raise TypeError(
+                    f"{method.__name__} has the hook `{hook}` of release 1.0, which is not called any more: rows are "
+                    "drawn uniformly; leave it out"
+                )
         owner = ""
         if id in ALIASES:
             owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"

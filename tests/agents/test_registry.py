@@ -55,6 +55,13 @@ def test_the_page_on_registering_is_true(own_module):
     assert config.settings["beta"] == 2.0
 
 
+@pytest.mark.parametrize("hook", ["row_sampler", "priorities"])
+def test_a_method_with_a_hook_that_is_not_called_any_more_is_refused(hook):
+    method = type("Old", (QAM,), {hook: lambda self: None})
+    with pytest.raises(TypeError, match=f"Old has the hook `{hook}` of release 1.0"):
+        agents.register("old", paper="none", published_name="Old")(method)
+
+
 def test_a_class_that_is_not_registered_is_refused():
     with pytest.raises(KeyError, match="is not a registered algorithm"):
         agents.get("agents.common.method:Method")
