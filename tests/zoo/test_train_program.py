@@ -80,7 +80,7 @@ REFUSED = {
     "--seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",
-    "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute here",
+    "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute in float64 here",
     "-f /proc/nowhere": "the log folder must be writable",
     # an online phase without updates, of which one is warned before anything else is done
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (

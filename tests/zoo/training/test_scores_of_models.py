@@ -50,7 +50,7 @@ def recorded(folder):
     ids=["as often as evaluations", "less often", "not in time", "each step", "episodes", "normalised"],
 )
 def test_final_best_and_saved_models_score_what_the_run_recorded(algo, updates, steps, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "KEPT", 100)
+    monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 100)
     folder = trained(tmp_path, algo, *updates)
     scores = recorded(folder)
     assert steps in (None, list(scores))
