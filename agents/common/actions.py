@@ -43,6 +43,9 @@ def played_actions(actions: Array, space: spaces.Box) -> Array:
     Where the box holds integers, actions are rounded to the nearest one: a cast would cut fractions off, so that the
     highest action was hardly ever played.
 
+    :param actions: in the environment's units, (..., A).
+    :param space: the environment's box.
+    :return: the same shape.
     :raises FloatingPointError: for a NaN or an infinity that is to become an integer.
     """
     if holds_integers(space):
@@ -57,6 +60,7 @@ def stored_as_played(actions: Array, scaled: Array, space: spaces.Box) -> tuple[
 
     :param actions: in the environment's units, (..., A).
     :param scaled: the same, scaled to [-1, 1].
+    :param space: the environment's box.
     :return: both, the second as it is stored.
     """
     if not holds_integers(space):

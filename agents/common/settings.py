@@ -152,7 +152,7 @@ class Setting:
     def inherit(self, inherited: Setting) -> None:
         """Take what this declaration leaves empty from that of the base class; `kw_only` is always its.
 
-        :param other: the declaration of the same setting in a base class.
+        :param inherited: the declaration of the same setting in a base class.
         """
         if self.search is None and self.check is None:  # a check of its own may refuse what the base class searches
             self.search = inherited.search
@@ -247,6 +247,7 @@ def required(*, alias: str, kw_only: bool = False) -> Any:
 class Configurable:
     """A class whose settings are declared as attributes; every assignment to one is checked.
 
+    :param unnamed: none; arguments without a name are refused.
     :param values: settings by name; the others have their defaults.
     :raises TypeError: for a name that is not a setting; the closest are named.
     """

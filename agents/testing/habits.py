@@ -211,8 +211,8 @@ def find_undeclared_networks(
     :param method: the algorithm.
     :param nets: its networks.
     :param losses: name -> (S,), with their graphs.
-    :param again: the same losses, computed once more. A tensor that both depend on outlives an update; one that an
-        update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
+    :param second_losses: the same losses, computed once more. A tensor that both depend on outlives an update; one
+        that an update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
     :yields: a finding for each.
     """
     consequence = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
@@ -253,7 +253,7 @@ def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding
     """Yield a finding for each loss that is another one when it is computed again.
 
     :param losses: name -> (S,).
-    :param again: computed once more from the same input.
+    :param second_losses: computed once more from the same input.
     :yields: a finding for each.
     """
     for name, loss in losses.items():
@@ -270,7 +270,7 @@ def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> 
 
     :param method: the algorithm, after the hook was called.
     :param hook: its name.
-    :param before: what the attributes looked like before, by name.
+    :param old_state: what the attributes looked like before, by name.
     :yields: a finding for each.
     """
     for name, value in vars(method).items():

@@ -391,6 +391,7 @@ class Trainer:
         """Return the plan of updates that skip some networks.
 
         :param skipped: their names.
+        :return: the plan.
         :raises ValueError: if one is unknown.
         """
         nets = self.policy.nets

@@ -218,7 +218,7 @@ def write_manifest(folder: Path, **values: Any) -> None:
     """Write the checksum of every file of a folder.
 
     :param folder: with files only, which do not change any more.
-    :param more: plain values to keep beside the checksums.
+    :param values: plain values to keep beside the checksums.
     """
     files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps({**values, "files": files}, indent=1) + "\n", encoding="utf-8")

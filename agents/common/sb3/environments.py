@@ -94,7 +94,7 @@ class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; an environment whose ``reset`` takes no options is given none, as by SB3.
 
-        :param how: seed and options.
+        :param arguments: seed and options.
         :return: the first observation, and the info.
         """
         observation, info = self.env.reset(**arguments)

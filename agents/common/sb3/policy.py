@@ -383,6 +383,8 @@ class FlowPolicy(BasePolicy):
     def read_observations(self, observation: NDArray[Any] | dict[str, NDArray[Any]]) -> tuple[NDArray[Any], bool]:
         """Return observations as rows (N, O), and whether they are a batch; one alone is a row.
 
+        :param observation: one observation, or a batch (N, ...), by name in a Dict space.
+        :return: rows, and whether the observation was a batch.
         :raises ValueError: if an observation has the wrong shape.
         """
         named = observation if isinstance(observation, dict) else {"": observation}
