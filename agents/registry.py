@@ -111,8 +111,9 @@ def register(id: str, *, paper: str, published_name: str, when: str = "") -> Cal
             owner = f"{BUILT_IN[id]} of agents.{id}"
         elif id in _entries:
             owner = _described(_entries[id].method)
-        if owner and owner != (mine := _described(method)):
-            raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {mine} by another, e.g. `my_{id}`")
+        newcomer = _described(method)
+        if owner and owner != newcomer:
+            raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {newcomer} by another, e.g. `my_{id}`")
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method
 

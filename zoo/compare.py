@@ -65,9 +65,11 @@ def make_parser() -> Parser:
 
 def _add_method(parser: Parser) -> None:
     """Add the arguments about how methods are compared."""
-    how = parser.add_argument_group("how")
-    how.add_argument("--baseline", metavar="NAME", help="method to compare against (default: the one of the first set)")
-    focus = how.add_mutually_exclusive_group()
+    group = parser.add_argument_group("how")
+    group.add_argument(
+        "--baseline", metavar="NAME", help="method to compare against (default: the one of the first set)"
+    )
+    focus = group.add_mutually_exclusive_group()
     focus.add_argument(
         "--focus",
         metavar="NAME",
@@ -75,18 +77,18 @@ def _add_method(parser: Parser) -> None:
         "two, the last one that is not the baseline)",
     )
     focus.add_argument("--no-focus", action="store_true", help="a verdict on the leading method of each phase instead")
-    how.add_argument(
+    group.add_argument(
         "--tolerance", type=REAL, default=0.05, help="largest difference that counts as reproduced, as a fraction"
     )
-    how.add_argument(
+    group.add_argument(
         "--resolve",
         type=REAL,
         default=3.0,
         metavar="POINTS",
         help="difference of means for which to say how many seeds are needed, in points (default: 3)",
     )
-    how.add_argument("--reps", type=COUNT, default=5_000, help="bootstrap repetitions (default: 5000)")
-    add_verbose(how)
+    group.add_argument("--reps", type=COUNT, default=5_000, help="bootstrap repetitions (default: 5000)")
+    add_verbose(group)
 
 
 def _add_appearance(parser: Parser) -> None:

@@ -59,10 +59,10 @@ def make_parser() -> Parser:
 
 
 def _grid(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9])x([1-9])", text)
-    if found is None:
+    match = re.fullmatch(r"([1-9])x([1-9])", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"expected ROWSxCOLUMNS, each from 1 to 9, got {text!r}")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -129,12 +129,12 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
             from zoo.watching.window import open_window
 
             target = open_window(f"{agent.algo} in {agent.env}")
-            every = 1
+            interval = 1
         else:
             target = open_video(args.video)
-            every = STEPS_BETWEEN[args.video.suffix]
+            interval = STEPS_BETWEEN[args.video.suffix]
         with as_usage_error(DependencyNotInstalled), target as add:
-            for picture, is_last in film.pictures(args.every or every):
+            for picture, is_last in film.pictures(args.every or interval):
                 add(picture, is_last)
         return film.stage.results()
 

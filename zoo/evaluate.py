@@ -67,9 +67,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         )
     results, score = play(playing, args.n_eval_envs)
     log.info("%s in %s: %s over %d episodes", agent.algo, agent.env, score.text, score.episodes)
-    found = describe(playing, results, score)
-    found["normalised return"] = agent.scoring.normalised(found["return"])
-    return found | _compare(args, agent, score, differs)
+    result = describe(playing, results, score)
+    result["normalised return"] = agent.scoring.normalised(result["return"])
+    return result | _compare(args, agent, score, differs)
 
 
 def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
     if args.interval is not None:
         kind = score.kind
         low, high = args.interval
-        least, most = KINDS[kind].limits
-        if not least <= low <= high <= most:
-            limits = f"from {least:g} to {most:g}, the lower first"
+        lowest, highest = KINDS[kind].limits
+        if not lowest <= low <= high <= highest:
+            limits = f"from {lowest:g} to {highest:g}, the lower first"
             raise UsageError(f"`--interval` must be two numbers {limits}, got {low:g} {high:g}")
     elif agent.stated is not None:
         kind = agent.stated.kind

@@ -61,38 +61,38 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     console = terminal()
     read = partial(read_runs, args.paths, args.merge_protocols)
-    own = read()
+    tables = read()
     if args.watch is None:
-        if own.runs.empty:
+        if tables.runs.empty:
             places = ", ".join(map(str, args.paths))
             raise UsageError(f"expected run folders below {places}, got none; --watch waits for the first one")
-        console.print(show_states(normalise_returns(own, read_references(args.reference_scores, own))))
-        return _left_to_print(own, args)
+        console.print(show_states(normalise_returns(tables, read_references(args.reference_scores, tables))))
+        return _left_to_print(tables, args)
     with Live(auto_refresh=False, console=console) as live:
         try:
-            while own.runs.empty:
-                live.update(show_states(own), refresh=True)
+            while tables.runs.empty:
+                live.update(show_states(tables), refresh=True)
                 time.sleep(args.watch)
-                own = read()
-            references = read_references(args.reference_scores, own)
+                tables = read()
+            references = read_references(args.reference_scores, tables)
             while True:
-                live.update(show_states(normalise_returns(own, references)), refresh=True)
-                if not (own.runs["state"] == "running").any():
+                live.update(show_states(normalise_returns(tables, references)), refresh=True)
+                if not (tables.runs["state"] == "running").any():
                     break
                 time.sleep(args.watch)
-                own = read()
+                tables = read()
         except KeyboardInterrupt:  # the way to stop watching; the runs continue
             pass
     if not console.is_terminal:
         console.line()  # Rich ends the last line only in a terminal
-    return _left_to_print(own, args)
+    return _left_to_print(tables, args)
 
 
-def _left_to_print(own: RunTables, args: argparse.Namespace) -> dict[str, Any]:
+def _left_to_print(tables: RunTables, args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.monitoring import count_states
     from zoo.terminal.tables import result_for_terminal
 
-    counts = count_states(own)
+    counts = count_states(tables)
     paths = shlex.join(map(str, args.paths))
     hint = f"zoo monitor {paths} --watch" if counts.get("running") else f"zoo compare {paths} -o report/"
     return result_for_terminal(counts, hint)

@@ -65,17 +65,17 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         chosen = "the best model of its run"
     elif args.load_checkpoint is not None or args.load_last_checkpoint:
         chosen = "a checkpoint of its run"
-    how = {"licence": args.license, "chosen": chosen, "with_model": args.with_model, "n_envs": args.n_eval_envs}
+    options = {"licence": args.license, "chosen": chosen, "with_model": args.with_model, "n_envs": args.n_eval_envs}
     with tempfile.TemporaryDirectory() if args.output is None else atomic_folder(args.output) as name:
-        score = write_upload(agent, Path(name), repo, **how)
+        score = write_upload(agent, Path(name), repo, **options)
         if args.output is None:
-            found = {"url": push(Path(name), repo, args.commit_message, private=args.private)}
-            log.info("uploaded to %s", found["url"])
+            place = {"url": push(Path(name), repo, args.commit_message, private=args.private)}
+            log.info("uploaded to %s", place["url"])
     if args.output is not None:
-        found = {"folder": str(args.output)}
+        place = {"folder": str(args.output)}
         log.info("wrote %s; nothing is uploaded", args.output)
     result = {"algo": agent.algo, "env": agent.env, "repository": repo, score.kind: score.mean}
-    return result | {"interval": score.interval, "episodes": score.episodes} | found
+    return result | {"interval": score.interval, "episodes": score.episodes} | place
 
 
 main = as_program(make_parser, _run)

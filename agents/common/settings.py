@@ -350,7 +350,7 @@ class Configurable:
     @classmethod
     def documentation(cls) -> str:
         """Return one ``:param:`` line for every setting."""
-        return "\n".join(f":param {name}: {found.meaning}" for name, found in cls.declared().items())
+        return "\n".join(f":param {name}: {declaration.meaning}" for name, declaration in cls.declared().items())
 
 
 def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) -> inspect.Signature:

@@ -100,8 +100,8 @@ class SingleStepPolicy:
     def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
         """Return the next action in every row, (1, N, 1, A), for observations (1, N, O)."""
         normalization = getattr(self.policy, "normalization", None)
-        seen = observations[0] if normalization is None else normalization.observations(observations[0])
-        actions, _ = self.policy.predict(seen, deterministic=True)
+        rows = observations[0] if normalization is None else normalization.observations(observations[0])
+        actions, _ = self.policy.predict(rows, deterministic=True)
         return actions[None, :, None]
 
 
@@ -150,8 +150,8 @@ class Baseline(StoredModel):
             )
         self._recorded = self.checked(settings)
         settings = {name: self._recorded[name] for name in settings}
-        own = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
-        widths = {} if own.net_arch is None else {"net_arch": own.net_arch}
+        own_settings = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
+        widths = {} if own_settings.net_arch is None else {"net_arch": own_settings.net_arch}
         self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
         self._last_info: dict[str, torch.Tensor] = {}
         super().__init__(
@@ -161,8 +161,8 @@ class Baseline(StoredModel):
             replay_buffer_class=TransitionReplayBuffer,
             replay_buffer_kwargs={
                 "gamma": 1.0,
-                "sparse": own.sparse,
-                "balanced": own.balanced_sampling,
+                "sparse": own_settings.sparse,
+                "balanced": own_settings.balanced_sampling,
                 **(replay_buffer_kwargs or {}),
             },
             policy_kwargs=widths | (with_named_classes("policy_kwargs", policy_kwargs) or {}),
@@ -171,9 +171,9 @@ class Baseline(StoredModel):
             device=available_device(device),
             _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # the algorithm's, not the base class's
         )
-        if own.noise_std and env is not None:
+        if own_settings.noise_std and env is not None:
             shape: Any = self.action_space.shape
-            self.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, own.noise_std))
+            self.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, own_settings.noise_std))
 
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return actions to play and to store, which SB3 leaves unrounded where the environment takes integers."""
@@ -189,9 +189,9 @@ class Baseline(StoredModel):
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
         algorithm = cls.__mro__[3]  # after this class, Baseline and StoredModel
-        text = "\n\n".join(inspect.getdoc(each) or "" for each in (algorithm, cls))
+        text = "\n\n".join(inspect.getdoc(described) or "" for described in (algorithm, cls))
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
-        found = {}
+        settings = {}
         for name, parameter in inspect.signature(algorithm).parameters.items():
             if name not in NOT_SETTINGS:
                 meaning = " ".join(meanings.get(name, "").split())
@@ -199,15 +199,17 @@ class Baseline(StoredModel):
                 declared.name = name
                 declared.type = Any
                 declared.annotation = inspect.formatannotation(parameter.annotation)
-                found[name] = declared
-        return found | OwnSettings.declared()
+                settings[name] = declared
+        return settings | OwnSettings.declared()
 
     @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings, defaults included; raise TypeError or ValueError for what cannot be one's value."""
-        known = cls.declared()
-        checked = {name: known[name].checked(value) if name in known else value for name, value in settings.items()}
-        return {name: each.default for name, each in known.items()} | checked
+        declarations = cls.declared()
+        checked = {name: declaration.default for name, declaration in declarations.items()}
+        for name, value in settings.items():
+            checked[name] = declarations[name].checked(value) if name in declarations else value
+        return checked
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""
@@ -330,5 +332,5 @@ def find_named_by_file(name: str, file: object, package: str | None = None, *, t
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
     """Return what is declared of an algorithm's settings, by their names."""
-    found: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
-    return found
+    settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
+    return settings

@@ -115,11 +115,11 @@ class ComparedMethod:
     def only(self, places: Collection[str]) -> ComparedMethod:
         """Return the method as it is known on some environments and domains."""
         tables = ("protocols", "departures", "tallies", "settings")
-        kept: dict[str, Any] = {
+        parts: dict[str, Any] = {
             table: {place: about for place, about in getattr(self, table).items() if place in places}
             for table in tables
         }
-        return replace(self, **kept)
+        return replace(self, **parts)
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
         """Return how its runs on an environment were made; empty where that is not known."""

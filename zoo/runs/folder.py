@@ -340,8 +340,8 @@ def short_name(environment: str) -> str:
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     """Return the folders of an environment's runs, by their number."""
     prefix = f"{file_name_of(env)}_"
-    found = {path.name.removeprefix(prefix): path for path in parent.glob(f"{prefix}*")}
-    return {int(text): path for text, path in found.items() if text.isdigit()}
+    folders = {path.name.removeprefix(prefix): path for path in parent.glob(f"{prefix}*")}
+    return {int(text): path for text, path in folders.items() if text.isdigit()}
 
 
 def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:

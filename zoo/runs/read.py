@@ -160,8 +160,8 @@ def _join(runs: pd.DataFrame, evaluations: Sequence[pd.DataFrame | None]) -> pd.
     ]
     if not tables:
         return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-    found = pd.concat(tables, ignore_index=True).assign(source="own", carried=False)
-    return found.astype({"successes": "Int64"})[list(EVALUATION_COLUMNS)]
+    joined_table = pd.concat(tables, ignore_index=True).assign(source="own", carried=False)
+    return joined_table.astype({"successes": "Int64"})[list(EVALUATION_COLUMNS)]
 
 
 def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -345,9 +345,9 @@ def read_times(folder: RunFolder) -> Times:
     seconds = cumulative_seconds(rows)
     updates = rows["updates"]
     speed = None
-    known = np.flatnonzero(~np.isnan(updates))
-    if len(known) and seconds[known[-1]] > seconds[known[0]]:
-        speed = float(np.ptp(updates[known]) / np.ptp(seconds[known]))
+    logged = np.flatnonzero(~np.isnan(updates))
+    if len(logged) and seconds[logged[-1]] > seconds[logged[0]]:
+        speed = float(np.ptp(updates[logged]) / np.ptp(seconds[logged]))
     return Times(rows["steps"], seconds, speed, len(folder.read_config().all_seeds), _describe_machine(folder))
 
 
@@ -360,8 +360,8 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
         rows = folder.read_progress()
     except UnreadableRun:
         return None
-    known = np.flatnonzero(rows["speed"] > 0)
-    return (int(rows["steps"][known[-1]]), float(rows["speed"][known[-1]])) if len(known) else None
+    logged = np.flatnonzero(rows["speed"] > 0)
+    return (int(rows["steps"][logged[-1]]), float(rows["speed"][logged[-1]])) if len(logged) else None
 
 
 def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:

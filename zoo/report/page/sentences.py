@@ -136,8 +136,8 @@ def _fragility(comparison: Comparison, phase: Phase) -> str:
     outcomes = changes(comparison, phase)
     if not outcomes:
         return "Leaving out any one domain changes nothing that is clear."
-    rest = f"; and {len(outcomes) - 2} more" if len(outcomes) > 2 else ""
-    return f"Fragile: {'; '.join(outcomes[:2])}{rest}."
+    remainder = f"; and {len(outcomes) - 2} more" if len(outcomes) > 2 else ""
+    return f"Fragile: {'; '.join(outcomes[:2])}{remainder}."
 
 
 def _score(kind: Kind, estimate: Estimate) -> TableEntry:
