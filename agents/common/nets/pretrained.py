@@ -177,19 +177,19 @@ class PretrainedField(nn.Module):
             observations = _repeat_rows(observations, shape[0])
             x = x.flatten(0, 1)
             t = t.flatten(0, 1)
+        if self.predicts == "velocity" and not self.is_scaled:
+            return self._flow_velocity(observations, x, t).reshape(shape)
         tau = t / (t + self.scale * (1 - t)) if self.is_scaled else t
-        factor = tau * self.scale + 1 - tau
-        point = factor * x + tau * self.shift if self.is_scaled else x
+        point = (tau * self.scale + 1 - tau) * x + tau * self.shift if self.is_scaled else x
         if self.predicts == "velocity":
             velocity = self._flow_velocity(observations, point, tau)
             action = point + (1 - tau) * velocity
             noise = point - tau * velocity
         else:
             action, noise = self._denoise(observations, point, tau)
-            velocity = action - noise
         if self.is_scaled:
-            velocity = (action - self.shift) / self.scale - noise
-        return velocity.reshape(shape)
+            action = (action - self.shift) / self.scale
+        return (action - noise).reshape(shape)
 
     def _flow_velocity(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
         """Return the velocity from noise to action, whichever way the module's time runs."""
@@ -257,7 +257,7 @@ class PretrainedNetwork(VmappedModule):
         """Fix the observations, (S, N, O): (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
 
         def velocity(x: Tensor, t: Time) -> Tensor:
-            velocities: Tensor = self(observations, x, as_column(t, x), frozen=frozen)
+            velocities: Tensor = self(observations, x, t, frozen=frozen)
             return velocities
 
         return velocity

@@ -64,8 +64,8 @@ def check_outputs(policy: FlowPolicy) -> None:
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
     with torch.enable_grad():
-        x = torch.linspace(-1, 1, 2 * size, device=policy.device).view(2, size).requires_grad_()
-        times = torch.full((2, 1), 0.5, device=policy.device)
+        x = torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device).view(2, size).requires_grad_()
+        times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
         try:
             velocities = [_first_replica(policy, observations, x, times) for _ in range(2)]
         except (TypeError, ValueError):
@@ -101,7 +101,8 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     """
     generator = torch_generator(Purpose.CHECKS, 0, 3, device=policy.device if buffer.placement.on_device else "cpu")
     batch = buffer.sample(ROWS, None, generator)
-    noise = torch.randn(batch.actions.shape, generator=torch_generator(Purpose.CHECKS, 0, 4)).to(policy.device)
+    noise_generator = torch_generator(Purpose.CHECKS, 0, 4)
+    noise = torch.randn(batch.actions.shape, generator=noise_generator, dtype=torch.float32).to(policy.device)
     with torch.no_grad():
         velocity = _pretrained(policy).at(batch.observations)
         samples = integrate_flow(velocity, noise, policy.method.flow_steps)
@@ -123,17 +124,13 @@ def _error(samples: Tensor, actions: Tensor, valid: Tensor) -> float:
 
 def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
     """Return the network of a policy that stands for the behaviour flow."""
-    networks = [network for network in policy.nets.values() if isinstance(network, PretrainedNetwork)]
-    return networks[0]
+    return next(network for network in policy.nets.values() if isinstance(network, PretrainedNetwork))
 
 
 def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: Tensor) -> Tensor:
     """Return the velocities of the first replica, (N, D)."""
-    replicas = policy.num_replicas
-    velocities = _pretrained(policy)(
-        observations.expand(replicas, -1, -1), x.expand(replicas, -1, -1), times.expand(replicas, -1, -1)
-    )
-    first: Tensor = velocities[0]
+    inputs = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
+    first: Tensor = _pretrained(policy)(*inputs)[0]
     return first
 
 
