@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if (Path(__file__).parent / "run.py").exists():  # a file of openai-agents, whose package has our name
+if (
+    Path(__file__).parent / "run.py"
+).exists():  # a file of openai-agents, whose package has our name
     raise ImportError(
         "expected the package `agents` of flow-rl-zoo alone, got files of openai-agents among its own: each of the two "
         "overwrites the other's. Run `pip uninstall openai-agents flow-rl-zoo`, then install one of them here, and the "
@@ -19,7 +21,9 @@ if (Path(__file__).parent / "run.py").exists():  # a file of openai-agents, whos
     )
 
 if sys.platform not in ("linux", "darwin"):
-    raise ImportError(f"flow-rl-zoo runs on Linux and macOS, got {sys.platform}; on Windows use WSL 2")
+    raise ImportError(
+        f"flow-rl-zoo runs on Linux and macOS, got {sys.platform}; on Windows use WSL 2"
+    )
 
 from agents.registry import BUILT_IN, algorithm_ids, register
 

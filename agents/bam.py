@@ -45,7 +45,11 @@ class BAM(ResidualFineTuning):
     """
 
     inverse_temperature: float = setting(
-        default=0.3, reference="inv_temp", at_least=0, search=log_range(0.3, 100.0), doc="Weight tau of Q."
+        default=0.3,
+        reference="inv_temp",
+        at_least=0,
+        search=log_range(0.3, 100.0),
+        doc="Weight tau of Q.",
     )
     kl_scale: float = setting(
         default=1.0,
@@ -54,7 +58,9 @@ class BAM(ResidualFineTuning):
         "itself.",
     )
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD and flow-matching losses, and the control problem's through the whole rollout."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
@@ -66,13 +72,19 @@ class BAM(ResidualFineTuning):
 
     def _control_loss(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Tensor:
         """Return the control cost of the way minus the value of its end; Q is not clipped to the action box."""
-        prior, policy = (flow.at(batch.observations) for flow in (self.prior(nets), self.policy(nets)))
+        prior, policy = (
+            flow.at(batch.observations) for flow in (self.prior(nets), self.policy(nets))
+        )
         x, h, cost = noise["am_x0"], 1 / self.flow_steps, torch.zeros_like(batch.rewards)
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), policy(x, i * h)
-            cost = cost + (2 / memoryless_sigma(i, self.flow_steps) ** 2) * (velocity - base).square().sum(-1)
+            cost = cost + (2 / memoryless_sigma(i, self.flow_steps) ** 2) * (
+                velocity - base
+            ).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)
-        end = torch.add(x, prior(x, 1 - h), alpha=h)  # the last step follows the prior, without noise
+        end = torch.add(
+            x, prior(x, 1 - h), alpha=h
+        )  # the last step follows the prior, without noise
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
         value = pessimistic_value(nets.frozen.critic(batch.observations, end), self.rho)
         return control - self.inverse_temperature * value.mean(-1)

@@ -28,7 +28,9 @@ from agents.core import (
 
 def _require_one(name: str, value: Any) -> int:
     if value != 1:
-        raise ValueError(f"`{name}` must be 1, got {value}: BC has no critic to choose with; leave it at 1")
+        raise ValueError(
+            f"`{name}` must be 1, got {value}: BC has no critic to choose with; leave it at 1"
+        )
     return 1
 
 
@@ -52,7 +54,9 @@ class BC(Method):
 
     trains_behaviour = True
 
-    best_of_n: int = setting(default=1, check=_require_one, doc="1: there is no critic to choose with.")
+    best_of_n: int = setting(
+        default=1, check=_require_one, doc="1: there is no critic to choose with."
+    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the behaviour flow."""
@@ -68,12 +72,16 @@ class BC(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow."""
-        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        return integrate_flow(
+            nets.behaviour.at(observations), noise["action"], self.flow_steps
+        ).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return nothing: the loss regresses to data."""
         return {}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the flow-matching loss."""
         return {"bc_flow": cloning_loss(nets.behaviour, batch, noise)}

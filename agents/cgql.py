@@ -76,7 +76,10 @@ class CGQL(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return time-conditioned critics and behaviour flow."""
-        return {"critic": critic(target=True, time=True), "behaviour": velocity_field(target=True, role="behaviour")}
+        return {
+            "critic": critic(target=True, time=True),
+            "behaviour": velocity_field(target=True, role="behaviour"),
+        }
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""
@@ -88,7 +91,9 @@ class CGQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the guided behaviour flow."""
-        behaviour: Velocity = (nets.behaviour_target if self.target_behaviour else nets.behaviour).at(observations)
+        behaviour: Velocity = (
+            nets.behaviour_target if self.target_behaviour else nets.behaviour
+        ).at(observations)
         unguided = self.inverse_temperature == 0 or self.guidance_weight == 0
 
         def velocity(x: Tensor, t: Time) -> Tensor:
@@ -113,7 +118,9 @@ class CGQL(Method):
         next_q = nets.critic_target(batch.next_observations, next_actions, 1.0)
         return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss at clean actions and the flow-matching loss."""
         q = nets.critic(batch.observations, batch.actions, 1.0)
         info |= q_statistics(q)

@@ -40,5 +40,8 @@ class CGQLLinex(CGQLMSE):
         gap = self.inverse_temperature * clean_q - scaled
         clipped = gap.clamp(max=self.linex_clip)  # keeps the unused branch finite
         beyond = clipped.exp() * (1 + gap - clipped) + scaled if self.linear_continuation else gap
-        info |= {"noisy_gap": (clean_q - q).mean((1, 2)), "linex_clipped": (gap > self.linex_clip).float().mean((1, 2))}
+        info |= {
+            "noisy_gap": (clean_q - q).mean((1, 2)),
+            "linex_clipped": (gap > self.linex_clip).float().mean((1, 2)),
+        }
         return torch.where(gap <= self.linex_clip, clipped.exp() + scaled, beyond)

@@ -62,12 +62,16 @@ class CGQLMSE(CGQL):
         targets = super().targets(batch, noise, nets, info)
         return {**targets, "clean_q": nets.critic_target(batch.observations, batch.actions, 1.0)}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return CGQL's losses and the distillation to noisy actions."""
         losses = super().losses(batch, targets, noise, nets, info)
         t = noise["noisy_t"].unsqueeze(-1)
         noisy = interpolate(noise["noisy_x0"], batch.actions, t)
-        errors = self.noisy_errors(nets.critic(batch.observations, noisy, t), targets["clean_q"], info)
+        errors = self.noisy_errors(
+            nets.critic(batch.observations, noisy, t), targets["clean_q"], info
+        )
         return {**losses, "noisy": (batch.valid.unsqueeze(1) * errors).mean((1, 2))}
 
     def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:

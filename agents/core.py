@@ -15,7 +15,17 @@ from agents.common.maths.critic import (
     td_target,
 )
 from agents.common.maths.flow import cloning_loss, flow_matching_loss, integrate_flow, interpolate
-from agents.common.method import Draw, Info, Losses, Method, Noise, Targets, integers, normal, uniform
+from agents.common.method import (
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Noise,
+    Targets,
+    integers,
+    normal,
+    uniform,
+)
 from agents.common.nets.networks import tanh_gaussian_sample
 from agents.common.nets.specs import (
     Networks,

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from agents.common.families.diffusion import DiffusionQLearning
 from agents.common.maths.denoising import masked_mean
-from agents.core import Batch, Info, Losses, Networks, Noise, Targets, q_statistics, register, td_loss
+from agents.core import (
+    Batch,
+    Info,
+    Losses,
+    Networks,
+    Noise,
+    Targets,
+    q_statistics,
+    register,
+    td_loss,
+)
 
 
 @register(
@@ -28,11 +38,15 @@ class DAC(DiffusionQLearning):
     raises them to its power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
     """
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss, the denoising loss and the linear Q term."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
-        predicted = nets.denoiser(batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1))
+        predicted = nets.denoiser(
+            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
+        )
         push = (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
         return {
             "td": td_loss(q, targets["td"], batch.valid),

@@ -57,22 +57,42 @@ class DriftQL(Method):
     """
 
     drift_weight: float = setting(
-        default=10.0, reference="alpha", above=0, search=log_range(1.0, 3000.0), doc="Weight w of the drift."
+        default=10.0,
+        reference="alpha",
+        above=0,
+        search=log_range(1.0, 3000.0),
+        doc="Weight w of the drift.",
     )
-    drift_samples: int = setting(default=32, reference="drift_ngen", at_least=2, doc="Samples n of each state.")
+    drift_samples: int = setting(
+        default=32, reference="drift_ngen", at_least=2, doc="Samples n of each state."
+    )
     drift_temperature: float = setting(
-        default=0.2, reference="drift_temp", above=0, search=log_range(0.02, 1.0), doc="Width tau of the kernel."
+        default=0.2,
+        reference="drift_temp",
+        above=0,
+        search=log_range(0.02, 1.0),
+        doc="Width tau of the kernel.",
     )
-    drift_step: float = setting(default=1.0, reference="drift_eta", above=0, doc="Step size eta along the drift.")
+    drift_step: float = setting(
+        default=1.0, reference="drift_eta", above=0, doc="Step size eta along the drift."
+    )
     kernel: Literal["laplace", "gaussian"] = setting(
-        default="laplace", search=choice("laplace", "gaussian"), doc="Kernel of the drift, `laplace` or `gaussian`."
+        default="laplace",
+        search=choice("laplace", "gaussian"),
+        doc="Kernel of the drift, `laplace` or `gaussian`.",
     )
-    scale_distances: bool = setting(default=True, reference="dim_scale", doc="Divide distances by the root of D.")
+    scale_distances: bool = setting(
+        default=True, reference="dim_scale", doc="Divide distances by the root of D."
+    )
     normalize_drift: bool = setting(
-        default=False, reference="drift_normalize", doc="Divide a state's drift by its root mean square."
+        default=False,
+        reference="drift_normalize",
+        doc="Divide a state's drift by its root mean square.",
     )
     normalize_q: bool = setting(
-        default=False, reference="normalize_q_loss", doc="Divide the Q term by the mean size of Q in the batch."
+        default=False,
+        reference="normalize_q_loss",
+        doc="Divide the Q term by the mean size of Q in the batch.",
     )
     noise_size: int | None = setting(
         default=None,
@@ -86,7 +106,10 @@ class DriftQL(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and the one-step policy."""
-        return {"critic": critic(), "policy": velocity_field(time=False, noise_size=self.noise_size)}
+        return {
+            "critic": critic(),
+            "policy": velocity_field(time=False, noise_size=self.noise_size),
+        }
 
     def policy_noise(self, axes: str = "B", **sizes: int) -> Draw:
         """Return a draw that the policy maps to actions."""
@@ -96,7 +119,10 @@ class DriftQL(Method):
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise of the drifting samples and of the Q term."""
-        return {"drift_z": self.policy_noise("BM", M=self.drift_samples), "q_z": self.policy_noise()}
+        return {
+            "drift_z": self.policy_noise("BM", M=self.drift_samples),
+            "q_z": self.policy_noise(),
+        }
 
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the policy's noise."""
@@ -119,7 +145,9 @@ class DriftQL(Method):
         count, size = samples.shape[-2:]
         square = samples.square().sum(-1)
         inner = samples @ samples.mT
-        distance = ((square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * inner).clamp(min=0) + SMALLEST).sqrt()
+        distance = (
+            (square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * inner).clamp(min=0) + SMALLEST
+        ).sqrt()
         itself = torch.eye(count, dtype=torch.bool, device=samples.device)
         distance = distance.masked_fill(itself, SELF_DISTANCE)
         if self.scale_distances:
@@ -143,7 +171,9 @@ class DriftQL(Method):
             drift = drift / (mean_square + SMALLEST).sqrt()
         return drift
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD and drift losses, and the Q term."""
         q = nets.critic(batch.observations, batch.actions)
         policy = nets.policy.at(batch.observations)

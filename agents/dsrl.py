@@ -52,7 +52,10 @@ class DSRL(Method):
     """
 
     noise_scale: float = setting(
-        default=1.0, above=0, search=linear_range(0.2, 2.0), doc="Bound c of every latent coordinate."
+        default=1.0,
+        above=0,
+        search=linear_range(0.2, 2.0),
+        doc="Bound c of every latent coordinate.",
     )
     target_entropy: float | None = setting(
         default=None, doc="Entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2."
@@ -95,9 +98,14 @@ class DSRL(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target and the critics' values of the flow's actions, member by member."""
         steered = self.steer(batch.observations, noise["latent_z"], nets)
-        return {**self.td_targets(batch, noise, nets), "latent_q": nets.critic(batch.observations, steered)}
+        return {
+            **self.td_targets(batch, noise, nets),
+            "latent_q": nets.critic(batch.observations, steered),
+        }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""
         q = nets.critic(batch.observations, batch.actions)
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
@@ -105,8 +113,15 @@ class DSRL(Method):
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         policy_q = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
         alpha, entropy = nets.frozen.temperature(), -log_prob.mean(1)
-        target_entropy = -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
-        info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "latent_std": log_std.exp().mean((1, 2))}
+        target_entropy = (
+            -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        )
+        info |= {
+            **q_statistics(q),
+            "entropy": entropy,
+            "temperature": alpha,
+            "latent_std": log_std.exp().mean((1, 2)),
+        }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),

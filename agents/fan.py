@@ -81,7 +81,11 @@ class FAN(Method):
         doc="Weight w' of the next action's distance to the flow, a sum over the chunk, in the TD target.",
     )
     expectile: float = setting(
-        default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the critic without noise."
+        default=0.9,
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the critic without noise.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="z_agg")
@@ -89,14 +93,24 @@ class FAN(Method):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics with and without noise, behaviour flow and one-step policy."""
         noisy = critic(width=lambda actions: 2 * actions)
-        flows = {"behaviour": velocity_field(role="behaviour"), "one_step": velocity_field(time=False)}
+        flows = {
+            "behaviour": velocity_field(role="behaviour"),
+            "one_step": velocity_field(time=False),
+        }
         return {"noise_critic": noisy, "critic": critic(target=False), **flows}
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise of the next action (also the critic's input), of the losses and of flow matching."""
         next_action = {"next_z": normal(), "next_t": uniform()}
         anchor = {"anchor_z": normal(), "anchor_t": uniform()}
-        return {**next_action, "value_n": normal(), "bc_x0": normal(), "bc_t": uniform(), **anchor, "q_n": normal()}
+        return {
+            **next_action,
+            "value_n": normal(),
+            "bc_x0": normal(),
+            "bc_t": uniform(),
+            **anchor,
+            "q_n": normal(),
+        }
 
     def update_noise(self) -> dict[str, Draw]:
         """Return these draws: the next action's are among them."""
@@ -128,19 +142,29 @@ class FAN(Method):
             "value": nets.noise_critic_target(batch.observations, noisy).mean(1, keepdim=True),
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return both critics' losses, flow matching, the anchoring, and the policy's climbs of both critics."""
         q = nets.critic(batch.observations, batch.actions)
-        noisy_q = nets.noise_critic(batch.observations, torch.cat([batch.actions, noise["next_z"]], -1))
+        noisy_q = nets.noise_critic(
+            batch.observations, torch.cat([batch.actions, noise["next_z"]], -1)
+        )
         actions = nets.one_step(batch.observations, noise["anchor_z"])
         flow, clipped = nets.frozen.behaviour.at(batch.observations), actions.clamp(-1, 1)
-        policy_q = nets.frozen.noise_critic(batch.observations, torch.cat([clipped, noise["q_n"]], -1))
+        policy_q = nets.frozen.noise_critic(
+            batch.observations, torch.cat([clipped, noise["q_n"]], -1)
+        )
         info |= q_statistics(q)
         return {
             "td": td_loss(noisy_q, targets["td"], batch.valid),
-            "value": (batch.valid.unsqueeze(1) * expectile_loss(targets["value"] - q, self.expectile)).mean((1, 2)),
+            "value": (
+                batch.valid.unsqueeze(1) * expectile_loss(targets["value"] - q, self.expectile)
+            ).mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "anchor": self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"]).mean((1, 2)),
+            "anchor": self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"]).mean(
+                (1, 2)
+            ),
             "noise_q": -policy_q.mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, clipped).mean((1, 2)),
         }

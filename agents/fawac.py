@@ -59,7 +59,11 @@ class FAWAC(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value and the one flow, which is the policy."""
-        return {"critic": critic(target=True), "value": state_value(), "flow": velocity_field(role="behaviour")}
+        return {
+            "critic": critic(target=True),
+            "value": state_value(),
+            "flow": velocity_field(role="behaviour"),
+        }
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""
@@ -67,11 +71,15 @@ class FAWAC(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the flow."""
-        return integrate_flow(nets.flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        return integrate_flow(nets.flow.at(observations), noise["action"], self.flow_steps).clamp(
+            -1, 1
+        )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
-        advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(batch.observations)
+        advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(
+            batch.observations
+        )
         weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
@@ -81,7 +89,9 @@ class FAWAC(Method):
             "weight": weight,
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss, the value's regression and the weighted flow-matching loss."""
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
@@ -90,5 +100,7 @@ class FAWAC(Method):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "value": td_loss(targets["data_q"], value, batch.valid),
-            "actor": flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight),
+            "actor": flow_matching_loss(
+                velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight
+            ),
         }

@@ -73,7 +73,9 @@ class FBRAC(Method):
         """Return the end of the flow, clipped to the action box, with its graph where gradients are recorded."""
         return integrate_flow(nets.flow.at(observations), x_0, self.flow_steps).clamp(-1, 1)
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)

@@ -92,7 +92,9 @@ class FEDIT(Method):
         flow_actions = self.propose(batch.observations, noise["edit_z"], nets)
         return {**self.td_targets(batch, noise, nets), "flow_actions": flow_actions}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD and flow-matching losses and those of the edit policy and its temperature."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
@@ -100,6 +102,12 @@ class FEDIT(Method):
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             **edit_losses(
-                batch, targets["flow_actions"], noise["edit_eps"], nets, self.edit_scale, self.target_entropy, info
+                batch,
+                targets["flow_actions"],
+                noise["edit_eps"],
+                nets,
+                self.edit_scale,
+                self.target_entropy,
+                info,
             ),
         }

@@ -57,7 +57,10 @@ class FQL(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and one-step policy."""
-        flows = {"behaviour": velocity_field(role="behaviour"), "one_step": velocity_field(time=False)}
+        flows = {
+            "behaviour": velocity_field(role="behaviour"),
+            "one_step": velocity_field(time=False),
+        }
         return {"critic": critic(), **flows}
 
     def noise(self) -> dict[str, Draw]:
@@ -78,7 +81,9 @@ class FQL(Method):
         teacher = integrate_flow(behaviour, noise["distill_z"], self.flow_steps).clamp(-1, 1)
         return {**self.td_targets(batch, noise, nets), "teacher": teacher}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD, flow-matching and distillation losses, and the Q term."""
         q = nets.critic(batch.observations, batch.actions)
         student = nets.one_step(batch.observations, noise["distill_z"])

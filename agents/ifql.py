@@ -54,7 +54,12 @@ class IFQL(Method):
     unmasked_losses = frozenset({"value"})
 
     expectile: float = setting(
-        default=0.9, reference="kappa", above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the value loss."
+        default=0.9,
+        reference="kappa",
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
     )
     mask_value: bool = setting(
         default=False,
@@ -65,7 +70,11 @@ class IFQL(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and behaviour flow."""
-        return {"critic": critic(target=True), "value": state_value(), "behaviour": velocity_field(role="behaviour")}
+        return {
+            "critic": critic(target=True),
+            "value": state_value(),
+            "behaviour": velocity_field(role="behaviour"),
+        }
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""
@@ -77,7 +86,9 @@ class IFQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow; the choice among candidates is :meth:`score`'s."""
-        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        return integrate_flow(
+            nets.behaviour.at(observations), noise["action"], self.flow_steps
+        ).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the online critics."""
@@ -92,10 +103,17 @@ class IFQL(Method):
             "value": pessimistic_value(data_q, self.rho),
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the expectile, TD and flow-matching losses."""
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
-        info |= {**q_statistics(q), "v_mean": value.mean(1), "v_max": value.amax(1), "v_min": value.amin(1)}
+        info |= {
+            **q_statistics(q),
+            "v_mean": value.mean(1),
+            "v_max": value.amax(1),
+            "v_min": value.amin(1),
+        }
         value_losses = expectile_loss(targets["value"] - value, self.expectile)
         return {
             "value": (batch.valid * value_losses if self.mask_value else value_losses).mean(1),

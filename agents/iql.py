@@ -55,9 +55,13 @@ class IQL(Method):
     collection too, where that code adds noise of ``sample_std`` 1.
     """
 
-    expectile: float = setting(default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa.")
+    expectile: float = setting(
+        default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa."
+    )
     actor_loss: Literal["awr", "ddpgbc"] = setting(
-        default="awr", search=choice("awr", "ddpgbc"), doc="Loss of the policy, `awr` or `ddpgbc` (DDPG+BC)."
+        default="awr",
+        search=choice("awr", "ddpgbc"),
+        doc="Loss of the policy, `awr` or `ddpgbc` (DDPG+BC).",
     )
     actor_weight: float = setting(
         default=10.0,
@@ -66,7 +70,9 @@ class IQL(Method):
         search=log_range(0.1, 100.0),
         doc="Alpha: of the advantage with AWR, of cloning with DDPG+BC.",
     )
-    sample_std: float = setting(default=0.0, at_least=0, doc="Standard deviation of played actions around the mean.")
+    sample_std: float = setting(
+        default=0.0, at_least=0, doc="Standard deviation of played actions around the mean."
+    )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
 
@@ -103,22 +109,34 @@ class IQL(Method):
             "advantage": pessimistic_value(q, self.rho) - values,
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the expectile and TD losses, and the actor's."""
         q = nets.critic(batch.observations, batch.actions)
         value = nets.value(batch.observations)
         mean = nets.actor(batch.observations)
-        log_prob = -0.5 * ((mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi))
+        log_prob = -0.5 * (
+            (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
+        )
         if self.actor_loss == "awr":
             weight = (self.actor_weight * targets["advantage"]).exp().clamp(max=LARGEST_WEIGHT)
             actor = -(batch.valid * weight * log_prob).mean(-1)
         else:
-            policy_q = pessimistic_value(nets.frozen.critic(batch.observations, mean.clamp(-1, 1)), self.rho)
+            policy_q = pessimistic_value(
+                nets.frozen.critic(batch.observations, mean.clamp(-1, 1)), self.rho
+            )
             climb = policy_q.mean(-1) / policy_q.detach().abs().mean(-1)
             actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
-        info |= {**q_statistics(q), "v_mean": value.mean(1), "advantage": targets["advantage"].mean(1)}
+        info |= {
+            **q_statistics(q),
+            "v_mean": value.mean(1),
+            "advantage": targets["advantage"].mean(1),
+        }
         return {
-            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(-1),
+            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(
+                -1
+            ),
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": actor,
         }

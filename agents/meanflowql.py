@@ -52,16 +52,29 @@ class MeanFlowQL(Method):
     """
 
     flow_weight: float = setting(
-        default=10.0, reference="alpha", at_least=0, search=log_range(0.1, 1000.0), doc="Weight w of the mean flow."
+        default=10.0,
+        reference="alpha",
+        at_least=0,
+        search=log_range(0.1, 1000.0),
+        doc="Weight w of the mean flow.",
     )
     adaptive_power: float = setting(
-        default=0.8, reference="adaptive_gamma", at_least=0, at_most=1, doc="Gamma; 1 weighs all errors alike."
+        default=0.8,
+        reference="adaptive_gamma",
+        at_least=0,
+        at_most=1,
+        doc="Gamma; 1 weighs all errors alike.",
     )
     bound_weight: float = setting(
-        default=1.0, reference="bound_loss_weight", at_least=0, doc="Weight of the distance to the action box."
+        default=1.0,
+        reference="bound_loss_weight",
+        at_least=0,
+        doc="Weight of the distance to the action box.",
     )
     time_steps: int | None = setting(
-        default=None, at_least=1, doc="Draw times from 1/T, 2/T, ..., 1 of T steps; None for uniform times."
+        default=None,
+        at_least=1,
+        doc="Draw times from 1/T, 2/T, ..., 1 of T steps; None for uniform times.",
     )
     best_of_n: int = setting(default=5, reference="num_candidates")
     ensemble_size: int = setting(default=2)
@@ -115,9 +128,14 @@ class MeanFlowQL(Method):
         flow = self.mean_flow_target(x, t, velocity, slope)
         return {**self.td_targets(batch, noise, nets), "flow": flow}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss, the mean flow's, the climb, and the distance to the action box."""
-        q, policy = nets.critic(batch.observations, batch.actions), nets.policy.at(batch.observations)
+        q, policy = (
+            nets.critic(batch.observations, batch.actions),
+            nets.policy.at(batch.observations),
+        )
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)

@@ -46,9 +46,18 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     :raises ValueError: if a setting has the name of something that every model has.
     """
     if method not in _models:
-        makers = BaseAlgorithm.__init__, OffPolicyAlgorithm.__init__, FlowAlgorithm.__init__, FlowAlgorithm._setup_model
+        makers = (
+            BaseAlgorithm.__init__,
+            OffPolicyAlgorithm.__init__,
+            FlowAlgorithm.__init__,
+            FlowAlgorithm._setup_model,
+        )
         assigned = {name for maker in makers for name in maker.__code__.co_names}
-        reserved = {*dir(FlowAlgorithm), *Arguments.declared(), *assigned} - Method.declared().keys()
+        reserved = {
+            *dir(FlowAlgorithm),
+            *Arguments.declared(),
+            *assigned,
+        } - Method.declared().keys()
         for name in method.declared().keys() & reserved:
             raise ValueError(
                 f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, "
@@ -58,10 +67,14 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
         attributes = {
             "method_class": method,
             "__doc__": _OnDemand(
-                lambda: f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
+                lambda: (
+                    f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
+                )
             ),
             "__module__": "agents" if is_built_in else method.__module__,
-            "__signature__": _OnDemand(lambda: signature_of(FlowAlgorithm.__init__, Arguments, method)),
+            "__signature__": _OnDemand(
+                lambda: signature_of(FlowAlgorithm.__init__, Arguments, method)
+            ),
         }
         _models[method] = type(method.__name__, (FlowAlgorithm,), attributes)
     return _models[method]
@@ -79,7 +92,12 @@ def get(id: str) -> Entry:
 
 
 def load(
-    path: str | Path, env: GymEnv | None = None, device: str = "auto", *, trust: bool = False, **kwargs: Any
+    path: str | Path,
+    env: GymEnv | None = None,
+    device: str = "auto",
+    *,
+    trust: bool = False,
+    **kwargs: Any,
 ) -> FlowAlgorithm:
     """Load a saved model of any algorithm; the file knows whose it is.
 
@@ -104,9 +122,14 @@ def load(
     try:
         entry = registry.find_named_by_file(name, file, trust=trust)
     except KeyError as error:
-        raise ValueError(f"{file} is a model of `{name}`, which is not there: {error.args[0]}") from error
+        raise ValueError(
+            f"{file} is a model of `{name}`, which is not there: {error.args[0]}"
+        ) from error
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))
     if saved_class is None and kind not in ("", path_of(algorithm)):
-        warnings.warn(f"{file} is of the class {kind}, which is not imported; it becomes one of {name}", stacklevel=2)
+        warnings.warn(
+            f"{file} is of the class {kind}, which is not imported; it becomes one of {name}",
+            stacklevel=2,
+        )
     return (saved_class or algorithm).load(saved, env, device, trust=trust, **kwargs)

@@ -63,7 +63,9 @@ class QAM(AdjointMatching, ResidualFineTuning):
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
         if self.inverse_temperature > 0:
             return super().act(observations, noise, nets)
-        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        return integrate_flow(
+            nets.behaviour.at(observations), noise["action"], self.flow_steps
+        ).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
@@ -79,12 +81,16 @@ class QAM(AdjointMatching, ResidualFineTuning):
             "prior": velocities,
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
         states, sigmas = targets["states"], memoryless_sigmas(self.flow_steps, targets["states"])
-        velocities = self.policy(nets)(batch.observations, states, left_endpoints(self.flow_steps, states))
+        velocities = self.policy(nets)(
+            batch.observations, states, left_endpoints(self.flow_steps, states)
+        )
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),

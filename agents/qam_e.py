@@ -40,7 +40,10 @@ class QAME(QAM):
     """
 
     edit_scale: float = setting(
-        default=0.1, above=0, search=linear_range(0.05, 1.0), doc="Bound c of the edit in every coordinate."
+        default=0.1,
+        above=0,
+        search=linear_range(0.05, 1.0),
+        doc="Bound c of the edit in every coordinate.",
     )
     target_entropy: float | None = setting(
         default=None,
@@ -50,7 +53,11 @@ class QAME(QAM):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return QAM's networks, the edit policy and its temperature."""
-        return {**super().networks(), "edit": tanh_gaussian(given_action=True), "temperature": temperature()}
+        return {
+            **super().networks(),
+            "edit": tanh_gaussian(given_action=True),
+            "temperature": temperature(),
+        }
 
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the noise of flow and edit."""
@@ -70,9 +77,17 @@ class QAME(QAM):
         flow_actions = super().act(batch.observations, {"action": noise["edit_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "flow_actions": flow_actions}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return QAM's losses and those of the edit policy and its temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
         return losses | edit_losses(
-            batch, targets["flow_actions"], noise["edit_eps"], nets, self.edit_scale, self.target_entropy, info
+            batch,
+            targets["flow_actions"],
+            noise["edit_eps"],
+            nets,
+            self.edit_scale,
+            self.target_entropy,
+            info,
         )

@@ -38,7 +38,11 @@ class QAMF(QAM):
     """
 
     distill_weight: float = setting(
-        default=30.0, reference="fql_alpha", above=0, search=log_range(0.3, 1000.0), doc="Weight w of the distillation."
+        default=30.0,
+        reference="fql_alpha",
+        above=0,
+        search=log_range(0.3, 1000.0),
+        doc="Weight w of the distillation.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -62,7 +66,9 @@ class QAMF(QAM):
         teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "teacher": teacher}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return QAM's losses, the distillation and the Q term."""
         losses = super().losses(batch, targets, noise, nets, info)
         student = nets.one_step(batch.observations, noise["distill_z"])

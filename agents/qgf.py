@@ -73,7 +73,11 @@ class QGF(Method):
         "through that step; `noisy`, at the unfinished action itself.",
     )
     expectile: float = setting(
-        default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa of the value loss."
+        default=0.9,
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
     )
     mask_cloning: bool = setting(
         default=False,
@@ -85,7 +89,11 @@ class QGF(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value and behaviour flow."""
-        return {"critic": critic(target=True), "value": state_value(), "behaviour": velocity_field(role="behaviour")}
+        return {
+            "critic": critic(target=True),
+            "value": state_value(),
+            "behaviour": velocity_field(role="behaviour"),
+        }
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""
@@ -99,7 +107,9 @@ class QGF(Method):
         """Return the loss of cloning at the times of the sampler."""
         t = grid_times(noise["bc_t"], self.flow_steps)
         weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
-        return flow_matching_loss(flow.at(batch.observations), noise["bc_x0"], batch.actions, t, weight)
+        return flow_matching_loss(
+            flow.at(batch.observations), noise["bc_x0"], batch.actions, t, weight
+        )
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow, steered by the target critics."""
@@ -114,8 +124,12 @@ class QGF(Method):
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
             if self.gradient == "jacobian":
-                return v + self.guidance_weight * action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
-            return v + self.guidance_weight * action_gradient(q, ahead(x, t, v) if self.gradient == "clean" else x)
+                return v + self.guidance_weight * action_gradient(
+                    lambda y: q(ahead(y, t, behaviour(y, t))), x
+                )
+            return v + self.guidance_weight * action_gradient(
+                q, ahead(x, t, v) if self.gradient == "clean" else x
+            )
 
         flow = guided if self.guidance_weight > 0 else behaviour
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
@@ -131,12 +145,16 @@ class QGF(Method):
             "value": self.score(batch.observations, batch.actions, nets),
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the expectile and TD losses, and flow matching at the times of the sampler."""
         q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
         return {
-            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(1),
+            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(
+                1
+            ),
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise),
         }

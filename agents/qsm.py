@@ -40,7 +40,11 @@ class QSM(DiffusionQLearning):
     """
 
     inverse_temperature: float = setting(
-        default=1.0, reference="inv_temp", at_least=0, search=log_range(0.1, 100.0), doc="Scale tau of Q's gradient."
+        default=1.0,
+        reference="inv_temp",
+        at_least=0,
+        search=log_range(0.1, 100.0),
+        doc="Scale tau of Q's gradient.",
     )
     bc_weight: float = setting(
         default=10.0,
@@ -55,11 +59,15 @@ class QSM(DiffusionQLearning):
     )
     clip_states: bool = setting(default=True)
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss, the denoising loss and the regression to Q's gradient."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
-        predicted = nets.denoiser(batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1))
+        predicted = nets.denoiser(
+            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
+        )
         score_error = predicted + self.inverse_temperature * targets["gradient"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),

@@ -54,11 +54,20 @@ class ReBRAC(Method):
         doc="Weight w of the distance to the data.",
     )
     actor_noise: float = setting(
-        default=0.2, at_least=0, search=linear_range(0.0, 0.3), doc="Standard deviation of the noise on actions."
+        default=0.2,
+        at_least=0,
+        search=linear_range(0.0, 0.3),
+        doc="Standard deviation of the noise on actions.",
     )
-    actor_noise_clip: float = setting(default=0.5, at_least=0, doc="Bound of that noise in every coordinate.")
-    policy_delay: int = setting(default=2, reference="actor_freq", at_least=1, doc="Updates per move of the targets.")
-    true_delay: bool = setting(default=False, doc="Move the actor, too, at every `policy_delay`-th update only.")
+    actor_noise_clip: float = setting(
+        default=0.5, at_least=0, doc="Bound of that noise in every coordinate."
+    )
+    policy_delay: int = setting(
+        default=2, reference="actor_freq", at_least=1, doc="Updates per move of the targets."
+    )
+    true_delay: bool = setting(
+        default=False, doc="Move the actor, too, at every `policy_delay`-th update only."
+    )
     head_scale: float = setting(
         default=0.01,
         reference="actor_fc_scale",
@@ -87,14 +96,18 @@ class ReBRAC(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the actor's action with clipped noise."""
-        smooth = (self.actor_noise * noise["smooth"]).clamp(-self.actor_noise_clip, self.actor_noise_clip)
+        smooth = (self.actor_noise * noise["smooth"]).clamp(
+            -self.actor_noise_clip, self.actor_noise_clip
+        )
         return (nets.actor(observations) + smooth).clamp(-1, 1)
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
         """Sample the next state's action with the target actor."""
         return super().next_actions(batch, noise, nets.using(actor="actor_target"))
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss, the normalised Q term and the distance to the data."""
         q = nets.critic(batch.observations, batch.actions)
         actions = nets.actor(batch.observations)

@@ -80,7 +80,9 @@ class Entry:
 _entries: dict[str, Entry] = {}
 
 
-def register(id: str, *, paper: str, published_name: str, when: str = "") -> Callable[[MethodT], MethodT]:
+def register(
+    id: str, *, paper: str, published_name: str, when: str = ""
+) -> Callable[[MethodT], MethodT]:
     """Return a class decorator that makes a method known as an algorithm under an id.
 
     :param id: name on the command line and of its YAML file, lower case with underscores.
@@ -113,7 +115,9 @@ def register(id: str, *, paper: str, published_name: str, when: str = "") -> Cal
             owner = _described(_entries[id].method)
         newcomer = _described(method)
         if owner and owner != newcomer:
-            raise ValueError(f"algorithm id `{id}` is taken by {owner}; register {newcomer} by another, e.g. `my_{id}`")
+            raise ValueError(
+                f"algorithm id `{id}` is taken by {owner}; register {newcomer} by another, e.g. `my_{id}`"
+            )
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method
 
@@ -138,7 +142,11 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     dist = _plugins()[_installed()[path]].dist if path in _installed() else None
     file = _file_of(method)
     code = {"code": hashlib.sha256(file.read_bytes()).hexdigest()[:12]} if file else {}
-    return {"class": path} | code | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
+    return (
+        {"class": path}
+        | code
+        | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
+    )
 
 
 def algorithm_ids() -> list[str]:
@@ -177,18 +185,28 @@ def describe(id: str) -> dict[str, str]:
     """
     if id in BUILT_IN:
         tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
-        node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == BUILT_IN[id])
+        node = next(
+            node
+            for node in tree.body
+            if isinstance(node, ast.ClassDef) and node.name == BUILT_IN[id]
+        )
         (registered,) = (call for call in node.decorator_list if isinstance(call, ast.Call))
         description = {str(word.arg): ast.literal_eval(word.value) for word in registered.keywords}
         docstring = ast.get_docstring(node)
     else:
         entry = find(id)
-        description = {"published_name": entry.published_name, "paper": entry.paper, "when": entry.when}
+        description = {
+            "published_name": entry.published_name,
+            "paper": entry.paper,
+            "when": entry.when,
+        }
         docstring = entry.method.__doc__
     return description | {"summary": (docstring or "").strip().partition("\n")[0]}
 
 
-def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> Entry:
+def find_named_by_file(
+    name: str, file: object, package: str | None = None, *, trust: bool = False
+) -> Entry:
     """Return the entry of an algorithm that a file names; its author does not choose what is imported.
 
     :param name: what :func:`name_of` returned.
@@ -232,7 +250,9 @@ def _by_path(path: str) -> Entry:
     for entry in _entries.values():
         if entry.method is method:
             return entry
-    raise KeyError(f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`")
+    raise KeyError(
+        f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`"
+    )
 
 
 def _file_of(method: type[Any]) -> Path | None:

@@ -56,7 +56,9 @@ class RLPD(Method):
         search=log_range(0.001, 1.0),
         doc="Weight w of the log-likelihood of the batch's actions.",
     )
-    target_entropy: float | None = setting(default=None, doc="Entropy that the temperature aims at; None: -D/2.")
+    target_entropy: float | None = setting(
+        default=None, doc="Entropy that the temperature aims at; None: -D/2."
+    )
     initial_temperature: float = setting(
         default=1.0, reference="init_temp", above=0, fixed=OF_NETWORKS, doc="Alpha at the start."
     )
@@ -87,17 +89,26 @@ class RLPD(Method):
         mean, log_std = nets.actor(observations)
         return tanh_gaussian_sample(mean, log_std, noise["policy"])[0]
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""
         q = nets.critic(batch.observations, batch.actions)
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
         alpha, entropy = nets.frozen.temperature(), -log_prob.mean(-1)
-        target_entropy = -0.5 * actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        target_entropy = (
+            -0.5 * actions.shape[-1] if self.target_entropy is None else self.target_entropy
+        )
         data_actions = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
         data_log_prob = tanh_gaussian_log_prob(mean, log_std, data_actions.atanh())
-        info |= {**q_statistics(q), "entropy": entropy, "temperature": alpha, "policy_q": value.mean(-1)}
+        info |= {
+            **q_statistics(q),
+            "entropy": entropy,
+            "temperature": alpha,
+            "policy_q": value.mean(-1),
+        }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),

@@ -61,7 +61,11 @@ class RQL(Method):
     trains_behaviour = True
 
     expectile: float = setting(
-        default=0.5, above=0, below=1, search=linear_range(0.5, 0.95), doc="Kappa of the value's loss."
+        default=0.5,
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.95),
+        doc="Kappa of the value's loss.",
     )
     bc_weight: float = setting(
         default=1.0,
@@ -110,7 +114,9 @@ class RQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the moving average of the flow."""
-        return integrate_flow(nets.flow_target.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        return integrate_flow(
+            nets.flow_target.at(observations), noise["action"], self.flow_steps
+        ).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate complete actions by the online critics' mean."""
@@ -135,10 +141,14 @@ class RQL(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the value's target, and the partly generated actions that it belongs to."""
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
-        partial, time = self.reverse(nets.flow.at(batch.observations), batch.actions, noise["reversal"])
+        partial, time = self.reverse(
+            nets.flow.at(batch.observations), batch.actions, noise["reversal"]
+        )
         return {"td": td_target(batch, next_q, self.rho), "partial": partial, "time": time}
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the expectile loss of the value, cloning, and the climb of one step of the flow."""
         q = nets.critic(batch.observations, targets["partial"], targets["time"])
         t = noise["bc_t"].unsqueeze(-1)

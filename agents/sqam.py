@@ -61,7 +61,9 @@ class SQAM(TrustRegion):
         search=log_range(0.01, 3.0),
         doc="Weight c of the value gap in the critic's loss.",
     )
-    bridge_states: int = setting(default=10, reference="n_bridge", at_least=1, doc="M, states of the bridge.")
+    bridge_states: int = setting(
+        default=10, reference="n_bridge", at_least=1, doc="M, states of the bridge."
+    )
     kl_budget: float = setting(default=0.5, doc="Path KL per action of the chunk that is aimed at.")
 
     def noise(self) -> dict[str, Draw]:
@@ -75,10 +77,14 @@ class SQAM(TrustRegion):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the policy's end point, the bridge to it, its adjoints and the prior's velocities."""
-        endpoint = integrate_flow(nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps)
+        endpoint = integrate_flow(
+            nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
+        )
         times = right_endpoints(self.bridge_states, endpoint)
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
-        end_adjoint = terminal_adjoint(lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint)
+        end_adjoint = terminal_adjoint(
+            lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint
+        )
         adjoints = times * end_adjoint.unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
@@ -89,7 +95,9 @@ class SQAM(TrustRegion):
             "prior": self.prior(nets)(batch.observations, states, times),
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses and the value gap."""
         q = nets.critic(batch.observations, batch.actions)
         policy_q = nets.critic(batch.observations, targets["endpoint"])
@@ -97,10 +105,15 @@ class SQAM(TrustRegion):
         times = right_endpoints(self.bridge_states, states)
         sigmas = bridge_sigmas(times)
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
-        info |= {**q_statistics(q), "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length}
+        info |= {
+            **q_statistics(q),
+            "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length,
+        }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)),
+            "am": adjoint_matching_loss(
+                fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)
+            ),
         }

@@ -62,15 +62,24 @@ class TRQAM(AdjointMatching, TrustRegion):
             "prior": velocities,
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
         q = nets.critic(batch.observations, batch.actions)
         states, prior = targets["states"], targets["prior"]
-        fine_tuned = nets.fine_tuned(batch.observations, states, left_endpoints(self.flow_steps, states))
+        fine_tuned = nets.fine_tuned(
+            batch.observations, states, left_endpoints(self.flow_steps, states)
+        )
         sigmas = memoryless_sigmas(self.flow_steps, states)
-        info |= {**q_statistics(q), "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length}
+        info |= {
+            **q_statistics(q),
+            "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length,
+        }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "am": adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)),
+            "am": adjoint_matching_loss(
+                fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)
+            ),
         }

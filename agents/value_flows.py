@@ -39,10 +39,17 @@ class ReturnFlow(CriticEnsemble):
     """Velocities u_j(g, t | s, a) of returns, which can be other ones for every member."""
 
     def forward(  # type: ignore[override]
-        self, observations: Tensor, actions: Tensor, returns: Tensor, t: Tensor, frozen: bool = False
+        self,
+        observations: Tensor,
+        actions: Tensor,
+        returns: Tensor,
+        t: Tensor,
+        frozen: bool = False,
     ) -> Tensor:
         """Return the velocities at returns (S, E or 1, N) and times (S, N), (S, E, N)."""
-        inputs = torch.cat([t.unsqueeze(-1), self.features(observations, frozen), actions], -1).unsqueeze(1)
+        inputs = torch.cat(
+            [t.unsqueeze(-1), self.features(observations, frozen), actions], -1
+        ).unsqueeze(1)
         rows = torch.cat([returns.unsqueeze(-1), inputs.expand(-1, returns.shape[1], -1, -1)], -1)
         return self.mlp.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
 
@@ -75,13 +82,25 @@ class ValueFlows(Method):
     }
 
     bootstrap_weight: float = setting(
-        default=1.0, reference="bcfm_lambda", at_least=0, search=log_range(0.3, 10.0), doc="Weight w_b of returns."
+        default=1.0,
+        reference="bcfm_lambda",
+        at_least=0,
+        search=log_range(0.3, 10.0),
+        doc="Weight w_b of returns.",
     )
-    consistency_weight: float = setting(default=1.0, reference="dcfm_lambda", at_least=0, doc="Weight w_d.")
+    consistency_weight: float = setting(
+        default=1.0, reference="dcfm_lambda", at_least=0, doc="Weight w_d."
+    )
     confidence_temperature: float = setting(
-        default=0.3, reference="confidence_weight_temp", at_least=0, search=log_range(0.01, 100.0), doc="Tau of c."
+        default=0.3,
+        reference="confidence_weight_temp",
+        at_least=0,
+        search=log_range(0.01, 100.0),
+        doc="Tau of c.",
     )
-    reward_min: float | None = setting(default=None, doc="Smallest reward, which bounds returns; None for no bound.")
+    reward_min: float | None = setting(
+        default=None, doc="Smallest reward, which bounds returns; None for no bound."
+    )
     reward_max: float | None = setting(default=None, doc="Largest reward, likewise.")
     best_of_n: int = setting(default=16, reference="num_samples")
     ensemble_size: int = setting(default=2)
@@ -89,7 +108,9 @@ class ValueFlows(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the flows of returns and the behaviour flow."""
-        returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)  # a return is one more input
+        returns = critic(
+            time=True, network=ReturnFlow, width=lambda actions: actions + 1
+        )  # a return is one more input
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
@@ -103,7 +124,9 @@ class ValueFlows(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow, clipping every step."""
-        return integrate_flow(nets.behaviour.at(observations), noise["action"], self.flow_steps, clip=True)
+        return integrate_flow(
+            nets.behaviour.at(observations), noise["action"], self.flow_steps, clip=True
+        )
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by their mean return, which the first velocity leads to from any noise."""
@@ -112,7 +135,9 @@ class ValueFlows(Method):
 
     def bounded(self, returns: Tensor) -> Tensor:
         """Return returns within what the smallest and the largest reward allow."""
-        lowest, highest = (r and r / max(1 - self.gamma, 1e-6) for r in (self.reward_min, self.reward_max))
+        lowest, highest = (
+            r and r / max(1 - self.gamma, 1e-6) for r in (self.reward_min, self.reward_max)
+        )
         return returns if lowest is highest is None else returns.clamp(lowest, highest)
 
     def follow(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
@@ -125,12 +150,25 @@ class ValueFlows(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return sampled returns, consistent velocities with the returns that they belong to, and weights of rows."""
-        next_actions, z, t = self.next_actions(batch, noise, nets), noise["return_z"].unsqueeze(1), noise["return_t"]
+        next_actions, z, t = (
+            self.next_actions(batch, noise, nets),
+            noise["return_z"].unsqueeze(1),
+            noise["return_t"],
+        )
         present_velocity = partial(nets.critic_target, batch.observations, batch.actions)
         next_velocity = partial(nets.critic_target, batch.next_observations, next_actions)
-        end, confidence_noise = torch.ones_like(t), noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
-        sampled, halfway = (pessimistic_value(self.follow(next_velocity, z, time), self.rho) for time in (end, t))
-        std = action_gradient(lambda x: self.follow(present_velocity, x, end), confidence_noise).abs().mean(1)
+        end, confidence_noise = (
+            torch.ones_like(t),
+            noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1),
+        )
+        sampled, halfway = (
+            pessimistic_value(self.follow(next_velocity, z, time), self.rho) for time in (end, t)
+        )
+        std = (
+            action_gradient(lambda x: self.follow(present_velocity, x, end), confidence_noise)
+            .abs()
+            .mean(1)
+        )
         info["return_std"] = std.mean(1)
         return {
             "next_actions": next_actions,
@@ -140,7 +178,9 @@ class ValueFlows(Method):
             "weight": batch.valid * ((-self.confidence_temperature / std).sigmoid() + 0.5),
         }
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Return flow matching to sampled returns, the consistency of velocities, and flow matching of actions."""
         z, t, returns = noise["return_z"], noise["return_t"], targets["td"]
 

@@ -61,8 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(description=__doc__)
-    parser.add_argument("-f", "--log-folder", type=Path, help="folder of runs whose scores are added (default: none)")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder of the table and the page")
+    parser.add_argument(
+        "-f",
+        "--log-folder",
+        type=Path,
+        help="folder of runs whose scores are added (default: none)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=RESULTS, help="folder of the table and the page"
+    )
     return parser
 
 
@@ -76,9 +83,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tables = [pd.read_csv(path)] if path.exists() else []
     if args.log_folder:
         tables.append(read_scores(args.log_folder))
-    scores = pd.concat(tables).drop_duplicates(KEY, keep="last").sort_values(KEY) if tables else pd.DataFrame()
+    scores = (
+        pd.concat(tables).drop_duplicates(KEY, keep="last").sort_values(KEY)
+        if tables
+        else pd.DataFrame()
+    )
     if scores.empty:
-        raise UsageError(f"expected evaluations in `{path}`, or of runs below `-f`, got none; train some first")
+        raise UsageError(
+            f"expected evaluations in `{path}`, or of runs below `-f`, got none; train some first"
+        )
     with atomic_path(path) as temporary:
         scores.to_csv(temporary, index=False)
     published = load_runs(load_set(SET))
@@ -119,9 +132,13 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> tuple[list[str], l
     :param scores: columns `COLUMNS`; what the authors did not publish stands alone.
     :param published: of the authors' single runs.
     """
-    ranges = published.groupby(["method", "environment", "step"])["score"].agg(["min", "mean", "max"])
+    ranges = published.groupby(["method", "environment", "step"])["score"].agg(
+        ["min", "mean", "max"]
+    )
     names = published_names()
-    lines = ["| method | task | updates | seed | success | published mean | published seeds | inside | hours |"]
+    lines = [
+        "| method | task | updates | seed | success | published mean | published seeds | inside | hours |"
+    ]
     lines.append("|" + "---|" * 9)
     are_inside = []
     for row in scores.itertuples():
@@ -133,7 +150,15 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> tuple[list[str], l
             are_inside.append(bool(low <= score <= high))
             verdict = "yes" if are_inside[-1] else "**no**"
             published_cells = [f"{100 * mean:.0f}", f"{100 * low:.0f} to {100 * high:.0f}", verdict]
-        cells = [method, row.environment, f"{row.step:,}", row.seed, f"{100 * score:.0f}", *published_cells, row.hours]
+        cells = [
+            method,
+            row.environment,
+            f"{row.step:,}",
+            row.seed,
+            f"{100 * score:.0f}",
+            *published_cells,
+            row.hours,
+        ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines, are_inside
 

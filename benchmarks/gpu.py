@@ -48,11 +48,26 @@ SETTINGS = (
 )  # fmt: skip
 """Algorithm, seeds trained at once and precision of each measurement, in this order."""
 FLOOR_GPU = "H200"
-FLOORS = {("qam", 1, "tf32"): 450, ("qam", 12, "tf32"): 1_350, ("qam", 1, "bf16"): 600, ("qam", 12, "bf16"): 1_800}
+FLOORS = {
+    ("qam", 1, "tf32"): 450,
+    ("qam", 12, "tf32"): 1_350,
+    ("qam", 1, "bf16"): 600,
+    ("qam", 12, "bf16"): 1_800,
+}
 """Least updates a second of all seeds together on this GPU: `benchmarks/results/notebook.md` says why."""
 SMALL = ["--compile", "off", "--observations", "4", "--actions", "2", "--batch", "16"]
 SMALL += ["-params", "net_arch=[16,16]", "flow_steps=2"]
-HEAD = ["algorithm", "seeds", "precision", "updates/s", "of all seeds", "floor", "kernels", "memory, GiB", "mode"]
+HEAD = [
+    "algorithm",
+    "seeds",
+    "precision",
+    "updates/s",
+    "of all seeds",
+    "floor",
+    "kernels",
+    "memory, GiB",
+    "mode",
+]
 TEXT = """# {device}
 
 Written by `python benchmarks/gpu.py`, commit `{commit}`, PyTorch {torch}. {sizes} Floors hold on an NVIDIA {gpu}.
@@ -84,7 +99,13 @@ def make_parser() -> Parser:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ..., or cpu")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the program")
     parser.add_argument("--minutes", type=float, default=9.0, help="most that the command takes")
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the page")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=ROOT / "benchmarks" / "results",
+        help="folder of the page",
+    )
     return parser
 
 
@@ -102,7 +123,10 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         # Compiling takes about a minute a setting, so it happens beside the tests, whose time does not matter.
         # What these processes compile stays in the compiler's cache.
-        warm_ups = [stack.enter_context(running(throughput_words(setting, args, 0.1))) for setting in SETTINGS]
+        warm_ups = [
+            stack.enter_context(running(throughput_words(setting, args, 0.1)))
+            for setting in SETTINGS
+        ]
         test_deadline = begin + TEST_SHARE * (deadline - begin)
         tests, code = run_tests(test_deadline)
         for process in warm_ups:
@@ -115,13 +139,22 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
         log.warning("no time was left to measure %s with %d seed(s) in %s", *setting)
     for text in problems:
         log.error("%s", text)
-    path = args.output / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}{'-small' if args.small else ''}.md"
+    path = (
+        args.output
+        / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}{'-small' if args.small else ''}.md"
+    )
     path.write_text(page(name, tests, rows, args), encoding="utf-8")
     if code == DONE and problems:
         code = BELOW_FLOOR
     if code == DONE and missing:
         code = INTERRUPTED
-    return {"device": name, "tests": tests[-1], "problems": problems, "results": str(path), "exit_code": code}
+    return {
+        "device": name,
+        "tests": tests[-1],
+        "problems": problems,
+        "results": str(path),
+        "exit_code": code,
+    }
 
 
 def device_name(device: str) -> str:
@@ -129,22 +162,33 @@ def device_name(device: str) -> str:
     if not device.startswith("cuda"):
         return processor() or device
     if not torch.cuda.is_available():
-        raise UsageError("PyTorch finds no CUDA device; `--device cpu --small` tries the program without one")
+        raise UsageError(
+            "PyTorch finds no CUDA device; `--device cpu --small` tries the program without one"
+        )
     return torch.cuda.get_device_name(device)
 
 
 @contextlib.contextmanager
-def running(words: Sequence[str], output: IO[str] | int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
+def running(
+    words: Sequence[str], output: IO[str] | int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[str]]:
     """Run Python with some words in the repository's folder, and kill it with all its children at the end."""
     command = [sys.executable, *words]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # pytest and the compiler have processes of their own
+            os.killpg(
+                process.pid, signal.SIGKILL
+            )  # pytest and the compiler have processes of their own
         process.wait()
 
 
@@ -158,8 +202,21 @@ def wait(process: subprocess.Popen[str], deadline: float) -> int | None:
 def run_tests(deadline: float) -> tuple[list[str], int]:
     """Run the tests marked `gpu`; return pytest's lines on failures, its summary as the last, and an exit code."""
     workers = max(1, min(8, available_cores() // 2))
-    words = ["-m", "pytest", "-m", "gpu", "-q", "--tb=short", "--numprocesses", str(workers), *TESTS]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as output, running(words, output) as process:
+    words = [
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "--tb=short",
+        "--numprocesses",
+        str(workers),
+        *TESTS,
+    ]
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        running(words, output) as process,
+    ):
         code = wait(process, deadline)
         output.seek(0)
         text = output.read()
@@ -171,7 +228,9 @@ def run_tests(deadline: float) -> tuple[list[str], int]:
     return [*lines, text.strip().rpartition("\n")[2]], FAILED if code else DONE
 
 
-def throughput_words(setting: tuple[str, int, str], args: argparse.Namespace, seconds: float) -> list[str]:
+def throughput_words(
+    setting: tuple[str, int, str], args: argparse.Namespace, seconds: float
+) -> list[str]:
     """Return the words with which Python runs the throughput benchmark of a setting."""
     algo, seeds, precision = setting
     words = [str(ROOT / "benchmarks" / "throughput.py"), "--algo", algo, "--seeds", str(seeds)]
@@ -179,13 +238,18 @@ def throughput_words(setting: tuple[str, int, str], args: argparse.Namespace, se
     return words + SMALL if args.small else words
 
 
-def measure(setting: tuple[str, int, str], args: argparse.Namespace, deadline: float) -> dict[str, Any] | None:
+def measure(
+    setting: tuple[str, int, str], args: argparse.Namespace, deadline: float
+) -> dict[str, Any] | None:
     """Return what the throughput benchmark measures with a setting, or None if there is no time for it.
 
     :raises RuntimeError: if the benchmark fails.
     """
     words = throughput_words(setting, args, 0.05 if args.small else 5.0)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as output, running(words, output) as process:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        running(words, output) as process,
+    ):
         code = wait(process, deadline)
         output.seek(0)
         text = output.read()
@@ -205,21 +269,31 @@ def speed_problems(row: dict[str, Any], name: str, args: argparse.Namespace) -> 
         yield f"{label}: {row['seed_updates_per_s']:,.0f} updates/s of all seeds, expected at least {floor:,}"
 
 
-def page(name: str, tests: list[str], rows: Sequence[dict[str, Any]], args: argparse.Namespace) -> str:
+def page(
+    name: str, tests: list[str], rows: Sequence[dict[str, Any]], args: argparse.Namespace
+) -> str:
     """Return the page of a device."""
     cells = []
     for row in rows:
         setting = (row["algo"], row["seeds"], row["precision"])
-        speeds = [f"{row['updates_per_s']:,.0f}", f"{row['seed_updates_per_s']:,.0f}", f"{FLOORS.get(setting, '')}"]
+        speeds = [
+            f"{row['updates_per_s']:,.0f}",
+            f"{row['seed_updates_per_s']:,.0f}",
+            f"{FLOORS.get(setting, '')}",
+        ]
         peak = row["peak_memory_bytes"]
         memory = "" if peak is None else f"{peak / 2**30:.1f}"
         kernels = row["kernels_per_update"] or ""
-        cells.append([*map(str, setting), *speeds, str(kernels), memory, row["mode"].partition(" (")[0]])
+        cells.append(
+            [*map(str, setting), *speeds, str(kernels), memory, row["mode"].partition(" (")[0]]
+        )
     return TEXT.format(
         device=name,
         commit=describe_versions(name, None)["git_commit"],
         torch=torch.__version__,
-        sizes="Sizes are tiny, so speeds say nothing." if args.small else "Sizes are the papers' for cube-double.",
+        sizes="Sizes are tiny, so speeds say nothing."
+        if args.small
+        else "Sizes are the papers' for cube-double.",
         gpu=FLOOR_GPU,
         tests="\n".join(f"- {line}" for line in tests),
         speeds=markdown(HEAD, cells),

@@ -70,13 +70,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             scores = ranks.add_scores(scores, train(label, task, checkout, args))
             ranks.write_scores(scores, args.reference)
             trained.append(f"{label} task{task}")
-    return {"trained": trained, "missing": len(missing) - len(trained), "output": str(args.reference)}
+    return {
+        "trained": trained,
+        "missing": len(missing) - len(trained),
+        "output": str(args.reference),
+    }
 
 
 def require_commit(checkout: Path, commit: str) -> None:
     """Refuse a checkout whose agents or utilities differ from those of the commit."""
-    if subprocess.run(["git", "-C", checkout, "diff", "--quiet", commit, "--", "agents", "utils"]).returncode:
-        raise UsageError(f"expected `agents` and `utils` in {checkout} to be those of commit {commit}; check it out")
+    if subprocess.run(
+        ["git", "-C", checkout, "diff", "--quiet", commit, "--", "agents", "utils"]
+    ).returncode:
+        raise UsageError(
+            f"expected `agents` and `utils` in {checkout} to be those of commit {commit}; check it out"
+        )
 
 
 @contextmanager
@@ -105,26 +113,46 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
     content, see = read_transitions(plan)
     agent, dataset, buffer = load_original(checkout, entry.algo, content, settings)
     agents, rows = Agents([agent(seed) for seed in seeds], see), []
-    phase = partial(Online, plan=plan, see=see, buffer=buffer) if entry.phase == "online" else Offline
+    phase = (
+        partial(Online, plan=plan, see=see, buffer=buffer) if entry.phase == "online" else Offline
+    )
     learners = [phase(seed, dataset, settings) for seed in seeds]
     with closing(make_evaluator(plan)) as evaluator:
         for step in range(1, entry.checkpoints[-1] + 1):
-            batches = [learner.advance(step, agents, index) for index, learner in enumerate(learners)]
+            batches = [
+                learner.advance(step, agents, index) for index, learner in enumerate(learners)
+            ]
             if batches[0]:
-                agents.update({key: np.stack([batch[key] for batch in batches]) for key in batches[0]}, step)
+                agents.update(
+                    {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}, step
+                )
             if step in entry.checkpoints:
                 results = evaluator.evaluate(agents, seeds)
                 assert results.successes is not None
-                replicas = zip(seeds, results.played, results.successes, results.lengths, strict=True)
+                replicas = zip(
+                    seeds, results.played, results.successes, results.lengths, strict=True
+                )
                 for seed, played, successes, lengths in replicas:
-                    score = [0, len(lengths), float(ranks.EPISODE_STEPS), 1]  # of an agent that became NaN
+                    score = [
+                        0,
+                        len(lengths),
+                        float(ranks.EPISODE_STEPS),
+                        1,
+                    ]  # of an agent that became NaN
                     if played:
-                        score = [int(successes.sum()), len(lengths), round(float(lengths.mean()), 2), 0]
+                        score = [
+                            int(successes.sum()),
+                            len(lengths),
+                            round(float(lengths.mean()), 2),
+                            0,
+                        ]
                     rows.append([label, task, seed, step, *score])
     return rows
 
 
-def read_transitions(plan: RunPlan) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+def read_transitions(
+    plan: RunPlan,
+) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Return the data that our side trains on in the originals' layout, and what standardises observations."""
     with closing(make_env(plan.env_id, **plan.env_kwargs)) as env:
         data = plan.load_data(env)
@@ -132,14 +160,20 @@ def read_transitions(plan: RunPlan) -> tuple[dict[str, np.ndarray], Callable[[np
     assert isinstance(data, Dataset)
     arrays, valid = data.content.arrays, data.content.valid
     observations = arrays["observations"]
-    centre, factor = (part.numpy() for part in centre_and_factor(torch.from_numpy(observations[valid]), scale))
+    centre, factor = (
+        part.numpy() for part in centre_and_factor(torch.from_numpy(observations[valid]), scale)
+    )
 
     def see(observations: np.ndarray) -> np.ndarray:
         return ((observations - centre) * factor).astype(np.float32)
 
     content = {name: arrays[name][valid] for name in ("actions", "rewards", "masks", "terminals")}
     next_observations = observations[np.flatnonzero(valid) + 1]
-    return {"observations": see(observations[valid]), "next_observations": see(next_observations), **content}, see
+    return {
+        "observations": see(observations[valid]),
+        "next_observations": see(next_observations),
+        **content,
+    }, see
 
 
 def load_original(
@@ -153,8 +187,14 @@ def load_original(
     config.update(changes)
     dataset = datasets.Dataset.create(**content)
     example = dataset.sample(0, idxs=0)
-    create = partial(kind.create, ex_observations=example["observations"], ex_actions=example["actions"])
-    return lambda seed: create(seed, config=config.copy_and_resolve_references()), dataset, datasets.ReplayBuffer
+    create = partial(
+        kind.create, ex_observations=example["observations"], ex_actions=example["actions"]
+    )
+    return (
+        lambda seed: create(seed, config=config.copy_and_resolve_references()),
+        dataset,
+        datasets.ReplayBuffer,
+    )
 
 
 def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -192,7 +232,10 @@ class Agents:
         import jax.numpy as jnp
 
         self.config, self.see, self.num_replicas = agents[0].config, see, len(agents)
-        self.chunk_length, self.is_cloning = int(self.config["horizon_length"]), self.config.get("bc_only", False)
+        self.chunk_length, self.is_cloning = (
+            int(self.config["horizon_length"]),
+            self.config.get("bc_only", False),
+        )
         leaves = zip(*(jax.tree.leaves(agent) for agent in agents), strict=True)
         stacked = [jnp.stack([jnp.asarray(leaf) for leaf in group]) for group in leaves]
         self.agents = jax.tree.unflatten(jax.tree.structure(agents[0]), stacked)
@@ -215,7 +258,9 @@ class Agents:
 
     def update(self, batch: Mapping[str, np.ndarray], step: int) -> None:
         """Take one update of every seed, (S, B, ...)."""
-        self.agents = self._updates[step % self.config.get("actor_freq", 1) == 0](self.agents, dict(batch))
+        self.agents = self._updates[step % self.config.get("actor_freq", 1) == 0](
+            self.agents, dict(batch)
+        )
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Return the keys of some plans of one seed."""
@@ -223,8 +268,12 @@ class Agents:
 
     def plan(self, observations: np.ndarray, noise: Mapping[str, torch.Tensor]) -> np.ndarray:
         """Return chunks, (S, N, H, A), for observations, (S, N, O)."""
-        chunks = self._act(self.agents, self.see(observations), noise["key"].numpy().astype(np.uint32))
-        return np.clip(np.asarray(chunks), -1, 1).reshape(*observations.shape[:2], self.chunk_length, -1)
+        chunks = self._act(
+            self.agents, self.see(observations), noise["key"].numpy().astype(np.uint32)
+        )
+        return np.clip(np.asarray(chunks), -1, 1).reshape(
+            *observations.shape[:2], self.chunk_length, -1
+        )
 
 
 class Offline:
@@ -246,16 +295,31 @@ class Offline:
         return self._sample(self.dataset, self.settings["batch_size"])
 
     def _sample(self, source: Any, size: int) -> dict[str, np.ndarray]:
-        sequences = source.sample_sequence(size, self.settings["horizon_length"], self.settings["gamma"])
+        sequences = source.sample_sequence(
+            size, self.settings["horizon_length"], self.settings["gamma"]
+        )
         return {key: np.asarray(array, np.float32) for key, array in sequences.items()}
 
 
 class Online(Offline):
     """Also plays in an environment: half of a batch is from the dataset, the other half from its own transitions."""
 
-    def __init__(self, seed: int, dataset: Any, settings: Mapping[str, Any], *, plan: RunPlan, see: Any, buffer: Any):
+    def __init__(
+        self,
+        seed: int,
+        dataset: Any,
+        settings: Mapping[str, Any],
+        *,
+        plan: RunPlan,
+        see: Any,
+        buffer: Any,
+    ):
         super().__init__(seed, dataset, settings)
-        self.env, self.see, self.queue = make_env(plan.env_id, **plan.env_kwargs), see, list[np.ndarray]()
+        self.env, self.see, self.queue = (
+            make_env(plan.env_id, **plan.env_kwargs),
+            see,
+            list[np.ndarray](),
+        )
         self.replay = buffer.create(dataset.sample(0, idxs=0), size=plan.config.run.online_steps)
         self.observation, _ = self.env.reset(seed=seed)
 
@@ -263,10 +327,18 @@ class Online(Offline):
         trains = step >= self.settings["learning_starts"]
         if not self.queue and trains:
             keys = torch.tensor([[[self.seed, step]]]).expand(agents.num_replicas, 1, 2)
-            observations = np.broadcast_to(self.observation, (agents.num_replicas, 1, *self.observation.shape))
+            observations = np.broadcast_to(
+                self.observation, (agents.num_replicas, 1, *self.observation.shape)
+            )
             self.queue = list(agents.plan(observations, {"key": keys})[index, 0])
-        action = self.queue.pop(0) if self.queue else np.random.uniform(-1, 1, self.env.action_space.shape)
-        next_observation, reward, terminated, truncated, _ = self.env.step(action.astype(np.float32))
+        action = (
+            self.queue.pop(0)
+            if self.queue
+            else np.random.uniform(-1, 1, self.env.action_space.shape)
+        )
+        next_observation, reward, terminated, truncated, _ = self.env.step(
+            action.astype(np.float32)
+        )
         done = terminated or truncated
         self.replay.add_transition(
             {
@@ -283,7 +355,10 @@ class Online(Offline):
             self.observation, self.queue = self.env.reset()[0], []
         if not trains:
             return {}
-        halves = [self._sample(source, self.settings["batch_size"] // 2) for source in (self.dataset, self.replay)]
+        halves = [
+            self._sample(source, self.settings["batch_size"] // 2)
+            for source in (self.dataset, self.replay)
+        ]
         return {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
 
 

@@ -35,7 +35,10 @@ def no_clipping() -> None:
     trainer.scale = lambda gradients, factor: None
 
 
-FAULTS: dict[str, Callable[[], None]] = {"targets_after_step": targets_after_step, "no_clipping": no_clipping}
+FAULTS: dict[str, Callable[[], None]] = {
+    "targets_after_step": targets_after_step,
+    "no_clipping": no_clipping,
+}
 
 
 def main(words: Sequence[str]) -> int:

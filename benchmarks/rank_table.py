@@ -36,10 +36,17 @@ def seed_means(scores: pd.DataFrame, algorithms: Sequence[str], cells: int = CEL
     :param scores: table with `COLUMNS`.
     :param cells: evaluations of one seed of one algorithm.
     """
-    scores = scores.assign(success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"])
-    groups = [scores[scores["algorithm"] == name].groupby("seed")[["success", "length"]] for name in algorithms]
+    scores = scores.assign(
+        success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"]
+    )
+    groups = [
+        scores[scores["algorithm"] == name].groupby("seed")[["success", "length"]]
+        for name in algorithms
+    ]
     tables = [group.mean()[group.size() == cells] for group in groups]
-    deviations = pd.concat([(table - table.mean()) / len(table) for table in tables]).groupby("seed").sum()
+    deviations = (
+        pd.concat([(table - table.mean()) / len(table) for table in tables]).groupby("seed").sum()
+    )
     centre = pd.concat([table.mean() for table in tables], axis=1).mean(axis=1)
     means = centre + deviations * (len(deviations) / len(tables))
     return means.round(9)  # equal scores stay equal ranks
@@ -61,11 +68,17 @@ def compare(ours: pd.DataFrame, originals: pd.DataFrame) -> dict[str, Any] | Non
         interval = means.tconfint_diff(alpha=1 - LEVEL, usevar="unequal")
         comparison[score] = (ours[score].mean() - originals[score].mean(), *interval)
     ours, originals = ours["success"], originals["success"]
-    comparison |= {"ours": ours.mean(), "originals": originals.mean(), "p": stats.mannwhitneyu(ours, originals).pvalue}
+    comparison |= {
+        "ours": ours.mean(),
+        "originals": originals.mean(),
+        "p": stats.mannwhitneyu(ours, originals).pvalue,
+    }
     return comparison | {"spread": np.sqrt((ours.var() + originals.var()) / 2)}
 
 
-def compare_sides(sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = ()) -> dict[str, Any] | None:
+def compare_sides(
+    sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """Compare both sides of some algorithms, one observation a seed.
 
     :param originals: the originals' names, if they differ.
@@ -114,7 +127,13 @@ def describe_rows(rows: dict[str, dict[str, Any]]) -> str:
 
     :param rows: name -> result of `compare_sides`.
     """
-    head = ["algorithm", "seeds, ours / original", *_HEAD, *(f"within {margin}" for margin in MARGINS), *_TAIL]
+    head = [
+        "algorithm",
+        "seeds, ours / original",
+        *_HEAD,
+        *(f"within {margin}" for margin in MARGINS),
+        *_TAIL,
+    ]
     lines = []
     for name, row in rows.items():
         seeds = "{} / {}".format(*row["seeds"])
@@ -124,7 +143,9 @@ def describe_rows(rows: dict[str, dict[str, Any]]) -> str:
 
 def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
     """Return how often the same interval tells our algorithm from the original of another one."""
-    pairs = [compare_sides(sides, [ours], [original]) for ours, original in permutations(algorithms, 2)]
+    pairs = [
+        compare_sides(sides, [ours], [original]) for ours, original in permutations(algorithms, 2)
+    ]
     apart = sum(pair["success"][1] > 0 or pair["success"][2] < 0 for pair in pairs if pair)
     return (
         f"- **Control**: of the {len(pairs)} pairs of our algorithm and the original of another one, {apart} have an "
@@ -139,7 +160,8 @@ def describe_diverged(sides: Sides, algorithms: Sequence[str]) -> str:
         diverged = scores[(scores["diverged"] == 1) & scores["algorithm"].isin(algorithms)]
         seeds = diverged.groupby(["algorithm", "task"])["seed"].nunique()
         parts += [
-            f"{side}: {name} task {task} ({count} seed{'s' * (count > 1)})" for (name, task), count in seeds.items()
+            f"{side}: {name} task {task} ({count} seed{'s' * (count > 1)})"
+            for (name, task), count in seeds.items()
         ]
     return f"- **Diverged** (NaN), counted as never arriving: {', '.join(parts) or 'none'}."
 
@@ -147,17 +169,30 @@ def describe_diverged(sides: Sides, algorithms: Sequence[str]) -> str:
 def describe_tasks(sides: Sides, algorithms: Sequence[str]) -> str:
     """Return the table of each task: mean success at every checkpoint, ours / original, and the difference."""
     rows = []
-    for name, task in product(algorithms, sorted({task for scores in sides for task in scores["task"]})):
-        tables = [scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides]
+    for name, task in product(
+        algorithms, sorted({task for scores in sides for task in scores["task"]})
+    ):
+        tables = [
+            scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides
+        ]
         comparison = compare(*(seed_means(table, [name], len(STEPS)) for table in tables))
         if comparison is None:
             continue
-        fractions = [(table["successes"] / table["episodes"]).groupby(table["step"]).mean() for table in tables]
+        fractions = [
+            (table["successes"] / table["episodes"]).groupby(table["step"]).mean()
+            for table in tables
+        ]
         means = 100 * pd.concat(fractions, axis=1)
         cells = ["{:.0f} / {:.0f}".format(*pair) for pair in means.to_numpy()]
         seeds = "{} / {}".format(*comparison["seeds"])
         rows.append([name, str(task), seeds, *cells, _interval(comparison["success"])])
-    head = ["algorithm", "task", "seeds, ours / original", *(f"after {step:,}" for step in STEPS), _HEAD[-1]]
+    head = [
+        "algorithm",
+        "task",
+        "seeds, ours / original",
+        *(f"after {step:,}" for step in STEPS),
+        _HEAD[-1],
+    ]
     return markdown(head, rows)
 
 
@@ -170,8 +205,12 @@ def describe_earlier(rows: Mapping[str, tuple[str, str, Sides, str]]) -> str:
     for name, (settings, file, sides, original) in rows.items():
         row = compare_sides(sides, [name], [original])
         if row:
-            lines.append([name, settings, file, *_means(row), _verdicts(row)[0], *_length_and_p(row)])
-    return markdown(["algorithm", "own settings", "file", *_HEAD, f"within {MARGINS[0]}", *_TAIL], lines)
+            lines.append(
+                [name, settings, file, *_means(row), _verdicts(row)[0], *_length_and_p(row)]
+            )
+    return markdown(
+        ["algorithm", "own settings", "file", *_HEAD, f"within {MARGINS[0]}", *_TAIL], lines
+    )
 
 
 _HEAD = ["success %, ours", "original", "difference [90% interval]"]

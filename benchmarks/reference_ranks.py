@@ -107,8 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit code.
     """
     parser = make_parser(__doc__)
-    parser.add_argument("--scores", type=Path, default=OURS, help="our scores, CSV; new ones are added")
-    parser.add_argument("-o", "--output", type=Path, default=PAGE, help="page whose tables are replaced, Markdown")
+    parser.add_argument(
+        "--scores", type=Path, default=OURS, help="our scores, CSV; new ones are added"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=PAGE, help="page whose tables are replaced, Markdown"
+    )
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     args = parser.parse_args(arguments)
     return run_program(lambda: run(args), verbose=2)
@@ -118,14 +122,24 @@ def make_parser(description: str | None) -> Parser:
     """Return a parser of the arguments that both sides' programs share."""
     parser = Parser(description=description)
     parser.add_argument(
-        "--only", nargs="+", choices=TRAINED, default=list(TRAINED), help="rows to train (default: all)"
+        "--only",
+        nargs="+",
+        choices=TRAINED,
+        default=list(TRAINED),
+        help="rows to train (default: all)",
     )
-    parser.add_argument("--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on")
-    parser.add_argument("--seeds", nargs="+", default=["0-9"], help="seeds of both sides, e.g. 0-9 or 3 7 9")
+    parser.add_argument(
+        "--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on"
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", default=["0-9"], help="seeds of both sides, e.g. 0-9 or 3 7 9"
+    )
     parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
     logs = Path("logs/reference_ranks") / DATA_SHA256[:8]
     parser.add_argument("-f", "--log-folder", type=Path, default=logs, help="where our runs are")
-    parser.add_argument("--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV")
+    parser.add_argument(
+        "--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV"
+    )
     return parser
 
 
@@ -148,7 +162,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     text = describe((ours, read_scores(args.reference)), args)
     page = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
     args.output.write_text(replace_tables(page, text), encoding="utf-8")
-    return {"trained": [f"{label} task{task}" for label, task in missing], "output": str(args.output)}
+    return {
+        "trained": [f"{label} task{task}" for label, task in missing],
+        "output": str(args.output),
+    }
 
 
 def find_missing(scores: pd.DataFrame, args: argparse.Namespace) -> list[tuple[str, int]]:
@@ -157,7 +174,9 @@ def find_missing(scores: pd.DataFrame, args: argparse.Namespace) -> list[tuple[s
     seeds = parse_seeds(args.seeds, "--seeds")
     missing = []
     for label, task in product(args.only, args.tasks):
-        if min(counts.get((label, task, seed), 0) for seed in seeds) < len(TRAINED[label].checkpoints):
+        if min(counts.get((label, task, seed), 0) for seed in seeds) < len(
+            TRAINED[label].checkpoints
+        ):
             missing.append((label, task))
     return missing
 
@@ -208,7 +227,9 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Return a table of scores; an empty one if there is no such file."""
     scores = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
     if list(scores.columns) != COLUMNS:
-        raise UsageError(f"expected the columns {','.join(COLUMNS)} in {path}, got {','.join(scores.columns)}")
+        raise UsageError(
+            f"expected the columns {','.join(COLUMNS)} in {path}, got {','.join(scores.columns)}"
+        )
     return scores
 
 
@@ -244,7 +265,15 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
             if step in evaluations.index:
                 row = evaluations.loc[step]
                 score = [row["successes"], row["episodes"], round(row["length"], 2), 0]
-            rows.append([run["label"], int(run["task"].removeprefix("task")), int(run["seed"]), step, *score])
+            rows.append(
+                [
+                    run["label"],
+                    int(run["task"].removeprefix("task")),
+                    int(run["seed"]),
+                    step,
+                    *score,
+                ]
+            )
     return add_scores(scores, rows)
 
 
@@ -253,14 +282,31 @@ def describe(sides: Sides, args: argparse.Namespace) -> str:
 
     :param sides: our scores and the originals'.
     """
-    fresh, old = ([table[(table["seed"] >= FIRST_FRESH) == new] for table in sides] for new in (True, False))
+    fresh, old = (
+        [table[(table["seed"] >= FIRST_FRESH) == new] for table in sides] for new in (True, False)
+    )
     quick = shared_profile("qam")["quick"] | PARAMS
-    shared = [f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN]
-    parts = [f"Settings of both sides: {', '.join(shared)}.", "## Fresh seeds", describe_fresh(fresh, NAMED, NAMED[:3])]
-    parts += ["Each task, mean success in percent at each checkpoint, ours / original:", describe_tasks(fresh, NAMED)]
+    shared = [
+        f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN
+    ]
+    parts = [
+        f"Settings of both sides: {', '.join(shared)}.",
+        "## Fresh seeds",
+        describe_fresh(fresh, NAMED, NAMED[:3]),
+    ]
+    parts += [
+        "Each task, mean success in percent at each checkpoint, ours / original:",
+        describe_tasks(fresh, NAMED),
+    ]
     unnamed = [name for name in ENTRIES if name not in NAMED]
-    parts += ["Other algorithms, on the first ten of these seeds:", describe_fresh(fresh, unnamed, _ALIKE)]
-    parts += ["## Earlier draws", describe_earlier(earlier_rows(old, args.scores.parent / "earlier"))]
+    parts += [
+        "Other algorithms, on the first ten of these seeds:",
+        describe_fresh(fresh, unnamed, _ALIKE),
+    ]
+    parts += [
+        "## Earlier draws",
+        describe_earlier(earlier_rows(old, args.scores.parent / "earlier")),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -291,7 +337,9 @@ _NOT_SHOWN = {
 def own_settings(entry: Entry) -> str:
     """Return a row's own settings, as text."""
     quick = read_profiles(entry.algo)["qam"].get("quick", {})
-    shown = {name: value for name, value in quick.items() if name not in _NOT_SHOWN} | dict(entry.params)
+    shown = {name: value for name, value in quick.items() if name not in _NOT_SHOWN} | dict(
+        entry.params
+    )
     return ", ".join(f"{name} {value:g}" for name, value in shown.items())
 
 

@@ -40,14 +40,26 @@ def make_parser() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("--algo", default="qam", help="algorithm id")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products")
-    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto", help="compile the update")
+    parser.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products"
+    )
+    parser.add_argument(
+        "--compile", choices=("auto", "on", "off"), default="auto", help="compile the update"
+    )
     parser.add_argument("--seeds", type=WHOLE_NUMBER, default=1, help="S, seeds trained at once")
     parser.add_argument(
-        "--work", type=Path, metavar="FILE", help="only count the GFLOP of an update of every algorithm"
+        "--work",
+        type=Path,
+        metavar="FILE",
+        help="only count the GFLOP of an update of every algorithm",
     )
     parser.add_argument("--batch", type=WHOLE_NUMBER, default=256, help="B, sequences per seed")
-    parser.add_argument("--observations", type=WHOLE_NUMBER, default=37, help="O; the default sizes are cube-double's")
+    parser.add_argument(
+        "--observations",
+        type=WHOLE_NUMBER,
+        default=37,
+        help="O; the default sizes are cube-double's",
+    )
     parser.add_argument(
         "--image",
         type=WHOLE_NUMBER,
@@ -56,9 +68,16 @@ def make_parser() -> Parser:
         help="observe square images, by `ImpalaEncoder`, and not vectors",
     )
     parser.add_argument("--actions", type=WHOLE_NUMBER, default=5, help="A")
-    parser.add_argument("-params", nargs="+", action="extend", default=[], help="settings, key=value")
+    parser.add_argument(
+        "-params", nargs="+", action="extend", default=[], help="settings, key=value"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
-    parser.add_argument("--num-threads", type=WHOLE_NUMBER, default=-1, help="CPU threads; -1 leaves PyTorch's choice")
+    parser.add_argument(
+        "--num-threads",
+        type=WHOLE_NUMBER,
+        default=-1,
+        help="CPU threads; -1 leaves PyTorch's choice",
+    )
     return parser
 
 
@@ -138,7 +157,9 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     from zoo.settings.config import Overrides, load_config
 
     vectors = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
-    images = args.image and gymnasium.spaces.Box(0, 255, (args.image[1], *args.image[:1] * 2), np.uint8)
+    images = args.image and gymnasium.spaces.Box(
+        0, 255, (args.image[1], *args.image[:1] * 2), np.uint8
+    )
 
     class Spaces(gymnasium.Env[Any, Any]):
         observation_space = images or vectors
@@ -147,17 +168,26 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     config = load_config(
         args.algo,
         "",
-        overrides=Overrides(params=args.params, flags={"precision": args.precision, "compile": args.compile}),
+        overrides=Overrides(
+            params=args.params, flags={"precision": args.precision, "compile": args.compile}
+        ),
     )
     import agents
     from agents import models
 
     settings = {**config.settings, "batch_size": args.batch}
-    if images:  # the default buffer of online transitions would take as much memory as a large dataset
-        settings |= {"policy_kwargs": {"features_extractor_class": agents.ImpalaEncoder}, "buffer_size": 1}
+    if (
+        images
+    ):  # the default buffer of online transitions would take as much memory as a large dataset
+        settings |= {
+            "policy_kwargs": {"features_extractor_class": agents.ImpalaEncoder},
+            "buffer_size": 1,
+        }
     algorithm, policy = models.get(config.algo).algorithm, "CnnPolicy" if images else "MlpPolicy"
     try:
-        model = algorithm(policy, Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device)
+        model = algorithm(
+            policy, Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     rng, rows = np.random.default_rng(0), 2_000 if images else 100_000
@@ -194,10 +224,14 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         formulas[torch.ops.mkldnn._linear_pointwise] = linear
 
-    class Counter(TorchDispatchMode):  # PyTorch's FlopCounterMode hooks modules, which breaks gradients inside losses
+    class Counter(
+        TorchDispatchMode
+    ):  # PyTorch's FlopCounterMode hooks modules, which breaks gradients inside losses
         total = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             kwargs, formula = kwargs or {}, formulas.get(func.overloadpacket)
             if formula is None:
                 with self:
@@ -213,7 +247,9 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
     return counter.total
 
 
-def time_rounds(model: FlowAlgorithm, batch: int, precision: str, seconds: float) -> list[tuple[float, float]]:
+def time_rounds(
+    model: FlowAlgorithm, batch: int, precision: str, seconds: float
+) -> list[tuple[float, float]]:
     """Return updates a second and the rate of matrix products in each of several rounds, after a warm-up.
 
     Both are measured in turn, since a machine's speed changes from minute to minute.

@@ -36,7 +36,9 @@ def add_data(_: Sphinx, docname: str, content: list[str]) -> None:
     """Put scores before the objective of an algorithm's page, a table into its settings, BibTeX below its citations."""
     folder, _, id = docname.rpartition("/")
     if folder == "docs/algorithms" and id in agents.algorithm_ids():
-        text = content[0].replace("## Objective\n", f"## Scores\n\n{_block(at_a_glance(id))}## Objective\n", 1)
+        text = content[0].replace(
+            "## Objective\n", f"## Scores\n\n{_block(at_a_glance(id))}## Objective\n", 1
+        )
         text = text.replace("## Settings\n\n", f"## Settings\n\n{_block(settings(id))}", 1)
         content[0] = f"{text}\n{_block(bibtex(text))}"
 
@@ -50,23 +52,37 @@ def at_a_glance(id: str) -> Iterator[str]:
     name = published_names()[id]
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
         yield from (f".. figure:: /{path.relative_to(ROOT)}", "   :width: 480", "")
-        yield from (f"   A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}.", "")
+        yield from (
+            f"   A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}.",
+            "",
+        )
     sets = [set_name for set_name in set_names() if name in means(set_name).index.unique("method")]
     if sets:
-        yield from (f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.", "")
+        yield from (
+            f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.",
+            "",
+        )
         yield from (".. role:: strip(raw)", "   :format: html", "")
     else:
-        yield from ("No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.", "")
+        yield from (
+            "No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.",
+            "",
+        )
     for set_name in sets:
         yield from scores(set_name, name, id)
-    yield from (f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.", "")
+    yield from (
+        f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.",
+        "",
+    )
 
 
 def settings(id: str) -> Iterator[str]:
     """Give the table of the settings that an algorithm declares itself."""
     method, shared = agents.get(id).method, agents.Method.declared()
     assert method is not None
-    names = [name for name, declared in method.declared().items() if shared.get(name) is not declared]
+    names = [
+        name for name, declared in method.declared().items() if shared.get(name) is not declared
+    ]
     described_settings = described()[id]["settings"]
     rows = [("setting", "default", "meaning")]
     for name in names:
@@ -93,14 +109,19 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
     if set_name in REPORTS:
         yield from (f"`Every method, with intervals <../../reports/{set_name}/report.html>`__.", "")
     if set_name in SUITES:
-        yield from (f"To train these runs again: ``zoo benchmark {SUITES[set_name]} --algos {id}``", "")
+        yield from (
+            f"To train these runs again: ``zoo benchmark {SUITES[set_name]} --algos {id}``",
+            "",
+        )
 
 
 def entry(scores: pd.Series, name: str) -> str:
     """Return a method's score, and a strip on which it is a dot and the others are ticks."""
     score = f"{100 * scores[name]:.0f}"
     ticks = "".join(f"M{100 * value:.0f} 2v8" for value in scores.drop(name))
-    drawing = f'<svg class="strip" viewBox="-5 0 110 12" aria-hidden="true"><path d="M0 6H100{ticks}"/>'
+    drawing = (
+        f'<svg class="strip" viewBox="-5 0 110 12" aria-hidden="true"><path d="M0 6H100{ticks}"/>'
+    )
     return f':strip:`{drawing}<circle cx="{score}" cy="6" r="4"/></svg>` {score}'
 
 
@@ -116,7 +137,8 @@ def means(set_name: str) -> pd.DataFrame:
         table = domains
     scores = table.pivot(index=["phase", "method"], columns="environment", values="mean")
     scores.columns = [
-        re.sub("-navigate|-play|-v0$", "", name).replace("-singletask-task", ", task ") for name in scores
+        re.sub("-navigate|-play|-v0$", "", name).replace("-singletask-task", ", task ")
+        for name in scores
     ]
     scores.insert(0, "mean", scores.mean(axis=1))
     return scores

@@ -15,9 +15,19 @@ project = "Flow RL Zoo"
 author = "the authors of Flow RL Zoo"
 version = release = __version__
 root_doc = "docs/index"
-SHOWN = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "results", "benchmarks"}
+SHOWN = {
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs",
+    "results",
+    "benchmarks",
+}
 # what is named here is not searched for pages
-exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHOWN] + ["docs/_build"]
+exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHOWN] + [
+    "docs/_build"
+]
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",

@@ -131,7 +131,10 @@ def settings_page(id: str) -> Iterator[str]:
         page = f":doc:`Its page </docs/algorithms/{id}>`. "
     yield from (f"{page}Id: ``{id}``. Paper: {escaped(algorithm['paper'])}.", "")
     if not is_baseline(algorithm):
-        yield from ("It also has :doc:`the settings of all algorithms </docs/reference/settings>`.", "")
+        yield from (
+            "It also has :doc:`the settings of all algorithms </docs/reference/settings>`.",
+            "",
+        )
     yield from setting_entries(id, own_settings(id))
     for profile, entries in algorithm["profiles"].items():
         yield from heading(f"``--profile {profile}``", "=")
@@ -147,8 +150,14 @@ def described() -> dict[str, dict[str, Any]]:
 @cache
 def common_settings() -> dict[str, Any]:
     """Return the settings that have the same default and meaning in all algorithms but SB3's."""
-    tables = [algorithm["settings"] for algorithm in described().values() if not is_baseline(algorithm)]
-    return {name: row for name, row in tables[0].items() if all(table.get(name) == row for table in tables)}
+    tables = [
+        algorithm["settings"] for algorithm in described().values() if not is_baseline(algorithm)
+    ]
+    return {
+        name: row
+        for name, row in tables[0].items()
+        if all(table.get(name) == row for table in tables)
+    }
 
 
 def own_settings(id: str) -> dict[str, Any]:
@@ -227,7 +236,13 @@ def videos() -> Iterator[str]:
         yield "There are none yet."
     for path in paths:
         caption = path.stem.replace("_", " ")
-        yield from (f".. figure:: /{path.relative_to(ROOT)}", f"   :alt: {caption}", "", f"   {escaped(caption)}", "")
+        yield from (
+            f".. figure:: /{path.relative_to(ROOT)}",
+            f"   :alt: {caption}",
+            "",
+            f"   {escaped(caption)}",
+            "",
+        )
 
 
 def heading(text: str, line: str) -> tuple[str, ...]:

@@ -53,7 +53,9 @@ def fidelity() -> bytes:
     """Return the differences of our success from that of the authors' code, with their 90% intervals, as SVG."""
     page = (ROOT / "results" / "reference_ranks.md").read_text(encoding="utf-8")
     fresh = page.partition("## Fresh seeds\n")[2].strip().partition("\n\n")[0]
-    row = re.compile(r"^\| \**([\w ]+?)\** \|.*? \| ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] \|", re.MULTILINE)
+    row = re.compile(
+        r"^\| \**([\w ]+?)\** \|.*? \| ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] \|", re.MULTILINE
+    )
     table = pd.DataFrame(row.findall(fresh), columns=["name", "difference", "low", "high"])
     rows = table.set_index("name").astype(float)
     with matplotlib.rc_context(FIGURE_SIZES["page"].rc_params):
@@ -83,7 +85,9 @@ def photograph(report: Path) -> None:
         "--hide-scrollbars",
         "--window-size=1000,880",
     ]
-    subprocess.run([*command, f"--screenshot={FIGURES / 'report.png'}", page], check=True, timeout=120)
+    subprocess.run(
+        [*command, f"--screenshot={FIGURES / 'report.png'}", page], check=True, timeout=120
+    )
 
 
 if __name__ == "__main__":

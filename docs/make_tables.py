@@ -21,7 +21,14 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
-from zoo.algorithms.overview import NUMBERS, SCORES, cells_of, describe_algorithms, in_order, start_text  # noqa: E402
+from zoo.algorithms.overview import (  # noqa: E402
+    NUMBERS,
+    SCORES,
+    cells_of,
+    describe_algorithms,
+    in_order,
+    start_text,
+)
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.published_scores import (  # noqa: E402
@@ -67,7 +74,9 @@ SIX = ["QAM-E", "QAM", "FQL", "IFQL", "FBRAC", "FAWAC"]
 MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
 MINI_RANKS = re.compile(r"(?<=\n\n)\| scores \| rank correlation .*\n(?:\|.*\n)+")
 MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
-CHOOSING = re.compile(r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+")
+CHOOSING = re.compile(
+    r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+"
+)
 COMPARED = ("qam2026", "trqam2026", "rql2026")
 """Sets whose means stand in the table of all algorithms, the one with the most methods first."""
 
@@ -96,17 +105,26 @@ def _final_means(set_name: str) -> pd.DataFrame:
     domains = table[~table["environment"].str.contains("-singletask-")]
     if len(domains):
         table = domains
-    return 100 * table.pivot_table(index="method", columns="phase", values="mean").reindex(columns=PHASES)
+    return 100 * table.pivot_table(index="method", columns="phase", values="mean").reindex(
+        columns=PHASES
+    )
 
 
 def choosing() -> str:
     """Return what to start with, and the table of all algorithms."""
     algorithms = describe_algorithms()["algorithms"]
     lines = [textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120), ""]
-    lines += [f"| algorithm | source | {' | '.join(NUMBERS)} | when to use it | what it is |", f"|{'---|' * 8}"]
+    lines += [
+        f"| algorithm | source | {' | '.join(NUMBERS)} | when to use it | what it is |",
+        f"|{'---|' * 8}",
+    ]
     for id in in_order(algorithms):
         row = algorithms[id]
-        name = f"[{row['published_name']}]({id}.md)" if (DOCS / f"{id}.md").exists() else row["published_name"]
+        name = (
+            f"[{row['published_name']}]({id}.md)"
+            if (DOCS / f"{id}.md").exists()
+            else row["published_name"]
+        )
         texts = [row["source"] or "", *cells_of(row), row["when"], row["summary"]]
         lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
@@ -124,12 +142,16 @@ def mini_table() -> str:
     """
     means = {name: _mini_means(pattern) for name, pattern in MINI_COLUMNS.items()}
     tasks, mazes = _mini_means("*"), _mini_means("pointmaze-*")
-    order = sorted(_mini().methods, key=lambda name: (-_mean(tasks, name), -_mean(mazes, name), name))
+    order = sorted(
+        _mini().methods, key=lambda name: (-_mean(tasks, name), -_mean(mazes, name), name)
+    )
     lines = [f"| method | {' | '.join(MINI_COLUMNS)} |", f"|{'---|' * (len(MINI_COLUMNS) + 1)}"]
     for name in order:
         texts = []
         for column in means.values():
-            texts.append(number_entry(column[name], SUCCESS.scale, 0).plain if name in column else "to do")
+            texts.append(
+                number_entry(column[name], SUCCESS.scale, 0).plain if name in column else "to do"
+            )
         lines.append(f"| {name} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
@@ -149,19 +171,28 @@ def rank_correlations() -> pd.DataFrame:
     final = means[1_000_000]
     scores = {f"published, after {step:,} updates": means[step] for step in EARLY}
     by_domain = [
-        _mean_by_method(runs).loc[:, lambda means: means.nunique() > 1].corrwith(final, method="spearman")
+        _mean_by_method(runs)
+        .loc[:, lambda means: means.nunique() > 1]
+        .corrwith(final, method="spearman")
         for _, runs in published.groupby(published["environment"].str.partition("-singletask")[0])
     ]
     best = pd.concat(by_domain, axis=1).max(axis=1)
     offline = mini[mini["phase"] == "offline"]
-    last = offline.sort_values("step").drop_duplicates(["method", "environment", "seed"], keep="last").assign(step=0)
+    last = (
+        offline.sort_values("step")
+        .drop_duplicates(["method", "environment", "seed"], keep="last")
+        .assign(step=0)
+    )
     for name, pattern in RANKED.items():
         tasks = {task for task in last["environment"] if fnmatchcase(task, pattern)}
         scores[f"mini, {name}"] = _mean_by_method(last[last["environment"].isin(tasks)])[0]
     table = pd.DataFrame(scores).reindex(final.index)
     columns = {"16 methods": list(final.index), "six methods": SIX}
     table = pd.DataFrame(
-        {name: table.loc[methods].corrwith(final, method="spearman") for name, methods in columns.items()}
+        {
+            name: table.loc[methods].corrwith(final, method="spearman")
+            for name, methods in columns.items()
+        }
     )
     return table.assign(**{"the best domain": [*best[list(EARLY)], *[math.nan] * len(RANKED)]})
 
@@ -210,7 +241,9 @@ def updated_mini() -> str:
     """Return the text of the page with the mini benchmark's tables as its scores are now."""
     text = MINI_TABLE.sub(lambda _: mini_table(), MINI.read_text("utf-8"))
     text = MINI_RANKS.sub(lambda _: ranks_table(), text)
-    return MINI_RANK.sub(f"{rank_correlations().loc['mini, mean of the 8 tasks', '16 methods']:.2f}", text)
+    return MINI_RANK.sub(
+        f"{rank_correlations().loc['mini, mean of the 8 tasks', '16 methods']:.2f}", text
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: like PyTorch in conftest.py
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # before NumPy is imported: like PyTorch in conftest.py
 ROOT = Path(__file__).parents[1]
 
 
@@ -15,7 +17,9 @@ def needs_pinned(*packages):
     """Skip a test whose numbers hold for the pinned versions of some packages where others are installed."""
     pins = (ROOT / "constraints.txt").read_text().split()
     mismatches = [name for name in packages if f"{name}=={version(name)}" not in pins]
-    return pytest.mark.skipif(bool(mismatches), reason=f"needs the pinned version of {', '.join(mismatches)}")
+    return pytest.mark.skipif(
+        bool(mismatches), reason=f"needs the pinned version of {', '.join(mismatches)}"
+    )
 
 
 def code_blocks(page, fence):

@@ -42,7 +42,9 @@ os.environ[DEVICES] = ""
 # every maze of OGBench leaves a file open, and so does every run until its process ends: here that is all the tests
 MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
-torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives, above all beside other processes
+torch.set_num_threads(
+    1
+)  # small tensors: a second thread costs more than it gives, above all beside other processes
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -57,7 +59,9 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.slow)
         if item.path.parent.name == "benchmarks":  # programs for developers
             item.add_marker(pytest.mark.slow)
-        if item.get_closest_marker("gpu") and not HAS_CUDA:  # `keywords` has the names of folders too
+        if (
+            item.get_closest_marker("gpu") and not HAS_CUDA
+        ):  # `keywords` has the names of folders too
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 
 
@@ -97,7 +101,9 @@ def as_on_cuda(monkeypatch):
 @pytest.fixture
 def own_agents(monkeypatch):
     """Forget after a test which algorithms it has imported from files of its own."""
-    for id in registry.BUILT_IN:  # a module that is first imported in the test would register its algorithm only there
+    for id in (
+        registry.BUILT_IN
+    ):  # a module that is first imported in the test would register its algorithm only there
         registry.find(id)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(sys, "path", list(sys.path))  # the current folder may be added
@@ -106,7 +112,9 @@ def own_agents(monkeypatch):
     for id in set(registry._entries) - ids:
         module = registry._entries[id].method.__module__
         package = module if module.startswith("tests.") else module.partition(".")[0]
-        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        for name in [
+            name for name in sys.modules if name == package or name.startswith(f"{package}.")
+        ]:
             del sys.modules[name]
 
 

@@ -8,7 +8,9 @@ from gymnasium import spaces
 
 SIDE = 36  # NatureCNN takes no smaller images
 IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
-MIXED = spaces.Dict({"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)})
+MIXED = spaces.Dict(
+    {"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)}
+)
 
 
 class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -69,13 +71,23 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, side=16, episode_length=8, channels_first=False, as_dict=False, fault="", render_mode=None):
+    def __init__(
+        self,
+        side=16,
+        episode_length=8,
+        channels_first=False,
+        as_dict=False,
+        fault="",
+        render_mode=None,
+    ):
         shape = (3, side, side) if channels_first else (side, side, 3)
         picture = spaces.Box(0, 255, shape, np.uint8)
         if fault == "float space":
             picture = spaces.Box(0, 1, shape, np.float32)
         place = spaces.Box(-1, 1, (2,), np.float32)
-        self.observation_space: Any = spaces.Dict({"picture": picture, "place": place}) if as_dict else picture
+        self.observation_space: Any = (
+            spaces.Dict({"picture": picture, "place": place}) if as_dict else picture
+        )
         self.as_dict = as_dict
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.side, self.episode_length, self.fault = side, episode_length, fault
@@ -91,7 +103,13 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.elapsed += 1
         self.place = np.clip(self.place + 0.3 * action, -1, 1)
         success = bool(self.place[0] > 0)
-        return self._draw(), float(success) - 1.0, False, self.elapsed >= self.episode_length, {"success": success}
+        return (
+            self._draw(),
+            float(success) - 1.0,
+            False,
+            self.elapsed >= self.episode_length,
+            {"success": success},
+        )
 
     def render(self):
         picture = np.full((self.side, self.side, 3), self.background, np.uint8)
@@ -106,7 +124,11 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             picture = picture.astype(np.float32) / 255
         if self.channels_first != (self.fault == "channels"):
             picture = np.moveaxis(picture, -1, 0)
-        return {"picture": picture, "place": self.place.astype(np.float32)} if self.as_dict else picture
+        return (
+            {"picture": picture, "place": self.place.astype(np.float32)}
+            if self.as_dict
+            else picture
+        )
 
 
 gymnasium.register("Pictures-v0", entry_point="tests.envs:PicturesEnv", max_episode_steps=8)

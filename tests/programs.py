@@ -76,7 +76,12 @@ class Programs:
         """
         with tempfile.TemporaryDirectory() as name:
             files = [str(Path(name, stream)) for stream in ("out", "err")]
-            job = {"program": program, "arguments": list(map(str, arguments)), "folder": str(folder), "files": files}
+            job = {
+                "program": program,
+                "arguments": list(map(str, arguments)),
+                "folder": str(folder),
+                "files": files,
+            }
             job |= {"kill": kill and [*kill, by], "limits": dict(limits or {})}
             self._server.stdin.write(json.dumps(job) + "\n")
             self._server.stdin.flush()

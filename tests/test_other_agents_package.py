@@ -15,10 +15,14 @@ def error_of(code, folder):
     return ran.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("ours_last", "code"), [(True, "import agents"), (True, "import zoo"), (False, "import zoo")])
+@pytest.mark.parametrize(
+    ("ours_last", "code"), [(True, "import agents"), (True, "import zoo"), (False, "import zoo")]
+)
 def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path, ours_last, code):
     for package in ("agents", "zoo"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     (tmp_path / "agents" / "run.py").touch()
     if not ours_last:
         (tmp_path / "agents" / "__init__.py").write_text("import openai_of_theirs")

@@ -41,7 +41,9 @@ def test_its_own_agent_is_an_agent(tmp_path, monkeypatch, capsys):
     assert len(code.splitlines()) <= 26
     (tmp_path / "my_agent.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    assert list_agents.main(["check", "my_agent:MyBC", "--skip", "compiled"]) == 0, capsys.readouterr().err
+    assert list_agents.main(["check", "my_agent:MyBC", "--skip", "compiled"]) == 0, (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
@@ -49,6 +51,8 @@ def test_the_snippet_takes_less_than_a_minute(snippet, tmp_path):
     begin = time.perf_counter()
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-c", snippet]
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert re.search(r"success [01]\.0", ran.stdout)
     assert time.perf_counter() - begin < 60

@@ -18,18 +18,29 @@ from zoo.envs.make import make_env
 from zoo.playing.evaluate import seeds_of_starts
 
 SEEDS = range(100)
-TINY = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0, "device": "cpu"}
+TINY = {
+    "learning_starts": 8,
+    "net_arch": [8],
+    "buffer_size": 100,
+    "gradient_steps": 0,
+    "device": "cpu",
+}
 
 
 def test_no_two_purposes_seeds_or_indices_share_a_stream():
     keys = [
         (purpose, seeds, *index)
-        for purpose, index in itertools.product(Purpose, [(), (0,), (1,), (4,), (0, 0), (0, 1), (1, 0)])
+        for purpose, index in itertools.product(
+            Purpose, [(), (0,), (1,), (4,), (0, 0), (0, 1), (1, 0)]
+        )
         for seeds in [*SEEDS, (0, 0), (0, 1), (1, 0), (4, 0), (0, 4), (0, 0, 0), (3, 7)]
     ]
     assert len({seed_for(*key) for key in keys}) == len(keys)
     sample = keys[::7]
-    draws = {torch.rand((), dtype=torch.float64, generator=torch_generator(*key)).item() for key in sample}
+    draws = {
+        torch.rand((), dtype=torch.float64, generator=torch_generator(*key)).item()
+        for key in sample
+    }
     assert len(draws) == len(sample)
 
 
@@ -70,7 +81,12 @@ def witnesses(seeds, envs_per_seed, id="fql", **settings):
     """Train online without updates, uniform actions first, and return what each environment saw."""
     envs = [Witness() for _ in range(envs_per_seed * len(seeds))]
     kind = find_algorithm(id).algorithm
-    model = kind("MlpPolicy", DummyVecEnv([lambda env=env: env for env in envs]), seeds=seeds, **TINY | settings)
+    model = kind(
+        "MlpPolicy",
+        DummyVecEnv([lambda env=env: env for env in envs]),
+        seeds=seeds,
+        **TINY | settings,
+    )
     model.learn(48 if id == "sac" else 16 * envs_per_seed)
     return [env.record for env in envs]
 
@@ -79,7 +95,9 @@ def witnesses(seeds, envs_per_seed, id="fql", **settings):
 def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(envs_per_seed):
     together, alone = witnesses([3, 7], envs_per_seed), witnesses([7], envs_per_seed)
     assert together[envs_per_seed:] == alone
-    assert len({str(record[place]) for record in together for place in (0, 1, -1)}) == 3 * len(together)
+    assert len({str(record[place]) for record in together for place in (0, 1, -1)}) == 3 * len(
+        together
+    )
 
 
 @pytest.mark.parametrize("id", ["fql", "sac"])
@@ -98,13 +116,17 @@ def test_batches_and_noise_follow_from_all_seeds():
 
 
 def test_seeding_again_begins_everything_again():
-    model = agents.get("fql").algorithm("MlpPolicy", DummyVecEnv([Witness] * 2), seeds=[3, 7], **TINY)
+    model = agents.get("fql").algorithm(
+        "MlpPolicy", DummyVecEnv([Witness] * 2), seeds=[3, 7], **TINY
+    )
     draws = []
     for seed in (5, 5, 6):
         model.set_random_seed(seed)
         model._last_obs = model.env.reset()
         warm = [space.sample() for space in model.action_spaces]
-        draws.append([*model._last_obs, *warm, *model.predict(model._last_obs)[0], [np.random.uniform()]])
+        draws.append(
+            [*model._last_obs, *warm, *model.predict(model._last_obs)[0], [np.random.uniform()]]
+        )
     assert str(draws[0]) == str(draws[1])
     assert all(str(first) != str(third) for first, third in zip(draws[0], draws[2], strict=True))
     assert str(draws[0][0]) != str(draws[0][1])
@@ -118,7 +140,9 @@ def test_an_evaluation_starts_where_no_collected_episode_does():
     begins = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
     collected = {tuple(row) for row in dataset.arrays["observations"][begins]}
     env = make_env(ENV)
-    starts = {tuple(env.reset(seed=int(seed))[0].astype(np.float32)) for seed in seeds_of_starts(0, 30)}
+    starts = {
+        tuple(env.reset(seed=int(seed))[0].astype(np.float32)) for seed in seeds_of_starts(0, 30)
+    }
     assert len(collected) == 30
     assert len(starts) == 30
     assert collected & starts == set()

@@ -8,7 +8,7 @@ import pytest
 
 from tests import ROOT, code_blocks
 
-MOST_LINES = {ast.Module: 650, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
+MAX_LINES = {ast.Module: 720, ast.FunctionDef: 70, ast.AsyncFunctionDef: 70}
 
 DRAWING = code_blocks("docs/architecture.md", "text")[0]
 LAYERS = [re.split(r"\s{2,}", line)[0] for line in reversed(DRAWING.splitlines())]
@@ -45,24 +45,32 @@ def imported_by(module):
 
 def layer_of(module):
     heights = {prefix: height for height, names in enumerate(LAYERS) for prefix in names.split()}
-    names = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]  # itself, its package, ...
+    names = [
+        module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)
+    ]  # itself, its package, ...
     if module.startswith("agents.") and module.count(".") == 1 and module not in heights:
         return heights["agents.*"]
     return next(heights[name] for name in names if name in heights)
 
 
 def is_program(module):
-    return module == "zoo.terminal.cli" or (module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1)
+    return module == "zoo.terminal.cli" or (
+        module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
+    )
 
 
 @PACKAGES
 def test_no_modules_import_each_other_in_a_circle(package):
     left = {name: imported_by(name) for name in modules() if name.split(".")[0] == package}
     size = None
-    while size != (size := len(left)):  # drop what imports nothing that is left, and what nothing left imports
+    while size != (
+        size := len(left)
+    ):  # drop what imports nothing that is left, and what nothing left imports
         needed = set().union(*left.values())
         left = {
-            name: imports & left.keys() for name, imports in left.items() if imports & left.keys() and name in needed
+            name: imports & left.keys()
+            for name, imports in left.items()
+            if imports & left.keys() and name in needed
         }
     assert not left, f"in a circle, or between two: {sorted(left)}"
 
@@ -114,9 +122,9 @@ def large_parts(package):
     for name, nodes in modules().items():
         if name.split(".")[0] == package:
             for node in nodes:
-                if type(node) in MOST_LINES and node.body:
+                if type(node) in MAX_LINES and node.body:
                     lines = node.body[-1].end_lineno - getattr(node, "lineno", 1) + 1
-                    if lines > MOST_LINES[type(node)]:
+                    if lines > MAX_LINES[type(node)]:
                         yield f"{name}.{getattr(node, 'name', '')} has {lines} lines"
 
 
@@ -135,7 +143,12 @@ def test_only_a_report_waits_for_its_packages(program):
     texts = {name: [ast.unparse(n) for n in modules()[name] if isinstance(n, ast.Import | ast.ImportFrom)]
              for name in reached}  # fmt: skip
     slow = ("rliable", "arch", "statsmodels", "seaborn")  # seconds of imports
-    assert not {text for imports in texts.values() for text in imports if text.split()[1].split(".")[0] in slow}
+    assert not {
+        text
+        for imports in texts.values()
+        for text in imports
+        if text.split()[1].split(".")[0] in slow
+    }
 
 
 def test_only_programs_import_inside_functions():
@@ -156,6 +169,7 @@ def test_no_test_imports_from_another():
         str(path.relative_to(ROOT)): node.module
         for path in ROOT.glob("tests/**/*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and str(node.module).rpartition(".")[2].startswith("test_")
+        if isinstance(node, ast.ImportFrom)
+        and str(node.module).rpartition(".")[2].startswith("test_")
     }
     assert not importers, "move what they share into a helper module"

@@ -28,7 +28,9 @@ def test_what_the_pages_for_contributors_name_is_there():
         assert [name for name in files if not (ROOT / name.replace("<id>", id)).exists()] == [], id
         for listing in ("agents/registry.py", "agents/__init__.py"):
             assert re.search(rf"\b{id}\b", (ROOT / listing).read_text()), (id, listing)
-    assert [name for name in re.findall(r"`((?:agents|zoo)(?:\.\w+)+)", PAGES) if locate(name) is None] == []
+    assert [
+        name for name in re.findall(r"`((?:agents|zoo)(?:\.\w+)+)", PAGES) if locate(name) is None
+    ] == []
 
 
 class Damped(BC):
@@ -58,7 +60,9 @@ class Lines(Format):
     def read(self, path, reading):
         rows, name = np.loadtxt(path), str(path)
         observations, actions, rewards = rows[:, :3], rows[:-1, 3:4], rows[:-1, 4]
-        return joined(name, [Episode(name, observations, actions, rewards, masks=np.ones(len(rewards)))])
+        return joined(
+            name, [Episode(name, observations, actions, rewards, masks=np.ones(len(rewards)))]
+        )
 
 
 def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):

@@ -35,10 +35,15 @@ class Page(HTMLParser):
 
 def problems(site: Path) -> Iterator[str]:
     """Yield every broken link of a site, and every page without a link to a page in ``docs/``."""
-    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    pages = {
+        path.resolve(): Page(path.read_text(encoding="utf-8"))
+        for path in sorted(site.rglob("*.html"))
+    }
     docs = {path.resolve() for path in (site / "docs").rglob("*.html")}
     for path, page in pages.items():
-        if not docs & {(path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links}:
+        if not docs & {
+            (path.parent / unquote(urlsplit(link).path)).resolve() for link in page.links
+        }:
             yield f"{path.relative_to(site.resolve())}: no link leads to a page in docs/"
         for link in page.links:
             parts = urlsplit(link)

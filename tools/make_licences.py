@@ -51,8 +51,12 @@ def look_up(lock: Path, python: str) -> list[Mapping[str, Any]]:
     ]  # fmt: skip
     # Without hashes, pip downloads metadata alone where it can, instead of whole packages. Where several Pythons have
     # a version of a package each, the last one is the newest.
-    requirements = {package.name: f"{package.name}=={package.version}" for package in read_lock(lock)}
-    text = subprocess.run([*command, *requirements.values()], check=True, stdout=subprocess.PIPE, text=True).stdout
+    requirements = {
+        package.name: f"{package.name}=={package.version}" for package in read_lock(lock)
+    }
+    text = subprocess.run(
+        [*command, *requirements.values()], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     return [package["metadata"] for package in json.loads(text)["install"]]
 
 
@@ -60,8 +64,14 @@ def licence_of(metadata: Mapping[str, Any]) -> str:
     """Return a package's licence from its metadata or classifiers, as an SPDX expression where we know its spelling."""
     name = normalised(metadata["name"])
     stated = [metadata.get("license_expression"), _first_line(metadata.get("license"))]
-    stated += [text.rpartition(" :: ")[2] for text in metadata.get("classifier", ()) if text.startswith("License :: ")]
-    texts = [text for text in stated if text and text not in ("OSI Approved", "UNKNOWN", "Dual License")]
+    stated += [
+        text.rpartition(" :: ")[2]
+        for text in metadata.get("classifier", ())
+        if text.startswith("License :: ")
+    ]
+    texts = [
+        text for text in stated if text and text not in ("OSI Approved", "UNKNOWN", "Dual License")
+    ]
     licences = [SPELLINGS.get(text.lower(), text) for text in texts]
     allowed = [licence for licence in licences if parts_of(licence) <= ALLOWED]
     return STATED_ELSEWHERE.get(name) or (allowed or licences or ["not stated"])[0]

@@ -20,7 +20,10 @@ ABOUT = {
     "torch-cuda": "PyTorch as the package index has it, and the CUDA libraries that it needs.",
     "torch-cpu": "PyTorch's CPU build, which is smaller and not in the package index; known for Python 3.11 only.",
 }
-CPU_BUILD = {"version": "2.13.0", "hash": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"}
+CPU_BUILD = {
+    "version": "2.13.0",
+    "hash": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
+}
 """Of ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``, which is not in the index that `uv` reads."""
 
 
@@ -47,9 +50,13 @@ def read_lock(path: Path) -> list[Locked]:
     text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     packages = []
     for block in text.replace("\\\n", " ").splitlines():
-        match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)", block)
+        match = re.fullmatch(
+            r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)", block
+        )
         if match is None:
-            raise ValueError(f"{path.name}: expected `name==version --hash=sha256:...`, got {block[:80]!r}")
+            raise ValueError(
+                f"{path.name}: expected `name==version --hash=sha256:...`, got {block[:80]!r}"
+            )
         hashes = tuple(re.findall(r"sha256:([0-9a-f]{64})", match[3]))
         packages.append(Locked(normalised(match[1]), match[2], hashes))
     return packages
@@ -57,7 +64,9 @@ def read_lock(path: Path) -> list[Locked]:
 
 def read_pins(path: Path) -> set[tuple[str, str]]:
     """Return the names and versions of a constraints file; a package may have another version for each Python."""
-    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pins = re.findall(
+        r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     return {(normalised(name), version) for name, version in pins}
 
 

@@ -32,7 +32,9 @@ def main(file: Path, name: str = "qam2026") -> None:
     data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if name == "qam2026" and digest != SHA256:
-        raise ValueError(f"expected the file with SHA-256 {SHA256}, got {digest}; nothing was read from it")
+        raise ValueError(
+            f"expected the file with SHA-256 {SHA256}, got {digest}; nothing was read from it"
+        )
     arrays = convert(read_arrays(data))
     if name != "qam2026":
         require_means(arrays, pd.read_csv(FOLDER / f"{name}.csv"))
@@ -44,7 +46,10 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return an allowed global."""
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in _NAMES:
+        if (
+            module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+            and name in _NAMES
+        ):
             return _NAMES[name]
         raise ValueError(f"expected a pickle of arrays, got one that asks for `{module}.{name}`")
 
@@ -52,7 +57,9 @@ class _Reader(pickle.Unpickler):
 def read_arrays(data: bytes) -> dict[tuple[str, ...], np.ndarray]:
     """Return a pickled dict from tuples of strings to numeric arrays; refuse any other content."""
     content = _Reader(io.BytesIO(data)).load()
-    if not all(isinstance(array, np.ndarray) and array.dtype.kind in "fiu" for array in content.values()):
+    if not all(
+        isinstance(array, np.ndarray) and array.dtype.kind in "fiu" for array in content.values()
+    ):
         raise ValueError("expected a pickle of arrays of numbers, got something else in it")
     return content
 
@@ -61,7 +68,9 @@ def require_means(arrays: dict[str, np.ndarray], means: pd.DataFrame) -> None:
     """Refuse counts whose means of domains are not the published ones, which are rounded half up to whole percent."""
     domains = np.array([split_environment(str(name))[1] for name in arrays["environments"]])
     for row in means[means["method"].isin(arrays["methods"])].itertuples():
-        at = arrays["successes"][list(arrays["methods"]).index(row.method)][domains == row.environment]
+        at = arrays["successes"][list(arrays["methods"]).index(row.method)][
+            domains == row.environment
+        ]
         percent = 100 * at[:, list(arrays["steps"]).index(row.step)].mean() / EPISODES
         if not at.size or np.floor(percent + 0.5 + 1e-9) != round(100 * row.mean):
             raise ValueError(
@@ -77,19 +86,32 @@ def convert(content: dict[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]
     online has fewer rows. An evaluation at step 0 is left out.
     """
     evaluations = LAST_STEP // EVALUATED_EVERY
-    tasks = {key: array[-evaluations:] for key, array in content.items() if "-singletask-" in key[0]}
+    tasks = {
+        key: array[-evaluations:] for key, array in content.items() if "-singletask-" in key[0]
+    }
     environments = sorted({key[0] for key in tasks})
     methods = sorted({key[1] for key in tasks})
     rows = max(len(array) for array in tasks.values())
     seeds = max(array.shape[1] for array in tasks.values())
-    successes = np.full((len(methods), len(environments), rows, seeds), NOT_EVALUATED, dtype=np.int8)
+    successes = np.full(
+        (len(methods), len(environments), rows, seeds), NOT_EVALUATED, dtype=np.int8
+    )
     for (environment, method), array in tasks.items():
         counts = np.rint(array * EPISODES)
-        if not (np.abs(counts - array * EPISODES) < 1e-6).all() or counts.min() < 0 or counts.max() > EPISODES:
-            raise ValueError(f"expected fractions of {EPISODES} episodes for {method} on {environment}, got others")
-        successes[methods.index(method), environments.index(environment), rows - len(array) :, : array.shape[1]] = (
-            counts
-        )
+        if (
+            not (np.abs(counts - array * EPISODES) < 1e-6).all()
+            or counts.min() < 0
+            or counts.max() > EPISODES
+        ):
+            raise ValueError(
+                f"expected fractions of {EPISODES} episodes for {method} on {environment}, got others"
+            )
+        successes[
+            methods.index(method),
+            environments.index(environment),
+            rows - len(array) :,
+            : array.shape[1],
+        ] = counts
     steps = LAST_STEP - EVALUATED_EVERY * np.arange(rows)[::-1]
     return {
         "methods": np.array(methods),

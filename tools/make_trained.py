@@ -15,7 +15,15 @@ from pathlib import Path
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
-from zoo.models.agent import ENDING, FOLDER, agent_of_file, agent_of_run, list_trained, play, with_protocol
+from zoo.models.agent import (
+    ENDING,
+    FOLDER,
+    agent_of_file,
+    agent_of_run,
+    list_trained,
+    play,
+    with_protocol,
+)
 from zoo.models.score import Score
 from zoo.models.upload import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
@@ -74,7 +82,10 @@ def write_page(folder: Path, page: Path) -> None:
 def table(folder: Path) -> str:
     """Return the table: one row an algorithm, in the registry's order."""
     trained = list_trained(folder)
-    heads = [task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ") for task in TASKS]
+    heads = [
+        task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ")
+        for task in TASKS
+    ]
     lines = [f"| algorithm | {' | '.join(heads)} | size |", "|---|" + "---|" * (len(heads) + 1)]
     for algo in BUILT_IN:
         if algo not in trained:
@@ -85,7 +96,9 @@ def table(folder: Path) -> str:
             cells.append(_cell(file))
             sizes.append(file.stat().st_size if file.exists() else 0)
         size = max(sizes) / 1000
-        lines.append(f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {size:.0f} kB |")
+        lines.append(
+            f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {size:.0f} kB |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +122,9 @@ def main(words: list[str] | None = None) -> None:
             print(f"{algo} in {env}: {score.text}", flush=True)
     size = sum(path.stat().st_size for path in FOLDER.rglob(f"*{ENDING}"))
     if size > MOST_BYTES_IN_ALL:
-        raise SystemExit(f"the trained agents have {size:,} bytes together, more than {MOST_BYTES_IN_ALL:,}")
+        raise SystemExit(
+            f"the trained agents have {size:,} bytes together, more than {MOST_BYTES_IN_ALL:,}"
+        )
     write_page(FOLDER, PAGE)
 
 

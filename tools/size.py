@@ -12,7 +12,11 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"product": ("agents", "zoo"), "tests": ("tests",), "benchmarks": ("benchmarks", "tools", "docs")}
+PARTS = {
+    "product": ("agents", "zoo"),
+    "tests": ("tests",),
+    "benchmarks": ("benchmarks", "tools", "docs"),
+}
 LAYOUT = {
     tokenize.ENCODING, tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
     tokenize.ENDMARKER,
@@ -22,7 +26,9 @@ DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 def count_tokens(path: Path) -> int:
     """Return how many tokens of code a Python file has."""
-    documented = (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, DOCUMENTED))
+    documented = (
+        node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, DOCUMENTED)
+    )
     docstrings = {
         (node.body[0].lineno, node.body[0].col_offset)
         for node in documented
@@ -30,7 +36,8 @@ def count_tokens(path: Path) -> int:
     }
     with path.open("rb") as file:
         return sum(
-            token.type not in LAYOUT and token.start not in docstrings for token in tokenize.tokenize(file.readline)
+            token.type not in LAYOUT and token.start not in docstrings
+            for token in tokenize.tokenize(file.readline)
         )
 
 

@@ -35,23 +35,41 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("benchmark", description=__doc__)
     selection = parser.add_argument_group("what to train")
-    selection.add_argument("suite", type=a_path, help="file of the suite, or the name of one that comes with the zoo")
-    selection.add_argument("--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels")
-    selection.add_argument("--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments")
-    selection.add_argument("--dry-run", action="store_true", help="show what is done and left, and what it will cost")
+    selection.add_argument(
+        "suite", type=a_path, help="file of the suite, or the name of one that comes with the zoo"
+    )
+    selection.add_argument(
+        "--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels"
+    )
+    selection.add_argument(
+        "--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments"
+    )
+    selection.add_argument(
+        "--dry-run", action="store_true", help="show what is done and left, and what it will cost"
+    )
     # Of release 1.0, whose --dry-run measured how fast algorithms train.
     selection.add_argument("--no-measure", action="store_true", help=argparse.SUPPRESS)
-    selection.add_argument("--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again")
+    selection.add_argument(
+        "--retries", type=ZERO_OR_MORE, default=2, help="how often to try a failed job again"
+    )
     where = parser.add_argument_group("where")
-    where.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local", help="what runs the jobs")
+    where.add_argument(
+        "--launcher", choices=("local", "slurm", "ray"), default="local", help="what runs the jobs"
+    )
     where.add_argument(
         "--workers",
         type=COUNT,
         help="jobs at once (default: local: one per GPU, else per core; slurm: 100; ray: as there is room)",
     )
-    where.add_argument("-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)")
-    where.add_argument("--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)")
-    where.add_argument("--ray-address", help="address of the Ray cluster (default: the one that runs here)")
+    where.add_argument(
+        "-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)"
+    )
+    where.add_argument(
+        "--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)"
+    )
+    where.add_argument(
+        "--ray-address", help="address of the Ray cluster (default: the one that runs here)"
+    )
     where.add_argument(
         "--resources",
         nargs="+",
@@ -61,9 +79,13 @@ def make_parser() -> Parser:
         help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
         "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
     )
-    add_speed(parser.add_argument_group("how each run is trained"), "CPU threads of a run; -1: its cores")
+    add_speed(
+        parser.add_argument_group("how each run is trained"), "CPU threads of a run; -1: its cores"
+    )
     report = parser.add_argument_group("report")
-    report.add_argument("-o", "--output", type=a_path, metavar="DIR", help="its folder (default: report in -f)")
+    report.add_argument(
+        "-o", "--output", type=a_path, metavar="DIR", help="its folder (default: report in -f)"
+    )
     report.add_argument("--no-report", action="store_true", help="train only")
     report.add_argument(
         "--scores",
@@ -86,12 +108,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites.store import JobStore
     from zoo.terminal.tables import result_for_terminal
 
-    machine = {name: getattr(args, name) for name in ("device", "num_threads", "precision", "compile")}
+    machine = {
+        name: getattr(args, name) for name in ("device", "num_threads", "precision", "compile")
+    }
     jobs = make_jobs(suite, runs, args.log_folder, machine)  # every run is checked
     saved = find_saved(jobs, args.scores) if args.scores else frozenset()
     store = JobStore(args.log_folder, saved)
     statuses = store.statuses(jobs)
-    warn_if_code_changed([(status.run, status.job.config.code) for status in statuses if status.run])
+    warn_if_code_changed(
+        [(status.run, status.job.config.code) for status in statuses if status.run]
+    )
     if args.dry_run:
         expected = forecast(statuses)
         print_states(statuses, args.workers, expected)
@@ -165,7 +191,9 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
             run_on_ray(tasks, args.workers, args.resources, args.ray_address, watch)
 
 
-def _report(suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace) -> dict[str, Any]:
+def _report(
+    suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
+) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo.compare import expected_settings
     from zoo.report.request import CompareRequest
@@ -177,7 +205,11 @@ def _report(suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespac
         return {"log_folder": str(args.log_folder)}
     if State.KEPT in states:
         count = states.count(State.KEPT)
-        log.info("the report leaves out the jobs of which only the scores are here, in %s: %d", args.scores, count)
+        log.info(
+            "the report leaves out the jobs of which only the scores are here, in %s: %d",
+            args.scores,
+            count,
+        )
     focus_methods = {}
     for status in statuses:
         focus_methods[status.job.run.label or status.job.run.algo] = status.job.method

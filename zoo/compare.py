@@ -26,8 +26,12 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     data = parser.add_argument_group("what to compare")
-    data.add_argument("paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders")
-    data.add_argument("--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026")
+    data.add_argument(
+        "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
+    )
+    data.add_argument(
+        "--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026"
+    )
     data.add_argument(
         "--with",
         nargs="+",
@@ -39,13 +43,25 @@ def make_parser() -> Parser:
         help="scores.csv of other reports, whose runs stand beside",
     )
     data.add_argument(
-        "--methods", nargs="+", default=[], metavar="NAME", help="only these, e.g. qam QAM-E (default: all)"
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these, e.g. qam QAM-E (default: all)",
     )
     data.add_argument(
-        "--envs", nargs="+", default=[], metavar="PATTERN", help="only these, e.g. 'scene-*' (default: all)"
+        "--envs",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="only these, e.g. 'scene-*' (default: all)",
     )
     add_reference_scores(data)
-    data.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
+    data.add_argument(
+        "--merge-protocols",
+        action="store_true",
+        help="one row per label, even where protocols differ",
+    )
     data.add_argument(
         "--failed",
         choices=("last", "zero", "exclude"),
@@ -56,8 +72,12 @@ def make_parser() -> Parser:
     _add_method(parser)
     _add_appearance(parser)
     output = parser.add_argument_group("what to make (default: --print)")
-    output.add_argument("-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures")
-    output.add_argument("--json", type=a_path, metavar="FILE", help="every number, for other programs")
+    output.add_argument(
+        "-o", "--output", type=a_path, metavar="DIR", help="report.html, tables and figures"
+    )
+    output.add_argument(
+        "--json", type=a_path, metavar="FILE", help="every number, for other programs"
+    )
     output.add_argument("--print", action="store_true", help="the main tables in the terminal")
     parser.set_defaults(command_line="")
     return parser
@@ -67,7 +87,9 @@ def _add_method(parser: Parser) -> None:
     """Add the arguments about how methods are compared."""
     group = parser.add_argument_group("how")
     group.add_argument(
-        "--baseline", metavar="NAME", help="method to compare against (default: the one of the first set)"
+        "--baseline",
+        metavar="NAME",
+        help="method to compare against (default: the one of the first set)",
     )
     focus = group.add_mutually_exclusive_group()
     focus.add_argument(
@@ -76,9 +98,16 @@ def _add_method(parser: Parser) -> None:
         help="method that the report is about: a verdict on it, the others in grey (default: your own if it is one; of "
         "two, the last one that is not the baseline)",
     )
-    focus.add_argument("--no-focus", action="store_true", help="a verdict on the leading method of each phase instead")
+    focus.add_argument(
+        "--no-focus",
+        action="store_true",
+        help="a verdict on the leading method of each phase instead",
+    )
     group.add_argument(
-        "--tolerance", type=REAL, default=0.05, help="largest difference that counts as reproduced, as a fraction"
+        "--tolerance",
+        type=REAL,
+        default=0.05,
+        help="largest difference that counts as reproduced, as a fraction",
     )
     group.add_argument(
         "--resolve",
@@ -87,7 +116,9 @@ def _add_method(parser: Parser) -> None:
         metavar="POINTS",
         help="difference of means for which to say how many seeds are needed, in points (default: 3)",
     )
-    group.add_argument("--reps", type=COUNT, default=5_000, help="bootstrap repetitions (default: 5000)")
+    group.add_argument(
+        "--reps", type=COUNT, default=5_000, help="bootstrap repetitions (default: 5000)"
+    )
     add_verbose(group)
 
 
@@ -108,16 +139,27 @@ def _add_appearance(parser: Parser) -> None:
         help="files of each figure (default: all three)",
     )
     appearance.add_argument(
-        "--labels", nargs="+", action="extend", default=[], metavar="NAME=TEXT", help="what to call methods"
+        "--labels",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=TEXT",
+        help="what to call methods",
     )
     appearance.add_argument(
-        "--order", nargs="+", default=[], metavar="NAME", help="these methods first (default: the best first)"
+        "--order",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="these methods first (default: the best first)",
     )
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small; NumPy reads it when it is imported
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # matrices are small; NumPy reads it when it is imported
     from zoo.report.run import run
 
     return run(request_of(args))
@@ -125,12 +167,18 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def request_of(args: argparse.Namespace) -> CompareRequest:
     """Return the comparison that parsed arguments ask for."""
-    asked = {field.name: getattr(args, field.name) for field in fields(CompareRequest) if field.name in args}
+    asked = {
+        field.name: getattr(args, field.name)
+        for field in fields(CompareRequest)
+        if field.name in args
+    }
     return CompareRequest(**asked, prints=args.print, expected=expected_settings)
 
 
 @cache
-def expected_settings(published: str, environment: str, profile: str | None) -> dict[str, str] | None:
+def expected_settings(
+    published: str, environment: str, profile: str | None
+) -> dict[str, str] | None:
     """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
 
     The algorithm's class knows the settings that no file states, so this imports torch.
@@ -151,7 +199,9 @@ def expected_settings(published: str, environment: str, profile: str | None) -> 
     profile = profile or DEFAULT_PROFILE
     if published not in ids:
         layers = [
-            shared_profile(name).get(entry, {}) for name in (DEFAULT_PROFILE, profile) for entry in ("default", domain)
+            shared_profile(name).get(entry, {})
+            for name in (DEFAULT_PROFILE, profile)
+            for entry in ("default", domain)
         ]
         return describe_settings(reduce(merge, layers))
     try:

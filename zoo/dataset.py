@@ -33,21 +33,32 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         prepare_pictures(args.name)
     from zoo.datasets import commands
 
-    result: dict[str, Any] = getattr(commands, "list_datasets" if args.command == "list" else args.command)(args)
+    result: dict[str, Any] = getattr(
+        commands, "list_datasets" if args.command == "list" else args.command
+    )(args)
     return result
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser("dataset", description="List, describe, generate, download, check, convert, collect datasets.")
+    parser = Parser(
+        "dataset",
+        description="List, describe, generate, download, check, convert, collect datasets.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, purpose in (
         ("list", "every dataset of the benchmarks: size, where it comes from, whether it is here"),
         ("info", "one dataset: its sizes, tasks, files and arrays"),
         ("generate", "make a dataset with OGBench's or OCBench's scripted oracles"),
         ("download", "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
-        ("check", "test a dataset: arrays, values, trajectories, and whether it fits its environment"),
-        ("convert", "make an npz of a dataset in another format, or the arrays of one of several files"),
+        (
+            "check",
+            "test a dataset: arrays, values, trajectories, and whether it fits its environment",
+        ),
+        (
+            "convert",
+            "make an npz of a dataset in another format, or the arrays of one of several files",
+        ),
         ("collect", "play episodes in an environment and write them as a dataset"),
     ):
         command = commands.add_parser(word, help=purpose, description=purpose)
@@ -59,11 +70,15 @@ def make_parser() -> Parser:
 def _add_arguments(command: Parser, word: str) -> None:
     if word == "collect":
         command.add_argument(
-            "policy", metavar="POLICY", help="random, a model (.zip), the folder of a run, or module:function"
+            "policy",
+            metavar="POLICY",
+            help="random, a model (.zip), the folder of a run, or module:function",
         )
     elif word != "list":
         custom = ", or the path of your own, or minari:ID" if word in ("check", "convert") else ""
-        command.add_argument("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{custom}")
+        command.add_argument(
+            "name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{custom}"
+        )
     where = "folder of datasets (default: where each benchmark keeps its own)"
     command.add_argument("--dataset-dir", metavar="DIR", help=where)
     add_verbose(command)
@@ -71,17 +86,29 @@ def _add_arguments(command: Parser, word: str) -> None:
         command.add_argument("--force", action="store_true", help="replace a dataset that exists")
     if word in ("download", "convert"):
         command.add_argument(
-            "--dataset-size", type=COUNT, help="of several files, those that hold the first N transitions"
+            "--dataset-size",
+            type=COUNT,
+            help="of several files, those that hold the first N transitions",
         )
     if word == "download":
-        command.add_argument("--files", type=COUNT, help="of a dataset of OCBench, the first N training files")
+        command.add_argument(
+            "--files", type=COUNT, help="of a dataset of OCBench, the first N training files"
+        )
     if word == "generate":
         size = command.add_mutually_exclusive_group()
-        size.add_argument("--episodes", type=COUNT, help="training episodes (default: the usual number)")
-        size.add_argument("--dataset-size", type=COUNT, help="training transitions instead of episodes")
-        command.add_argument("--episode-steps", type=COUNT, help="transitions of an episode (default: OGBench's)")
+        size.add_argument(
+            "--episodes", type=COUNT, help="training episodes (default: the usual number)"
+        )
+        size.add_argument(
+            "--dataset-size", type=COUNT, help="training transitions instead of episodes"
+        )
+        command.add_argument(
+            "--episode-steps", type=COUNT, help="transitions of an episode (default: OGBench's)"
+        )
         command.add_argument("--seed", type=SEED, default=0, help="seed of the dataset")
-        command.add_argument("--num-workers", type=COUNT, help="processes (default: one for each core)")
+        command.add_argument(
+            "--num-workers", type=COUNT, help="processes (default: one for each core)"
+        )
     _add_own(command, word)
 
 
@@ -89,13 +116,22 @@ def _add_own(command: Parser, word: str) -> None:
     """Add the arguments about datasets of the user's own."""
     if word in ("check", "convert"):  # what formats leave open
         command.add_argument(
-            "--columns", nargs="+", default=[], metavar="NAME=COLUMN", help="of parquet and HDF5, e.g. rewards=cost"
+            "--columns",
+            nargs="+",
+            default=[],
+            metavar="NAME=COLUMN",
+            help="of parquet and HDF5, e.g. rewards=cost",
         )
         command.add_argument(
-            "--step-reward", type=REAL, metavar="X", help="reward of each step of a dataset without any"
+            "--step-reward",
+            type=REAL,
+            metavar="X",
+            help="reward of each step of a dataset without any",
         )
         command.add_argument(
-            "--done", choices=("terminated", "truncated"), help="how episodes end where the dataset does not say"
+            "--done",
+            choices=("terminated", "truncated"),
+            help="how episodes end where the dataset does not say",
         )
         command.add_argument(
             "--reward-from",
@@ -105,25 +141,47 @@ def _add_own(command: Parser, word: str) -> None:
         )
     if word in ("check", "collect"):
         command.add_argument(
-            "--env", required=word == "collect", help="environment of a dataset of your own, e.g. HalfCheetah-v5"
+            "--env",
+            required=word == "collect",
+            help="environment of a dataset of your own, e.g. HalfCheetah-v5",
         )
-        command.add_argument("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments")
-        command.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
-    if word == "check":
-        command.add_argument("--no-env", action="store_true", help="check the data alone: there is no environment")
         command.add_argument(
-            "--action-range", type=two_numbers, metavar="LOW,HIGH", help="what stands for the limits of its actions"
+            "--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments"
+        )
+        command.add_argument(
+            "--gym-packages",
+            nargs="+",
+            default=[],
+            help="packages to import, for their environments",
+        )
+    if word == "check":
+        command.add_argument(
+            "--no-env", action="store_true", help="check the data alone: there is no environment"
+        )
+        command.add_argument(
+            "--action-range",
+            type=two_numbers,
+            metavar="LOW,HIGH",
+            help="what stands for the limits of its actions",
         )
     if word in ("convert", "collect"):
-        command.add_argument("-o", "--output", type=a_path, required=word == "collect", help="the npz file to write")
+        command.add_argument(
+            "-o", "--output", type=a_path, required=word == "collect", help="the npz file to write"
+        )
         command.add_argument("--force", action="store_true", help="replace a file that exists")
     if word == "collect":
         command.add_argument("--episodes", type=COUNT, default=100, help="how many")
         command.add_argument("--seed", type=SEED, default=0, help="seed of starts and noise")
-        command.add_argument("--algo", metavar="MODULE:CLASS", help="algorithm of a model, where it is your own")
+        command.add_argument(
+            "--algo", metavar="MODULE:CLASS", help="algorithm of a model, where it is your own"
+        )
         command.add_argument("--trust", action="store_true", help=TRUST)
-        command.add_argument("--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range")
-        command.add_argument("--max-episode-steps", type=COUNT, help="cut episodes off after so many steps")
+        command.add_argument(
+            "--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range"
+        )
+        command.add_argument(
+            "--max-episode-steps", type=COUNT, help="cut episodes off after so many steps"
+        )
 
 
 main = as_program(make_parser, _run)

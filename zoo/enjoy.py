@@ -44,10 +44,14 @@ def make_parser() -> Parser:
         type=COUNT,
         help=f"how many (default: {DEFAULT_EPISODES}, or one for each place of the grid)",
     )
-    show.add_argument("--seed", type=SEED, help="decides starts and noise (default: the run's, else 0)")
+    show.add_argument(
+        "--seed", type=SEED, help="decides starts and noise (default: the run's, else 0)"
+    )
     show.add_argument("--video", type=a_path, metavar="FILE", help="record to this .mp4 or .gif")
     show.add_argument("--no-render", action="store_true", help="show no window")
-    show.add_argument("--grid", type=_grid, metavar="ROWSxCOLUMNS", help="episodes side by side, e.g. 3x3")
+    show.add_argument(
+        "--grid", type=_grid, metavar="ROWSxCOLUMNS", help="episodes side by side, e.g. 3x3"
+    )
     show.add_argument(
         "--explain",
         action="store_true",
@@ -83,18 +87,24 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     rows, columns = args.grid or (1, 1)
     default = rows * columns if args.grid else DEFAULT_EPISODES
-    agent = with_protocol(find_agent(args), default if args.episodes is None else args.episodes, args.seed)
+    agent = with_protocol(
+        find_agent(args), default if args.episodes is None else args.episodes, args.seed
+    )
     log.info("%s in %s, from %s", agent.algo, agent.env, agent.source)
     if args.video is None and not has_window:
         results, _ = play(agent)
         for episode, length in enumerate(results.lengths[0]):
             success = None if results.successes is None else int(results.successes[0, episode])
-            log.info(episode_text(episode + 1, success, int(length), float(results.returns[0, episode])))
+            log.info(
+                episode_text(episode + 1, success, int(length), float(results.returns[0, episode]))
+            )
     else:
         results = _show(args, agent, platform)
     score = Score.of(results.returns[0], results.successes_of(0), agent.scoring)
     log.info("%s over %d episodes", score.text, score.episodes)
-    return describe(agent, results, score) | {"video": None if args.video is None else str(args.video)}
+    return describe(agent, results, score) | {
+        "video": None if args.video is None else str(args.video)
+    }
 
 
 def _has_window(args: argparse.Namespace) -> bool:
@@ -106,7 +116,9 @@ def _has_window(args: argparse.Namespace) -> bool:
         return True
     for name in ("grid", "explain", "every"):
         if getattr(args, name):
-            raise UsageError(f"`--{name}` says what is shown, but no window is opened: {reason}; add --video FILE")
+            raise UsageError(
+                f"`--{name}` says what is shown, but no window is opened: {reason}; add --video FILE"
+            )
     log.info("no window is opened: %s; to see the agent, add --video FILE", reason)
     return False
 
@@ -118,13 +130,20 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
     from zoo.watching.film import Film, draws_with_mujoco, find_maze
     from zoo.watching.video import STEPS_BETWEEN, open_video
 
-    with contextlib.closing(Film(agent, args.grid or (1, 1), args.explain, platform is not None)) as film:
+    with contextlib.closing(
+        Film(agent, args.grid or (1, 1), args.explain, platform is not None)
+    ) as film:
         env = film.stage.envs[0]
         is_maze = find_maze(env) is not None
         if platform is None and is_maze:
-            log.info("MuJoCo can draw nothing here, so the maze is shown as a map; for pictures, %s", WHAT_TO_INSTALL)
+            log.info(
+                "MuJoCo can draw nothing here, so the maze is shown as a map; for pictures, %s",
+                WHAT_TO_INSTALL,
+            )
         elif platform is None and draws_with_mujoco(env):
-            raise UsageError(f"MuJoCo can draw nothing here, and {agent.env} is no maze; {WHAT_TO_INSTALL}")
+            raise UsageError(
+                f"MuJoCo can draw nothing here, and {agent.env} is no maze; {WHAT_TO_INSTALL}"
+            )
         if args.video is None:
             from zoo.watching.window import open_window
 

@@ -36,8 +36,12 @@ def make_parser() -> Parser:
     parser = Parser("evaluate", description=PURPOSE)
     add_agent(parser.add_argument_group("which agent"))
     protocol = parser.add_argument_group("protocol")
-    protocol.add_argument("--episodes", type=COUNT, help="episodes (default: those of the run, else 50)")
-    protocol.add_argument("--seed", type=SEED, help="decides starts and noise (default: the run's, else 0)")
+    protocol.add_argument(
+        "--episodes", type=COUNT, help="episodes (default: those of the run, else 50)"
+    )
+    protocol.add_argument(
+        "--seed", type=SEED, help="decides starts and noise (default: the run's, else 0)"
+    )
     protocol.add_argument(
         "--interval",
         type=REAL,
@@ -45,7 +49,9 @@ def make_parser() -> Parser:
         metavar=("LOW", "HIGH"),
         help="the interval of the score to reproduce: success as a fraction, or a return",
     )
-    protocol.add_argument("--n-eval-envs", type=COUNT, help="environments (default: as in training)")
+    protocol.add_argument(
+        "--n-eval-envs", type=COUNT, help="environments (default: as in training)"
+    )
     add_machine(parser.add_argument_group("machine and messages"))
     return parser
 
@@ -96,7 +102,9 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
         return {}
     reproduced = kind == score.kind and low <= score.mean <= high
     args.exit_code = 0 if reproduced else FAILED
-    verdict = "reproduced" if reproduced else "not reproduced: the score is outside the stated interval"
+    verdict = (
+        "reproduced" if reproduced else "not reproduced: the score is outside the stated interval"
+    )
     log.info("stated: %s; %s", stated, verdict)
     return {"stated": [low, high], "reproduced": reproduced}
 

@@ -26,8 +26,12 @@ def make_parser() -> Parser:
     parser = Parser("export", description=PURPOSE)
     add_agent(parser.add_argument_group("which agent"))
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", type=a_path, required=True, help="file to write, e.g. policy.onnx")
-    output.add_argument("--noise-seed", type=SEED, help="draw the noise in the file, from this seed")
+    output.add_argument(
+        "-o", "--output", type=a_path, required=True, help="file to write, e.g. policy.onnx"
+    )
+    output.add_argument(
+        "--noise-seed", type=SEED, help="draw the noise in the file, from this seed"
+    )
     add_machine(parser.add_argument_group("machine and messages"))
     return parser
 
@@ -44,7 +48,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     agent = find_agent(args)
     if not isinstance(agent.policy, FlowPolicy):
-        raise UsageError(f"{agent.algo} is one of SB3's algorithms; its documentation says how to export them")
+        raise UsageError(
+            f"{agent.algo} is one of SB3's algorithms; its documentation says how to export them"
+        )
     about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
     if agent.stated is not None:
         about["score"] = agent.stated.text
@@ -53,8 +59,19 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     except ImportError as missing:
         raise UsageError(str(missing)) from missing
     size = args.output.stat().st_size
-    log.info("%s: %d kB, differs from PyTorch by at most %.1e of the action range", args.output, size // 1000, error)
-    return {"file": str(args.output), "algo": agent.algo, "env": agent.env, "bytes": size, "largest_error": error}
+    log.info(
+        "%s: %d kB, differs from PyTorch by at most %.1e of the action range",
+        args.output,
+        size // 1000,
+        error,
+    )
+    return {
+        "file": str(args.output),
+        "algo": agent.algo,
+        "env": agent.env,
+        "bytes": size,
+        "largest_error": error,
+    }
 
 
 main = as_program(make_parser, _run)

@@ -14,7 +14,14 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.algorithms.overview import NUMBERS, cells_of, describe_algorithms, in_order, kind_of, start_text
+from zoo.algorithms.overview import (
+    NUMBERS,
+    cells_of,
+    describe_algorithms,
+    in_order,
+    kind_of,
+    start_text,
+)
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import DONE, FAILED, UsageError, as_usage_error
 from zoo.terminal.messages import log, write_out
@@ -41,21 +48,34 @@ def make_parser() -> Parser:
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     list_all = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
-    list_all.add_argument("--sort", choices=("source", *NUMBERS, "id"), default="source", help="what the order is by")
+    list_all.add_argument(
+        "--sort", choices=("source", *NUMBERS, "id"), default="source", help="what the order is by"
+    )
     list_all.set_defaults(run=lambda _: describe_algorithms(), show=print_algorithms)
     show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
     show.add_argument("algo", help="id or alias, e.g. qam")
     show.set_defaults(run=lambda args: describe_algorithm(args.algo), show=print_algorithm)
-    check = commands.add_parser("check", help="try everything that training, saving and reporting need of an algorithm")
+    check = commands.add_parser(
+        "check", help="try everything that training, saving and reporting need of an algorithm"
+    )
     check.add_argument("algo", help="id, or module:Class of your own")
-    check.add_argument("--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled")
     check.add_argument(
-        "-params", "--hyperparams", nargs="+", default=[], metavar="KEY=VALUE", help="settings for all checks"
+        "--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled"
+    )
+    check.add_argument(
+        "-params",
+        "--hyperparams",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings for all checks",
     )
     check.set_defaults(run=_check, show=print_outcomes)
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
     new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
-    new.add_argument("--folder", type=a_path, default=Path(), help="where the package's folder is made")
+    new.add_argument(
+        "--folder", type=a_path, default=Path(), help="where the package's folder is made"
+    )
     new.set_defaults(run=_new, show=print_package)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -70,14 +90,18 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
     entry = find_algorithm(args.algo)
     if entry.method is None:
-        raise UsageError(f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`")
+        raise UsageError(
+            f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
+        )
     settings = parse_overrides(args.hyperparams, "-params")
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)
         entry.method(**settings)
     log.info(
-        "%d checks of %s; compiling takes about half a minute (`--skip compiled`)", len(CHECKS), entry.published_name
+        "%d checks of %s; compiling takes about half a minute (`--skip compiled`)",
+        len(CHECKS),
+        entry.published_name,
     )
     rows = {}
     begin = time.process_time()
@@ -150,7 +174,9 @@ def print_outcomes(result: Mapping[str, Any], args: argparse.Namespace) -> None:
             failed.append(name)
             text = f"{row['promise']}: {row['detail']} ({row['where']})"
         rows.append((name, row["state"], text))
-    title = f"{result['algo']} fails: {', '.join(failed)}" if failed else f"{result['algo']} conforms"
+    title = (
+        f"{result['algo']} fails: {', '.join(failed)}" if failed else f"{result['algo']} conforms"
+    )
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
     if not failed:
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
@@ -172,7 +198,9 @@ def print_algorithms(result: Mapping[str, Any], args: argparse.Namespace) -> Non
     rows = []
     for id in in_order(algorithms, args.sort):
         row = algorithms[id]
-        rows.append((id, row["source"] or "", *cells_of(row), *(row[key] for key in texts.values())))
+        rows.append(
+            (id, row["source"] or "", *cells_of(row), *(row[key] for key in texts.values()))
+        )
     print_table("", ("id", "source", *NUMBERS, *texts), rows, wrapped=[*texts])
     console.print(
         "offline, online: published success in %; compare within a source (zoo published list). mini: the mini "
@@ -187,13 +215,17 @@ def print_algorithm(result: Mapping[str, Any], args: argparse.Namespace) -> None
 
     console = terminal()
     summary = " ".join(_unmarked(result["summary"].partition("\n\n")[0]).split())
-    console.print(f"{result['published_name']} ({result['algo']}), {result['paper']} ({result['kind']})\n\n{summary}\n")
+    console.print(
+        f"{result['published_name']} ({result['algo']}), {result['paper']} ({result['kind']})\n\n{summary}\n"
+    )
     rows = []
     for name, row in result["settings"].items():
         search = f" Search: {row['search']}." if row["search"] else ""
         meaning = f"{_unmarked(row['meaning'])}{search} ({readable_type(row['type'])})"
         rows.append((name, str(row["default"]), meaning))
-    print_table("Settings", ("setting", "default", "meaning (type)"), rows, wrapped=("meaning (type)",))
+    print_table(
+        "Settings", ("setting", "default", "meaning (type)"), rows, wrapped=("meaning (type)",)
+    )
     for name, entries in result["profiles"].items():
         profile = []
         for entry, values in entries.items():
@@ -210,7 +242,9 @@ def _unmarked(text: str) -> str:
 def readable_type(name: str) -> str:
     """Return a type without modules, its literals as they are typed."""
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
-    return re.sub(r"Literal\[(.*?)\]", lambda match: match[1].replace("'", "").replace(",", " |"), name)
+    return re.sub(
+        r"Literal\[(.*?)\]", lambda match: match[1].replace("'", "").replace(",", " |"), name
+    )
 
 
 main = as_program(make_parser, _run)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("monitor", description=__doc__)
-    parser.add_argument("paths", nargs="+", type=a_path, metavar="PATH", help="folders to search for run folders")
+    parser.add_argument(
+        "paths", nargs="+", type=a_path, metavar="PATH", help="folders to search for run folders"
+    )
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -38,7 +40,11 @@ def make_parser() -> Parser:
         help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
     )
     add_reference_scores(parser)
-    parser.add_argument("--merge-protocols", action="store_true", help="one row per label, even where protocols differ")
+    parser.add_argument(
+        "--merge-protocols",
+        action="store_true",
+        help="one row per label, even where protocols differ",
+    )
     add_verbose(parser)
     return parser
 
@@ -47,7 +53,9 @@ def _seconds(text: str) -> float:
     try:
         return float(number("--watch", float(text), above=0))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected seconds > 0, got {text!r}; give paths before --watch") from None
+        raise argparse.ArgumentTypeError(
+            f"expected seconds > 0, got {text!r}; give paths before --watch"
+        ) from None
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -65,8 +73,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if args.watch is None:
         if tables.runs.empty:
             places = ", ".join(map(str, args.paths))
-            raise UsageError(f"expected run folders below {places}, got none; --watch waits for the first one")
-        console.print(show_states(normalise_returns(tables, read_references(args.reference_scores, tables))))
+            raise UsageError(
+                f"expected run folders below {places}, got none; --watch waits for the first one"
+            )
+        console.print(
+            show_states(normalise_returns(tables, read_references(args.reference_scores, tables)))
+        )
         return _left_to_print(tables, args)
     with Live(auto_refresh=False, console=console) as live:
         try:
@@ -94,7 +106,11 @@ def _left_to_print(tables: RunTables, args: argparse.Namespace) -> dict[str, Any
 
     counts = count_states(tables)
     paths = shlex.join(map(str, args.paths))
-    hint = f"zoo monitor {paths} --watch" if counts.get("running") else f"zoo compare {paths} -o report/"
+    hint = (
+        f"zoo monitor {paths} --watch"
+        if counts.get("running")
+        else f"zoo compare {paths} -o report/"
+    )
     return result_for_terminal(counts, hint)
 
 

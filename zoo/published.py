@@ -16,7 +16,9 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("published", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("list", help="which sets there are, and whether they have single runs")
+    command = commands.add_parser(
+        "list", help="which sets there are, and whether they have single runs"
+    )
     command.set_defaults(command=_list)
     for command in commands.choices.values():
         add_verbose(command)
@@ -31,13 +33,24 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for name in set_names():
         published = load_set(name)
-        entry = {"set": name, "suite": published.suite, "methods": load_means(published)["method"].nunique()}
+        entry = {
+            "set": name,
+            "suite": published.suite,
+            "methods": load_means(published)["method"].nunique(),
+        }
         entry["runs"] = "none published" if published.runs is None else "included"
         about = f"{published.about['title']} ({published.about['reference']})"
         rows.append((name, published.suite, str(entry["methods"]), entry["runs"], about))
         result.append(entry)
-    print_table("", ("set", "suite", "methods", "single runs", "from"), rows, wrapped=("single runs", "from"))
-    return result_for_terminal({"sets": result}, f"zoo compare --published {result[0]['set']} -o report/")
+    print_table(
+        "",
+        ("set", "suite", "methods", "single runs", "from"),
+        rows,
+        wrapped=("single runs", "from"),
+    )
+    return result_for_terminal(
+        {"sets": result}, f"zoo compare --published {result[0]['set']} -o report/"
+    )
 
 
 main = as_program(make_parser, lambda args: args.command(args))

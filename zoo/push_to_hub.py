@@ -29,13 +29,25 @@ def make_parser() -> Parser:
     parser = Parser("push-to-hub", description=PURPOSE)
     add_agent(parser.add_argument_group("which agent"), from_hub=False)
     target = parser.add_argument_group("where to, and what")
-    target.add_argument("-orga", "--organization", required=True, help="your name on the hub, or an organisation's")
+    target.add_argument(
+        "-orga", "--organization", required=True, help="your name on the hub, or an organisation's"
+    )
     target.add_argument("-name", "--repo-name", help="name of the repository (default: ALGO-ENV)")
-    target.add_argument("-m", "--commit-message", default="Upload an agent", help="message of the commit")
-    target.add_argument("--private", action="store_true", help="make the repository private, if it is new")
-    target.add_argument("--license", default="mit", help="licence of the agent, as the hub calls it")
-    target.add_argument("--with-model", action="store_true", help="upload the whole model too, to train on")
-    target.add_argument("-o", "--output", type=a_path, help="write the files to this new folder, and upload nothing")
+    target.add_argument(
+        "-m", "--commit-message", default="Upload an agent", help="message of the commit"
+    )
+    target.add_argument(
+        "--private", action="store_true", help="make the repository private, if it is new"
+    )
+    target.add_argument(
+        "--license", default="mit", help="licence of the agent, as the hub calls it"
+    )
+    target.add_argument(
+        "--with-model", action="store_true", help="upload the whole model too, to train on"
+    )
+    target.add_argument(
+        "-o", "--output", type=a_path, help="write the files to this new folder, and upload nothing"
+    )
     target.add_argument("--n-eval-envs", type=COUNT, help="environments (default: as in training)")
     add_machine(parser.add_argument_group("machine and messages"))
     parser.set_defaults(from_hub=None)
@@ -53,7 +65,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     hub_library()
     if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
-        raise UsageError("`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags")
+        raise UsageError(
+            "`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags"
+        )
     if args.output is not None and args.output.exists():
         raise UsageError(f"expected `-o` to be a folder that does not exist yet, got {args.output}")
     if args.output is None:
@@ -65,8 +79,15 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         chosen = "the best model of its run"
     elif args.load_checkpoint is not None or args.load_last_checkpoint:
         chosen = "a checkpoint of its run"
-    options = {"licence": args.license, "chosen": chosen, "with_model": args.with_model, "n_envs": args.n_eval_envs}
-    with tempfile.TemporaryDirectory() if args.output is None else atomic_folder(args.output) as name:
+    options = {
+        "licence": args.license,
+        "chosen": chosen,
+        "with_model": args.with_model,
+        "n_envs": args.n_eval_envs,
+    }
+    with (
+        tempfile.TemporaryDirectory() if args.output is None else atomic_folder(args.output) as name
+    ):
         score = write_upload(agent, Path(name), repo, **options)
         if args.output is None:
             place = {"url": push(Path(name), repo, args.commit_message, private=args.private)}

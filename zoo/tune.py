@@ -30,7 +30,9 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.tuning.study import tune
 
     names = {option.name for option in fields(StudyRequest)} & {*vars(args)} - {"run"}
-    return tune(StudyRequest(run=flags.read_request(args), **{name: getattr(args, name) for name in names}))
+    return tune(
+        StudyRequest(run=flags.read_request(args), **{name: getattr(args, name) for name in names})
+    )
 
 
 def make_parser() -> Parser:
@@ -52,20 +54,36 @@ def make_parser() -> Parser:
         type=COUNT,
         help="trials of the whole study, whichever calls begin them; takes the place of --n-trials",
     )
-    group.add_argument("--timeout", type=AMOUNT, metavar="SECONDS", help="begin no trial after this time")
-    group.add_argument("--sampler", choices=("tpe", "random", "qmc"), default="tpe", help="how settings are proposed")
     group.add_argument(
-        "--pruner", choices=("median", "halving", "none"), default="median", help="which trials are ended early"
+        "--timeout", type=AMOUNT, metavar="SECONDS", help="begin no trial after this time"
     )
     group.add_argument(
-        "--n-startup-trials", type=ZERO_OR_MORE, default=10, help="trials before tpe and the median pruner begin"
+        "--sampler",
+        choices=("tpe", "random", "qmc"),
+        default="tpe",
+        help="how settings are proposed",
+    )
+    group.add_argument(
+        "--pruner",
+        choices=("median", "halving", "none"),
+        default="median",
+        help="which trials are ended early",
+    )
+    group.add_argument(
+        "--n-startup-trials",
+        type=ZERO_OR_MORE,
+        default=10,
+        help="trials before tpe and the median pruner begin",
     )
     group.add_argument(
         "--n-evaluations",
         type=COUNT,
         help="evaluations of each trial, phase ends included (default: by --eval-freq)",
     )
-    group.add_argument("--study-name", help="name of the study, which is continued if it exists (default: ALGO_ENV)")
+    group.add_argument(
+        "--study-name",
+        help="name of the study, which is continued if it exists (default: ALGO_ENV)",
+    )
     group.add_argument(
         "--storage",
         dest="study_storage",

@@ -50,7 +50,9 @@ def played_actions(actions: Array, space: spaces.Box) -> Array:
     """
     if holds_integers(space):
         if not np.isfinite(actions).all():
-            raise FloatingPointError(f"actions must be finite to be played in {space}, got NaN or infinity")
+            raise FloatingPointError(
+                f"actions must be finite to be played in {space}, got NaN or infinity"
+            )
         actions = np.rint(actions)
     return np.clip(actions, *action_bounds(space)).astype(space.dtype)
 

@@ -46,7 +46,9 @@ class Batch:
     @property
     def action_valid(self) -> Tensor:
         """`steps_valid` for every coordinate, (S, B, D): for losses that count the part of a chunk before an end."""
-        return self.steps_valid.repeat_interleave(self.actions.shape[-1] // self.steps_valid.shape[-1], -1)
+        return self.steps_valid.repeat_interleave(
+            self.actions.shape[-1] // self.steps_valid.shape[-1], -1
+        )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every tensor changed alike.
@@ -62,5 +64,7 @@ class Batch:
         :param function: what is done to each, (S, B, O) or (S, B, C, O).
         :return: the new batch.
         """
-        observations = {name: tensor for name, tensor in self.tensors().items() if name.endswith("observations")}
+        observations = {
+            name: tensor for name, tensor in self.tensors().items() if name.endswith("observations")
+        }
         return replace(self, **{name: function(tensor) for name, tensor in observations.items()})

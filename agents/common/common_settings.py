@@ -80,9 +80,14 @@ class NetworkOptions(Configurable):
         search=log_range(3e-5, 3e-3),
         doc="Its step size, as in the setting of that name.",
     )
-    optimizer: Literal["adam", "adamw"] | None = setting(default=None, doc="`adam` or `adamw`, as in PyTorch.")
+    optimizer: Literal["adam", "adamw"] | None = setting(
+        default=None, doc="`adam` or `adamw`, as in PyTorch."
+    )
     weight_decay: float | None = setting(
-        default=None, at_least=0, search=log_range(1e-5, 0.1), doc="Its weight decay, in the optimiser's sense."
+        default=None,
+        at_least=0,
+        search=log_range(1e-5, 0.1),
+        doc="Its weight decay, in the optimiser's sense.",
     )
     max_grad_norm: float | None = setting(
         default=None,
@@ -90,8 +95,12 @@ class NetworkOptions(Configurable):
         doc="Bound on the norm of its gradient, which then does not count for that of the others.",
     )
     train_every: int = setting(default=1, at_least=1, doc="N: it is trained at every N-th update.")
-    tau: float | None = setting(default=None, at_least=0, at_most=1, doc="Weight of its target; 1 copies.")
-    target_every: int = setting(default=1, at_least=1, doc="N: its target moves at every N-th update.")
+    tau: float | None = setting(
+        default=None, at_least=0, at_most=1, doc="Weight of its target; 1 copies."
+    )
+    target_every: int = setting(
+        default=1, at_least=1, doc="N: its target moves at every N-th update."
+    )
 
     def options(self) -> dict[str, Any]:
         """Return what its group of parameters in the optimiser has of its own; empty where it is in that of all."""
@@ -112,7 +121,9 @@ def _per_network(name: str, value: Any) -> Any:
     if value is not None and not (
         isinstance(value, dict) and all(isinstance(options, dict) for options in value.values())
     ):
-        raise TypeError(f"`{name}` must be a mapping such as {{critic: {{learning_rate: 1e-3}}}}, got {value!r}")
+        raise TypeError(
+            f"`{name}` must be a mapping such as {{critic: {{learning_rate: 1e-3}}}}, got {value!r}"
+        )
     return value
 
 
@@ -138,15 +149,22 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
         return [512] * 4
     parts = value if isinstance(value, dict) else {"pi": value, "qf": value}
     if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) for widths in parts.values()):
-        raise ValueError(f"`{name}` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {value!r}")
-    checked = {part: [integer(name, width, at_least=1) for width in widths] for part, widths in parts.items()}
+        raise ValueError(
+            f"`{name}` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {value!r}"
+        )
+    checked = {
+        part: [integer(name, width, at_least=1) for width in widths]
+        for part, widths in parts.items()
+    }
     return checked if isinstance(value, dict) else checked["pi"]
 
 
 def _observation_scale(name: str, value: Any) -> float | str | None:
     """Check how observations are scaled."""
     if isinstance(value, str) and value != "range":
-        raise ValueError(f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them')
+        raise ValueError(
+            f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them'
+        )
     return value if value is None or isinstance(value, str) else number(name, value, above=0)
 
 
@@ -163,7 +181,11 @@ class CommonSettings(Configurable):
         '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of remaining progress.',
     )
     buffer_size: int = setting(
-        default=1_000_000, kw_only=False, at_least=1, fixed=OF_BUFFER, doc="Online transitions to keep."
+        default=1_000_000,
+        kw_only=False,
+        at_least=1,
+        fixed=OF_BUFFER,
+        doc="Online transitions to keep.",
     )
     learning_starts: int = setting(
         default=5_000,
@@ -244,7 +266,10 @@ class CommonSettings(Configurable):
         doc="Pessimism: standard deviations over the ensemble subtracted from its mean.",
     )
     flow_steps: int = setting(
-        default=10, at_least=1, search=choice(5, 10, 20), doc="K, Euler steps of a flow (or diffusion steps)."
+        default=10,
+        at_least=1,
+        search=choice(5, 10, 20),
+        doc="K, Euler steps of a flow (or diffusion steps).",
     )
     best_of_n: int = setting(
         default=1,
@@ -271,7 +296,9 @@ class CommonSettings(Configurable):
         doc='Hidden widths of all networks, or `{"pi": [...], "qf": [...]}`; None for four layers of 512.',
     )
     actor_layer_norm: bool = setting(
-        default=False, fixed=OF_NETWORKS, doc="Apply LayerNorm after each hidden activation of velocity fields."
+        default=False,
+        fixed=OF_NETWORKS,
+        doc="Apply LayerNorm after each hidden activation of velocity fields.",
     )
     critic_layer_norm: bool = setting(
         default=True,

@@ -61,7 +61,9 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
                 f"images must have more pixels a side than the {frames * self._channels} channels of {frames} frames, "
                 f"got {space.shape}; stack fewer"
             )
-        low, high = (np.concatenate([bound] * frames, self._axis) for bound in (space.low, space.high))
+        low, high = (
+            np.concatenate([bound] * frames, self._axis) for bound in (space.low, space.high)
+        )
         self.observation_space = spaces.Box(low, high, dtype=np.uint8)
         self.frames = frames
         self._stacked = np.zeros(0, np.uint8)
@@ -86,7 +88,9 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         :return: as the environment does, with the frames as the observation.
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
-        newer_frames = np.take(self._stacked, range(self._channels, self.frames * self._channels), self._axis)
+        newer_frames = np.take(
+            self._stacked, range(self._channels, self.frames * self._channels), self._axis
+        )
         self._stacked = np.concatenate([newer_frames, frame], self._axis)
         return self._stacked.copy(), reward, terminated, truncated, info
 

@@ -49,7 +49,10 @@ class Draw:
             )
 
     def __call__(
-        self, sizes: Mapping[str, int], generator: torch.Generator | None, device: torch.device | str
+        self,
+        sizes: Mapping[str, int],
+        generator: torch.Generator | None,
+        device: torch.device | str,
     ) -> Tensor:
         """Draw the tensor.
 
@@ -174,7 +177,9 @@ class Method(CommonSettings):
         """
         return self.td_targets(batch, noise, nets)
 
-    def losses(self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info) -> Losses:
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
         """Compute the losses, unscaled; each is a mean over everything but replicas.
 
         :param batch: the batch.
@@ -184,7 +189,9 @@ class Method(CommonSettings):
         :param info: to add diagnostics to, each (S,).
         :return: name -> (S,).
         """
-        raise NotImplementedError("must be defined; it returns a dict of losses by name, each (S,) (docs/register.md)")
+        raise NotImplementedError(
+            "must be defined; it returns a dict of losses by name, each (S,) (docs/register.md)"
+        )
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the losses; those not named weigh 1."""
@@ -247,7 +254,9 @@ class Method(CommonSettings):
             specs = self.pretrained.in_place_of(specs)
         for name, options in (self.per_network or {}).items():
             if name not in specs:
-                raise ValueError(unknown_name_message(f"network of {type(self).__name__}", name, specs))
+                raise ValueError(
+                    unknown_name_message(f"network of {type(self).__name__}", name, specs)
+                )
             try:
                 specs[name] = specs[name].trained_with(options)
             except (TypeError, ValueError) as error:
@@ -262,12 +271,18 @@ class Method(CommonSettings):
     def candidate_noise(self) -> dict[str, Draw]:
         """Return the draws of one action choice, with an axis N when several candidates compete."""
         table = self.action_noise_table()
-        return table if self.best_of_n == 1 else {name: draw.with_candidates() for name, draw in table.items()}
+        return (
+            table
+            if self.best_of_n == 1
+            else {name: draw.with_candidates() for name, draw in table.items()}
+        )
 
     def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
         """Return noise whose rows come right after the replicas, (S, N, ...), with the axes of its draws."""
         draws = self.candidate_noise()
-        return {name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()}
+        return {
+            name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()
+        }
 
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw that the losses of one update read: the next action's, prefixed ``td_``, and its own."""
@@ -276,9 +291,15 @@ class Method(CommonSettings):
 
     def crop_noise(self) -> dict[str, Draw]:
         """Return the draws of random crops: none without them, or whether they are done, and where images begin."""
-        return {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()} if self.random_crop else {}
+        return (
+            {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
+            if self.random_crop
+            else {}
+        )
 
-    def noise_sizes(self, replicas: int, rows: int, chunk_size: int, observation_size: int) -> dict[str, int]:
+    def noise_sizes(
+        self, replicas: int, rows: int, chunk_size: int, observation_size: int
+    ) -> dict[str, int]:
         """Return the sizes of the noise table's axes.
 
         :param replicas: S.

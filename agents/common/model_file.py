@@ -71,7 +71,9 @@ class ModelFile:
         """Refuse a model of another algorithm; see :func:`require_algorithm`."""
         require_algorithm(self.name, self.algorithm_id, algorithm)
 
-    def attributes(self, trust: bool = False, given: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    def attributes(
+        self, trust: bool = False, given: Collection[str] = ()
+    ) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the attributes of the model, without running anything of the file.
 
         :param trust: whether code is accepted, as files of SB3's classes hold it.
@@ -161,7 +163,9 @@ def read_model_file(source: Source) -> ModelFile:
         if has_checksum and content[-_DIGITS:] != digest:
             raise DamagedFileError(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
-        if not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]:  # nor is it one of SB3's
+        if (
+            not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]
+        ):  # nor is it one of SB3's
             raise DamagedFileError(
                 name,
                 "its checksum is missing",
@@ -179,7 +183,9 @@ def find_checkpoints(folder: Path) -> list[Path]:
     :param folder: where they are; it need not exist.
     :return: their folders.
     """
-    checkpoints = [path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)]
+    checkpoints = [
+        path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)
+    ]
     return sorted(checkpoints, key=lambda path: (step_of(path), int(path.suffix[1:])), reverse=True)
 
 
@@ -202,10 +208,17 @@ def find_model(path: str | Path) -> Path:
         return path
     final = path / f"{path.name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
-    for candidate in (path.with_name(f"{path.name}.zip"), final, *checkpoints, path / "best_model.zip"):
+    for candidate in (
+        path.with_name(f"{path.name}.zip"),
+        final,
+        *checkpoints,
+        path / "best_model.zip",
+    ):
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}")
+    raise FileNotFoundError(
+        f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}"
+    )
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -235,7 +248,9 @@ def require_algorithm(file: str | Path, saved: str | None, algorithm: type[Any])
     if saved is None:
         return
     algorithm = getattr(algorithm, "method_class", algorithm)
-    names = {name_of(cls) for cls in algorithm.__mro__} | {cls.__qualname__ for cls in algorithm.__mro__}
+    names = {name_of(cls) for cls in algorithm.__mro__} | {
+        cls.__qualname__ for cls in algorithm.__mro__
+    }
     if saved not in names and saved.rpartition(":")[2] not in names:
         raise ValueError(
             f"{file} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
@@ -249,7 +264,10 @@ FORMAT = "flow-rl-zoo policy 2"
 
 
 def write_policy(
-    path: str | Path, description: Mapping[str, Any], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+    path: str | Path,
+    description: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
 ) -> None:
     """Write the file of a policy.
 
@@ -267,7 +285,9 @@ def write_policy(
         "about": json.dumps(dict(about)),
     }
     with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(save(copies, header))  # its own way to write keeps a file from all others
+        temporary.write_bytes(
+            save(copies, header)
+        )  # its own way to write keeps a file from all others
 
 
 @contextlib.contextmanager

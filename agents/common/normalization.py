@@ -22,7 +22,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
@@ -35,7 +39,15 @@ NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
     "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
 }
 """RL Zoo's names of SB3's action noise."""
-OPTIONS = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon", "norm_obs_keys")
+OPTIONS = (
+    "norm_obs",
+    "norm_reward",
+    "clip_obs",
+    "clip_reward",
+    "gamma",
+    "epsilon",
+    "norm_obs_keys",
+)
 """Arguments of `VecNormalize` besides its environment and ``training``."""
 
 
@@ -81,7 +93,11 @@ class Normalization:
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Return one part of an observation; in a Dict space it has a name."""
         mean, std, clip = self._scale_of(key)
-        return values if np.isinf(clip) else np.clip((values - mean) / std, -clip, clip).astype(np.float32)
+        return (
+            values
+            if np.isinf(clip)
+            else np.clip((values - mean) / std, -clip, clip).astype(np.float32)
+        )
 
     def _scale_of(self, key: str) -> tuple[Any, Any, float]:
         """Return mean, standard deviation and clip of one part; 0, 1 and infinity where it is not normalised."""
@@ -99,7 +115,9 @@ class Normalization:
             size = int(np.prod(part.shape))
             for column, value in zip(columns, self._scale_of(part.key), strict=True):
                 column.append(np.broadcast_to(np.ravel(value), size))
-        mean, std, clip = (torch.as_tensor(np.concatenate(column), dtype=torch.float64) for column in columns)
+        mean, std, clip = (
+            torch.as_tensor(np.concatenate(column), dtype=torch.float64) for column in columns
+        )
         return mean, std, clip
 
 
@@ -131,7 +149,9 @@ def checked_normalize(name: str, value: object) -> bool | Mapping[str, Any]:
     for option in value:
         if option not in OPTIONS:
             closest = ", ".join(closest_names(str(option), OPTIONS))
-            raise TypeError(f"`{name}` must hold options of VecNormalize, got `{option}`; closest: {closest}")
+            raise TypeError(
+                f"`{name}` must hold options of VecNormalize, got `{option}`; closest: {closest}"
+            )
     return value
 
 

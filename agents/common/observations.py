@@ -48,7 +48,9 @@ class ObservationLayout:
         self.space, self.normalize_images = space, normalize_images
         self.parts: list[SpaceSlice] = []
         self.size = 0
-        leaves: dict[str, Any] = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+        leaves: dict[str, Any] = (
+            dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+        )
         for key, part in leaves.items():
             shape: Any = get_obs_shape(part)
             columns = slice(self.size, self.size + int(np.prod(shape)))
@@ -116,8 +118,12 @@ class ObservationLayout:
         if isinstance(part.space, spaces.MultiBinary):
             return values.float()
         counts = [part.space.n] if isinstance(part.space, spaces.Discrete) else part.space.nvec
-        choices = zip(values.long().unbind(-1), np.atleast_1d(part.space.start), counts, strict=True)
-        return torch.cat([F.one_hot(column - int(first), int(n)) for column, first, n in choices], -1).float()
+        choices = zip(
+            values.long().unbind(-1), np.atleast_1d(part.space.start), counts, strict=True
+        )
+        return torch.cat(
+            [F.one_hot(column - int(first), int(n)) for column, first, n in choices], -1
+        ).float()
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.
@@ -130,7 +136,9 @@ class ObservationLayout:
         parts = [rows[..., part.columns] for part in self.parts]
         for index, part in enumerate(self.parts):
             if part.is_image:
-                parts[index] = _shift(parts[index].unflatten(-1, part.shape), shift_y, shift_x).flatten(-3)
+                parts[index] = _shift(
+                    parts[index].unflatten(-1, part.shape), shift_y, shift_x
+                ).flatten(-3)
         return torch.cat(parts, -1)
 
     def refuse_unknown_choices(self, rows: NDArray[Any]) -> None:
@@ -178,7 +186,9 @@ class ObservationLayout:
             )
 
 
-def centre_and_factor(observations: Tensor, scale: float | Literal["range"]) -> tuple[Tensor, Tensor]:
+def centre_and_factor(
+    observations: Tensor, scale: float | Literal["range"]
+) -> tuple[Tensor, Tensor]:
     """Return what to subtract from observations and what to multiply them with then, for each coordinate.
 
     :param observations: (N, O).
@@ -216,7 +226,9 @@ def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]
 def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
     """Shift images (..., C, H, W) by numbers of pixels (...)."""
     height, width = images.shape[-2:]
-    down = (torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)).clamp(0, height - 1)  # (..., H)
+    down = (torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)).clamp(
+        0, height - 1
+    )  # (..., H)
     right = (torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)).clamp(0, width - 1)
     lines = images.gather(-2, down[..., None, :, None].expand(*images.shape))
     return lines.gather(-1, right[..., None, None, :].expand(*images.shape))

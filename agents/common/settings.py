@@ -25,7 +25,14 @@ from typing import (
     get_type_hints,
 )
 
-from agents.common.validation import boolean, closest_names, describe_bounds, integer, number, one_of
+from agents.common.validation import (
+    boolean,
+    closest_names,
+    describe_bounds,
+    integer,
+    number,
+    one_of,
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,13 @@ class Range:
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise ValueError(f"a range must go from a lower to a higher bound, got {self.low!r} and {self.high!r}")
+            raise ValueError(
+                f"a range must go from a lower to a higher bound, got {self.low!r} and {self.high!r}"
+            )
         if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic range must begin above 0, got {self.low!r}; choose a linear one")
+            raise ValueError(
+                f"a logarithmic range must begin above 0, got {self.low!r}; choose a linear one"
+            )
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -68,7 +79,9 @@ class Choice:
 
     def __post_init__(self) -> None:
         if len(self.values) < 2 or len(set(map(repr, self.values))) < len(self.values):
-            raise ValueError(f"a choice must have at least two different values, got {list(self.values)!r}")
+            raise ValueError(
+                f"a choice must have at least two different values, got {list(self.values)!r}"
+            )
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -154,7 +167,9 @@ class Setting:
 
         :param inherited: the declaration of the same setting in a base class.
         """
-        if self.search is None and self.check is None:  # a check of its own may refuse what the base class searches
+        if (
+            self.search is None and self.check is None
+        ):  # a check of its own may refuse what the base class searches
             self.search = inherited.search
         self.kw_only = inherited.kw_only
         for name in ("doc", "fixed", "reference", "check", "bounds", "role"):
@@ -195,7 +210,9 @@ class Setting:
         """What it means, the range that it must keep to, and what others call it."""
         bounds = describe_bounds(**self.bounds).strip()
         limits = f" Must be {bounds}." if bounds else ""
-        return f"{self.doc}{limits}" + (f" Reference: `{self.reference}`." if self.reference else "")
+        return f"{self.doc}{limits}" + (
+            f" Reference: `{self.reference}`." if self.reference else ""
+        )
 
 
 def setting(
@@ -264,8 +281,12 @@ class Configurable:
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
         for base in reversed(cls.__mro__[1:]):
-            inherited |= {name: value for name, value in vars(base).items() if isinstance(value, Setting)}
-        declared_here = {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+            inherited |= {
+                name: value for name, value in vars(base).items() if isinstance(value, Setting)
+            }
+        declared_here = {
+            name: value for name, value in vars(cls).items() if isinstance(value, Setting)
+        }
         for name in [name for name in inherited if name in vars(cls) and name not in declared_here]:
             raise TypeError(
                 f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
@@ -273,11 +294,19 @@ class Configurable:
             )
         for name, declaration in declared_here.items():
             if name not in cls.__annotations__:
-                raise TypeError(f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`")
-            if hasattr(Configurable, name) or any(callable(getattr(base, name, None)) for base in cls.__bases__):
-                raise TypeError(f"setting `{name}` of {cls.__name__} has the name of something else there; rename it")
+                raise TypeError(
+                    f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`"
+                )
+            if hasattr(Configurable, name) or any(
+                callable(getattr(base, name, None)) for base in cls.__bases__
+            ):
+                raise TypeError(
+                    f"setting `{name}` of {cls.__name__} has the name of something else there; rename it"
+                )
             written = cls.__annotations__[name]
-            declaration.annotation = written if isinstance(written, str) else inspect.formatannotation(written)
+            declaration.annotation = (
+                written if isinstance(written, str) else inspect.formatannotation(written)
+            )
             declaration.name = name
             if name in inherited:
                 declaration.inherit(inherited[name])
@@ -323,7 +352,9 @@ class Configurable:
         for name in names:
             if name not in known_names:
                 closest = ", ".join(closest_names(name, known_names))
-                raise TypeError(f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}")
+                raise TypeError(
+                    f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}"
+                )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check a setting before it is kept; other attributes are not checked."""
@@ -350,7 +381,9 @@ class Configurable:
     @classmethod
     def documentation(cls) -> str:
         """Return one ``:param:`` line for every setting."""
-        return "\n".join(f":param {name}: {declaration.meaning}" for name, declaration in cls.declared().items())
+        return "\n".join(
+            f":param {name}: {declaration.meaning}" for name, declaration in cls.declared().items()
+        )
 
 
 def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) -> inspect.Signature:
@@ -360,13 +393,22 @@ def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) ->
     :param parts: the classes, in the order of their arguments.
     :return: positional arguments first, then those by name.
     """
-    first = [p for p in inspect.signature(constructor).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    first = [
+        p
+        for p in inspect.signature(constructor).parameters.values()
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
     declarations = [declaration for part in parts for declaration in part.declared().values()]
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return inspect.Signature(
         first[1:]
         + [
-            inspect.Parameter(declaration.name, kind, default=declaration.default, annotation=declaration.annotation)
+            inspect.Parameter(
+                declaration.name,
+                kind,
+                default=declaration.default,
+                annotation=declaration.annotation,
+            )
             for kind in kinds
             for declaration in declarations
             if declaration.kw_only == (kind is inspect.Parameter.KEYWORD_ONLY)

@@ -24,11 +24,15 @@ def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]
     name may be a number or nothing at all.
     """
     if isinstance(choices, Mapping):
-        known_as = {choice: getattr(declared, "reference", "") for choice, declared in choices.items()}
+        known_as = {
+            choice: getattr(declared, "reference", "") for choice, declared in choices.items()
+        }
         if published := [choice for choice, names in known_as.items() if name in names.split(", ")]:
             return published
     names_in_order = sorted(set(choices))
-    return difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4) or names_in_order[:n]
+    return (
+        difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4) or names_in_order[:n]
+    )
 
 
 def path_of(kind: type) -> str:
@@ -65,7 +69,9 @@ def number(
     bounds = describe_bounds(above, at_least, at_most, below)
     if is_number:
         raise ValueError(f"`{name}` must be a finite number{bounds}, got {value!r}")
-    raise TypeError(f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}")
+    raise TypeError(
+        f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}"
+    )
 
 
 def checked_pair(name: str, value: object) -> tuple[float, float]:
@@ -73,15 +79,23 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
     try:
         low, high = (number(name, part) for part in value)  # type: ignore[attr-defined]  # else it is a TypeError
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}") from error
+        raise ValueError(
+            f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}"
+        ) from error
     if low >= high:
-        raise ValueError(f"`{name}` must be a number and a higher one, got {[low, high]}; give the lower one first")
+        raise ValueError(
+            f"`{name}` must be a number and a higher one, got {[low, high]}; give the lower one first"
+        )
     return low, high
 
 
-def integer(name: str, value: object, *, at_least: int | None = None, at_most: int | None = None) -> int:
+def integer(
+    name: str, value: object, *, at_least: int | None = None, at_most: int | None = None
+) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
-    is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    is_whole = isinstance(value, Integral) or (
+        isinstance(value, Real) and float(value).is_integer()
+    )
     is_int = is_whole and not isinstance(value, bool)
     if is_int and (at_least is None or value >= at_least) and (at_most is None or value <= at_most):  # type: ignore[operator]
         return int(value)  # type: ignore[call-overload]
@@ -92,7 +106,9 @@ def integer(name: str, value: object, *, at_least: int | None = None, at_most: i
 def boolean(name: str, value: object) -> bool:
     """Return a setting that must be True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"`{name}` must be true or false, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"`{name}` must be true or false, got {value!r} of type {type(value).__name__}"
+        )
     return value
 
 
@@ -105,7 +121,10 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
 
 
 def describe_bounds(
-    above: float | None = None, at_least: float | None = None, at_most: float | None = None, below: float | None = None
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
 ) -> str:
     """Return a range in words with a leading space, e.g. ``" > 0 and <= 1"``; nothing without bounds."""
     parts = [

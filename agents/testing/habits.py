@@ -48,7 +48,9 @@ class Finding(NamedTuple):
     text: str
 
 
-def find_habits(method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> list[Finding]:
+def find_habits(
+    method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> list[Finding]:
     """Try an algorithm's hooks as an update and a plan will use them.
 
     :param method: the algorithm; it stays as it is.
@@ -68,11 +70,16 @@ def find_habits(method: Method, observation_space: spaces.Space[Any], action_spa
     findings += find_undeclared_networks(tiny, nets, losses, second_losses)
     if tiny.changes != changes:
         findings.append(
-            Finding("pure", "an update changes a setting, which is the user's; keep state in a network's buffer")
+            Finding(
+                "pure",
+                "an update changes a setting, which is the user's; keep state in a network's buffer",
+            )
         )
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
-        findings += list(find_hidden_state(losses, second_losses)) or list(find_unmasked(trial, losses))
+        findings += list(find_hidden_state(losses, second_losses)) or list(
+            find_unmasked(trial, losses)
+        )
     for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
         old_state = {name: repr(value) for name, value in vars(tiny).items()}
         with calling(tiny, hook):
@@ -115,7 +122,9 @@ class Watch(TorchFunctionMode):
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.findings: list[Finding] = []
-        self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}  # the tensor; its values and version when it was added
+        self._inputs: dict[
+            str, tuple[Tensor, Tensor, int]
+        ] = {}  # the tensor; its values and version when it was added
         self.add(inputs)
 
     def add(self, inputs: Mapping[str, Any]) -> None:
@@ -124,13 +133,17 @@ class Watch(TorchFunctionMode):
         :param inputs: by name; what is not a tensor is left out.
         """
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-        self._inputs |= {name: (value, value.detach().clone(), value._version) for name, value in tensors.items()}
+        self._inputs |= {
+            name: (value, value.detach().clone(), value._version) for name, value in tensors.items()
+        }
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for name, (tensor, value, version) in self._inputs.items():
             if tensor._version == version and not torch.equal(tensor, value):
-                self.findings.append(Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor"))
+                self.findings.append(
+                    Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor")
+                )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -141,16 +154,26 @@ class Watch(TorchFunctionMode):
         index = args[1] if name == "__getitem__" else ()
         parts = index if isinstance(index, tuple) else (index,)
         # how many entries a mask selects is known on the device
-        if name in SYNCHRONISING_OPS or any(isinstance(part, Tensor) and part.dtype == torch.bool for part in parts):
+        if name in SYNCHRONISING_OPS or any(
+            isinstance(part, Tensor) and part.dtype == torch.bool for part in parts
+        ):
             self._note(
                 "device",
                 "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
             )
         if kwargs.get("generator") is not None or not torch.equal(state, torch.get_rng_state()):
-            self._note("noise", "draws random numbers of its own; declare the draw in `noise` and take it from there")
-        written = [name for name, version in versions.items() if self._inputs[name][0]._version != version]
+            self._note(
+                "noise",
+                "draws random numbers of its own; declare the draw in `noise` and take it from there",
+            )
+        written = [
+            name for name, version in versions.items() if self._inputs[name][0]._version != version
+        ]
         if written:  # views of one tensor change together: the first is the original
-            self._note("pure", f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)")
+            self._note(
+                "pure",
+                f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)",
+            )
         return result
 
     def _note(self, kind: str, problem: str) -> None:
@@ -165,7 +188,9 @@ def _place() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if not {*LIBRARY} & {*path.parents} and not frame.f_globals.get("__name__", "").startswith("torch"):
+        if not {*LIBRARY} & {*path.parents} and not frame.f_globals.get("__name__", "").startswith(
+            "torch"
+        ):
             return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
         frame = frame.f_back
     return "an update"
@@ -188,13 +213,18 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
     for name, loss in losses.items():
         if not loss.requires_grad:
             continue
-        grads = torch.autograd.grad(loss.sum(), [p for _, p in owners], allow_unused=True, retain_graph=True)
+        grads = torch.autograd.grad(
+            loss.sum(), [p for _, p in owners], allow_unused=True, retain_graph=True
+        )
         trained = {net for (net, _), grad in zip(owners, grads, strict=True) if grad is not None}
         declared = method.trains.get(name)
         shown = ", ".join(f"`{net}`" for net in sorted(trained)) or "no network"
         if declared is not None and trained != set(declared):
             meant = ", ".join(f"`{net}`" for net in sorted(declared))
-            yield Finding("gradients", f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}")
+            yield Finding(
+                "gradients",
+                f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}",
+            )
         elif declared is None and len(trained) > 1:
             yield Finding(
                 "gradients",
@@ -215,14 +245,21 @@ def find_undeclared_networks(
         that an update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
     :yields: a finding for each.
     """
-    consequence = "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
+    consequence = (
+        "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
+    )
     # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
-    held = {name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()}
+    held = {
+        name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()
+    }
     for name, module in held.items():
         yield Finding(
-            "networks", f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}"
+            "networks",
+            f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}",
         )
-    declared = {id(p) for p in nets.parameters()} | {id(p) for module in held.values() for p in module.parameters()}
+    declared = {id(p) for p in nets.parameters()} | {
+        id(p) for module in held.values() for p in module.parameters()
+    }
     for leaf in {*_leaves(losses)} & {*_leaves(second_losses)}:
         if id(leaf) not in declared:
             yield Finding(
@@ -257,7 +294,9 @@ def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding
     :yields: a finding for each.
     """
     for name, loss in losses.items():
-        if name not in second_losses or not torch.allclose(second_losses[name], loss, rtol=0, atol=0, equal_nan=True):
+        if name not in second_losses or not torch.allclose(
+            second_losses[name], loss, rtol=0, atol=0, equal_nan=True
+        ):
             yield Finding(
                 "pure",
                 f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
@@ -274,8 +313,14 @@ def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> 
     :yields: a finding for each.
     """
     for name, value in vars(method).items():
-        is_derived = isinstance(inspect.getattr_static(type(method), name, None), functools.cached_property)
-        if not is_derived and name not in {*method.declared(), "changes"} and old_state.get(name) != repr(value):
+        is_derived = isinstance(
+            inspect.getattr_static(type(method), name, None), functools.cached_property
+        )
+        if (
+            not is_derived
+            and name not in {*method.declared(), "changes"}
+            and old_state.get(name) != repr(value)
+        ):
             yield Finding(
                 "pure",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
@@ -299,9 +344,13 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     changed = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changed["actions"] = -batch.actions
-    unmasked_losses = [_losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | changed)]
+    unmasked_losses = [
+        _losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | changed)
+    ]
     for name in losses:
-        if name not in method.unmasked_losses and not torch.equal(unmasked_losses[0][name], unmasked_losses[1][name]):
+        if name not in method.unmasked_losses and not torch.equal(
+            unmasked_losses[0][name], unmasked_losses[1][name]
+        ):
             yield Finding(
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
@@ -319,18 +368,24 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     :yields: a finding for each.
     """
     code = [value for base in method.__mro__ for value in vars(base).values()]
-    files = [sys.modules.get(base.__module__) for base in method.__mro__ if issubclass(base, Method)]
+    files = [
+        sys.modules.get(base.__module__) for base in method.__mro__ if issubclass(base, Method)
+    ]
     code += [
         value
         for file in files
         for value in vars(file).values()
-        if inspect.isfunction(value) and value.__module__.partition(".")[0] not in ("agents", "torch")
+        if inspect.isfunction(value)
+        and value.__module__.partition(".")[0] not in ("agents", "torch")
     ]
     named = {name for member in code for name in _names_in(member)}
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
         for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
-            yield Finding("settings", f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant")
+            yield Finding(
+                "settings",
+                f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant",
+            )
     for name in method.declared():
         if name not in Method.declared() and name not in named:
             yield Finding(
@@ -341,11 +396,19 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
 
 def _names_in(attribute: Any) -> Iterator[str]:
     """Give every name that the code of a function, method or property mentions."""
-    waiting = [attribute, *(getattr(attribute, holder, None) for holder in ("fget", "__func__", "func", "__wrapped__"))]
+    waiting = [
+        attribute,
+        *(
+            getattr(attribute, holder, None)
+            for holder in ("fget", "__func__", "func", "__wrapped__")
+        ),
+    ]
     while waiting:
         code = waiting.pop()
         code = getattr(code, "__code__", code)
         if isinstance(code, CodeType):
             yield from code.co_names
-            yield from (value for value in code.co_consts if isinstance(value, str))  # as `getattr` takes them
+            yield from (
+                value for value in code.co_consts if isinstance(value, str)
+            )  # as `getattr` takes them
             waiting += code.co_consts  # functions inside of it are among its constants

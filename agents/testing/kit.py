@@ -113,9 +113,14 @@ def check_noise(subject: Subject) -> str:
     model.trainer.losses(batch, training)
     with torch.no_grad():
         method.act(batch.observations, acting, nets)
-    unread = [f"`act` does not use the draw `{name}`; remove it from `action_noise_table`" for name in acting.unread()]
+    unread = [
+        f"`act` does not use the draw `{name}`; remove it from `action_noise_table`"
+        for name in acting.unread()
+    ]
     for name in training.unread():
-        unread.append(f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`")
+        unread.append(
+            f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`"
+        )
     if unread:
         raise ViolationError("; ".join(unread))
     return f"used: {', '.join((*acting, *training))}"
@@ -152,10 +157,14 @@ def check_bounds(subject: Subject) -> str:
         with torch.no_grad():
             actions = model.method.act(scale * batch.observations, noise, model.policy.nets)
         if not actions.isfinite().all():
-            raise ViolationError(f"`act` returns actions that are not finite for inputs of size {scale:g}")
+            raise ViolationError(
+                f"`act` returns actions that are not finite for inputs of size {scale:g}"
+            )
         widest = max(widest, actions.abs().max().item())
     if widest > 1 + 1e-5:
-        raise ViolationError(f"`act` returns actions up to {widest:.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`")
+        raise ViolationError(
+            f"`act` returns actions up to {widest:.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`"
+        )
     observations = batch.observations[0].numpy()
     played, _ = model.predict(observations)
     if not all(model.action_space.contains(action) for action in played):
@@ -178,7 +187,9 @@ def check_replicas(subject: Subject, number: int) -> str:
     expected = _measure(together, batch, noise, acting)
     for k, seed in enumerate(seeds):
         alone = subject.make_model(seeds=[seed])
-        replica_noise = [{name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)]
+        replica_noise = [
+            {name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)
+        ]
         replica_batch = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
         for name, value in alone.policy.nets.state_dict().items():
             if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
@@ -188,8 +199,12 @@ def check_replicas(subject: Subject, number: int) -> str:
                 )
         for quantity, value in _measure(alone, replica_batch, *replica_noise).items():
             difference = (expected[quantity][k : k + 1] - value).abs().max().item()
-            scale = 1.0 if quantity.startswith("`") else 1e-3  # of logged values; gradients and actions are smaller
-            if not difference <= TOLERANCE * max(value.abs().max().item(), scale):  # more than another order of sums
+            scale = (
+                1.0 if quantity.startswith("`") else 1e-3
+            )  # of logged values; gradients and actions are smaller
+            if not difference <= TOLERANCE * max(
+                value.abs().max().item(), scale
+            ):  # more than another order of sums
                 raise ViolationError(
                     f"{quantity} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take "
                     "means over every axis but the first"
@@ -197,15 +212,23 @@ def check_replicas(subject: Subject, number: int) -> str:
     return f"losses, gradients and actions of two seeds, to {TOLERANCE:g}"
 
 
-def _measure(model: FlowAlgorithm, batch: Batch, noise: Tensors, acting: Tensors) -> dict[str, Tensor]:
+def _measure(
+    model: FlowAlgorithm, batch: Batch, noise: Tensors, acting: Tensors
+) -> dict[str, Tensor]:
     """Return losses and diagnostics, the gradients that are there, and actions, by what messages call them."""
     total, info = model.trainer.losses(batch, noise)
     trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(total.sum(), list(trained.values()), allow_unused=True)
     values = {f"`{name}`": value for name, value in info.items()}
-    values |= {f"the gradient of `{name}`": grad for name, grad in zip(trained, grads, strict=True) if grad is not None}
+    values |= {
+        f"the gradient of `{name}`": grad
+        for name, grad in zip(trained, grads, strict=True)
+        if grad is not None
+    }
     with torch.no_grad():
-        return values | {"the actions": model.method.act(batch.observations, acting, model.policy.nets)}
+        return values | {
+            "the actions": model.method.act(batch.observations, acting, model.policy.nets)
+        }
 
 
 @in_some_try
@@ -236,14 +259,20 @@ def check_low_precision(subject: Subject, number: int) -> str:
 def check_compiled(subject: Subject, number: int) -> str:
     """Check that compiled updates are those of plain execution."""
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
-        raise NotApplicable("there is no C++ compiler on this machine, which compiling for a CPU needs")
+        raise NotApplicable(
+            "there is no C++ compiler on this machine, which compiling for a CPU needs"
+        )
     infos = []
     for choice in ("off", "on"):
         model = subject.make_model(compile=choice, seeds=[number])
         infos.append(model.trainer.update_on(make_batch(model, number), make_noise(model, number)))
-        why = model.trainer.mode.reason  # PyTorch 2.11 and 2.12 name what makes the actions differentiable
+        why = (
+            model.trainer.mode.reason
+        )  # PyTorch 2.11 and 2.12 name what makes the actions differentiable
         if choice == "on" and ("autograd.grad" in why or "requires_grad_" in why):
-            raise NotApplicable("losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled")
+            raise NotApplicable(
+                "losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled"
+            )
         if choice == "on" and not model.trainer.mode.compiled:
             raise ViolationError(
                 f"the losses cannot be compiled: {model.trainer.mode.reason}; stay with tensor operations and Python "
@@ -251,8 +280,13 @@ def check_compiled(subject: Subject, number: int) -> str:
             )
     for name, plain in infos[0].items():
         difference = (infos[1][name] - plain).abs().max().item()
-        if not (difference <= 1e-3 * max(plain.abs().max().item(), 1.0) or math.isnan(plain.max().item())):
-            raise ViolationError(f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly")
+        if not (
+            difference <= 1e-3 * max(plain.abs().max().item(), 1.0)
+            or math.isnan(plain.max().item())
+        ):
+            raise ViolationError(
+                f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly"
+            )
     return "losses and gradient's norm, to 0.001"
 
 
@@ -323,7 +357,9 @@ def check_actions(subject: Subject, number: int) -> str:
 def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any]:
     observations = torch.eye(STATES)[state].expand(1, len(actions), STATES)
     with torch.no_grad():
-        return model.method.score(observations, torch.tensor(actions).view(1, -1, 1), model.policy.nets)[0].numpy()
+        return model.method.score(
+            observations, torch.tensor(actions).view(1, -1, 1), model.policy.nets
+        )[0].numpy()
 
 
 def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
@@ -350,12 +386,22 @@ def check_phases(subject: Subject) -> str:
             if first_difference(start, model):
                 break
         else:
-            raise ViolationError(f"{model._n_updates} updates offline with {settings} changed no network")
+            raise ViolationError(
+                f"{model._n_updates} updates offline with {settings} changed no network"
+            )
         model.learn(ONLINE, reset_num_timesteps=False)
-        wrong = [name for name, value in model.policy.state_dict().items() if not value.isfinite().all()]
-        wrong += [f"info[{name!r}]" for name, value in model._last_info.items() if not value.isfinite().all()]
+        wrong = [
+            name for name, value in model.policy.state_dict().items() if not value.isfinite().all()
+        ]
+        wrong += [
+            f"info[{name!r}]"
+            for name, value in model._last_info.items()
+            if not value.isfinite().all()
+        ]
         if wrong:
-            raise ViolationError(f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}")
+            raise ViolationError(
+                f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}"
+            )
         _plan(model)
         return f"{model._n_updates} updates"
 
@@ -399,7 +445,9 @@ def _plan(model: Any) -> NDArray[Any]:
     observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
     actions, _ = model.predict(observations, deterministic=True)
     if actions.shape != (6, *model.action_space.shape) or not np.isfinite(actions).all():
-        raise ViolationError(f"`predict` returns actions of shape {actions.shape} that are not all finite")
+        raise ViolationError(
+            f"`predict` returns actions of shape {actions.shape} that are not all finite"
+        )
     return np.asarray(actions)
 
 
@@ -416,7 +464,9 @@ def check_resuming(subject: Subject) -> str:
     return "offline and online, to the last bit"
 
 
-def _trained_twice(subject: Subject, phase: str, folder: Path) -> tuple[FlowAlgorithm, FlowAlgorithm]:
+def _trained_twice(
+    subject: Subject, phase: str, folder: Path
+) -> tuple[FlowAlgorithm, FlowAlgorithm]:
     """Return a model that trained on after a checkpoint, and another one that went on from it."""
 
     def begin() -> FlowAlgorithm:
@@ -485,21 +535,43 @@ class Outcome:
 
 CHECKS = (
     Check("hooks", "every hook is there and returns what it should", "the-hooks", check_hooks),
-    Check("networks", "every network and parameter is declared in `networks`", "the-hooks", without("networks")),
+    Check(
+        "networks",
+        "every network and parameter is declared in `networks`",
+        "the-hooks",
+        without("networks"),
+    ),
     Check("settings", "every setting is read", "settings", without("settings")),
-    Check("gradients", "each loss trains the networks that it should", "gradients", without("gradients")),
-    Check("masks", "losses leave out sequences across a trajectory's end", "rules", without("masks")),
+    Check(
+        "gradients",
+        "each loss trains the networks that it should",
+        "gradients",
+        without("gradients"),
+    ),
+    Check(
+        "masks", "losses leave out sequences across a trajectory's end", "rules", without("masks")
+    ),
     Check("noise", "declared noise is used, and nothing else is random", "rules", check_noise),
     Check("purity", "`targets` and `losses` change nothing", "rules", without("pure")),
     Check("device", "an update never waits for the device", "rules", without("device")),
     Check("bounds", "actions keep to their bounds", "the-hooks", check_bounds),
     Check("replicas", "several seeds at once equal each alone", "rules", check_replicas),
     Check("bf16", "low precision changes the gradient little", "checks", check_low_precision),
-    Check("phases", "it trains offline and goes on online, with chunks of 1 and of 5", "checks", check_phases),
+    Check(
+        "phases",
+        "it trains offline and goes on online, with chunks of 1 and of 5",
+        "checks",
+        check_phases,
+    ),
     Check("saving", "a loaded model is the saved one", "rules", check_saving),
     Check("resuming", "training resumes bit for bit", "rules", check_resuming),
     Check("values", "known values are learnt", "what-must-be-learnt", check_values),
-    Check("actions", "better actions are preferred, or both modes cloned", "what-must-be-learnt", check_actions),
+    Check(
+        "actions",
+        "better actions are preferred, or both modes cloned",
+        "what-must-be-learnt",
+        check_actions,
+    ),
     Check("compiled", "compiled updates equal plain ones", "checks", check_compiled),
 )
 """In the order in which they are tried: the quick ones first, and what later ones build on before them."""
@@ -561,10 +633,14 @@ def try_check(check: Check, subject: Subject) -> Outcome:
         return Outcome(check, "does not apply", str(reason))
     except (ViolationError, AgentError) as error:
         if check.name in subject.method.fails_by_design:
-            return Outcome(check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}")
+            return Outcome(
+                check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}"
+            )
         return Outcome(check, "fails", f"{error}{_line_of(error, subject.method)}")
     except Exception as error:
-        return Outcome(check, "fails", f"{type(error).__name__}: {error}{_line_of(error, subject.method)}")
+        return Outcome(
+            check, "fails", f"{type(error).__name__}: {error}{_line_of(error, subject.method)}"
+        )
 
 
 def _line_of(error: BaseException, method: type[Method]) -> str:
@@ -573,7 +649,9 @@ def _line_of(error: BaseException, method: type[Method]) -> str:
     place = ""
     cause: BaseException | None = error
     while cause is not None:
-        lines = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]
+        lines = [
+            frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file
+        ]
         place = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno})" if lines else place
         cause = cause.__cause__ or cause.__context__
     return place

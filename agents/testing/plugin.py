@@ -21,7 +21,9 @@ FIXTURE = "agent_check"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the mark."""
-    config.addinivalue_line("markers", f"agent(name, **settings): algorithm that `{FIXTURE}` checks")
+    config.addinivalue_line(
+        "markers", f"agent(name, **settings): algorithm that `{FIXTURE}` checks"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,7 +43,9 @@ def agent_check(request: pytest.FixtureRequest) -> Callable[[], None]:
 
     mark = request.node.get_closest_marker("agent")
     if mark is None:
-        raise pytest.UsageError(f'`{FIXTURE}` needs the mark `@pytest.mark.agent("my_agent:MyAgent")`')
+        raise pytest.UsageError(
+            f'`{FIXTURE}` needs the mark `@pytest.mark.agent("my_agent:MyAgent")`'
+        )
     check, subject = request.param, Subject(find(*mark.args).method, mark.kwargs)
 
     def run() -> None:

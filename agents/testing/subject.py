@@ -41,7 +41,9 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
     :return: array name -> array.
     """
     draw = np.random.default_rng(0)
-    rows: list[tuple[int, float, float, int, bool]] = []  # state, action, reward, next state, whether it goes on
+    rows: list[
+        tuple[int, float, float, int, bool]
+    ] = []  # state, action, reward, next state, whether it goes on
     for episode in range(EPISODES):
         mode = MODE if episode % 2 else -MODE
         choice = draw.uniform(0, 1)
@@ -82,7 +84,9 @@ def make_trajectories(actions: Any) -> dict[str, NDArray[np.float32]]:
     return {
         "observations": states[:, :-1].reshape(rows, STATES),
         "next_observations": states[:, 1:].reshape(rows, STATES),
-        "actions": draw.uniform(actions.low, actions.high, (rows, *actions.shape)).astype(np.float32),
+        "actions": draw.uniform(actions.low, actions.high, (rows, *actions.shape)).astype(
+            np.float32
+        ),
         "rewards": draw.standard_normal(rows).astype(np.float32),
         "masks": (draw.random(rows) > 0.1).astype(np.float32),
         "terminals": ends.reshape(rows),
@@ -115,10 +119,18 @@ class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.elapsed = 0
         return self._observe(), {}
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Take a step; the reward falls with the size of the action."""
         self.elapsed += 1
-        return self._observe(), -float(np.square(action).sum()), False, self.elapsed >= self.EPISODE, {}
+        return (
+            self._observe(),
+            -float(np.square(action).sum()),
+            False,
+            self.elapsed >= self.EPISODE,
+            {},
+        )
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as plain values."""
@@ -155,7 +167,11 @@ LEARNING: dict[str, Any] = {
     "rho": 0.0,
 }
 UPDATES = 600
-SIZES = ({"horizon_length": 5}, {"horizon_length": 1}, {"horizon_length": 5, "action_chunking": False})
+SIZES = (
+    {"horizon_length": 5},
+    {"horizon_length": 1},
+    {"horizon_length": 5, "action_chunking": False},
+)
 """Chunks of five actions, single actions, and single actions with returns of five steps."""
 
 
@@ -180,7 +196,9 @@ class Subject:
         self.learnt = cache(self._learn)
         """A model after it has learnt from the dataset of known values, by the seed of its weights and batches."""
 
-    def make_model(self, actions: int = 2, seeds: list[int] | None = None, **settings: Any) -> FlowAlgorithm:
+    def make_model(
+        self, actions: int = 2, seeds: list[int] | None = None, **settings: Any
+    ) -> FlowAlgorithm:
         """Return a small model on the CPU that writes no logs.
 
         :param actions: number of actions of its environment.
@@ -190,7 +208,9 @@ class Subject:
         """
         chosen = {**TINY, **settings, **self.settings}
         seeded: dict[str, Any] = {"seed": 0} if seeds is None else {"seeds": seeds}
-        model = model_class(self.method)("MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu")
+        model = model_class(self.method)(
+            "MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu"
+        )
         model.set_logger(configure(None, []))
         return model
 
@@ -214,7 +234,9 @@ class Subject:
                 text = f"refused by the algorithm ({error})"
             else:
                 text = run(**settings)
-            outcomes.append(f"{', '.join(f'{name}={value}' for name, value in settings.items())}: {text}")
+            outcomes.append(
+                f"{', '.join(f'{name}={value}' for name, value in settings.items())}: {text}"
+            )
         return "; ".join(outcomes)
 
     @cached_property
@@ -229,7 +251,11 @@ class Subject:
         :return: the algorithm, the space of observations and that of actions.
         """
         env = ProbeEnv()
-        return self.method(**{**TINY, **settings, **self.settings}), env.observation_space, env.action_space
+        return (
+            self.method(**{**TINY, **settings, **self.settings}),
+            env.observation_space,
+            env.action_space,
+        )
 
     def _learn(self, seed: int) -> FlowAlgorithm:
         model = self.make_model(actions=1, seeds=[seed], **LEARNING)

@@ -30,7 +30,13 @@ class Reach(gymnasium.Env):
         is_over = self.steps == H
         distance = float(np.linalg.norm(self.goal - self.place))
         info = {"is_success": distance < 0.2} if is_over else {}
-        return np.concatenate([self.place, self.goal]), -5 * distance * is_over, is_over, False, info
+        return (
+            np.concatenate([self.place, self.goal]),
+            -5 * distance * is_over,
+            is_over,
+            False,
+            info,
+        )
 
 
 def record(episodes):
@@ -41,12 +47,19 @@ def record(episodes):
         observation, _ = env.reset(seed=episode)
         target = env.goal if generator.random() < 0.5 else generator.uniform(-0.6, 0.6, 2)
         for _ in range(H):
-            action = np.clip((target - env.place) / 0.2 + 0.2 * generator.normal(size=2), -1, 1).astype(np.float32)
+            action = np.clip(
+                (target - env.place) / 0.2 + 0.2 * generator.normal(size=2), -1, 1
+            ).astype(np.float32)
             following, reward, is_over, _, _ = env.step(action)
-            rows.append((observation, action, reward, following, float(is_over), float(not is_over)))
+            rows.append(
+                (observation, action, reward, following, float(is_over), float(not is_over))
+            )
             observation = following
     names = ("observations", "actions", "rewards", "next_observations", "terminals", "masks")
-    return {name: np.asarray(column, np.float32) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return {
+        name: np.asarray(column, np.float32)
+        for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
 
 
 class Transformer(nn.Module):
@@ -103,9 +116,22 @@ def main():
     network = clone(data, updates=500)
     # time 1 is noise, and the network takes chunks of H actions as (N, H, A)
     flow = agents.PretrainedFlow(network, noise_at=1.0, action_shape=(H, A))
-    small = {"net_arch": [64, 64], "ensemble_size": 2, "flow_steps": 5, "learning_rate": 1e-3, "tau": 0.05}
+    small = {
+        "net_arch": [64, 64],
+        "ensemble_size": 2,
+        "flow_steps": 5,
+        "learning_rate": 1e-3,
+        "tau": 0.05,
+    }
     model = agents.QAM(
-        "MlpPolicy", Reach(), behaviour=flow, horizon_length=H, inverse_temperature=3.0, batch_size=128, seed=0, **small
+        "MlpPolicy",
+        Reach(),
+        behaviour=flow,
+        horizon_length=H,
+        inverse_temperature=3.0,
+        batch_size=128,
+        seed=0,
+        **small,
     )
     cloned = success(model)  # a fine-tuned flow begins as the pretrained one
     model.learn_offline(300, dataset=data)

@@ -21,10 +21,14 @@ for episode in range(5):
     while not done:
         if len(chunk) == 0:  # the last chunk is used up
             inputs = {"observations": observation[None].astype(dtype)}
-            for name, noise in about["noise"].items():  # every algorithm acts with standard normal noise
+            for name, noise in about[
+                "noise"
+            ].items():  # every algorithm acts with standard normal noise
                 inputs[name] = generator.standard_normal((1, *noise["shape"]), dtype=np.float32)
             chunk = session.run(None, inputs)[0][0][: about["played_actions"]]
         observation, reward, terminated, truncated, info = env.step(chunk[0])
         chunk, total, done = chunk[1:], total + reward, terminated or truncated
     scores.append(info.get("success", total))  # not every environment knows success
-print(f"{about['algorithm']}: mean {'success' if 'success' in info else 'return'} {np.mean(scores):.2f} in 5 episodes")
+print(
+    f"{about['algorithm']}: mean {'success' if 'success' in info else 'return'} {np.mean(scores):.2f} in 5 episodes"
+)

@@ -81,7 +81,9 @@ def draw() -> mpl.figure.Figure:
     axes[0].plot(times, paths_of(behaviour, noise), color=BLUE, lw=0.8)
     draw_rollout(axes[1], behaviour, fine_tuned)
     axes[2].plot(times, paths_of(fine_tuned, noise), color=ORANGE, lw=0.8)
-    for axis, title in zip(axes, ("1. behaviour flow", "2. rollout and adjoints", "3. fine-tuned flow"), strict=True):
+    for axis, title in zip(
+        axes, ("1. behaviour flow", "2. rollout and adjoints", "3. fine-tuned flow"), strict=True
+    ):
         finish(axis, title)
     axes[0].set_ylabel("action")
     for axis in axes[1:]:
@@ -91,7 +93,9 @@ def draw() -> mpl.figure.Figure:
     return figure
 
 
-def draw_rollout(axis: Axes, behaviour: Callable[..., Tensor], fine_tuned: Callable[..., Tensor]) -> None:
+def draw_rollout(
+    axis: Axes, behaviour: Callable[..., Tensor], fine_tuned: Callable[..., Tensor]
+) -> None:
     """Draw memoryless rollouts of the fine-tuned flow, and at some states what the adjoint adds to the velocity."""
     x_0, noise = torch.linspace(-1.5, 1.5, 6).view(1, 6, 1), torch.randn(1, STEPS, 6, 1)
     states, _, end = memoryless_rollout(fine_tuned, behaviour, x_0, noise)

@@ -87,8 +87,12 @@ class Behaviour:
     def sample(self, rows, seed=0):
         """Draw actions, (rows, D)."""
         generator = torch.Generator().manual_seed(seed)
-        component = torch.multinomial(self.log_weights.exp(), rows, replacement=True, generator=generator)
-        return self.means[component] + self.std * torch.randn(rows, self.means.shape[1], generator=generator)
+        component = torch.multinomial(
+            self.log_weights.exp(), rows, replacement=True, generator=generator
+        )
+        return self.means[component] + self.std * torch.randn(
+            rows, self.means.shape[1], generator=generator
+        )
 
 
 class Field(nn.Module):
@@ -137,7 +141,9 @@ def rows_of(actions):
     zeros = torch.zeros(1, len(actions))
     state = torch.zeros(1, len(actions), 1)
     full_ones = torch.ones_like(zeros)
-    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, full_ones, full_ones.unsqueeze(-1))
+    return Batch(
+        state, actions.unsqueeze(0), zeros, zeros, state, full_ones, full_ones.unsqueeze(-1)
+    )
 
 
 # -- learning on a bandit ---------------------------------------------------------------------------------------------
@@ -145,7 +151,9 @@ def rows_of(actions):
 
 def bandit_model(id, actions, **settings):
     """Return an algorithm that learns a bandit within seconds; a temperature starts nearer to its goal."""
-    model = small_model(id, 1, actions, flow_steps=10, net_arch=[64, 64], learning_rate=3e-3, **settings)
+    model = small_model(
+        id, 1, actions, flow_steps=10, net_arch=[64, 64], learning_rate=3e-3, **settings
+    )
     if "temperature" in model.policy.nets:
         with torch.no_grad():
             model.policy.nets.temperature.log_value.fill_(math.log(0.3))
@@ -159,9 +167,13 @@ def learn_bandit(model, behaviour, steps, rows=256, **exact):
     start, begun = model.learning_rate, model._n_updates
     model.lr_schedule = lambda _, updates: start * min(1.0, 2 * (1 - (updates - begun) / steps))
     for step in range(steps):
-        batch = rows_of(behaviour.sample(rows, seed=2 * step))  # other numbers than the update's noise
+        batch = rows_of(
+            behaviour.sample(rows, seed=2 * step)
+        )  # other numbers than the update's noise
         reward = Quadratic(0.0) if "critic_target" not in exact else exact["critic_target"]
-        batch = Batch(**{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)})
+        batch = Batch(
+            **{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)}
+        )
         model.trainer.update_on(batch, toy_noise(model, rows, seed=2 * step + 1))
 
 

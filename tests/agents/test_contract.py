@@ -34,7 +34,9 @@ def trained(id, env=None, **settings):
     dataset = toy_dataset(60, int(np.prod(shape)), box.low.size)
     for name in ("observations", "next_observations"):
         dataset[name] = dataset[name].reshape(-1, *shape)
-    dataset["actions"] = box.low.ravel() + (dataset["actions"] + 1) / 2 * (box.high - box.low).ravel()
+    dataset["actions"] = (
+        box.low.ravel() + (dataset["actions"] + 1) / 2 * (box.high - box.low).ravel()
+    )
     model.learn_offline(3, dataset=dataset)
     model.learn(16, reset_num_timesteps=False)
     now = parameters_of(model)
@@ -58,7 +60,9 @@ def assert_acts_within_bounds(model):
 def assert_same_actions(first, second):
     """Check that two models (or policies) plan the same, to the last bit."""
     observations = observations_for(first)
-    assert_array_equal(*(model.predict(observations, deterministic=True)[0] for model in (first, second)))
+    assert_array_equal(
+        *(model.predict(observations, deterministic=True)[0] for model in (first, second))
+    )
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
@@ -85,10 +89,14 @@ def test_best_of_several_candidates_works(id):
 def test_features_are_extracted_by_each_network_for_itself(id, tmp_path):
     model = trained(id, policy_kwargs={"features_extractor_class": NormedFeatures})
     extractors = {
-        name: net.features_extractor for name, net in model.policy.nets.items() if isinstance(net, ObservingNetwork)
+        name: net.features_extractor
+        for name, net in model.policy.nets.items()
+        if isinstance(net, ObservingNetwork)
     }
     assert extractors
-    assert len({extractor.norm.running_mean for extractor in extractors.values()}) == len(extractors)
+    assert len({extractor.norm.running_mean for extractor in extractors.values()}) == len(
+        extractors
+    )
     for name, extractor in extractors.items():
         if not name.endswith("_target"):
             assert extractor.norm.num_batches_tracked > 0, name
@@ -113,9 +121,13 @@ def test_observation_statistics_are_saved(id, tmp_path):
     loaded = type(model).load(tmp_path / "model", device="cpu")
     observations = observations_for(model)
     expected = (observations - mean) / std * 0.5
-    assert_allclose(loaded.policy.preprocess(torch.from_numpy(observations)), expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(
+        loaded.policy.preprocess(torch.from_numpy(observations)), expected, rtol=1e-4, atol=1e-5
+    )
     assert_same_actions(loaded, model)
-    loaded.load_dataset(toy_dataset(seed=1))  # the networks know observations by their own statistics
+    loaded.load_dataset(
+        toy_dataset(seed=1)
+    )  # the networks know observations by their own statistics
     fresh = tiny_model(id, observation_scale=0.5)
     fresh.set_parameters(model.get_parameters())
     fresh.load_dataset(toy_dataset(seed=1))
@@ -138,7 +150,11 @@ def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_witho
 
 UNSUPPORTED = {
     "Tuple": (spaces.Tuple([OBSERVATIONS]), None, "and Dicts of these, got Tuple(Box("),
-    "Dict in a Dict": (spaces.Dict({"state": spaces.Dict({"x": OBSERVATIONS})}), None, "and Dicts of these, got Dict("),
+    "Dict in a Dict": (
+        spaces.Dict({"state": spaces.Dict({"x": OBSERVATIONS})}),
+        None,
+        "and Dicts of these, got Dict(",
+    ),
     "empty Dict": (spaces.Dict({}), None, "and Dicts of these, got Dict()"),
     "Discrete action": (OBSERVATIONS, spaces.Discrete(3), "Box actions, got Discrete(3)"),
     "MultiBinary action": (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got MultiBinary(3)"),
@@ -168,12 +184,16 @@ def test_unsupported_space_is_refused_by_name(case):
 
 
 @pytest.mark.few
-def test_observations_with_axes_in_double_precision_and_another_action_box_than_the_unit_box_work(id):
+def test_observations_with_axes_in_double_precision_and_another_action_box_than_the_unit_box_work(
+    id,
+):
     box = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([10.0, 8.0], np.float32))
     model = trained(id, space_env_of(spaces.Box(-np.inf, np.inf, (2, 3), np.float64), box))
     assert model.replay_buffer.observations.dtype == torch.float32
     stored = model.replay_buffer.actions[:60]
-    torch.testing.assert_close(stored, torch.from_numpy(toy_dataset(observations=6)["actions"]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        stored, torch.from_numpy(toy_dataset(observations=6)["actions"]), rtol=1e-5, atol=1e-5
+    )
     assert_acts_within_bounds(model)
 
 
@@ -188,7 +208,11 @@ def test_a_bad_value_of_every_declared_setting_is_refused_by_name(id):
         bad += [bounds["at_least"] - 1] if "at_least" in bounds else []
         bad += [bounds["at_most"] + 1] if "at_most" in bounds else []
         bad += [bounds["below"]] if "below" in bounds else []
-        bad += ["text"] if {bool, int, float} & set(kinds) or get_origin(declaration.type) is Literal else []
+        bad += (
+            ["text"]
+            if {bool, int, float} & set(kinds) or get_origin(declaration.type) is Literal
+            else []
+        )
         for value in bad:
             with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
                 tiny_model(id, **{name: value})
@@ -226,7 +250,9 @@ def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_train
 
 
 def test_offline_training_without_a_dataset_is_refused():
-    with pytest.raises(ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")):
+    with pytest.raises(
+        ValueError, match=re.escape("offline training needs a dataset, the buffer holds none")
+    ):
         tiny_model("qam").learn_offline(3)
 
 
@@ -246,7 +272,9 @@ def test_online_only_training_plays_uniform_actions_first():
 
 
 def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update():
-    with pytest.warns(UserWarning, match="all episodes so far are shorter than a chunk .* 3 .*, the longest has 2"):
+    with pytest.warns(
+        UserWarning, match="all episodes so far are shorter than a chunk .* 3 .*, the longest has 2"
+    ):
         tiny_model(env=SpacesEnv(4, 2, episode_length=2)).learn(12)
 
 
@@ -271,7 +299,9 @@ def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
 
 
 def test_chunk_is_dropped_when_the_episode_ends_during_collection(plans):
-    model = tiny_model("qam", SpacesEnv(4, 2, episode_length=4), learning_starts=0, horizon_length=3)
+    model = tiny_model(
+        "qam", SpacesEnv(4, 2, episode_length=4), learning_starts=0, horizon_length=3
+    )
     model.learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100
     assert played.round().tolist() == [1, 1, 1, 2, 3, 3, 3, 4]

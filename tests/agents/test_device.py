@@ -47,7 +47,9 @@ def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
     batch, noise = toy_batch(on_cpu), toy_noise(on_cpu)
     expected = on_cpu.trainer.update_on(batch, noise) | on_cpu.policy.state_dict()
     results = (
-        on_device.trainer.update_on(Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere))
+        on_device.trainer.update_on(
+            Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere)
+        )
         | on_device.policy.state_dict()
     )
     torch.testing.assert_close(moved(results, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
@@ -65,7 +67,9 @@ def test_a_model_acts_collects_and_is_loaded_on_either_device(id, elsewhere):
         content.seek(0)
         loaded = type(model).load(content, device=device)
         assert {p.device for p in loaded.policy.parameters()} == {torch.device(device)}
-        assert_same(moved(loaded.policy.state_dict(), "cpu"), moved(model.policy.state_dict(), "cpu"))
+        assert_same(
+            moved(loaded.policy.state_dict(), "cpu"), moved(model.policy.state_dict(), "cpu")
+        )
         assert loaded.predict(observation)[0].shape == (1, 2)
 
 
@@ -74,7 +78,9 @@ def test_a_model_acts_collects_and_is_loaded_on_either_device(id, elsewhere):
 def test_batches_come_to_the_device_from_any_storage(storage, sharded, elsewhere, tmp_path):
     model = tiny_model("fql", device=elsewhere, replay_buffer_kwargs={"storage": storage})
     parts = toy_dataset(seed=0), toy_dataset(seed=1)
-    model.learn_offline(3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0])
+    model.learn_offline(
+        3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0]
+    )
     assert model.trainer.draw_batch(4).observations.device == elsewhere
 
 
@@ -98,7 +104,9 @@ def precisions():
     return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize(("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")])
+@pytest.mark.parametrize(
+    ("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")]
+)
 @pytest.mark.parametrize("outside", ["highest", "high"])
 def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, monkeypatch):
     precisions_in_hooks = []
@@ -108,7 +116,9 @@ def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, mo
 
     old_precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(outside)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", outside == "highest")  # the other way round
+    monkeypatch.setattr(
+        torch.backends.cudnn, "allow_tf32", outside == "highest"
+    )  # the other way round
     try:
         model, readings = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
         model.load_dataset(toy_dataset())
@@ -120,4 +130,6 @@ def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, mo
     finally:
         torch.set_float32_matmul_precision(old_precision)
     assert readings == [(outside, outside == "highest")] * 2
-    assert precisions_in_hooks == [(inside, inside == "high")] * 3  # the next action, the losses, the plan
+    assert (
+        precisions_in_hooks == [(inside, inside == "high")] * 3
+    )  # the next action, the losses, the plan

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from tests.agents.oracles import Behaviour, Field, Quadratic, acting_depends_on, bare, networks, small_model
+from tests.agents.oracles import (
+    Behaviour,
+    Field,
+    Quadratic,
+    acting_depends_on,
+    bare,
+    networks,
+    small_model,
+)
 from tests.common.toys import assert_same, parameters_of, step, toy_batch, toy_noise
 
 
@@ -46,7 +54,9 @@ def gaussian_end(id, base, **settings):
     """Return mean and standard deviation of the guided flow's end: with exact networks it is affine in the noise."""
     behaviour, tau, curvature = BASES[base]
     model = bare(id, **{"flow_steps": 10, "inverse_temperature": tau, **settings})
-    nets = networks(behaviour_target=Field(behaviour.velocity), critic=CRITICS[id](behaviour, tau, curvature))
+    nets = networks(
+        behaviour_target=Field(behaviour.velocity), critic=CRITICS[id](behaviour, tau, curvature)
+    )
     noise = torch.tensor([[[0.0], [0.02]]])
     start, end = model.act(torch.zeros(1, 2, 1), {"action": noise}, nets)[0, :, 0].tolist()
     return start, abs(end - start) / 0.02
@@ -95,13 +105,17 @@ def test_critics_of_noisy_actions_score_clean_ones_by_their_mean(id):
 
 def linex(gap, **settings):
     """Return the losses at Q' - q = gap, where q = 0 and tau = 1."""
-    return bare("cgql_linex", inverse_temperature=1.0, **settings).noisy_errors(torch.zeros_like(gap), gap, {})
+    return bare("cgql_linex", inverse_temperature=1.0, **settings).noisy_errors(
+        torch.zeros_like(gap), gap, {}
+    )
 
 
 def test_beyond_the_clip_the_loss_is_the_gap_itself_or_the_tangent_at_the_clip():
     gap = torch.tensor([[[4.99, 5.01, 300.0]]])
     torch.testing.assert_close(linex(gap), torch.tensor([[[math.exp(4.99), 5.01, 300.0]]]))
-    below, at, above, far = linex(torch.tensor([[[4.999, 5.0, 5.001, 7.0]]]), linear_continuation=True)[0, 0].tolist()
+    below, at, above, far = linex(
+        torch.tensor([[[4.999, 5.0, 5.001, 7.0]]]), linear_continuation=True
+    )[0, 0].tolist()
     assert above - at == pytest.approx(at - below, rel=5e-3)
     assert far == pytest.approx(math.exp(5.0) * 3, rel=1e-5)
 
@@ -118,9 +132,13 @@ def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows():
 
 def test_the_gradient_is_taken_inside_the_action_box():
     model = bare("qgf", flow_steps=1, guidance_weight=2.5)
-    nets = networks(behaviour=Field(lambda x, t: 3 - x), critic_target=Quadratic(0.0, 1.0))  # dQ/da = -a
+    nets = networks(
+        behaviour=Field(lambda x, t: 3 - x), critic_target=Quadratic(0.0, 1.0)
+    )  # dQ/da = -a
     action = model.act(torch.zeros(1, 1, 1), {"action": torch.tensor([[[-2.5]]])}, nets)
-    assert float(action) == pytest.approx(3 - 2.5 * 1)  # the flow leads to 3, where the gradient is that at 1
+    assert float(action) == pytest.approx(
+        3 - 2.5 * 1
+    )  # the flow leads to 3, where the gradient is that at 1
 
 
 def test_nothing_that_is_trained_depends_on_the_guidance():

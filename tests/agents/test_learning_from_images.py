@@ -34,7 +34,9 @@ def success(id, updates, dataset, **settings):
     model.learn_offline(updates, dataset=dataset)
     env = make_vec_env(VisualMaze, n_envs=EPISODES, seed=0)
     env.reset()
-    _, lengths = evaluate_policy(model, env, EPISODES, deterministic=False, return_episode_rewards=True, warn=False)
+    _, lengths = evaluate_policy(
+        model, env, EPISODES, deterministic=False, return_episode_rewards=True, warn=False
+    )
     return float(np.mean(np.array(lengths) < EPISODE))
 
 

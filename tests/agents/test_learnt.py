@@ -17,7 +17,15 @@ FLOWS_AND_EDITS = (0.154**2 + (0.3 * 0.249) ** 2) ** 0.5  # spread of two indepe
     ("id", "settings", "std", "slope", "steps", "mean", "spread"),
     [
         ("dac", {"bc_weight": 1.0}, 0.2, [1.0, -0.5], 1_500, [0.1216, -0.0608], 0.182),
-        ("qsm", {"bc_weight": 10.0, "inverse_temperature": 1.0}, 0.2, [1.0, -0.5], 1_500, [0.0532, -0.0266], 0.183),
+        (
+            "qsm",
+            {"bc_weight": 10.0, "inverse_temperature": 1.0},
+            0.2,
+            [1.0, -0.5],
+            1_500,
+            [0.0532, -0.0266],
+            0.183,
+        ),
         # the tilt's mean tau s^2 g, and the 10-step sampler's spread
         ("fawac", {"inverse_temperature": 6.4}, 0.2, [1.0, 0.5], 1_500, [0.256, 0.128], 0.154),
         ("dsrl", {}, 0.5, [1.0], 3_000, [LENGTH * 0.770], LENGTH * 0.249),
@@ -26,7 +34,9 @@ FLOWS_AND_EDITS = (0.154**2 + (0.3 * 0.249) ** 2) ** 0.5  # spread of two indepe
 )
 def test_learnt_policy_samples_the_known_gaussian(id, settings, std, slope, steps, mean, spread):
     model, exact = bandit_model(id, len(slope), **settings), Quadratic(torch.tensor(slope))
-    learn_bandit(model, Behaviour(std, [[0.0] * len(slope)]), steps, critic=exact, critic_target=exact)
+    learn_bandit(
+        model, Behaviour(std, [[0.0] * len(slope)]), steps, critic=exact, critic_target=exact
+    )
     actions = bandit_actions(model)
     assert actions.mean(0).tolist() == pytest.approx(mean, abs=0.02)
     assert actions.std(0).tolist() == pytest.approx([spread] * len(slope), abs=0.025)
@@ -38,7 +48,11 @@ def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data():
     The shift itself grows as the behaviour flow sharpens near t = 1, so only its direction and order are checked.
     """
     draw, rows = np.random.default_rng(0), 20_000
-    actions = (np.array([0.2, -0.1]) + 0.3 * draw.standard_normal((rows, 2))).clip(-1, 1).astype(np.float32)
+    actions = (
+        (np.array([0.2, -0.1]) + 0.3 * draw.standard_normal((rows, 2)))
+        .clip(-1, 1)
+        .astype(np.float32)
+    )
     nothing = np.zeros((rows, 1), np.float32)
     dataset = {
         "observations": nothing,
@@ -48,9 +62,17 @@ def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data():
         "masks": nothing[:, 0],
         "terminals": nothing[:, 0] + 1,
     }
-    settings = {"horizon_length": 1, "flow_steps": 10, "net_arch": [64, 64], "batch_size": 128, "rho": 0.0}
+    settings = {
+        "horizon_length": 1,
+        "flow_steps": 10,
+        "net_arch": [64, 64],
+        "batch_size": 128,
+        "rho": 0.0,
+    }
     settings |= {"inverse_temperature": 1.0}
-    model = tiny_model(env=SpacesEnv(1, 2), learning_rate=lambda remaining: 2e-3 * remaining, **settings)
+    model = tiny_model(
+        env=SpacesEnv(1, 2), learning_rate=lambda remaining: 2e-3 * remaining, **settings
+    )
     model.learn_offline(700, dataset=dataset)
     samples, _ = model.predict(np.zeros((20_000, 1), np.float32))
     shift = samples.mean(0) - actions.mean(0)

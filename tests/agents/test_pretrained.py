@@ -49,13 +49,17 @@ class AgentsOnForeignFlows(OurAgents):
 
     def create(self, fixture):
         sizes = fixture.sizes
-        flow = ForeignFlow(sizes["obs"], sizes["A"] * sizes["H"], sizes["hidden"], self.reversed_time)
+        flow = ForeignFlow(
+            sizes["obs"], sizes["A"] * sizes["H"], sizes["hidden"], self.reversed_time
+        )
         behaviour = agents.PretrainedFlow(flow, noise_at=float(self.reversed_time), train=True)
         env = gymnasium.make("Pendulum-v1").unwrapped
         env.observation_space = Box(-1, 1, (sizes["obs"],))
         env.action_space = Box(-1, 1, (sizes["A"],))
         options = {"buffer_size": 10, "compile": "off", "seed": 0, "behaviour": behaviour}
-        model = agents.get(fixture.id).algorithm("MlpPolicy", env, **our_settings(fixture), **options)
+        model = agents.get(fixture.id).algorithm(
+            "MlpPolicy", env, **our_settings(fixture), **options
+        )
         agent = AgentOnForeignFlow(model, fixture)
         with torch.no_grad():
             for path, parameter in agent.parameters():
@@ -74,7 +78,9 @@ class AgentsOnForeignFlows(OurAgents):
 
 def as_recorded(fixture, tensors):
     """Drop the axis of replicas that our network inside of the module has too."""
-    return {path: tensor.reshape(fixture.parameters[path].shape) for path, tensor in tensors.items()}
+    return {
+        path: tensor.reshape(fixture.parameters[path].shape) for path, tensor in tensors.items()
+    }
 
 
 class AgentOnForeignFlow(Agent):
@@ -84,7 +90,9 @@ class AgentOnForeignFlow(Agent):
         for path in self.fixture.parameters:
             module, _, below = path.partition("/")
             source_name = module.removeprefix("target_")
-            name = FLOWS.get(source_name, source_name) + ("_target" if module.startswith("target_") else "")
+            name = FLOWS.get(source_name, source_name) + (
+                "_target" if module.startswith("target_") else ""
+            )
             network = self.model.policy.nets[name]
             is_flow = source_name in FLOWS
             yield path, find_parameter(network.field.module.field if is_flow else network, below)
@@ -153,10 +161,25 @@ SMALL = {"net_arch": [16, 16], "batch_size": 32, "horizon_length": 1, "flow_step
 
 def make_model(id="qam", flow=None, env=None, **settings):
     behaviour = agents.PretrainedFlow(GaussianFlow()) if flow is None else flow
-    return agents.get(id).algorithm("MlpPolicy", env or SpreadEnv(), behaviour=behaviour, **{**SMALL, **settings})
+    return agents.get(id).algorithm(
+        "MlpPolicy", env or SpreadEnv(), behaviour=behaviour, **{**SMALL, **settings}
+    )
 
 
-FINE_TUNING = ["qam", "qam_f", "qam_e", "bam", "trqam", "sqam", "cgql", "cgql_mse", "fedit", "ifql", "dsrl", "fql"]
+FINE_TUNING = [
+    "qam",
+    "qam_f",
+    "qam_e",
+    "bam",
+    "trqam",
+    "sqam",
+    "cgql",
+    "cgql_mse",
+    "fedit",
+    "ifql",
+    "dsrl",
+    "fql",
+]
 
 
 @pytest.mark.parametrize("id", FINE_TUNING)
@@ -196,7 +219,9 @@ def test_several_replicas_begin_with_the_same_weights(data):
     weight = model.policy.nets.fine_tuned.field.module.layer.weight
     assert weight.shape == (2, 2, 3)
     assert not torch.equal(weight[0], weight[1])
-    assert torch.equal(model.replica(1).policy.nets.fine_tuned.field.module.layer.weight[0], weight[1])
+    assert torch.equal(
+        model.replica(1).policy.nets.fine_tuned.field.module.layer.weight[0], weight[1]
+    )
 
 
 def test_a_saved_model_is_loaded_with_the_flow_and_without_running_code(data, tmp_path, recwarn):
@@ -211,7 +236,8 @@ def test_a_saved_model_is_loaded_with_the_flow_and_without_running_code(data, tm
         assert torch.equal(value, parameters_of(loaded)[name])
     observation = np.zeros(3, np.float32)
     assert np.array_equal(
-        model.predict(observation, deterministic=True)[0], loaded.predict(observation, deterministic=True)[0]
+        model.predict(observation, deterministic=True)[0],
+        loaded.predict(observation, deterministic=True)[0],
     )
     with pytest.raises(ValueError, match="holds networks of this library alone"):
         model.save_policy(tmp_path / "policy.safetensors")
@@ -239,7 +265,10 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
 
     space = Dict({"arm": Box(-1, 1, (2,)), "hand": Box(-1, 1, (1,))})
     model = agents.QAM(
-        "MultiInputPolicy", SpreadEnv(space), behaviour=agents.PretrainedFlow(GaussianFlow(), call), **SMALL
+        "MultiInputPolicy",
+        SpreadEnv(space),
+        behaviour=agents.PretrainedFlow(GaussianFlow(), call),
+        **SMALL,
     )
     model.learn_offline(1, dataset=data)
     assert kinds[-1].keys() == {"arm", "hand"}

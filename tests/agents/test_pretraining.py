@@ -12,14 +12,26 @@ import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.qgf import QGF
 from tests.agents.oracles import small_model
-from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import (
+    assert_same,
+    parameters_of,
+    step,
+    tiny_model,
+    toy_batch,
+    toy_dataset,
+    toy_noise,
+)
 
 # algorithm -> its behaviour flow, the networks that begin as its copies, and those that begin at zero beside it
 QAM_FLOWS = ("behaviour", {"behaviour_target", "fine_tuned"})
 FLOWS = {
     **dict.fromkeys(("qam", "qam_f", "qam_e", "trqam", "sqam", "bam"), QAM_FLOWS),
-    **dict.fromkeys(("cgql", "cgql_mse", "cgql_linex", "dsrl"), ("behaviour", {"behaviour_target"})),
-    **dict.fromkeys(("fql", "ifql", "fedit", "qgf", "fan", "value_flows", "gfp", "bc"), ("behaviour", set())),
+    **dict.fromkeys(
+        ("cgql", "cgql_mse", "cgql_linex", "dsrl"), ("behaviour", {"behaviour_target"})
+    ),
+    **dict.fromkeys(
+        ("fql", "ifql", "fedit", "qgf", "fan", "value_flows", "gfp", "bc"), ("behaviour", set())
+    ),
     "fbrac": ("flow", set()),
     "fawac": ("flow", set()),
     "rql": ("flow", {"flow_target"}),
@@ -87,7 +99,9 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
         info = model.trainer.update_on(batch, noise)
         assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
     assert not model.trainer.pretraining
-    for parameter, expected_parameter in zip(nets[flow].parameters(), expected.parameters(), strict=True):
+    for parameter, expected_parameter in zip(
+        nets[flow].parameters(), expected.parameters(), strict=True
+    ):
         torch.testing.assert_close(parameter, expected_parameter, rtol=0, atol=1e-7)
     assert not torch.equal(nets[flow].mlp.weights[0], old_states[flow]["mlp.weights.0"])
     assert_handed_on(id, nets[flow], model, old_states)
@@ -104,9 +118,13 @@ def test_pretraining_minimises_the_cloning_loss_of_training_without_its_weight(i
     steps_valid[:, 3, 1:] = 0
     batch = replace(batch, steps_valid=steps_valid)
     start = parameters_of(pretrained)
-    losses = [model.trainer.update_on(batch, noise)["bc_flow_loss"] for model in (pretrained, trained)]
+    losses = [
+        model.trainer.update_on(batch, noise)["bc_flow_loss"] for model in (pretrained, trained)
+    ]
     assert torch.equal(*losses)
-    assert any(not torch.equal(start[name], value) for name, value in parameters_of(pretrained).items())
+    assert any(
+        not torch.equal(start[name], value) for name, value in parameters_of(pretrained).items()
+    )
 
 
 @pytest.mark.few
@@ -130,7 +148,9 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
     clone = small_model("bc")
     clone.policy.nets.behaviour.load_state_dict(model.policy.nets.behaviour.state_dict())
     observations = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
-    acted, cloned = (acting_model.predict(observations, deterministic=True)[0] for acting_model in (model, clone))
+    acted, cloned = (
+        acting_model.predict(observations, deterministic=True)[0] for acting_model in (model, clone)
+    )
     np.testing.assert_allclose(acted, cloned, atol=1e-6)
     assert "am_loss" in step(model, 1) or id == "bam"
     assert bool(model.policy.nets.fine_tuned.mlp.weights[-1].any())
@@ -157,7 +177,9 @@ def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
 
 @pytest.mark.parametrize("id", sorted(WITHOUT))
 def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id):
-    with pytest.raises(ValueError, match=f"{agents.get(id).algorithm.__name__} has no behaviour flow to pretrain"):
+    with pytest.raises(
+        ValueError, match=f"{agents.get(id).algorithm.__name__} has no behaviour flow to pretrain"
+    ):
         tiny_model(id, pretraining_steps=1)
     with pytest.raises(ValueError, match="no behaviour flow"):
         tiny_model(id).load_pretrained_actor("never_read.zip")
@@ -190,7 +212,12 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     model = tiny_model("qam", seeds=[7, 8])
     model.load_pretrained_actor(path)
     for replica in range(2):
-        assert_same(*map(state_of, (model.replica(replica).policy.nets.fine_tuned, source.policy.nets.behaviour)))
+        assert_same(
+            *map(
+                state_of,
+                (model.replica(replica).policy.nets.fine_tuned, source.policy.nets.behaviour),
+            )
+        )
     two, path = saved(tmp_path, seeds=[3, 4])
     model.load_pretrained_actor(path)
     assert_same(*map(state_of, (model.policy.nets.fine_tuned, two.policy.nets.behaviour)))
@@ -208,12 +235,17 @@ MISFITS = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "text"), MISFITS, ids=[next(iter(settings)) for settings, _ in MISFITS])
+@pytest.mark.parametrize(
+    ("settings", "text"), MISFITS, ids=[next(iter(settings)) for settings, _ in MISFITS]
+)
 def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, settings, text):
     _, path = saved(tmp_path, **settings)
     model = tiny_model("qam")
     old_parameters = parameters_of(model)
-    with pytest.raises(ValueError, match=rf"source.zip does not fit: .*{text}.*; give both models the same settings"):
+    with pytest.raises(
+        ValueError,
+        match=rf"source.zip does not fit: .*{text}.*; give both models the same settings",
+    ):
         model.load_pretrained_actor(path)
     assert_same(parameters_of(model), old_parameters)
 

@@ -42,7 +42,9 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(own_module
     method = agents.get(own_module).method
     code = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
     assert origin_of(method) == {"class": own_module, "code": code}
-    package = SimpleNamespace(value=own_module, dist=SimpleNamespace(name="my-agents", version="1.0"))
+    package = SimpleNamespace(
+        value=own_module, dist=SimpleNamespace(name="my-agents", version="1.0")
+    )
     monkeypatch.setattr("agents.registry._plugins", lambda: {"weighted_bc": package})
     assert origin_of(method) == {"class": own_module, "code": code, "package": "my-agents==1.0"}
 
@@ -51,7 +53,11 @@ def test_the_page_on_registering_is_true(own_module):
     entry = agents.get(own_module)
     assert entry.id == "weighted_bc"
     assert "beta" in entry.method.declared()
-    config = load_config(own_module, "any", overrides=Overrides(params=["beta=2", "net_arch=[16]", "offline_steps=1"]))
+    config = load_config(
+        own_module,
+        "any",
+        overrides=Overrides(params=["beta=2", "net_arch=[16]", "offline_steps=1"]),
+    )
     assert config.settings["beta"] == 2.0
 
 
@@ -68,7 +74,8 @@ def test_a_class_that_is_not_registered_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("id", "owner"), [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")]
+    ("id", "owner"),
+    [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")],
 )
 def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))
@@ -81,14 +88,22 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
-    attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}, "__module__": __name__}
-    with pytest.raises(ValueError, match=f"setting `{name}` of Mine has the name of something that every model has"):
+    attributes = {
+        name: agents.setting(default=1),
+        "__annotations__": {name: "int"},
+        "__module__": __name__,
+    }
+    with pytest.raises(
+        ValueError, match=f"setting `{name}` of Mine has the name of something that every model has"
+    ):
         model_class(type("Mine", (QAM,), attributes))
 
 
 @pytest.mark.parametrize("name", ["losses", "score", "loss_weights", "flow_steps"])
 def test_what_belongs_into_a_method_is_refused_in_a_model(name):
-    with pytest.raises(TypeError, match=rf"`{name}` of Mine must be defined in a subclass of `agents\.Method`"):
+    with pytest.raises(
+        TypeError, match=rf"`{name}` of Mine must be defined in a subclass of `agents\.Method`"
+    ):
         type("Mine", (agents.QAM,), {name: 3})
 
 
@@ -105,7 +120,9 @@ def test_two_names_of_one_setting_are_refused():
 
 def test_a_setting_beside_a_method_that_has_it_is_refused():
     for name in ("gamma", "n_steps"):
-        with pytest.raises(TypeError, match=f"`{name}` is a setting of `method`, which was given too"):
+        with pytest.raises(
+            TypeError, match=f"`{name}` is a setting of `method`, which was given too"
+        ):
             agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1}, _init_setup_model=False)
 
 

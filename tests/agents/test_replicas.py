@@ -48,7 +48,10 @@ def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
         for model in (trained_model, untouched):
             step(model, number)
         if number == 1:
-            single, generator = trained_model.replica(2), trained_model.trainer.generator.get_state()
+            single, generator = (
+                trained_model.replica(2),
+                trained_model.trainer.generator.get_state(),
+            )
             single.replay_buffer = tiny_model().replay_buffer
             single.learn_offline(2, dataset=toy_dataset())
     assert_same(parameters_of(trained_model), parameters_of(untouched))

@@ -55,9 +55,13 @@ def assert_same_training(first, second):
     assert first.num_timesteps == second.num_timesteps
     assert first._n_updates == second._n_updates
     for name in ("observations", "actions", "rewards", "dones"):
-        assert torch.equal(getattr(first.replay_buffer, name), getattr(second.replay_buffer, name)), name
+        assert torch.equal(
+            getattr(first.replay_buffer, name), getattr(second.replay_buffer, name)
+        ), name
     np.testing.assert_array_equal(first._last_obs, second._last_obs)
-    assert [dict(info, t=0) for info in first.ep_info_buffer] == [dict(info, t=0) for info in second.ep_info_buffer]
+    assert [dict(info, t=0) for info in first.ep_info_buffer] == [
+        dict(info, t=0) for info in second.ep_info_buffer
+    ]
 
 
 @pytest.mark.few(5)
@@ -66,7 +70,11 @@ def assert_same_training(first, second):
     [
         {},
         {"envs": 2, "seeds": [1, 2]},
-        {"balanced_sampling": True, "batch_size": 8, "action_noise": NormalActionNoise(np.zeros(2), np.ones(2))},
+        {
+            "balanced_sampling": True,
+            "batch_size": 8,
+            "action_noise": NormalActionNoise(np.zeros(2), np.ones(2)),
+        },
         {"replay_buffer_kwargs": {"storage": "host"}, "train_freq": 4, "gradient_steps": 4},
         {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
         {"envs": 2},
@@ -85,13 +93,17 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     ("make", "offline"),
     [
         (lambda count: VecNormalize(environments(count)), 0),
-        pytest.param(lambda count: environments(count, vec_env_cls=SubprocVecEnv), 4, marks=pytest.mark.slow),
+        pytest.param(
+            lambda count: environments(count, vec_env_cls=SubprocVecEnv), 4, marks=pytest.mark.slow
+        ),
     ],
     ids=["normalised", "in other processes"],
 )
 def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
     arguments = {"make": make, "envs": 2, "offline": offline}
-    arguments |= {"learning_starts": STEPS // 2 + 4}  # random actions before and behind the checkpoint
+    arguments |= {
+        "learning_starts": STEPS // 2 + 4
+    }  # random actions before and behind the checkpoint
     whole = finished(tmp_path / "whole", resume=False, **arguments)
     assert_same_training(finished(tmp_path / "killed", resume=True, **arguments), whole)
 
@@ -104,7 +116,9 @@ def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp
     }
     saved = save_checkpoint(model_on(environments()), tmp_path)
     changed_model = model_on(
-        make_vec_env(type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv)
+        make_vec_env(
+            type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv
+        )
     )
     saved_space, now = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
     old_parameters = {name: value.clone() for name, value in parameters_of(changed_model).items()}
@@ -118,7 +132,10 @@ def test_the_last_two_checkpoints_are_kept(tmp_path):
     for _ in range(3):
         save_checkpoint(model, tmp_path)
         model.learn_offline(1)
-    assert [path.name for path in find_checkpoints(tmp_path)] == ["step_000000002.0", "step_000000001.0"]
+    assert [path.name for path in find_checkpoints(tmp_path)] == [
+        "step_000000002.0",
+        "step_000000001.0",
+    ]
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -204,7 +221,9 @@ def trace(env, actions):
     steps = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
-        steps.append((observation.tobytes(), float(reward), terminated, truncated, info.get("success")))
+        steps.append(
+            (observation.tobytes(), float(reward), terminated, truncated, info.get("success"))
+        )
         if terminated or truncated:
             steps.append((env.reset()[0].tobytes(),))
     return steps
@@ -229,7 +248,9 @@ def trace(env, actions):
 def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
     first, second = (ResumableEnv(make_env(env_id, max_episode_steps=40)) for _ in range(2))
     draw = np.random.default_rng(0)
-    actions = draw.uniform(first.action_space.low, first.action_space.high, (75, *first.action_space.shape))
+    actions = draw.uniform(
+        first.action_space.low, first.action_space.high, (75, *first.action_space.shape)
+    )
     actions = actions.astype(np.float32)
     first.reset(seed=1)
     trace(first, actions[:25])
@@ -247,7 +268,10 @@ class Lossy(gymnasium.utils.EzPickle):
 
 @pytest.mark.parametrize(
     ("part", "obstacle"),
-    [(ToyEnv(), "`env.part` is a second environment"), (Lossy(), "pickles its constructor's arguments only")],
+    [
+        (ToyEnv(), "`env.part` is a second environment"),
+        (Lossy(), "pickles its constructor's arguments only"),
+    ],
 )
 def test_what_hides_state_is_not_taken_for_restorable(part, obstacle):
     env = ToyEnv()
@@ -279,8 +303,13 @@ def test_a_run_that_is_stopped_again_and_again_at_one_step_saves_each_time(tmp_p
 
 def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
     model = model_on(environments())
-    damaged = [checkpoint.set_aside(save_checkpoint(model, tmp_path / "checkpoints")) for _ in range(2)]
-    assert [path.name for path in damaged] == ["damaged_step_000000000.0", "damaged_step_000000000.1"]
+    damaged = [
+        checkpoint.set_aside(save_checkpoint(model, tmp_path / "checkpoints")) for _ in range(2)
+    ]
+    assert [path.name for path in damaged] == [
+        "damaged_step_000000000.0",
+        "damaged_step_000000000.1",
+    ]
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
@@ -305,7 +334,9 @@ def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path):
     names = []
     for cache in ("first", "second"):
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / cache)}
-        done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         names.append(done.stdout)
     assert names[0] == names[1]

@@ -25,14 +25,19 @@ def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam():
     assert torch.equal(info["bc_flow_loss"], expected["bc_flow_loss"])
     assert torch.equal(total, info["bc_flow_loss"])
     with torch.no_grad():
-        acted = [m.act(batch.observations, {"action": noise["td_action"]}, m.policy.nets) for m in (clone, qam)]
+        acted = [
+            m.act(batch.observations, {"action": noise["td_action"]}, m.policy.nets)
+            for m in (clone, qam)
+        ]
     assert torch.equal(*acted)
 
 
 def test_fbracs_clipped_actions_send_no_gradient():
     model = bare("fbrac", flow_steps=4)
     bias = torch.tensor(9.0, requires_grad=True)
-    nets = networks(critic=Quadratic(1.0), critic_target=Quadratic(1.0), flow=Field(lambda x, t: 0 * x + bias))
+    nets = networks(
+        critic=Quadratic(1.0), critic_target=Quadratic(1.0), flow=Field(lambda x, t: 0 * x + bias)
+    )
     zeros = torch.zeros(1, 4, 1)
     draws = {"bc_x0": zeros, "bc_t": torch.zeros(1, 4), "q_z": zeros}
     losses = model.losses(rows_of(torch.zeros(4, 1)), {"td": torch.zeros(1, 4)}, draws, nets, {})
@@ -44,7 +49,9 @@ def test_fawacs_weights_are_capped():
     value, flow = lambda observations: observations[..., 0], Field(lambda x, t: x)
     nets = networks(critic=critic, critic_target=critic, value=value, flow=flow)
     batch = rows_of(torch.tensor([[10.0], [0.0]]))
-    assert model.targets(batch, {"td_action": batch.actions}, nets, {})["weight"].tolist() == [[100.0, 1.0]]
+    assert model.targets(batch, {"td_action": batch.actions}, nets, {})["weight"].tolist() == [
+        [100.0, 1.0]
+    ]
 
 
 def test_fqls_teacher_is_clipped_and_its_student_is_not():
@@ -58,15 +65,20 @@ def test_fqls_teacher_is_clipped_and_its_student_is_not():
     batch, zeros = rows_of(torch.zeros(4, 1)), torch.zeros(1, 4, 1)
     draws = {"distill_z": zeros, "td_action": zeros, "bc_x0": zeros, "bc_t": torch.zeros(1, 4)}
     targets = model.targets(batch, draws, far, {})
-    assert float(model.losses(batch, targets, draws, far, {})["distill"]) == pytest.approx((2.5 - 1.0) ** 2)
+    assert float(model.losses(batch, targets, draws, far, {})["distill"]) == pytest.approx(
+        (2.5 - 1.0) ** 2
+    )
     assert float(targets["next_actions"].max()) == 1.0
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    ("id", "setting", "loss"), [("ifql", "mask_value", "value_loss"), ("qgf", "mask_cloning", "bc_flow_loss")]
+    ("id", "setting", "loss"),
+    [("ifql", "mask_value", "value_loss"), ("qgf", "mask_cloning", "bc_flow_loss")],
 )
-def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(id, setting, loss, masked):
+def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(
+    id, setting, loss, masked
+):
     model = small_model(id, **{setting: masked})
     batch = toy_batch(model)
     batch = dataclasses.replace(batch, valid=torch.zeros_like(batch.valid))
@@ -77,9 +89,9 @@ def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(id, se
 
 def test_mean_flows_targets_are_bounded():
     full_ones = torch.ones(1, 4, 1)
-    assert bare("meanflowql").mean_flow_target(full_ones, full_ones, full_ones, 100 * full_ones).unique().tolist() == [
-        -5
-    ]
+    assert bare("meanflowql").mean_flow_target(
+        full_ones, full_ones, full_ones, 100 * full_ones
+    ).unique().tolist() == [-5]
 
 
 def test_rqls_moving_average_acts_and_follows_at_its_own_pace():
@@ -91,7 +103,9 @@ def test_rqls_moving_average_acts_and_follows_at_its_own_pace():
     assert torch.equal(weights(nets.flow_target), old_weights)
     state, noise = toy_batch(model).observations, {"action": toy_noise(model)["bc_x0"]}
     with torch.no_grad():
-        expected = integrate_flow(nets.flow_target.at(state), noise["action"], model.flow_steps).clamp(-1, 1)
+        expected = integrate_flow(
+            nets.flow_target.at(state), noise["action"], model.flow_steps
+        ).clamp(-1, 1)
         assert torch.equal(model.act(state, noise, nets), expected)
 
 
@@ -115,10 +129,18 @@ def test_following_a_gaussians_flow_scales_and_shifts_the_noise():
     assert_close(slope, torch.full_like(slope, STD), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize(("bounds", "lowest"), [({}, -12.0), ({"reward_min": -1.0, "reward_max": 0.0}, -2.0)])
+@pytest.mark.parametrize(
+    ("bounds", "lowest"), [({}, -12.0), ({"reward_min": -1.0, "reward_max": 0.0}, -2.0)]
+)
 def test_bounds_hold_returns_but_not_their_derivative(bounds, lowest):
-    model, z, end = bare("value_flows", gamma=0.5, **bounds), torch.tensor([[[-2.0, 2.0]]]), torch.ones(1, 2)
-    assert float(model.follow(lambda x, t: 0 * x - 10, z, end).min()) == pytest.approx(lowest, abs=1e-5)
+    model, z, end = (
+        bare("value_flows", gamma=0.5, **bounds),
+        torch.tensor([[[-2.0, 2.0]]]),
+        torch.ones(1, 2),
+    )
+    assert float(model.follow(lambda x, t: 0 * x - 10, z, end).min()) == pytest.approx(
+        lowest, abs=1e-5
+    )
     slope = action_gradient(lambda at: model.follow(lambda x, t: 0.3 * x - 10, at, end), z)
     assert_close(slope, torch.full_like(slope, (1 + 0.03) ** 10))
 
@@ -147,7 +169,9 @@ def test_the_schedule_travels_with_a_replica():
 @pytest.mark.parametrize("id", ["dsrl", "fedit", "qam_e", "rlpd"])
 def test_target_entropy_enters_the_temperature_loss(id):
     models = small_model(id), small_model(id, target_entropy=0.0)
-    loss = [float(m.trainer.losses(toy_batch(m), toy_noise(m))[1]["temperature_loss"]) for m in models]
+    loss = [
+        float(m.trainer.losses(toy_batch(m), toy_noise(m))[1]["temperature_loss"]) for m in models
+    ]
     assert loss[0] - loss[1] == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
 
 
@@ -190,8 +214,12 @@ def test_rebrac_chooses_among_the_target_actors_noisy_actions():
     with torch.no_grad():
         next_actions = model.next_actions(batch, noise, nets)
         shift = (0.3 * noise["td_smooth"]).clamp(-0.5, 0.5)
-        candidates = (nets.actor_target(batch.next_observations).unsqueeze(2) + shift).clamp(-1, 1)  # (S, B, N, D)
-        scores = [nets.critic(batch.next_observations, candidates[:, :, n]).mean(1) for n in range(6)]
+        candidates = (nets.actor_target(batch.next_observations).unsqueeze(2) + shift).clamp(
+            -1, 1
+        )  # (S, B, N, D)
+        scores = [
+            nets.critic(batch.next_observations, candidates[:, :, n]).mean(1) for n in range(6)
+        ]
         best = nets.critic(batch.next_observations, next_actions).mean(1)
     assert_close(best, torch.stack(scores).amax(0))
 

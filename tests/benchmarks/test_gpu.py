@@ -33,7 +33,9 @@ def test_the_exit_code_says_whether_tests_failed_or_had_no_time(code, text, expe
     monkeypatch.setattr(gpu, "wait", lambda process, deadline: code)
     lines, exit_code = gpu.run_tests(0.0)
     assert exit_code == expected
-    assert [line for line in lines if line.startswith("FAILED")] == text.splitlines()[:1] * (expected == 1)
+    assert [line for line in lines if line.startswith("FAILED")] == text.splitlines()[:1] * (
+        expected == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,13 @@ def test_the_exit_code_says_whether_tests_failed_or_had_no_time(code, text, expe
     ],
 )
 def test_slow_and_plain_updates_are_named(speed, mode, message):
-    row = {"algo": "qam", "seeds": 1, "precision": "tf32", "device": "cuda", "mode": mode, "seed_updates_per_s": speed}
+    row = {
+        "algo": "qam",
+        "seeds": 1,
+        "precision": "tf32",
+        "device": "cuda",
+        "mode": mode,
+        "seed_updates_per_s": speed,
+    }
     (problem,) = gpu.speed_problems(row, "NVIDIA H200", gpu.make_parser().parse_args([]))
     assert message in problem

@@ -17,7 +17,15 @@ def test_originals_get_our_settings_under_their_names(label):
     assert config["lr"] == 1e-3
     assert config["tau"] == 0.02
     assert config["num_qs"] == (4 if label.endswith("_4_critics") or label == "rlpd" else 2)
-    special = {"qam_e": ("edit_scale", 0.1), "dac": ("clip_sampler_before", True), "bc": ("bc_only", True)}
-    special |= {"qsm": ("clip_sampler_before", False), "cgql_linex": ("mode", "linex"), "fedit": ("edit_scale", 0.9)}
+    special = {
+        "qam_e": ("edit_scale", 0.1),
+        "dac": ("clip_sampler_before", True),
+        "bc": ("bc_only", True),
+    }
+    special |= {
+        "qsm": ("clip_sampler_before", False),
+        "cgql_linex": ("mode", "linex"),
+        "fedit": ("edit_scale", 0.9),
+    }
     key, value = special.get(label, ("agent_name", name))
     assert config[key] == value

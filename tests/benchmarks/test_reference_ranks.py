@@ -34,13 +34,22 @@ def test_the_difference_of_seed_means_has_welchs_interval():
     means = [100 * side.groupby("seed")["successes"].mean() / 20 for side in sides]
     interval = stats.ttest_ind(*means, equal_var=False).confidence_interval(0.9)
     assert comparison["seeds"] == (8, 5)
-    assert comparison["success"] == pytest.approx((means[0].mean() - means[1].mean(), interval.low, interval.high))
+    assert comparison["success"] == pytest.approx(
+        (means[0].mean() - means[1].mean(), interval.low, interval.high)
+    )
 
 
 def own_run(folder, name, seed, **changes):
     """Write a run of FQL as this comparison trains it, with 2, 10 and 20 successes."""
     env = reference_ranks.ENV.format(5)
-    values = {"algo": "fql", "env": env, "seed": seed, "offline": (2, 10, 20), "episodes": 20, "every": 700}
+    values = {
+        "algo": "fql",
+        "env": env,
+        "seed": seed,
+        "offline": (2, 10, 20),
+        "episodes": 20,
+        "every": 700,
+    }
     return write_run(folder / name, **values | changes)
 
 
@@ -48,7 +57,9 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
     own_run(tmp_path, "a", 4)
     diverged = own_run(tmp_path, "diverged", 7, offline=(2,), state="failed", offline_steps=2_100)
     status = json.loads((diverged / "status.json").read_text())
-    (diverged / "status.json").write_text(json.dumps({**status, "reason": "training diverged: loss is NaN"}))
+    (diverged / "status.json").write_text(
+        json.dumps({**status, "reason": "training diverged: loss is NaN"})
+    )
     own_run(tmp_path, "unfinished", 5, state="interrupted")
     comparison = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
     assert comparison.to_numpy().tolist() == [

@@ -11,7 +11,18 @@ from agents.common.nets import onednn
 from benchmarks import throughput
 from tests import ROOT
 
-SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1", "--device", "cpu"]
+SIZES = [
+    "--observations",
+    "4",
+    "--actions",
+    "2",
+    "--batch",
+    "64",
+    "--seconds",
+    "0.1",
+    "--device",
+    "cpu",
+]
 SIZES += ["--compile", "off"]
 TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
 
@@ -39,7 +50,13 @@ def test_operations_are_those_of_the_networks_sizes(by_onednn, capsys, monkeypat
 
 @pytest.mark.parametrize("id", ["bc", "qgf"])
 def test_the_committed_work_of_an_update_is_what_is_counted(id):
-    args = throughput.make_parser().parse_args(f"--algo {id} --device cpu --compile off --batch 32".split())
-    work = pd.read_csv(ROOT / "results" / "published" / "update_work.csv", index_col="algorithm")["gflop"]
+    args = throughput.make_parser().parse_args(
+        f"--algo {id} --device cpu --compile off --batch 32".split()
+    )
+    work = pd.read_csv(ROOT / "results" / "published" / "update_work.csv", index_col="algorithm")[
+        "gflop"
+    ]
     assert set(work.index) == set(registry.BUILT_IN)
-    assert throughput.count_flop(throughput.make_model(args), 32) * 8e-9 == pytest.approx(work[id], rel=0.01)
+    assert throughput.count_flop(throughput.make_model(args), 32) * 8e-9 == pytest.approx(
+        work[id], rel=0.01
+    )

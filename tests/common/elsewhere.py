@@ -18,7 +18,12 @@ aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
 # what brings a value to the host, or has a shape that depends on values
-WAITING = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default}
+WAITING = {
+    aten._local_scalar_dense.default,
+    aten.nonzero.default,
+    aten.masked_select.default,
+    aten.equal.default,
+}
 
 
 class CrossingError(RuntimeError):
@@ -40,7 +45,11 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, raw):
-        layout = {"strides": raw.stride(), "storage_offset": raw.storage_offset(), "dtype": raw.dtype}
+        layout = {
+            "strides": raw.stride(),
+            "storage_offset": raw.storage_offset(),
+            "dtype": raw.dtype,
+        }
         tensor = Tensor._make_wrapper_subclass(cls, raw.size(), device=the_device(), **layout)
         tensor.raw = raw
         return tensor
@@ -83,13 +92,21 @@ def run(func, args, kwargs, may_cross, may_read=True):
         raise CrossingError(f"{func} waits for the host, or copies from or to it")
     if on_device and not may_read and (func in WAITING or (func in COPIES and not to_device)):
         raise CrossingError(f"{func} waits for the device")
-    plain = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory", "non_blocking")}
+    plain = {
+        name: value
+        for name, value in kwargs.items()
+        if name not in ("device", "pin_memory", "non_blocking")
+    }
     plain |= {} if device is None else {"device": torch.device("cpu")}
     result = func(*tree_map(_unwrap, args), **tree_map(_unwrap, plain))
     if not to_device:
         return args[0] if func is aten.copy_.default else result
     result = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, Tensor) else leaf, result)
-    return return_and_correct_aliasing(func, args, kwargs, result) if on_device and device is None else result
+    return (
+        return_and_correct_aliasing(func, args, kwargs, result)
+        if on_device and device is None
+        else result
+    )
 
 
 def crosses(func, args, tensors, to_device):
@@ -106,7 +123,9 @@ def crosses(func, args, tensors, to_device):
             raise RuntimeError(
                 f"{func}: expected all tensors on one device, got one of {tuple(tensor.shape)} on the host"
             )
-    return func in WAITING or not all(on_device) or any(index.dtype == torch.bool for index in indices)
+    return (
+        func in WAITING or not all(on_device) or any(index.dtype == torch.bool for index in indices)
+    )
 
 
 def _unwrap(leaf):
@@ -139,13 +158,20 @@ def emulation():
 
     def by_way_of_the_cpu(make):
         def make_by_way(*args, device=None, **kwargs):
-            return make(*args, **kwargs) if device is None else make(*args, device="cpu", **kwargs).to(device)
+            return (
+                make(*args, **kwargs)
+                if device is None
+                else make(*args, device="cpu", **kwargs).to(device)
+            )
 
         return make_by_way
 
     def load(*args, map_location=None, **kwargs):
         loaded = from_file(*args, map_location="cpu", **kwargs)
-        return tree_map(lambda leaf: leaf.to(map_location or "cpu") if isinstance(leaf, Tensor) else leaf, loaded)
+        return tree_map(
+            lambda leaf: leaf.to(map_location or "cpu") if isinstance(leaf, Tensor) else leaf,
+            loaded,
+        )
 
     from_file = torch.load
     # differentiation has threads for the devices that it knew when it was first used; here it does without

@@ -15,7 +15,9 @@ from tests.common.toys import tiny_model
 
 
 def observations(policy, rows=3):
-    return np.random.default_rng(0).standard_normal((policy.num_replicas, rows, 4)).astype(np.float32)
+    return (
+        np.random.default_rng(0).standard_normal((policy.num_replicas, rows, 4)).astype(np.float32)
+    )
 
 
 def planned(policy, rows=3):
@@ -31,11 +33,17 @@ def saved(folder, **settings):
 
 @pytest.mark.parametrize(
     ("id", "settings"),
-    [*((id, {}) for id in agents.algorithm_ids()), ("ifql", {"best_of_n": 4}), ("qam", {"observation_scale": 2.0})],
+    [
+        *((id, {}) for id in agents.algorithm_ids()),
+        ("ifql", {"best_of_n": 4}),
+        ("qam", {"observation_scale": 2.0}),
+    ],
 )
 def test_a_loaded_policy_plans_the_same_bits(id, settings, tmp_path):
     model, path = tiny_model(id, **settings), tmp_path / "policy.safetensors"
-    model.policy.set_observation_statistics(torch.randn(50, 4) * 3 + 1, settings.get("observation_scale", 1.0))
+    model.policy.set_observation_statistics(
+        torch.randn(50, 4) * 3 + 1, settings.get("observation_scale", 1.0)
+    )
     model.save_policy(path)
     loaded = agents.load_policy(path)
     np.testing.assert_array_equal(planned(loaded), planned(model.policy))
@@ -62,14 +70,18 @@ def test_only_networks_that_act_and_rate_actions_are_kept(id, settings, networks
     assert hasattr(loaded, "optimizer") == (id == "bc")  # of which all networks act
 
 
-@pytest.mark.parametrize("save", [FlowAlgorithm.save_policy, lambda model, path: model.policy.save(path)])
+@pytest.mark.parametrize(
+    "save", [FlowAlgorithm.save_policy, lambda model, path: model.policy.save(path)]
+)
 def test_a_flipped_bit_is_found(save, tmp_path):
     path = tmp_path / "policy.safetensors"
     save(tiny_model(), path)
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"policy\.safetensors cannot be read: its SHA-256 is not that"):
+    with pytest.raises(
+        ValueError, match=r"policy\.safetensors cannot be read: its SHA-256 is not that"
+    ):
         agents.load_policy(path)
 
 
@@ -85,7 +97,10 @@ def texts_in(path):
         ({"sha256": ""}, "its SHA-256 is not that"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
         ({"method": "os:system"}, "of `os:system`"),
-        ({"settings": {"flow_stepz": 3}}, r"policy\.safetensors is a policy of another version of QAM, .*'flow_stepz'"),
+        (
+            {"settings": {"flow_stepz": 3}},
+            r"policy\.safetensors is a policy of another version of QAM, .*'flow_stepz'",
+        ),
         ({"settings": {"net_arch": [4]}}, r"policy\.safetensors cannot be read: .*size mismatch"),
     ],
 )

@@ -44,7 +44,9 @@ def test_a_replay_buffer_holds_the_integers_that_were_played(horizon_length):
     model = tiny_model(env=env, horizon_length=horizon_length, learning_starts=5)
     model.learn(30)
     assert all(action.dtype == np.int64 for action in env.played)
-    stored = model.policy.unscale_action(model.replay_buffer.actions[:30].numpy().astype(np.float64))
+    stored = model.policy.unscale_action(
+        model.replay_buffer.actions[:30].numpy().astype(np.float64)
+    )
     np.testing.assert_allclose(stored, np.array(env.played), atol=1e-5)
 
 
@@ -52,17 +54,23 @@ def test_a_replay_buffer_holds_the_integers_that_were_played(horizon_length):
 def test_predict_returns_the_nearest_integer(monkeypatch, horizon_length):
     policy = tiny_model(env=IntegerEnv(), horizon_length=horizon_length).policy
     scaled = torch.tensor([0.95, -0.95]).repeat(horizon_length)  # 9.75 and 0.25
-    monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: scaled.expand(*obs.shape[:2], -1))
+    monkeypatch.setattr(
+        policy.method, "sample_actions", lambda obs, noise, nets: scaled.expand(*obs.shape[:2], -1)
+    )
     action, _ = policy.predict(np.zeros(4, np.float32))
     assert action.tolist() == [10, 0]
-    exported = ExportedPolicy(policy)(torch.zeros(1, 4), *policy.draw_action_noise(1, torch.Generator()).values())
+    exported = ExportedPolicy(policy)(
+        torch.zeros(1, 4), *policy.draw_action_noise(1, torch.Generator()).values()
+    )
     assert exported[0, 0].tolist() == [10, 0]
 
 
 def test_a_diverged_policy_of_integers_is_noticed(monkeypatch):
     model = tiny_model(env=IntegerEnv(), learning_starts=0)
     monkeypatch.setattr(
-        model.policy.method, "sample_actions", lambda obs, noise, nets: torch.full((*obs.shape[:2], 6), torch.nan)
+        model.policy.method,
+        "sample_actions",
+        lambda obs, noise, nets: torch.full((*obs.shape[:2], 6), torch.nan),
     )
     with pytest.raises(FloatingPointError, match="training diverged"):
         model.learn(5)

@@ -30,13 +30,21 @@ def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path
         generator = torch.Generator().manual_seed(5)
         observations = 3 * torch.randn(rows, 4, generator=generator).numpy()
         noise = policy.draw_action_noise(rows, generator)
-        inputs = {"observations": observations, **{name: value.numpy() for name, value in noise.items()}}
+        inputs = {
+            "observations": observations,
+            **{name: value.numpy() for name, value in noise.items()},
+        }
         chunks = run_onnx(str(tmp_path / "policy.onnx"), inputs)
-        expected = policy.plan(observations[None], {name: value[None] for name, value in noise.items()})[0]
+        expected = policy.plan(
+            observations[None], {name: value[None] for name, value in noise.items()}
+        )[0]
         assert_allclose(chunks, expected, atol=2e-5)
 
 
-IMPALA = {"features_extractor_class": agents.ImpalaEncoder, "features_extractor_kwargs": {"widths": [4, 4]}}
+IMPALA = {
+    "features_extractor_class": agents.ImpalaEncoder,
+    "features_extractor_kwargs": {"widths": [4, 4]},
+}
 PICTURES = {
     "Dict": ("MultiInputPolicy", MIXED, {}),
     "NatureCNN": ("CnnPolicy", IMAGE, {}),
@@ -48,10 +56,14 @@ PICTURES = {
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize(("name", "id"), [*((name, "fql") for name in PICTURES), ("ImpalaEncoder", "cgql")])
+@pytest.mark.parametrize(
+    ("name", "id"), [*((name, "fql") for name in PICTURES), ("ImpalaEncoder", "cgql")]
+)
 def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tmp_path):
     policy_name, space, kwargs = PICTURES[name]
-    model = tiny_model(id, space_env_of(space), policy=policy_name, horizon_length=1, policy_kwargs=kwargs)
+    model = tiny_model(
+        id, space_env_of(space), policy=policy_name, horizon_length=1, policy_kwargs=kwargs
+    )
     assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
     space.seed(3)
     observations = [space.sample() for _ in range(5)]
@@ -79,7 +91,9 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     assert [entry.name for entry in file.graph.input] == ["observations"]
     assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
     assert [entry.version for entry in file.opset_import if not entry.domain] == [20]
-    (seed,) = [entry.f for node in file.graph.node for entry in node.attribute if entry.name == "seed"]
+    (seed,) = [
+        entry.f for node in file.graph.node for entry in node.attribute if entry.name == "seed"
+    ]
     assert seed == seed_for(Purpose.EXPORTED_NOISE, 3, 0) >> 8
     (text,) = [entry.value for entry in file.metadata_props if entry.key == "flow_rl_zoo"]
     description = json.loads(text)
@@ -87,16 +101,22 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     assert description["about"] == {"env": "a maze"}
     assert description["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
     assert len(description["action_low"]) == len(description["action_high"]) == 2
-    assert description["noise"] == {"smooth": {"kind": "normal", "shape": [2 * description["chunk_length"]]}}
+    assert description["noise"] == {
+        "smooth": {"kind": "normal", "shape": [2 * description["chunk_length"]]}
+    }
 
 
 @pytest.mark.slow
 def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path):
     policy = tiny_model("rebrac", precision="bf16").policy
-    old_dtypes = {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")}
+    old_dtypes = {
+        network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")
+    }
     export_onnx(policy, tmp_path / "policy.onnx")
     assert old_dtypes == {torch.bfloat16}
-    assert {network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")} == old_dtypes
+    assert {
+        network.matmul_dtype for network in policy.modules() if hasattr(network, "matmul_dtype")
+    } == old_dtypes
     assert all(parameter.requires_grad for parameter in policy.nets.actor.parameters())
 
 

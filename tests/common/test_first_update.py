@@ -26,7 +26,9 @@ def changed(hook, change):
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}]
+)
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_every_algorithm_passes_without_a_word(id, settings):
     if id == "bc" and "best_of_n" in settings:
@@ -77,15 +79,21 @@ def with_info(value):
     return losses
 
 
-@pytest.mark.parametrize(("value", "got"), [(3.0, "float 3.0"), (torch.zeros(2, 7), r"a tensor of shape \(2, 7\)")])
+@pytest.mark.parametrize(
+    ("value", "got"), [(3.0, "float 3.0"), (torch.zeros(2, 7), r"a tensor of shape \(2, 7\)")]
+)
 def test_diagnostics_must_be_one_number_a_seed(value, got):
-    with pytest.raises(AgentError, match=rf"Mine\.losses must give `info\['mine'\]` as a tensor .*; got {got}"):
+    with pytest.raises(
+        AgentError, match=rf"Mine\.losses must give `info\['mine'\]` as a tensor .*; got {got}"
+    ):
         check(losses=with_info(value))
 
 
 def test_a_score_of_another_shape_is_named():
     broken = type("Mine", (FQL,), {"score": lambda self, observations, actions, nets: actions})
-    with pytest.raises(AgentError, match=r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"):
+    with pytest.raises(
+        AgentError, match=r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"
+    ):
         check_first_update(broken(best_of_n=2), *SPACES)
 
 
@@ -94,10 +102,16 @@ def test_a_score_of_another_shape_is_named():
 
 @pytest.mark.parametrize("begin", ["learn_offline", "learn"])
 def test_it_comes_before_training(begin):
-    wrong = type("Wrong", (FQL,), changed("losses", lambda table: {name: loss.sum() for name, loss in table.items()}))
+    wrong = type(
+        "Wrong",
+        (FQL,),
+        changed("losses", lambda table: {name: loss.sum() for name, loss in table.items()}),
+    )
     model = tiny_model(wrong)
     with pytest.raises(AgentError, match="loss `td`"):
-        model.learn_offline(1, dataset=toy_dataset()) if begin == "learn_offline" else model.learn(1)
+        model.learn_offline(1, dataset=toy_dataset()) if begin == "learn_offline" else model.learn(
+            1
+        )
     assert model._n_updates == 0
     assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
 

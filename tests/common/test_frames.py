@@ -33,7 +33,10 @@ def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_fi
         (spaces.Box(0, 1, (16, 16, 3), np.float32), "uint8 from 0 to 255"),
         (spaces.Box(-1, 1, (4,), np.float32), "uint8 from 0 to 255"),
         (spaces.Dict({"image": spaces.Box(0, 255, (16, 16, 3), np.uint8)}), "uint8 from 0 to 255"),
-        (spaces.Box(0, 255, (8, 8, 3), np.uint8), "more pixels a side than the 9 channels of 3 frames"),
+        (
+            spaces.Box(0, 255, (8, 8, 3), np.uint8),
+            "more pixels a side than the 9 channels of 3 frames",
+        ),
     ],
 )
 def test_other_observations_are_refused(space, message):

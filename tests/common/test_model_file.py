@@ -75,9 +75,13 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
     np.testing.assert_array_equal(loaded.action_noise._sigma, noise._sigma)
 
 
-@pytest.mark.parametrize("algorithm", [baselines.SAC, baselines.TD3, baselines.TQC, baselines.CrossQ])
+@pytest.mark.parametrize(
+    "algorithm", [baselines.SAC, baselines.TD3, baselines.TQC, baselines.CrossQ]
+)
 def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, algorithm):
-    model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[1], net_arch=[8], learning_starts=5, batch_size=4)
+    model = algorithm(
+        "MlpPolicy", SpacesEnv(4, 2), seeds=[1], net_arch=[8], learning_starts=5, batch_size=4
+    )
     model.learn(12)
     model.save(tmp_path / "model.zip")
     assert "verbose" in read_model_file(tmp_path / "model.zip").attributes()[0]
@@ -136,7 +140,9 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp
         safe.save(nn.ReLU, file)
     with pytest.raises(ValueError, match="import its module first"):
         agents.load(rewrite(path, {"policy_class.pt": file.getvalue()}))
-    with pytest.raises(ValueError, match=r"antigravity:Fly.*import antigravity first.*`trust=True`"):
+    with pytest.raises(
+        ValueError, match=r"antigravity:Fly.*import antigravity first.*`trust=True`"
+    ):
         agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
     assert "antigravity" not in sys.modules
 
@@ -144,7 +150,9 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp
 def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that_reads_it(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         space = {":object:": "gymnasium.spaces.box:Box", "attributes": {}}
-        archive.writestr("data", json.dumps({"observation_space": space, "algorithm_id": "qam"}, indent=4))
+        archive.writestr(
+            "data", json.dumps({"observation_space": space, "algorithm_id": "qam"}, indent=4)
+        )
     with pytest.raises(ValueError, match=r"flow-rl-zoo==1\.0\.0rc1"):
         agents.load(tmp_path / "model.zip")
 
@@ -155,14 +163,21 @@ def test_a_function_is_left_out_and_asked_for(tmp_path):
         model.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match="`custom_objects`"):
         agents.load(tmp_path / "model.zip")
-    assert agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5}).learning_rate == 0.5
+    assert (
+        agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5}).learning_rate
+        == 0.5
+    )
 
 
 def flipped(path, positions):
     """Yield while one bit after the other of a file is another one."""
     content = path.read_bytes()
     for position in positions:
-        path.write_bytes(content[:position] + bytes([content[position] ^ 1 << position % 8]) + content[position + 1 :])
+        path.write_bytes(
+            content[:position]
+            + bytes([content[position] ^ 1 << position % 8])
+            + content[position + 1 :]
+        )
         yield
     path.write_bytes(content)
 
@@ -170,7 +185,9 @@ def flipped(path, positions):
 def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
     path, named = saved(tmp_path), []
     model = agents.load(path)
-    for _ in flipped(path, np.random.default_rng(0).integers(path.stat().st_size, size=60).tolist()):
+    for _ in flipped(
+        path, np.random.default_rng(0).integers(path.stat().st_size, size=60).tolist()
+    ):
         try:
             loaded = agents.load(path)
         except ValueError as error:

@@ -30,7 +30,9 @@ def test_draws_have_the_seed_axis_and_the_named_axes(draw, shape):
 
 @pytest.mark.parametrize("axes", ["BX", "SBD", "BL"])
 def test_an_axis_that_does_not_exist_is_refused_with_those_that_do(axes):
-    with pytest.raises(ValueError, match=rf"B \(rows\), N .*, K .* D \(flattened chunk\).*'{axes}'"):
+    with pytest.raises(
+        ValueError, match=rf"B \(rows\), N .*, K .* D \(flattened chunk\).*'{axes}'"
+    ):
         normal(axes)(SIZES, generator(), "cpu")
 
 

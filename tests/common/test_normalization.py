@@ -32,7 +32,9 @@ def vector():
 
 @pytest.fixture(scope="module")
 def trained():
-    model = tiny_model(env=VecNormalize(vector(), clip_obs=2.0), horizon_length=1, learning_starts=5)
+    model = tiny_model(
+        env=VecNormalize(vector(), clip_obs=2.0), horizon_length=1, learning_starts=5
+    )
     return model.learn(40)
 
 
@@ -49,7 +51,9 @@ def observations(rows=5):
 
 def expected(model):
     """Return what a model plays in its normalised environment."""
-    return model.predict(model.get_vec_normalize_env().normalize_obs(observations()), deterministic=True)[0]
+    return model.predict(
+        model.get_vec_normalize_env().normalize_obs(observations()), deterministic=True
+    )[0]
 
 
 def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, file):
@@ -88,7 +92,9 @@ def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     assert_array_equal(policy.predict(observations(), deterministic=True)[0], expected(trained))
     noise = policy.draw_action_noise(5, torch.Generator())
     exported = ExportedPolicy(policy)(torch.as_tensor(observations()), *noise.values())
-    planned = policy.plan(observations()[None], {name: draw[None] for name, draw in noise.items()})[0]
+    planned = policy.plan(observations()[None], {name: draw[None] for name, draw in noise.items()})[
+        0
+    ]
     assert_allclose(exported.detach(), planned, atol=1e-6)
 
 
@@ -101,7 +107,9 @@ def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(t
 
 
 def test_a_part_of_a_dict_that_is_not_normalised_stays(tmp_path):
-    space = spaces.Dict({"a": spaces.Box(-9, 9, (2,), np.float32), "b": spaces.Box(-9, 9, (1,), np.float32)})
+    space = spaces.Dict(
+        {"a": spaces.Box(-9, 9, (2,), np.float32), "b": spaces.Box(-9, 9, (1,), np.float32)}
+    )
 
     class DictEnv(SpacesEnv):
         def __init__(self):
@@ -149,7 +157,9 @@ def test_normalized_environments_are_made_as_rl_zoo_says():
 def test_action_noise_has_rl_zoos_names():
     box = spaces.Box(-1, 1, (2,), np.float32)
     assert isinstance(named_action_noise("normal", 0.1, box), NormalActionNoise)
-    assert isinstance(noise := named_action_noise("ornstein-uhlenbeck", 0.1, box), OrnsteinUhlenbeckActionNoise)
+    assert isinstance(
+        noise := named_action_noise("ornstein-uhlenbeck", 0.1, box), OrnsteinUhlenbeckActionNoise
+    )
     assert noise().shape == (2,)
     with pytest.raises(ValueError, match="`noise_type` must be one of normal, ornstein-uhlenbeck"):
         named_action_noise("uniform", 0.1, box)

@@ -21,8 +21,12 @@ SPACES = {
     "images": spaces.Dict({"left": IMAGE, "right": IMAGE}),
     "choice from 5 on": spaces.Discrete(3, start=5),
     "choices from -2 and 1 on": spaces.MultiDiscrete([3, 4], start=[-2, 1]),
-    "choice in a Dict": spaces.Dict({"choice": spaces.Discrete(3, start=-7), "vector": spaces.Box(-1, 1, (2,))}),
-    "all": spaces.Dict({"image": IMAGE, "vector": spaces.Box(-1, 1, (2,)), "choice": spaces.Discrete(3)}),
+    "choice in a Dict": spaces.Dict(
+        {"choice": spaces.Discrete(3, start=-7), "vector": spaces.Box(-1, 1, (2,))}
+    ),
+    "all": spaces.Dict(
+        {"image": IMAGE, "vector": spaces.Box(-1, 1, (2,)), "choice": spaces.Discrete(3)}
+    ),
 }
 
 
@@ -38,7 +42,10 @@ def rows_of(values_by_name):
     """Return observations of :func:`sampled` one by one."""
     if not isinstance(values_by_name, dict):
         return list(values_by_name)
-    return [dict(zip(values_by_name, values, strict=True)) for values in zip(*values_by_name.values(), strict=True)]
+    return [
+        dict(zip(values_by_name, values, strict=True))
+        for values in zip(*values_by_name.values(), strict=True)
+    ]
 
 
 def flattened(values):
@@ -51,9 +58,15 @@ def flattened(values):
 def test_extractors_get_what_sb3_gives_them(name, normalize_images):
     space = SPACES[name]
     layout, samples = ObservationLayout(space, normalize_images), sampled(space)
-    tensors = {key: torch.from_numpy(value) for key, value in samples.items()} if isinstance(samples, dict) else None
+    tensors = (
+        {key: torch.from_numpy(value) for key, value in samples.items()}
+        if isinstance(samples, dict)
+        else None
+    )
     if "choice" in name:  # SB3 knows no choices that begin at another number than 0
-        expected = torch.from_numpy(np.stack([spaces.flatten(space, sample) for sample in rows_of(samples)])).float()
+        expected = torch.from_numpy(
+            np.stack([spaces.flatten(space, sample) for sample in rows_of(samples)])
+        ).float()
     else:
         expected = preprocess_obs(tensors or torch.from_numpy(samples), space, normalize_images)
     inputs = layout.to_extractor_input(torch.from_numpy(layout.flatten(samples)))
@@ -73,7 +86,9 @@ def test_rows_become_the_same_observations_again(name):
         assert_array_equal(part.reshape(6, -1), expected.reshape(6, -1))
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)]
+)
 def test_only_images_alone_stay_uint8(name, dtype):
     layout = ObservationLayout(SPACES[name])
     assert layout.flatten(sampled(SPACES[name])).dtype == dtype
@@ -83,7 +98,9 @@ def test_only_images_alone_stay_uint8(name, dtype):
 def test_a_datasets_dicts_become_rows_with_channels_first():
     layout, samples = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
     last = {**samples, "image": np.moveaxis(samples["image"], 1, -1)}
-    arrays = layout.with_rows({"observations": last, "next_observations": samples, "rewards": np.zeros(6)})
+    arrays = layout.with_rows(
+        {"observations": last, "next_observations": samples, "rewards": np.zeros(6)}
+    )
     assert_array_equal(arrays["observations"], layout.flatten(samples))
     assert_array_equal(arrays["next_observations"], layout.flatten(samples))
 

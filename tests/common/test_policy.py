@@ -25,7 +25,10 @@ def observations(rows=4, size=4, seed=0):
 def numbered(monkeypatch):
     """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
     box = spaces.Box(-10, 10, (2,), np.float32)
-    policy, planned = policy_of(env=space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)), []
+    policy, planned = (
+        policy_of(env=space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)),
+        [],
+    )
 
     def plan(rows, noise):
         planned.append(rows.shape[1])
@@ -63,7 +66,9 @@ def test_fewer_actions_of_a_plan_are_played_where_played_actions_says_so(numbere
 
 
 def test_more_actions_than_a_plan_holds_are_refused():
-    with pytest.raises(ValueError, match="`played_actions` must be at most the 3 actions of a chunk, got 4"):
+    with pytest.raises(
+        ValueError, match="`played_actions` must be at most the 3 actions of a chunk, got 4"
+    ):
         policy_of(played_actions=4)
     with pytest.raises(ValueError, match="at most the 1 actions"):
         policy_of(played_actions=2, action_chunking=False)
@@ -105,12 +110,18 @@ def test_a_state_of_something_else_is_refused():
 def test_chunk_is_laid_out_step_by_step(monkeypatch):
     policy = policy_of()
     flat = torch.arange(6.0) / 10  # entry = step * A + coordinate
-    monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: flat.expand(*obs.shape[:2], 6))
+    monkeypatch.setattr(
+        policy.method, "sample_actions", lambda obs, noise, nets: flat.expand(*obs.shape[:2], 6)
+    )
     state, played = None, []
     for _ in range(HORIZON):
         action, state = policy.predict(observations()[0], state)
         played.append(action.round(5).tolist())
-    assert played == [pytest.approx([0.0, 0.1]), pytest.approx([0.2, 0.3]), pytest.approx([0.4, 0.5])]
+    assert played == [
+        pytest.approx([0.0, 0.1]),
+        pytest.approx([0.2, 0.3]),
+        pytest.approx([0.4, 0.5]),
+    ]
 
 
 # -- randomness -------------------------------------------------------------------------------------------------------
@@ -123,7 +134,9 @@ def test_deterministic_actions_depend_on_parameters_and_observations_only():
     torch.manual_seed(123)
     policy.predict(observations())  # draws from the generator
     assert_array_equal(policy.predict(observations(), deterministic=True)[0], first)
-    assert_allclose(policy.predict(observations()[1:2], deterministic=True)[0], first[1:2], atol=1e-6)
+    assert_allclose(
+        policy.predict(observations()[1:2], deterministic=True)[0], first[1:2], atol=1e-6
+    )
     with torch.no_grad():
         for parameter in policy.nets.parameters():
             parameter += 0.1
@@ -134,9 +147,15 @@ def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
     policy, noises = policy_of(best_of_n=3, flow_steps=5), []
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
-    monkeypatch.setattr(policy, "plan", lambda rows, noise: noises.append(noise) or np.zeros((4, HORIZON, 2)))
+    monkeypatch.setattr(
+        policy, "plan", lambda rows, noise: noises.append(noise) or np.zeros((4, HORIZON, 2))
+    )
     policy.predict(observations(), deterministic=True)
-    assert {name: draw.unique().tolist() for name, draw in noises[0].items()} == {"x": [0], "t": [0.5], "k": [3]}
+    assert {name: draw.unique().tolist() for name, draw in noises[0].items()} == {
+        "x": [0],
+        "t": [0.5],
+        "k": [3],
+    }
 
 
 def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone():
@@ -159,7 +178,9 @@ def test_actions_come_in_the_units_of_the_environment(monkeypatch, horizon_lengt
     env = space_env_of(spaces.Box(-np.inf, np.inf, (4,), np.float32), box)
     policy = policy_of(env=env, horizon_length=horizon_length)
     ends = torch.tensor([-1.0, 0.5]).repeat(horizon_length)
-    monkeypatch.setattr(policy.method, "sample_actions", lambda obs, noise, nets: ends.expand(*obs.shape[:2], -1))
+    monkeypatch.setattr(
+        policy.method, "sample_actions", lambda obs, noise, nets: ends.expand(*obs.shape[:2], -1)
+    )
     action, _ = policy.predict(observations()[0])
     assert action.tolist() == pytest.approx([0.0, 2.0])
     scaled = policy(torch.from_numpy(observations()))

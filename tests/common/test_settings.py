@@ -33,7 +33,9 @@ class Derived(Base):
 def test_a_subclass_changes_a_default_and_inherits_the_rest():
     assert Derived().weight == 5.0
     assert Derived.declared()["weight"].doc == "Weight of the loss."
-    with pytest.raises(ValueError, match=r"`weight` must be a finite number > 0 and <= 10, got 0\.0"):
+    with pytest.raises(
+        ValueError, match=r"`weight` must be a finite number > 0 and <= 10, got 0\.0"
+    ):
         Derived(weight=0.0)
     assert Base().weight == 2.0
     assert type(Base(weight=10).weight) is float
@@ -42,9 +44,21 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"weight": "3"}, TypeError, r"`weight` must be a number > 0 and <= 10, got '3' of type str"),
-        ({"weight": True}, TypeError, r"`weight` must be a number > 0 and <= 10, got True of type bool"),
-        ({"weight": float("nan")}, ValueError, r"`weight` must be a finite number > 0 and <= 10, got nan"),
+        (
+            {"weight": "3"},
+            TypeError,
+            r"`weight` must be a number > 0 and <= 10, got '3' of type str",
+        ),
+        (
+            {"weight": True},
+            TypeError,
+            r"`weight` must be a number > 0 and <= 10, got True of type bool",
+        ),
+        (
+            {"weight": float("nan")},
+            ValueError,
+            r"`weight` must be a finite number > 0 and <= 10, got nan",
+        ),
         ({"steps": 0}, ValueError, r"`steps` must be an int >= 1, got 0"),
         ({"steps": 2.5}, TypeError, r"`steps` must be an int >= 1, got 2.5"),
         ({"bound": -1.0}, ValueError, r"`bound` must be a finite number > 0, got -1.0"),
@@ -65,7 +79,9 @@ def test_a_declaration_that_would_not_act_is_refused():
     with pytest.raises(TypeError, match="setting `bare` of Mine needs a type"):
         type("Mine", (Base,), {"bare": setting(default=1.0)})
     with pytest.raises(TypeError, match="`changes` of Mine"):
-        type("Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}})
+        type(
+            "Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}}
+        )
     with pytest.raises(TypeError, match=r"write `weight: float = setting\(default=...\)`"):
         type("Mine", (Derived,), {"weight": 7.0})
     mixed = {"mix": setting(default=1, above=0), "__annotations__": {"mix": "int | float"}}
@@ -80,7 +96,8 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
     settings.steps = 7  # no change
     settings.weight = 1.0
     with pytest.raises(
-        ValueError, match=r"`steps` of a finished model cannot be changed from 7 to 8: tables have that"
+        ValueError,
+        match=r"`steps` of a finished model cannot be changed from 7 to 8: tables have that",
     ):
         settings.steps = 8
 
@@ -107,7 +124,10 @@ def actions_of(model):
 
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
 def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
-    changed, built_with_them = tiny_model(id, flow_steps=1, rho=0.0), tiny_model(id, flow_steps=4, rho=1.0)
+    changed, built_with_them = (
+        tiny_model(id, flow_steps=1, rho=0.0),
+        tiny_model(id, flow_steps=4, rho=1.0),
+    )
     old_actions = actions_of(changed)
     changed.flow_steps, changed.rho = 4, 1.0
     assert changed.policy.method is changed.method
@@ -126,7 +146,10 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
 def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
     model = tiny_model("qam")
     old_value = getattr(model, name)
-    with pytest.raises(ValueError, match=rf"`{name}` of a finished model cannot be changed from .* make a new model"):
+    with pytest.raises(
+        ValueError,
+        match=rf"`{name}` of a finished model cannot be changed from .* make a new model",
+    ):
         setattr(model, name, value)
     assert getattr(model, name) == old_value
 
@@ -184,10 +207,16 @@ def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own():
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
     declared = settings_of(find_algorithm(algo).algorithm)
-    searched = {name: declaration for name, declaration in declared.items() if declaration.search is not None}
+    searched = {
+        name: declaration
+        for name, declaration in declared.items()
+        if declaration.search is not None
+    }
     assert "learning_rate" in searched
     for declaration in searched.values():
-        assert [declaration.checked(value) for value in declaration.search.ends] == list(declaration.search.ends)
+        assert [declaration.checked(value) for value in declaration.search.ends] == list(
+            declaration.search.ends
+        )
 
 
 def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():

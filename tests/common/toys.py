@@ -43,14 +43,20 @@ class NormedFeatures(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim=6)
         size = int(np.prod(observation_space.shape))
         self.norm = nn.BatchNorm1d(6)
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size, 6), self.norm, nn.Dropout(dropout))
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(size, 6), self.norm, nn.Dropout(dropout)
+        )
 
     def forward(self, observations: Tensor) -> Tensor:
         return self.layers(observations)
 
 
 def tiny_model(
-    id: str | type[agents.Method] = "qam", env: Any = None, *, policy: str = "MlpPolicy", **settings: Any
+    id: str | type[agents.Method] = "qam",
+    env: Any = None,
+    *,
+    policy: str = "MlpPolicy",
+    **settings: Any,
 ) -> FlowAlgorithm:
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
@@ -113,7 +119,9 @@ def filled(network: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1]))
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1])
+            )
     return network
 
 

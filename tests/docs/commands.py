@@ -37,8 +37,12 @@ class Block:
 
 def pages():
     """Return every page of the site that can have commands, and the README."""
-    paths = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
-    paths += [path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))]
+    paths = [
+        ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+    ]
+    paths += [
+        path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))
+    ]
     return [path for path in paths if "_build" not in path.parts]
 
 
@@ -105,7 +109,10 @@ def run_all(test, capsys, smaller, values=None):
     """
     results = {}
     for line, words in commands_run_by(test).items():
-        assert main([*with_values(words[1:], values or {}), *smaller(words)]) == 0, (line, capsys.readouterr().err)
+        assert main([*with_values(words[1:], values or {}), *smaller(words)]) == 0, (
+            line,
+            capsys.readouterr().err,
+        )
         results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return results
 

@@ -28,10 +28,30 @@ FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|z
 SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "uv"}
 """What is not of this project, and so not checked."""
 QUICK = {"docs/monitor.md"}
-RUN = sorted({block.page for block in BLOCKS if not block.mark}, key=lambda page: (page not in QUICK, page))
+RUN = sorted(
+    {block.page for block in BLOCKS if not block.mark}, key=lambda page: (page not in QUICK, page)
+)
 TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
-RUNS = ["--offline-steps", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--dataset-size", "1000"]
-RUNS += ["--num-threads", "1", "--device", "cpu", "--env-kwargs", "max_episode_steps=20", "-params", *TINY]
+RUNS = [
+    "--offline-steps",
+    "4",
+    "--eval-episodes",
+    "1",
+    "--n-eval-envs",
+    "1",
+    "--dataset-size",
+    "1000",
+]
+RUNS += [
+    "--num-threads",
+    "1",
+    "--device",
+    "cpu",
+    "--env-kwargs",
+    "max_episode_steps=20",
+    "-params",
+    *TINY,
+]
 SMALLER = {
     "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
     "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
@@ -44,14 +64,18 @@ SMALLER = {
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_block_says_its_language_and_each_test_is_there(path):
-    assert "" not in FENCE.findall(path.read_text())[::2], "write ```bash for commands, ```text for what is printed"
+    assert "" not in FENCE.findall(path.read_text())[::2], (
+        "write ```bash for commands, ```text for what is printed"
+    )
     tests = re.findall(r"`(tests/[\w./-]+)`", path.read_text())
     assert not [name for name in tests if not (ROOT / name).exists()]
     for name, file in re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", path.read_text()):
         assert f"def {name}(" in (path.parent / file).read_text(), f"{name} in {file}"
 
 
-@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[-1])
+@pytest.mark.parametrize(
+    ("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[-1]
+)
 def test_its_program_knows_the_command(page, words):
     assert not complaint(words, is_part=(page, words) in INLINE), f"{page}: {' '.join(words)}"
 
@@ -70,15 +94,24 @@ def complaint(words, is_part):
         message = refusal(*program_and_arguments)
         return "" if is_part and "required" in message else message
     if words[0] == "make":
-        has_target = re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        has_target = re.search(
+            rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE
+        )
         return "" if has_target else "the Makefile has no such target"
     if words[0] == "python" and "/" not in words[1]:  # a module, or a file that the page has
         return "" if words[1] != "-m" or find_spec(words[2]) else f"there is no module {words[2]}"
     if words[0] == "python":
         source = (ROOT / words[1]).read_text()
-        imported = [f"benchmarks/{name}.py" for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source)]
-        source += "".join((ROOT / name).read_text() for name in ("zoo/training/flags.py", *imported))
-        return ", ".join(flag for flag in words[2:] if flag.startswith("--") and f'"{flag}"' not in source)
+        imported = [
+            f"benchmarks/{name}.py"
+            for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source)
+        ]
+        source += "".join(
+            (ROOT / name).read_text() for name in ("zoo/training/flags.py", *imported)
+        )
+        return ", ".join(
+            flag for flag in words[2:] if flag.startswith("--") and f'"{flag}"' not in source
+        )
     return "" if words[0] in SYSTEM else "no such program"
 
 
@@ -108,12 +141,20 @@ def test_a_command_that_has_drifted_is_found(command):
 
 
 def test_a_block_of_other_programs_says_why_it_is_not_run():
-    unmarked = [(block.page, words) for block in BLOCKS if not block.mark for words in block.commands]
-    strange = [f"{page}: {' '.join(words)}" for page, words in unmarked if words[0] != "cd" and not program_of(words)]
+    unmarked = [
+        (block.page, words) for block in BLOCKS if not block.mark for words in block.commands
+    ]
+    strange = [
+        f"{page}: {' '.join(words)}"
+        for page, words in unmarked
+        if words[0] != "cd" and not program_of(words)
+    ]
     assert not strange, "write <!-- not run: REASON --> or <!-- run by: TEST --> before the block"
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark == "run by"], ids=lambda block: block.page)
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.mark == "run by"], ids=lambda block: block.page
+)
 def test_a_block_that_is_run_elsewhere_names_tests_that_are_there(block):
     for test in block.reason.split(", "):
         file, _, name = test.partition("::")
@@ -133,16 +174,28 @@ def sandbox(tmp_path, monkeypatch):
         shutil.copytree(ROOT / name, tmp_path / name)
     for seed in range(2):
         for algo in ("qam", "fql"):
-            write_run(tmp_path / f"logs/{algo}/scene-play-singletask-task1-v0_{seed + 1}", algo=algo, seed=seed)
+            write_run(
+                tmp_path / f"logs/{algo}/scene-play-singletask-task1-v0_{seed + 1}",
+                algo=algo,
+                seed=seed,
+            )
         for env in ("Pendulum-v1", "HalfCheetah-v5"):
-            write_run(tmp_path / f"logs/sac/{env}_{seed + 1}", algo="sac", env=env, seed=seed, has_success=False)
+            write_run(
+                tmp_path / f"logs/sac/{env}_{seed + 1}",
+                algo="sac",
+                env=env,
+                seed=seed,
+                has_success=False,
+            )
     (tmp_path / "references.yml").write_text("Pendulum-v1: [-1200, -150]\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.usefixtures("own_agents")
-@pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+@pytest.mark.filterwarnings(
+    "ignore:no state in:UserWarning"
+)  # two episodes need not reach the goal
 @pytest.mark.few(len(QUICK))
 @pytest.mark.parametrize("page", RUN)
 def test_its_commands_run(page, sandbox, data, monkeypatch):
@@ -166,7 +219,9 @@ def run(block, data):
 
 def smaller(program, arguments, data):
     """Return the arguments that make a command quick."""
-    extra = () if "--dry-run" in arguments else SMALLER.get(program, ())  # a plan is made as a user gets it
+    extra = (
+        () if "--dry-run" in arguments else SMALLER.get(program, ())
+    )  # a plan is made as a user gets it
     words = [*arguments, *extra]
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
@@ -197,8 +252,14 @@ def noise_arrays(env_id, steps):
     """Return two trajectories in OGBench's format, without any meaning."""
     env = gymnasium.make(env_id).unwrapped
     rng, rows = np.random.default_rng(0), 2 * (steps + 1)
-    widths = {"qpos": env.model.nq, "qvel": env.model.nv, "observations": env.observation_space.shape[0]}
-    arrays = {name: rng.normal(size=(rows, width)).astype(np.float32) for name, width in widths.items()}
+    widths = {
+        "qpos": env.model.nq,
+        "qvel": env.model.nv,
+        "observations": env.observation_space.shape[0],
+    }
+    arrays = {
+        name: rng.normal(size=(rows, width)).astype(np.float32) for name, width in widths.items()
+    }
     terminals = np.zeros(rows, bool)
     terminals[steps :: steps + 1] = True
     actions = rng.uniform(-1, 1, (rows, *env.action_space.shape)).astype(np.float32)

@@ -14,15 +14,33 @@ from tests.docs.commands import ROOT, commands_run_by, run_all, with_values
 from tests.zoo.datasets.samples import episodes, joined, write_d4rl, write_minari, write_parquet
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 
-TINY = ["-params", "net_arch=[16,16]", "flow_steps=2", "batch_size=8", "horizon_length=2", "buffer_size=1000"]
+TINY = [
+    "-params",
+    "net_arch=[16,16]",
+    "flow_steps=2",
+    "batch_size=8",
+    "horizon_length=2",
+    "buffer_size=1000",
+]
 SHORT = ["--eval-freq", "6", "--eval-episodes", "2", "--n-eval-envs", "1"]
-VISUAL = ["--offline-steps", "4", "--eval-freq", "4", "--n-eval-envs", "1", "--env-kwargs", "max_episode_steps=6"]
+VISUAL = [
+    "--offline-steps",
+    "4",
+    "--eval-freq",
+    "4",
+    "--n-eval-envs",
+    "1",
+    "--env-kwargs",
+    "max_episode_steps=6",
+]
 SMALL = {"--offline-steps": "12", "--episodes": "3"}
 
 
 def smaller(words):
     """Return what makes a command quick."""
-    return {"train": [*SHORT, *TINY], "compare": ["--reps", "50", "--format", "svg"]}.get(words[1], [])
+    return {"train": [*SHORT, *TINY], "compare": ["--reps", "50", "--format", "svg"]}.get(
+        words[1], []
+    )
 
 
 @pytest.fixture
@@ -38,7 +56,10 @@ def place(tmp_path, monkeypatch):
     write_minari(tmp_path / "minari", parts, "pendulum/mine-v0", env="Pendulum-v1", **spaces)
     write_parquet(tmp_path, parts)
     write_d4rl(tmp_path, parts)
-    table = {"joints": list(parts[0]["observations"][:-1]), "torque": list(joined(parts[:1], "actions"))}
+    table = {
+        "joints": list(parts[0]["observations"][:-1]),
+        "torque": list(joined(parts[:1], "actions")),
+    }
     parquet.write_table(pyarrow.table(table), "logs_of_a_robot.parquet")
     Path("my_controller.py").write_text("def swing_up(observation):\n    return -observation[2:]\n")
     return tmp_path
@@ -49,9 +70,15 @@ def test_every_command_for_your_own_data_works(place, capsys):
     results = run_all("test_every_command_for_your_own_data_works", capsys, smaller, SMALL)
     assert len(results) >= 13
     assert all(result["sound"] for line, result in results.items() if " check " in line)
-    assert [result["already_done"] for line, result in results.items() if line.endswith("--resume")] == [True]
-    assert [result["normalised_return"] < 1 for line, result in results.items() if "--reference" in line] == [True]
-    assert [result["success"] for line, result in results.items() if "--success-return" in line] == [0.0]
+    assert [
+        result["already_done"] for line, result in results.items() if line.endswith("--resume")
+    ] == [True]
+    assert [
+        result["normalised_return"] < 1 for line, result in results.items() if "--reference" in line
+    ] == [True]
+    assert [
+        result["success"] for line, result in results.items() if "--success-return" in line
+    ] == [0.0]
     assert (place / "report" / "report.html").is_file()
 
 
@@ -74,10 +101,19 @@ def test_every_command_for_ogbenchs_images_works(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | fixed
     results = []
     for line, words in commands_run_by("test_every_command_for_ogbenchs_images_works").items():
-        extra = {"train": [*VISUAL, *TINY, "buffer_size=100"], "compare": ["--reps", "50"]}.get(words[1], [])
+        extra = {"train": [*VISUAL, *TINY, "buffer_size=100"], "compare": ["--reps", "50"]}.get(
+            words[1], []
+        )
         small = [*with_values(words[1:], {"--episode-steps": "12"}), *extra]
-        program = [sys.executable, "-c", "import sys, zoo.terminal.cli; sys.exit(zoo.terminal.cli.main())", *small]
-        ended = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+        program = [
+            sys.executable,
+            "-c",
+            "import sys, zoo.terminal.cli; sys.exit(zoo.terminal.cli.main())",
+            *small,
+        ]
+        ended = subprocess.run(
+            program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
         assert ended.returncode == 0, (line, ended.stderr)
         results.append(json.loads(ended.stdout.splitlines()[-1]))
     generated, trained, resumed, evaluated, watched, _ = results

@@ -40,9 +40,13 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
     assert set(agents.algorithm_ids()) <= set(directives.described())
     for id, algorithm in directives.described().items():
         page = "\n".join(directives.settings_page(id))
-        assert id != "trqam" or ".. setting:: trqam.gamma = 0.995" in page  # it differs from the common one
+        assert (
+            id != "trqam" or ".. setting:: trqam.gamma = 0.995" in page
+        )  # it differs from the common one
         for name in algorithm["settings"]:
-            assert f".. setting:: {id}.{name} = " in page or f".. setting:: all.{name} = " in common, f"{name} of {id}"
+            assert (
+                f".. setting:: {id}.{name} = " in page or f".. setting:: all.{name} = " in common
+            ), f"{name} of {id}"
 
 
 @pytest.mark.parametrize("module", [agents, agents.core])
@@ -52,19 +56,30 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
     described = set(re.findall(r"\.\. auto\w+:: (\S+)", text))
     names = set(module.__all__) - set(BUILT_IN.values())
     (listed,) = re.findall(
-        rf"names of ``{module.__name__}`` are.*?\n\n(.*?)\n\n", (reference / "api.rst").read_text(), re.DOTALL
+        rf"names of ``{module.__name__}`` are.*?\n\n(.*?)\n\n",
+        (reference / "api.rst").read_text(),
+        re.DOTALL,
     )
     assert set(re.findall(r"\w+", listed)) == names
     for name in names:
         value = getattr(module, name)
         if inspect.isfunction(value) or inspect.isclass(value):  # not the aliases of types
-            places = {value.__module__, f"{value.__module__}.{name}", f"{module.__name__}.{name}", f"agents.{name}"}
-            assert places & described, f"{module.__name__}.{name} is on no page of docs/reference/api"
+            places = {
+                value.__module__,
+                f"{value.__module__}.{name}",
+                f"{module.__name__}.{name}",
+                f"agents.{name}",
+            }
+            assert places & described, (
+                f"{module.__name__}.{name} is on no page of docs/reference/api"
+            )
 
 
 def test_everything_that_the_reference_documents_is_there():
     text = "\n".join(path.read_text() for path in ROOT.glob("docs/reference/**/*.rst"))
-    named = re.findall(r"^\.\. auto(?:class|data|function|module):: ([\w.]+)", text, flags=re.MULTILINE)
+    named = re.findall(
+        r"^\.\. auto(?:class|data|function|module):: ([\w.]+)", text, flags=re.MULTILINE
+    )
     assert len(named) > 30
     assert [name for name in named if locate(name) is None] == []
 
@@ -72,10 +87,14 @@ def test_everything_that_the_reference_documents_is_there():
 def test_every_formula_can_be_shown():
     count = 0
     for path in pages():
-        text = re.sub(r"^ *```.*?^ *```|`[^`]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(
+            r"^ *```.*?^ *```|`[^`]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL
+        )
         for block, inline in FORMULA.findall(text) if "docs" in path.parts else ():
             mathml = to_mathml(block or inline, as_block=bool(block))
-            assert not re.search(r"<mfrac[^>]*>(<mn>\d+</mn>)?<mo", mathml), f"{path}: a fraction of an operator"
+            assert not re.search(r"<mfrac[^>]*>(<mn>\d+</mn>)?<mo", mathml), (
+                f"{path}: a fraction of an operator"
+            )
             for group in re.findall(r"<munderover>.*?</munderover>", mathml):
                 assert not re.search(r"<mo[^>]*>(\u02c9|~|\u02c6)</mo></munderover>", group), (
                     f"{path}: an index under its letter"

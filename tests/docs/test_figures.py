@@ -21,5 +21,10 @@ def test_committed_figures_are_what_their_scores_draw(published):
         texts = [(make_figures.FIGURES / name).read_text(), picture.decode()]
         shapes = [NUMBER.sub("", re.sub(' id=".*?"|#[0-9a-z]+', "", text)) for text in texts]
         assert shapes[0] == shapes[1], "run `python docs/make_figures.py`"
-        numbers = [[float(number) for number in NUMBER.findall(re.sub(' id=".*?"|#[0-9a-z]+', "", t))] for t in texts]
-        assert np.allclose(*numbers, atol=0.5), "run `python docs/make_figures.py`"  # fonts differ by less
+        numbers = [
+            [float(number) for number in NUMBER.findall(re.sub(' id=".*?"|#[0-9a-z]+', "", t))]
+            for t in texts
+        ]
+        assert np.allclose(*numbers, atol=0.5), (
+            "run `python docs/make_figures.py`"
+        )  # fonts differ by less

@@ -12,7 +12,9 @@ from tests.docs.commands import ROOT
 
 
 def test_the_notebook_was_saved_with_its_pictures():
-    text = "\n".join(as_markdown(json.loads((ROOT / "docs" / "first_steps.ipynb").read_text(encoding="utf-8"))))
+    text = "\n".join(
+        as_markdown(json.loads((ROOT / "docs" / "first_steps.ipynb").read_text(encoding="utf-8")))
+    )
     assert text.startswith("# ")
     assert text.count("](data:image/png;base64,") == 3
     assert text.count("``````python\n") == 6
@@ -27,15 +29,21 @@ def test_the_notebook_was_saved_with_its_pictures():
 def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two threads that wait for each other crawl beside other work
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # two threads that wait for each other crawl beside other work
     notebook = nbformat.read(ROOT / "docs" / "first_steps.ipynb", as_version=4)
     assert len(notebook.cells) == 10
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output.get("data", {}) for cell in code for output in cell.outputs]
     assert sum("image/png" in output for output in outputs) == 3
     results = [
-        ast.literal_eval(output["text/plain"]) for output in outputs if "text/plain" in output and len(output) == 1
+        ast.literal_eval(output["text/plain"])
+        for output in outputs
+        if "text/plain" in output and len(output) == 1
     ]
     _, reached, score = results
     assert reached["QAM"] >= 4 > 2 >= reached["BC"]

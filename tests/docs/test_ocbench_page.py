@@ -28,8 +28,15 @@ def test_every_command_of_ocbenchs_page_works(place, capsys):
     assert len({word for line in results for word in line.split() if word in OCBENCH}) == 3
     trained = {line: result for line, result in results.items() if line.startswith("zoo train")}
     assert len(trained) == 4
-    assert [result["already_done"] for line, result in trained.items() if "--resume" in line] == [True]
-    assert all((result["success"] is None) == ("bowling" in line) for line, result in trained.items())
+    assert [result["already_done"] for line, result in trained.items() if "--resume" in line] == [
+        True
+    ]
+    assert all(
+        (result["success"] is None) == ("bowling" in line) for line, result in trained.items()
+    )
     report = (place / "report" / "report.html").read_text()
     assert all(name in report for name in OCBENCH if any(name in line for line in trained))
-    assert next(result for line, result in results.items() if " benchmark " in line)["runs"] == 5 * 28 * 4
+    assert (
+        next(result for line, result in results.items() if " benchmark " in line)["runs"]
+        == 5 * 28 * 4
+    )

@@ -25,7 +25,9 @@ COMMANDS = commands_run_by("test_a_command_of_the_page_runs").values()
 FILMS = [pytest.param(words, marks=pytest.mark.slow) for words in COMMANDS if "--video" in words]
 
 
-@pytest.mark.parametrize("words", [words for words in COMMANDS if "--video" not in words] + FILMS, ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [words for words in COMMANDS if "--video" not in words] + FILMS, ids=" ".join
+)
 def test_a_command_of_the_page_runs(words, tmp_path):
     fewer = [] if "--interval" in words else ["--episodes", "1"]
     if "--video" in words:

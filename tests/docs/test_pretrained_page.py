@@ -13,7 +13,9 @@ from tests import ROOT, code_blocks
 
 
 def load_example():
-    spec = importlib.util.spec_from_file_location("fine_tune", ROOT / "docs" / "examples" / "fine_tune.py")
+    spec = importlib.util.spec_from_file_location(
+        "fine_tune", ROOT / "docs" / "examples" / "fine_tune.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -49,7 +51,9 @@ def test_the_example_begins_as_it_was_cloned_and_leaves_the_network_alone():
     weights = copy.deepcopy(network.state_dict())
     flow = agents.PretrainedFlow(network, noise_at=1.0, action_shape=(example.H, example.A))
     small = {"net_arch": [8], "batch_size": 8, "flow_steps": 3, "seed": 0}
-    model = agents.QAM("MlpPolicy", example.Reach(), behaviour=flow, horizon_length=example.H, **small)
+    model = agents.QAM(
+        "MlpPolicy", example.Reach(), behaviour=flow, horizon_length=example.H, **small
+    )
     behaviour, tuned = model.policy.nets.behaviour, model.policy.nets.fine_tuned
     for name, value in behaviour.state_dict().items():
         assert torch.equal(value, tuned.state_dict()[name])

@@ -14,9 +14,17 @@ def _folder(write_agent):
     draw, rows = np.random.default_rng(0), 400
     states = draw.normal(size=(rows + 1, 3))
     arrays = {"observations": states[:-1], "next_observations": states[1:]}
-    arrays |= {"actions": draw.uniform(-2, 2, (rows, 1)), "rewards": draw.normal(size=rows), "masks": np.ones(rows)}
+    arrays |= {
+        "actions": draw.uniform(-2, 2, (rows, 1)),
+        "rewards": draw.normal(size=rows),
+        "masks": np.ones(rows),
+    }
     ends = np.arange(rows) % 200 == 199
-    np.savez("my.npz", **{name: value.astype(np.float32) for name, value in arrays.items()}, terminals=ends)
+    np.savez(
+        "my.npz",
+        **{name: value.astype(np.float32) for name, value in arrays.items()},
+        terminals=ends,
+    )
 
 
 @pytest.mark.parametrize("name", ["in_python", "by_hand"])

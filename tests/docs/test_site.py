@@ -31,12 +31,23 @@ def site(tmp_path_factory):
     scorer = str(ROOT / "docs" / "assets" / "search.js")
     options = {"root_doc": "docs/index", "html_search_scorer": scorer, "html_theme": "basic"}
     out = folder / "out"
-    Sphinx(str(folder), None, str(out), str(folder / "doctrees"), "html", options, status=None, warning=None).build()
+    Sphinx(
+        str(folder),
+        None,
+        str(out),
+        str(folder / "doctrees"),
+        "html",
+        options,
+        status=None,
+        warning=None,
+    ).build()
     return out
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here; `apt install chromium` brings one")
+@pytest.mark.skipif(
+    browser.PROGRAM is None, reason="no Chromium here; `apt install chromium` brings one"
+)
 def test_search_lists_pages_for_users_first_and_of_these_the_one_that_is_named(site, tmp_path):
     with browser.chromium(tmp_path) as page:
         results = {}
@@ -50,7 +61,9 @@ def test_search_lists_pages_for_users_first_and_of_these_the_one_that_is_named(s
 
 def test_a_page_without_a_way_back_is_named(tmp_path):
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "index.html").write_text('<a href="../report.html">a report</a><a href="index.html">home</a>')
+    (tmp_path / "docs" / "index.html").write_text(
+        '<a href="../report.html">a report</a><a href="index.html">home</a>'
+    )
     (tmp_path / "report.html").write_text('<a href="#">up</a>')
     assert list(problems(tmp_path)) == ["report.html: no link leads to a page in docs/"]
     (tmp_path / "report.html").write_text('<a href="docs/index.html">home</a>')

@@ -68,7 +68,9 @@ def sequence(stream, start, case):
         in_trajectory = in_trajectory and not (step.is_last or (case.shortens and step.mask == 0))
     if not case.shortens:
         length = case.horizon
-    actions = [step.action for step in stream[start : start + (case.horizon if case.chunked else 1)]]
+    actions = [
+        step.action for step in stream[start : start + (case.horizon if case.chunked else 1)]
+    ]
     return (
         stream[start].observation,
         *actions,
@@ -123,8 +125,16 @@ def trajectories(draw, horizon):
         steps = []
         observation = next(ids)
         for k in range(length):
-            next_observation, mask, reward = next(ids), draw(st.sampled_from([1.0, 1.0, 0.0])), draw(SMALL)
-            steps.append(Step(observation, observation / 1000, reward, mask, next_observation, k == length - 1))
+            next_observation, mask, reward = (
+                next(ids),
+                draw(st.sampled_from([1.0, 1.0, 0.0])),
+                draw(SMALL),
+            )
+            steps.append(
+                Step(
+                    observation, observation / 1000, reward, mask, next_observation, k == length - 1
+                )
+            )
             observation = next_observation
         dataset.append(steps)
     return dataset
@@ -133,13 +143,17 @@ def trajectories(draw, horizon):
 @st.composite
 def cases(draw):
     horizon = draw(st.integers(1, 5))
-    replicas, envs_per_replica = draw(st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)]))
+    replicas, envs_per_replica = draw(
+        st.sampled_from([(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)])
+    )
     envs = replicas * envs_per_replica
     outcomes = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
     size = draw(st.integers(1, 2 * horizon))
     steps = draw(st.integers(0, 3 * size))  # which often overwrites what came first
     shortens = draw(st.booleans())
-    moves = st.one_of(*3 * [st.lists(outcomes, min_size=envs, max_size=envs)], st.just([(0.0, "restart")]))
+    moves = st.one_of(
+        *3 * [st.lists(outcomes, min_size=envs, max_size=envs)], st.just([(0.0, "restart")])
+    )
     return Case(
         horizon=horizon,
         gamma=draw(st.sampled_from([0.5, 0.9, 0.99, 1.0])),
@@ -178,7 +192,14 @@ def arrays(case):
                 terminals=is_marked, next_observations=[step.next_observation], timeouts=step.is_last, valids=1,
             )  # fmt: skip
         if case.layout == "compact":  # one more row, of which only the observation may be read
-            append(observations=[steps[-1].next_observation], actions=[0.5], rewards=7, masks=0, terminals=1, valids=0)
+            append(
+                observations=[steps[-1].next_observation],
+                actions=[0.5],
+                rewards=7,
+                masks=0,
+                terminals=1,
+                valids=0,
+            )
     return {name: np.asarray(values, np.float32) for name, values in rows.items()}
 
 
@@ -214,7 +235,10 @@ def play(case, buffer):
     for number, outcomes in enumerate(case.online):
         if outcomes == [(0.0, "restart")]:
             buffer.end_episodes()
-            streams = [[*stream[:-1], replace(stream[-1], is_last=True)] if stream else [] for stream in streams]
+            streams = [
+                [*stream[:-1], replace(stream[-1], is_last=True)] if stream else []
+                for stream in streams
+            ]
             current = [float(next(ids)) for _ in range(case.envs)]
             continue
         dones = [outcome in ("terminated", "truncated") for _, outcome in outcomes]
@@ -225,7 +249,9 @@ def play(case, buffer):
         rewards = np.array([reward for reward, _ in outcomes], np.float32)
         buffer.add(column[0], column[1], column[2], rewards, np.array(dones), infos)
         for e, (reward, outcome) in enumerate(outcomes):
-            ends_value = outcome == "terminated" or (outcome == "truncated" and not case.bootstraps_timeouts)
+            ends_value = outcome == "terminated" or (
+                outcome == "truncated" and not case.bootstraps_timeouts
+            )
             stored_reward = -float(reward != 0) if case.sparse else reward
             step = Step(
                 current[e],
@@ -296,6 +322,9 @@ def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case):
     restored.restore_online_state(buffer.online_state())
     copies = [restored, pickle.loads(pickle.dumps(buffer))]
     for copy in copies if buffer.count_starts() else ():
-        batches = [source.sample(5, generator=torch.Generator().manual_seed(0)) for source in (buffer, copy)]
+        batches = [
+            source.sample(5, generator=torch.Generator().manual_seed(0))
+            for source in (buffer, copy)
+        ]
         for name, value in batches[0].tensors().items():
             assert torch.equal(value, getattr(batches[1], name)), name

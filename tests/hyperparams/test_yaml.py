@@ -83,7 +83,9 @@ def effective(config):
 
 @cache
 def protocol_of(algo, domain, profile=DEFAULT_PROFILE):
-    config = load_config(algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile=profile))
+    config = load_config(
+        algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile=profile)
+    )
     return {name: value for name, value in effective(config).items() if name in PROTOCOL_SETTINGS}
 
 
@@ -116,13 +118,17 @@ def test_an_agent_of_ones_own_gets_the_protocol(own_agent):
 @pytest.mark.parametrize(("algo", "name"), ENTRIES)
 def test_every_entry_builds_unchanged(algo, name):
     entry = copy.deepcopy(read_profiles(algo)[DEFAULT_PROFILE][name])
-    config = load_config(algo, name, Benchmark(name if name in DOMAINS else None), Overrides(quick=name == "quick"))
+    config = load_config(
+        algo, name, Benchmark(name if name in DOMAINS else None), Overrides(quick=name == "quick")
+    )
     assert read_profiles(algo)[DEFAULT_PROFILE][name] == entry
     for key in entry.keys() - set(ENTRY_NOTES):
         assert effective(config)[key] == entry[key], key
 
 
-@pytest.mark.parametrize(("profile", "suite"), [(DEFAULT_PROFILE, tasks.OCBENCH), ("d4rl", tasks.D4RL)])
+@pytest.mark.parametrize(
+    ("profile", "suite"), [(DEFAULT_PROFILE, tasks.OCBENCH), ("d4rl", tasks.D4RL)]
+)
 def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_default(profile, suite):
     files = [shared_profile(DEFAULT_PROFILE), read_profiles("fql")[DEFAULT_PROFILE]]
     if profile != DEFAULT_PROFILE:
@@ -132,9 +138,13 @@ def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_defau
         for name in ("default", *task.entries, task.domain, task.name):
             for file in files:
                 expected |= file.get(name, {})
-        config = load_config("fql", task.name, Benchmark(task.domain, task.entries), Overrides(profile=profile))
+        config = load_config(
+            "fql", task.name, Benchmark(task.domain, task.entries), Overrides(profile=profile)
+        )
         values = effective(config)
-        for key in expected.keys() & values.keys():  # a profile also has settings of other algorithms
+        for key in (
+            expected.keys() & values.keys()
+        ):  # a profile also has settings of other algorithms
             assert values[key] == expected[key], (task.name, key)
         assert config.departures == []
 
@@ -142,9 +152,14 @@ def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_defau
 # -- profiles ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("origin", "name", "entry"), EVERY_ENTRY, ids=[f"{o} {n}" for o, n, _ in EVERY_ENTRY])
+@pytest.mark.parametrize(
+    ("origin", "name", "entry"), EVERY_ENTRY, ids=[f"{o} {n}" for o, n, _ in EVERY_ENTRY]
+)
 def test_every_entry_is_reachable_and_names_its_source_and_status(origin, name, entry):
-    assert name in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC | D4RL, origin
+    assert (
+        name
+        in {"default", "quick", "visual", "visual-quick"} | DOMAINS | OCBENCH | ROBOMIMIC | D4RL
+    ), origin
     assert entry["source"]
     assert entry["status"] in STATUSES
 
@@ -178,7 +193,9 @@ def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task)
     trqam = load_config("trqam", task.name, benchmark, Overrides(profile="trqam"))
     shared = {"horizon_length": 5, "batch_size": 256, "net_arch": [512] * 4, "rho": 0.5}
     assert ours.settings.items() >= (shared | {"gamma": 0.99, "observation_scale": None}).items()
-    assert trqam.settings.items() >= (shared | {"gamma": 0.995, "observation_scale": "range"}).items()
+    assert (
+        trqam.settings.items() >= (shared | {"gamma": 0.995, "observation_scale": "range"}).items()
+    )
     assert ours.run.eval_freq == 100_000
     assert trqam.run.pretraining_steps == 300_000
     assert trqam.settings["kl_budget"] == (1.0 if task.domain == "square-mh" else 0.1)
@@ -192,7 +209,12 @@ def test_images_have_the_protocol_of_fql(algo):
     run, settings = config.run, config.settings
     assert run.offline_steps == (0 if algo == "rlpd" else 500_000)
     assert run.eval_episodes == 50
-    expected = {"encoder": "impala_small", "frame_stack": 3, "random_crop": 0.5, "horizon_length": 1}
+    expected = {
+        "encoder": "impala_small",
+        "frame_stack": 3,
+        "random_crop": 0.5,
+        "horizon_length": 1,
+    }
     assert settings.items() >= expected.items()
     assert any("published" in source for source in config.sources if domain in source) == (
         algo in ("fql", "ifql", "rebrac")
@@ -204,7 +226,9 @@ def test_images_have_the_protocol_of_fql(algo):
 def test_every_entry_of_a_profile_is_in_effect(algo, profile):
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
-        config = load_config(algo, f"{domain}-singletask-v0", Benchmark(domain), Overrides(profile=profile))
+        config = load_config(
+            algo, f"{domain}-singletask-v0", Benchmark(domain), Overrides(profile=profile)
+        )
         expected = {**entries["default"], **entries[domain]}
         for key in expected.keys() - {*ENTRY_NOTES, "dataset"}:
             assert effective(config)[key] == expected[key], key
@@ -215,7 +239,9 @@ def test_every_entry_of_a_profile_is_in_effect(algo, profile):
 def test_trqams_protocol_is_the_same_for_all_of_its_algorithms(algo):
     steps = {"bc": (0, 300_000)}.get(algo, (300_000, 1_000_000))
     for domain in sorted(PAPER_DOMAINS):
-        config = load_config(algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile="trqam"))
+        config = load_config(
+            algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile="trqam")
+        )
         humanoid, large = domain.startswith("humanoid"), domain in LARGE
         assert (config.run.pretraining_steps, config.run.offline_steps) == steps
         assert config.run.dataset_size == LARGE.get(domain)

@@ -66,14 +66,19 @@ class Comparison:
     not_compared: list[str]
 
 
-def compare(fixture: Fixture, ours: OurAgents, tolerances: Mapping[str, float] | None = None) -> Comparison:
+def compare(
+    fixture: Fixture, ours: OurAgents, tolerances: Mapping[str, float] | None = None
+) -> Comparison:
     """Compare an algorithm with recorded numbers.
 
     :param tolerances: over those of the fixture, which are over `TOLERANCES`.
     """
     limits = {**TOLERANCES, **fixture.meta.get("tolerances", {}), **(tolerances or {})}
     check = _Check(fixture, ours)
-    rows = [Row(quantity, error, limits[kind], location) for quantity, kind, error, location in check.all()]
+    rows = [
+        Row(quantity, error, limits[kind], location)
+        for quantity, kind, error, location in check.all()
+    ]
     optional = [*fixture.below("out/"), *check.states]
     return Comparison(rows, [name for name in optional if name not in check.compared])
 
@@ -84,7 +89,11 @@ class _Check:
     def __init__(self, fixture: Fixture, ours: OurAgents) -> None:
         self.fixture, self.ours = fixture, ours
         self.compared: set[str] = set()
-        self.states = [f"{kind}/{name}" for kind in ("adam", "dual") for name in fixture.below(f"{kind}_after_1/")]
+        self.states = [
+            f"{kind}/{name}"
+            for kind in ("adam", "dual")
+            for name in fixture.below(f"{kind}_after_1/")
+        ]
 
     def all(self) -> Iterator[Measured]:
         """Compare everything; losses come first, since what follows builds on them."""
@@ -93,8 +102,14 @@ class _Check:
         yield from self.losses(self.ours.losses(self.new(), *first))
         yield from self.gradients(self.ours.gradients(self.new(), *first))
         yield from self.updates()
-        actions = self.ours.sample(self.new(), self.fixture["sample/obs"], self.fixture.below("sample/noise/"))
-        yield "sampled actions", "action", *_measure(actions, self.fixture["sample/actions"], 1.0, "actions")
+        actions = self.ours.sample(
+            self.new(), self.fixture["sample/obs"], self.fixture.below("sample/noise/")
+        )
+        yield (
+            "sampled actions",
+            "action",
+            *_measure(actions, self.fixture["sample/actions"], 1.0, "actions"),
+        )
 
     def new(self) -> Agent:
         return self.ours.create(self.fixture)
@@ -107,7 +122,9 @@ class _Check:
 
     def losses(self, losses: Mapping[str, Any]) -> Iterator[Measured]:
         """Compare every loss of the first update, the total last."""
-        for name, recorded in sorted(self.fixture.losses.items(), key=lambda item: item[0] == "total"):
+        for name, recorded in sorted(
+            self.fixture.losses.items(), key=lambda item: item[0] == "total"
+        ):
             yield f"loss {name}", "loss", *_measure(losses[name], recorded, LOSS_FLOOR, name)
 
     def gradients(self, ours: Mapping[str, Any]) -> Iterator[Measured]:
@@ -119,11 +136,15 @@ class _Check:
         modules: dict[str, tuple[float, str]] = {}
         for path, expected in recorded.items():
             module = path.partition("/")[0]
-            modules[module] = max(modules.get(module, (0.0, "")), _measure(gradients[path], expected, 0.0, path))
+            modules[module] = max(
+                modules.get(module, (0.0, "")), _measure(gradients[path], expected, 0.0, path)
+            )
         for module, measured in modules.items():
             yield f"gradient of {module}", "gradient", *measured
         self.compared.add("grad_global_norm")
-        norm = np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in gradients.values()))
+        norm = np.sqrt(
+            sum(np.square(array, dtype=np.float64).sum() for array in gradients.values())
+        )
         measured = _measure(norm, self.fixture["out/grad_global_norm"], 0.0, "the norm")
         yield "norm of the gradient", "gradient_norm", *measured
 
@@ -131,13 +152,19 @@ class _Check:
         """Compare total loss, parameters and state over three updates."""
         agent, earlier = self.new(), dict[str, Array]()
         for step in STEPS:
-            agent, total, parameters = self.ours.update(agent, self.fixture.batch, self.fixture.noise(step))
-            measured = _measure(total, np.asarray(self.fixture.total(step)), LOSS_FLOOR, "the total")
+            agent, total, parameters = self.ours.update(
+                agent, self.fixture.batch, self.fixture.noise(step)
+            )
+            measured = _measure(
+                total, np.asarray(self.fixture.total(step)), LOSS_FLOOR, "the total"
+            )
             yield f"total at update {step}", "total", *measured
             if step in STEPS_WITH_PARAMETERS:
                 parameters_after = {path: to_array(value) for path, value in parameters.items()}
                 recorded = self.fixture.below(f"params_after_{step}/")
-                errors = {path: np.abs(parameters_after[path] - recorded[path]) for path in recorded}
+                errors = {
+                    path: np.abs(parameters_after[path] - recorded[path]) for path in recorded
+                }
                 yield from self._parameters(step, parameters_after, errors, earlier)
                 earlier = errors
             yield from self._states(step, agent)
@@ -160,7 +187,11 @@ class _Check:
         for path, error in errors.items():
             online = path.removeprefix(TARGET)
             if online != path:
-                taken_over = tau * (earlier[online] + np.maximum(earlier[online], errors[online])) if earlier else 0
+                taken_over = (
+                    tau * (earlier[online] + np.maximum(earlier[online], errors[online]))
+                    if earlier
+                    else 0
+                )
                 averages[path] = np.maximum(error - taken_over, 0)
                 continue
             gradient = np.abs(self.fixture[f"grad/{path}"])
@@ -168,12 +199,20 @@ class _Check:
             off += int((error > OFF * rate).sum())
             count += error.size
         label = f"after {step} update{'s' * (step > 1)}"
-        for quantity, kind, group in (("parameters", "parameter", trained), ("targets", f"target_{step}", averages)):
+        for quantity, kind, group in (
+            ("parameters", "parameter", trained),
+            ("targets", f"target_{step}", averages),
+        ):
             if group:
                 path = max(group, key=lambda path: _largest(group[path]))
                 differs = _explain(arrays[path], self.fixture[f"params_after_{step}/{path}"])
                 yield f"{quantity} {label}", kind, _largest(group[path]), f"`{path}` {differs}"
-        yield f"share off {label}", "parameter_share", off / count, f"{off} of {count} by over {OFF:.0%} of the rate"
+        yield (
+            f"share off {label}",
+            "parameter_share",
+            off / count,
+            f"{off} of {count} by over {OFF:.0%} of the rate",
+        )
 
     def _states(self, step: int, agent: Agent) -> Iterator[Measured]:
         """Compare the optimiser's state and multipliers, as far as they are recorded."""
@@ -195,7 +234,9 @@ def _measure(value: Any, expected: Array, floor: float | None, name: str) -> tup
     Without a floor, the error is absolute.
     """
     value = to_array(value).astype(np.float64)
-    assert value.shape == expected.shape, f"`{name}` has shape {value.shape}, recorded is {expected.shape}"
+    assert value.shape == expected.shape, (
+        f"`{name}` has shape {value.shape}, recorded is {expected.shape}"
+    )
     error = _largest(np.abs(value - expected))
     scale = 1.0 if floor is None else max(_largest(np.abs(expected)), floor)
     relative = error / scale if scale else (0.0 if error == 0 else math.inf)

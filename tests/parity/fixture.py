@@ -60,7 +60,9 @@ class Fixture:
         """The losses of the first update, by name; a form with ``_masked`` after its name replaces the other."""
         losses = self.below("loss/")
         return {
-            name: losses.get(f"{name}_masked", loss) for name, loss in losses.items() if not name.endswith("_masked")
+            name: losses.get(f"{name}_masked", loss)
+            for name, loss in losses.items()
+            if not name.endswith("_masked")
         }
 
     def noise(self, step: int) -> dict[str, Array]:
@@ -74,7 +76,11 @@ class Fixture:
 
     def below(self, prefix: str) -> dict[str, Array]:
         """Return copies of the arrays whose key begins with a prefix, by the rest of the key."""
-        return {key.removeprefix(prefix): array.copy() for key, array in self.arrays.items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): array.copy()
+            for key, array in self.arrays.items()
+            if key.startswith(prefix)
+        }
 
 
 def read_fixture(path: Path) -> Fixture:

@@ -34,7 +34,9 @@ def unused(*names: str) -> dict[str, Translation]:
 
 
 COMMON_SETTINGS: dict[str, Translation] = {
-    **same("tau", "rho", "flow_steps", "best_of_n", "horizon_length", "action_chunking", "batch_size"),
+    **same(
+        "tau", "rho", "flow_steps", "best_of_n", "horizon_length", "action_chunking", "batch_size"
+    ),
     **same("actor_layer_norm"),
     **unused("agent_name", "ob_dims", "action_dim"),
     **unused("actor_hidden_dims", "value_hidden_dims"),  # together they are `net_arch`
@@ -104,9 +106,17 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         **unused("edit_target_entropy_multiplier"),
         "edit_target_entropy": "target_entropy",
     },
-    "trqam": {**TRUST_REGION_SETTINGS, "use_target_grad": "target_gradient", "clip_adj": "clip_adjoint"},
+    "trqam": {
+        **TRUST_REGION_SETTINGS,
+        "use_target_grad": "target_gradient",
+        "clip_adj": "clip_adjoint",
+    },
     "sqam": {**TRUST_REGION_SETTINGS, "gap_reg_coef": "gap_penalty", "n_bridge": "bridge_states"},
-    "bam": {**same("residual"), "inv_temp": "inverse_temperature", "target_actor": "target_behaviour"},
+    "bam": {
+        **same("residual"),
+        "inv_temp": "inverse_temperature",
+        "target_actor": "target_behaviour",
+    },
     "fbrac": {"alpha": "bc_weight"},
     "fql": {"alpha": "distill_weight"},
     "rebrac": {
@@ -148,7 +158,12 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "num_flow_steps": "flow_steps",
         "ret_agg": MEAN_OR_MINIMUM,
     },
-    "fan": {**same("expectile"), "alpha1": "anchor_weight", "alpha2": "critic_anchor_weight", "z_agg": MEAN_OR_MINIMUM},
+    "fan": {
+        **same("expectile"),
+        "alpha1": "anchor_weight",
+        "alpha2": "critic_anchor_weight",
+        "z_agg": MEAN_OR_MINIMUM,
+    },
     "qgf": {
         **same("expectile", "guidance_weight", "gradient"),
         "denoise_steps": "flow_steps",
@@ -213,7 +228,11 @@ SHARED_MODULES = {
     "actor_onestep_flow": "one_step",
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
-WEIGHTED = {("rebrac", "bc"), ("rlpd", "bc"), ("iql", "td")}  # losses that the reference records with their weight
+WEIGHTED = {
+    ("rebrac", "bc"),
+    ("rlpd", "bc"),
+    ("iql", "td"),
+}  # losses that the reference records with their weight
 DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, but in no total: logged without our suffix
 # recorded intermediates -> entries of our `targets`
 INTERMEDIATES = {
@@ -246,7 +265,9 @@ class Agent:
         for path in self.fixture.parameters:
             module, _, below = path.partition("/")
             online_module = module.removeprefix("target_")
-            name = {**SHARED_MODULES, **MODULES.get(self.fixture.id, {})}.get(online_module, online_module)
+            name = {**SHARED_MODULES, **MODULES.get(self.fixture.id, {})}.get(
+                online_module, online_module
+            )
             name += "_target" if module.startswith("target_") else ""
             yield path, find_parameter(self.model.policy.nets[name], below)
 
@@ -258,12 +279,17 @@ class Agent:
 
     def tensors(self, arrays: Arrays) -> dict[str, Tensor]:
         """Return recorded arrays as tensors with the seed axis."""
-        return {name: torch.tensor(array, device=self.model.device).unsqueeze(0) for name, array in arrays.items()}
+        return {
+            name: torch.tensor(array, device=self.model.device).unsqueeze(0)
+            for name, array in arrays.items()
+        }
 
     def batch(self, recorded: Arrays) -> Batch:
         """Return a recorded batch, reduced to what an update sees."""
         config, batch = self.fixture.config, self.tensors(recorded)
-        actions = batch["actions"].flatten(2) if config["action_chunking"] else batch["actions"][:, :, 0]
+        actions = (
+            batch["actions"].flatten(2) if config["action_chunking"] else batch["actions"][:, :, 0]
+        )
         return Batch(
             observations=batch["observations"],
             actions=actions,
@@ -284,7 +310,9 @@ class OurAgents:
     def create(self, fixture: Fixture) -> Agent:
         env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
         options = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
-        model = agents.get(fixture.id).algorithm("MlpPolicy", env, **our_settings(fixture), **options)
+        model = agents.get(fixture.id).algorithm(
+            "MlpPolicy", env, **our_settings(fixture), **options
+        )
         agent = Agent(model, fixture)
         with torch.no_grad():
             for path, parameter in agent.parameters():
@@ -298,7 +326,9 @@ class OurAgents:
         losses = {"total": total[0]}
         for name in agent.fixture.losses.keys() - {"total"}:
             ours = LOSSES.get(name, name)
-            weight = agent.model.loss_weights()[ours] if (agent.fixture.id, name) in WEIGHTED else 1.0
+            weight = (
+                agent.model.loss_weights()[ours] if (agent.fixture.id, name) in WEIGHTED else 1.0
+            )
             losses[name] = weight * info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
         return losses
 
@@ -306,18 +336,32 @@ class OurAgents:
         with torch.no_grad():
             nets = agent.model.policy.nets
             targets = agent.model.targets(agent.batch(batch), agent.tensors(noise), nets, {})
-        names = {recorded: ours for recorded, ours in INTERMEDIATES.items() if f"out/{recorded}" in agent.fixture}
+        names = {
+            recorded: ours
+            for recorded, ours in INTERMEDIATES.items()
+            if f"out/{recorded}" in agent.fixture
+        }
         return {recorded: targets[ours][0] for recorded, ours in names.items() if ours in targets}
 
     def gradients(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
         total, _ = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
         agent.model.policy.zero_grad()
         total.sum().backward()
-        return {path: parameter.grad[0] for path, parameter in agent.parameters() if parameter.grad is not None}
+        return {
+            path: parameter.grad[0]
+            for path, parameter in agent.parameters()
+            if parameter.grad is not None
+        }
 
-    def update(self, agent: Agent, batch: Arrays, noise: Arrays) -> tuple[Agent, Tensor, dict[str, Tensor]]:
+    def update(
+        self, agent: Agent, batch: Arrays, noise: Arrays
+    ) -> tuple[Agent, Tensor, dict[str, Tensor]]:
         info = agent.model.trainer.update_on(agent.batch(batch), agent.tensors(noise))
-        return agent, info["total_loss"][0], {path: parameter[0] for path, parameter in agent.parameters()}
+        return (
+            agent,
+            info["total_loss"][0],
+            {path: parameter[0] for path, parameter in agent.parameters()},
+        )
 
     def state(self, agent: Agent) -> dict[str, float | Tensor]:
         squares: dict[str, float] = {}
@@ -332,13 +376,17 @@ class OurAgents:
     def sample(self, agent: Agent, observations: np.ndarray, noise: Arrays) -> Tensor:
         with torch.no_grad():
             inputs = agent.tensors({"observations": observations})["observations"]
-            return agent.model.sample_actions(inputs, agent.tensors(noise), agent.model.policy.nets)[0]
+            return agent.model.sample_actions(
+                inputs, agent.tensors(noise), agent.model.policy.nets
+            )[0]
 
 
 def our_settings(fixture: Fixture) -> dict[str, Any]:
     """Return the recorded settings under our names; a setting without a translation is an error."""
     config, names = fixture.config, {**COMMON_SETTINGS, **SETTINGS[fixture.id]}
-    translated = dict(translate(names[key], value) for key, value in config.items() if names[key] is not None)
+    translated = dict(
+        translate(names[key], value) for key, value in config.items() if names[key] is not None
+    )
     translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
     translated["max_grad_norm"] = fixture.meta["max_grad_norm"]
     return translated
@@ -357,7 +405,14 @@ def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
         return module.get_parameter(single)
     heads = {"mean_net": "mean", "OutputDenseMean": "mean", "OutputDenseLogStd": "log_std"}
     first = "time_mlp" if isinstance(module, NoisePredictor) else "trunk"
-    stacks = {"value_net": "mlp", "mlp": "mlp", "MLP_0": first, "MLP_1": "mlp", "actor_net": "trunk", **heads}
+    stacks = {
+        "value_net": "mlp",
+        "mlp": "mlp",
+        "MLP_0": first,
+        "MLP_1": "mlp",
+        "actor_net": "trunk",
+        **heads,
+    }
     kind, layer = ("Dense", "0") if parts[0] in heads else parts[1].split("_")
     norms = {"scale": "norm_scales", "bias": "norm_biases"}
     names = norms if kind == "LayerNorm" else {"kernel": "weights", "bias": "biases"}

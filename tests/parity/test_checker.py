@@ -17,8 +17,13 @@ class OtherSetting(OurAgents):
         self.name, self.factor = name, factor
 
     def create(self, fixture):
-        config = {name: self.factor * value if name == self.name else value for name, value in fixture.config.items()}
-        changed = {"max_grad_norm": self.factor} if self.name == "max_grad_norm" else {"config": config}
+        config = {
+            name: self.factor * value if name == self.name else value
+            for name, value in fixture.config.items()
+        }
+        changed = (
+            {"max_grad_norm": self.factor} if self.name == "max_grad_norm" else {"config": config}
+        )
         return super().create(replace(fixture, meta={**fixture.meta, **changed}))
 
 
@@ -32,7 +37,11 @@ class NotANumber(OurAgents):
 @pytest.mark.parametrize(
     ("name", "ours", "quantities"),
     [
-        ("qam", OtherSetting("max_grad_norm", 0.5), {"adam after 1 update"}),  # Adam's parameters hardly show it
+        (
+            "qam",
+            OtherSetting("max_grad_norm", 0.5),
+            {"adam after 1 update"},
+        ),  # Adam's parameters hardly show it
         ("qam", OtherSetting("tau", 2), {"targets after 1 update"}),
         ("fql", OtherSetting("lr", 0.5), {"parameters after 1 update", "share off after 1 update"}),
         ("fql", OtherSetting("alpha", 1.1), {"loss total", "gradient of actor_onestep_flow"}),

@@ -35,7 +35,9 @@ def convolutions(stage):
 def parameters(size, kind):
     """Return what was recorded of a kind under our names: kernels (H, W, in, out) are ours with the channels first."""
     arrays = {
-        key.removeprefix(f"{size}/{kind}/"): value for key, value in recorded().items() if f"{size}/{kind}/" in key
+        key.removeprefix(f"{size}/{kind}/"): value
+        for key, value in recorded().items()
+        if f"{size}/{kind}/" in key
     }
     named = {}
     for index, name in enumerate([name for stage in range(3) for name in convolutions(stage)]):
@@ -43,7 +45,9 @@ def parameters(size, kind):
         named[f"biases.{index}"] = arrays[f"{name}/bias"][None]
     kernel = arrays["MLP_0/Dense_0/kernel"]  # its rows are (H, W, C), ours (C, H, W)
     sides = [2, 2]  # after three halvings
-    named["mlp.weights.0"] = kernel.unflatten(0, (*sides, -1)).permute(2, 0, 1, 3).flatten(0, 2)[None]
+    named["mlp.weights.0"] = (
+        kernel.unflatten(0, (*sides, -1)).permute(2, 0, 1, 3).flatten(0, 2)[None]
+    )
     named["mlp.biases.0"] = arrays["MLP_0/Dense_0/bias"][None]
     return named
 
@@ -74,7 +78,9 @@ def test_the_defaults_are_impala_small():
     assert sizes == sorted(int(np.prod(shape)) for shape in shapes.values())
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])  # one after the other, or as groups of one convolution
+@pytest.mark.parametrize(
+    "device", ["cpu", "cuda"]
+)  # one after the other, or as groups of one convolution
 def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     monkeypatch.setattr(encoders, "device_type", lambda _: device)
     space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
@@ -85,9 +91,13 @@ def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     features = stacked(images.flatten(0, 1)).unflatten(0, (2, 5))
     for replica in range(2):
         single = ImpalaEncoder(space, features_dim=16, widths=(4, 8))
-        single.load_state_dict({name: value[replica : replica + 1] for name, value in stacked.state_dict().items()})
+        single.load_state_dict(
+            {name: value[replica : replica + 1] for name, value in stacked.state_dict().items()}
+        )
         assert_close(features[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(features[0], stacked(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1])
+    assert not torch.allclose(
+        features[0], stacked(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1]
+    )
 
 
 def test_other_observations_than_images_are_refused():
@@ -98,5 +108,9 @@ def test_other_observations_than_images_are_refused():
 def test_shifted_images_are_the_references_crops():
     images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
     layout = ObservationLayout(image_space(*images.shape[1:]))
-    shifted = layout.shifted(images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS)
-    assert torch.equal(shifted.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1))
+    shifted = layout.shifted(
+        images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS
+    )
+    assert torch.equal(
+        shifted.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1)
+    )

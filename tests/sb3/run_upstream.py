@@ -54,7 +54,9 @@ class QAM(agents.QAM):
         taken = {"horizon_length"} if "n_steps" in more else set()
         if "n_critics" in (more.get("policy_kwargs") or {}):
             taken.add("ensemble_size")
-        super().__init__(policy, env, *args, **{k: v for k, v in SMALL.items() if k not in taken} | more)
+        super().__init__(
+            policy, env, *args, **{k: v for k, v in SMALL.items() if k not in taken} | more
+        )
 
     def learn(self, *args, tb_log_name="SAC", **more):
         """Log where SB3's tests look for SAC's events."""
@@ -64,7 +66,9 @@ class QAM(agents.QAM):
 def uses_sac(item):
     """Return whether a test is of the algorithm that we stand for."""
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
-    algorithms = [value for value in values if isinstance(value, type) and issubclass(value, BaseAlgorithm)]
+    algorithms = [
+        value for value in values if isinstance(value, type) and issubclass(value, BaseAlgorithm)
+    ]
     if algorithms:
         return QAM in algorithms
     named = any(isinstance(value, str) and value == "sac" for value in values)
@@ -82,9 +86,15 @@ def pytest_collection_modifyitems(config, items):
             reason = NOT_OF_FLOWS[item.originalname]
             item.add_marker(pytest.mark.xfail(reason=reason, raises=failures))
         if item.originalname in HINDSIGHT or "test_her.py" in item.nodeid:
-            item.add_marker(pytest.mark.xfail(reason="hindsight replay is SB3's own buffer", raises=TypeError))
+            item.add_marker(
+                pytest.mark.xfail(reason="hindsight replay is SB3's own buffer", raises=TypeError)
+            )
         if "test_identity.py" in item.nodeid and SMALL["horizon_length"] > 1:
-            item.add_marker(pytest.mark.xfail(reason="no chunk of actions can follow states that are drawn anew"))
+            item.add_marker(
+                pytest.mark.xfail(
+                    reason="no chunk of actions can follow states that are drawn anew"
+                )
+            )
 
 
 def pytest_configure():
@@ -105,7 +115,9 @@ def main(path, *more):
         return 2
     files = [str(tests / name) for name in FILES if (tests / name).exists()]
     options = ["-p", "tests.sb3.run_upstream", "-c", os.devnull, "--rootdir", str(tests)]
-    return subprocess.call([sys.executable, "-m", "pytest", *options, *files, *more], cwd=Path(__file__).parents[2])
+    return subprocess.call(
+        [sys.executable, "-m", "pytest", *options, *files, *more], cwd=Path(__file__).parents[2]
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,11 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
+from stable_baselines3.common.noise import (
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+    VectorizedActionNoise,
+)
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -45,7 +49,13 @@ def vector(count, episode_length=20):
 
 @pytest.mark.parametrize(
     ("train_freq", "gradient_steps", "steps", "updates"),
-    [(1, 1, 30, 20), ((4, "step"), 2, 32, 12), ((1, "episode"), 3, 40, 6), (4, -1, 32, 24), (1, 0, 30, 0)],
+    [
+        (1, 1, 30, 20),
+        ((4, "step"), 2, 32, 12),
+        ((1, "episode"), 3, 40, 6),
+        (4, -1, 32, 24),
+        (1, 0, 30, 0),
+    ],
 )
 def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps, steps, updates):
     model = tiny_model(train_freq=train_freq, gradient_steps=gradient_steps, learning_starts=10)
@@ -133,7 +143,11 @@ def test_policy_arguments_reach_networks_and_optimiser(tmp_path):
     model.learn(12)
     model.save(tmp_path / "model")
     for policy in (model.policy, agents.QAM.load(tmp_path / "model", device="cpu").policy):
-        shapes = {tuple(value.shape) for name, value in policy.nets.named_parameters() if "critic.mlp.biases" in name}
+        shapes = {
+            tuple(value.shape)
+            for name, value in policy.nets.named_parameters()
+            if "critic.mlp.biases" in name
+        }
         assert shapes == {(1, 3, 12), (1, 3, 1)}
         assert isinstance(policy.optimizer, torch.optim.AdamW)
         assert policy.optimizer.param_groups[0]["weight_decay"] == 0.5
@@ -156,22 +170,43 @@ def test_policies_of_other_kinds_are_refused():
             agents.FQL(policy, SpacesEnv(4, 2))
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [("relu", "adamw"), ("torch.nn.ReLU", "torch.optim.AdamW")])
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("relu", "adamw"), ("torch.nn.ReLU", "torch.optim.AdamW")]
+)
 def test_classes_of_the_policy_may_be_named(name, optimizer):
     model = tiny_model(policy_kwargs={"activation_fn": name, "optimizer_class": optimizer})
-    assert model.policy_kwargs == {"activation_fn": torch.nn.ReLU, "optimizer_class": torch.optim.AdamW}
+    assert model.policy_kwargs == {
+        "activation_fn": torch.nn.ReLU,
+        "optimizer_class": torch.optim.AdamW,
+    }
     assert isinstance(model.policy.optimizer, torch.optim.AdamW)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"activation_fn": "rellu"}, ValueError, "`policy_kwargs.activation_fn` must name .* closest: ReLU"),
+        (
+            {"activation_fn": "rellu"},
+            ValueError,
+            "`policy_kwargs.activation_fn` must name .* closest: ReLU",
+        ),
         ({"activation_fn": "os.system"}, ValueError, "got 'os.system'"),
-        ({"optimizer_class": "adamm"}, ValueError, "`policy_kwargs.optimizer_class` .* closest: Adam"),
+        (
+            {"optimizer_class": "adamm"},
+            ValueError,
+            "`policy_kwargs.optimizer_class` .* closest: Adam",
+        ),
         ({"optimizer_class": torch.nn.ReLU}, TypeError, "must be a subclass of Optimizer"),
-        ({"features_extractor_class": "NatureCNN"}, TypeError, "must be a subclass of BaseFeaturesExtractor"),
-        ("dict(activation_fn=nn.ReLU)", TypeError, "`policy_kwargs` must be a mapping of names to values"),
+        (
+            {"features_extractor_class": "NatureCNN"},
+            TypeError,
+            "must be a subclass of BaseFeaturesExtractor",
+        ),
+        (
+            "dict(activation_fn=nn.ReLU)",
+            TypeError,
+            "`policy_kwargs` must be a mapping of names to values",
+        ),
     ],
 )
 def test_a_name_of_no_class_is_refused(kwargs, error, message):
@@ -222,7 +257,8 @@ def test_an_environment_without_success_has_no_success_rate():
 
 def test_a_method_called_like_a_model_says_what_to_call():
     with pytest.raises(
-        TypeError, match=r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`"
+        TypeError,
+        match=r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`",
     ):
         QAM("MlpPolicy", SpacesEnv(4, 2))
 
@@ -242,7 +278,10 @@ def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path):
     observations = np.ones((3, 4), np.float32)
     loaded = type(actor).load(tmp_path / "actor.pkl", device="cpu")
     assert_array_equal(
-        *(acting_policy.predict(observations, deterministic=True)[0] for acting_policy in (loaded, actor))
+        *(
+            acting_policy.predict(observations, deterministic=True)[0]
+            for acting_policy in (loaded, actor)
+        )
     )
 
 
@@ -256,7 +295,9 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     assert_same(parameters_of(target), parameters_of(source))
     with pytest.raises(ValueError, match="nonsense"):
         target.set_parameters({**source.get_parameters(), "nonsense": {}})
-    parts = {name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()}
+    parts = {
+        name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()
+    }
     with pytest.raises(RuntimeError, match="Missing key"):
         target.set_parameters({**source.get_parameters(), "policy": parts["policy"]})
     for broken in ({}, parts["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
@@ -264,7 +305,9 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
             target.set_parameters({**source.get_parameters(), "policy.optimizer": broken})
     target.policy = torch.compile(target.policy)
     target.save(tmp_path / "model")
-    assert_same(parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source))
+    assert_same(
+        parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source)
+    )
 
 
 def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
@@ -282,11 +325,16 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     assert new.full
     second = tiny_model(gamma=0.5, balanced_sampling=True)
     second.load_replay_buffer(tmp_path / "buffer.pkl")
-    assert (second.replay_buffer.gamma, second.replay_buffer.balanced) == (0.5, True), "batches follow the model"
+    assert (second.replay_buffer.gamma, second.replay_buffer.balanced) == (0.5, True), (
+        "batches follow the model"
+    )
     for settings in ({"seeds": [1, 2]}, {"env": space_env_of(SEEN, HALF)}):
         third = tiny_model(**settings)
         old_buffer = third.replay_buffer
-        with pytest.raises(ValueError, match=r"buffer\.pkl is the replay buffer of a model with `.*` = .*, expected"):
+        with pytest.raises(
+            ValueError,
+            match=r"buffer\.pkl is the replay buffer of a model with `.*` = .*, expected",
+        ):
             third.load_replay_buffer(tmp_path / "buffer.pkl")
         assert third.replay_buffer is old_buffer
 
@@ -315,9 +363,13 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
         make_vec_env(lambda: SpacesEnv(4, 2, 5), n_envs=2), eval_freq=10, n_eval_episodes=2, log_path=str(tmp_path),
         best_model_save_path=str(tmp_path), verbose=0,
     )  # fmt: skip
-    saving = CheckpointCallback(save_freq=15, save_path=str(tmp_path / "saved"), save_replay_buffer=True)
+    saving = CheckpointCallback(
+        save_freq=15, save_path=str(tmp_path / "saved"), save_replay_buffer=True
+    )
     counting = EvalCallback(SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0)
-    callbacks = CallbackList([evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()])
+    callbacks = CallbackList(
+        [evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()]
+    )
     model.learn_offline(30, callbacks, dataset=toy_dataset())
     model.learn(20, callbacks, reset_num_timesteps=False)
     with np.load(tmp_path / "evaluations.npz") as evaluations:
@@ -334,7 +386,9 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
 
 def test_hindsight_replay_is_refused():
     box = spaces.Box(-1, 1, (2,))
-    goals = space_env_of(spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box}))
+    goals = space_env_of(
+        spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box})
+    )
     with pytest.raises(TypeError, match="got HerReplayBuffer"):
         agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
@@ -356,7 +410,9 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
 # -- logs and clocks -------------------------------------------------------------------------------------------------
 
 
-def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(tmp_path):
+def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(
+    tmp_path,
+):
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path / "logs"), **TINY)
     model.learn(2).save(tmp_path / "model")
     agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2)).learn(2, reset_num_timesteps=False)
@@ -368,7 +424,9 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
 @pytest.mark.parametrize("year", [1970, 2200])
 def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
     model = tiny_model()
-    monkeypatch.setattr(time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0)))
+    monkeypatch.setattr(
+        time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0))
+    )
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = agents.QAM.load(tmp_path / "model", device="cpu")
@@ -387,7 +445,9 @@ class OwnArrayEnv(SpacesEnv):
         return self.seen
 
 
-@pytest.mark.parametrize("make", [OwnArrayEnv, lambda: DummyVecEnv([OwnArrayEnv]), lambda: make_vec_env(OwnArrayEnv)])
+@pytest.mark.parametrize(
+    "make", [OwnArrayEnv, lambda: DummyVecEnv([OwnArrayEnv]), lambda: make_vec_env(OwnArrayEnv)]
+)
 def test_an_environment_that_returns_its_own_array_has_last_observations(make):
     model = tiny_model(env=make(), learning_starts=100)
     model.learn(12)

@@ -32,13 +32,20 @@ def test_extractors_train_and_target_copies_follow():
     model.learn_offline(1)
     new_parameters = parameters_of(model)
     for part in ("layers.1.weight", "norm.bias"):
-        online, target = f"nets.critic.features_extractor.{part}", f"nets.critic_target.features_extractor.{part}"
+        online, target = (
+            f"nets.critic.features_extractor.{part}",
+            f"nets.critic_target.features_extractor.{part}",
+        )
         assert not torch.equal(middle[online], old_parameters[online])
-        torch.testing.assert_close(new_parameters[target], 0.25 * middle[online] + 0.75 * middle[target])
+        torch.testing.assert_close(
+            new_parameters[target], 0.25 * middle[online] + 0.75 * middle[target]
+        )
         assert not torch.equal(new_parameters[target], middle[target])
     for part in ("running_mean", "running_var", "num_batches_tracked"):
         name = f"features_extractor.norm.{part}"
-        assert torch.equal(new_parameters[f"nets.critic_target.{name}"], new_parameters[f"nets.critic.{name}"])
+        assert torch.equal(
+            new_parameters[f"nets.critic_target.{name}"], new_parameters[f"nets.critic.{name}"]
+        )
         assert not torch.equal(new_parameters[f"nets.critic.{name}"], middle[f"nets.critic.{name}"])
 
 
@@ -55,7 +62,10 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
     source.learn_offline(2, dataset=toy_dataset())
     source.save(tmp_path / "actor.zip")
     model.load_pretrained_actor(tmp_path / "actor.zip")
-    assert_same(dict(model.policy.nets["fine_tuned"].state_dict()), dict(source.policy.nets["behaviour"].state_dict()))
+    assert_same(
+        dict(model.policy.nets["fine_tuned"].state_dict()),
+        dict(source.policy.nets["behaviour"].state_dict()),
+    )
     with pytest.raises(ValueError, match=r"expected `features_extractor.* of shape None, got \("):
         plain.load_pretrained_actor(tmp_path / "actor.zip")
 
@@ -66,7 +76,10 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     model.learn(12)
     actions = [model.predict(SEEN, deterministic=True)[0] for _ in range(4)]
     assert_array_equal(actions[1:], actions[:-1])
-    noise = {name: draw.unsqueeze(0) for name, draw in model.policy.draw_action_noise(5, torch.Generator()).items()}
+    noise = {
+        name: draw.unsqueeze(0)
+        for name, draw in model.policy.draw_action_noise(5, torch.Generator()).items()
+    }
     model.policy.set_training_mode(True)
     plans = [model.policy.plan(SEEN[None], noise) for _ in range(2)]
     assert_array_equal(*plans)
@@ -75,7 +88,9 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
 
 
 def test_updates_normalise_batches_although_an_evaluation_came_between():
-    evaluation = EvalCallback(SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0, warn=False)
+    evaluation = EvalCallback(
+        SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0, warn=False
+    )
     model = normed_model()
     model.learn_offline(3, dataset=toy_dataset())
     watched = normed_model()
@@ -97,11 +112,16 @@ def test_targets_are_never_in_training_mode():
 
 
 def test_a_policy_with_an_extractor_is_saved_whole(tmp_path):
-    kwargs = {"features_extractor_class": NormedFeatures, "features_extractor_kwargs": {"dropout": 0.5}}
+    kwargs = {
+        "features_extractor_class": NormedFeatures,
+        "features_extractor_kwargs": {"dropout": 0.5},
+    }
     model = tiny_model(policy_kwargs=kwargs)
     model.learn_offline(3, dataset=toy_dataset())
     model.policy.save(str(tmp_path / "policy"))
     loaded = type(model.policy).load(str(tmp_path / "policy"), device="cpu")
     assert loaded.features_extractor.layers[3].p == 0.5
     assert_same(dict(loaded.state_dict()), dict(model.policy.state_dict()))
-    assert_array_equal(*(acting_model.predict(SEEN, deterministic=True)[0] for acting_model in (loaded, model)))
+    assert_array_equal(
+        *(acting_model.predict(SEEN, deterministic=True)[0] for acting_model in (loaded, model))
+    )

@@ -28,7 +28,11 @@ class SampledEnv(gymnasium.Env[Any, NDArray[Any]]):
     """Episodes of six random observations of a space."""
 
     def __init__(self, space):
-        self.observation_space, self.action_space, self.steps = space, spaces.Box(-1, 1, (2,), np.float32), 0
+        self.observation_space, self.action_space, self.steps = (
+            space,
+            spaces.Box(-1, 1, (2,), np.float32),
+            0,
+        )
         space.seed(0)
 
     def reset(self, **arguments):
@@ -54,7 +58,9 @@ def dataset_of(space, rows=24):
     for name, part in (("observations", slice(0, 6)), ("next_observations", slice(1, 7))):
         values = [value for trajectory in samples for value in trajectory[part]]
         if isinstance(space, spaces.Dict):
-            dataset[name] = {key: np.stack([value[key] for value in values]) for key in space.spaces}
+            dataset[name] = {
+                key: np.stack([value[key] for value in values]) for key in space.spaces
+            }
         else:
             dataset[name] = np.stack(values)
     return dataset
@@ -67,17 +73,25 @@ def test_choices_that_the_space_has_not_are_refused(name, value):
     dataset = dataset_of(space)
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][-1, 0] = value
-    with pytest.raises(ValueError, match=f"must hold choices of MultiDiscrete.*, got {value:g} in row"):
+    with pytest.raises(
+        ValueError, match=f"must hold choices of MultiDiscrete.*, got {value:g} in row"
+    ):
         model_of("choices from other numbers on").load_dataset(dataset)
 
 
-@pytest.mark.parametrize(("name", "horizon_length"), [*((name, 3) for name in SPACES), ("mixed", 1)])
+@pytest.mark.parametrize(
+    ("name", "horizon_length"), [*((name, 3) for name in SPACES), ("mixed", 1)]
+)
 def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
     model = model_of(name, horizon_length=horizon_length)
     old_parameters = parameters_of(model)
     model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
     model.learn(14, reset_num_timesteps=False)
-    changed = [key for key, value in parameters_of(model).items() if not torch.equal(value, old_parameters[key])]
+    changed = [
+        key
+        for key, value in parameters_of(model).items()
+        if not torch.equal(value, old_parameters[key])
+    ]
     if SPACES[name][0] != "MlpPolicy":
         assert any("features_extractor" in key for key in changed)
     model.save(tmp_path / "model.zip")
@@ -108,7 +122,9 @@ def test_what_is_collected_is_what_was_seen():
     images = np.stack([np.moveaxis(observation["image"], -1, 0) for observation in expected])
     stored = model.replay_buffer.layout.observations(rows[:6].numpy())
     assert_array_equal(stored["image"], images)
-    assert_array_equal(stored["choice"].ravel(), [observation["choice"] for observation in expected])
+    assert_array_equal(
+        stored["choice"].ravel(), [observation["choice"] for observation in expected]
+    )
 
 
 def test_dict_observations_are_normalised_part_by_part():
@@ -154,7 +170,9 @@ class Broken(SampledEnv):
 def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(space, wrong, named):
     env = Broken(space)
     env.wrong = wrong
-    model = tiny_model(env=env, policy="MultiInputPolicy" if space is MIXED else "MlpPolicy", learning_starts=0)
+    model = tiny_model(
+        env=env, policy="MultiInputPolicy" if space is MIXED else "MlpPolicy", learning_starts=0
+    )
     with pytest.raises(ValueError, match=f"got observation = {named}"):
         model.learn(9)
 
@@ -180,14 +198,20 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike():
     model.load_dataset(dataset_of(CROPPED))
     model.replay_buffer.with_steps = True
     batch = model.replay_buffer.sample(3)
-    cropped = model.trainer.crop_images(batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES})
+    cropped = model.trainer.crop_images(
+        batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES}
+    )
     for name in ("observations", "next_observations"):
-        old_images, new_images = (getattr(images_of, name).unflatten(-1, (3, 8, 8)) for images_of in (batch, cropped))
+        old_images, new_images = (
+            getattr(images_of, name).unflatten(-1, (3, 8, 8)) for images_of in (batch, cropped)
+        )
         assert new_images.dtype == torch.uint8
         assert torch.equal(new_images[1], old_images[1]), "not done for the second replica"
         assert torch.equal(new_images[0, 1], old_images[0, 1]), "the middle is no shift"
         assert torch.equal(new_images[0, 0, :, 3:, 3:], old_images[0, 0, :, :5, :5])
-        assert torch.equal(new_images[0, 0, :, 0, 0], old_images[0, 0, :, 0, 0]), "edges are repeated"
+        assert torch.equal(new_images[0, 0, :, 0, 0], old_images[0, 0, :, 0, 0]), (
+            "edges are repeated"
+        )
         assert torch.equal(new_images[0, 2, :, :5, :5], old_images[0, 2, :, 3:, 3:])
     assert torch.equal(cropped.step_observations[:, :, 0], cropped.observations)
     assert torch.equal(cropped.step_next_observations[:, :, -1], cropped.next_observations)
@@ -203,7 +227,9 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
         updates.append(parameters_of(model))
     first, repeated, always, never = updates
     assert_same(first, repeated)
-    assert not torch.equal(always["nets.behaviour.mlp.weights.0"], never["nets.behaviour.mlp.weights.0"])
+    assert not torch.equal(
+        always["nets.behaviour.mlp.weights.0"], never["nets.behaviour.mlp.weights.0"]
+    )
 
 
 @pytest.mark.few

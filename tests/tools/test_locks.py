@@ -27,7 +27,11 @@ def requirements_of(*extras):
 
 
 def locked():
-    return {package.name: package.version for name in ("build", "dev", "torch-cuda") for package in _read(name)}
+    return {
+        package.name: package.version
+        for name in ("build", "dev", "torch-cuda")
+        for package in _read(name)
+    }
 
 
 def _read(name):
@@ -37,19 +41,25 @@ def _read(name):
 @LOCKS
 def test_versions_are_those_of_the_constraints(name):
     pins = read_pins(ROOT / "constraints.txt")
-    assert {(package.name, package.version.removesuffix("+cpu")) for package in _read(name)} <= pins, "run `make lock`"
+    assert {
+        (package.name, package.version.removesuffix("+cpu")) for package in _read(name)
+    } <= pins, "run `make lock`"
 
 
 def test_everything_that_development_needs_is_locked():
     versions = locked()
     for requirement in requirements_of("dev"):
-        assert requirement.specifier.contains(versions[normalised(requirement.name)]), f"{requirement}: run `make lock`"
+        assert requirement.specifier.contains(versions[normalised(requirement.name)]), (
+            f"{requirement}: run `make lock`"
+        )
 
 
 @LOCKS
 def test_every_package_has_hashes_and_no_file_names_an_index(name):
     assert all(package.hashes for package in _read(name))
-    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted", (FOLDER / f"{name}.lock").read_text())
+    assert not re.search(
+        r"://|--(extra-)?index|--find-links|--trusted", (FOLDER / f"{name}.lock").read_text()
+    )
 
 
 def test_pytorch_has_one_version_in_both_builds():

@@ -12,4 +12,6 @@ BUDGET = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["size"]
 def test_the_code_keeps_its_budget():
     counts = sizes()
     over = {part: count for part, count in counts.items() if count > BUDGET[part]}
-    assert not over, f"the budget is {BUDGET}; take something out, or raise it in pyproject.toml and say why"
+    assert not over, (
+        f"the budget is {BUDGET}; take something out, or raise it in pyproject.toml and say why"
+    )

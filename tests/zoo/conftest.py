@@ -42,7 +42,11 @@ def _no_learning_curves():
     import zoo.training.callbacks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo.training.callbacks, "plot_learning_curve", lambda history, path, *about: path.touch())
+        patch.setattr(
+            zoo.training.callbacks,
+            "plot_learning_curve",
+            lambda history, path, *about: path.touch(),
+        )
         yield
 
 

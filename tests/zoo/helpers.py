@@ -8,7 +8,14 @@ from tests.common.toys import assert_same, parameters_of
 from tests.zoo.outcomes import status_of
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=1000"]
+TINY = [
+    "net_arch=[16,16]",
+    "ensemble_size=2",
+    "flow_steps=2",
+    "batch_size=16",
+    "horizon_length=2",
+    "buffer_size=1000",
+]
 EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
 OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
 
@@ -16,7 +23,16 @@ OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
 def arguments(data, logs, *flags, steps=20, seeds=("--seed", "3"), verbose=0):
     words = [*f"--algo qam --env {ENV} --dataset-dir {data} -f {logs}".split(), *seeds]
     words += [*f"--verbose {verbose} --offline-steps {steps}".split(), *EVALUATIONS]
-    return [*words, "--env-kwargs", "max_episode_steps=30", "--log-interval", "5", "-params", *TINY, *flags]
+    return [
+        *words,
+        "--env-kwargs",
+        "max_episode_steps=30",
+        "--log-interval",
+        "5",
+        "-params",
+        *TINY,
+        *flags,
+    ]
 
 
 def folder_of(logs, number=1):
@@ -48,6 +64,8 @@ def progress_of(logs, number=1):
     """Return a run's log without the columns that depend on the clock."""
     table = pd.read_csv(folder_of(logs, number) / "progress.csv")
     clock = [
-        name for name in table if name in ("time/fps", "time/time_elapsed", "time/total_seconds", "time/updates_per_s")
+        name
+        for name in table
+        if name in ("time/fps", "time/time_elapsed", "time/total_seconds", "time/updates_per_s")
     ]
     return table.drop(columns=clock).sort_index(axis=1)

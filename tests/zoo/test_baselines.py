@@ -24,7 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
 def small(id="sac", env=None, **settings):
-    arguments = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8, "device": "cpu"}
+    arguments = {
+        "net_arch": [16, 16],
+        "buffer_size": 50,
+        "learning_starts": 5,
+        "batch_size": 8,
+        "device": "cpu",
+    }
     algorithm = BASELINES[id]
     model = algorithm("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], **{**arguments, **settings})
     model.set_logger(configure(None, []))
@@ -37,7 +43,9 @@ def test_a_baseline_stores_the_integers_that_were_played():
     model.learn(20)
     assert all(action.dtype == np.int64 for action in env.played)
     stored = model.replay_buffer.actions[:20].numpy()
-    np.testing.assert_allclose(unscaled_actions(stored, env.action_space), np.array(env.played), atol=1e-5)
+    np.testing.assert_allclose(
+        unscaled_actions(stored, env.action_space), np.array(env.played), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("id", BASELINES)
@@ -49,7 +57,9 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
     model.learn(9)
     assert model.replay_buffer.dataset_size == 60
     assert model._n_updates == 4
-    assert any(not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items())
+    assert any(
+        not torch.equal(value, before[name]) for name, value in model.policy.state_dict().items()
+    )
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
@@ -68,7 +78,15 @@ def test_shipped_settings_are_settings_with_a_source(id):
 
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     words = f"--algo tqc --env {ENV} --dataset-dir {data} -f {tmp_path} --seed 3".split()
-    words += ["--online-steps", "30", *EVALUATIONS, "--env-kwargs", "max_episode_steps=12", "--device", "cpu"]
+    words += [
+        "--online-steps",
+        "30",
+        *EVALUATIONS,
+        "--env-kwargs",
+        "max_episode_steps=12",
+        "--device",
+        "cpu",
+    ]
     words += ["-params", "net_arch=[16,16]", "learning_starts=5", "batch_size=8", "buffer_size=100"]
     assert main(words) == 0
     folder = tmp_path / "tqc" / f"{ENV}_1"
@@ -107,10 +125,18 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path):
 @pytest.mark.parametrize(
     ("id", "flags", "message"),
     [
-        ("sac", {"offline_steps": 5}, "`sac` trains online only, got `offline_steps` = 5; set it to 0"),
+        (
+            "sac",
+            {"offline_steps": 5},
+            "`sac` trains online only, got `offline_steps` = 5; set it to 0",
+        ),
         ("crossq", {"tau": 0.1}, "unknown setting of crossq `tau`"),
         ("td3", {"gamma": 1.5}, "`gamma` must be a finite number >= 0 and <= 1, got 1.5"),
-        ("qam", {"offline_data": "none"}, "`offline_data` is none, but `offline_steps` = 1000000 need data"),
+        (
+            "qam",
+            {"offline_data": "none"},
+            "`offline_data` is none, but `offline_steps` = 1000000 need data",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(id, flags, message):

@@ -81,14 +81,23 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--behaviour", "my_flows.py:make_number"], "must return an `agents.PretrainedFlow`, got int"),
+        (
+            ["--behaviour", "my_flows.py:make_number"],
+            "must return an `agents.PretrainedFlow`, got int",
+        ),
         (["--behaviour", "my_flows.py:fail"], "failed: OSError: no weights here"),
         (["--behaviour", "my_flows.py:nothing"], "has no attribute 'nothing'"),
         (["--behaviour", "other.py:make_flow"], "no file"),
         (["--behaviour", "my_flows"], "must be FILE.py:FUNCTION or MODULE:FUNCTION"),
         (["--behaviour", "my_flows.py:make_flow", "--algo", "rebrac"], "has no behaviour flow"),
-        (["--behaviour", "my_flows.py:make_flow", "--algo", "sac", "--offline-steps", "0"], "has no behaviour flow"),
-        (["--behaviour", "my_flows.py:make_flow", "-params", "observation_scale=1.0"], "as the environment returns"),
+        (
+            ["--behaviour", "my_flows.py:make_flow", "--algo", "sac", "--offline-steps", "0"],
+            "has no behaviour flow",
+        ),
+        (
+            ["--behaviour", "my_flows.py:make_flow", "-params", "observation_scale=1.0"],
+            "as the environment returns",
+        ),
     ],
 )
 def test_a_flow_that_cannot_be_taken_ends_before_a_folder_is_made(words, text, folder, capsys):

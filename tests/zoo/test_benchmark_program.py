@@ -24,7 +24,14 @@ from zoo.processes.locks import HOST, Lock
 from zoo.suites import SHIPPED
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-SMALL = {"net_arch": [8], "batch_size": 8, "eval_freq": 20, "eval_episodes": 2, "save_freq": 10, "log_interval": 10}
+SMALL = {
+    "net_arch": [8],
+    "batch_size": 8,
+    "eval_freq": 20,
+    "eval_episodes": 2,
+    "save_freq": 10,
+    "log_interval": 10,
+}
 
 
 def write_suite(folder, data, algorithms, steps=40, **more):
@@ -39,7 +46,16 @@ def write_suite(folder, data, algorithms, steps=40, **more):
 
 def start(folder, *words):
     """Start the program from a folder, with one worker."""
-    command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", "logs", "--device", "cpu", *words]
+    command = [
+        sys.executable,
+        str(ROOT / "zoo" / "benchmark.py"),
+        "suite.yml",
+        "-f",
+        "logs",
+        "--device",
+        "cpu",
+        *words,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
@@ -56,7 +72,9 @@ def run(tmp_path, programs):
     """Return what runs the program from the test's folder to its end."""
 
     def ended(*words):
-        return programs.run("benchmark", ["suite.yml", "-f", "logs", "--device", "cpu", *words], folder=tmp_path)
+        return programs.run(
+            "benchmark", ["suite.yml", "-f", "logs", "--device", "cpu", *words], folder=tmp_path
+        )
 
     return ended
 
@@ -80,7 +98,11 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, 
     assert result["done"] == 2
     assert result["methods"] == 2
     assert "fql" in Path(result["report"]).read_text()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "logs").glob("*/*/*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "logs").glob("*/*/*")
+        if path.is_file()
+    }
     assert len(folders(tmp_path / "logs")) == 4
     again = run("--dry-run").result
     assert again["done"] == 2
@@ -116,12 +138,17 @@ def check_kept_scores(run, folder):
     file.write_bytes(before + of_another_run + b"\n")
     assert run("--no-report", "--scores", "scores").result["done"] == 2
     assert file.read_bytes() == before + of_another_run + b"\n"
-    kept = [line for line in before.splitlines() if b",1,offline,20," not in line]  # the last row of the second seed
+    kept = [
+        line for line in before.splitlines() if b",1,offline,20," not in line
+    ]  # the last row of the second seed
     file.write_bytes(b"\n".join(kept) + b"\n")
     assert run(*elsewhere, "--dry-run").result["waiting"] == 1
     for damage, message in (
         ((last, b",".join(last.split(b",")[:6])), "expected a whole line"),
-        ((pd.read_csv(file)["settings"][0].encode(), b"0123456789ab"), "settings that runs have now"),
+        (
+            (pd.read_csv(file)["settings"][0].encode(), b"0123456789ab"),
+            "settings that runs have now",
+        ),
     ):
         file.write_bytes(before.replace(*damage))
         ended = run("--scores", "scores")
@@ -137,19 +164,32 @@ def test_the_plan_of_a_new_suite_ends_with_the_same_command_without_the_flag_tha
     tmp_path, data, call, monkeypatch
 ):
     file = write_suite(tmp_path, data, ["fql"], steps=100_000, title="of 'Größe'")
-    words = [str(file), "-f", str(tmp_path / "my logs"), "--launcher", "slurm", "--resources", "slurm_partition=gpu"]
+    words = [
+        str(file),
+        "-f",
+        str(tmp_path / "my logs"),
+        "--launcher",
+        "slurm",
+        "--resources",
+        "slurm_partition=gpu",
+    ]
     result, errors = call(main, *words, "--dry-run", "--no-measure")
     assert result["jobs"] == 1
     assert result["waiting"] == 1
     assert result["hours_left"] is None
     assert "the remaining time is unknown" in errors
     assert folders(tmp_path / "my logs") == []
-    monkeypatch.setattr("zoo.terminal.tables.result_for_terminal", lambda result, hint="": {"next": hint})
+    monkeypatch.setattr(
+        "zoo.terminal.tables.result_for_terminal", lambda result, hint="": {"next": hint}
+    )
     shown, _ = call(main, *words, "--dry-run")
     assert shown["next"] == f"zoo benchmark {shlex.join(words)}"
 
 
-PLANS = ["mini --algos fql --envs pointmaze-medium-*", *sorted(path.stem for path in SHIPPED.glob("*.yml"))]
+PLANS = [
+    "mini --algos fql --envs pointmaze-medium-*",
+    *sorted(path.stem for path in SHIPPED.glob("*.yml")),
+]
 
 
 @pytest.mark.few(1)
@@ -187,7 +227,9 @@ def wait_for_checkpoint(logs):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_with_the_same_scores(tmp_path, data):
+def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_with_the_same_scores(
+    tmp_path, data
+):
     algorithms = ["fql", {"algo": "fql", "label": "strong", "params": {"distill_weight": 1.0}}]
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     for folder in (undisturbed, disturbed):
@@ -198,8 +240,17 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
     wait_for_checkpoint(disturbed / "logs")
     first.kill()
     first.communicate()
-    second = start(disturbed, "--workers", "2")  # waits for what the first has started, and continues the rest
-    wait_for(lambda: Lock(disturbed / "logs" / "suite.lock").describe_holder().startswith(f"process {second.pid} "), 60)
+    second = start(
+        disturbed, "--workers", "2"
+    )  # waits for what the first has started, and continues the rest
+    wait_for(
+        lambda: (
+            Lock(disturbed / "logs" / "suite.lock")
+            .describe_holder()
+            .startswith(f"process {second.pid} ")
+        ),
+        60,
+    )
     message = finish(start(disturbed), code=2)["message"]
     assert f"are being trained by process {second.pid} on {HOST}, since 2" in message
     assert finish(second)["done"] == 4
@@ -209,11 +260,16 @@ def test_a_suite_that_is_killed_and_started_twice_at_once_runs_every_run_once_wi
 
     def by_run(logs):
         configs = {folder: config_of(folder) for folder in folders(logs)}
-        return {(config.get("label", ""), config["seed"]): folder for folder, config in configs.items()}
+        return {
+            (config.get("label", ""), config["seed"]): folder for folder, config in configs.items()
+        }
 
     expected = by_run(undisturbed / "logs")
     for key, folder in by_run(disturbed / "logs").items():
-        (evaluations, parameters), (expected_evaluations, wanted) = outcome(folder), outcome(expected[key])
+        (evaluations, parameters), (expected_evaluations, wanted) = (
+            outcome(folder),
+            outcome(expected[key]),
+        )
         assert evaluations == expected_evaluations, key
         assert_same(parameters, wanted)
 
@@ -235,6 +291,14 @@ def test_a_suite_that_is_stopped_writes_checkpoints_and_continues(tmp_path, data
 
 
 def test_scores_of_the_mini_benchmark_that_were_kept_are_those_of_its_settings_now(call, tmp_path):
-    words = ["mini", "--algos", "bam", "--envs", "scene-*", "--scores", str(ROOT / "results" / "mini")]
+    words = [
+        "mini",
+        "--algos",
+        "bam",
+        "--envs",
+        "scene-*",
+        "--scores",
+        str(ROOT / "results" / "mini"),
+    ]
     result, _ = call(main, *words, "--dry-run", "-f", str(tmp_path))
     assert result["kept"] == result["jobs"]

@@ -34,7 +34,13 @@ REQUIRED = {
     "benchmark": "mini",
     "monitor": "logs",
 }
-REQUIRED |= {"export": "-o a.onnx", "push-to-hub": "-orga me", "dataset": "list", "agents": "list", "published": "list"}
+REQUIRED |= {
+    "export": "-o a.onnx",
+    "push-to-hub": "-orga me",
+    "dataset": "list",
+    "agents": "list",
+    "published": "list",
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -51,21 +57,38 @@ def test_help_needs_no_pytorch():
     code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
     code += "        importlib.import_module(f'zoo.{module_of(name)}').main(['-h'])\n"
     code += "print({'torch', 'optuna'} & {*sys.modules})"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert ended.stdout.count("usage: ") == len(PROGRAMS)
     assert ended.stdout.endswith("\nset()\n")
 
 
 @pytest.mark.parametrize("text", ["1.5", "ten", "", "nan", "inf"])
 def test_what_is_not_a_whole_number_is_refused(text):
-    assert [WHOLE_NUMBER(good) for good in ("7", "-1", "1e5", "100_000")] == [7, -1, 100_000, 100_000]
+    assert [WHOLE_NUMBER(good) for good in ("7", "-1", "1e5", "100_000")] == [
+        7,
+        -1,
+        100_000,
+        100_000,
+    ]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
         WHOLE_NUMBER(text)
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    words = ["--algo", "qam", "--env", "Pendulum-v1", "--log-folder=~/logs", "-tb", "~/tb", "-conf", "~/mine.yml"]
+    words = [
+        "--algo",
+        "qam",
+        "--env",
+        "Pendulum-v1",
+        "--log-folder=~/logs",
+        "-tb",
+        "~/tb",
+        "-conf",
+        "~/mine.yml",
+    ]
     args = train.make_parser().parse_args(words)
     assert [str(args.log_folder), str(args.tensorboard_log), str(args.conf_file)] == [
         "/home/me/logs", "/home/me/tb", "/home/me/mine.yml",
@@ -122,22 +145,37 @@ def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
 def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
     read, write = os.pipe()
     os.close(read)
-    program = [sys.executable, "-c", "import sys; from zoo.terminal.cli import main; sys.exit(main())"]
+    program = [
+        sys.executable,
+        "-c",
+        "import sys; from zoo.terminal.cli import main; sys.exit(main())",
+    ]
     with open("/dev/full", "w") as full, open(write, "w") as pipe:
         for words in (["--help"], ["train", "--help"], ["--version"]):
-            for output, said in ((full, "standard output cannot be written: No space left on device\n"), (pipe, "")):
-                ended = subprocess.run([*program, *words], stdout=output, stderr=subprocess.PIPE, text=True)
+            for output, said in (
+                (full, "standard output cannot be written: No space left on device\n"),
+                (pipe, ""),
+            ):
+                ended = subprocess.run(
+                    [*program, *words], stdout=output, stderr=subprocess.PIPE, text=True
+                )
                 assert ended.returncode == FAILED
                 assert ended.stderr == said
 
 
 def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n")
-    known = {name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")}
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n"
+    )
+    known = {
+        name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")
+    }
     code = "from pathlib import Path; from zoo.terminal.cli import run_program; import getpass\n"
     code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
     environment = {**known, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
     assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
     assert f"data and caches go to {home}" in ended.stderr
@@ -168,7 +206,9 @@ def test_standard_output_is_for_the_result_whatever_else_is_printed():
         "    return {'steps': 3}\n"
         "sys.exit(run_program(body))"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert json.loads(ended.stdout) == {"steps": 3}
     assert sorted(ended.stderr.splitlines()) == ["by a child", "by an environment", "from C"]
 
@@ -180,7 +220,9 @@ def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
         "subprocess.run(['sh', '-c', 'echo to nobody >&2'], check=True)\n"
         "print(os.open('/dev/null', os.O_RDONLY))"
     )
-    ended = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True)
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True
+    )
     assert ended.stdout == "3\n"
     assert ended.returncode == 0
 
@@ -196,7 +238,9 @@ def test_a_signal_waits_for_the_end_of_an_import(number):
         finished.append("more")
 
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore SIGINT
     try:
         assert run_program(body) == INTERRUPTED
     finally:
@@ -216,7 +260,10 @@ def complete(tmp_path):
         }  # fmt: skip
         code = "import sys; sys.argv = ['zoo']; from zoo.terminal.cli import main; main()"
         subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **asked, "PYTHONPATH": str(ROOT)}, check=True
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, **asked, "PYTHONPATH": str(ROOT)},
+            check=True,
         )
         return answer.read_text().split()
 
@@ -239,7 +286,9 @@ def run_lightly(*words, code):
     command = [sys.executable, "-X", "importtime", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == code, ran.stderr
-    assert not re.findall(r"\| +(torch|mujoco|stable_baselines3|pandas)$", ran.stderr, flags=re.MULTILINE)
+    assert not re.findall(
+        r"\| +(torch|mujoco|stable_baselines3|pandas)$", ran.stderr, flags=re.MULTILINE
+    )
     return ran
 
 

@@ -56,7 +56,9 @@ def write_return_runs(folder, algo, **first):
         for seed in range(6):
             last = start + 10 * seed
             more = {"offline": (), "online": (last - 100, last), "has_success": False}
-            write_run(folder / algo / f"{env}_{seed}", algo=algo, env=f"{env}-v5", seed=seed, **more)
+            write_run(
+                folder / algo / f"{env}_{seed}", algo=algo, env=f"{env}-v5", seed=seed, **more
+            )
 
 
 def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, compared, monkeypatch):
@@ -71,12 +73,18 @@ def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, com
     assert qam["tasks"] == 5
     assert qam["seeds"] == 6
     assert set(qam) >= {"mean", "iqm", "median", "optimality_gap"}
-    assert out["online"]["aggregates"]["FQL"]["mean"]["point"] == pytest.approx(scores[1, :, 2].mean())
+    assert out["online"]["aggregates"]["FQL"]["mean"]["point"] == pytest.approx(
+        scores[1, :, 2].mean()
+    )
     chance = out["offline"]["probability_of_improvement"]
     x, y = scores[0, :, 1][:, :, None], scores[1, :, 1][:, None, :]
     assert chance["QAM"]["FQL"]["point"] == pytest.approx(np.mean((x > y) + (x == y) / 2))
-    assert chance["QAM"]["FQL"]["difference"]["point"] == pytest.approx((scores[0] - scores[1])[:, 1].mean())
-    assert out["offline"]["domains"]["scene-play"]["QAM"]["mean"]["point"] == pytest.approx(scores[0, :, 1].mean())
+    assert chance["QAM"]["FQL"]["difference"]["point"] == pytest.approx(
+        (scores[0] - scores[1])[:, 1].mean()
+    )
+    assert out["offline"]["domains"]["scene-play"]["QAM"]["mean"]["point"] == pytest.approx(
+        scores[0, :, 1].mean()
+    )
     task = out["offline"]["tasks"][SCENE[2]]["FQL"]
     assert task["mean"] == pytest.approx(scores[1, 2, 1].mean())
     assert task["seeds"] == 6
@@ -105,7 +113,12 @@ def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggrega
 ):
     write_runs(logs, SCENE)
     write_runs(logs, CUBE[:1], algo="fql")
-    older = ("report.html", "results.json", "figures/aggregates.svg", "tables/aggregates_offline.csv")
+    older = (
+        "report.html",
+        "results.json",
+        "figures/aggregates.svg",
+        "tables/aggregates_offline.csv",
+    )
     for name in (*older, "figures/mine.svg"):
         (report / name).parent.mkdir(parents=True, exist_ok=True)
         (report / name).touch()
@@ -113,11 +126,20 @@ def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggrega
     assert out["aggregates"] == out["probability_of_improvement"] == {}
     assert out["common_tasks"] == []
     files = {path.name for path in report.rglob("*") if path.is_file()}
-    assert {"report.html", "tasks_offline.csv", "domains_offline.csv", "domains.svg", "mine.svg"} <= files
+    assert {
+        "report.html",
+        "tasks_offline.csv",
+        "domains_offline.csv",
+        "domains.svg",
+        "mine.svg",
+    } <= files
     lacking = ("aggregates", "profiles", "improvement", "sample_efficiency")
     assert not [name for name in files if name.startswith(lacking) and name != "profiles.csv"]
     page = (report / "report.html").read_text()
-    assert "no aggregate is possible, because no environment was run by all methods: fql has cube-double-play " in page
+    assert (
+        "no aggregate is possible, because no environment was run by all methods: fql has cube-double-play "
+        in page
+    )
     for heading in ("Aggregates", "Performance profiles", "Improvement over", "Sample efficiency"):
         assert f"<h2>{heading}" not in page
 
@@ -133,15 +155,21 @@ def test_nothing_is_written_where_the_report_cannot_be_made(logs, report, call, 
     assert not report.exists()
 
 
-def test_a_corrupt_run_is_named_and_counted_and_the_rest_compared_unless_strict(tmp_path, logs, call, refusal):
+def test_a_corrupt_run_is_named_and_counted_and_the_rest_compared_unless_strict(
+    tmp_path, logs, call, refusal
+):
     write_runs(logs, SCENE[:1])
     bad = write_run(logs / "bad", seed=9)
     (bad / "evaluations.npz").write_bytes(b"PK\x03\x04")
     result, err = call(compare.main, logs, "--json", tmp_path / "out.json", *SMALL)
     assert result["skipped"] == 1
     assert f"skipped {bad}: evaluations.npz cannot be read" in err
-    assert [entry["path"] for entry in json.loads((tmp_path / "out.json").read_text())["skipped"]] == [str(bad)]
-    assert "--strict allows no skipped run, got 1" in refusal(compare.main, logs, "--strict", *SMALL)
+    assert [
+        entry["path"] for entry in json.loads((tmp_path / "out.json").read_text())["skipped"]
+    ] == [str(bad)]
+    assert "--strict allows no skipped run, got 1" in refusal(
+        compare.main, logs, "--strict", *SMALL
+    )
 
 
 def test_protocols_are_separate_rows_unless_merged(logs, call):
@@ -165,11 +193,20 @@ def test_methods_and_environments_can_be_chosen(tmp_path, compared, monkeypatch)
     [
         ("", "expected folders of runs, --published SET or --with FILE, got none"),
         ("--published qam2025", "unknown set of published scores `qam2025`; closest: qam2026"),
-        ("{logs} --methods qam --baseline fql", "must be a method of the comparison, got `fql`, which"),
-        ("{logs} --methods qam --focus fql", "`--focus` must be a method of the comparison, got `fql`"),
+        (
+            "{logs} --methods qam --baseline fql",
+            "must be a method of the comparison, got `fql`, which",
+        ),
+        (
+            "{logs} --methods qam --focus fql",
+            "`--focus` must be a method of the comparison, got `fql`",
+        ),
         ("{logs} --envs ant*", "expected scores on environments like ant*, got none"),
         ("{logs} --resolve 0", "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
-        ("{tmp}/unfinished", "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted"),
+        (
+            "{tmp}/unfinished",
+            "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted",
+        ),
         ("{logs} -o {tmp}/file", "`--output` must be a folder to write to, got {tmp}/file"),
     ],
 )
@@ -187,7 +224,9 @@ def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compa
     write_return_runs(logs, "sac", Hopper=-1500.0)
     write_return_runs(logs, "td3", Hopper=-1400.0)
     out = compared(logs, "-o", report, "--format", "svg")
-    assert out["offline"] is out["online"] is out["return"]["offline"] is None  # the first two are success rates
+    assert (
+        out["offline"] is out["online"] is out["return"]["offline"] is None
+    )  # the first two are success rates
     online = out["return"]["online"]
     sac = online["aggregates"]["sac"]
     assert sac["mean"]["point"] == pytest.approx(-1475.0)
@@ -197,7 +236,12 @@ def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compa
     assert chance["difference"]["point"] == pytest.approx(100.0)
     assert online["tasks"]["Hopper-v5"]["td3"]["mean"] == pytest.approx(-1375.0)
     files = {path.stem for path in report.rglob("*") if path.is_file()}
-    assert {"verdict_online_return", "tasks_online_return", "profiles_online_return", "environments_return"} <= files
+    assert {
+        "verdict_online_return",
+        "tasks_online_return",
+        "profiles_online_return",
+        "environments_return",
+    } <= files
     page = (report / "report.html").read_text()
     assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
 
@@ -216,7 +260,10 @@ def test_success_and_returns_never_share_a_number(logs, report, compared):
     scores = pd.read_csv(report / "scores.csv")
     kinds = scores.groupby("environment")["kind"].unique().apply(list).to_dict()
     assert kinds == {SCENE[0]: ["success"], "Hopper-v5": ["return"], "HalfCheetah-v5": ["return"]}
-    assert pd.read_csv(report / "runs.csv").groupby("kind").size().to_dict() == {"success": 12, "return": 18}
+    assert pd.read_csv(report / "runs.csv").groupby("kind").size().to_dict() == {
+        "success": 12,
+        "return": 18,
+    }
 
 
 def test_returns_of_several_environments_are_not_averaged(logs, report, compared):
@@ -234,9 +281,18 @@ def test_returns_of_several_environments_are_not_averaged(logs, report, compared
 def test_reference_scores_put_returns_on_one_scale(tmp_path, logs, report, compared):
     write_return_runs(logs, "sac", Hopper=-850.0, HalfCheetah=2975.0)
     (tmp_path / "references.yml").write_text("HalfCheetah-v5: [0, 1500]\n")
-    words = ["--reference-scores", "Hopper-v5=-1500,-150", tmp_path / "references.yml", "-o", report]
+    words = [
+        "--reference-scores",
+        "Hopper-v5=-1500,-150",
+        tmp_path / "references.yml",
+        "-o",
+        report,
+    ]
     out = compared(logs, *words)
-    assert out["reference_scores"] == {"Hopper-v5": [-1500.0, -150.0], "HalfCheetah-v5": [0.0, 1500.0]}
+    assert out["reference_scores"] == {
+        "Hopper-v5": [-1500.0, -150.0],
+        "HalfCheetah-v5": [0.0, 1500.0],
+    }
     assert "return" not in out
     sac = out["normalised_return"]["online"]["aggregates"]["sac"]
     assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 3000 / 1500) / 2)
@@ -254,7 +310,9 @@ def test_published_success_rates_are_not_set_beside_returns(tmp_path, logs, call
     assert "qam2026 covers none of your environments" in err
 
 
-def test_a_set_without_ones_environments_is_told_first_with_those_that_have_some(logs, report, compared):
+def test_a_set_without_ones_environments_is_told_first_with_those_that_have_some(
+    logs, report, compared
+):
     write_runs(logs, ["pointmaze-medium-navigate-singletask-task1-v0"])
     compared(logs, "--published", "qam2026", "-o", report)
     page = (report / "report.html").read_text()
@@ -276,8 +334,18 @@ def test_a_terminal_shows_the_verdict_before_the_page(logs, report, monkeypatch,
 @pytest.mark.few(1)
 @pytest.mark.parametrize("algo", ["qam", "mine:Mine"])
 def test_differences_from_a_published_set_come_first(logs, capsys, algo):
-    settings = {"net_arch": [128] * 3, "batch_size": 256, "inverse_temperature": 3.0, "gamma": 0.995}
-    more = {"episodes": 20, "settings": settings, "sparse": False, "departures": ["eval_episodes 20 instead of 50"]}
+    settings = {
+        "net_arch": [128] * 3,
+        "batch_size": 256,
+        "inverse_temperature": 3.0,
+        "gamma": 0.995,
+    }
+    more = {
+        "episodes": 20,
+        "settings": settings,
+        "sparse": False,
+        "departures": ["eval_episodes 20 instead of 50"],
+    }
     more |= {"algo": algo, "env": "pointmaze-medium-navigate-singletask-task1-v0", "profile": "qam"}
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **more)
@@ -285,7 +353,11 @@ def test_differences_from_a_published_set_come_first(logs, capsys, algo):
     output = " ".join(capsys.readouterr().out.split())
     first = output[output.index("! ") :].split(" ! ")[0]
     assert first.startswith(f"! {algo} was not run as mini was: ")
-    for expected in ("net_arch 128x3 against 64x2", "eval_episodes 20 against 50", "batch_size 256 against 128"):
+    for expected in (
+        "net_arch 128x3 against 64x2",
+        "eval_episodes 20 against 50",
+        "batch_size 256 against 128",
+    ):
         assert expected in first
     assert ("inverse_temperature 3.0 against 1.21" in first) == (algo == "qam")
     assert "departs from the protocol of its profile" not in output  # one notice, not two
@@ -293,10 +365,22 @@ def test_differences_from_a_published_set_come_first(logs, capsys, algo):
 
 @pytest.mark.usefixtures("with_figures")
 def test_figures_and_tables_are_made_for_a_paper(logs, report, compared, monkeypatch):
-    monkeypatch.setattr("zoo.report.page.report.all_figures", partial(all_figures, only="profiles*"))
+    monkeypatch.setattr(
+        "zoo.report.page.report.all_figures", partial(all_figures, only="profiles*")
+    )
     for algo in ("qam", "fql"):
         write_runs(logs, SCENE[:2], algo=algo)
-    words = ["--width", "column", "--format", "pdf", "--labels", "qam=Ours", "--order", "fql", "qam"]
+    words = [
+        "--width",
+        "column",
+        "--format",
+        "pdf",
+        "--labels",
+        "qam=Ours",
+        "--order",
+        "fql",
+        "qam",
+    ]
     compared(logs, "-o", report, *words)
     assert {path.suffix for path in (report / "figures").iterdir()} == {".pdf"}
     assert b"/MediaBox [ 0 0 234 " in (report / "figures" / "profiles_offline.pdf").read_bytes()
@@ -316,7 +400,9 @@ def compared_sets(tmp_path, capsys, published_scores):
     """Return what compares published sets; returns the report's folder, the offline numbers and what was said."""
 
     def compared_sets(*sets):
-        words = f"-o {tmp_path / 'report'} --json {tmp_path / 'out.json'} --print --reps 100".split()
+        words = (
+            f"-o {tmp_path / 'report'} --json {tmp_path / 'out.json'} --print --reps 100".split()
+        )
         assert compare.main(["--published", *sets, *words]) == 0
         output = capsys.readouterr()
         said = " ".join((output.out + output.err).split())
@@ -329,7 +415,14 @@ def write_set_of_other_tasks(tmp_path, monkeypatch):
     """Add a set with a method on FQL's 50 tasks, half of the episodes of each a success."""
     protocol = {"offline_steps": 1_000_000, "online_steps": 0}
     folder = write_set(tmp_path, monkeypatch, "other", suite="fql50", protocol=protocol)
-    fixed = {"method": "Half", "phase": "offline", "step": 1_000_000, "mean": 0.5, "sd": 0.1, "seeds": 8}
+    fixed = {
+        "method": "Half",
+        "phase": "offline",
+        "step": 1_000_000,
+        "mean": 0.5,
+        "sd": 0.1,
+        "seeds": 8,
+    }
     rows = [fixed | {"environment": task} for task in suite_tasks("fql50")]
     pd.DataFrame(rows).to_csv(folder / "other.csv", index=False)
 
@@ -348,7 +441,9 @@ def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(co
     assert rql["seeds"] == 4
 
 
-def test_sets_of_different_suites_are_compared_on_their_common_tasks(tmp_path, compared_sets, monkeypatch):
+def test_sets_of_different_suites_are_compared_on_their_common_tasks(
+    tmp_path, compared_sets, monkeypatch
+):
     write_set_of_other_tasks(tmp_path, monkeypatch)
     report, out, _ = compared_sets("qam2026", "other")
     assert out["suite"] is None
@@ -362,7 +457,11 @@ def test_sets_of_different_suites_are_compared_on_their_common_tasks(tmp_path, c
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
     write_published_runs(tmp_path, monkeypatch, SCENE)
-    write_small(tmp_path, monkeypatch, [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)])
+    write_small(
+        tmp_path,
+        monkeypatch,
+        [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)],
+    )
     inputs = collected(published=["qam2026", "small"])
     (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=50)
     offline, online = (found.phases[name] for name in ("offline", "online"))
@@ -376,7 +475,9 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
 
 
 def test_incomplete_set_of_included_runs_is_compared(tmp_path, compared_sets, monkeypatch):
-    runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [run_rows("fql", SCENE[0], 0)]
+    runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)] + [
+        run_rows("fql", SCENE[0], 0)
+    ]
     write_small(tmp_path, monkeypatch, runs)
     _, out, _ = compared_sets("small")
     assert out["common_tasks"] == SCENE[:1]

@@ -28,11 +28,26 @@ def test_list_tells_size_source_and_presence(call, tmp_path):
 
 
 def test_generate_then_info_then_check(call, tmp_path):
-    words = ["generate", STITCH, "--dataset-dir", tmp_path, "--dataset-size", 4000, "--num-workers", 1]
+    words = [
+        "generate",
+        STITCH,
+        "--dataset-dir",
+        tmp_path,
+        "--dataset-size",
+        4000,
+        "--num-workers",
+        1,
+    ]
     result, _ = call(main, *words)
     train, val = tmp_path / f"{STITCH}.npz", tmp_path / f"{STITCH}-val.npz"
     sha256 = digest_of(train)
-    assert result == {"name": STITCH, "train": str(train), "val": str(val), "rows": 20 * 201, "sha256": sha256}
+    assert result == {
+        "name": STITCH,
+        "train": str(train),
+        "val": str(val),
+        "rows": 20 * 201,
+        "sha256": sha256,
+    }
     result, _ = call(main, "info", STITCH, "--dataset-dir", tmp_path)
     assert result["files"][str(train)]["arrays"]["qpos"] == {"shape": [4020, 2], "dtype": "float32"}
     assert result["files"][str(train)]["sha256"] == sha256
@@ -76,7 +91,12 @@ def large(tmp_path, monkeypatch):
 
 def test_convert_makes_the_arrays_that_training_maps(call, large, monkeypatch):
     result, _ = call(main, "convert", NAME, "--dataset-dir", large)
-    assert result == {"name": NAME, "folder": str(large / NAME / "arrays"), "files": 2, "transitions": 50}
+    assert result == {
+        "name": NAME,
+        "folder": str(large / NAME / "arrays"),
+        "files": 2,
+        "transitions": 50,
+    }
     monkeypatch.setattr(shards, "read_arrays", None)
     assert call(main, "convert", NAME, "--dataset-dir", large)[0] == result
 

@@ -26,14 +26,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 def save_policy(folder, **about):
     """Save a policy for acting that never reaches the goal."""
     protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
-    maze_model(seed=3).save_policy(folder / "policy.safetensors", {"env": ENV, "protocol": protocol, **about})
+    maze_model(seed=3).save_policy(
+        folder / "policy.safetensors", {"env": ENV, "protocol": protocol, **about}
+    )
     return folder / "policy.safetensors"
 
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("flags", ["", "--load-checkpoint 20"])
 def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, flags, call):
-    result, _ = call(evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number} {flags}".split())
+    result, _ = call(
+        evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number} {flags}".split()
+    )
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
         assert result["success"] == recorded["successes"][-1].mean()
         assert result["return"] == recorded["results"][-1].mean()
@@ -45,7 +49,10 @@ def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, flags, call
 
 @pytest.mark.parametrize(
     ("flags", "kind", "expected"),
-    [("--success-return -1e9", "success by return", 1.0), ("--score return --reference-scores -100,0", "return", None)],
+    [
+        ("--success-return -1e9", "success by return", 1.0),
+        ("--score return --reference-scores -100,0", "return", None),
+    ],
 )
 def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_path, call):
     call(train.main, *arguments(data, tmp_path, *flags.split()))
@@ -58,13 +65,17 @@ def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_
 
 @pytest.mark.parametrize("is_in_file", [False, True])
 @pytest.mark.parametrize(("low", "high", "code"), [(0.0, 0.4, 0), (0.1, 1.0, 1)])
-def test_a_score_is_reproduced_only_inside_its_interval(is_in_file, low, high, code, tmp_path, call):
+def test_a_score_is_reproduced_only_inside_its_interval(
+    is_in_file, low, high, code, tmp_path, call
+):
     about = {"score": vars(Score("success", high, low, high, 2))} if is_in_file else {}
     words = () if is_in_file else ("--interval", low, high)
     result, messages = call(evaluate.main, save_policy(tmp_path, **about), *words, code=code)
     assert result["reproduced"] == (code == 0)
     assert result["stated"] == [low, high]
-    assert ("; not reproduced: the score is outside the stated interval\n" in messages) == (code == 1)
+    assert ("; not reproduced: the score is outside the stated interval\n" in messages) == (
+        code == 1
+    )
 
 
 def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
@@ -73,8 +84,9 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     assert result["episodes"] == 1
     assert "reproduced" not in result
     assert "not compared, because this is not its protocol" in messages
-    assert "`--interval` belongs to a score under the protocol, 2 episodes with the starts of seed 0" in refusal(
-        evaluate.main, *f"{path} --seed 4 --interval 0 1".split()
+    assert (
+        "`--interval` belongs to a score under the protocol, 2 episodes with the starts of seed 0"
+        in refusal(evaluate.main, *f"{path} --seed 4 --interval 0 1".split())
     )
 
 
@@ -87,7 +99,9 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     ],
 )
 def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
-    assert text in refusal(evaluate.main, *words.replace("POLICY", str(save_policy(tmp_path))).split())
+    assert text in refusal(
+        evaluate.main, *words.replace("POLICY", str(save_policy(tmp_path))).split()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +140,16 @@ def window(monkeypatch):
         yield lambda picture, is_last: shown.append((picture, is_last))
 
     monkeypatch.setattr("zoo.enjoy.why_no_window", lambda: None)
-    monkeypatch.setitem(sys.modules, "zoo.watching.window", SimpleNamespace(open_window=open_window))
+    monkeypatch.setitem(
+        sys.modules, "zoo.watching.window", SimpleNamespace(open_window=open_window)
+    )
     return shown
 
 
 def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
-    result, _ = call(main, policy, "--episodes", 1, "--explain")  # mazes are maps then, without a camera
+    result, _ = call(
+        main, policy, "--episodes", 1, "--explain"
+    )  # mazes are maps then, without a camera
     assert result["episodes"] == 1
     assert result["video"] is None
     assert [is_last for _, is_last in window] == [False] * 4 + [True]
@@ -151,7 +169,9 @@ def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
 def save_swimmer(folder):
     """Save a policy for an environment of MuJoCo that is no maze."""
     about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
-    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(folder / "policy.safetensors", about)
+    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(
+        folder / "policy.safetensors", about
+    )
     return folder / "policy.safetensors"
 
 
@@ -164,8 +184,14 @@ def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("--explain", "`--explain` says what is shown, but no window is opened: there is no screen"),
-        ("--every 3 --no-render", "`--every` says what is shown, but no window is opened: --no-render is given"),
+        (
+            "--explain",
+            "`--explain` says what is shown, but no window is opened: there is no screen",
+        ),
+        (
+            "--every 3 --no-render",
+            "`--every` says what is shown, but no window is opened: --no-render is given",
+        ),
         ("--grid 2x2 --explain --video a.gif", "`--explain` shows one episode at a time"),
         ("--video a.avi", "`--video` must end in .mp4 or .gif, got a.avi"),
     ],
@@ -176,9 +202,21 @@ def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
 
 def record_elsewhere(policy, video, *words):
     """Record in another process, with what draws there; return how many colours the picture has."""
-    command = [sys.executable, str(ROOT / "zoo" / "enjoy.py"), str(policy), "--video", str(video), *words]
+    command = [
+        sys.executable,
+        str(ROOT / "zoo" / "enjoy.py"),
+        str(policy),
+        "--video",
+        str(video),
+        *words,
+    ]
     environment = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
-    ran = subprocess.run([*command, "--episodes", "1", "--every", "6"], env=environment, capture_output=True, text=True)
+    ran = subprocess.run(
+        [*command, "--episodes", "1", "--every", "6"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     if "MuJoCo can draw nothing here" in ran.stderr:
         pytest.skip("needs EGL, OSMesa or a screen")
     assert ran.returncode == 0, ran.stderr

@@ -30,7 +30,9 @@ def test_a_trained_agent_plays_without_pytorch(tmp_path, call, monkeypatch, caps
     said = capsys.readouterr().out
     assert said.startswith("sqam: mean success ")
     assert float(said.split()[3]) >= 0.8  # its score is above 90%
-    about = json.loads(onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["flow_rl_zoo"])
+    about = json.loads(
+        onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["flow_rl_zoo"]
+    )
     assert about["about"]["env"] == MAZE
     assert about["about"]["score"]
 
@@ -43,5 +45,8 @@ def test_missing_packages_and_a_place_that_cannot_be_written_are_refused_before_
         ("missing", "a file in a folder that exists"),
         ("", "pip install onnx onnxscript onnxruntime"),
     ):
-        assert message in refusal(main, *TRAINED, "-o", tmp_path / folder / "policy.onnx") + caplog.text
+        assert (
+            message
+            in refusal(main, *TRAINED, "-o", tmp_path / folder / "policy.onnx") + caplog.text
+        )
     assert not list(tmp_path.iterdir())

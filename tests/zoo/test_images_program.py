@@ -16,7 +16,14 @@ from zoo.train import main
 
 ENV = "tests.envs:Pictures-v0"
 FOLDER = "tests.envs__Pictures-v0"
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "buffer_size=100"]
+TINY = [
+    "net_arch=[16,16]",
+    "ensemble_size=2",
+    "flow_steps=2",
+    "batch_size=16",
+    "horizon_length=2",
+    "buffer_size=100",
+]
 SMALL_ENCODER = "policy_kwargs={features_extractor_kwargs: {features_dim: 8, widths: [4, 4]}}"
 OF_IMAGES = ["encoder=impala_small", SMALL_ENCODER, "random_crop=0.5"]
 
@@ -40,7 +47,9 @@ def data(tmp_path_factory):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("frames", [3, 1])
-def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(data, tmp_path, call, frames):
+def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(
+    data, tmp_path, call, frames
+):
     logs = tmp_path / "logs"
     arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
     trained, _ = call(main, *arguments)
@@ -52,7 +61,8 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_compared_and_watched(da
     assert call(evaluate, folder)[0]["success"] == trained["success"]
     assert call(main, *arguments, "--resume")[0]["already_done"]
     assert (
-        call(enjoy, *f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split())[0]["success"] == trained["success"]
+        call(enjoy, *f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split())[0]["success"]
+        == trained["success"]
     )
     assert (tmp_path / "a.gif").stat().st_size > 0
     collect_words = ["collect", folder, "--env", ENV, "--episodes", 2, "-o", tmp_path / "again.npz"]
@@ -76,7 +86,11 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
 @pytest.mark.parametrize(
     ("flags", "params", "message"),
     [
-        (("--env-kwargs", "fault=float space"), (), r"Box(16, 16, 3) of float32, expected a vector, an image (uint8"),
+        (
+            ("--env-kwargs", "fault=float space"),
+            (),
+            r"Box(16, 16, 3) of float32, expected a vector, an image (uint8",
+        ),
         ((), ("observation_scale=4",), "`observation_scale` is for vectors"),
         (("--seeds", "1", "2", "--env-kwargs", "side=36"), (), "ImpalaEncoder for 2 seeds at once"),
         (
@@ -88,12 +102,16 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
 )
 def test_what_does_not_fit_images_is_refused(data, tmp_path, refusal, flags, params, message):
     with np.load(data) as arrays:
-        np.savez(tmp_path / "other.npz", **{**arrays, "observations": arrays["observations"][:, 1:]})
+        np.savez(
+            tmp_path / "other.npz", **{**arrays, "observations": arrays["observations"][:, 1:]}
+        )
     flags = tuple(str(tmp_path / "other.npz") if word == "OTHER" else word for word in flags)
     assert message in refusal(main, *words(tmp_path, data, *flags, params=params))
 
 
-@pytest.mark.parametrize(("setting", "named"), [("encoder=impala_small", ""), ("random_crop=0.5", "random_crop")])
+@pytest.mark.parametrize(
+    ("setting", "named"), [("encoder=impala_small", ""), ("random_crop=0.5", "random_crop")]
+)
 def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting, named):
     arguments = f"--algo qam --env Pendulum-v1 --online-steps 5 -f {tmp_path} --device cpu".split()
     message = refusal(main, *arguments, "-params", *TINY, setting)

@@ -26,7 +26,9 @@ def run(capsys):
 
 
 def log_speed(folder, *rows):
-    header = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps,eval/success_rate\n"
+    header = (
+        "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps,eval/success_rate\n"
+    )
     (folder / "progress.csv").write_text(header + "".join(f"{row}\n" for row in rows))
 
 
@@ -41,11 +43,15 @@ def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, 
     write_run(tmp_path / "running", seed=1, offline=(25,), state="running")
     folder = write_run(tmp_path / "dead", seed=2, offline=(25,), state="running")
     status = status_of(folder)
-    (folder / "status.json").write_text(json.dumps(status | {"updated": "2026-11-01T00:00:00+00:00"}))
+    (folder / "status.json").write_text(
+        json.dumps(status | {"updated": "2026-11-01T00:00:00+00:00"})
+    )
     result, lines = run(tmp_path)
     assert result == {"runs": 3, "done": 1, "running": 1, "dead": 1}
     assert ["method", "environment", "runs", "step", "left", "%", "at"] in lines
-    assert "its process is gone; --resume continues it" in " ".join(word for line in lines for word in line)
+    assert "its process is gone; --resume continues it" in " ".join(
+        word for line in lines for word in line
+    )
 
 
 def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_left(tmp_path, run):
@@ -53,7 +59,9 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
     for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
         folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)
         log_speed(folder, f"{done - 100_000},1,1,,", f"{done},9,{speed},,", f"{done},,,,0.5")
-    write_run(tmp_path / "done", seed=2, offline=(25,), **steps)  # is at its end, says nothing about the others
+    write_run(
+        tmp_path / "done", seed=2, offline=(25,), **steps
+    )  # is at its end, says nothing about the others
     (line,) = [line for line in run(tmp_path)[1] if "qam" in line]
     assert "300k/1.5M" in line
     assert "2:30:00" in line  # 900,000 steps at 100 per second, not 1,200,000 at 200
@@ -91,7 +99,9 @@ def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run)
     assert any("broken: config.yml is missing" in line for line in shown)
 
 
-def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(tmp_path, run, monkeypatch):
+def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
+    tmp_path, run, monkeypatch
+):
     naps, status = [], tmp_path / "a" / "status.json"
 
     def sleep(seconds):
@@ -122,10 +132,21 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, folder, messag
 
 
 def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
-    long = {"env": "humanoidmaze-giant-navigate-singletask-task1-v0", "label": "a_method_with_a_long_name"}
+    long = {
+        "env": "humanoidmaze-giant-navigate-singletask-task1-v0",
+        "label": "a_method_with_a_long_name",
+    }
     write_run(tmp_path / "a", every=1_250_000, **long)
     write_run(tmp_path / "b", seed=1, state="failed", every=1_250_000, **long)
-    write_run(tmp_path / "c", seed=2, state="running", every=1_250_000, hours=100, offline_steps=5_000_000, **long)
+    write_run(
+        tmp_path / "c",
+        seed=2,
+        state="running",
+        every=1_250_000,
+        hours=100,
+        offline_steps=5_000_000,
+        **long,
+    )
     write_run(tmp_path / "d", **RETURNS | {"online": (-12_345.0,)})
     console = Console(width=80, file=io.StringIO())
     console.print(show_states(read_runs([tmp_path])))

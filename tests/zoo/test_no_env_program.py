@@ -18,7 +18,14 @@ from zoo.train import main
 from zoo.training.flags import make_parser, read_request
 from zoo.training.plan import plan_run
 
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=16", "horizon_length=2", "gamma=0.5"]
+TINY = [
+    "net_arch=[16,16]",
+    "ensemble_size=2",
+    "flow_steps=2",
+    "batch_size=16",
+    "horizon_length=2",
+    "gamma=0.5",
+]
 
 
 def words(logs, data, *more):
@@ -54,14 +61,19 @@ def test_a_run_has_critic_values_of_a_kind_of_their_own(tmp_path, call):
     text = (folder / "config.yml").read_text()
     (folder / "config.yml").write_text(text.replace("score: critic", "score: value"))
     with np.load(folder / "evaluations.npz") as evaluations:
-        bounds = {name: np.zeros(2) for name in ("low", "high", "behaviour", "behaviour_low", "behaviour_high")}
+        bounds = {
+            name: np.zeros(2)
+            for name in ("low", "high", "behaviour", "behaviour_low", "behaviour_high")
+        }
         np.savez(folder / "evaluations.npz", **evaluations, **bounds)
     assert set(compared(tmp_path, logs)["kind"]) == {"value estimate"}
 
 
 def compared(folder, logs):
     """Return the scores that a comparison writes."""
-    assert compare(f"{logs} -o {folder / 'report'} --json {folder / 'a.json'} --reps 50".split()) == 0
+    assert (
+        compare(f"{logs} -o {folder / 'report'} --json {folder / 'a.json'} --reps 50".split()) == 0
+    )
     return pd.read_csv(folder / "report" / "scores.csv")
 
 
@@ -77,9 +89,13 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
     arrays = regular(episodes(12))
     del arrays["rewards"]
     np.savez(tmp_path / "my.npz", **arrays, success=arrays["terminals"])
-    (tmp_path / "spaces.yml").write_text("actions: {low: [-3, -2], high: 5}\nobservations: {low: -9, high: 9}")
+    (tmp_path / "spaces.yml").write_text(
+        "actions: {low: [-3, -2], high: 5}\nobservations: {low: -9, high: 9}"
+    )
     more = f"--reward-from success --spaces {tmp_path / 'spaces.yml'}".split()
-    plan = plan_run(read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more))))
+    plan = plan_run(
+        read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more)))
+    )
     assert plan.config.plain()["reward_from"] == "success"
     assert set(plan.source.content.arrays["rewards"]) == {-1, 0}
     env = gymnasium.make(plan.env_id)
@@ -101,7 +117,9 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
 def test_spaces_that_do_not_fit_are_refused(tmp_path, refusal, spaces, reason):
     (tmp_path / "spaces.yml").write_text(spaces)
     data = write_npz(tmp_path, episodes(2))
-    assert reason in refusal(main, *words(tmp_path / "logs", data, "--spaces", str(tmp_path / "spaces.yml")))
+    assert reason in refusal(
+        main, *words(tmp_path / "logs", data, "--spaces", str(tmp_path / "spaces.yml"))
+    )
     assert not (tmp_path / "logs").exists()
 
 
@@ -113,10 +131,13 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
     assert programs.run("train", killed, kill=("update", 3)).code == -9
     assert programs.run("train", killed).code == 0
     first, second = (
-        next(path.parent for path in (tmp_path / name).rglob("config.yml")) for name in ("whole", "killed")
+        next(path.parent for path in (tmp_path / name).rglob("config.yml"))
+        for name in ("whole", "killed")
     )
     assert (first / "evaluations.npz").read_bytes() == (second / "evaluations.npz").read_bytes()
-    assert_same(*(agents.load(folder, device="cpu").policy.state_dict() for folder in (first, second)))
+    assert_same(
+        *(agents.load(folder, device="cpu").policy.state_dict() for folder in (first, second))
+    )
     call(export, second, "-o", tmp_path / "policy.onnx")
 
 
@@ -137,8 +158,12 @@ def test_what_needs_an_environment_is_refused(tmp_path, refusal, more, reason):
 def test_images_are_refused(tmp_path, refusal):
     arrays = regular(episodes(2))
     pictures = np.zeros((len(arrays["actions"]), 8, 8, 3), np.uint8)
-    np.savez(tmp_path / "my.npz", **arrays | {"observations": pictures, "next_observations": pictures})
-    assert "judges policies by vectors, got images" in refusal(main, *words(tmp_path / "logs", tmp_path / "my.npz"))
+    np.savez(
+        tmp_path / "my.npz", **arrays | {"observations": pictures, "next_observations": pictures}
+    )
+    assert "judges policies by vectors, got images" in refusal(
+        main, *words(tmp_path / "logs", tmp_path / "my.npz")
+    )
     assert not (tmp_path / "logs").exists()
 
 

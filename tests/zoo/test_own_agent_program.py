@@ -12,8 +12,27 @@ from zoo import list_agents
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-FEW = ["--offline-steps", "4", "--eval-freq", "4", "--eval-episodes", "1", "--n-eval-envs", "1", "--seed", "0"]
-FEW += ["--env-kwargs", "max_episode_steps=10", "--device", "cpu", "-params", "net_arch=[8]", "batch_size=8"]
+FEW = [
+    "--offline-steps",
+    "4",
+    "--eval-freq",
+    "4",
+    "--eval-episodes",
+    "1",
+    "--n-eval-envs",
+    "1",
+    "--seed",
+    "0",
+]
+FEW += [
+    "--env-kwargs",
+    "max_episode_steps=10",
+    "--device",
+    "cpu",
+    "-params",
+    "net_arch=[8]",
+    "batch_size=8",
+]
 
 
 @pytest.fixture
@@ -34,26 +53,32 @@ def train(folder, programs):
     """Return what runs the training program from the folder of the agent's file."""
 
     def run(*words):
-        return programs.run("train", ["--algo", "my_agents:WeightedBC", "--env", ENV, *words], folder=folder)
+        return programs.run(
+            "train", ["--algo", "my_agents:WeightedBC", "--env", ENV, *words], folder=folder
+        )
 
     return run
 
 
 @pytest.mark.usefixtures("own_agents")
-def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(train, folder, data, monkeypatch):
+def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
+    train, folder, data, monkeypatch
+):
     ran = train("--dataset-dir", str(data), "--quick", *FEW)
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "my_agents", raising=False)  # another test's file of that name
     mine = importlib.import_module("my_agents")
-    assert type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
+    assert (
+        type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
+    )
 
 
 def test_an_error_in_training_shows_its_line(train, folder, data):
     first = "flow = nets.flow.at(batch.observations)"
     late = (
-        f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {first}'  # not in the check
+        'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        ' + first
     )
     change(folder, first, late)
     ran = train("--dataset-dir", str(data), "--verbose", "2", *FEW)
@@ -68,7 +93,10 @@ def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data,
     call(main, "--algo", "fql", "-i", run, *words)
     call(main, "--algo", "qam", "--pretrained-actor", run, *words)
     for path, message in (
-        ("nofile.zip", "expected a saved model (.zip) or the folder of a run that has saved one, got nofile.zip\n"),
+        (
+            "nofile.zip",
+            "expected a saved model (.zip) or the folder of a run that has saved one, got nofile.zip\n",
+        ),
         (run, "task1-v0.zip is a model of FQL, expected one of QAM;"),
     ):
         _, errors = call(main, "--algo", "qam", "-i", path, *words, code=2)
@@ -89,4 +117,6 @@ def sac_folder(tmp_path):
 def test_it_passes_the_conformance_kit(sac_folder, monkeypatch, capsys):
     monkeypatch.chdir(sac_folder)
     monkeypatch.syspath_prepend(sac_folder)
-    assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, capsys.readouterr().err
+    assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, (
+        capsys.readouterr().err
+    )

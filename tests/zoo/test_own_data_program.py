@@ -56,7 +56,9 @@ def test_a_set_is_converted_and_described(tmp_path, call):
     source = write_minari(tmp_path, episodes(3))
     result, _ = call(dataset, "convert", source, "-o", tmp_path / "a.npz")
     returns = sorted(float(part["rewards"].sum()) for part in episodes(3))
-    assert list(result.pop("returns").values()) == pytest.approx([returns[0], np.mean(returns), returns[2]], rel=1e-5)
+    assert list(result.pop("returns").values()) == pytest.approx(
+        [returns[0], np.mean(returns), returns[2]], rel=1e-5
+    )
     assert result == {
         "file": str(tmp_path / "a.npz"), "trajectories": 3, "transitions": 59, "terminated": 1, "observation": 4,
         "action": 2, "recorded_in": "Spring-v0",
@@ -84,8 +86,14 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
     assert configs["d"]["reference_scores"] == [-1000.0, -100.0]
     assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    methods = {kind: set(report[kind]["offline"]["tasks"][TASK]) for kind in ("success_by_return", "normalised_return")}
-    assert methods == {"success_by_return": {"b"}, "normalised_return": {"c", "d"}}  # a scale is its environment's
+    methods = {
+        kind: set(report[kind]["offline"]["tasks"][TASK])
+        for kind in ("success_by_return", "normalised_return")
+    }
+    assert methods == {
+        "success_by_return": {"b"},
+        "normalised_return": {"c", "d"},
+    }  # a scale is its environment's
     assert set(report["offline"]["tasks"][TASK]) == {"a"}
 
 
@@ -94,7 +102,10 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
     [
         ("--success-return 1 --score return", "give one of the two"),
         ("--action-range -1,1", "`actions` must lie in [-1, 1], got -1.836"),
-        ("--reference-scores -100,-1000", "must be a number and a higher one, got [-100.0, -1000.0]"),
+        (
+            "--reference-scores -100,-1000",
+            "must be a number and a higher one, got [-100.0, -1000.0]",
+        ),
         ("--dataset-size 1000", "at most 59"),
         ("sparse=true", "`sparse` belongs to OGBench's rewards"),
         ("--env Pendulum-v1", "shape (3,) as in Pendulum-v1, got float32 and (4,)"),
@@ -102,11 +113,19 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
         ("--offline-steps 0 --online-steps 5", "npz would not be used"),
     ],
 )
-def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(tmp_path, refusal, flags, text):
-    assert text in refusal(main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *flags.split())
+def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(
+    tmp_path, refusal, flags, text
+):
+    assert text in refusal(
+        main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *flags.split()
+    )
 
 
-HOPPER, CHEETAH, PEN = "mujoco/hopper/medium-v0", "mujoco/halfcheetah/simple-v0", "D4RL/pen/human-v2"
+HOPPER, CHEETAH, PEN = (
+    "mujoco/hopper/medium-v0",
+    "mujoco/halfcheetah/simple-v0",
+    "D4RL/pen/human-v2",
+)
 REFERENCES = {"ref_min_score": -20.0, "ref_max_score": 3230.0}
 SMALL = {"net_arch": [16, 16], "flow_steps": 2, "batch_size": 16, "buffer_size": 100}
 STEPS = {"offline_steps": 4, "eval_freq": 2, "eval_episodes": 2}
@@ -121,7 +140,9 @@ def minari(tmp_path, monkeypatch):
 
 def d4rl_words(logs, name, **settings):
     words = f"--algo fql --env {name} --profile d4rl --seed 0 -f {logs} --device cpu".split()
-    settings = [f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **settings}.items()]
+    settings = [
+        f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **settings}.items()
+    ]
     return [*words, "--n-eval-envs", "1", "-params", *settings]
 
 
@@ -139,7 +160,9 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     assert resumed["normalised_return"] == result["normalised_return"]
 
 
-def test_data_that_are_not_there_name_the_command_that_gets_them(minari, tmp_path, refusal, monkeypatch):
+def test_data_that_are_not_there_name_the_command_that_gets_them(
+    minari, tmp_path, refusal, monkeypatch
+):
     def no_internet(name):
         raise ConnectionError("no route to host")
 
@@ -148,7 +171,10 @@ def test_data_that_are_not_there_name_the_command_that_gets_them(minari, tmp_pat
     assert f"run `minari download {HOPPER}` where there is internet" in text
     assert str(minari / HOPPER) in text
     text = refusal(main, *d4rl_words(tmp_path, HOPPER), "--dataset", "generate")
-    assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate` to download them" in text
+    assert (
+        f"the data of {HOPPER} cannot be generated; leave out `--dataset generate` to download them"
+        in text
+    )
 
 
 def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, call):
@@ -167,7 +193,9 @@ def test_without_gymnasium_robotics_its_tasks_name_the_extra(tmp_path, refusal, 
 
 @pytest.mark.parametrize("name", [PEN, "D4RL/antmaze/umaze-v1"])
 def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(minari, tmp_path, call, name):
-    robotics = pytest.importorskip("gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`")
+    robotics = pytest.importorskip(
+        "gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`"
+    )
     env = None
     if "antmaze" in name:
         pytest.importorskip("gymnasium").register_envs(robotics)

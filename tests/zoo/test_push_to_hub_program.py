@@ -48,7 +48,10 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub,
     original = agents.load(logs / "qam" / f"{ENV}_2", device="cpu").policy.state_dict()
     acting = agents.load_policy(found["model"], "cpu").state_dict()  # without what only trains
     assert_same(acting, {name: original[name] for name in acting})
-    assert call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[0]["return"] == found["return"]
+    assert (
+        call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[0]["return"]
+        == found["return"]
+    )
 
 
 @pytest.mark.slow
@@ -72,7 +75,18 @@ def test_what_is_uploaded_is_named_and_holds_nothing_else(logs, hub, call):
 
 
 def test_the_card_says_score_protocol_command_and_licence(logs, hub, call):
-    words = [*AGENT, "-f", logs, "--exp-id", 1, "--load-best", "-orga", "me", "--license", "cc-by-4.0"]
+    words = [
+        *AGENT,
+        "-f",
+        logs,
+        "--exp-id",
+        1,
+        "--load-best",
+        "-orga",
+        "me",
+        "--license",
+        "cc-by-4.0",
+    ]
     command = "/usr/bin/python /me/zoo train --algo qam --dataset-dir /me/data\n"
     (logs / "qam" / f"{ENV}_1" / "command.txt").write_text(command)
     result, text = call(main, *words)[0], newest(hub)["README.md"].decode()
@@ -83,7 +97,11 @@ def test_the_card_says_score_protocol_command_and_licence(logs, hub, call):
     (found,) = metadata["model-index"][0]["results"]
     assert found["dataset"]["type"] == ENV
     assert found["task"]["type"] == "reinforcement-learning"
-    score = {"type": "success_rate", "value": result["success"], "name": "success, mean of 2 episodes"}
+    score = {
+        "type": "success_rate",
+        "value": result["success"],
+        "name": "success, mean of 2 episodes",
+    }
     assert found["metrics"][0] == score
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
     assert f"| 3 (this agent) | {100 * result['success']:.1f} | [{low}, {high}] | 2 |" in text
@@ -120,7 +138,17 @@ def test_files_can_be_written_without_uploading(tmp_path, call, monkeypatch):
 
     monkeypatch.setattr("zoo.models.upload.play", play_little)
     maze_model(seed=3).save(tmp_path / "model.zip")
-    words = [tmp_path / "model.zip", "--env", ENV, "--n-eval-envs", 1, "-orga", "me", "-o", tmp_path / "files"]
+    words = [
+        tmp_path / "model.zip",
+        "--env",
+        ENV,
+        "--n-eval-envs",
+        1,
+        "-orga",
+        "me",
+        "-o",
+        tmp_path / "files",
+    ]
     result, errors = call(main, *words)
     assert result["folder"] == str(tmp_path / "files")
     assert "nothing is uploaded" in errors
@@ -141,5 +169,8 @@ def test_uploading_without_a_token_is_refused_before_anything_is_played(logs, hu
 
 def test_the_hub_without_its_library_says_what_to_install(refusal, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for program, words in ((evaluate.main, ["--from-hub", "me/a"]), (main, [*AGENT, "-orga", "me"])):
+    for program, words in (
+        (evaluate.main, ["--from-hub", "me/a"]),
+        (main, [*AGENT, "-orga", "me"]),
+    ):
         assert "install it with `pip install 'huggingface_hub>=2,<3'`" in refusal(program, *words)

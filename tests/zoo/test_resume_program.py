@@ -10,14 +10,30 @@ import pytest
 import agents
 from agents.common.model_file import find_checkpoints
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from tests.zoo.helpers import arguments, assert_same_run, end_of, evaluations, folder_of, progress_of
+from tests.zoo.helpers import (
+    arguments,
+    assert_same_run,
+    end_of,
+    evaluations,
+    folder_of,
+    progress_of,
+)
 from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:no state in:UserWarning"
+)  # two episodes need not reach the goal
 KILLED = -9
-TINY = ["net_arch=[16,16]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "horizon_length=3", "buffer_size=40"]
+TINY = [
+    "net_arch=[16,16]",
+    "ensemble_size=2",
+    "flow_steps=2",
+    "batch_size=8",
+    "horizon_length=3",
+    "buffer_size=40",
+]
 OFFLINE, ONLINE = 24, 60
 TIMES = [10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
 KINDS = {
@@ -66,7 +82,10 @@ def uninterrupted(run, tmp_path_factory):
 def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
     assert evaluations(uninterrupted("plain"))["phase"].tolist() == [0] * 3 + [1] * 7
     assert end_of(uninterrupted("plain")) == ("done", OFFLINE, ONLINE)
-    assert pd.read_csv(folder_of(uninterrupted("plain")) / "progress.csv").columns[0] == "time/total_timesteps"
+    assert (
+        pd.read_csv(folder_of(uninterrupted("plain")) / "progress.csv").columns[0]
+        == "time/total_timesteps"
+    )
 
 
 @pytest.mark.few(1)
@@ -80,7 +99,11 @@ def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
         ("plain", ("update", 18), "SIGKILL"),  # offline
         ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
-        ("plain", ("evaluation", 2), "SIGKILL"),  # between an evaluation's result and its checkpoint
+        (
+            "plain",
+            ("evaluation", 2),
+            "SIGKILL",
+        ),  # between an evaluation's result and its checkpoint
         ("plain", ("model", 1), "SIGKILL"),  # behind the first best model, before its checkpoint
         ("stacked", ("update", 12), "SIGKILL"),
         ("stacked", ("step", 31), "SIGKILL"),
@@ -90,7 +113,11 @@ def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
         ("at start", ("evaluation", 1), "SIGKILL"),  # between the first result and the first update
         ("at start", ("play", 1), "SIGTERM"),  # within the first evaluation, made again
         ("at start", ("update", 3), "SIGKILL"),  # before the first checkpoint
-        ("shards", ("update", 17), "SIGKILL"),  # offline, behind the third swap of files and the second checkpoint
+        (
+            "shards",
+            ("update", 17),
+            "SIGKILL",
+        ),  # offline, behind the third swap of files and the second checkpoint
         ("shards", ("step", 25), "SIGKILL"),  # online
         ("shards", ("update", 11), "SIGKILL"),  # right behind it
     ],
@@ -104,7 +131,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(run, uninterrupted, tmp_path,
     expected = uninterrupted(kind)
     for number in (1, 2) if kind == "stacked" else (1,):
         assert_same_run(tmp_path, expected, number)
-    assert len(list(tmp_path.glob("qam/*/status.json"))) == len(list(expected.glob("qam/*/status.json")))
+    assert len(list(tmp_path.glob("qam/*/status.json"))) == len(
+        list(expected.glob("qam/*/status.json"))
+    )
     pd.testing.assert_frame_equal(progress_of(tmp_path), progress_of(expected))
 
 
@@ -162,7 +191,9 @@ def model_of(logs, name=f"{ENV}.zip"):
     return agents.QAM.load(folder_of(logs) / name, device="cpu")
 
 
-@pytest.mark.parametrize(("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])])
+@pytest.mark.parametrize(
+    ("algo", "settings"), [("qam", ["net_arch=[8]", "ensemble_size=2"]), ("sac", [])]
+)
 def test_an_online_run_begins_in_the_online_phase(tmp_path, algo, settings):
     words = (
         f"--algo {algo} --env Toy-v0 --online-steps 20 -f {tmp_path} --seed 1 "
@@ -174,8 +205,12 @@ def test_an_online_run_begins_in_the_online_phase(tmp_path, algo, settings):
         assert history["phase"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"])
-def test_an_untrained_model_is_the_best_only_if_it_is_better(data, tmp_path, monkeypatch, bonus, best):
+@pytest.mark.parametrize(
+    ("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"]
+)
+def test_an_untrained_model_is_the_best_only_if_it_is_better(
+    data, tmp_path, monkeypatch, bonus, best
+):
     """No model reaches the goal in 30 steps, so all returns are equal."""
     evaluate, steps = Evaluator.evaluate, []
 

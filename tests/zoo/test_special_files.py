@@ -18,7 +18,18 @@ from zoo.training import callbacks
 
 
 def words(logs, env="Toy-v0"):
-    found = ["--algo", "qam", "--env", env, "-f", str(logs), "--offline-steps", "0", "--online-steps", "9"]
+    found = [
+        "--algo",
+        "qam",
+        "--env",
+        env,
+        "-f",
+        str(logs),
+        "--offline-steps",
+        "0",
+        "--online-steps",
+        "9",
+    ]
     found += ["--seed", "1", "--eval-episodes", "1", "--n-eval-envs", "1"]
     return [*found, "-params", *TINY, "learning_starts=3"]
 
@@ -34,7 +45,9 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     assert (tmp_path / "qam" / "my-ns__Toy-v0_2").is_dir()
     assert set(read_runs([tmp_path]).runs["environment"]) == {env}
     report = tmp_path / "report"
-    assert compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
+    assert (
+        compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
+    )
     assert env in (report / "report.html").read_text(encoding="utf-8")
 
 
@@ -43,7 +56,12 @@ def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     program = [sys.executable, "-m", "zoo.train", "--gym-packages", "tests.zoo.envs.toys"]
     for more in ([], ["--resume"]):
-        subprocess.run([*program, *words(tmp_path / "läufe-日本"), *more], cwd=ROOT, env=environment, check=True)
+        subprocess.run(
+            [*program, *words(tmp_path / "läufe-日本"), *more],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+        )
     (state,) = read_runs([tmp_path]).runs["state"]
     assert state == "done"
 

@@ -22,7 +22,9 @@ from tests.zoo.helpers import ENV, OF_RUNS, TINY, arguments
 from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:no state in:UserWarning"
+)  # two episodes need not reach the goal
 
 
 @pytest.fixture
@@ -51,11 +53,18 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     with np.load(finished / "evaluations.npz") as found:  # in SB3's format
         assert found["timesteps"].tolist() == [10, 20]
         assert found["phase"].tolist() == [0, 0]
-        assert found["results"].shape == found["ep_lengths"].shape == found["successes"].shape == (2, 2)
+        assert (
+            found["results"].shape
+            == found["ep_lengths"].shape
+            == found["successes"].shape
+            == (2, 2)
+        )
         assert found["successes"].dtype.kind in "iu"
 
 
-def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(data, tmp_path, runs, call):
+def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
+    data, tmp_path, runs, call
+):
     result, _ = call(main, *arguments(data, tmp_path, *OF_RUNS, seeds=("--seeds", "3-4")))
     assert result["updates_per_s"] > 0
     assert len(result["runs"]) == 2
@@ -66,8 +75,12 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(da
         assert run["episodes"] == 2
         assert 0 <= run["success"] <= 1
         assert status_of(again)["state"] == "done"
-        assert (again / "evaluations.npz").read_bytes() == (finished / "evaluations.npz").read_bytes()
-        first, second = (agents.QAM.load(folder / f"{ENV}.zip", device="cpu") for folder in (finished, again))
+        assert (again / "evaluations.npz").read_bytes() == (
+            finished / "evaluations.npz"
+        ).read_bytes()
+        first, second = (
+            agents.QAM.load(folder / f"{ENV}.zip", device="cpu") for folder in (finished, again)
+        )
         assert second.policy.num_replicas == 1
         assert_same(parameters_of(first), parameters_of(second))
 
@@ -127,7 +140,9 @@ def test_flags_of_which_one_takes_the_place_of_the_other_are_refused_together(ca
 
 
 def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
-    ran = programs.run("train", arguments(data, tmp_path, steps=1_000_000), kill=("update", 12), by="SIGINT")
+    ran = programs.run(
+        "train", arguments(data, tmp_path, steps=1_000_000), kill=("update", 12), by="SIGINT"
+    )
     assert ran.code == 3, ran.err
     assert "checkpoint in" in ran.err
     folder = tmp_path / "qam" / f"{ENV}_1"
@@ -137,7 +152,18 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
 
 
 def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, call):
-    words = ["--algo", "qam", "--env", toys.TOY, "--offline-steps", "0", "--online-steps", "4", "--seed", "1"]
+    words = [
+        "--algo",
+        "qam",
+        "--env",
+        toys.TOY,
+        "--offline-steps",
+        "0",
+        "--online-steps",
+        "4",
+        "--seed",
+        "1",
+    ]
     words += [*f"--eval-episodes 1 -f {tmp_path} --save-replay-buffer -params".split(), *TINY]
     model = agents.get("qam").algorithm
     with monkeypatch.context() as patched:
@@ -155,9 +181,13 @@ def log_of(folder):
 def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
     monkeypatch.setattr("zoo.training.callbacks.LINE_SECONDS", 0.0)
     _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
-    assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [*map(str, range(1, 13))]
+    assert re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE) == [
+        *map(str, range(1, 13))
+    ]
     assert re.search(r"^offline 11/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)
-    assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)  # an evaluation follows
+    assert re.search(
+        r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE
+    )  # an evaluation follows
 
 
 def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
@@ -169,7 +199,9 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
     assert not [str(each.message) for each in left_open if str(tmp_path) in str(each.message)]
     command, said = log_of(result["run"]).split("\n", 1)
     assert command == shlex.join(sys.orig_argv)
-    assert [line for line in said.splitlines() if line in errors.splitlines()] == errors.splitlines()
+    assert [
+        line for line in said.splitlines() if line in errors.splitlines()
+    ] == errors.splitlines()
     assert "\nalgo: qam\n" in said
     assert len(errors.splitlines()) < 12  # the settings are in files
     assert errors.count("no state in") == 1
@@ -181,7 +213,9 @@ def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monke
 
     monkeypatch.setattr("zoo.training.callbacks.plot_learning_curve", break_down)
     _, errors = call(main, *arguments(data, tmp_path, verbose=1), code=1)
-    assert errors.endswith("\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n")
+    assert errors.endswith(
+        "\nArithmeticError: the curve broke (run with --verbose 2 for the traceback)\n"
+    )
     assert "Traceback" not in errors
     text = log_of(tmp_path / "qam" / f"{ENV}_1")
     assert "Traceback (most recent call last):" in text
@@ -205,7 +239,9 @@ def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
 def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monkeypatch):
     words = [*arguments(data, tmp_path, verbose=1), "--resume"]
     first, errors = call(main, *words)
-    assert "there is no unfinished run of this algorithm and environment; starting a new run" in errors
+    assert (
+        "there is no unfinished run of this algorithm and environment; starting a new run" in errors
+    )
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
     def build(*_, **__):
@@ -215,7 +251,9 @@ def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monke
         monkeypatch.setattr(f"zoo.training.start.{name}", build)
     second, errors = call(main, *words)
     assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has already finished with these settings" in errors
-    known = {name: value for name, value in first.items() if name not in ("updates_per_s", "wall_s")}
+    known = {
+        name: value for name, value in first.items() if name not in ("updates_per_s", "wall_s")
+    }
     assert {name: second[name] for name in known} == known
     assert second["already_done"]
     assert second["updates_per_s"] is None
@@ -237,7 +275,9 @@ def flow_of(path, name):
 
 
 def test_the_curve_begins_where_pretraining_ends(data, tmp_path):
-    assert main([*arguments(data, tmp_path), "--pretraining-steps", "7", "--online-steps", "10"]) == 0
+    assert (
+        main([*arguments(data, tmp_path), "--pretraining-steps", "7", "--online-steps", "10"]) == 0
+    )
     with np.load(tmp_path / "qam" / f"{ENV}_1" / "evaluations.npz") as found:
         assert found["timesteps"].tolist() == [0, 10, 20, 30]
         assert found["phase"].tolist() == [0, 0, 0, 1]
@@ -259,7 +299,12 @@ def test_a_run_can_begin_with_the_clone_of_another(data, tmp_path, clone):
 @pytest.mark.parametrize("start", ["--pretrained-actor", "--trained-agent"])
 def test_a_run_resumes_with_the_same_model_to_begin_with_only(data, tmp_path, clone, call, start):
     algo = "bc" if start == "--trained-agent" else "qam"
-    words = [*arguments(data, tmp_path, "--algo", algo, steps=1, verbose=1), "--resume", start, tmp_path / "start.zip"]
+    words = [
+        *arguments(data, tmp_path, "--algo", algo, steps=1, verbose=1),
+        "--resume",
+        start,
+        tmp_path / "start.zip",
+    ]
     for name, is_same in ((ENV, False), (ENV, True), ("best_model", False)):
         shutil.copy(clone / f"{name}.zip", tmp_path / "start.zip")
         _, errors = call(main, *words)
@@ -267,10 +312,21 @@ def test_a_run_resumes_with_the_same_model_to_begin_with_only(data, tmp_path, cl
 
 
 def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):
-    agents.BC("MlpPolicy", SpringEnv(), net_arch=[16, 16], buffer_size=4).save(tmp_path / "start.zip")
+    agents.BC("MlpPolicy", SpringEnv(), net_arch=[16, 16], buffer_size=4).save(
+        tmp_path / "start.zip"
+    )
     words = f"--algo bc --env Spring-v0 --offline-steps 0 --online-steps 9 -f {tmp_path} --seed 1 --env-kwargs limit=4"
-    errors = refusal(main, *words.split(), "--trained-agent", tmp_path / "start.zip", "-params", "net_arch=[16,16]")
-    assert "was trained with actions from -2 to 2 in coordinate 0, got -4 to 4 in Spring-v0" in errors
+    errors = refusal(
+        main,
+        *words.split(),
+        "--trained-agent",
+        tmp_path / "start.zip",
+        "-params",
+        "net_arch=[16,16]",
+    )
+    assert (
+        "was trained with actions from -2 to 2 in coordinate 0, got -4 to 4 in Spring-v0" in errors
+    )
     assert not (tmp_path / "bc").exists()
 
 
@@ -288,6 +344,8 @@ def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
 
 
 def test_trajectories_shorter_than_a_chunk_are_refused(shards, tmp_path, refusal):
-    errors = refusal(main, *arguments(shards, tmp_path, "horizon_length=11", "--dataset", str(shards)))
+    errors = refusal(
+        main, *arguments(shards, tmp_path, "horizon_length=11", "--dataset", str(shards))
+    )
     assert "`horizon_length` = 11 transitions must stay inside one trajectory" in errors
     assert "the longest of 10 transitions" in errors

@@ -19,7 +19,9 @@ from zoo.runs.read import read_runs
 from zoo.train import main as train
 from zoo.tune import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:no state in:UserWarning"
+)  # two episodes need not reach the goal
 
 
 def arguments(data, logs, *more, steps=20):
@@ -41,7 +43,11 @@ def table(logs):
 def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refusal):
     monkeypatch.setitem(sys.modules, "optuna", None)
     for program, words, message in (
-        (main, ["-f", tmp_path], "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`"),
+        (
+            main,
+            ["-f", tmp_path],
+            "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`",
+        ),
         (train, ["--study", "s", "--trial-id", "best"], "`--study` needs Optuna"),
     ):
         assert message in refusal(program, "--algo", "qam", "--env", ENV, *words)
@@ -50,7 +56,10 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--search inverse_temp", "unknown setting of qam `inverse_temp`; closest: inverse_temperature"),
+        (
+            "--search inverse_temp",
+            "unknown setting of qam `inverse_temp`; closest: inverse_temperature",
+        ),
         ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
         ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
         ("--algo bc", "there is no setting to search: `bc` declares none"),
@@ -65,14 +74,19 @@ def test_bad_input_is_refused_before_any_work(words, message, tmp_path, refusal)
 
 
 def test_a_trial_is_a_training_run(data, tmp_path, call):
-    result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21))
+    result, _ = call(
+        main, *arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21)
+    )
     assert result["trials"] == {"complete": 2}
     assert table(tmp_path)["number"].tolist() == [0, 1]
     for number, runs in enumerate(table(tmp_path)["runs"].str.split()):
         for seed, run in zip((4, 5), map(Path, runs), strict=True):
             assert run.parent == tmp_path / "studies" / "s" / f"trial_{number}" / "qam"
             config = config_of(run)
-            assert config["settings"]["inverse_temperature"] == table(tmp_path)["inverse_temperature"][number]
+            assert (
+                config["settings"]["inverse_temperature"]
+                == table(tmp_path)["inverse_temperature"][number]
+            )
             assert config["sources"][-1].startswith("-params")
             assert f"study s, trial {number}" in config["sources"]
             assert config["seed"] == seed
@@ -88,7 +102,16 @@ def test_a_trial_can_be_trained_again(data, tmp_path, call):
         f"--algo qam --env {ENV} --dataset-dir {data} -f {tmp_path} --seeds 4-5 "
         "--offline-steps 20 --eval-episodes 2 --n-eval-envs 1 --eval-freq 10"
     ).split()
-    same += ["--eval-seed", "1000000", "--env-kwargs", "max_episode_steps=30", "--verbose", "0", "-params", *TINY]
+    same += [
+        "--eval-seed",
+        "1000000",
+        "--env-kwargs",
+        "max_episode_steps=30",
+        "--verbose",
+        "0",
+        "-params",
+        *TINY,
+    ]
     assert train([*same, "--study", "s", "--trial-id", "best"]) == 0
     for number, run in enumerate(result["best"]["runs"], 1):
         again = tmp_path / "qam" / f"{ENV}_{number}" / "evaluations.npz"
@@ -98,7 +121,10 @@ def test_a_trial_can_be_trained_again(data, tmp_path, call):
 def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monkeypatch):
     from optuna.pruners import ThresholdPruner
 
-    monkeypatch.setattr("zoo.tuning.options.Plan.make_pruner", lambda _: ThresholdPruner(lower=2.0, n_warmup_steps=1))
+    monkeypatch.setattr(
+        "zoo.tuning.options.Plan.make_pruner",
+        lambda _: ThresholdPruner(lower=2.0, n_warmup_steps=1),
+    )
     call(main, *arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"), code=1)
     assert table(tmp_path)["state"].tolist() == ["pruned"]
     for run in table(tmp_path)["runs"][0].split():
@@ -118,10 +144,15 @@ def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call,
     monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda _: dict(enumerate(diverged)))
     result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "1"))
     assert result["best"]["score"] == 0.0
-    assert "seed 4 failed: training diverged: NaN" in (Path(result["best"]["runs"][0]) / "run.log").read_text()
+    assert (
+        "seed 4 failed: training diverged: NaN"
+        in (Path(result["best"]["runs"][0]) / "run.log").read_text()
+    )
     states = [status_of(run)["state"] for run in result["best"]["runs"]]
     assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
-    assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
+    assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace(
+        "all replicas have diverged (seed 4: ", ""
+    )
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -131,7 +162,12 @@ def start(words):
     command = [sys.executable, str(ROOT / "zoo" / "tune.py"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     )
 
 
@@ -158,7 +194,9 @@ def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data, 
     logs = tmp_path / "stopped"
     run = logs / f"studies/s/trial_0/qam/{ENV}_1"
     process = start(arguments(data, logs, *words, steps=500))
-    wait_for(lambda: list(run.glob("checkpoint/step_*")) and status_of(run)["offline_step"] > 0, 200)
+    wait_for(
+        lambda: list(run.glob("checkpoint/step_*")) and status_of(run)["offline_step"] > 0, 200
+    )
     os.kill(process.pid, by)
     finish(process, 3 if by == signal.SIGTERM else -9)
     status = status_of(run)

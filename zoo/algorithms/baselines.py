@@ -35,7 +35,16 @@ from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import available_device, copy_observations
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
-from agents.common.settings import Check, Configurable, Search, Setting, choice, linear_range, log_range, setting
+from agents.common.settings import (
+    Check,
+    Configurable,
+    Search,
+    Setting,
+    choice,
+    linear_range,
+    log_range,
+    setting,
+)
 from agents.common.validation import integer, number
 from agents.models import get
 from zoo.algorithms.catalogue import SB3, algorithm_ids, require_algorithm
@@ -80,7 +89,10 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations[0],
             actions=batch.actions[0],
             next_observations=batch.next_observations[0],
-            dones=1 - batch.discounts[0].unsqueeze(1),  # the buffer's own discount is 1, so this is the mask
+            dones=1
+            - batch.discounts[0].unsqueeze(
+                1
+            ),  # the buffer's own discount is 1, so this is the mask
             rewards=batch.rewards[0].unsqueeze(1),
         )
 
@@ -100,7 +112,11 @@ class SingleStepPolicy:
     def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
         """Return the next action in every row, (1, N, 1, A), for observations (1, N, O)."""
         normalization = getattr(self.policy, "normalization", None)
-        rows = observations[0] if normalization is None else normalization.observations(observations[0])
+        rows = (
+            observations[0]
+            if normalization is None
+            else normalization.observations(observations[0])
+        )
         actions, _ = self.policy.predict(rows, deterministic=True)
         return actions[None, :, None]
 
@@ -113,7 +129,9 @@ def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
 class OwnSettings(Configurable):
     """Settings that these algorithms have here and not in SB3."""
 
-    net_arch: list[int] | dict[str, list[int]] | None = setting(default=None, doc="Hidden widths; None takes SB3's.")
+    net_arch: list[int] | dict[str, list[int]] | None = setting(
+        default=None, doc="Hidden widths; None takes SB3's."
+    )
     noise_std: float = setting(
         default=0.0,
         at_least=0,
@@ -121,9 +139,12 @@ class OwnSettings(Configurable):
         doc="Standard deviation of Gaussian noise on executed actions, in [-1, 1] units.",
     )
     sparse: bool = setting(
-        default=False, doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading)."
+        default=False,
+        doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading).",
     )
-    balanced_sampling: bool = setting(default=False, doc="Draw half of every batch from the dataset.")
+    balanced_sampling: bool = setting(
+        default=False, doc="Draw half of every batch from the dataset."
+    )
 
 
 class Baseline(StoredModel):
@@ -150,7 +171,9 @@ class Baseline(StoredModel):
             )
         self._recorded = self.checked(settings)
         settings = {name: self._recorded[name] for name in settings}
-        own_settings = OwnSettings(**{name: settings.pop(name) for name in OwnSettings.declared() if name in settings})
+        own_settings = OwnSettings(
+            **{name: settings.pop(name) for name in OwnSettings.declared() if name in settings}
+        )
         widths = {} if own_settings.net_arch is None else {"net_arch": own_settings.net_arch}
         self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
         self._last_info: dict[str, torch.Tensor] = {}
@@ -173,7 +196,9 @@ class Baseline(StoredModel):
         )
         if own_settings.noise_std and env is not None:
             shape: Any = self.action_space.shape
-            self.action_noise = NormalActionNoise(np.zeros(shape), np.full(shape, own_settings.noise_std))
+            self.action_noise = NormalActionNoise(
+                np.zeros(shape), np.full(shape, own_settings.noise_std)
+            )
 
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return actions to play and to store, which SB3 leaves unrounded where the environment takes integers."""
@@ -195,7 +220,12 @@ class Baseline(StoredModel):
         for name, parameter in inspect.signature(algorithm).parameters.items():
             if name not in NOT_SETTINGS:
                 meaning = " ".join(meanings.get(name, "").split())
-                declared = Setting(parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name))
+                declared = Setting(
+                    parameter.default,
+                    doc=meaning,
+                    check=CHECKS.get(name),
+                    search=SEARCHES.get(name),
+                )
                 declared.name = name
                 declared.type = Any
                 declared.annotation = inspect.formatannotation(parameter.annotation)
@@ -217,7 +247,9 @@ class Baseline(StoredModel):
 
     def find_divergence(self) -> dict[int, str]:
         """Return {0: what is not finite, in words} if a parameter is NaN or infinite; waits for the device."""
-        return find_divergence({"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]})
+        return find_divergence(
+            {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
+        )
 
     def last_values(self) -> dict[str, PerReplica]:
         """Return the losses that SB3 has recorded since its last log entry, by name."""
@@ -241,7 +273,9 @@ class Baseline(StoredModel):
         """Prepare a phase; action noise with a memory goes on in the middle of an episode, where SB3 resets it."""
         noise = copy.deepcopy(self.action_noise)
         is_in_episode = not reset_num_timesteps and self._last_obs is not None
-        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        prepared = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
         if is_in_episode and type(noise) is type(self.action_noise):
             self.action_noise = noise
         return prepared
@@ -311,11 +345,15 @@ def find_algorithm(id: str) -> registry.Entry:
     except Exception as error:  # whatever a module of the user's raises when it is imported
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in BASELINES:
-        raise UsageError(f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id")
+        raise UsageError(
+            f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id"
+        )
     return entry
 
 
-def find_named_by_file(name: str, file: object, package: str | None = None, *, trust: bool = False) -> registry.Entry:
+def find_named_by_file(
+    name: str, file: object, package: str | None = None, *, trust: bool = False
+) -> registry.Entry:
     """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
 
     :raises UsageError: if there is none, or only an import that the user has not allowed would find it.

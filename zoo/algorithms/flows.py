@@ -24,7 +24,9 @@ def load_flow(name: str) -> PretrainedFlow:
     if module.endswith(".py"):
         path = Path(module).expanduser().resolve()
         if not path.is_file():
-            raise UsageError(f"`--behaviour` must name a file and a function, FILE.py:FUNCTION, got {name!r}: no file")
+            raise UsageError(
+                f"`--behaviour` must name a file and a function, FILE.py:FUNCTION, got {name!r}: no file"
+            )
         sys.path.append(str(path.parent))
         module = path.stem
     if not module:
@@ -32,7 +34,9 @@ def load_flow(name: str) -> PretrainedFlow:
     try:
         make = getattr(import_named(module), function)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"`--behaviour` must name a function that Python finds, got {name!r}: {error}") from error
+        raise UsageError(
+            f"`--behaviour` must name a function that Python finds, got {name!r}: {error}"
+        ) from error
     try:
         flow = make()
     except Exception as error:
@@ -50,5 +54,7 @@ def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:
     digest = hashlib.sha256(repr(flow.conventions()).encode())
     for key, value in flow.module.state_dict().items():
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     return {"function": name, "fingerprint": digest.hexdigest()}

@@ -33,7 +33,12 @@ def describe_algorithms() -> dict[str, Any]:
         row: dict[str, Any]
         if id in SB3:
             name, paper = SB3[id]
-            row = {"published_name": name, "paper": paper, "summary": "", "when": "A baseline without a dataset."}
+            row = {
+                "published_name": name,
+                "paper": paper,
+                "summary": "",
+                "when": "A baseline without a dataset.",
+            }
         else:
             row = dict(describe(id))
         row["aliases"] = sorted(alias for alias, target in ALIASES.items() if target == id)
@@ -84,7 +89,10 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
 
     :param link: how an algorithm is written.
     """
-    written = {use: link.format(id=id, name=algorithms[id]["published_name"]) for use, id in START_WITH.items()}
+    written = {
+        use: link.format(id=id, name=algorithms[id]["published_name"])
+        for use, id in START_WITH.items()
+    }
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
         f"{written['online']} online from the first step, and beside each with {written['yardstick']}, which ignores "

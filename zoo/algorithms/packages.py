@@ -8,7 +8,9 @@ from agents.registry import import_named
 from zoo.terminal.errors import UsageError
 
 
-def import_optional(module: str, title: str, needed_by: str, install: str, otherwise: str = "") -> Any:
+def import_optional(
+    module: str, title: str, needed_by: str, install: str, otherwise: str = ""
+) -> Any:
     """Return a module of a package that is not always installed.
 
     :param title: of the package, for the message.
@@ -37,4 +39,6 @@ def import_environments(package: str) -> None:
     try:
         import_named(package)
     except ModuleNotFoundError as error:
-        raise UsageError(f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}") from error
+        raise UsageError(
+            f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
+        ) from error

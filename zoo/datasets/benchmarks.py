@@ -69,12 +69,19 @@ def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
         path = demonstrations_file(task, dataset_dir)
         return row | {"file": str(path), "here": path.is_file()}
     generated = generated_files(task, dataset_dir)[0]
-    return row | {"downloaded": _has_files(hosted_folder(task, dataset_dir)), "generated": generated.exists()}
+    return row | {
+        "downloaded": _has_files(hosted_folder(task, dataset_dir)),
+        "generated": generated.exists(),
+    }
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
     """Return the path of a robomimic task's file, by default where Q-chunking looks for it."""
-    return Path(dataset_dir or "~/.robomimic").expanduser() / task.domain.replace("-", "/") / ROBOMIMIC_FILE
+    return (
+        Path(dataset_dir or "~/.robomimic").expanduser()
+        / task.domain.replace("-", "/")
+        / ROBOMIMIC_FILE
+    )
 
 
 # -- OCBench ----------------------------------------------------------------------------------------------------------
@@ -134,7 +141,8 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
                     f"generate`, or on the files that are there by `--dataset {folder}`"
                 ) from error
             warnings.warn(
-                f"the download failed: {error.problem}; generating {task.name} with its oracle instead", stacklevel=2
+                f"the download failed: {error.problem}; generating {task.name} with its oracle instead",
+                stacklevel=2,
             )
     generate_ocbench(task, generated, existing="keep")
     return generated[0]
@@ -171,7 +179,9 @@ def _replace_files(folder: Path, download_root: Path, root: Path) -> None:
     """Move all files of a download to the same places below another root, and remove other npz files of its folder."""
     outdated = set(folder.glob("*.npz"))
     for file in list(download_root.rglob("*")):
-        if file.is_file():  # the host's receipts too: OCBench trusts files whose size and time they say
+        if (
+            file.is_file()
+        ):  # the host's receipts too: OCBench trusts files whose size and time they say
             target = root / file.relative_to(download_root)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
@@ -240,7 +250,14 @@ class OracleWriter(EpisodeWriter):
             is_over = terminated or truncated
             observations.append(observation)
             # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
-            rows.append({"actions": action, "rewards": float(reward), "masks": 1.0 - terminated, "terminals": is_over})
+            rows.append(
+                {
+                    "actions": action,
+                    "rewards": float(reward),
+                    "masks": 1.0 - terminated,
+                    "terminals": is_over,
+                }
+            )
             if not info["healthy"]:
                 return None
         return {"observations": np.array(observations, np.float32), **to_arrays(rows)}

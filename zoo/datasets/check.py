@@ -21,7 +21,9 @@ from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, no_startu
 from zoo.envs.rendering import VISUAL
 from zoo.terminal.errors import UsageError
 
-_CHUNK_ROWS = 250_000  # rows that are relabelled together, which bounds the memory of temporary arrays
+_CHUNK_ROWS = (
+    250_000  # rows that are relabelled together, which bounds the memory of temporary arrays
+)
 ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
 
 
@@ -30,7 +32,9 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
     axes = {"observations": 2, "actions": 2, "terminals": 1, "qpos": 2}
     if spec.is_visual:
         axes["observations"] = 4
-    if spec.family.startswith(("scene", "puzzle")):  # their tasks are about buttons, which `qpos` does not have
+    if spec.family.startswith(
+        ("scene", "puzzle")
+    ):  # their tasks are about buttons, which `qpos` does not have
         axes["button_states"] = 2
     return axes
 
@@ -83,7 +87,9 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
     rows = 0
     for name, axes in required_arrays(spec).items():
         if name not in headers:
-            raise DatasetError(name, f"expected an array `{name}`, got only {', '.join(headers) or 'none'}")
+            raise DatasetError(
+                name, f"expected an array `{name}`, got only {', '.join(headers) or 'none'}"
+            )
         shape, dtype = headers[name]
         kinds, content = "fiub", "numbers"
         if axes == 4:
@@ -97,12 +103,17 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
         return
     observation_space, action_space = env_spaces(env)
     row_shapes = {"observations": observation_space.shape, "actions": action_space.shape}
-    if spec.is_visual:  # the environment that labels states draws nothing, so its observations are no images
+    if (
+        spec.is_visual
+    ):  # the environment that labels states draws nothing, so its observations are no images
         row_shapes["observations"] = IMAGE_SHAPE
     for name, expected in row_shapes.items():
         shape = headers[name][0][1:]
         if shape != expected:
-            raise DatasetError(name, f"`{name}` must have rows of shape {expected} as in the environment, got {shape}")
+            raise DatasetError(
+                name,
+                f"`{name}` must have rows of shape {expected} as in the environment, got {shape}",
+            )
 
 
 def check_values(arrays: Mapping[str, np.ndarray]) -> None:
@@ -170,7 +181,9 @@ def relabel(arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.
     rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
     for start in range(0, rows, _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
-        labels = {name: array[part] for name, array in sources.items()}  # the relabeller adds its arrays to it
+        labels = {
+            name: array[part] for name, array in sources.items()
+        }  # the relabeller adds its arrays to it
         with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
             relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
@@ -189,11 +202,16 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
     """
     with readable():
         state = _file_state(path)
-        digest = check_checksum(path)  # which brings the file into the page cache: the disk is read once
+        digest = check_checksum(
+            path
+        )  # which brings the file into the page cache: the disk is read once
         arrays = read_npz(path, required_arrays(spec))
         is_unchanged = _file_state(path) == state
     if not is_unchanged:
-        raise DatasetError("file", "the file must stay as it is while it is read, got one that changed; start again")
+        raise DatasetError(
+            "file",
+            "the file must stay as it is while it is read, got one that changed; start again",
+        )
     kinds: dict[str, type] = dict.fromkeys(("observations", "actions", "terminals"), np.float32)
     if spec.is_visual:
         kinds["observations"] = np.uint8

@@ -57,7 +57,9 @@ def collect(
                 f"`{env_id}` has Dict observations, which a file cannot hold; collect in Python (docs/pixels.md)"
             )
         if max_steps is None and (env.spec is None or env.spec.max_episode_steps is None):
-            raise UsageError(f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps")
+            raise UsageError(
+                f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps"
+            )
         probe(env, lambda: make_env(env_id, **env_kwargs))
         actions = env.action_space
         assert isinstance(actions, gymnasium.spaces.Box)
@@ -75,21 +77,29 @@ def collect(
                 start = seed_for(Purpose.COLLECTED_START, seed, number)
                 # A stream for each episode, so that its noise does not depend on the length of those before it.
                 generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
-                played.append(_play(f"episode {number}", playing, act, start, generator, noise, max_steps))
+                played.append(
+                    _play(f"episode {number}", playing, act, start, generator, noise, max_steps)
+                )
                 bar.update()
     return joined(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
 
-def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
+def make_policy(
+    word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool
+) -> tuple[Policy, int]:
     """Return the policy that a word names, and the number of frames that it sees."""
     space = env.action_space
     assert isinstance(space, gymnasium.spaces.Box)
     if word == RANDOM:
         generator = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
         if holds_integers(space):  # rounded real numbers would give both ends half of their share
-            return lambda observation, begins: generator.integers(space.low, space.high, endpoint=True), 1
+            return lambda observation, begins: generator.integers(
+                space.low, space.high, endpoint=True
+            ), 1
         # Without limits, the range that networks play in.
-        low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
+        low, high = (
+            np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high)
+        )
         return lambda observation, begins: generator.uniform(low, high), 1
     if ":" in word and not Path(word).exists():
         module, _, name = word.partition(":")
@@ -100,14 +110,18 @@ def make_policy(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool)
                 f"`{word}` must name a function as module:function, got {error}; check the names"
             ) from error
         if not callable(function):
-            raise UsageError(f"`{word}` must be a function of an observation, got {type(function).__name__}")
+            raise UsageError(
+                f"`{word}` must be a function of an observation, got {type(function).__name__}"
+            )
 
         def act(observation: Array, begins: bool) -> Any:
             try:
                 return function(observation)
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
-                raise UsageError(f"`{word}` must return an action for an observation, got {problem}") from error
+                raise UsageError(
+                    f"`{word}` must return an action for an observation, got {problem}"
+                ) from error
 
         return act, 1
     return _model(word, env, seed, trust)
@@ -120,7 +134,9 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
         algo = algorithm_of(file)
         if algo is None:
             agents.load(file, device="cpu")  # refuses it, and says how to load it
-        model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(file, device="cpu", trust=trust)
+        model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(
+            file, device="cpu", trust=trust
+        )
     frames = frames_of(model)
     trained = frame_space(model.observation_space, frames), model.action_space
     check_same_spaces(word, trained, name_of(env), (env.observation_space, env.action_space))

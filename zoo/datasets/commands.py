@@ -18,16 +18,37 @@ from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments
-from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data, generate_ocbench, generated_files
+from zoo.datasets.benchmarks import (
+    describe_task,
+    download_ocbench,
+    find_data,
+    generate_ocbench,
+    generated_files,
+)
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.custom import check_fit, spaces_for, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
-from zoo.datasets.files import DatasetError, dataset_files, folder_option, recorded_sha256, shard_folder, training_files
+from zoo.datasets.files import (
+    DatasetError,
+    dataset_files,
+    folder_option,
+    recorded_sha256,
+    shard_folder,
+    training_files,
+)
 from zoo.datasets.formats.base import ReadOptions, write_set
 from zoo.datasets.formats.read import environment_of, name_of, read_source
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DATASETS, DatasetSpec, extension, gym_id, is_custom, parse_name, single_task_names
+from zoo.datasets.names import (
+    DATASETS,
+    DatasetSpec,
+    extension,
+    gym_id,
+    is_custom,
+    parse_name,
+    single_task_names,
+)
 from zoo.datasets.shards import convert_shards
 from zoo.envs.make import dataset_only_id, make_env, register_dataset_only_env
 from zoo.envs.probe import probe
@@ -57,7 +78,8 @@ def list_datasets(args: argparse.Namespace) -> Result:
         _print_table(title, rows)
         tables[title.partition(",")[0].lower()] = rows
     return result_for_terminal(
-        tables, "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs"
+        tables,
+        "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs",
     )
 
 
@@ -75,8 +97,15 @@ def info(args: argparse.Namespace) -> Result:
             with explained(path, spec):  # before its checksum, which reads all of a large file
                 check_headers(path, spec)
             headers = read_npz_headers(path)
-            arrays = {name: {"shape": list(shape), "dtype": str(dtype)} for name, (shape, dtype) in headers.items()}
-            files[str(path)] = {"bytes": path.stat().st_size, "sha256": digest_of(path), "arrays": arrays}
+            arrays = {
+                name: {"shape": list(shape), "dtype": str(dtype)}
+                for name, (shape, dtype) in headers.items()
+            }
+            files[str(path)] = {
+                "bytes": path.stat().st_size,
+                "sha256": digest_of(path),
+                "arrays": arrays,
+            }
             _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
     result = {**_describe(spec), "environments": single_task_names(spec.name)}
     return result | result_for_terminal({"files": files}, _training(spec.name, args))
@@ -105,7 +134,11 @@ def generate(args: argparse.Namespace) -> Result:
     with _explaining_interrupt("finished episodes"):
         if args.name not in OCBENCH:
             files = generate_dataset(
-                args.name, args.dataset_dir, dataset_size=args.dataset_size, episode_steps=args.episode_steps, **options
+                args.name,
+                args.dataset_dir,
+                dataset_size=args.dataset_size,
+                episode_steps=args.episode_steps,
+                **options,
             )
             return _describe_files(args, files)
         if args.dataset_size or args.episode_steps:
@@ -132,7 +165,9 @@ def _explaining_interrupt(progress: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Interrupted(f"stopped; {progress} are kept, and the same command continues from there") from error
+        raise Interrupted(
+            f"stopped; {progress} are kept, and the same command continues from there"
+        ) from error
 
 
 def download(args: argparse.Namespace) -> Result:
@@ -142,14 +177,20 @@ def download(args: argparse.Namespace) -> Result:
             raise UsageError(
                 f"`--dataset-size` does not choose among OCBench's files, got {args.name}; give `--files N`"
             )
-        folder = download_ocbench(OCBENCH[args.name], args.dataset_dir, num_files=args.files, replace=args.force)
+        folder = download_ocbench(
+            OCBENCH[args.name], args.dataset_dir, num_files=args.files, replace=args.force
+        )
         return {"name": args.name, "folder": str(folder), "files": len(list(folder.glob("*.npz")))}
     spec = parse_name(args.name).spec
     if args.files is not None:
-        raise UsageError(f"`--files` chooses among OCBench's files, got OGBench's {spec.name}; leave it out")
+        raise UsageError(
+            f"`--files` chooses among OCBench's files, got OGBench's {spec.name}; leave it out"
+        )
     if spec.files == 1:
         if args.dataset_size is not None:
-            raise UsageError(f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out")
+            raise UsageError(
+                f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out"
+            )
         download_dataset(args.name, args.dataset_dir, existing=_existing(args))
         return _describe_files(args, dataset_files(spec.name, args.dataset_dir))
     count = spec.files
@@ -175,11 +216,20 @@ def convert(args: argparse.Namespace) -> Result:
     spec = parse_name(args.name).spec
     _reject_flags_of_custom(args)
     if spec.files == 1:
-        raise UsageError(f"{spec.name} is one file, which is read as it is; only datasets of several are converted")
+        raise UsageError(
+            f"{spec.name} is one file, which is read as it is; only datasets of several are converted"
+        )
     with _explaining_interrupt("converted files"):
-        shards = convert_shards(shard_folder(spec.name, args.dataset_dir), spec, size=args.dataset_size)
+        shards = convert_shards(
+            shard_folder(spec.name, args.dataset_dir), spec, size=args.dataset_size
+        )
     transitions = sum(shard.transitions for shard in shards)
-    return {"name": spec.name, "folder": str(shards[0].folder.parent), "files": len(shards), "transitions": transitions}
+    return {
+        "name": spec.name,
+        "folder": str(shards[0].folder.parent),
+        "files": len(shards),
+        "transitions": transitions,
+    }
 
 
 def collect(args: argparse.Namespace) -> Result:
@@ -198,7 +248,11 @@ def collect(args: argparse.Namespace) -> Result:
         max_steps=args.max_episode_steps,
         trust=args.trust,
     )
-    result = {**_write(path, content), "return": float(np.mean(returns)), "best_return": max(returns)}
+    result = {
+        **_write(path, content),
+        "return": float(np.mean(returns)),
+        "best_return": max(returns),
+    }
     flags = _flags(args, "env", "env_kwargs", "gym_packages")
     return result | _next(_command("train", "--algo", "fql", "--dataset", path, *flags))
 
@@ -236,7 +290,10 @@ def check(args: argparse.Namespace) -> Result:
     if standard is not None:
         verdict = "this is the standard set" if standard else "this is not the standard set"
         log.info(
-            "%s: %s; compared: the first %d transitions of `zoo dataset generate`", spec.name, verdict, TRANSITIONS
+            "%s: %s; compared: the first %d transitions of `zoo dataset generate`",
+            spec.name,
+            verdict,
+            TRANSITIONS,
         )
     return {"standard": standard, **report, **_next(_training(spec.name, args))}
 
@@ -284,7 +341,9 @@ def _check_alone(args: argparse.Namespace, options: ReadOptions) -> Result:
     return _report_of_custom(args, findings, content)
 
 
-def _report_of_custom(args: argparse.Namespace, findings: list[Result], content: Transitions | None) -> Result:
+def _report_of_custom(
+    args: argparse.Namespace, findings: list[Result], content: Transitions | None
+) -> Result:
     """Report findings about a dataset of the user's own, with its size if it could be read."""
     report = _report(args, args.name, findings)
     if content is not None:
@@ -298,8 +357,12 @@ def _training_of_custom(args: argparse.Namespace) -> str:
     """Return the command that trains on a dataset that was checked, or that makes one that training reads."""
     options = _flags(args, "columns", "step_reward", "done")
     if options:
-        return _command("dataset", "convert", args.name, "-o", "my.npz", *options, *_flags(args, "reward_from"))
-    flags = _flags(args, "env", "no_env", "env_kwargs", "gym_packages", "action_range", "reward_from")
+        return _command(
+            "dataset", "convert", args.name, "-o", "my.npz", *options, *_flags(args, "reward_from")
+        )
+    flags = _flags(
+        args, "env", "no_env", "env_kwargs", "gym_packages", "action_range", "reward_from"
+    )
     return _command("train", "--algo", "fql", "--dataset", args.name, *flags)
 
 
@@ -333,13 +396,19 @@ def _recording(findings: list[Result], **place: str) -> Iterator[None]:
     :param place: columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")  # Python shows a warning once, and each file may have the same
+        warnings.simplefilter(
+            "always"
+        )  # Python shows a warning once, and each file may have the same
         try:
             yield
         except DatasetError as error:
-            findings.append({**place, "severity": "error", "array": error.array, "message": str(error)})
+            findings.append(
+                {**place, "severity": "error", "array": error.array, "message": str(error)}
+            )
     for warning in caught:
-        findings.append({**place, "severity": "warning", "array": "file", "message": str(warning.message)})
+        findings.append(
+            {**place, "severity": "warning", "array": "file", "message": str(warning.message)}
+        )
 
 
 def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
@@ -376,7 +445,9 @@ def _output(args: argparse.Namespace) -> Path:
     if extension(path) != ".npz" or path.is_dir():
         raise UsageError(f"`--output` must name an .npz file, got {path}")
     if path.exists() and not args.force:
-        raise UsageError(f"expected no file at {path} yet; add `--force` to replace it, or choose another")
+        raise UsageError(
+            f"expected no file at {path} yet; add `--force` to replace it, or choose another"
+        )
     if not os.access(path.parent, os.W_OK):
         raise UsageError(
             f"`--output` must be in a folder that exists and can be written to, got {path}; choose another"
@@ -401,7 +472,11 @@ def _counts(content: Transitions) -> Result:
         "terminated": int((masks[ends] == 0).sum()),
         "observation": content.arrays["observations"].shape[1],
         "action": content.arrays["actions"].shape[1],
-        "returns": {"lowest": float(returns.min()), "mean": float(returns.mean()), "highest": float(returns.max())},
+        "returns": {
+            "lowest": float(returns.min()),
+            "mean": float(returns.mean()),
+            "highest": float(returns.max()),
+        },
     }
 
 

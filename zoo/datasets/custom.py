@@ -53,7 +53,9 @@ def load_custom(
         content = first_trajectories(content, size, Path(name_of(source)))
     check_fit(source, content, env_id, spaces, action_range)
     arrays = compact(content)
-    if action_range is not None:  # in the environment's units, so that the fingerprint tells two ranges apart
+    if (
+        action_range is not None
+    ):  # in the environment's units, so that the fingerprint tells two ranges apart
         low, high = action_range
         box = spaces[1]
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
@@ -69,7 +71,10 @@ def load_custom(
 
 
 def spaces_for(
-    source: str | Path, env_id: str, env_kwargs: dict[str, Any], env: gymnasium.Env[Any, Any] | None = None
+    source: str | Path,
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    env: gymnasium.Env[Any, Any] | None = None,
 ) -> tuple[gymnasium.Space[Any], Any]:
     """Return the observation and the action space of an environment, comparing it with where a dataset is from.
 
@@ -79,7 +84,9 @@ def spaces_for(
     recorded_in = source_format.environment(path)
     # A module before the colon only says where an environment is imported from.
     if recorded_in is not None and recorded_in.rpartition(":")[2] != env_id.rpartition(":")[2]:
-        warnings.warn(f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3)
+        warnings.warn(
+            f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3
+        )
     with contextlib.ExitStack() as stack:
         if env is None:
             env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
@@ -87,7 +94,9 @@ def spaces_for(
         for layer in _layers(env):
             if isinstance(layer, FrameStack):
                 observations = layer.env.observation_space
-            if isinstance(layer, gymnasium.wrappers.FlattenObservation) and isinstance(source_format, Minari):
+            if isinstance(layer, gymnasium.wrappers.FlattenObservation) and isinstance(
+                source_format, Minari
+            ):
                 _require_same_order(source, recorded_parts(path), env_id, layer)
         return observations, env.action_space
 
@@ -100,7 +109,10 @@ def _layers(env: Any) -> Iterator[gymnasium.Wrapper[Any, Any, Any, Any]]:
 
 
 def _require_same_order(
-    source: str | Path, recorded: list[str], env_id: str, layer: gymnasium.Wrapper[Any, Any, Any, Any]
+    source: str | Path,
+    recorded: list[str],
+    env_id: str,
+    layer: gymnasium.Wrapper[Any, Any, Any, Any],
 ) -> None:
     """Refuse an environment that flattens the parts of an observation in another order than they are recorded in.
 
@@ -174,7 +186,11 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
 
 
 def _check_values(
-    source: str | Path, key: str, values: Array, space: gymnasium.spaces.Box, valid: NDArray[np.bool_] | None = None
+    source: str | Path,
+    key: str,
+    values: Array,
+    space: gymnasium.spaces.Box,
+    valid: NDArray[np.bool_] | None = None,
 ) -> None:
     """Refuse values that a space of integers does not hold; warn of observations outside a space of real numbers.
 
@@ -188,7 +204,9 @@ def _check_values(
     if not is_integer:
         low = low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(low))
         high = high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(high))
-    for piece in pieces(len(values)):  # a comparison of all rows would need as much memory as they do
+    for piece in pieces(
+        len(values)
+    ):  # a comparison of all rows would need as much memory as they do
         part = values[piece]
         is_wrong = (part < low) | (part > high)
         if is_integer:

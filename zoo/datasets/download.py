@@ -31,7 +31,10 @@ from zoo.terminal.errors import UsageError
 MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
 SOURCES = (DATASET_URL, MIRROR_URL)
 """Folders that are tried in this order: OGBench's host, then its public mirror."""
-CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds; the second is the longest silence, not the whole transfer
+CONNECT_TIMEOUT, READ_TIMEOUT = (
+    10.0,
+    60.0,
+)  # seconds; the second is the longest silence, not the whole transfer
 MAX_STALLS = 5  # attempts in a row that bring nothing new before the next source is tried
 _CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
@@ -117,7 +120,9 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
         else:
             move_into_place(part, file)
             return
-    raise DownloadError("; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}")
+    raise DownloadError(
+        "; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}"
+    )
 
 
 def _size(part: Path) -> int:
@@ -156,7 +161,9 @@ def _transfer(url: str, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)) as response:
+    with requests.get(
+        url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+    ) as response:
         if start and response.status_code == 416:
             return  # there is no more
         response.raise_for_status()

@@ -20,7 +20,9 @@ from zoo.processes.locks import Lock
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-DEFAULT_DATASET_DIR = "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
+DEFAULT_DATASET_DIR = (
+    "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
+)
 SPLITS = ("train", "val")
 ARRAYS = "arrays"
 """The folder of the converted arrays of a dataset of several files, beside these."""
@@ -72,10 +74,14 @@ def folder_option(folder: Folder) -> str:
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    with contextlib.suppress(OSError):  # the question below says more than the error, e.g. of a file in the way
+    with contextlib.suppress(
+        OSError
+    ):  # the question below says more than the error, e.g. of a file in the way
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another")
+        raise UsageError(
+            f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another"
+        )
 
 
 @contextlib.contextmanager
@@ -142,7 +148,10 @@ def check_checksum(path: Path) -> str:
     """Return the sha256 of a file; refuse one that differs from what was recorded beside it."""
     digest, expected = digest_of(path), recorded_sha256(path)
     if expected not in (None, digest):
-        raise DatasetError("file", f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again")
+        raise DatasetError(
+            "file",
+            f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again",
+        )
     return digest
 
 
@@ -157,4 +166,11 @@ def progress_bar(title: str, *, total: int | None, done: int = 0, **options: Any
     :param options: of ``tqdm``, e.g. ``unit``.
     """
     interval = 0.1 if sys.stderr.isatty() else 60.0  # a log file keeps every line
-    return tqdm(desc=title, total=total, initial=done, mininterval=interval, maxinterval=max(10.0, interval), **options)
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=done,
+        mininterval=interval,
+        maxinterval=max(10.0, interval),
+        **options,
+    )

@@ -80,7 +80,12 @@ def generate_dataset(
         files,
         episodes,
         functools.partial(writer, spec, seed),
-        {"dataset": spec.name, "rows": spec.steps + 1, "seed": seed, "oracle": oracle_settings(spec)},
+        {
+            "dataset": spec.name,
+            "rows": spec.steps + 1,
+            "seed": seed,
+            "oracle": oracle_settings(spec),
+        },
         num_workers=num_workers,
         existing=existing,
     )
@@ -106,7 +111,9 @@ class MazeWriter(EpisodeWriter):
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec.name, seed)
         # Every episode has the same number of steps, whatever it reaches; one row more holds the last state.
-        self.env = make_raw_env(spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1)
+        self.env = make_raw_env(
+            spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1
+        )
         self.kind = spec.kind
         self.noise = oracle_settings(spec)["action_noise"]
         self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
@@ -117,12 +124,16 @@ class MazeWriter(EpisodeWriter):
         self.env.action_space.seed(action_seed)
         start = self.cells[np.random.randint(len(self.cells))]
         goal = self.sample_junction() if self.kind == "navigate" else self.sample_nearby(start)
-        observation, _ = self.env.reset(seed=reset_seed, options={"task_info": {"init_ij": start, "goal_ij": goal}})
+        observation, _ = self.env.reset(
+            seed=reset_seed, options={"task_info": {"init_ij": start, "goal_ij": goal}}
+        )
         rows = []
         done = False
         while not done:
             direction = self.direction()
-            action = np.clip(direction + np.random.normal(0.0, self.noise, direction.shape), -1.0, 1.0)
+            action = np.clip(
+                direction + np.random.normal(0.0, self.noise, direction.shape), -1.0, 1.0
+            )
             next_observation, _, terminated, truncated, info = self.env.step(action)
             done = terminated or truncated
             if info["success"] and self.kind == "navigate":
@@ -164,7 +175,10 @@ class ManipulationWriter(EpisodeWriter):
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec.name, seed)
         self.env = make_raw_env(
-            spec.env_id, terminate_at_goal=False, mode="data_collection", max_episode_steps=spec.steps + 1
+            spec.env_id,
+            terminate_at_goal=False,
+            mode="data_collection",
+            max_episode_steps=spec.steps + 1,
         )
         self.spec = spec
         self.settings = oracle_settings(spec)
@@ -214,12 +228,26 @@ def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the oracles of an environment by target: open-loop ones that plan, or closed-loop ones."""
     settings = oracle_settings(spec)
     if spec.kind == "play":
-        options = {"env": env, "noise": settings["plan_noise"], "noise_smoothing": settings["plan_noise_smoothing"]}
-        cube, button, drawer, window = CubePlanOracle, ButtonPlanOracle, DrawerPlanOracle, WindowPlanOracle
+        options = {
+            "env": env,
+            "noise": settings["plan_noise"],
+            "noise_smoothing": settings["plan_noise_smoothing"],
+        }
+        cube, button, drawer, window = (
+            CubePlanOracle,
+            ButtonPlanOracle,
+            DrawerPlanOracle,
+            WindowPlanOracle,
+        )
         cube_options = {}
     else:
         options = {"env": env, "min_norm": settings["min_norm"]}
-        cube, button, drawer, window = CubeMarkovOracle, ButtonMarkovOracle, DrawerMarkovOracle, WindowMarkovOracle
+        cube, button, drawer, window = (
+            CubeMarkovOracle,
+            ButtonMarkovOracle,
+            DrawerMarkovOracle,
+            WindowMarkovOracle,
+        )
         # As in OGBench's script, which limits the steps of this oracle in Scene only.
         cube_options = {"max_step": 100}
     if spec.family.startswith("puzzle"):
@@ -242,7 +270,9 @@ def _maze_cells(maze_map: Array) -> tuple[list[tuple[int, int]], list[tuple[int,
     for i, j in cells:
         vertical = is_open[i - 1, j], is_open[i + 1, j]
         horizontal = is_open[i, j - 1], is_open[i, j + 1]
-        is_corridor = (all(vertical) and not any(horizontal)) or (all(horizontal) and not any(vertical))
+        is_corridor = (all(vertical) and not any(horizontal)) or (
+            all(horizontal) and not any(vertical)
+        )
         if not is_corridor:
             junctions.append((i, j))
     return cells, junctions

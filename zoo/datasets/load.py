@@ -44,20 +44,27 @@ def load_dataset(
     name = parse_env_name(env_name)
     path = _find_files(name.spec, dataset_dir, dataset, dataset_size)
     if path.is_dir():
-        return load_shards(env_name, path, size=dataset_size, sparse=sparse, replace_interval=replace_interval)
+        return load_shards(
+            env_name, path, size=dataset_size, sparse=sparse, replace_interval=replace_interval
+        )
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
         with explained(path, name.spec):
             check_headers(path, name.spec, env)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    if sparse:  # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
+    if (
+        sparse
+    ):  # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     # `read_arrays` has checked them, so they are not checked again for being a compact dataset.
     content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
     if dataset_size is not None:
         content = first_trajectories(content, dataset_size, path)
     if content.arrays["masks"].all():
-        warnings.warn(f"no state in {path} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+        warnings.warn(
+            f"no state in {path} achieves the task of {env_name}; every reward is negative",
+            stacklevel=2,
+        )
     settings = {
         "file": digest,
         "environment": name.env_id,
@@ -68,7 +75,9 @@ def load_dataset(
     return Dataset(path, content, settings_sha256(settings))
 
 
-def _find_files(spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None) -> Path:
+def _find_files(
+    spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None
+) -> Path:
     """Return the path of the file to read, or of the folder of files, after making them if needed.
 
     :param dataset: one of `SOURCES`, or a path.
@@ -91,7 +100,9 @@ def _find_files(spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, siz
         return path
     if dataset == "generate" or (dataset == "auto" and spec.is_generatable):
         if problem:
-            warnings.warn(f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3)
+            warnings.warn(
+                f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3
+            )
         generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")
     if not path.exists():
         raise _missing(spec, path, problem)

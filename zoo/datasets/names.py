@@ -100,7 +100,9 @@ class DatasetSpec:
     @property
     def task_env_ids(self) -> dict[int, str]:
         """Gymnasium id of each single-task environment, by the task's number."""
-        return {task: f"{self.environment}-singletask-task{task}-v0" for task in range(1, NUM_TASKS + 1)}
+        return {
+            task: f"{self.environment}-singletask-task{task}-v0" for task in range(1, NUM_TASKS + 1)
+        }
 
     @property
     def transitions(self) -> int:
@@ -151,15 +153,21 @@ def _build_table() -> dict[str, DatasetSpec]:
         for environments, kinds, episodes, steps in rows:
             for environment, kind in itertools.product(environments.split(), kinds.split()):
                 name = f"{environment}-{kind}-v0"
-                specs.append(DatasetSpec(name, environment, kind, episodes, steps, hosted=is_hosted))
+                specs.append(
+                    DatasetSpec(name, environment, kind, episodes, steps, hosted=is_hosted)
+                )
     visual = []
     for spec in specs:
         if spec.hosted and spec.environment.startswith(_VISUAL_FAMILIES):
-            visual.append(replace(spec, name=VISUAL + spec.name, environment=VISUAL + spec.environment))
+            visual.append(
+                replace(spec, name=VISUAL + spec.name, environment=VISUAL + spec.environment)
+            )
     large = []
     for environments, kind, files, steps in _LARGE:
         for environment in environments.split():
-            large.append(DatasetSpec(f"{environment}-{kind}-100m-v0", environment, kind, 1000, steps, files))
+            large.append(
+                DatasetSpec(f"{environment}-{kind}-100m-v0", environment, kind, 1000, steps, files)
+            )
     return {spec.name: spec for spec in (*specs, *large, *visual)}
 
 
@@ -224,7 +232,12 @@ def is_custom(name: str) -> bool:
         return False
     path = Path(name)
     # What looks like a path is taken for one, so that the message about it is about a path.
-    return name.startswith("minari:") or len(path.parts) > 1 or path.suffix != "" or os.path.exists(name)
+    return (
+        name.startswith("minari:")
+        or len(path.parts) > 1
+        or path.suffix != ""
+        or os.path.exists(name)
+    )
 
 
 def is_single_task(name: str) -> bool:

@@ -122,7 +122,9 @@ def make_dataset(
     :param constants: numbers that the files hold besides the arrays of the episodes.
     """
     if episodes > MAX_EPISODES:
-        raise UsageError(f"a dataset may have {MAX_EPISODES:,} episodes, got {episodes:,} of {name}; make fewer")
+        raise UsageError(
+            f"a dataset may have {MAX_EPISODES:,} episodes, got {episodes:,} of {name}; make fewer"
+        )
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return
@@ -132,7 +134,8 @@ def make_dataset(
             rounding, *_ = [worker.receive() for worker in workers]
             if not rounding["has_common_kernels"]:
                 log.warning(
-                    "%s: no kernels that other processors share; data made elsewhere may round differently", name
+                    "%s: no kernels that other processors share; data made elsewhere may round differently",
+                    name,
                 )
             origin = {**settings, **rounding}
             # Finished episodes of another origin, which a stopped generation has left, must not mix in.
@@ -154,7 +157,10 @@ def make_dataset(
         # The training file comes last: where it is, the dataset is complete.
         for split, file in reversed(list(zip(SPLITS, files, strict=True))):
             _join(parts[split], file, constants)
-            write_text(provenance_file(file), json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n")
+            write_text(
+                provenance_file(file),
+                json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n",
+            )
         for file in files:
             shutil.rmtree(_parts_folder(file))
 
@@ -165,7 +171,9 @@ def _parts_folder(file: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _worker_processes(name: str, build: functools.partial[Any], count: int) -> Iterator[list[WorkerProcess]]:
+def _worker_processes(
+    name: str, build: functools.partial[Any], count: int
+) -> Iterator[list[WorkerProcess]]:
     """Start the processes that write episodes; the first answer of each is its rounding."""
     kernels = common_kernels()
     workers: list[WorkerProcess] = []
@@ -208,7 +216,9 @@ def _write(workers: Sequence[WorkerProcess], jobs: Jobs) -> Iterator[Path]:
 def _join(parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic]) -> None:
     """Write the episodes as one npz; equal data become equal bytes."""
     log.info("writing %s", file)
-    temporary = file.with_name(f"{file.name}.tmp")  # the lock is held, so no other process writes a left-over one
+    temporary = file.with_name(
+        f"{file.name}.tmp"
+    )  # the lock is held, so no other process writes a left-over one
     names = read_npz_headers(parts[0])
     arrays = {}
     for key in names:  # one array after the other, so that parts need no second copy of all

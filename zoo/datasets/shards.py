@@ -100,7 +100,10 @@ def load_shards(
             "more of its files"
         )
     if not any(shard.solved[str(task)] for shard in converted):
-        warnings.warn(f"no state in {folder} achieves the task of {env_name}; every reward is negative", stacklevel=2)
+        warnings.warn(
+            f"no state in {folder} achieves the task of {env_name}; every reward is negative",
+            stacklevel=2,
+        )
     remaining = total if size is None else size
     parts = []
     for shard in converted:
@@ -114,7 +117,9 @@ def load_shards(
         "split": "train",
         "replace_interval": replace_interval,
     }
-    return ShardedDataset(folder, Shards(parts, replace_interval, sparse), settings_sha256(settings))
+    return ShardedDataset(
+        folder, Shards(parts, replace_interval, sparse), settings_sha256(settings)
+    )
 
 
 def shard_names(folder: Path) -> list[str]:
@@ -131,7 +136,9 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
     """
     names = shard_names(folder)
     if not names:
-        raise UsageError(f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder")
+        raise UsageError(
+            f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder"
+        )
     shards = _converted_so_far(folder, names, spec, size)
     if len(shards) == len(names) or _is_enough(shards, size):
         return shards
@@ -147,7 +154,9 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
                 source = folder / f"{name}.npz"
                 with explained(source, spec):
                     check_headers(source, spec, tasks[1])
-        bar = stack.enter_context(progress_bar(f"converting {folder.name}", unit=" files", total=len(names)))
+        bar = stack.enter_context(
+            progress_bar(f"converting {folder.name}", unit=" files", total=len(names))
+        )
         for name in names[len(shards) :]:
             if _is_enough(shards, size):
                 break
@@ -157,7 +166,9 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
     return shards
 
 
-def _converted_so_far(folder: Path, names: list[str], spec: DatasetSpec, size: int | None) -> list[ConvertedShard]:
+def _converted_so_far(
+    folder: Path, names: list[str], spec: DatasetSpec, size: int | None
+) -> list[ConvertedShard]:
     """Return the first files of a dataset that are converted, up to the first that is not."""
     shards: list[ConvertedShard] = []
     for name in names:
@@ -182,7 +193,11 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     # Another version of OGBench may label states otherwise.
-    if (shard.format, shard.environment, shard.ogbench) != (FORMAT, spec.environment, version("ogbench")):
+    if (shard.format, shard.environment, shard.ogbench) != (
+        FORMAT,
+        spec.environment,
+        version("ogbench"),
+    ):
         return None
     for file, size in shard.sizes.items():
         if not (target / file).is_file() or (target / file).stat().st_size != size:
@@ -205,7 +220,9 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     with explained(source, spec):
         digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
-    temporary = target.with_name(f".{target.name}.tmp")  # the lock is held, so no other process writes a left-over one
+    temporary = target.with_name(
+        f".{target.name}.tmp"
+    )  # the lock is held, so no other process writes a left-over one
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     ends = arrays.pop("terminals")[valid] > 0

@@ -103,7 +103,9 @@ def check_same_spaces(
     :param played: those of the environment.
     :raises UsageError: if one of them differs.
     """
-    for noun, own_space, env_space in zip(("observations", "actions"), trained, played, strict=True):
+    for noun, own_space, env_space in zip(
+        ("observations", "actions"), trained, played, strict=True
+    ):
         if _signature(own_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(own_space)}, got {_describe(env_space)} in {env_id}; "
@@ -137,7 +139,9 @@ def _signature(space: spaces.Space[Any]) -> Any:
 
 def _describe(space: spaces.Space[Any]) -> str:
     if isinstance(space, spaces.Dict):
-        return f"Dict({', '.join(f'{key}: {_describe(part)}' for key, part in space.spaces.items())})"
+        return (
+            f"Dict({', '.join(f'{key}: {_describe(part)}' for key, part in space.spaces.items())})"
+        )
     if not isinstance(space, spaces.Box):
         return str(space)
     return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
@@ -194,7 +198,10 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
                 f"an observation must have the parts of {space}, got {_form(observation)}",
                 "convert it in a `gymnasium.ObservationWrapper`",
             )
-        return {key: read_observation(part, observation[key], f"{name} {key}") for key, part in space.spaces.items()}
+        return {
+            key: read_observation(part, observation[key], f"{name} {key}")
+            for key, part in space.spaces.items()
+        }
     array, dtype = np.asarray(observation), np.dtype(space.dtype)
     has_dtype = array.dtype.kind in "fiub" if dtype.kind == "f" else np.can_cast(array.dtype, dtype)
     has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
@@ -254,13 +261,17 @@ def _require_finite(name: str, magnitude: float) -> None:
 
 def _read_info(info: Any) -> dict[str, Any]:
     if not isinstance(info, dict):
-        raise ReturnError(f"an info must be a dict, got {_form(info)}", "return a dict in a wrapper")
+        raise ReturnError(
+            f"an info must be a dict, got {_form(info)}", "return a dict in a wrapper"
+        )
     return info
 
 
 def _read_flag(name: str, flag: Any) -> bool:
     if not _is_number(flag) or flag not in (0, 1):
-        raise ReturnError(f"`{name}` must be True or False, got {_form(flag)}", "return `bool(...)` in a wrapper")
+        raise ReturnError(
+            f"`{name}` must be True or False, got {_form(flag)}", "return `bool(...)` in a wrapper"
+        )
     return bool(flag)
 
 
@@ -279,4 +290,8 @@ def _form(value: Any) -> str:
         return f"{len(value)} values ({', '.join(type(item).__name__ for item in value)})"
     if isinstance(value, dict):
         return f"a dict with {', '.join(map(str, value)) or 'nothing'}"
-    return repr(value) if _is_number(value) or value is None else f"an object of type {type(value).__name__}"
+    return (
+        repr(value)
+        if _is_number(value) or value is None
+        else f"an object of type {type(value).__name__}"
+    )

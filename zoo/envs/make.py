@@ -45,7 +45,13 @@ if TYPE_CHECKING:  # processes of environments do without PyTorch
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 Array: TypeAlias = np.ndarray
 
-for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():  # Gymnasium-Robotics is imported when one is built
+for _size, (
+    _maze,
+    _start,
+    _goal,
+    _steps,
+    _,
+) in MAZES.items():  # Gymnasium-Robotics is imported when one is built
     gymnasium.register(
         f"d4rl-antmaze-{_size}",
         entry_point=f"{__name__}:make_antmaze",
@@ -86,11 +92,15 @@ def make_env(
         try:
             env = gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
         except gymnasium.error.DependencyNotInstalled as error:
-            raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
+            raise UsageError(
+                f"`{spec.id}` needs a package that is not installed: {error}"
+            ) from error
         except TypeError as error:
             if not env_kwargs:
                 raise
-            raise UsageError(f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}") from error
+            raise UsageError(
+                f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}"
+            ) from error
         env = wrap(env, env_wrapper)
         check_spaces(spec.id, env)
         with as_usage_error():
@@ -108,14 +118,18 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
         try:
             wrapper = getattr(import_named(module), class_name)
         except (ImportError, AttributeError) as error:
-            raise UsageError(f"`env_wrapper` must name classes that Python finds, got {path}: {error}") from error
+            raise UsageError(
+                f"`env_wrapper` must name classes that Python finds, got {path}: {error}"
+            ) from error
         # a class of another kind could do anything with the environment
         if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):
             raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")
         try:
             env = wrapper(env, **kwargs)
         except (TypeError, ValueError, AssertionError, AttributeError) as error:
-            raise UsageError(f"{path} does not take {env} with the arguments {dict(kwargs)}: {error}") from error
+            raise UsageError(
+                f"{path} does not take {env} with the arguments {dict(kwargs)}: {error}"
+            ) from error
     return env
 
 
@@ -159,7 +173,9 @@ def require_simulator(env_id: str) -> None:
     """
     if env_id in OCBENCH:
         import_ocbench(env_id)
-    elif env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:  # importing it takes seconds
+    elif (
+        env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None
+    ):  # importing it takes seconds
         install = "`pip install 'flow-rl-zoo[robomimic]'`"
         raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
     elif env_id in ROBOTICS:
@@ -188,8 +204,12 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
 
 def ignore_startup_warnings() -> None:
     """Ignore the warnings that OGBench causes whatever the user does."""
-    warnings.filterwarnings("ignore", module="glfw")  # MuJoCo's viewer is imported, and there may be no display
-    warnings.filterwarnings("ignore", message=".*precision lowered by casting")  # OGBench's own action bounds
+    warnings.filterwarnings(
+        "ignore", module="glfw"
+    )  # MuJoCo's viewer is imported, and there may be no display
+    warnings.filterwarnings(
+        "ignore", message=".*precision lowered by casting"
+    )  # OGBench's own action bounds
 
 
 @contextlib.contextmanager
@@ -208,7 +228,10 @@ def building() -> Iterator[None]:
     is left of a process that is killed meanwhile.
     """
     configured = tempfile.tempdir
-    with no_startup_noise(), tempfile.TemporaryDirectory(dir=temp_folder(), ignore_cleanup_errors=True) as folder:
+    with (
+        no_startup_noise(),
+        tempfile.TemporaryDirectory(dir=temp_folder(), ignore_cleanup_errors=True) as folder,
+    ):
         tempfile.tempdir = folder
         try:
             yield
@@ -252,13 +275,17 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         self._reset_actions = env.action_space
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
-            raw.__class__ = type(type(raw).__name__, (type(raw),), {"action_space": self._reset_actions})
+            raw.__class__ = type(
+                type(raw).__name__, (type(raw),), {"action_space": self._reset_actions}
+            )
         self._keep_info = keep_info
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called, self._steps = "", 0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         """Start an episode, which the seed and the actions decide; None continues from the last seed."""
         entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
         action_seed, global_seed = stream(Purpose.ENVIRONMENT, entropy).generate_state(2)
@@ -280,7 +307,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
-        with self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext():
+        with (
+            self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext()
+        ):
             result = self.env.step(action)
         try:
             observation, reward, terminated, truncated, info = unpack_step(result)
@@ -338,7 +367,9 @@ def env_spaces(env: Any) -> tuple[Any, Any]:
         return env.observation_space, env.action_space
 
 
-def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any) -> gymnasium.Env[Any, Any]:
+def make_antmaze(
+    maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any
+) -> gymnasium.Env[Any, Any]:
     """Return an ant in a maze with one start and one goal, which ends the episode.
 
     Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
@@ -348,7 +379,9 @@ def make_antmaze(maze: str, start: tuple[int, int], goal: tuple[int, int], **kwa
     cells = copy.deepcopy(getattr(maps, maze))
     cells[start[0]][start[1]] = maps.RESET
     cells[goal[0]][goal[1]] = maps.GOAL
-    return gymnasium.wrappers.FlattenObservation(ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs))
+    return gymnasium.wrappers.FlattenObservation(
+        ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs)
+    )
 
 
 class DatasetOnlyEnv(gymnasium.Env[Array, Array]):
@@ -357,7 +390,9 @@ class DatasetOnlyEnv(gymnasium.Env[Array, Array]):
     def __init__(self, observations: Box, actions: Box) -> None:
         self.observation_space, self.action_space = observations, actions
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Any = None
+    ) -> tuple[Array, dict[str, Any]]:
         """Return an observation of zeros, which SB3 asks for before any training."""
         super().reset(seed=seed)
         return np.zeros(self.observation_space.shape or (), np.float32), {}
@@ -376,7 +411,10 @@ def dataset_only_id(name: str) -> str:
 
 
 def register_dataset_only_env(
-    env_id: str, content: Transitions, limits: tuple[float, float] | None, spaces: Path | None = None
+    env_id: str,
+    content: Transitions,
+    limits: tuple[float, float] | None,
+    spaces: Path | None = None,
 ) -> None:
     """Register what stands for the environment of some data.
 
@@ -389,10 +427,15 @@ def register_dataset_only_env(
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
-        raise UsageError("`--no-env` judges policies by vectors, got images; train with an environment, or embed them")
+        raise UsageError(
+            "`--no-env` judges policies by vectors, got images; train with an environment, or embed them"
+        )
     ends: Any = limits or (-1, 1)
     if not limits and np.abs(actions).max() > 1:
-        ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)  # 0, no motion, is an action too
+        ends = (
+            np.minimum(actions.min(0), 0),
+            np.maximum(actions.max(0), 0),
+        )  # 0, no motion, is an action too
     low = np.full(actions.shape[1:], ends[0], np.float32)
     high = np.full(actions.shape[1:], ends[1], np.float32)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
@@ -402,15 +445,23 @@ def register_dataset_only_env(
         bounds |= _read_spaces(spaces, {name: ends[0].shape for name, ends in bounds.items()})
     rows = np.concatenate([observations, content.final_observations])
     if ((rows < bounds["observations"][0]) | (rows > bounds["observations"][1])).any():
-        raise UsageError(f"{spaces} must give `observations` limits that hold in the data; widen or leave them out")
+        raise UsageError(
+            f"{spaces} must give `observations` limits that hold in the data; widen or leave them out"
+        )
     boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
-        env_id, entry_point=f"{__name__}:DatasetOnlyEnv", kwargs=boxes, max_episode_steps=1, disable_env_checker=True
+        env_id,
+        entry_point=f"{__name__}:DatasetOnlyEnv",
+        kwargs=boxes,
+        max_episode_steps=1,
+        disable_env_checker=True,
     )
 
 
-def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Array, Array]]:
+def _read_spaces(
+    path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[Array, Array]]:
     """Return the limits that a YAML file gives.
 
     :param shapes: of an observation and an action.
@@ -425,7 +476,10 @@ def _read_spaces(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
             low, high = (bound.astype(np.float32) for bound in bounds)
             if not ({low.shape, high.shape} <= {(), shapes[name]} and (low < high).all()):
                 raise ValueError
-            bounds_of[name] = np.broadcast_to(low, shapes[name]), np.broadcast_to(high, shapes[name])
+            bounds_of[name] = (
+                np.broadcast_to(low, shapes[name]),
+                np.broadcast_to(high, shapes[name]),
+            )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} must give `observations` or `actions` a `low` below a `high`, each a number or a list of as many "

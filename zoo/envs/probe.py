@@ -19,7 +19,9 @@ from zoo.terminal.errors import EnvironmentApiFault, UsageError
 from zoo.terminal.messages import log
 
 MAX_STEPS, MAX_EPISODES, SECONDS = 1000, 10, 0.3
-SECONDS_PER_RESET = 0.03  # Gymnasium's check resets nine times; of slower environments it would delay the start
+SECONDS_PER_RESET = (
+    0.03  # Gymnasium's check resets nine times; of slower environments it would delay the start
+)
 TOLERANCE = 1e-4  # a simulator may leave traces as small as that
 
 Transition = dict[str, np.ndarray]
@@ -54,7 +56,9 @@ def is_benchmarks_own(env: RepeatableEnv) -> bool:
     spec = env.spec
     if spec is None or not (is_ogbench(spec) or is_ocbench(spec)):
         return False
-    return all(wrapper.entry_point.startswith(("agents.", "zoo.")) for wrapper in spec.additional_wrappers)
+    return all(
+        wrapper.entry_point.startswith(("agents.", "zoo.")) for wrapper in spec.additional_wrappers
+    )
 
 
 def require_api(env: RepeatableEnv) -> None:
@@ -85,7 +89,11 @@ def warn_of_departures(env: RepeatableEnv) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on style, such as symmetric action spaces
             # without the other infos, which may count episodes or seconds
-            check_env(RepeatableEnv(env.env, keep_info=False), skip_render_check=True, skip_close_check=True)
+            check_env(
+                RepeatableEnv(env.env, keep_info=False),
+                skip_render_check=True,
+                skip_close_check=True,
+            )
     except (AssertionError, gymnasium.error.Error) as error:
         log.warning("`%s` departs from Gymnasium's API: %s", name_of(env), error)
     except Exception:  # of a random action, as in `probe`
@@ -120,7 +128,11 @@ def require_independent_episodes(env: RepeatableEnv, make: Callable[[], Repeatab
             "and actions; begin every episode in the same way: scale observations by the data (`observation_scale`), "
             "and make the stage of a curriculum an argument (--env-kwargs)"
         )
-    log.warning("`%s` is not repeatable: the same reset seed and actions lead to %s in a new one too", name, difference)
+    log.warning(
+        "`%s` is not repeatable: the same reset seed and actions lead to %s in a new one too",
+        name,
+        difference,
+    )
 
 
 def _play(env: RepeatableEnv, episode: int, max_rows: int | None = None) -> list[Transition]:
@@ -137,10 +149,20 @@ def _play(env: RepeatableEnv, episode: int, max_rows: int | None = None) -> list
     while not is_over:
         if len(rows) >= (max_rows or MAX_STEPS) or (max_rows is None and time.monotonic() > end):
             break
-        observation, reward, terminated, truncated, info = env.step(generator.uniform(low, high).astype(low.dtype))
+        observation, reward, terminated, truncated, info = env.step(
+            generator.uniform(low, high).astype(low.dtype)
+        )
         is_over = terminated or truncated
         success = info.get("success") or 0
-        rows.append(_row(observation, reward=reward, termination=terminated, truncation=truncated, success=success))
+        rows.append(
+            _row(
+                observation,
+                reward=reward,
+                termination=terminated,
+                truncation=truncated,
+                success=success,
+            )
+        )
     return rows
 
 

@@ -109,7 +109,9 @@ def _works(name: str) -> bool:
     """Return whether MuJoCo draws something with a platform; it may crash, so another process tries."""
     command = [sys.executable, "-P", "-c", _TRIAL]
     try:
-        trial = subprocess.run(command, env={**os.environ, VARIABLE: name}, capture_output=True, timeout=_SECONDS)
+        trial = subprocess.run(
+            command, env={**os.environ, VARIABLE: name}, capture_output=True, timeout=_SECONDS
+        )
     except subprocess.TimeoutExpired:
         return False
     return trial.returncode == 0
@@ -126,7 +128,14 @@ def prepare_drawing(env: Any) -> None:
     if model is None:
         return
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    if hasattr(getattr(env, "custom_camera", None), "distance"):  # OGBench's mazes: white, without their outer walls
+    if hasattr(
+        getattr(env, "custom_camera", None), "distance"
+    ):  # OGBench's mazes: white, without their outer walls
         model.mat("wall").rgba[:3] = WALLS
-        width, height = 1.02 * env._maze_unit * max(env.maze_map.shape), env._maze_unit * env._maze_height
-        env.custom_camera.distance = height + width / (2 * math.tan(math.radians(model.vis.global_.fovy / 2)))
+        width, height = (
+            1.02 * env._maze_unit * max(env.maze_map.shape),
+            env._maze_unit * env._maze_height,
+        )
+        env.custom_camera.distance = height + width / (
+            2 * math.tan(math.radians(model.vis.global_.fovy / 2))
+        )

@@ -60,13 +60,20 @@ ENV_ARGS = {
 }
 
 _Model = type.__new__(  # not by its own metaclass, which would replace methods of robosuite's by MuJoCo's attributes
-    type(MjModel), "_Model", (MjModel,), {"jnt_type": property(lambda self: self._model.jnt_type.tolist())}
+    type(MjModel),
+    "_Model",
+    (MjModel,),
+    {"jnt_type": property(lambda self: self._model.jnt_type.tolist())},
 )
 """robosuite's model with Python's integers, which MuJoCo's enumerations equal; from 3.9 on they equal no NumPy's."""
 
 _MASSES_ARE_MOVED = not hasattr(mujoco.MjData, "qM")
-if _MASSES_ARE_MOVED:  # from MuJoCo 4 on, `mj_fullM` takes the data instead of their array `qM`, and in another order
-    controller.mujoco = types.SimpleNamespace(mj_fullM=lambda model, full, data: mujoco.mj_fullM(model, data, full))
+if (
+    _MASSES_ARE_MOVED
+):  # from MuJoCo 4 on, `mj_fullM` takes the data instead of their array `qM`, and in another order
+    controller.mujoco = types.SimpleNamespace(
+        mj_fullM=lambda model, full, data: mujoco.mj_fullM(model, data, full)
+    )
 
 
 def _adapted(kind: Any) -> Any:
@@ -118,7 +125,13 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Take one step of a twentieth of a second."""
         sensors, reward, _, _ = self._scene.step(action)
         is_achieved = bool(reward > 0)
-        return _vector(sensors), float(reward) - 1, is_achieved, False, {"success": int(is_achieved)}
+        return (
+            _vector(sensors),
+            float(reward) - 1,
+            is_achieved,
+            False,
+            {"success": int(is_achieved)},
+        )
 
     def render(self) -> np.ndarray | None:
         """Return a picture from the front, (256, 256, 3); None without a render mode."""

@@ -22,12 +22,39 @@ from agents.common.files import safe
 from agents.common.validation import path_of
 
 # Objects of these packages are the same after every construction: models, meshes, cameras, windows.
-AS_BUILT = ("mujoco.", "dm_control.", "gymnasium.envs.mujoco.mujoco_rendering", "pygame", "glfw", "OpenGL")
-NOT_DATA = (gymnasium.Env, types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.ModuleType, type)
-LEAVES = (tuple, enum.Enum, random.Random, PurePath, torch.Tensor, torch.dtype, torch.device, torch.Size)
+AS_BUILT = (
+    "mujoco.",
+    "dm_control.",
+    "gymnasium.envs.mujoco.mujoco_rendering",
+    "pygame",
+    "glfw",
+    "OpenGL",
+)
+NOT_DATA = (
+    gymnasium.Env,
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+    types.ModuleType,
+    type,
+)
+LEAVES = (
+    tuple,
+    enum.Enum,
+    random.Random,
+    PurePath,
+    torch.Tensor,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+)
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
-INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION  # everything that the next physics step depends on
-SMALL = 65_536  # bytes; a larger array of a physics model is a mesh or a texture, which no step changes
+INTEGRATION = (
+    mujoco.mjtState.mjSTATE_INTEGRATION
+)  # everything that the next physics step depends on
+SMALL = (
+    65_536  # bytes; a larger array of a physics model is a mesh or a texture, which no step changes
+)
 
 
 class NotRestorableError(Exception):
@@ -86,7 +113,9 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             for name, (integration, arrays) in saved["data"].items():
                 data = vars(owner)[name]
                 mujoco.mj_setState(data.model, data, integration, INTEGRATION)
-                mujoco.mj_forward(data.model, data)  # finds the contacts again, whose arrays have no fixed size
+                mujoco.mj_forward(
+                    data.model, data
+                )  # finds the contacts again, whose arrays have no fixed size
                 _fill(data, arrays)  # what was derived from an earlier state
                 mujoco.mj_setState(data.model, data, integration, INTEGRATION)
             vars(owner).update(saved["plain"])
@@ -121,16 +150,22 @@ class _DataPickler(safe.Pickler):
         if isinstance(obj, NOT_DATA) or type(obj).__module__.startswith(AS_BUILT):
             raise _AsBuilt
         if isinstance(obj, EzPickle):
-            raise NotRestorableError(f"a {type(obj).__name__}, which pickles its constructor's arguments only")
+            raise NotRestorableError(
+                f"a {type(obj).__name__}, which pickles its constructor's arguments only"
+            )
         if not isinstance(obj, LEAVES) and not _is_simple(obj):
-            raise NotRestorableError(f"a {path_of(type(obj))}, which is neither a plain value nor an array")
+            raise NotRestorableError(
+                f"a {path_of(type(obj))}, which is neither a plain value nor an array"
+            )
         return reduced
 
 
 def _is_simple(value: Any) -> bool:
     """Return whether an object is nothing but its attributes: it has no content in C, no slots, and no own pickling."""
     kind = type(value)
-    if any(getattr(kind, name) is not getattr(object, name) for name in _PICKLING) or not hasattr(value, "__dict__"):
+    if any(getattr(kind, name) is not getattr(object, name) for name in _PICKLING) or not hasattr(
+        value, "__dict__"
+    ):
         return False
     if any(vars(base).get("__slots__") for base in kind.__mro__):
         return False
@@ -143,7 +178,9 @@ def _is_simple(value: Any) -> bool:
 
 def _find_classes(value: Any, classes: set[type], visited: set[int]) -> None:
     """Collect the classes of all objects, and all classes, that can be reached from a value."""
-    if id(value) in visited or isinstance(value, types.ModuleType | types.FunctionType | np.ndarray):
+    if id(value) in visited or isinstance(
+        value, types.ModuleType | types.FunctionType | np.ndarray
+    ):
         return
     visited.add(id(value))
     if isinstance(value, type):
@@ -159,7 +196,9 @@ def _find_classes(value: Any, classes: set[type], visited: set[int]) -> None:
         _find_classes(child, classes, visited)
 
 
-def _states(path: str, owner: Any, innermost: Any) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+def _states(
+    path: str, owner: Any, innermost: Any
+) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
     """Yield what is saved of an owner's attributes, and of those that are wrappers, environments or hold physics."""
     saved: dict[str, dict[str, Any]] = {"plain": {}, "spaces": {}, "models": {}, "data": {}}
     yield path, saved
@@ -200,7 +239,11 @@ def _arrays(physics: Any) -> dict[str, np.ndarray]:
     """Return copies of the small arrays of a MuJoCo model or its data."""
     names = [name for name in dir(physics) if not name.startswith("_")]
     arrays = {name: getattr(physics, name) for name in names}
-    return {name: a.copy() for name, a in arrays.items() if isinstance(a, np.ndarray) and a.nbytes < SMALL}
+    return {
+        name: a.copy()
+        for name, a in arrays.items()
+        if isinstance(a, np.ndarray) and a.nbytes < SMALL
+    }
 
 
 def _fill(physics: Any, arrays: dict[str, np.ndarray]) -> None:

@@ -78,7 +78,11 @@ OCBENCH = {task.name: task for task in _ocbench_tasks()}
 # -- robomimic --------------------------------------------------------------------------------------------------------
 
 # domain: task and kind of demonstrations, "mh" of several humans; robosuite's environment; most steps of an episode
-_ROBOMIMIC = (("lift-mh", "Lift", 300), ("can-mh", "PickPlaceCan", 300), ("square-mh", "NutAssemblySquare", 400))
+_ROBOMIMIC = (
+    ("lift-mh", "Lift", 300),
+    ("can-mh", "PickPlaceCan", 300),
+    ("square-mh", "NutAssemblySquare", 400),
+)
 SCENES = {f"{domain}-low_dim": scene for domain, scene, _ in _ROBOMIMIC}
 """Robomimic's task -> robosuite's environment."""
 ROBOMIMIC = {

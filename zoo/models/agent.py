@@ -123,7 +123,9 @@ class Agent:
         """
         self._require_imported(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")
         for module, class_name, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
-            self._require_imported(module, f"the wrapper {module}:{class_name}", f"--gym-packages {module}")
+            self._require_imported(
+                module, f"the wrapper {module}:{class_name}", f"--gym-packages {module}"
+            )
         return gym_id(self.env)
 
     def _require_imported(self, module: str, noun: str, flag: str) -> None:
@@ -154,17 +156,23 @@ def find_agent(args: argparse.Namespace) -> Agent:
     if path.is_dir():
         name = RunFolder(path).best_model.name if args.load_best else None
         step = -1 if args.load_last_checkpoint else args.load_checkpoint
-        agent = agent_of_run(path, args.device, name=name, step=step, behaviour=behaviour, trust=args.trust)
+        agent = agent_of_run(
+            path, args.device, name=name, step=step, behaviour=behaviour, trust=args.trust
+        )
     else:
         agent = agent_of_file(path, args.env, args.device, behaviour=behaviour, trust=args.trust)
     if algo not in (None, agent.algo):
-        raise UsageError(f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out")
+        raise UsageError(
+            f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out"
+        )
     if args.env in (None, agent.env):
         return agent
     scoring = agent.scoring
     if scoring.score == "success":  # the other environment may report none
         scoring = replace(scoring, score=None)
-    return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)  # no score is stated there
+    return replace(
+        agent, env=args.env, scoring=scoring, stated=None, run=None
+    )  # no score is stated there
 
 
 def _find_path(args: argparse.Namespace, algo: str) -> Path:
@@ -217,7 +225,9 @@ def agent_of_run(
         policy = model.policy
         if replica is not None:
             policy = policy.replica(replica)
-        policy.normalization = model.normalization  # evaluations play in environments that are not normalised
+        policy.normalization = (
+            model.normalization
+        )  # evaluations play in environments that are not normalised
         return Agent(
             algo=entry.id,
             policy=policy,
@@ -233,7 +243,9 @@ def agent_of_run(
         )
 
 
-def _load_model(entry: Entry, file: Path, device: str, behaviour: PretrainedFlow | None, trust: bool) -> Any:
+def _load_model(
+    entry: Entry, file: Path, device: str, behaviour: PretrainedFlow | None, trust: bool
+) -> Any:
     """Return a saved model; a flow that was trained elsewhere is an argument of the zoo's own algorithms alone."""
     flow = {} if behaviour is None else {"behaviour": behaviour}
     return entry.algorithm.load(file, device=device, trust=trust, **flow)
@@ -264,7 +276,9 @@ def agent_of_file(
     :raises UsageError: if it cannot be read, or nothing says where it plays.
     """
     if not path.exists():
-        raise UsageError(f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist")
+        raise UsageError(
+            f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist"
+        )
     if path.suffix == ENDING:
         with as_usage_error(ValueError, OSError):
             policy = FlowPolicy.load(path, device, trust=trust)
@@ -294,7 +308,9 @@ def agent_of_file(
     with as_usage_error(ValueError, OSError):
         algo = algorithm_of(path)
     if algo is None:
-        raise UsageError(f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again")
+        raise UsageError(
+            f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again"
+        )
     if (path.parent / "config.yml").exists():
         return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     entry = find_named_by_file(algo, path, trust=trust)
@@ -310,7 +326,9 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     :raises UsageError: if it is not a mapping of names to numbers, booleans and words, or lists and mappings of these.
     """
     if not isinstance(env_kwargs, dict):
-        raise UsageError(f"`env_kwargs` of {path} must be a mapping of names to values, got {env_kwargs!r}")
+        raise UsageError(
+            f"`env_kwargs` of {path} must be a mapping of names to values, got {env_kwargs!r}"
+        )
     arguments = dict(env_kwargs)
     wrappers = arguments.pop("env_wrapper", ())
     with as_usage_error(TypeError):
@@ -338,9 +356,13 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     folders = numbered_folders(logs / algo, env)
     if not folders:
         find_algorithm(algo)  # refuses an unknown one
-        raise UsageError(f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained")
+        raise UsageError(
+            f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained"
+        )
     if number and number not in folders:
-        raise UsageError(f"`--exp-id` must be one of {', '.join(map(str, sorted(folders)))}, got {number}")
+        raise UsageError(
+            f"`--exp-id` must be one of {', '.join(map(str, sorted(folders)))}, got {number}"
+        )
     return folders[number or max(folders)]
 
 
@@ -355,7 +377,9 @@ def _find_file(path: Path, name: str | None) -> Path:
     if name is not None:
         file = path / name
         if not file.is_file():
-            raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out for the final model")
+            raise UsageError(
+                f"`--load-best` needs {file}, which does not exist; leave it out for the final model"
+            )
         return file
     model = RunFolder(path).model
     if model.is_file():
@@ -381,7 +405,9 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
         step = max(models, default=step)
     if step not in models:
         steps = ", ".join(map(str, sorted(models))) or "none"
-        raise UsageError(f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {steps}")
+        raise UsageError(
+            f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {steps}"
+        )
     return models[step], replica
 
 
@@ -401,7 +427,11 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
     """
     count = n_envs or count_environments(agent.env_id, agent.env_kwargs, agent.episodes)
     with Evaluator(
-        agent.env_id, episodes=agent.episodes, n_envs=count, seed=agent.seed, env_kwargs=agent.env_kwargs
+        agent.env_id,
+        episodes=agent.episodes,
+        n_envs=count,
+        seed=agent.seed,
+        env_kwargs=agent.env_kwargs,
     ) as evaluator:
         check_same_spaces(agent.source, agent.spaces, agent.env, evaluator.spaces)
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])

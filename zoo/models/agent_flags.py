@@ -18,24 +18,48 @@ def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
     """
     source = group.add_mutually_exclusive_group()
     source.add_argument(
-        "model", nargs="?", type=a_path, metavar="MODEL", help="saved model, policy or run folder, instead of the flags"
+        "model",
+        nargs="?",
+        type=a_path,
+        metavar="MODEL",
+        help="saved model, policy or run folder, instead of the flags",
     )
-    source.add_argument("--trained", action="store_true", help="the trained agent that comes with the package")
+    source.add_argument(
+        "--trained", action="store_true", help="the trained agent that comes with the package"
+    )
     if from_hub:
         source.add_argument(
-            "--from-hub", metavar="REPO[@REVISION]", help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main"
+            "--from-hub",
+            metavar="REPO[@REVISION]",
+            help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main",
         )
-    group.add_argument("--algo", help="algorithm id, e.g. qam, or module:Class of your own, also beside MODEL")
-    group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
-    group.add_argument("-f", "--folder", "--log-folder", type=a_path, default=Path("logs"), help="folder of runs")
-    group.add_argument("--exp-id", type=ZERO_OR_MORE, default=0, help="number of the run folder; 0: the newest")
-    which = group.add_mutually_exclusive_group()
-    which.add_argument("--load-best", action="store_true", help="the best model instead of the final one")
-    which.add_argument("--load-checkpoint", type=ZERO_OR_MORE, help="the checkpoint of that step instead")
-    which.add_argument("--load-last-checkpoint", action="store_true", help="the last checkpoint instead")
-    group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
     group.add_argument(
-        "--behaviour", metavar="FILE.py:FUNCTION", help="makes the flow that it was fine-tuned from, as in training"
+        "--algo", help="algorithm id, e.g. qam, or module:Class of your own, also beside MODEL"
+    )
+    group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
+    group.add_argument(
+        "-f", "--folder", "--log-folder", type=a_path, default=Path("logs"), help="folder of runs"
+    )
+    group.add_argument(
+        "--exp-id", type=ZERO_OR_MORE, default=0, help="number of the run folder; 0: the newest"
+    )
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--load-best", action="store_true", help="the best model instead of the final one"
+    )
+    which.add_argument(
+        "--load-checkpoint", type=ZERO_OR_MORE, help="the checkpoint of that step instead"
+    )
+    which.add_argument(
+        "--load-last-checkpoint", action="store_true", help="the last checkpoint instead"
+    )
+    group.add_argument(
+        "--gym-packages", nargs="+", default=[], help="packages to import, for their environments"
+    )
+    group.add_argument(
+        "--behaviour",
+        metavar="FILE.py:FUNCTION",
+        help="makes the flow that it was fine-tuned from, as in training",
     )
     group.add_argument("--trust", action="store_true", help=TRUST)
 
@@ -43,7 +67,12 @@ def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
 def add_machine(group: argparse._ArgumentGroup) -> None:
     """Add the flags of device and messages."""
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument("--num-threads", type=THREADS, default=-1, help="CPU threads of PyTorch; -1: PyTorch's default")
+    group.add_argument(
+        "--num-threads",
+        type=THREADS,
+        default=-1,
+        help="CPU threads of PyTorch; -1: PyTorch's default",
+    )
     add_verbose(group)
 
 
@@ -51,9 +80,17 @@ def check_agent(args: argparse.Namespace) -> None:
     """Refuse a command line that names no agent, or one of a run's models where there is no run."""
     is_file = args.model is not None or args.from_hub is not None
     if not is_file and not (args.algo and args.env):
-        raise UsageError("expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)")
-    chosen = [name for name in ("load_best", "load_checkpoint", "load_last_checkpoint") if getattr(args, name)]
+        raise UsageError(
+            "expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)"
+        )
+    chosen = [
+        name
+        for name in ("load_best", "load_checkpoint", "load_last_checkpoint")
+        if getattr(args, name)
+    ]
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
     if chosen and not is_run:
         flag = f"--{chosen[0].replace('_', '-')}"
-        raise UsageError(f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out")
+        raise UsageError(
+            f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out"
+        )

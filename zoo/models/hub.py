@@ -32,7 +32,11 @@ def hub_errors(repo: str) -> Iterator[None]:
     errors = importlib.import_module("huggingface_hub.errors")
     try:
         yield
-    except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:  # the second: of its network
+    except (
+        errors.HFValidationError,
+        errors.HfHubHTTPError.__mro__[1],
+        OSError,
+    ) as error:  # the second: of its network
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         if isinstance(error, errors.RemoteEntryNotFoundError):
             reason = f"it holds no agent of this library: expected the file {POLICY}"
@@ -42,7 +46,12 @@ def hub_errors(repo: str) -> Iterator[None]:
         ) from error
 
 
-COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = ["command.txt", "learning_curve.png", "model.zip", "replay.mp4"]
+COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = [
+    "command.txt",
+    "learning_curve.png",
+    "model.zip",
+    "replay.mp4",
+]
 """Files that not every upload has."""
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
@@ -65,7 +74,9 @@ def download_policy(name: str) -> Path:
 def require_token() -> None:
     """Refuse to upload without a token."""
     if hub_library().get_token() is None:
-        raise UsageError(f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing")
+        raise UsageError(
+            f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing"
+        )
 
 
 def push(folder: Path, repo: str, message: str, private: bool) -> str:
@@ -76,5 +87,10 @@ def push(folder: Path, repo: str, message: str, private: bool) -> str:
     api = hub_library().HfApi()
     with hub_errors(repo):
         url = api.create_repo(repo, private=private or None, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message, delete_patterns=MAY_BE_LEFT_OUT)
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            commit_message=message,
+            delete_patterns=MAY_BE_LEFT_OUT,
+        )
     return str(url)

@@ -29,7 +29,9 @@ class Score:
     episodes: int
 
     @classmethod
-    def of(cls, returns: np.ndarray, successes: np.ndarray | None, scoring: ScoringRule = REPORTED) -> Score:
+    def of(
+        cls, returns: np.ndarray, successes: np.ndarray | None, scoring: ScoringRule = REPORTED
+    ) -> Score:
         """Return the score of one agent in an evaluation.
 
         :param returns: of its episodes, shape (episodes,).

@@ -28,7 +28,14 @@ TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 CARD, SETTINGS, VERSIONS = "README.md", "config.yml", "versions.json"
 _FOLDERS = re.compile(r"(?<![\w./:])/(?=[^\s/])(?:[^/\n]*/)+")
 """The folders of an absolute path; their names may have spaces."""
-_KEPT_SETTINGS = ("profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset")
+_KEPT_SETTINGS = (
+    "profile",
+    "pretraining_steps",
+    "offline_steps",
+    "online_steps",
+    "sparse",
+    "dataset",
+)
 
 
 def write_upload(
@@ -54,10 +61,14 @@ def write_upload(
     :raises UsageError: if it is not an agent of this library, or there is no whole model.
     """
     if not isinstance(agent.policy, FlowPolicy):
-        raise UsageError(f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`")
+        raise UsageError(
+            f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
+        )
     is_policy = agent.source.suffix == ENDING
     if with_model and is_policy:
-        raise UsageError(f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run")
+        raise UsageError(
+            f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run"
+        )
     config, versions = read_training(agent)
     config = without_folders(config)
     for name in (COMMAND, CURVE, VIDEO):
@@ -82,7 +93,15 @@ def write_upload(
         command = shlex.join(without_folders(words))
         (folder / COMMAND).write_text(command + "\n", encoding="utf-8")
     card = model_card(
-        agent, config, versions, score, repo, licence=licence, chosen=chosen, files=files, command=command
+        agent,
+        config,
+        versions,
+        score,
+        repo,
+        licence=licence,
+        chosen=chosen,
+        files=files,
+        command=command,
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     return score
@@ -106,7 +125,12 @@ def read_training(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
     if agent.source.suffix == ENDING:
         about = read_about(agent.source)
     packages = dict(about.get("versions") or {})
-    config = {"algo": agent.algo, "env": agent.env, "seed": agent.replica, **(about.get("training") or {})}
+    config = {
+        "algo": agent.algo,
+        "env": agent.env,
+        "seed": agent.replica,
+        **(about.get("training") or {}),
+    }
     if isinstance(agent.policy, FlowPolicy):
         config["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
     return config, {"python": packages.pop("python", None), "packages": packages}
@@ -135,7 +159,12 @@ def describe_agent(
 
 
 def model_card(
-    agent: Agent, config: Mapping[str, Any], versions: Mapping[str, Any], score: Score, repo: str, **about: Any
+    agent: Agent,
+    config: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    score: Score,
+    repo: str,
+    **about: Any,
 ) -> str:
     """Return the card, with the metadata that the hub understands.
 
@@ -155,7 +184,14 @@ def model_card(
         library_name=LIBRARY,
         license=about["licence"],
         pipeline_tag="reinforcement-learning",
-        tags=["reinforcement-learning", "deep-reinforcement-learning", "flow-policy", agent.algo, agent.env, LIBRARY],
+        tags=[
+            "reinforcement-learning",
+            "deep-reinforcement-learning",
+            "flow-policy",
+            agent.algo,
+            agent.env,
+            LIBRARY,
+        ],
         model_name=repo.rpartition("/")[2],
         eval_results=[result],
     )

@@ -68,14 +68,23 @@ class Evaluator:
     """Called again and again during an evaluation; what it raises ends the evaluation, which can be made again."""
 
     def __init__(
-        self, env_id: str | EnvSpec, *, episodes: int, n_envs: int, seed: int, env_kwargs: dict[str, Any] | None = None
+        self,
+        env_id: str | EnvSpec,
+        *,
+        episodes: int,
+        n_envs: int,
+        seed: int,
+        env_kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.episodes, self.n_envs, self.seed = episodes, n_envs, seed
         self.episode_seeds = seeds_of_starts(seed, episodes)
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
         if self._spec.max_episode_steps is None:
-            log.warning("%s has no time limit (`max_episode_steps`), so an episode may never end", self._spec.id)
+            log.warning(
+                "%s has no time limit (`max_episode_steps`), so an episode may never end",
+                self._spec.id,
+            )
         self._pool: EnvPool | None = None
         self._open_pool()
         if self._env_kwargs or not is_ogbench(self._spec):
@@ -103,7 +112,10 @@ class Evaluator:
             self._pool = None
 
     def evaluate(
-        self, policy: ChunkPolicy, replicas: Sequence[int] | None = None, active: Collection[int] | None = None
+        self,
+        policy: ChunkPolicy,
+        replicas: Sequence[int] | None = None,
+        active: Collection[int] | None = None,
     ) -> EpisodeResults:
         """Play every episode with every replica.
 
@@ -116,7 +128,11 @@ class Evaluator:
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         players = range(len(names)) if active is None else sorted(active)
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # the policy may draw from them
+        states = (
+            random.getstate(),
+            np.random.get_state(),
+            torch.get_rng_state(),
+        )  # the policy may draw from them
         try:
             endings = self._play(policy, names, players)
         except BaseException:
@@ -147,19 +163,26 @@ class Evaluator:
             any_successes=None if never_reports else any_successes,
         )
 
-    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> dict[Job, Ending]:
+    def _play(
+        self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]
+    ) -> dict[Job, Ending]:
         """Play every episode with every player; any environment takes the next one when it is free.
 
         A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
         """
         pool = self._open_pool()
         schedule = Schedule(players, self.episodes, pool.n_envs)
-        planner = BatchPlanner(policy, self.spaces, NoiseStock(policy, self.seed, names, self.episodes))
+        planner = BatchPlanner(
+            policy, self.spaces, NoiseStock(policy, self.seed, names, self.episodes)
+        )
         running: list[int] = []
         chunks = np.empty((0, policy.chunk_length))
         while not schedule.has_no_players():
             self.check_in()
-            openings = {number: int(self.episode_seeds[episode]) for number, (_, episode) in schedule.begin().items()}
+            openings = {
+                number: int(self.episode_seeds[episode])
+                for number, (_, episode) in schedule.begin().items()
+            }
             pool.send(running, chunks, openings)
             progress = pool.receive(planner.seconds)
             if progress is None:
@@ -188,7 +211,10 @@ def played_length(policy: ChunkPolicy) -> int:
 
 def seeds_of_starts(seed: int, episodes: int) -> Array:
     """Return the reset seeds of an evaluation's episodes, (episodes,); each follows from the seed and its number."""
-    return np.array([seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)], np.uint32)
+    return np.array(
+        [seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)],
+        np.uint32,
+    )
 
 
 class Schedule:
@@ -243,7 +269,9 @@ class Schedule:
 
     def finished(self) -> dict[Job, Ending]:
         """Return the endings of the replicas that have not diverged."""
-        return {job: ending for job, ending in self._endings.items() if job[0] not in self._diverged}
+        return {
+            job: ending for job, ending in self._endings.items() if job[0] not in self._diverged
+        }
 
 
 class BatchPlanner:
@@ -300,7 +328,9 @@ class NoiseStock:
 
     def restart(self, replica: int, episode: int) -> None:
         """Offer an episode its first noise again."""
-        generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode)
+        generator = torch_generator(
+            Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode
+        )
         self._generators[replica, episode] = generator
         self._fill(replica, episode)
 

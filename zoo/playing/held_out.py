@@ -59,7 +59,9 @@ class HeldOutEvaluator:
     def close(self) -> None:
         """Do nothing: there is no process to end."""
 
-    def evaluate(self, policy: Any, replicas: Sequence[int], active: Collection[int] | None = None) -> EpisodeResults:
+    def evaluate(
+        self, policy: Any, replicas: Sequence[int], active: Collection[int] | None = None
+    ) -> EpisodeResults:
         """Judge every replica of a `FlowPolicy`.
 
         An episode of the results is a held-out trajectory where the score is a value; else there is one, of all rows.
@@ -69,11 +71,15 @@ class HeldOutEvaluator:
         policy.set_training_mode(False)
         batch, first_states = self._read(policy)
         with matmul_precision(method.precision, policy.device):
-            estimates = held_out_losses(policy, batch, self._draw(policy, method.update_noise(), ROWS))
+            estimates = held_out_losses(
+                policy, batch, self._draw(policy, method.update_noise(), ROWS)
+            )
             scores = -estimates["held_out_loss"][:, None]
             if method.rates_actions:
                 with torch.no_grad():
-                    of_data = (method.score(batch.observations, batch.actions, nets) * batch.valid).sum(1)
+                    of_data = (
+                        method.score(batch.observations, batch.actions, nets) * batch.valid
+                    ).sum(1)
                 estimates["q_data"] = as_array(of_data / batch.valid.sum(1))
                 estimates["q_policy"] = self._values(policy, batch.observations).mean(1)
                 scores = self._values(policy, first_states)
@@ -99,7 +105,9 @@ class HeldOutEvaluator:
         )  # fmt: skip
         buffer.with_steps = method.step_observations
         buffer.load_dataset(self._data.content)
-        batch = buffer.sample(ROWS, None, torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device))
+        batch = buffer.sample(
+            ROWS, None, torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
+        )
         batch = batch.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
         ends = np.flatnonzero(self._data.content.ends) + 1
         rows = policy.layout.flatten(self._data.content.arrays["observations"][np.r_[0, ends[:-1]]])
@@ -125,7 +133,9 @@ class HeldOutEvaluator:
             return as_array(method.score(observations, actions, nets))
 
 
-def held_out_losses(policy: FlowPolicy, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def held_out_losses(
+    policy: FlowPolicy, batch: Batch, noise: Mapping[str, Tensor]
+) -> dict[str, np.ndarray]:
     """Return the losses of an update by name, and their weighted total ``held_out_loss``, each (S,)."""
     method, nets = policy.method, policy.nets
     batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
@@ -134,7 +144,9 @@ def held_out_losses(policy: FlowPolicy, batch: Batch, noise: Mapping[str, Tensor
     losses = method.losses(batch, targets, noise, nets, {})
     weights = method.loss_weights()
     total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
-    named = {"held_out_loss": total} | {f"held_out_{name}_loss": loss for name, loss in losses.items()}
+    named = {"held_out_loss": total} | {
+        f"held_out_{name}_loss": loss for name, loss in losses.items()
+    }
     return {name: as_array(loss) for name, loss in named.items()}
 
 

@@ -94,7 +94,9 @@ class EnvGroup:
     :raises UsageError: if the probe refuses it.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool) -> None:
+    def __init__(
+        self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool
+    ) -> None:
         np.random.seed()  # all processes have been forked with the same global generator
         self._envs: list[RepeatableEnv] = []
         for name in names:
@@ -106,7 +108,9 @@ class EnvGroup:
         self._totals: list[tuple[float, int, int | None]] = [(0.0, 0, None)] * len(names)
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
-    def advance(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> Progress:
+    def advance(
+        self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
+    ) -> Progress:
         """Play a chunk open loop in each environment named, and begin episodes in others.
 
         :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
@@ -131,7 +135,9 @@ class EnvGroup:
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = (0.0, 0, None)
-        return Progress(list(observations), stack(self.spaces[0], list(observations.values())), endings)
+        return Progress(
+            list(observations), stack(self.spaces[0], list(observations.values())), endings
+        )
 
     def close(self) -> None:
         """Close the environments."""
@@ -152,7 +158,9 @@ class EnvPool:
     :param check_in: called again and again while something lasts; what it raises ends that.
     """
 
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook) -> None:
+    def __init__(
+        self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook
+    ) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
         names = [f"evaluation environment {number}" for number in range(n_envs)]
@@ -200,7 +208,11 @@ class EnvPool:
             # worker w has the environments w, w + n_workers, ..., which it counts from 0
             rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
             local_numbers = [numbers[row] // n_workers for row in rows]
-            seeds = {number // n_workers: seed for number, seed in openings.items() if number % n_workers == worker}
+            seeds = {
+                number // n_workers: seed
+                for number, seed in openings.items()
+                if number % n_workers == worker
+            }
             if not rows and not seeds:
                 continue
             try:
@@ -237,7 +249,9 @@ class EnvPool:
                 self._replace(worker, error)
                 continue
             progress.running += [number * n_workers + worker for number in part.running]
-            progress.endings |= {number * n_workers + worker: ending for number, ending in part.endings.items()}
+            progress.endings |= {
+                number * n_workers + worker: ending for number, ending in part.endings.items()
+            }
             observations.append(part.observations)
         self._in_episode -= set(progress.endings)
         if observations:
@@ -259,12 +273,15 @@ class EnvPool:
 
         :raises WorkerError: if it was lost too often.
         """
-        lost = sorted(number for number in self._in_episode if number % len(self._workers) == worker)
+        lost = sorted(
+            number for number in self._in_episode if number % len(self._workers) == worker
+        )
         self._lost += lost
         self._in_episode -= set(lost)
         self._busy.discard(worker)
         self._workers[worker].replace(
-            error, f"starting it again, to play its {len(lost)} unfinished episodes from their beginnings"
+            error,
+            f"starting it again, to play its {len(lost)} unfinished episodes from their beginnings",
         )
         return self._receive_spaces(worker)
 

@@ -32,7 +32,9 @@ class Lock:
         self.path = path
         self.descriptors: list[int] = []
         """What to pass on to a child process that is to have the lock too, until it ends; none without a lock."""
-        self._lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append)
+        self._lock = FileLock(
+            path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
+        )
 
     def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
         """Take the lock, unless this object has it; return False if another process has it.
@@ -53,7 +55,9 @@ class Lock:
                 "from working on the same; see to it that only one is started"
             )
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.path.write_text(json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8")
+        self.path.write_text(
+            json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8"
+        )
         return True
 
     def release(self) -> None:

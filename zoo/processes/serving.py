@@ -30,7 +30,9 @@ CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end
 MAX_RESTARTS = 2  # of a process in an evaluation
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
 
-MAX_TEMP_PATH = 70  # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
+MAX_TEMP_PATH = (
+    70  # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
+)
 
 POLL_SECONDS = 0.25
 """Time between two checks whether a process is alive."""
@@ -152,7 +154,9 @@ class WorkerProcess:
         self._connection, child_end = self._context.Pipe()
         build = CloudpickleWrapper(self.build)  # type: ignore[type-var]
         arguments = (child_end, {**os.environ, **self.variables}, build, self.method, self.first)
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=not self.has_children)  # type: ignore[attr-defined]
+        self._process = self._context.Process(
+            target=_serve, args=arguments, daemon=not self.has_children
+        )  # type: ignore[attr-defined]
         if not self.variables:
             start_server()
         with _environment_of_children(self.variables, self.imports_main):
@@ -167,7 +171,9 @@ class WorkerProcess:
         """
         self.losses += 1
         if self.losses > MAX_RESTARTS:
-            raise WorkerError(f"{error}; this happened {self.losses} times in one evaluation") from error
+            raise WorkerError(
+                f"{error}; this happened {self.losses} times in one evaluation"
+            ) from error
         log.warning("%s; %s (%d of %d times)", error, purpose, self.losses, MAX_RESTARTS)
         self.kill()
         self.close()
@@ -277,7 +283,9 @@ class WorkerProcess:
         ending = f"ended with exit code {code}"
         if code is not None and code < 0:
             ending = f"was killed by signal {-code}"
-        return WorkerLost(f"{process} {ending} while it was needed; if memory ran out, use fewer of them")
+        return WorkerLost(
+            f"{process} {ending} while it was needed; if memory ran out, use fewer of them"
+        )
 
 
 def close_all(processes: Sequence[WorkerProcess]) -> None:
@@ -364,14 +372,20 @@ def start_server() -> None:
 
 
 @contextlib.contextmanager
-def _environment_of_children(variables: Mapping[str, str], imports_main: bool = True) -> Iterator[None]:
+def _environment_of_children(
+    variables: Mapping[str, str], imports_main: bool = True
+) -> Iterator[None]:
     """Set environment variables for the processes that are started in the block; they import from where this one does.
 
     Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
 
     :param imports_main: whether multiprocessing has them import the main module of this process.
     """
-    changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    changed = {
+        "PYTHONSAFEPATH": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **variables,
+    }
     previous = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     main = sys.modules["__main__"]

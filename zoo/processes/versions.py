@@ -41,12 +41,17 @@ def common_kernels() -> dict[str, str]:
     """
     if "avx2" not in _cpuinfo("flags").split():
         return {}
-    return {"OPENBLAS_CORETYPE": COMMON_KERNEL, "NPY_DISABLE_CPU_FEATURES": " ".join(_avx512_features())}
+    return {
+        "OPENBLAS_CORETYPE": COMMON_KERNEL,
+        "NPY_DISABLE_CPU_FEATURES": " ".join(_avx512_features()),
+    }
 
 
 def _avx512_features() -> list[str]:
     """Return the names of NumPy's groups of AVX-512 instructions, which change with its versions."""
-    return [name for name in _multiarray_umath.__cpu_dispatch__ if "AVX512" in name or name == "X86_V4"]
+    return [
+        name for name in _multiarray_umath.__cpu_dispatch__ if "AVX512" in name or name == "X86_V4"
+    ]
 
 
 def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
@@ -62,8 +67,14 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
         "processor": processor(),
         "c_library": " ".join(platform.libc_ver()),
         "blas_kernel": kernel,
-        "has_common_kernels": kernel == COMMON_KERNEL and features.get("AVX2", False) and not has_avx512,
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, **{p: version(p) for p in packages}},
+        "has_common_kernels": kernel == COMMON_KERNEL
+        and features.get("AVX2", False)
+        and not has_avx512,
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **{p: version(p) for p in packages},
+        },
     }
 
 
@@ -115,7 +126,9 @@ def git_commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if Path(ask("rev-parse", "--show-toplevel")) != root:  # a repository around an installed package
+        if (
+            Path(ask("rev-parse", "--show-toplevel")) != root
+        ):  # a repository around an installed package
             return None
         return ask("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):

@@ -27,7 +27,18 @@ OWN = "own"
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
 """Columns of a table of published means of methods without single runs."""
-CURVE_COLUMNS = ("method", "kind", "phase", "where", "metric", "step", "value", "low", "high", "seeds")
+CURVE_COLUMNS = (
+    "method",
+    "kind",
+    "phase",
+    "where",
+    "metric",
+    "step",
+    "value",
+    "low",
+    "high",
+    "seeds",
+)
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
 """What learning curves call the tasks that all methods with single runs have."""
@@ -79,7 +90,9 @@ class Tally:
         return self.finished == self.started
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.started + other.started, self.finished + other.finished, self.failed + other.failed)
+        return Tally(
+            self.started + other.started, self.finished + other.finished, self.failed + other.failed
+        )
 
     def __str__(self) -> str:
         return f"{self.finished} of {self.started}"
@@ -116,7 +129,9 @@ class ComparedMethod:
         """Return the method as it is known on some environments and domains."""
         tables = ("protocols", "departures", "tallies", "settings")
         parts: dict[str, Any] = {
-            table: {place: about for place, about in getattr(self, table).items() if place in places}
+            table: {
+                place: about for place, about in getattr(self, table).items() if place in places
+            }
             for table in tables
         }
         return replace(self, **parts)
@@ -254,7 +269,9 @@ class Phase:
     @property
     def steps(self) -> dict[str, int | None]:
         """Method -> the step of its scores, or None where its tasks differ."""
-        return {name: low if low == high else None for name, (low, high) in self.step_ranges.items()}
+        return {
+            name: low if low == high else None for name, (low, high) in self.step_ranges.items()
+        }
 
     @property
     def tasks_label(self) -> str:
@@ -315,7 +332,9 @@ def places_of(environments: Iterable[str]) -> list[str]:
     ]
 
 
-def by_place(table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]) -> dict[str, dict[str, Value]]:
+def by_place(
+    table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]
+) -> dict[str, dict[str, Value]]:
     """Return method -> environment -> what a function makes of their rows."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
@@ -333,7 +352,11 @@ def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
     """Return tasks that methods have in common in short, by the name of their suite if they are one."""
-    return count(len(tasks), "common task") if suite is None else f"{count(len(tasks), 'task')} of {suite}"
+    return (
+        count(len(tasks), "common task")
+        if suite is None
+        else f"{count(len(tasks), 'task')} of {suite}"
+    )
 
 
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
@@ -354,7 +377,9 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """
     phases = list(comparison.phases.values())
     if phase is not None:
-        phases.sort(key=lambda candidate: candidate.name != phase.name)  # stable: the others keep their order
+        phases.sort(
+            key=lambda candidate: candidate.name != phase.name
+        )  # stable: the others keep their order
     names: list[str] = []
     for ordering_phase in phases:
         means = ordering_phase.means
@@ -368,4 +393,7 @@ def baseline_of(comparison: Comparison) -> str:
     """Return the baseline if it has scores of this kind on the common tasks, else the best method."""
     names = by_score(comparison)
     strays = {name for phase in comparison.phases.values() for name in phase.strays}
-    return next((name for name in (comparison.baseline, *names) if name in names and name not in strays), names[0])
+    return next(
+        (name for name in (comparison.baseline, *names) if name in names and name not in strays),
+        names[0],
+    )

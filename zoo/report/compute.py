@@ -59,9 +59,13 @@ def compare_kinds(
         table = evaluations[evaluations["kind"] == kind.name]
         published_means = means if kind is SUCCESS else means.iloc[:0]
         if len(table) or len(published_means):
-            comparisons.append(compare(methods, table, published_means, reps, curves, kind, **choices))
+            comparisons.append(
+                compare(methods, table, published_means, reps, curves, kind, **choices)
+            )
     if not comparisons:
-        raise UsageError("expected runs with evaluations, got none; see which runs were skipped and why")
+        raise UsageError(
+            "expected runs with evaluations, got none; see which runs were skipped and why"
+        )
     return comparisons
 
 
@@ -90,7 +94,9 @@ def compare(
         runs, published = (table[table["phase"] == name] for table in (evaluations, means))
         if len(runs) or len(published):
             scores = PhaseScores(runs, published, methods, kind, reps)
-            phases[name] = _compare_phase(name, scores, curve_tasks if curves else None, incomplete_tasks)
+            phases[name] = _compare_phase(
+                name, scores, curve_tasks if curves else None, incomplete_tasks
+            )
     label = label_of(curve_tasks, suite_of(curve_tasks) if kind is SUCCESS else None)
     return decide(Comparison(kind, methods, phases, reps, label, **choices))
 
@@ -106,11 +112,16 @@ def episodes_of(runs: pd.DataFrame, kind: Kind = SUCCESS) -> dict[str, dict[str,
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param kind: of their scores; what is no rate has no number of episodes.
     """
-    return by_place(runs, lambda part: int(part["episodes"].min())) if kind.limits == FRACTION else {}
+    return (
+        by_place(runs, lambda part: int(part["episodes"].min())) if kind.limits == FRACTION else {}
+    )
 
 
 def _compare_phase(
-    name: str, scores: PhaseScores, curve_tasks: Sequence[str] | None, incomplete_tasks: Collection[str]
+    name: str,
+    scores: PhaseScores,
+    curve_tasks: Sequence[str] | None,
+    incomplete_tasks: Collection[str],
 ) -> Phase:
     """Compute every number of one phase.
 
@@ -155,7 +166,9 @@ def _compare_phase(
         left_out=left_out,
         strays=strays,
         aggregates=scores.cells(tasks, kind.metrics, strays) if is_averaged else {},
-        improvements=improvements(common, spreads, scores.reps, kind.limits, with_difference=is_averaged),
+        improvements=improvements(
+            common, spreads, scores.reps, kind.limits, with_difference=is_averaged
+        ),
         domains=domains,
         domain_tasks=domain_tasks,
         per_task=per_task,
@@ -205,7 +218,10 @@ class PhaseScores:
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
         """Method -> its published means, a row for each task or domain."""
-        return {name: rows.set_index("environment") for name, rows in self.means.groupby("method", sort=False)}
+        return {
+            name: rows.set_index("environment")
+            for name, rows in self.means.groupby("method", sort=False)
+        }
 
     def coverage(self) -> dict[str, list[str]]:
         """Return the tasks of each method.
@@ -254,16 +270,22 @@ class PhaseScores:
             if tasks and set(tasks) <= set(scores) and name not in without
         }
 
-    def cells(self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()) -> dict[str, Cell]:
+    def cells(
+        self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()
+    ) -> dict[str, Cell]:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         having = self.having(tasks, without)
         limits = self.kind.limits
-        curves_by_method = aggregates(having, [metric for metric in metrics if metric in FUNCTIONS], self.reps)
+        curves_by_method = aggregates(
+            having, [metric for metric in metrics if metric in FUNCTIONS], self.reps
+        )
         result = {}
         for name, scores in having.items():
             episodes = self.episodes.get(name)
             estimates = {"mean": mean(scores, limits, episodes).estimate(0)}
-            estimates |= {metric: curve.estimate(0) for metric, curve in curves_by_method[name].items()}
+            estimates |= {
+                metric: curve.estimate(0) for metric, curve in curves_by_method[name].items()
+            }
             if "optimality_gap" in metrics:  # what is missing to 1, where scores above 1 count as 1
                 at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
                 gap = mean(at_most_1, (limits[0], 1.0), episodes).estimate(0).taken_from(1)
@@ -298,22 +320,35 @@ class PhaseScores:
             parts.append(table.rename(columns={"value": "fraction"}).assign(**about))
         return parts
 
-    def curves(self, where: str, tasks: Sequence[str], metrics: Sequence[str]) -> list[pd.DataFrame]:
+    def curves(
+        self, where: str, tasks: Sequence[str], metrics: Sequence[str]
+    ) -> list[pd.DataFrame]:
         """Return the learning curves over some tasks of the methods that have them all, without kind and phase.
 
         A curve has the steps at which all runs of the method on these tasks were evaluated.
         """
         parts = []
         for name, group in self.runs[self.runs["environment"].isin(tasks)].groupby("method"):
-            table = group.pivot_table(index=["environment", "seed"], columns="step", values="score").dropna(axis=1)
-            if not table.shape[1] or not set(tasks) <= set(table.index.get_level_values("environment")):
+            table = group.pivot_table(
+                index=["environment", "seed"], columns="step", values="score"
+            ).dropna(axis=1)
+            if not table.shape[1] or not set(tasks) <= set(
+                table.index.get_level_values("environment")
+            ):
                 continue
             scores = {task: table.loc[task].to_numpy() for task in tasks}
             curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
                 curves |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
-            about = {"method": name, "where": where, "step": table.columns, "seeds": min(map(len, scores.values()))}
-            parts += [curve.table().assign(metric=metric, **about) for metric, curve in curves.items()]
+            about = {
+                "method": name,
+                "where": where,
+                "step": table.columns,
+                "seeds": min(map(len, scores.values())),
+            }
+            parts += [
+                curve.table().assign(metric=metric, **about) for metric, curve in curves.items()
+            ]
         return parts
 
 
@@ -330,7 +365,9 @@ def _find_strays(coverage: Mapping[str, Sequence[str]], methods: Methods) -> tup
             small_methods.append(name)
         else:
             tasks_of_others[name] = tasks
-    if len(tasks_of_others) < 2 or len(_shared(tasks_of_others.values())) <= len(_shared(coverage.values())):
+    if len(tasks_of_others) < 2 or len(_shared(tasks_of_others.values())) <= len(
+        _shared(coverage.values())
+    ):
         return ()
     return tuple(small_methods)
 
@@ -350,7 +387,9 @@ def _curve_tasks(evaluations: pd.DataFrame, methods: Methods) -> tuple[str, ...]
     """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
     task_lists = []
     for _, runs in evaluations.groupby("phase"):
-        coverage = {method: sorted(set(part["environment"])) for method, part in runs.groupby("method")}
+        coverage = {
+            method: sorted(set(part["environment"])) for method, part in runs.groupby("method")
+        }
         strays = _find_strays(coverage, methods)
         task_lists += [tasks for method, tasks in coverage.items() if method not in strays]
     return _shared(task_lists)

@@ -81,7 +81,9 @@ def collect(request: CompareRequest) -> Inputs:
     for entry in skipped:
         log.info("skipped %s: %s", entry["path"], entry["reason"])
     if request.strict and skipped:
-        raise UsageError(f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own_runs)}")
+        raise UsageError(
+            f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own_runs)}"
+        )
     references = read_references(request.reference_scores, own_runs)
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
@@ -93,12 +95,16 @@ def collect(request: CompareRequest) -> Inputs:
         tables_by_source[source] = read_scores(path, source)
     uncovered = ""
     if request.paths:
-        tables_by_source = {source: _beside(counted, part) for source, part in tables_by_source.items()}
+        tables_by_source = {
+            source: _beside(counted, part) for source, part in tables_by_source.items()
+        }
         if lacking := [source for source, part in tables_by_source.items() if not part.methods]:
             uncovered = _describe_uncovered(lacking, counted)
             log.info("%s", uncovered)
     methods = _own_methods(own_runs, counted)
-    times = Counter([*methods, *(name for part in tables_by_source.values() for name in part.methods)])
+    times = Counter(
+        [*methods, *(name for part in tables_by_source.values() for name in part.methods)]
+    )
     evaluations = [counted]
     means = []
     for source, part in tables_by_source.items():
@@ -109,7 +115,10 @@ def collect(request: CompareRequest) -> Inputs:
         means.append(renamed.means)
     table = joined(evaluations, EVALUATION_COLUMNS)
     means_table = joined(means, MEAN_COLUMNS)
-    return _chosen(Inputs(methods, table, means_table, own_runs, sets, references, request.failed, uncovered), request)
+    return _chosen(
+        Inputs(methods, table, means_table, own_runs, sets, references, request.failed, uncovered),
+        request,
+    )
 
 
 def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
@@ -121,19 +130,25 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
     for word in words:
         name, _, label = word.rpartition("=")
         if not name or not label.strip():
-            raise UsageError(f"`--labels` must be NAME=TEXT, got `{word}`; write e.g. `{min(methods)}=Ours`")
+            raise UsageError(
+                f"`--labels` must be NAME=TEXT, got `{word}`; write e.g. `{min(methods)}=Ours`"
+            )
         if name not in names:
             raise UsageError(unknown_name_message("method", name, methods))
         names[name] = label.strip()
     shared = [label for label, times in Counter(names.values()).items() if times > 1]
     if shared:
-        raise UsageError(f"`--labels` must give each method a name of its own, got `{shared[0]}` twice; change one")
+        raise UsageError(
+            f"`--labels` must give each method a name of its own, got `{shared[0]}` twice; change one"
+        )
     return names
 
 
 def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
     """Return inputs whose methods have new names; colours follow the algorithm and stay."""
-    runs, evaluations = (with_names(table, names) for table in (inputs.own.runs, inputs.own.evaluations))
+    runs, evaluations = (
+        with_names(table, names) for table in (inputs.own.runs, inputs.own.evaluations)
+    )
     return replace(inputs.renamed(names), own=RunTables(runs, evaluations))
 
 
@@ -157,7 +172,9 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
-    departures = by_place(runs, lambda part: tuple(dict.fromkeys(part["departures"].explode().dropna())))
+    departures = by_place(
+        runs, lambda part: tuple(dict.fromkeys(part["departures"].explode().dropna()))
+    )
     settings = by_place(runs, lambda part: _common_settings(part["settings"]))
     tallies_by_method = tallies(tables)
     return {
@@ -221,7 +238,9 @@ def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
 def _describe_uncovered(sources: Sequence[str], own_scores: pd.DataFrame) -> str:
     """Return which sources have no scores beside own ones, and which published sets have some."""
     environments = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "environment"])
-    covering_sets = [name for name in set_names() if environments.intersection(suite_tasks(load_set(name).suite))]
+    covering_sets = [
+        name for name in set_names() if environments.intersection(suite_tasks(load_set(name).suite))
+    ]
     covering = "no published set covers any"
     if covering_sets:
         covering = f"`--published {' '.join(covering_sets)}` covers some"
@@ -250,7 +269,11 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     if request.envs:
         evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
         evaluated |= {*inputs.own.runs["environment"].dropna()}
-        environments = {name for name in evaluated if any(fnmatchcase(name, pattern) for pattern in request.envs)}
+        environments = {
+            name
+            for name in evaluated
+            if any(fnmatchcase(name, pattern) for pattern in request.envs)
+        }
         chosen = chosen.only("environment", environments)
     own_scores = chosen.evaluations[chosen.evaluations["source"] == OWN]
     if request.paths and len(own_scores):
@@ -262,10 +285,14 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
     chosen = chosen.restricted(environments)
     if not chosen.methods:
-        raise UsageError(f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none")
+        raise UsageError(
+            f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none"
+        )
     for flag, method in asked.items():
         if method is not None and method not in chosen.methods:
-            raise UsageError(f"`{flag}` must be a method of the comparison, got `{method}`, which has no scores in it")
+            raise UsageError(
+                f"`{flag}` must be a method of the comparison, got `{method}`, which has no scores in it"
+            )
     evaluations = chosen.evaluations
     normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}

@@ -34,9 +34,13 @@ def count_states(tables: RunTables) -> dict[str, int]:
 
 def _state_table(tables: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    kinds = [kind for name, kind in KINDS.items() if name in set(tables.evaluations["kind"])] or [SUCCESS]
+    kinds = [kind for name, kind in KINDS.items() if name in set(tables.evaluations["kind"])] or [
+        SUCCESS
+    ]
     header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
-    shown = empty_table("", header, unbroken=header[3:])  # numbers are never broken; names and states are
+    shown = empty_table(
+        "", header, unbroken=header[3:]
+    )  # numbers are never broken; names and states are
     for (method, environment), runs in tables.runs.groupby(["method", "environment"]):
         counts = runs["state"].value_counts()
         states = [f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts]

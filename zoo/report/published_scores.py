@@ -112,7 +112,9 @@ def load_set(name: str, expected: Expected | None = None) -> PublishedSet:
     runs = next((path for path in places if path.exists() or entry.get("runs")), None)
     stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench")
     fields = {key: entry[key] for key in stated if key in entry}
-    return PublishedSet(name, entry, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **fields)
+    return PublishedSet(
+        name, entry, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **fields
+    )
 
 
 def set_names() -> list[str]:
@@ -130,7 +132,9 @@ def suite_tasks(name: str) -> tuple[str, ...]:
 
 def suite_of(tasks: Collection[str]) -> str | None:
     """Return the suite that consists of some tasks, or None."""
-    return next((name for name in _metadata()["suites"] if set(suite_tasks(name)) == set(tasks)), None)
+    return next(
+        (name for name in _metadata()["suites"] if set(suite_tasks(name)) == set(tasks)), None
+    )
 
 
 def published_names() -> dict[str, str]:
@@ -164,7 +168,12 @@ def load_runs(published: PublishedSet) -> pd.DataFrame | None:
         return None
     table = _counted_runs(published) if published.runs.suffix == ".npz" else published.included
     score = table["successes"] / table["episodes"]
-    about = {"source": published.name, "run": published.name, "kind": SUCCESS.name, "carried": False}
+    about = {
+        "source": published.name,
+        "run": published.name,
+        "kind": SUCCESS.name,
+        "carried": False,
+    }
     table = with_places(table.assign(algorithm=table["method"], score=score, **about))
     return table[[name for name in EVALUATION_COLUMNS if name in table]]
 
@@ -177,7 +186,9 @@ def _counted_runs(published: PublishedSet) -> pd.DataFrame:
         arrays = read_npz(published.runs, names)
         methods, environments, steps, successes = (arrays[name] for name in names)
     except (OSError, DamagedFileError, KeyError) as error:
-        raise UsageError(f"`{published.runs}` cannot be read ({error}); install the package again") from error
+        raise UsageError(
+            f"`{published.runs}` cannot be read ({error}); install the package again"
+        ) from error
     where = np.nonzero(successes != NOT_EVALUATED)
     method, environment, step, seed = where
     offline = published.protocol["offline_steps"]
@@ -204,13 +215,17 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     key = ["method", "phase", "environment"]
     last = runs.sort_values("step").drop_duplicates([*key, "seed"], keep="last")
     scores = last.groupby([*key, "domain"], as_index=False)
-    tasks = scores.agg(step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size"))
+    tasks = scores.agg(
+        step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size")
+    )
     rows = []
     for (method, phase, domain), part in tasks.groupby(["method", "phase", "domain"]):
         if len(part) == len(tasks_of(domain)):
             step = part["step"].max()
             seeds = part["seeds"].min()
-            sd = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(part)  # seeds are not paired between tasks
+            sd = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(
+                part
+            )  # seeds are not paired between tasks
             rows.append((method, phase, domain, step, part["mean"].mean(), sd, seeds))
     tasks = tasks.drop(columns="domain")
     domains = pd.DataFrame(rows, columns=tasks.columns)
@@ -220,7 +235,9 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
 def _metadata() -> dict[str, Any]:
     path = FOLDER / "sets.yml"
     if not path.exists():
-        raise UsageError(f"expected the published tables in `{FOLDER}`, got no such folder; install the package again")
+        raise UsageError(
+            f"expected the published tables in `{FOLDER}`, got no such folder; install the package again"
+        )
     return _parsed(read_text(path), str(path))
 
 
@@ -240,7 +257,9 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     """
     files = sorted(folder.glob("*.csv"))
     if not files:
-        raise UsageError(f"expected CSV files of single runs in `{folder}`, got none; install the package again")
+        raise UsageError(
+            f"expected CSV files of single runs in `{folder}`, got none; install the package again"
+        )
     counts = ["seed", "step", "successes", "episodes"]
     scores = ScoreTable.read(files, COLUMNS).with_numbers(counts, ["return", "length"])
     table = scores.rows
@@ -256,7 +275,9 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(counts, int)).reset_index(drop=True)
 
 
-def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[str, int]]) -> pd.DataFrame:
+def finished_runs(
+    table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[str, int]]
+) -> pd.DataFrame:
     """Return the rows of runs that were evaluated at the end of each of their phases.
 
     :param table: what `read_included_runs` returns.
@@ -267,6 +288,9 @@ def finished_runs(table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[
 
     def is_finished(method: str, environment: str, seed: int) -> bool:
         last_steps_of_run = ends(method, environment).items()
-        return all(reached.get((method, environment, seed, phase), -1) >= end for phase, end in last_steps_of_run)
+        return all(
+            reached.get((method, environment, seed, phase), -1) >= end
+            for phase, end in last_steps_of_run
+        )
 
     return table.loc[[is_finished(*run) for run in table[_RUN].itertuples(index=False)]]

@@ -29,7 +29,10 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
-    is_known = tables.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name)) & tables.runs["environment"].notna()
+    is_known = (
+        tables.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name))
+        & tables.runs["environment"].notna()
+    )
     environments = set(tables.runs.loc[is_known, "environment"])
     result: References = {}
     for word in words:
@@ -53,9 +56,13 @@ def _read(word: str) -> References:
         content = read_yaml(Path(word), f"`{FLAG}`")
     else:
         name, _, values = word.rpartition("=")
-        content = {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]} if name else None
+        content = (
+            {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]} if name else None
+        )
     if not isinstance(content, dict) or not content:
-        raise UsageError(f"`{FLAG}` must be ENV=RANDOM,EXPERT or a file of `env: [random, expert]`, got `{word}`")
+        raise UsageError(
+            f"`{FLAG}` must be ENV=RANDOM,EXPERT or a file of `env: [random, expert]`, got `{word}`"
+        )
     with as_usage_error():
         return {
             split_environment(str(name))[0]: checked_pair(f"{FLAG} {name} of {word}", pair)
@@ -71,7 +78,9 @@ def _recorded(tables: RunTables, given_pairs: References) -> References:
     for name, pairs_of_runs in recorded.groupby("environment")["reference_scores"]:
         pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:
-            raise UsageError(f"runs on `{name}` record different reference scores, {pairs}; give `{FLAG}` for it")
+            raise UsageError(
+                f"runs on `{name}` record different reference scores, {pairs}; give `{FLAG}` for it"
+            )
         result[name] = pairs[0]
     return result
 
@@ -88,7 +97,11 @@ def normalise_returns(tables: RunTables, references: References) -> RunTables:
         return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
 
     evaluations = normalised(tables.evaluations)
-    pairs = pd.DataFrame(references, ["random", "expert"]).T.reindex(evaluations["environment"]).to_numpy(float)
+    pairs = (
+        pd.DataFrame(references, ["random", "expert"])
+        .T.reindex(evaluations["environment"])
+        .to_numpy(float)
+    )
     scores = evaluations["score"].astype(float)
     random = pairs[:, 0]
     expert = pairs[:, 1]

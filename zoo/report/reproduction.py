@@ -74,7 +74,9 @@ def reproduce(
                 means = table[is_same].set_index("environment")
                 for where, places in _places(scores, means).items():
                     tasks = sorted(task for place in places for task in tasks_of(place))
-                    numbers = _compared({task: scores[task] for task in tasks}, means.loc[places], played[name])
+                    numbers = _compared(
+                        {task: scores[task] for task in tasks}, means.loc[places], played[name]
+                    )
                     result.append(
                         Reproduction(
                             phase=phase,
@@ -119,14 +121,22 @@ def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> di
     }
 
 
-def _departures(phase: str, method: ComparedMethod, tasks: Sequence[str], published: PublishedSet) -> list[str]:
+def _departures(
+    phase: str, method: ComparedMethod, tasks: Sequence[str], published: PublishedSet
+) -> list[str]:
     """Return where protocols and settings differ on some tasks, in words, and how the published scores were taken."""
-    differences = [set_differences(phase, method, task, published) for task in method.protocols if task in tasks]
+    differences = [
+        set_differences(phase, method, task, published)
+        for task in method.protocols
+        if task in tasks
+    ]
     scoring = [f"scoring {published.scoring}"] if published.scoring else []
     return sorted({phrase for phrases in differences for phrase in phrases}) + scoring
 
 
-def set_differences(phase: str, method: ComparedMethod, task: str, published: PublishedSet) -> list[str]:
+def set_differences(
+    phase: str, method: ComparedMethod, task: str, published: PublishedSet
+) -> list[str]:
     """Return where a method's protocol and settings on a task are not those of a set of published scores.
 
     They are compared with those of the same algorithm in the set; where the set lacks it, with what the set's protocol
@@ -135,7 +145,11 @@ def set_differences(phase: str, method: ComparedMethod, task: str, published: Pu
     published_protocol = published.protocol_of(method.algorithm, split_environment(task)[1])
     differences = protocol_differences(phase, method.protocols[task], published_protocol)
     expected = published.expected
-    settings = None if expected is None else expected(method.algorithm, task, published_protocol.get("profile"))
+    settings = (
+        None
+        if expected is None
+        else expected(method.algorithm, task, published_protocol.get("profile"))
+    )
     if settings is None:
         return [*differences, "settings not compared"]
     own_settings = method.settings.get(task, {})

@@ -65,15 +65,21 @@ class CompareRequest:
     def check(self) -> None:
         """Raise UsageError if there is nothing to compare, or a value makes no sense."""
         if not (self.paths or self.published or self.scores):
-            raise UsageError("expected folders of runs, --published SET or --with FILE, got none; see --help")
+            raise UsageError(
+                "expected folders of runs, --published SET or --with FILE, got none; see --help"
+            )
         for flag, path in (("--output", self.output), ("--json", self.json)):
             if path is None:
                 continue
-            folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())  # not made yet
+            folder = next(
+                place for place in (path, *path.absolute().parents) if place.is_dir()
+            )  # not made yet
             is_file = flag == "--json"
             if (path.exists() and path.is_file() != is_file) or not os.access(folder, os.W_OK):
                 kind = "a file" if is_file else "a folder"
-                raise UsageError(f"`{flag}` must be {kind} to write to, got {path}; choose another place")
+                raise UsageError(
+                    f"`{flag}` must be {kind} to write to, got {path}; choose another place"
+                )
         with as_usage_error():
             number("--tolerance", self.tolerance, above=0, at_most=1)
             number("--resolve", self.resolve, above=0, at_most=100)

@@ -48,7 +48,11 @@ def run(request: CompareRequest) -> dict[str, Any]:
     )
     skipped = inputs.own.skipped()
     costs = read_costs(inputs) if request.json or request.output else None
-    result: dict[str, Any] = {"methods": len(inputs.methods), "runs": len(inputs.own.runs), "skipped": len(skipped)}
+    result: dict[str, Any] = {
+        "methods": len(inputs.methods),
+        "runs": len(inputs.own.runs),
+        "skipped": len(skipped),
+    }
     if request.json:
         write_file(request.json, json_text(to_json(comparisons, skipped, inputs.references, costs)))
         result["json"] = str(request.json)
@@ -84,19 +88,30 @@ def _print_tables(content: Content) -> None:
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
-    averaged = {t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")}
+    averaged = {
+        t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")
+    }
     console = Console(file=standard_output(), markup=False)
     _print_sentences(content)
     for table in content.tables:
         kind = table.name.split("_")[0]
-        if kind in _PRINTED or (kind == "tasks" and table.name.removeprefix("tasks") not in averaged):
+        if kind in _PRINTED or (
+            kind == "tasks" and table.name.removeprefix("tasks") not in averaged
+        ):
             columns = [
-                column for column, name in enumerate(table.header) if (kind, name) != ("reproduction", "protocol")
+                column
+                for column, name in enumerate(table.header)
+                if (kind, name) != ("reproduction", "protocol")
             ]
             unbroken = _whole_columns(table, console.width)
             shown = empty_table(table.title, [table.header[column] for column in columns], unbroken)
             for row in table.rows:
-                shown.add_row(*(Text(row[column].plain, "bold" if row[column].is_bold else "") for column in columns))
+                shown.add_row(
+                    *(
+                        Text(row[column].plain, "bold" if row[column].is_bold else "")
+                        for column in columns
+                    )
+                )
             console.print(shown)
 
 

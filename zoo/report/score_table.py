@@ -38,13 +38,18 @@ class ScoreTable:
         for path in paths:
             try:
                 text = path.read_text(encoding="utf-8")
-                table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False).fillna("")
+                table = pd.read_csv(
+                    io.StringIO(text), dtype=str, keep_default_na=False, index_col=False
+                ).fillna("")
                 missing = [name for name in columns if name not in table]
                 if missing:
                     raise ValueError(f"it lacks {', '.join(missing)}")
                 if table.empty:
                     raise ValueError("it has no rows")
-            except (OSError, ValueError) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
                 raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
             if not text.endswith("\n"):
                 table.iloc[-1:, 0] = ""
@@ -57,7 +62,9 @@ class ScoreTable:
         :param whole: columns of whole numbers.
         :param real: columns of any numbers.
         """
-        columns = {name: pd.to_numeric(self.rows[name], errors="coerce") for name in (*whole, *real)}
+        columns = {
+            name: pd.to_numeric(self.rows[name], errors="coerce") for name in (*whole, *real)
+        }
         for name in whole:
             values = columns[name].astype(float)
             is_whole = np.isfinite(values) & (values % 1 == 0)
@@ -73,8 +80,12 @@ class ScoreTable:
         for expected, is_bad in problems.items():
             if is_bad.any():
                 path, row = is_bad.idxmax()
-                cells = ", ".join(f"{name} {value}" for name, value in self.rows.loc[path, row].items())
-                raise UsageError(f"`{path}`, line {row + 2}: expected {expected}, got {cells}; {self.remedy}")
+                cells = ", ".join(
+                    f"{name} {value}" for name, value in self.rows.loc[path, row].items()
+                )
+                raise UsageError(
+                    f"`{path}`, line {row + 2}: expected {expected}, got {cells}; {self.remedy}"
+                )
 
     def refuse_clashes(self, evaluation: Sequence[str], settings: Sequence[str]) -> None:
         """Refuse rows that repeat an evaluation, or have other settings than the rows of their method above.

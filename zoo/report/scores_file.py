@@ -21,7 +21,18 @@ from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import KINDS
 
-COLUMNS = ("method", "algorithm", "environment", "seed", "phase", "step", "successes", "episodes", "kind", "score")
+COLUMNS = (
+    "method",
+    "algorithm",
+    "environment",
+    "seed",
+    "phase",
+    "step",
+    "successes",
+    "episodes",
+    "kind",
+    "score",
+)
 """What a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
 _ADDED = {"success_at": SUCCESS_AT_END}
 """Columns that files of older releases lack -> what their scores were made with."""
@@ -49,11 +60,15 @@ class ScoreTables:
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the scores of methods under other names."""
-        methods = {names[name]: replace(method, name=names[name]) for name, method in self.methods.items()}
+        methods = {
+            names[name]: replace(method, name=names[name]) for name, method in self.methods.items()
+        }
         return self._changed(lambda table: with_names(table, names), methods)
 
     def _changed(self, change: Callable[[pd.DataFrame], pd.DataFrame], methods: Methods) -> Self:
-        return replace(self, methods=methods, evaluations=change(self.evaluations), means=change(self.means))
+        return replace(
+            self, methods=methods, evaluations=change(self.evaluations), means=change(self.means)
+        )
 
     def restricted(self, environments: Iterable[str] | None = None) -> Self:
         """Return scores with the methods that have some, which know of their runs on some environments only."""
@@ -95,7 +110,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
     required = [name for name in (*COLUMNS, *PROTOCOL) if name not in _ADDED]
-    scores = ScoreTable.read([path], required, _REMEDY).with_numbers(_COUNTS, ["successes", "score"])
+    scores = ScoreTable.read([path], required, _REMEDY).with_numbers(
+        _COUNTS, ["successes", "score"]
+    )
     added = {name: value for name, value in _ADDED.items() if name not in scores.rows}
     table = scores.rows.assign(**added)
     lowest = {name: kind.limits[0] for name, kind in KINDS.items()}
@@ -110,10 +127,20 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     scores.refuse({f"a score of a run, of kind {', '.join(KINDS)}": ~is_good})
     scores.refuse_clashes(_RUN, PROTOCOL)
     carried = table["carried"] == "True" if "carried" in table else False
-    about = {"source": source, "run": f"{path}", "carried": carried, "return": np.nan, "length": np.nan}
-    table = with_places(table.assign(**about)).astype(dict.fromkeys(_COUNTS, int) | {"successes": "Int64"})
+    about = {
+        "source": source,
+        "run": f"{path}",
+        "carried": carried,
+        "return": np.nan,
+        "length": np.nan,
+    }
+    table = with_places(table.assign(**about)).astype(
+        dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
+    )
     algorithms = table.groupby("method")["algorithm"].first()
-    protocols = by_place(table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL})
+    protocols = by_place(
+        table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL}
+    )
     methods = {
         name: ComparedMethod(name, algorithms[name], source, protocols_of_method)
         for name, protocols_of_method in protocols.items()

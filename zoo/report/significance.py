@@ -73,7 +73,8 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
         sentences += [
             f"leaving out {domain} turns '{v.outcome}' against {comparison.methods[v.other].title} into '{new_outcome}'"
             for v in decision.verdicts
-            if (new_outcome := outcomes[v.other]) != v.outcome and (new_outcome.is_clear or v.outcome.is_clear)
+            if (new_outcome := outcomes[v.other]) != v.outcome
+            and (new_outcome.is_clear or v.outcome.is_clear)
         ]
     return sentences
 
@@ -83,19 +84,31 @@ def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     kept_tasks = [task for task in sorted(phase.tasks) if task not in tasks]
     is_kept = ~np.isin(sorted(phase.tasks), tasks)
     pairs = list(phase.improvements)
-    spreads = {name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()}
+    spreads = {
+        name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()
+    }
     means = {}
     aggregates = {}
     improvements = {}
     for name in spreads:
         means[name] = np.mean([phase.per_task[task][name].mean.point for task in kept_tasks]).item()
-        aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(means[name])})
+        aggregates[name] = replace(
+            phase.aggregates[name], estimates={"mean": Estimate(means[name])}
+        )
     differences = [means[x] - means[y] for x, y in pairs]
     p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
     for pair, point, p in zip(pairs, differences, p_values, strict=True):
         p_value = None if np.isnan(p) else p
-        improvements[pair] = replace(phase.improvements[pair], difference=Estimate(point), p_value=p_value)
-    return replace(phase, tasks=tuple(kept_tasks), spreads=spreads, aggregates=aggregates, improvements=improvements)
+        improvements[pair] = replace(
+            phase.improvements[pair], difference=Estimate(point), p_value=p_value
+        )
+    return replace(
+        phase,
+        tasks=tuple(kept_tasks),
+        spreads=spreads,
+        aggregates=aggregates,
+        improvements=improvements,
+    )
 
 
 def _decision(comparison: Comparison, phase: Phase) -> Decision:
@@ -106,7 +119,9 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     sizes = {}
     verdicts = []
     adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
-    for (x, y), p_value, size in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
+    for (x, y), p_value, size in zip(
+        pairs, adjusted, _sizes(comparison, phase, pairs), strict=True
+    ):
         p_values[x, y] = p_values[y, x] = p_value
         sizes[x, y] = sizes[y, x] = size
     for rival_name in ranking(comparison, phase):
@@ -139,7 +154,11 @@ def _describe(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> st
     if not pairs:
         return ""
     averaged = all(phase.improvements[pair].difference for pair in pairs)
-    test = "Welch's t-test of the difference of means" if averaged else "Wilcoxon-Mann-Whitney test over tasks"
+    test = (
+        "Welch's t-test of the difference of means"
+        if averaged
+        else "Wilcoxon-Mann-Whitney test over tasks"
+    )
     has_focus = all(x == comparison.focus for x, _ in pairs)
     of = f"with {comparison.methods[pairs[0][0]].title}" if has_focus else "between all methods"
     return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {of}"
@@ -159,12 +178,17 @@ def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[
     return np.select([is_smaller, is_larger], [_SMALLER, _LARGER], _OPEN).tolist()
 
 
-def steps_short(phase: Phase, first: ComparedMethod, second: ComparedMethod) -> tuple[int, int] | None:
+def steps_short(
+    phase: Phase, first: ComparedMethod, second: ComparedMethod
+) -> tuple[int, int] | None:
     """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
     ours, published = (first, second) if first.is_own else (second, first)
     if not ours.is_own or published.is_own:
         return None
-    steps, planned = (method.protocol_on(phase.tasks[0]).get(f"{phase.name}_steps") for method in (ours, published))
+    steps, planned = (
+        method.protocol_on(phase.tasks[0]).get(f"{phase.name}_steps")
+        for method in (ours, published)
+    )
     return (steps, planned) if steps and planned and steps < planned else None
 
 
@@ -180,12 +204,16 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
     def score(name: str) -> float:
         if name in phase.means:
             return phase.means[name]
-        return sum(pair.probability.point for (x, _), pair in phase.improvements.items() if x == name)
+        return sum(
+            pair.probability.point for (x, _), pair in phase.improvements.items() if x == name
+        )
 
     return max(compared, key=score, default=None)
 
 
-def _outcome(comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str) -> Outcome:
+def _outcome(
+    comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str
+) -> Outcome:
     """Return how the first method of a pair compares with the second."""
     if steps_short(phase, *(comparison.methods[name] for name in pair)):
         return Outcome.NOT_COMPARABLE
@@ -203,8 +231,14 @@ def _outcome(comparison: Comparison, phase: Phase, pair: Pair, p_value: float | 
     return Outcome.EQUAL if size == _SMALLER else Outcome.UNCLEAR
 
 
-def _rival(comparison: Comparison, subject: str | None, verdicts: Sequence[Verdict]) -> Verdict | None:
+def _rival(
+    comparison: Comparison, subject: str | None, verdicts: Sequence[Verdict]
+) -> Verdict | None:
     """Return the verdict on the best other method, or on the other own one of two."""
     methods = comparison.methods
     own_verdicts = [v for v in verdicts if methods[v.other].is_own and methods[str(subject)].is_own]
-    return own_verdicts[0] if len(own_verdicts) == 1 else min(verdicts, key=lambda v: v.improvement.lead, default=None)
+    return (
+        own_verdicts[0]
+        if len(own_verdicts) == 1
+        else min(verdicts, key=lambda v: v.improvement.lead, default=None)
+    )

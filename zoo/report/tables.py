@@ -42,7 +42,9 @@ NO_INTERVAL = "(no interval)"
 _NOT_STATED = "not stated"
 SHOWN_METRICS = ("mean", "iqm")
 """The aggregates that tables show; the median and the optimality gap are in the JSON only."""
-_MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})  # HTML would be part of the page that Markdown becomes
+_MARKDOWN = str.maketrans(
+    {"|": r"\|", "<": "&lt;"}
+)  # HTML would be part of the page that Markdown becomes
 _LATEX = str.maketrans({
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     **{sign: f"${sign}$" for sign in "<>|"},
@@ -55,7 +57,9 @@ _LATEX = str.maketrans({
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
 })  # fmt: skip
-_MINUS = re.compile(r"(?<![\w)\]-])-(?=\.?\d)")  # a hyphen before a number that is not inside a name
+_MINUS = re.compile(
+    r"(?<![\w)\]-])-(?=\.?\d)"
+)  # a hyphen before a number that is not inside a name
 _LONG = 40  # letters, more than which are broken into lines
 _MANY = 6  # columns, more than which have the detail of an entry below it
 
@@ -106,7 +110,10 @@ class Table:
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
         """Return a table of rows that all have the same headings."""
         entries = [
-            [entry if isinstance(entry, TableEntry) else TableEntry(entry or NOT_KNOWN) for entry in row.values()]
+            [
+                entry if isinstance(entry, TableEntry) else TableEntry(entry or NOT_KNOWN)
+                for entry in row.values()
+            ]
             for row in rows
         ]
         return cls(name, title, caption, list(rows[0]) if rows else [], entries)
@@ -119,7 +126,9 @@ def method_entry(comparison: Comparison, name: str) -> TableEntry:
 
 def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
     """Return how many decimals to show of estimates that stand side by side."""
-    return kind.digits(value for e in estimates if e is not None for value in (e.point, *(e.interval or ())))
+    return kind.digits(
+        value for e in estimates if e is not None for value in (e.point, *(e.interval or ()))
+    )
 
 
 def score_entry(
@@ -136,7 +145,11 @@ def score_entry(
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
-    return replace(entry, text=entry.text + ("†" if reaches and not is_best else ""), is_bold=is_best and is_complete)
+    return replace(
+        entry,
+        text=entry.text + ("†" if reaches and not is_best else ""),
+        is_bold=is_best and is_complete,
+    )
 
 
 def with_minus(number: str) -> str:
@@ -150,14 +163,18 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
         return TableEntry(NOT_KNOWN)
 
     def text(value: float) -> str:
-        shown = round(scale * value, 9)  # a tie is decided by its value, not by the order in which it was summed
+        shown = round(
+            scale * value, 9
+        )  # a tie is decided by its value, not by the order in which it was summed
         return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
 
     detail = NO_INTERVAL if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
         ends = [text(bound) for bound in estimate.interval]
         detail = ROUNDED if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
-    return TableEntry(text(estimate.point), detail, value=estimate.point, interval=estimate.interval)
+    return TableEntry(
+        text(estimate.point), detail, value=estimate.point, interval=estimate.interval
+    )
 
 
 def range_text(ends: tuple[int, int]) -> str:
@@ -177,7 +194,13 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     rows = []
     for v in decision.verdicts:
         pair = v.improvement
-        p_text = NOT_KNOWN if v.p_value is None else "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
+        p_text = (
+            NOT_KNOWN
+            if v.p_value is None
+            else "< 0.001"
+            if v.p_value < 0.001
+            else f"{v.p_value:.3f}"
+        )
         rows.append({
             "against": method_entry(comparison, v.other),
             "difference of means": number_entry(pair.difference, kind.scale, digits),
@@ -201,7 +224,9 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             f"above {1 - LEAST_BEST:.0%}. "
         )
     caption += "Tasks are won or lost by a family of their own, which decides no verdict."
-    return _phase_table("verdict", f"{subject} against each other method", comparison, phase, caption, rows)
+    return _phase_table(
+        "verdict", f"{subject} against each other method", comparison, phase, caption, rows
+    )
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
@@ -209,7 +234,9 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     kind = comparison.kind
     cells = phase.aggregates
     label = phase.tasks_label
-    columns = {METRICS[metric]: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS}
+    columns = {
+        METRICS[metric]: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS
+    }
     rows = []
     for name in (name for name in ranking(comparison, phase) if name in cells):
         tally = cells[name].tally
@@ -246,7 +273,9 @@ def improvement_table(comparison: Comparison, phase: Phase) -> Table:
         f"of means{' in points' if kind is SUCCESS else ''} where scores can be averaged, each with its 95% interval. "
         f"{count(len(rows), 'comparison')}, not adjusted: about one in twenty intervals misses the truth."
     )
-    return _phase_table("improvement", f"Improvement over {baseline}", comparison, phase, caption, rows)
+    return _phase_table(
+        "improvement", f"Improvement over {baseline}", comparison, phase, caption, rows
+    )
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -261,7 +290,9 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
             row: dict[str, Any] = {"method": method_entry(comparison, name)}
             rows.append(row | {heading: column.get(name) for heading, column in columns.items()})
     caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
-    return _phase_table("domains", "Domains", comparison, phase, caption, rows, best=" in the column")
+    return _phase_table(
+        "domains", "Domains", comparison, phase, caption, rows, best=" in the column"
+    )
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
@@ -282,8 +313,14 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
     kind = comparison.kind
     decision = phase.decision
-    names = [name for name in ranking(comparison, phase) if any(name in pair for pair in phase.improvements)]
-    names = names if len(names) > 2 else []  # two are one pair, which the table of improvements has already
+    names = [
+        name
+        for name in ranking(comparison, phase)
+        if any(name in pair for pair in phase.improvements)
+    ]
+    names = (
+        names if len(names) > 2 else []
+    )  # two are one pair, which the table of improvements has already
     digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
     rows = []
     for x in names:
@@ -315,7 +352,11 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     """
     kind = comparison.kind
     points = 100 * comparison.resolve
-    baseline = comparison.focus if comparison.focus and comparison.focus in phase.spreads else baseline_of(comparison)
+    baseline = (
+        comparison.focus
+        if comparison.focus and comparison.focus in phase.spreads
+        else baseline_of(comparison)
+    )
     rows = []
     for method in ranking(comparison, phase):
         if not can_plan(comparison, phase, (method, baseline)):
@@ -326,7 +367,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
         needed = TableEntry("unknown")
         if plan is not None:
             counts = (plan.seeds, *plan.interval)
-            text, low, high = (f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts)
+            text, low, high = (
+                f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts
+            )
             half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
             needed = TableEntry(text, f"[{low}, {high}]", value=plan.seeds)
         rows.append({
@@ -375,12 +418,17 @@ def protocol_table(comparison: Comparison) -> Table:
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
     for name, method in comparison.methods.items():
         fields_by_place = {
-            where: tuple(protocol.get(field) for field in PROTOCOL) for where, protocol in method.protocols.items()
+            where: tuple(protocol.get(field) for field in PROTOCOL)
+            for where, protocol in method.protocols.items()
         }
         for protocol, places in by_value(fields_by_place).items():
-            merged.setdefault((method.source, ", ".join(places_of(places)), protocol), []).append(name)
+            merged.setdefault((method.source, ", ".join(places_of(places)), protocol), []).append(
+                name
+            )
     rows = []
-    for (source, where, protocol), names in sorted(merged.items(), key=lambda item: (item[0][:2], item[1][0])):
+    for (source, where, protocol), names in sorted(
+        merged.items(), key=lambda item: (item[0][:2], item[1][0])
+    ):
         methods = TableEntry(", ".join(shortened(names)), value=", ".join(names))
         row: dict[str, Any] = {"source": source, "methods": methods, "where": where}
         for heading, value in zip(headings, protocol, strict=True):
@@ -398,7 +446,9 @@ def protocol_table(comparison: Comparison) -> Table:
             del row[heading]
     shared = ", ".join(alike)
     caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
-    return Table.of("protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), rows)
+    return Table.of(
+        "protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), rows
+    )
 
 
 def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
@@ -423,7 +473,9 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     )
     if costs.unknown:
         examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
-        caption += f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
+        caption += (
+            f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
+        )
     return Table.of("cost", "Cost", caption, rows)
 
 
@@ -432,7 +484,12 @@ def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
     rows = []
     for name, fields in what_differs(tables.runs, methods).items():
         texts = [f"{field} {value}" for field, value in fields.items()]
-        rows.append({"method": name, "settings": TableEntry("; ".join(shortened(texts)), value="; ".join(texts))})
+        rows.append(
+            {
+                "method": name,
+                "settings": TableEntry("; ".join(shortened(texts)), value="; ".join(texts)),
+            }
+        )
     caption = (
         "What differs between methods of one label, on the environments that they share; several values, which differ "
         "between environments, are divided by a slash."
@@ -442,7 +499,11 @@ def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
 
 def scored_otherwise(comparison: Comparison, names: Collection[str]) -> dict[str, list[str]]:
     """Return way of scoring -> methods among some, for scores that may not be those of the last evaluation."""
-    scoring = {name: method.scoring for name, method in comparison.methods.items() if name in names and method.scoring}
+    scoring = {
+        name: method.scoring
+        for name, method in comparison.methods.items()
+        if name in names and method.scoring
+    }
     return by_value(scoring)
 
 
@@ -464,8 +525,12 @@ def _phase_table(
         threshold = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
         threshold = "" if not kind.is_comparable else f", where that is at least {threshold}"
         caption += f" Bold: the best{best}{threshold}; †: its interval reaches the best. Neither is a test."
-    table = Table.of(f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, rows)
-    columns = [k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)]
+    table = Table.of(
+        f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, rows
+    )
+    columns = [
+        k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)
+    ]
     header = [table.header[k] for k in columns]
     entries = [[row[k] for k in columns] for row in table.rows]
     details = {entry.detail for row in entries for entry in row}
@@ -481,7 +546,9 @@ def _phase_table(
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
     """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
     methods_by_scoring = scored_otherwise(comparison, names).items()
-    return "".join(f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in methods_by_scoring)
+    return "".join(
+        f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in methods_by_scoring
+    )
 
 
 def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
@@ -498,7 +565,9 @@ def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
             counts.append(f"{method.title} {tally}{failed}")
     if not counts:
         return ""
-    return f" {mark}Finished runs: {'; '.join(counts)}; a method is not bold where runs are missing."
+    return (
+        f" {mark}Finished runs: {'; '.join(counts)}; a method is not bold where runs are missing."
+    )
 
 
 def _scores(
@@ -508,9 +577,13 @@ def _scores(
 
     :param beside: the metrics that are shown there, with equally many decimals.
     """
-    digits = digits_of(kind, (cell.estimates.get(name) for cell in cells.values() for name in beside))
+    digits = digits_of(
+        kind, (cell.estimates.get(name) for cell in cells.values() for name in beside)
+    )
     estimates = {name: cell.estimates.get(metric) for name, cell in cells.items()}
-    best = max((estimate.point for estimate in estimates.values() if estimate is not None), default=0.0)
+    best = max(
+        (estimate.point for estimate in estimates.values() if estimate is not None), default=0.0
+    )
     return {
         name: score_entry(estimate, kind, digits, best, cells[name].tally.is_complete)
         for name, estimate in estimates.items()
@@ -529,7 +602,9 @@ def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
     high = _three_digits(values["max"])
     detail = "" if low == high else f"[{low}, {high}]"
     ends = (values["min"], values["max"])
-    return TableEntry(_three_digits(values["median"]), detail, value=values["median"], interval=ends)
+    return TableEntry(
+        _three_digits(values["median"]), detail, value=values["median"], interval=ends
+    )
 
 
 def _three_digits(value: float) -> str:
@@ -547,7 +622,9 @@ def to_csv(table: Table) -> str:
         columns[name] = [entry.written for entry in entries]
         if any(entry.interval for entry in entries):
             for k, end in enumerate(("low", "high")):
-                columns[f"{name} {end}"] = [entry.interval and entry.interval[k] for entry in entries]
+                columns[f"{name} {end}"] = [
+                    entry.interval and entry.interval[k] for entry in entries
+                ]
         elif any(entry.detail for entry in entries):
             columns[f"{name} detail"] = [entry.detail for entry in entries]
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
@@ -576,10 +653,17 @@ def to_latex(table: Table, width: str = "page") -> str:
     :param width: where it stands, one of `zoo.report.figures.files.FIGURE_SIZES`.
     """
     place = "table" if width == "column" else "table*"
-    longest = [max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)]
-    types = "".join("p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest))
+    longest = [
+        max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)
+    ]
+    types = "".join(
+        "p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest)
+    )
     is_wide = len(table.header) > _MANY
-    lines = [map(latex, table.header), *([_latex_cell(entry, is_wide) for entry in row] for row in table.rows)]
+    lines = [
+        map(latex, table.header),
+        *([_latex_cell(entry, is_wide) for entry in row] for row in table.rows),
+    ]
     header, *rows = (" & ".join(cells) + r" \\" for cells in lines)
     body = "\n".join(rows)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
@@ -605,7 +689,9 @@ def to_latex(table: Table, width: str = "page") -> str:
 def latex(text: str) -> str:
     """Return a text as LaTeX sets it, with a true minus sign before negative numbers."""
     written = _MINUS.sub("\N{MINUS SIGN}", text).translate(_LATEX)
-    return "{[}" + written[1:] if written.startswith("[") else written  # a line break would read it as its option
+    return (
+        "{[}" + written[1:] if written.startswith("[") else written
+    )  # a line break would read it as its option
 
 
 def write_file(path: Path, content: str | bytes) -> None:

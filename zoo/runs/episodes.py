@@ -49,7 +49,9 @@ def as_reported(successes: Sequence[int | None]) -> np.ndarray | None:
     """Return what the episodes of one replica reported as in `EpisodeResults`, shape (1, episodes), or None."""
     if all(success is None for success in successes):
         return None
-    return np.array([[UNREPORTED if success is None else success for success in successes]], np.int64)
+    return np.array(
+        [[UNREPORTED if success is None else success for success in successes]], np.int64
+    )
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class ScoringRule:
         """Return what a run is scored by."""
         run = record.run
         references = run.reference_scores or (record.dataset or {}).get("reference_scores")
-        return cls(run.score, run.success_return, run.success_at, tuple(references) if references else None)
+        return cls(
+            run.score, run.success_return, run.success_at, tuple(references) if references else None
+        )
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> ScoringRule:
@@ -111,7 +115,9 @@ class ScoringRule:
         if self.score not in (None, "success"):
             return replace(results, successes=None)
         if self.success_return is not None:
-            return replace(results, successes=(results.returns >= self.success_return).astype(np.int64))
+            return replace(
+                results, successes=(results.returns >= self.success_return).astype(np.int64)
+            )
         successes = results.any_successes if self.success_at == "any" else results.successes
         if successes is None and not (is_reported or self.score == "success"):
             return results
@@ -119,7 +125,9 @@ class ScoringRule:
             return replace(results, successes=np.zeros(results.returns.shape, np.int64))
         return replace(results, successes=np.where(successes == UNREPORTED, 0, successes))
 
-    def success_of(self, at_end: int | None, at_any: int | None, episode_return: float) -> int | None:
+    def success_of(
+        self, at_end: int | None, at_any: int | None, episode_return: float
+    ) -> int | None:
         """Return whether one episode is a success, None where nothing says so or the score is another.
 
         :param at_end: the success that its last step reports, if any.

@@ -77,7 +77,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableRun(path, "is missing") from error
     except (OSError, TypeError, ValueError, UsageError) as error:
         problem = error.problem if isinstance(error, DamagedFileError) else str(error)
-        raise UnreadableRun(path, f"cannot be read: {shorten(problem, 300, placeholder='...')}") from error
+        raise UnreadableRun(
+            path, f"cannot be read: {shorten(problem, 300, placeholder='...')}"
+        ) from error
 
 
 class RunFolder:
@@ -118,7 +120,9 @@ class RunFolder:
 
     # -- status.json --------------------------------------------------------------------------------------------------
 
-    def write_status(self, state: str, seed: int, offline_step: int, online_step: int, **more: Any) -> None:
+    def write_status(
+        self, state: str, seed: int, offline_step: int, online_step: int, **more: Any
+    ) -> None:
         """Record how far the run is, in gradient steps offline and environment steps online."""
         assert state in STATES
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -145,9 +149,13 @@ class RunFolder:
         for name in ("seed", "offline_step", "online_step", "pretraining_step"):
             value = status.get(name, 0 if name == "pretraining_step" else None)
             if type(value) is not int:  # for isinstance, `True` is an int
-                raise UnreadableRun(self.status, f"must have a whole number as `{name}`, got {value!r}")
+                raise UnreadableRun(
+                    self.status, f"must have a whole number as `{name}`, got {value!r}"
+                )
         if not isinstance(status.get("reason", ""), str):
-            raise UnreadableRun(self.status, f"must have a text as `reason`, got {status['reason']!r}")
+            raise UnreadableRun(
+                self.status, f"must have a text as `reason`, got {status['reason']!r}"
+            )
         with _reading(self.status):
             if datetime.datetime.fromisoformat(status.get("updated", "")).tzinfo is None:
                 raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
@@ -253,12 +261,18 @@ class RunFolder:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
         shape = arrays["results"].shape
         if len(shape) != 2 or 0 in shape:
-            raise UnreadableRun(self.evaluations, f"must have `results` of (evaluations, episodes), got {shape}")
+            raise UnreadableRun(
+                self.evaluations, f"must have `results` of (evaluations, episodes), got {shape}"
+            )
         for name, values in arrays.items():
             is_of_evaluation = name in ("timesteps", "phase")
             expected = shape[:1] if is_of_evaluation else shape
             kinds = "iu" if is_of_evaluation else "biuf"
-            if values.shape != expected or values.dtype.kind not in kinds or not np.isfinite(values).all():
+            if (
+                values.shape != expected
+                or values.dtype.kind not in kinds
+                or not np.isfinite(values).all()
+            ):
                 raise UnreadableRun(
                     self.evaluations,
                     f"must have finite numbers of shape {expected} as `{name}`, got {values.dtype} of shape "
@@ -266,7 +280,9 @@ class RunFolder:
                 )
         for name in {"phase", "successes"} & arrays.keys():
             if not np.isin(arrays[name], (0, 1)).all():
-                raise UnreadableRun(self.evaluations, f"must have 0 or 1 as `{name}`, got {np.unique(arrays[name])}")
+                raise UnreadableRun(
+                    self.evaluations, f"must have 0 or 1 as `{name}`, got {np.unique(arrays[name])}"
+                )
         return arrays
 
     def has_successes(self) -> bool:
@@ -289,8 +305,13 @@ class RunFolder:
         with _reading(self.progress):
             text = read_text(self.progress)
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
-            columns = {name: table.reindex(columns=list(names)).astype(float) for name, names in PROGRESS.items()}
-        rows = pd.DataFrame({name: column.bfill(axis=1).iloc[:, 0] for name, column in columns.items()})
+            columns = {
+                name: table.reindex(columns=list(names)).astype(float)
+                for name, names in PROGRESS.items()
+            }
+        rows = pd.DataFrame(
+            {name: column.bfill(axis=1).iloc[:, 0] for name, column in columns.items()}
+        )
         rows = rows.dropna(subset="seconds")  # the others are evaluations
         return {name: column.to_numpy() for name, column in rows.items()}
 
@@ -354,7 +375,9 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
     visited: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise UsageError(f"expected a folder of runs, got `{path}`, which is not one; check the path")
+            raise UsageError(
+                f"expected a folder of runs, got `{path}`, which is not one; check the path"
+            )
         for name, folders, files in os.walk(path, followlinks=True):
             folder = Path(name)
             is_study = STUDY in files and folder != path
@@ -403,10 +426,14 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
     except BaseException as error:
         ending = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
         for folder in folders:
-            with contextlib.suppress(OSError, UnreadableRun):  # often for the same reason; the first error says more
+            with contextlib.suppress(
+                OSError, UnreadableRun
+            ):  # often for the same reason; the first error says more
                 status = folder.read_status()
                 if status["state"] not in ("done", "failed"):  # it had ended before
-                    folder.write_status(**status | {"state": ending, "reason": describe_error(error)})
+                    folder.write_status(
+                        **status | {"state": ending, "reason": describe_error(error)}
+                    )
         raise
 
 

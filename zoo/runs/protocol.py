@@ -35,7 +35,9 @@ def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: show(value) for name, value in sorted(flatten(shown)) if value != {}}
 
 
-def protocol_differences(phase: str, protocol: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
+def protocol_differences(
+    phase: str, protocol: Mapping[str, Any], reference: Mapping[str, Any]
+) -> list[str]:
     """Return where two protocols differ, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
     A field of `PROTOCOL` that one of them does not state is not compared, nor are online steps for offline scores.
@@ -49,7 +51,11 @@ def protocol_differences(phase: str, protocol: Mapping[str, Any], reference: Map
         if phase == "offline" and field == "online_steps":
             continue
         # Some count the last state of each trajectory as a transition, and some do not.
-        if field == "dataset_size" and isinstance(value, int) and abs(value - expected) <= 0.01 * expected:
+        if (
+            field == "dataset_size"
+            and isinstance(value, int)
+            and abs(value - expected) <= 0.01 * expected
+        ):
             continue
         differences.append(f"{field} {show(value)} against {show(expected)}")
     return differences
@@ -92,7 +98,9 @@ def describe_layers(value: Any, own_layers: str = "") -> str | None:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {describe_layers(widths)}" for name, widths in sorted(value.items()))
+        return ", ".join(
+            f"{name} {describe_layers(widths)}" for name, widths in sorted(value.items())
+        )
     if isinstance(value, list | tuple) and value:
         if len(set(map(str, value))) == 1:
             return f"{value[0]}x{len(value)}"
@@ -128,7 +136,10 @@ LONGEST_DIFFERENCE = 28
 """A name says what differs if that is one value of at most so many characters; else it ends in a letter."""
 
 _SAME_ON_ALL_TASKS = ("algorithm", "profile", "offline_steps", "online_steps", "eval_episodes")
-_SAME_FOR_RETURNS = ("algorithm", "profile")  # each environment has a scale, and a usual number of steps, of its own
+_SAME_FOR_RETURNS = (
+    "algorithm",
+    "profile",
+)  # each environment has a scale, and a usual number of steps, of its own
 
 Variant = tuple[str, ...]
 
@@ -208,7 +219,9 @@ def _texts(group: pd.DataFrame) -> pd.DataFrame:
     """Return the algorithm, every field of `PROTOCOL`, every setting and the kind of scores of runs as text."""
     settings = pd.DataFrame(list(group["settings"]), index=group.index)
     settings = settings.rename(columns={field: f"{field}_" for field in group})
-    table = pd.concat([group[["algorithm", *PROTOCOL]], settings, kinds_of(group).rename("kind")], axis=1)
+    table = pd.concat(
+        [group[["algorithm", *PROTOCOL]], settings, kinds_of(group).rename("kind")], axis=1
+    )
     return table.astype(object).where(table.notna(), None).map(_as_text)
 
 
@@ -219,7 +232,9 @@ def _as_text(value: Any) -> str:
     return show(value)
 
 
-def _distinguishing_fields(text: pd.DataFrame, environments: pd.Series, same_fields: Collection[str]) -> list[str]:
+def _distinguishing_fields(
+    text: pd.DataFrame, environments: pd.Series, same_fields: Collection[str]
+) -> list[str]:
     """Return the fields that set runs apart.
 
     A field that divides the runs no further than those before it is left out.
@@ -231,7 +246,9 @@ def _distinguishing_fields(text: pd.DataFrame, environments: pd.Series, same_fie
         differs = (text.groupby(environments)[field].nunique() > 1).any()
         if field in same_fields:
             differs = differs or text[field].nunique() > 1
-        divides = not fields or text.duplicated([*fields, field]).sum() < text.duplicated(fields).sum()
+        divides = (
+            not fields or text.duplicated([*fields, field]).sum() < text.duplicated(fields).sum()
+        )
         if differs and divides:
             fields.append(field)
     return fields

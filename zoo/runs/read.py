@@ -79,7 +79,9 @@ class RunTables:
     def skipped(self) -> list[dict[str, str]]:
         """Return ``{"path": ..., "reason": ...}`` of each run that does not count, in the order of the paths."""
         bad = self.runs[self.runs["problem"].notna()]
-        return [{"path": str(row["run"]), "reason": str(row["problem"])} for _, row in bad.iterrows()]
+        return [
+            {"path": str(row["run"]), "reason": str(row["problem"])} for _, row in bad.iterrows()
+        ]
 
 
 @cache
@@ -124,9 +126,13 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
         rows.append(row)
         tables.append(table)
     _decide_kinds(rows, tables)
-    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype({"problem": object, "replaced_by": object})
+    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype(
+        {"problem": object, "replaced_by": object}
+    )
     kinds = kinds_of(runs)
-    runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = None  # these have no success to take at a step
+    runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = (
+        None  # these have no success to take at a step
+    )
     runs["method"] = labels_by_kind(runs) if merge_protocols else name_methods(runs)
     _mark_duplicates(runs)
     return RunTables(runs, _join(runs, tables))
@@ -173,7 +179,10 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
         if odd := [name for name in PROTOCOL if isinstance(row[name], list | dict)]:
             raise TypeError(f"`{odd[0]}` is {row[odd[0]]!r}")
         row |= {name: status[name] for name in ("offline_step", "online_step")}
-        row |= {"state": state_now(folder, status), "updated": datetime.datetime.fromisoformat(status["updated"])}
+        row |= {
+            "state": state_now(folder, status),
+            "updated": datetime.datetime.fromisoformat(status["updated"]),
+        }
         unfinished = row["state"] != "done"
         if unfinished and not folder.evaluations.exists():
             table = None
@@ -187,11 +196,20 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
                 table[["return", "length"]] = np.nan
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a value that no release writes
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # of a value that no release writes
         return row | {"problem": f"cannot be understood ({describe_error(error)})"}, None
     if unfinished:
-        reason = DEAD_RUN_HINT if row["state"] == DEAD else " ".join(status.get("reason", "").split())
-        row["problem"] = f"{row['state']}: {_progress(row, status)}" + (f"; {reason}" if reason else "")
+        reason = (
+            DEAD_RUN_HINT if row["state"] == DEAD else " ".join(status.get("reason", "").split())
+        )
+        row["problem"] = f"{row['state']}: {_progress(row, status)}" + (
+            f"; {reason}" if reason else ""
+        )
     elif table is not None and (missing := _find_missing_evaluation(row, table)):
         return row | {"problem": missing}, None
     return row, table
@@ -231,7 +249,9 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "sparse": bool(record.settings.get("sparse")),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
-        "net_arch": describe_layers(record.settings.get("net_arch"), (record.agent or {}).get("layers", "")),
+        "net_arch": describe_layers(
+            record.settings.get("net_arch"), (record.agent or {}).get("layers", "")
+        ),
         "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
         "pretrained_actor": bool(actor),
         "score": run.score,
@@ -241,7 +261,9 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         "action_range": None if run.action_range is None else str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
         "departures": tuple(record.departures),
-        "settings": describe_settings(record.settings | {name: value for name, value in besides.items() if value}),
+        "settings": describe_settings(
+            record.settings | {name: value for name, value in besides.items() if value}
+        ),
         "code": record.code,
     }
 
@@ -273,7 +295,9 @@ def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) 
     last = evaluations.groupby("phase")["step"].max()
     for phase, end in phase_ends(row).items():
         if last.get(phase, 0) < end:
-            return f"its last {phase} evaluation is at step {last.get(phase, 0):,}, expected {end:,}"
+            return (
+                f"its last {phase} evaluation is at step {last.get(phase, 0):,}, expected {end:,}"
+            )
     return None
 
 
@@ -348,7 +372,13 @@ def read_times(folder: RunFolder) -> Times:
     logged = np.flatnonzero(~np.isnan(updates))
     if len(logged) and seconds[logged[-1]] > seconds[logged[0]]:
         speed = float(np.ptp(updates[logged]) / np.ptp(seconds[logged]))
-    return Times(rows["steps"], seconds, speed, len(folder.read_config().all_seeds), _describe_machine(folder))
+    return Times(
+        rows["steps"],
+        seconds,
+        speed,
+        len(folder.read_config().all_seeds),
+        _describe_machine(folder),
+    )
 
 
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
@@ -361,7 +391,9 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     except UnreadableRun:
         return None
     logged = np.flatnonzero(rows["speed"] > 0)
-    return (int(rows["steps"][logged[-1]]), float(rows["speed"][logged[-1]])) if len(logged) else None
+    return (
+        (int(rows["steps"][logged[-1]]), float(rows["speed"][logged[-1]])) if len(logged) else None
+    )
 
 
 def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -379,7 +411,9 @@ def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     begins = seconds[1:] < seconds[:-1]
     for column in (total, rows["fps"]):
         begins |= np.isnan(column[:-1]) & ~np.isnan(column[1:])
-    ended = np.concatenate([[0.0], np.where(begins, seconds[:-1], 0.0)])  # seconds of the parts before
+    ended = np.concatenate(
+        [[0.0], np.where(begins, seconds[:-1], 0.0)]
+    )  # seconds of the parts before
     return seconds + np.cumsum(ended)
 
 
@@ -390,4 +424,8 @@ def _describe_machine(folder: RunFolder) -> str:
     except UnreadableRun:
         return _UNKNOWN  # the times are as good as with it, and no other machine has this name
     device = versions.get("device") or _UNKNOWN
-    return f"cpu, {versions.get('processor') or 'processor not recorded'}" if device == "cpu" else str(device)
+    return (
+        f"cpu, {versions.get('processor') or 'processor not recorded'}"
+        if device == "cpu"
+        else str(device)
+    )

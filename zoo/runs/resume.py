@@ -48,17 +48,23 @@ class StoredRun:
         return f"{paths} (seed {', '.join(map(str, self.seeds))})"
 
 
-def matching_run(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]) -> StoredRun | None:
+def matching_run(
+    settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
+) -> StoredRun | None:
     """Return the newest run of the same settings and seeds, an unfinished one if possible; None starts a new one.
 
     :param settings: what :meth:`RunRecord.identity` returned.
     :param runs: the runs that exist, newest first.
     """
-    matches = [run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)]
+    matches = [
+        run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)
+    ]
     return min(matches, key=lambda run: run.is_done, default=None)
 
 
-def closest_run(settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str) -> str:
+def closest_run(
+    settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str
+) -> str:
     """Return which run differs in the fewest settings, and how.
 
     :param besides: roles of entries that are not compared, as for :meth:`RunRecord.identity`.
@@ -99,13 +105,20 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
     if run is None:
         unfinished = [stored for stored in runs if not stored.is_done]
         if unfinished:
-            log.warning("no unfinished run matches: %s; starting a new run", closest_run(settings, seeds, unfinished))
+            log.warning(
+                "no unfinished run matches: %s; starting a new run",
+                closest_run(settings, seeds, unfinished),
+            )
         else:
-            log.info("there is no unfinished run of this algorithm and environment; starting a new run")
+            log.info(
+                "there is no unfinished run of this algorithm and environment; starting a new run"
+            )
         return None
     warn_if_code_changed([(run, record.code)])
     if run.is_done:
-        log.info("%s has already finished with these settings; leave out --resume to train again", run)
+        log.info(
+            "%s has already finished with these settings; leave out --resume to train again", run
+        )
         return run
     for folder in run.folders:
         if not folder.lock.take():
@@ -152,7 +165,9 @@ def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
         )
 
 
-def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun], list[UnreadableRun]]:
+def stored_runs(
+    log_folder: Path, algo: str, env: str
+) -> tuple[list[StoredRun], list[UnreadableRun]]:
     """Return an algorithm's runs on an environment, newest first; several seeds trained at once are one run.
 
     :return: the runs; and why others cannot be read that have checkpoints.
@@ -164,8 +179,12 @@ def stored_runs(log_folder: Path, algo: str, env: str) -> tuple[list[StoredRun],
         try:
             record = folder.read_config()
             if record.seed == record.all_seeds[0]:  # the first replica stands for the others
-                folders = [RunFolder(path.with_name(name)) for name in record.folders or [path.name]]
-                runs.append(StoredRun(folders, record, [replica.read_status() for replica in folders]))
+                folders = [
+                    RunFolder(path.with_name(name)) for name in record.folders or [path.name]
+                ]
+                runs.append(
+                    StoredRun(folders, record, [replica.read_status() for replica in folders])
+                )
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
                 unreadable.append(error)
@@ -204,14 +223,25 @@ def describe_step(run: StoredRun, step: int) -> str:
 
 
 def result_of(
-    folder: RunFolder, seed: int, history: Evaluations, scoring: ScoringRule, failure: Mapping[str, Any] | None
+    folder: RunFolder,
+    seed: int,
+    history: Evaluations,
+    scoring: ScoringRule,
+    failure: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the result of one finished run: success and return of its last evaluation, None where there is none.
 
     :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
     :param failure: reason and step of a replica that failed while others continued.
     """
-    result = {"run": str(folder.path), "seed": seed, "success": None, "return": None, "episodes": 0, "steps": None}
+    result = {
+        "run": str(folder.path),
+        "seed": seed,
+        "success": None,
+        "return": None,
+        "episodes": 0,
+        "steps": None,
+    }
     if failure is not None:
         return {**result, "steps": failure["step"], **failure}
     if history:
@@ -248,7 +278,11 @@ def joint_result(
 
 
 def describe_evaluation(
-    step: int, phase: str, results: EpisodeResults, seeds: Sequence[int], scoring: ScoringRule = REPORTED
+    step: int,
+    phase: str,
+    results: EpisodeResults,
+    seeds: Sequence[int],
+    scoring: ScoringRule = REPORTED,
 ) -> str:
     """Return an evaluation in one line: success where it is the score, mean return and mean length.
 

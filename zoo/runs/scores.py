@@ -71,7 +71,9 @@ def spread_digits(scores: Iterable[float]) -> int:
 
 SUCCESS = Kind("success", "success (%)", "Success in %")
 SUCCESS_BY_RETURN = Kind(
-    "success by return", "success by return (%)", "Success in % (a return of at least the run's threshold)"
+    "success by return",
+    "success by return (%)",
+    "Success in % (a return of at least the run's threshold)",
 )
 RETURN = Kind("return", "return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
 NORMALISED_RETURN = Kind(

@@ -102,7 +102,9 @@ def load_config(
     entry = find_algorithm(algo)
     declared = known_settings(entry)
     shipped, of_user = read_layers(entry.id, overrides.profile, overrides.conf, declared)
-    names = [name for name in ("default", *benchmark.groups, benchmark.domain, env) if name is not None]
+    names = [
+        name for name in ("default", *benchmark.groups, benchmark.domain, env) if name is not None
+    ]
     layers = _entries(shipped, names)
     protocol = _merged(entry.id, layers, declared)
     if overrides.quick:
@@ -149,7 +151,9 @@ def read_record(content: Mapping[str, Any]) -> RunRecord:
     return replace(record, settings=defaults | record.settings)
 
 
-def lasting_identity(record: RunRecord, *besides: str, stored: Collection[str] = ()) -> dict[str, Any]:
+def lasting_identity(
+    record: RunRecord, *besides: str, stored: Collection[str] = ()
+) -> dict[str, Any]:
     """Return :meth:`RunRecord.identity` as an earlier release would have: without later settings at their defaults.
 
     Such an identity can be hashed, or compared with a stored one.
@@ -159,7 +163,9 @@ def lasting_identity(record: RunRecord, *besides: str, stored: Collection[str] =
     """
     defaults = {name: declared.default for name, declared in declared_settings(record.algo).items()}
     default_identity = RunRecord(record.algo, record.env, settings=defaults).identity(*besides)
-    old_names = {f"settings.{name}" for name in release_1_0.settings_of(record.algo)} | {*release_1_0.ENTRIES.split()}
+    old_names = {f"settings.{name}" for name in release_1_0.settings_of(record.algo)} | {
+        *release_1_0.ENTRIES.split()
+    }
     lasting = {}
     for name, value in record.identity(*besides).items():
         entry, *below = name.split(".")
@@ -215,7 +221,9 @@ def _find_other_dataset(benchmark: Benchmark, profile: str) -> list[str]:
     return [f"dataset {benchmark.dataset} instead of {expected}"]
 
 
-def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[tuple[Mapping[str, Any], str]]:
+def _entries(
+    layers: Mapping[str, Entries], names: Sequence[str]
+) -> list[tuple[Mapping[str, Any], str]]:
     """Return the settings of some entries, layer by layer, and where they are from."""
     sourced: list[tuple[Mapping[str, Any], str]] = []
     for origin, entries in layers.items():
@@ -231,7 +239,9 @@ def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[tuple[
     return sourced
 
 
-def _merged(algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], settings: Collection[str]) -> dict[str, Any]:
+def _merged(
+    algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], settings: Collection[str]
+) -> dict[str, Any]:
     """Return the values of layers merged, the last one above.
 
     :param settings: names that an algorithm and its run have; others are refused.
@@ -249,9 +259,13 @@ def _check_exploration(run: RunSettings, noise_std: float | None) -> None:
     """Refuse action noise and normalisation that would not act, or could not."""
     checked_normalize("normalize", run.normalize)
     if run.noise_type is not None and not noise_std:
-        raise ValueError(f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none")
+        raise ValueError(
+            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none"
+        )
     if run.noise_std and not run.online_steps:
-        raise ValueError("`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out")
+        raise ValueError(
+            "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out"
+        )
     if run.normalize and run.pretraining_steps + run.offline_steps:
         raise ValueError(
             "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
@@ -259,7 +273,9 @@ def _check_exploration(run: RunSettings, noise_std: float | None) -> None:
         )
 
 
-def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSettings, Method | None, dict[str, Any]]:
+def _check(
+    entry: Entry, values: Mapping[str, Any], device: str
+) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Return what the run does, the algorithm and all its settings, if every type and range is right."""
     remaining = dict(values)
     with as_usage_error(TypeError, ValueError, RuntimeError):
@@ -268,13 +284,19 @@ def _check(entry: Entry, values: Mapping[str, Any], device: str) -> tuple[RunSet
         of_run = [name for name in remaining if name in names]
         run = RunSettings(**{name: remaining.pop(name) for name in of_run})
         if not isinstance(remaining.get("policy_kwargs") or {}, Mapping):
-            raise TypeError(f"`policy_kwargs` must be a mapping of names to values, got {remaining['policy_kwargs']!r}")
+            raise TypeError(
+                f"`policy_kwargs` must be a mapping of names to values, got {remaining['policy_kwargs']!r}"
+            )
         if run.offline_data is not None:
             remaining["balanced_sampling"] = run.offline_data == "balanced"
         for name in ("pretraining_steps", "offline_steps"):
             if getattr(run, name) and not hasattr(entry.algorithm, "learn_offline"):
-                raise ValueError(f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0")
-        if run.pretraining_steps:  # of the run, and a setting of the algorithms that can be pretrained
+                raise ValueError(
+                    f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0"
+                )
+        if (
+            run.pretraining_steps
+        ):  # of the run, and a setting of the algorithms that can be pretrained
             remaining["pretraining_steps"] = run.pretraining_steps
         _check_exploration(run, remaining.get("noise_std", run.noise_std))
         if available_device(device).type == "cuda" and "precision" in declared:

@@ -35,7 +35,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """
 
     yaml_implicit_resolvers: ClassVar = {
-        letter: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
+        letter: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith((":bool", ":timestamp"))
+        ]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -54,9 +58,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         """
         is_number = node.tag.endswith((":int", ":float", "!exponent"))
         if is_number and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
-            raise ValueError(f"{node.value} is no decimal number there; write one, or put a text in quotes")
+            raise ValueError(
+                f"{node.value} is no decimal number there; write one, or put a text in quotes"
+            )
         if is_number and re.search(r"[eE][-+]?\d", node.value) and math.isinf(float(node.value)):
-            raise ValueError(f"{node.value} is too large for a number; put a text in quotes: '{node.value}'")
+            raise ValueError(
+                f"{node.value} is too large for a number; put a text in quotes: '{node.value}'"
+            )
         return super().construct_scalar(node)
 
     def construct_exponent(self, node: Any) -> int | float:
@@ -111,8 +119,12 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
     for word in words:
         match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", word, flags=re.DOTALL)
         if match is None:
-            raise UsageError(f"`{flag}` expects key=value (or key:value), got {word!r}; e.g. {flag} learning_rate=3e-4")
-        merged = merge(merged, {match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")})
+            raise UsageError(
+                f"`{flag}` expects key=value (or key:value), got {word!r}; e.g. {flag} learning_rate=3e-4"
+            )
+        merged = merge(
+            merged, {match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")}
+        )
     return merged
 
 
@@ -159,16 +171,22 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     if not isinstance(profiles, dict):
         raise _not_entries(file, PROFILES)
     if DEFAULT_PROFILE in profiles:
-        raise UsageError(f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}")
+        raise UsageError(
+            f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}"
+        )
     profiles = {DEFAULT_PROFILE: content, **profiles}
     for name, entries in profiles.items():
-        if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        if not isinstance(entries, dict) or not all(
+            isinstance(entry, dict) for entry in entries.values()
+        ):
             raise _not_entries(file, name)
     return {name: _with_notes(entries) for name, entries in profiles.items()}
 
 
 def _not_entries(file: Path, name: str) -> UsageError:
-    return UsageError(f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`")
+    return UsageError(
+        f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`"
+    )
 
 
 def _with_notes(entries: Entries) -> Entries:
@@ -252,5 +270,7 @@ def read_yaml(path: Path, name: str) -> Any:
     try:
         text = read_text(path)
     except (OSError, DamagedFileError) as error:
-        raise UsageError(f"{name} must be a readable YAML file in UTF-8, got {path}: {error}") from error
+        raise UsageError(
+            f"{name} must be a readable YAML file in UTF-8, got {path}: {error}"
+        ) from error
     return load_yaml(text, f"{name} {path}")

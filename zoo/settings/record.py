@@ -35,19 +35,35 @@ class RunSettings(Configurable):
     """What a run does, besides the algorithm's own settings; each is a flag of the training program too."""
 
     pretraining_steps: int = setting(
-        default=0, at_least=0, role="protocol", doc="gradient steps before the offline phase that clone the behaviour"
+        default=0,
+        at_least=0,
+        role="protocol",
+        doc="gradient steps before the offline phase that clone the behaviour",
     )
     offline_steps: int = setting(
-        default=1_000_000, at_least=0, role="protocol", doc="gradient steps on the dataset, before the online phase"
+        default=1_000_000,
+        at_least=0,
+        role="protocol",
+        doc="gradient steps on the dataset, before the online phase",
     )
-    online_steps: int = setting(default=0, at_least=0, role="protocol", doc="environment steps after the offline phase")
+    online_steps: int = setting(
+        default=0, at_least=0, role="protocol", doc="environment steps after the offline phase"
+    )
     eval_freq: int = setting(default=50_000, at_least=1, doc="steps between evaluations")
-    eval_episodes: int = setting(default=50, at_least=1, role="protocol", doc="episodes per evaluation")
-    eval_at_start: bool = setting(
-        default=False, role="note", doc="evaluate before the first update too, as is always done after pretraining"
+    eval_episodes: int = setting(
+        default=50, at_least=1, role="protocol", doc="episodes per evaluation"
     )
-    save_freq: int = setting(default=50_000, at_least=1, role="output", doc="steps between checkpoints")
-    log_interval: int = setting(default=5_000, at_least=1, role="output", doc="gradient steps between log entries")
+    eval_at_start: bool = setting(
+        default=False,
+        role="note",
+        doc="evaluate before the first update too, as is always done after pretraining",
+    )
+    save_freq: int = setting(
+        default=50_000, at_least=1, role="output", doc="steps between checkpoints"
+    )
+    log_interval: int = setting(
+        default=5_000, at_least=1, role="output", doc="gradient steps between log entries"
+    )
     dataset_size: int | None = setting(
         default=None,
         at_least=1,
@@ -55,7 +71,9 @@ class RunSettings(Configurable):
         doc="transitions to use, in whole trajectories, or to generate; none uses all",
     )
     dataset_replace_interval: int = setting(
-        default=1000, at_least=1, doc="gradient steps until the next file of a dataset of several takes over"
+        default=1000,
+        at_least=1,
+        doc="gradient steps until the next file of a dataset of several takes over",
     )
     offline_data: Literal["preload", "balanced", "none"] | None = setting(
         default=None,
@@ -67,7 +85,8 @@ class RunSettings(Configurable):
         "value is for --no-env",
     )
     success_return: float | None = setting(
-        default=None, doc="the return from which an episode counts as a success, whatever the environment says"
+        default=None,
+        doc="the return from which an episode counts as a success, whatever the environment says",
     )
     success_at: Literal["any"] | None = setting(
         default=None,
@@ -89,10 +108,13 @@ class RunSettings(Configurable):
         doc="normalise online observations and rewards by running statistics; in a file also options of VecNormalize",
     )
     noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = setting(
-        default=None, doc="noise on actions that are executed online (default: normal, where `noise_std` is set)"
+        default=None,
+        doc="noise on actions that are executed online (default: normal, where `noise_std` is set)",
     )
     noise_std: float | None = setting(
-        default=None, at_least=0, doc="standard deviation of that noise, in halves of the actions' range"
+        default=None,
+        at_least=0,
+        doc="standard deviation of that noise, in halves of the actions' range",
     )
     action_range: tuple[float, float] | None = setting(
         default=None,
@@ -108,19 +130,25 @@ class RunSettings(Configurable):
         """Refuse phases without data or steps, and two kinds of score; reference scores mean that of returns."""
         for name in ("pretraining_steps", "offline_steps"):
             if self.offline_data == "none" and getattr(self, name):
-                raise ValueError(f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one")
+                raise ValueError(
+                    f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one"
+                )
         if self.offline_steps + self.online_steps == 0:
             raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
         if self.reference_scores is not None:
             if self.score == "success":
-                raise ValueError("`reference_scores` normalise returns, but `score` = success; give one of the two")
+                raise ValueError(
+                    "`reference_scores` normalise returns, but `score` = success; give one of the two"
+                )
             self.score = "return"
         if self.success_return is not None and self.score is not None:
             raise ValueError(
                 "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
                 "return; give one of the two"
             )
-        if self.success_at is not None and (self.success_return is not None or self.score not in (None, "success")):
+        if self.success_at is not None and (
+            self.success_return is not None or self.score not in (None, "success")
+        ):
             raise ValueError(
                 "`success_at` says which steps count of the success that an environment reports, but the score is "
                 "another one; give one of the two"
@@ -196,7 +224,9 @@ class RunRecord:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
         entries = {name: getattr(self, name) for name in _ENTRIES}
         entries["settings"] = _without_tuples(self.settings)
-        head = {name: entries.pop(name) for name in ("algo", "env", "profile")}  # what a reader looks for first
+        head = {
+            name: entries.pop(name) for name in ("algo", "env", "profile")
+        }  # what a reader looks for first
         run = _without_tuples(self.run.settings())
         values = {**head, **run, "sparse": self.settings.get("sparse", False), **entries}
         return {name: value for name, value in values.items() if value is not None}
@@ -209,7 +239,10 @@ class RunRecord:
         excluded_roles = {"note", *besides}
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
         roles |= {name: declared.role for name, declared in RunSettings.declared().items()}
-        roles |= {f"settings.{name}": declared.role for name, declared in CommonSettings.declared().items()}
+        roles |= {
+            f"settings.{name}": declared.role
+            for name, declared in CommonSettings.declared().items()
+        }
         identity = {}
         for name, value in flatten(self.plain()):
             roles_of_name = {roles.get(name), roles.get(name.split(".")[0])}
@@ -238,8 +271,14 @@ class RunRecord:
 
 def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with lists in place of tuples, which YAML does not have."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
 
 
-_ENTRIES = {entry.name: str(entry.type) for entry in fields(RunRecord) if entry.name not in ("run", "method")}
+_ENTRIES = {
+    entry.name: str(entry.type)
+    for entry in fields(RunRecord)
+    if entry.name not in ("run", "method")
+}
 """Entries of ``config.yml`` that are not settings of a run -> their annotations."""

@@ -22,10 +22,16 @@ def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str,
         return None
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, Sequence):
-        raise TypeError(f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:ClipAction]")
+        raise TypeError(
+            f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:ClipAction]"
+        )
     checked: list[str | dict[str, dict[str, Any]]] = []
     for item in items:
-        path, kwargs = next(iter(item.items())) if isinstance(item, Mapping) and len(item) == 1 else (item, None)
+        path, kwargs = (
+            next(iter(item.items()))
+            if isinstance(item, Mapping) and len(item) == 1
+            else (item, None)
+        )
         module, _, class_name = str(path).replace(":", ".").rpartition(".")
         if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
             raise TypeError(

@@ -61,7 +61,9 @@ class Job:
     @cached_property
     def name(self) -> str:
         """A name that no other job in the log folder has, fit for a file."""
-        method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES].decode(errors="ignore")
+        method = (
+            re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES].decode(errors="ignore")
+        )
         digest = hash_values(lasting_identity(self.config, *NOT_COMPARED), self.run.seeds)
         return f"{method}-{file_name_of(self.run.env)}-{digest}"
 
@@ -111,7 +113,9 @@ def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Mapping[str, An
         **machine,
     )
     # Without the method, whose class the machine that a job is sent to may not be able to import.
-    return Job(run, tuple(request.command_line()), replace(plan_run(request).describe(), method=None))
+    return Job(
+        run, tuple(request.command_line()), replace(plan_run(request).describe(), method=None)
+    )
 
 
 def _as_words(values: Mapping[str, Any]) -> tuple[str, ...]:

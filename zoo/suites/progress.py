@@ -51,7 +51,9 @@ def forecast(statuses: Sequence[JobStatus]) -> Forecast:
     for status in statuses:
         if not status.state.is_final:
             left.append(status)
-        elif status.state is State.DONE and status.seconds:  # none of a run that the suite did not train
+        elif (
+            status.state is State.DONE and status.seconds
+        ):  # none of a run that the suite did not train
             done.append(status)
     if not left:
         return Forecast(0, 0.0)
@@ -107,7 +109,9 @@ def print_states(statuses: Sequence[JobStatus], workers: int | None, expected: F
 
 def describe(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> str:
     """Return what is left in a few lines of text."""
-    lines = [f"{len(statuses)} jobs, {_count_runs(statuses)} runs (one per seed); {expected.jobs} jobs left"]
+    lines = [
+        f"{len(statuses)} jobs, {_count_runs(statuses)} runs (one per seed); {expected.jobs} jobs left"
+    ]
     if expected.seconds is None:
         lines.append("the remaining time is unknown until a job has finished")
     elif expected.jobs:
@@ -128,7 +132,9 @@ def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]
     problems = []
     for status in statuses:
         if status.state in PROBLEMS:
-            problems.append({"job": str(status.job.run), "state": str(status.state), "reason": status.reason})
+            problems.append(
+                {"job": str(status.job.run), "state": str(status.state), "reason": status.reason}
+            )
     hours = gigabytes = None
     if expected.seconds is not None:
         hours = round(expected.seconds / 3600, 2)

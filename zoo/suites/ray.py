@@ -69,8 +69,14 @@ def run_on_ray(
         while (running := _wait(running, POLL_SECONDS)) and time.monotonic() < end:
             pass
         if running:
-            log.warning("%d jobs have not stopped within %.0f s; Ray ends them now", len(running), STOP_SECONDS)
-        raise Interrupted("stopped by a signal; start the same command again to continue") from error
+            log.warning(
+                "%d jobs have not stopped within %.0f s; Ray ends them now",
+                len(running),
+                STOP_SECONDS,
+            )
+        raise Interrupted(
+            "stopped by a signal; start the same command again to continue"
+        ) from error
     finally:
         ray.shutdown()
 
@@ -116,4 +122,6 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(address=address, runtime_env={"env_vars": {"PYTHONPATH": python_path()}})
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"no connection to a Ray cluster ({address}): {error}; {advice}") from error
+        raise UsageError(
+            f"no connection to a Ray cluster ({address}): {error}; {advice}"
+        ) from error

@@ -38,7 +38,9 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
         ends[_pair(job)] = phase_ends(job.config.run.settings())
         for settings_hash in job.settings_hashes:
             allowed.add((*_pair(job), settings_hash))
-    for method, environment, seed, digest in table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False):
+    for method, environment, seed, digest in (
+        table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False)
+    ):
         if (method, environment) in ends and (method, environment, digest) not in allowed:
             raise UsageError(
                 f"expected the scores in `{folder}` to be of the settings that runs have now, got other ones of "
@@ -69,7 +71,9 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
         return []
     # Under the suite's own names of methods: the hash of the settings tells runs of several protocols apart.
     evaluations = read_runs(list(map(Path, stamps)), merge_protocols=True).counted()
-    table = evaluations.join(pd.DataFrame.from_dict(stamps, orient="index"), on="run")[list(COLUMNS)]
+    table = evaluations.join(pd.DataFrame.from_dict(stamps, orient="index"), on="run")[
+        list(COLUMNS)
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / ".lock"):  # another start may add rows at the same time
         return [_write(str(method), rows, folder) for method, rows in table.groupby("method")]
@@ -82,7 +86,9 @@ def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     text = io.StringIO(rows.to_csv(index=False, float_format="%.6g"))
     new_rows = pd.read_csv(text, dtype=str, keep_default_na=False)
     stored = _read([path] if path.exists() else [])
-    is_replaced = pd.MultiIndex.from_frame(stored[_RUN]).isin(pd.MultiIndex.from_frame(new_rows[_RUN]))
+    is_replaced = pd.MultiIndex.from_frame(stored[_RUN]).isin(
+        pd.MultiIndex.from_frame(new_rows[_RUN])
+    )
     table = pd.concat([stored[~is_replaced], new_rows], ignore_index=True)
     numbers = table.astype({"seed": int, "step": int})
     order = numbers.sort_values(["environment", "seed", "phase", "step"]).index

@@ -65,7 +65,9 @@ def run_on_slurm(
             "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
             "start it where they are, which is usually a login node of the cluster, or use --launcher local"
         )
-    executor = _make_executor(folder, parse_overrides(resources, "--resources"), workers or DEFAULT_WORKERS)
+    executor = _make_executor(
+        folder, parse_overrides(resources, "--resources"), workers or DEFAULT_WORKERS
+    )
     file = folder / SUBMITTED
     submitted = _queued_jobs(file)
     new_tasks = [task for task in tasks if task.job.name not in submitted]
@@ -85,7 +87,12 @@ def run_on_slurm(
             if state in ENDED:
                 left.remove(job)
                 if state != "COMPLETED":
-                    log.warning("Slurm job %s has ended as %s; see %s", job, state, folder / f"{job}_0_log.err")
+                    log.warning(
+                        "Slurm job %s has ended as %s; see %s",
+                        job,
+                        state,
+                        folder / f"{job}_0_log.err",
+                    )
         return not left
 
     try:
@@ -104,7 +111,9 @@ def _queued_jobs(file: Path) -> dict[str, str]:
         return {}
     states = _states()
     if states is None:
-        raise UsageError(f"squeue must say whether the jobs of {file} still run, got no answer; try again later")
+        raise UsageError(
+            f"squeue must say whether the jobs of {file} still run, got no answer; try again later"
+        )
     try:
         earlier = dict(json.loads(file.read_bytes()))
     except (TypeError, ValueError) as error:
@@ -119,8 +128,15 @@ def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, 
     try:
         jobs = executor.submit_array([SlurmTask(task) for task in tasks])
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UsageError(f"Slurm refuses the jobs: {str(error).strip()}; see --resources") from error
-    log.info("submitted Slurm job %s, %d tasks; they log to %s", jobs[0].job_id.partition("_")[0], len(jobs), folder)
+        raise UsageError(
+            f"Slurm refuses the jobs: {str(error).strip()}; see --resources"
+        ) from error
+    log.info(
+        "submitted Slurm job %s, %d tasks; they log to %s",
+        jobs[0].job_id.partition("_")[0],
+        len(jobs),
+        folder,
+    )
     return {task.job.name: job.job_id for task, job in zip(tasks, jobs, strict=True)}
 
 
@@ -170,11 +186,15 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) ->
     :raises UsageError: for parameters that submitit does not know, or a folder whose name Slurm would change.
     """
     if "%" in str(folder):
-        raise UsageError(f"Slurm replaces `%` in names of files, got the log folder {folder}; choose another with -f")
+        raise UsageError(
+            f"Slurm replaces `%` in names of files, got the log folder {folder}; choose another with -f"
+        )
     commands = parameters.get("slurm_setup", [])
     additional = parameters.get("slurm_additional_parameters", {})
     if not isinstance(commands, list) or not isinstance(additional, Mapping):
-        raise UsageError("`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping")
+        raise UsageError(
+            "`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping"
+        )
     setup = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(python_path())}",
@@ -199,7 +219,15 @@ def _states() -> dict[str, str] | None:
 
     Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
     """
-    command = ["squeue", "--user", str(os.getuid()), "--states=all", "--array", "--noheader", "--format=%F_%K %T"]
+    command = [
+        "squeue",
+        "--user",
+        str(os.getuid()),
+        "--states=all",
+        "--array",
+        "--noheader",
+        "--format=%F_%K %T",
+    ]
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode != 0:
         log.warning("no answer from squeue: %s", answer.stderr.strip())

@@ -94,7 +94,9 @@ class JobStore:
         except FileNotFoundError:
             return Attempt()
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{file} is damaged ({error}); remove it, and its attempts do not count") from error
+            raise UsageError(
+                f"{file} is damaged ({error}); remove it, and its attempts do not count"
+            ) from error
 
     def write_attempt(self, job: Job, attempt: Attempt) -> None:
         """Record how a job's last attempt ended."""
@@ -169,6 +171,8 @@ def _has_diverged(run: StoredRun) -> bool:
     """Return whether every replica of a run has diverged."""
     # Any other failure, such as a full disk, may be the machine's: the job is tried again.
     for status in run.statuses:
-        if status["state"] != "failed" or not str(status.get("reason", "")).startswith("training diverged"):
+        if status["state"] != "failed" or not str(status.get("reason", "")).startswith(
+            "training diverged"
+        ):
             return False
     return True

@@ -19,7 +19,9 @@ from zoo.terminal.parser import parse_seeds
 
 ALL = "all"
 KEY_TYPES: Mapping[str, tuple[type, str]] = {
-    **dict.fromkeys(("algorithms", "environments", "overrides", "gym_packages", "published"), (list, "a list")),
+    **dict.fromkeys(
+        ("algorithms", "environments", "overrides", "gym_packages", "published"), (list, "a list")
+    ),
     **dict.fromkeys(("title", "profile", "dataset", "dataset_dir", "focus"), (str, "text")),
     "quick": (bool, "true or false"),
 }
@@ -106,12 +108,16 @@ class Suite:
         for env in self._environments():
             for variant in variants:
                 for seeds in self._seed_groups(variant.algo):
-                    runs.append(Run(variant.algo, env, seeds, variant.label, merge({}, self.params)))
+                    runs.append(
+                        Run(variant.algo, env, seeds, variant.label, merge({}, self.params))
+                    )
         for override in self.overrides:
             runs = _with_override(runs, override)
         # A variant's settings lie over all overrides: they are what makes it another method.
         params = {variant.name: variant.params for variant in variants}
-        return [replace(run, params=merge(run.params, params[run.label or run.algo])) for run in runs]
+        return [
+            replace(run, params=merge(run.params, params[run.label or run.algo])) for run in runs
+        ]
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
         """Return the seeds that an algorithm trains together; SB3's algorithms train none together."""
@@ -145,9 +151,13 @@ class Suite:
         counts = Counter(ALIASES.get(name, name) for name in names)
         name, count = counts.most_common(1)[0]
         if count > 1:
-            raise UsageError(f"algorithms of a suite must have different names, got {name} twice; give a `label`")
+            raise UsageError(
+                f"algorithms of a suite must have different names, got {name} twice; give a `label`"
+            )
         if self.focus and self.focus not in names:
-            raise UsageError(unknown_name_message("algorithm of the suite as its `focus`", self.focus, names))
+            raise UsageError(
+                unknown_name_message("algorithm of the suite as its `focus`", self.focus, names)
+            )
         return variants
 
 
@@ -190,7 +200,9 @@ def read_suite(path: Path) -> Suite:
         if not isinstance(content.get(name, kind()), kind):
             raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {content[name]!r}")
     if content.get("quick") and "profile" in content:
-        raise UsageError(f"`quick` and `profile` of the suite {path} both say which settings; give one of them")
+        raise UsageError(
+            f"`quick` and `profile` of the suite {path} both say which settings; give one of them"
+        )
     for name in content.get("published", ()):
         load_set(name)  # refused now, not when the report is written
     return Suite(**content)
@@ -221,7 +233,9 @@ class RunFilter:
 
     def matches(self, run: Run) -> bool:
         """Return whether a run is of one of the methods on one of the environments."""
-        return run.env in self.environments and (run.algo in self.methods or run.label in self.methods)
+        return run.env in self.environments and (
+            run.algo in self.methods or run.label in self.methods
+        )
 
 
 def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
@@ -233,12 +247,16 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
         # A label may hold brackets, which stand for a set of letters in a pattern.
         matches = names & {pattern} or fnmatch.filter(names, pattern)
         if not matches:
-            raise UsageError(unknown_name_message("algorithm or environment of the suite", pattern, names))
+            raise UsageError(
+                unknown_name_message("algorithm or environment of the suite", pattern, names)
+            )
         matching.update(matches)
     return matching
 
 
-def select(runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]) -> list[Run]:
+def select(
+    runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
+) -> list[Run]:
     """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all."""
     return list(filter(RunFilter.make(runs, algorithms, environments).matches, runs))
 

@@ -52,7 +52,9 @@ class JobTask:
         lock = self.store.lock(self.job)
         lock.path.parent.mkdir(parents=True, exist_ok=True)
         if not lock.take():
-            log.info("%s is already being trained by %s; waiting", self.job.run, lock.describe_holder())
+            log.info(
+                "%s is already being trained by %s; waiting", self.job.run, lock.describe_holder()
+            )
             while not lock.take():
                 if self.is_stopping:
                     return
@@ -115,7 +117,11 @@ class JobTask:
                 try:
                     child.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
-                    log.warning("process %d has not stopped within %.0f s; it is killed", child.pid, STOP_SECONDS)
+                    log.warning(
+                        "process %d has not stopped within %.0f s; it is killed",
+                        child.pid,
+                        STOP_SECONDS,
+                    )
                     child.kill()
                     child.wait()
 
@@ -158,7 +164,9 @@ HasEnded = Callable[[float], bool]
 """Waits for some seconds; returns whether all tasks have ended."""
 
 
-def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, follow: Callable[[HasEnded], None]) -> None:
+def run_locally(
+    tasks: Sequence[JobTask], workers: int | None, device: str, follow: Callable[[HasEnded], None]
+) -> None:
     """Run tasks on this machine.
 
     :param workers: how many at once; None: one per GPU, without one a worker per core.
@@ -179,7 +187,11 @@ def run_locally(tasks: Sequence[JobTask], workers: int | None, device: str, foll
             shares.put(share)
 
     stop_signal = StopSignal("stopping; every run writes a checkpoint first")
-    with stop_signal.heard() as stop, ThreadPoolExecutor(shares.qsize()) as pool, _stopped_by_error(tasks):
+    with (
+        stop_signal.heard() as stop,
+        ThreadPoolExecutor(shares.qsize()) as pool,
+        _stopped_by_error(tasks),
+    ):
         running = [pool.submit(run, task) for task in tasks]
 
         def has_ended(seconds: float) -> bool:
@@ -245,4 +257,6 @@ def _share_machine(workers: int | None, tasks: int, device: str) -> list[Share]:
 
 def python_path() -> str:
     """Return where Python looks for modules here, apart from the current folder and its own libraries."""
-    return os.pathsep.join([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    return os.pathsep.join(
+        [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    )

@@ -79,13 +79,19 @@ def give_home() -> None:
             home.mkdir(mode=0o700)
         # Anybody can guess the name and make it first, also as a link: `lstat` follows none.
         status = home.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        if (
+            not stat.S_ISDIR(status.st_mode)
+            or status.st_uid != os.getuid()
+            or status.st_mode & 0o077
+        ):
             raise UsageError(
                 f"this user has no home folder, and {home} must be a folder that only this user can use; remove it, or "
                 "set HOME"
             ) from error
         os.environ["HOME"] = str(home)
-        log.warning("this user has no home folder; data and caches go to %s, unless HOME says where", home)
+        log.warning(
+            "this user has no home folder; data and caches go to %s, unless HOME says where", home
+        )
 
 
 @contextlib.contextmanager
@@ -95,7 +101,10 @@ def signals_deferred() -> Iterator[None]:
     An exception in the middle of its import may cross C++ code, which then aborts the process.
     """
     arrived: list[int] = []
-    previous = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in heard_signals()}
+    previous = {
+        number: signal.signal(number, lambda number, _: arrived.append(number))
+        for number in heard_signals()
+    }
     try:
         yield
     finally:
@@ -129,7 +138,9 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     with messages(verbose), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: log.warning(message)  # without the line of code
+        warnings.showwarning = lambda message, *_, **__: log.warning(
+            message
+        )  # without the line of code
         try:
             give_home()
             with output_reserved():
@@ -150,7 +161,11 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             return BAD_INPUT if is_known else FAILED
     if result is None:
         return DONE
-    return DONE if write_out(as_yaml(result) if sys.stdout.isatty() else json.dumps(result)) else FAILED
+    return (
+        DONE
+        if write_out(as_yaml(result) if sys.stdout.isatty() else json.dumps(result))
+        else FAILED
+    )
 
 
 def as_program(
@@ -187,7 +202,13 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     if algo:
         require_algorithm(algo)
     is_ours = algo in (*BUILT_IN, *ALIASES, *SB3)
-    if not env or ":" in env or not is_ours or asked.get("gym_packages") or is_custom(asked.get("dataset", "auto")):
+    if (
+        not env
+        or ":" in env
+        or not is_ours
+        or asked.get("gym_packages")
+        or is_custom(asked.get("dataset", "auto"))
+    ):
         return args
     import gymnasium
 
@@ -206,7 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complete()
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
-        is_told = write_out("\n".join(["usage: zoo PROGRAM [arguments], zoo --version; programs:", *lines]))
+        is_told = write_out(
+            "\n".join(["usage: zoo PROGRAM [arguments], zoo --version; programs:", *lines])
+        )
         return BAD_INPUT if not words else DONE if is_told else FAILED
     if words == ["--version"]:
         return DONE if write_out(f"flow-rl-zoo {version('flow-rl-zoo')}") else FAILED

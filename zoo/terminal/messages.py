@@ -37,7 +37,10 @@ def messages(verbose: int) -> Iterator[None]:
     level = log.level
     handlers = log.handlers
     log.setLevel(LOG_FILE_ONLY)
-    log.handlers = [_Terminal(logging.INFO if verbose else logging.ERROR), BufferingHandler(sys.maxsize)]
+    log.handlers = [
+        _Terminal(logging.INFO if verbose else logging.ERROR),
+        BufferingHandler(sys.maxsize),
+    ]
     try:
         yield
     finally:
@@ -121,7 +124,9 @@ def output_reserved() -> Iterator[None]:
     descriptor = os.dup(1)
     os.dup2(2, 1)
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(open(descriptor, "w", encoding=output.encoding, errors=output.errors))
+        stream = stack.enter_context(
+            open(descriptor, "w", encoding=output.encoding, errors=output.errors)
+        )
         stack.callback(os.dup2, descriptor, 1)
         # a test or a notebook may have put a stream in memory there
         _reserved_output = stream if output is sys.__stdout__ else output
@@ -142,7 +147,9 @@ def write_out(text: str) -> bool:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             log.error("standard output cannot be written: %s", error.strerror)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # what is left would be tried again at the exit
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), output.fileno()
+        )  # what is left would be tried again at the exit
         return False
     return True
 

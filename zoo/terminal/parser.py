@@ -29,16 +29,24 @@ class Parser(argparse.ArgumentParser):
         if program is not None:
             options["prog"] = f"zoo {program}"
         super().__init__(
-            **{"allow_abbrev": False, "formatter_class": partial(_HelpFormatter, max_help_position=32), **options}
+            **{
+                "allow_abbrev": False,
+                "formatter_class": partial(_HelpFormatter, max_help_position=32),
+                **options,
+            }
         )
-        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # two with a comma are a value too
+        self._negative_number_matcher = re.compile(
+            r"-\.?\d[\d.,eE+-]*$"
+        )  # two with a comma are a value too
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
-            self.error(f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}")
+            self.error(
+                f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}"
+            )
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
         return parsed, unknown
@@ -118,7 +126,9 @@ def a_path(text: str) -> Path:
     try:
         return Path(text).expanduser()  # a shell leaves `~` as it is in quotes and behind `=`
     except RuntimeError:
-        raise argparse.ArgumentTypeError(f"no home folder is known for {text!r}; write the path out") from None
+        raise argparse.ArgumentTypeError(
+            f"no home folder is known for {text!r}; write the path out"
+        ) from None
 
 
 def two_numbers(text: str) -> list[float]:
@@ -126,14 +136,19 @@ def two_numbers(text: str) -> list[float]:
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected two numbers with a comma, e.g. -1,1, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected two numbers with a comma, e.g. -1,1, got {text!r}"
+        ) from None
     return [low, high]
 
 
 def add_verbose(parser: argparse._ActionsContainer) -> None:
     """Add the flag that says how much is said."""
     parser.add_argument(
-        "--verbose", type=ZERO_OR_MORE, default=1, help="0 errors only, 1 what happens, 2 tracebacks too"
+        "--verbose",
+        type=ZERO_OR_MORE,
+        default=1,
+        help="0 errors only, 1 what happens, 2 tracebacks too",
     )
 
 
@@ -169,7 +184,9 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
             numbers = range(0)
         if not numbers:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
-        if len(seeds) + len(numbers) > MAX_SEEDS:  # before the list is made: 0-4000000000 would fill the memory
+        if (
+            len(seeds) + len(numbers) > MAX_SEEDS
+        ):  # before the list is made: 0-4000000000 would fill the memory
             raise UsageError(f"`{name}` expects at most {MAX_SEEDS} seeds, got {' '.join(words)}")
         seeds += numbers
     if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MAX_SEED:

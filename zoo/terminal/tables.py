@@ -22,19 +22,27 @@ def result_for_terminal(result: dict[str, Any], hint: str = "") -> dict[str, Any
     return {"next": hint} if hint else {}
 
 
-def empty_table(title: str, header: Sequence[str], unbroken: Sequence[str], wrapped: Sequence[str] = ()) -> Table:
+def empty_table(
+    title: str, header: Sequence[str], unbroken: Sequence[str], wrapped: Sequence[str] = ()
+) -> Table:
     """Return a table with as little decoration as possible: terminals are narrow.
 
     :param unbroken: the columns whose text is never broken.
     :param wrapped: the columns that share the width which the others leave.
     """
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for name in header:
-        table.add_column(name, ratio=1 if name in wrapped else None, no_wrap=name in unbroken, overflow="fold")
+        table.add_column(
+            name, ratio=1 if name in wrapped else None, no_wrap=name in unbroken, overflow="fold"
+        )
     return table
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()) -> None:
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()
+) -> None:
     """Print a table as wide as the terminal.
 
     :param wrapped: the columns that share the width which the others leave, and whose text is wrapped.

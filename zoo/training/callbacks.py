@@ -27,7 +27,15 @@ from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.processes.serving import WorkerError
 from zoo.runs.episodes import EpisodeResults, ScoringRule, interval_of_mean, interval_of_successes
-from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, describe_error, short_name, with_evaluation
+from zoo.runs.folder import (
+    OFFLINE,
+    ONLINE,
+    PHASES,
+    Evaluations,
+    describe_error,
+    short_name,
+    with_evaluation,
+)
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.settings.config import lasting_identity
@@ -142,7 +150,11 @@ class TrainingRun(BaseCallback):
                         f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
                         "start the same command again, or move it away to go on from the one before it"
                     ) from error
-                log.warning("%s cannot be used (%s); trying the one before it", checkpoint, describe_error(error))
+                log.warning(
+                    "%s cannot be used (%s); trying the one before it",
+                    checkpoint,
+                    describe_error(error),
+                )
                 damaged.append(checkpoint)
             else:
                 for path in damaged:
@@ -168,11 +180,15 @@ class TrainingRun(BaseCallback):
             with self.stop.heard():
                 self._learn()
                 self.save("running")
-            results = [self._finish_replica(replica) for replica in range(len(self.replicas.folders))]
+            results = [
+                self._finish_replica(replica) for replica in range(len(self.replicas.folders))
+            ]
             return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
         except BaseException:
             with contextlib.suppress(OSError):  # often for the same reason
-                self.replicas.write_status(self.model, "running")  # `ending_recorded` says how it ended
+                self.replicas.write_status(
+                    self.model, "running"
+                )  # `ending_recorded` says how it ended
             raise
         finally:
             self.progress.display.stop()
@@ -189,9 +205,14 @@ class TrainingRun(BaseCallback):
             if run.eval_at_start and is_at_start and not run.pretraining_steps:
                 self.phase = OFFLINE if run.offline_steps else ONLINE
                 self.evaluate()
-            for steps, end in ((run.pretraining_steps, run.pretraining_steps), (run.offline_steps, gradient_steps)):
+            for steps, end in (
+                (run.pretraining_steps, run.pretraining_steps),
+                (run.offline_steps, gradient_steps),
+            ):
                 if end > model.offline_steps:
-                    model.learn_offline(end - model.offline_steps, callbacks, log_interval=run.log_interval)
+                    model.learn_offline(
+                        end - model.offline_steps, callbacks, log_interval=run.log_interval
+                    )
                     self.updates_per_second = self.progress.steps_per_second
                 if steps and model.num_timesteps == end:  # not where a resumed run is beyond it
                     self.finish_phase()
@@ -199,7 +220,9 @@ class TrainingRun(BaseCallback):
             self.phase = ONLINE
             if online_steps > 0:
                 model.learn(online_steps, callbacks, reset_num_timesteps=False)
-            if run.online_steps:  # the last rollout's updates came after the last chance to evaluate
+            if (
+                run.online_steps
+            ):  # the last rollout's updates came after the last chance to evaluate
                 self.finish_phase()
         except Abandoned:  # where a phase begins or ends
             self.stop_run()
@@ -237,7 +260,10 @@ class TrainingRun(BaseCallback):
     def _on_step(self) -> bool:
         previous = self._last_check
         self._last_check = self.model.num_timesteps
-        if self._last_check // self.config.run.log_interval > previous // self.config.run.log_interval:
+        if (
+            self._last_check // self.config.run.log_interval
+            > previous // self.config.run.log_interval
+        ):
             self.replicas.check(self.model)  # the log waits for the device anyway
         if self.phase == OFFLINE:
             self._between_steps()
@@ -247,7 +273,9 @@ class TrainingRun(BaseCallback):
         """Evaluate and save if it is time to; end the run if it is to stop."""
         run = self.config.run
         if self.step // run.eval_freq > max(self.last_step, 0) // run.eval_freq:
-            with contextlib.suppress(Abandoned):  # pending now, and in the checkpoint that is written next
+            with contextlib.suppress(
+                Abandoned
+            ):  # pending now, and in the checkpoint that is written next
                 self.evaluate()
         if self.stop.requested:
             self.stop_run()
@@ -282,8 +310,12 @@ class TrainingRun(BaseCallback):
         begin = time.perf_counter()
         try:
             self._check_in()
-            with raw_observations(self.model) as policy:  # the evaluation's environments are not normalised
-                results = self.evaluator.evaluate(as_chunk_policy(policy), self.replicas.seeds, due.active)
+            with raw_observations(
+                self.model
+            ) as policy:  # the evaluation's environments are not normalised
+                results = self.evaluator.evaluate(
+                    as_chunk_policy(policy), self.replicas.seeds, due.active
+                )
             self.pending = None
             is_reported = any("successes" in history for history in self.histories)
             self._record(due, self.scoring.apply(results, is_reported))
@@ -304,15 +336,23 @@ class TrainingRun(BaseCallback):
             self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
         assert isinstance(self.logger, ReplicaLogger)
         means = self._mean_results(results)
-        self.logger.write({f"eval/{name}": PerReplica(values) for name, values in means.items()}, step)
-        log.info(describe_evaluation(self.step, PHASES[due.phase], results, self.replicas.seeds, self.scoring))
+        self.logger.write(
+            {f"eval/{name}": PerReplica(values) for name, values in means.items()}, step
+        )
+        log.info(
+            describe_evaluation(
+                self.step, PHASES[due.phase], results, self.replicas.seeds, self.scoring
+            )
+        )
         if self.observe is not None:
             self.observe(self.histories)
 
     def _record_replica(self, replica: int, phase: int, results: EpisodeResults) -> None:
         """Write the results of a replica, and its model if that is its best."""
         folder = self.replicas.folders[replica]
-        self.histories[replica] = with_evaluation(self.histories[replica], self.step, phase, results, replica)
+        self.histories[replica] = with_evaluation(
+            self.histories[replica], self.step, phase, results, replica
+        )
         folder.write_evaluations(self.histories[replica])
         success = 0.0
         if results.successes is not None:
@@ -329,7 +369,11 @@ class TrainingRun(BaseCallback):
         if results.successes is not None:
             means["success_rate"] = results.successes.mean(axis=1)
         if results.estimates:
-            return {**means, name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
+            return {
+                **means,
+                name_of_mean(self.scoring): results.returns.mean(axis=1),
+                **results.estimates,
+            }
         means["mean_reward"] = results.returns.mean(axis=1)
         means["mean_ep_length"] = results.lengths.mean(axis=1)
         return means
@@ -340,7 +384,9 @@ class TrainingRun(BaseCallback):
         Before the first step there is nothing to keep, and the environments have not begun: the run starts again.
         """
         if self.model.num_timesteps == 0:
-            raise Interrupted("stopped by a signal before the first step; start again with --resume")
+            raise Interrupted(
+                "stopped by a signal before the first step; start again with --resume"
+            )
         self.save("interrupted")
         raise Interrupted(
             f"stopped by a signal; checkpoint in {self.replicas.folders[0].checkpoints}; continue with --resume"
@@ -355,7 +401,9 @@ class TrainingRun(BaseCallback):
         self.replicas.check(model)  # NaN must not replace the last sound checkpoints
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
-            with explaining_write_errors(folder.status):  # a run folder that was taken away is an error now
+            with explaining_write_errors(
+                folder.status
+            ):  # a run folder that was taken away is an error now
                 folder.path.stat()
         self._last_save = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
@@ -412,9 +460,15 @@ class ProgressCallback(BaseCallback):
         self.bar = bar
         self.pause = REDRAW_SECONDS if bar else LINE_SECONDS
         self.steps_per_second = 0.0
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TimeRemainingColumn(),
+        )
         console = Console(stderr=True, force_terminal=self.bar)
-        self.display = Progress(*columns, console=console, transient=True, expand=True, disable=not self.bar)
+        self.display = Progress(
+            *columns, console=console, transient=True, expand=True, disable=not self.bar
+        )
 
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
@@ -426,7 +480,9 @@ class ProgressCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        if now - self._last_shown >= self.pause and self.num_timesteps < self._total:  # the end has its own line
+        if (
+            now - self._last_shown >= self.pause and self.num_timesteps < self._total
+        ):  # the end has its own line
             self._last_shown = now
             text = self._describe(now)
             self.display.update(self._task, completed=self.num_timesteps, description=text)

@@ -25,7 +25,9 @@ from zoo.training.request import TrainRequest
 class NoData:
     """An environment without a dataset."""
 
-    def load(self, config: RunRecord, request: TrainRequest, env_id: str, env: gymnasium.Env[Any, Any]) -> None:
+    def load(
+        self, config: RunRecord, request: TrainRequest, env_id: str, env: gymnasium.Env[Any, Any]
+    ) -> None:
         """Return None."""
 
 
@@ -58,10 +60,14 @@ class DataWithRewards:
     task: Task | None = None
     content: Transitions | None = None
 
-    def load(self, config: RunRecord, request: TrainRequest, env_id: str, env: gymnasium.Env[Any, Any]) -> Dataset:
+    def load(
+        self, config: RunRecord, request: TrainRequest, env_id: str, env: gymnasium.Env[Any, Any]
+    ) -> Dataset:
         """Return the dataset, fetched first if need be; refuse one that does not fit the environment."""
         if config.settings.get("sparse"):
-            raise UsageError("`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false")
+            raise UsageError(
+                "`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false"
+            )
         source = request.dataset
         if self.task is not None:
             source = find_data(self.task, request.dataset_dir, source)

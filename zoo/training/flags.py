@@ -25,7 +25,9 @@ from zoo.terminal.parser import (
 )
 from zoo.training.request import TrainRequest
 
-_PLAIN_FIELDS = [field.name for field in fields(TrainRequest) if field.name not in ("seeds", "run", "trial")]
+_PLAIN_FIELDS = [
+    field.name for field in fields(TrainRequest) if field.name not in ("seeds", "run", "trial")
+]
 """Fields of a request that are the values of flags as they are."""
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
 
@@ -34,9 +36,15 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("train", description=PURPOSE)
     task = add_task(parser, has_no_env=True)
-    task.add_argument("--spaces", type=a_path, metavar="YAML", help="with --no-env, limits of observations and actions")
     task.add_argument(
-        "--study", help="tuning study whose settings to take: its name, its database, or DATABASE:NAME; see zoo tune"
+        "--spaces",
+        type=a_path,
+        metavar="YAML",
+        help="with --no-env, limits of observations and actions",
+    )
+    task.add_argument(
+        "--study",
+        help="tuning study whose settings to take: its name, its database, or DATABASE:NAME; see zoo tune",
     )
     task.add_argument("--trial-id", help="which of its trials: a number, or best")
     task.add_argument(
@@ -47,13 +55,22 @@ def make_parser() -> Parser:
     )
     add_data(parser)
     protocol = add_protocol(parser)
-    protocol.add_argument("--save-replay-buffer", action="store_true", help="save the replay buffer at the end")
+    protocol.add_argument(
+        "--save-replay-buffer", action="store_true", help="save the replay buffer at the end"
+    )
     output = add_output(parser)
     output.add_argument(
-        "-tb", "--tensorboard-log", type=a_path, help="folder of TensorBoard's events (default: the run's)"
+        "-tb",
+        "--tensorboard-log",
+        type=a_path,
+        help="folder of TensorBoard's events (default: the run's)",
     )
-    output.add_argument("-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not")
-    output.add_argument("--label", help="name of this run's row in a comparison (default: the algorithm)")
+    output.add_argument(
+        "-P", "--progress", action="store_true", default=None, help="progress bar, terminal or not"
+    )
+    output.add_argument(
+        "--label", help="name of this run's row in a comparison (default: the algorithm)"
+    )
     output.add_argument(
         "--track",
         nargs="?",
@@ -61,10 +78,14 @@ def make_parser() -> Parser:
         choices=("wandb",),
         help="log to Weights & Biases too, which follows TensorBoard's events",
     )
-    output.add_argument("--wandb-project-name", help="project of Weights & Biases (default: flow-rl-zoo)")
+    output.add_argument(
+        "--wandb-project-name", help="project of Weights & Biases (default: flow-rl-zoo)"
+    )
     output.add_argument("--wandb-group", help="group of Weights & Biases")
     output.add_argument("--wandb-entity", help="entity of Weights & Biases")
-    output.add_argument("-tags", "--wandb-tags", nargs="+", default=[], help="tags of Weights & Biases")
+    output.add_argument(
+        "-tags", "--wandb-tags", nargs="+", default=[], help="tags of Weights & Biases"
+    )
     return parser
 
 
@@ -81,12 +102,21 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     )
     if request.track:
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    elif request.wandb_project_name or request.wandb_entity or request.wandb_group or request.wandb_tags:
+    elif (
+        request.wandb_project_name
+        or request.wandb_entity
+        or request.wandb_group
+        or request.wandb_tags
+    ):
         raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
     if request.spaces is not None and not request.no_env:
-        raise UsageError("`--spaces` are those of data without an environment; add --no-env, or leave it out")
+        raise UsageError(
+            "`--spaces` are those of data without an environment; add --no-env, or leave it out"
+        )
     if (request.study is None) != (request.trial_id is None):
-        raise UsageError("`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best")
+        raise UsageError(
+            "`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best"
+        )
     return request
 
 
@@ -113,15 +143,23 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
     where = group.add_mutually_exclusive_group(required=True)
     where.add_argument("--env", help="e.g. cube-double-play-singletask-task2-v0")
     if has_no_env:
-        where.add_argument("--no-env", action="store_true", help="train and judge by --dataset alone (docs/no_env.md)")
+        where.add_argument(
+            "--no-env",
+            action="store_true",
+            help="train and judge by --dataset alone (docs/no_env.md)",
+        )
     kind, drawn = (SEED_OR_ANY, "; -1 draws one") if seed < 0 else (SEED, "")
     seeds = group.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=kind, default=seed, help=f"seed of everything random{drawn}")
     seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     group.add_argument(
-        "--profile", default=DEFAULT_PROFILE, help="protocol of the settings; `zoo agents show ALGO` lists them"
+        "--profile",
+        default=DEFAULT_PROFILE,
+        help="protocol of the settings; `zoo agents show ALGO` lists them",
     )
-    group.add_argument("--quick", action="store_true", help="the algorithm's small settings, for a laptop")
+    group.add_argument(
+        "--quick", action="store_true", help="the algorithm's small settings, for a laptop"
+    )
     group.add_argument(
         "-params",
         "--hyperparams",
@@ -131,11 +169,17 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
         default=[],
         help="settings, repeatable",
     )
-    group.add_argument("-conf", "--conf-file", type=a_path, help="YAML file that overrides the shipped settings")
+    group.add_argument(
+        "-conf", "--conf-file", type=a_path, help="YAML file that overrides the shipped settings"
+    )
     begin = group.add_mutually_exclusive_group()
-    begin.add_argument("-i", "--trained-agent", type=a_path, help="model (.zip), or folder of a run, to start from")
     begin.add_argument(
-        "--pretrained-actor", type=a_path, help="model (.zip), or folder of a run, whose behaviour flow to start from"
+        "-i", "--trained-agent", type=a_path, help="model (.zip), or folder of a run, to start from"
+    )
+    begin.add_argument(
+        "--pretrained-actor",
+        type=a_path,
+        help="model (.zip), or folder of a run, whose behaviour flow to start from",
     )
     begin.add_argument(
         "--behaviour",
@@ -148,7 +192,9 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
 
 def _add_run_settings(parser: Parser) -> None:
     """Add a flag for each setting of a run, which overrides the YAML files."""
-    group = parser.add_argument_group("steps, data, evaluations and checkpoints (default: from YAML)")
+    group = parser.add_argument_group(
+        "steps, data, evaluations and checkpoints (default: from YAML)"
+    )
     for name, declared in RunSettings.declared().items():
         kind = declared.type
         if get_origin(kind) in (Union, UnionType):  # `| None`: the flag may be left out
@@ -161,7 +207,11 @@ def _add_run_settings(parser: Parser) -> None:
         elif get_origin(kind) is Literal:
             options = {"choices": get_args(kind)}
         elif get_origin(kind) is list:
-            options = {"nargs": "+", "type": lambda text: load_yaml(text, "a wrapper"), "metavar": "WRAPPER"}
+            options = {
+                "nargs": "+",
+                "type": lambda text: load_yaml(text, "a wrapper"),
+                "metavar": "WRAPPER",
+            }
         elif get_origin(kind) is tuple:
             options = {"type": two_numbers, "metavar": "LOW,HIGH"}
         group.add_argument(f"--{name.replace('_', '-')}", **options, help=declared.doc)
@@ -174,9 +224,13 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
     """
     group = parser.add_argument_group("data")
     group.add_argument(
-        "--dataset", default="auto", help="auto, download, generate, the path of a file or folder, or minari:ID"
+        "--dataset",
+        default="auto",
+        help="auto, download, generate, the path of a file or folder, or minari:ID",
     )
-    group.add_argument("--dataset-dir", help="where datasets live (default: where each benchmark keeps its own)")
+    group.add_argument(
+        "--dataset-dir", help="where datasets live (default: where each benchmark keeps its own)"
+    )
     group.add_argument(
         storage,
         dest="storage",
@@ -186,15 +240,31 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
     )
     group = parser.add_argument_group("environments")
     group.add_argument(
-        "--n-envs", type=COUNT, help="training environments (default: one per seed); an update follows a step of all"
+        "--n-envs",
+        type=COUNT,
+        help="training environments (default: one per seed); an update follows a step of all",
     )
     group.add_argument(
-        "--vec-env", choices=("dummy", "subproc"), default="dummy", help="how training environments are stepped"
+        "--vec-env",
+        choices=("dummy", "subproc"),
+        default="dummy",
+        help="how training environments are stepped",
     )
-    keywords: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE"}
+    keywords: dict[str, Any] = {
+        "nargs": "+",
+        "action": "extend",
+        "default": [],
+        "metavar": "KEY=VALUE",
+    }
     group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
-    group.add_argument("--eval-env-kwargs", **keywords, help="those of evaluation environments (default: --env-kwargs)")
-    group.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, for their environments")
+    group.add_argument(
+        "--eval-env-kwargs",
+        **keywords,
+        help="those of evaluation environments (default: --env-kwargs)",
+    )
+    group.add_argument(
+        "--gym-packages", nargs="+", default=[], help="packages to import, for their environments"
+    )
 
 
 def add_protocol(parser: Parser, eval_seed: int = 0) -> argparse._ArgumentGroup:
@@ -208,7 +278,12 @@ def add_protocol(parser: Parser, eval_seed: int = 0) -> argparse._ArgumentGroup:
         type=COUNT,
         help="evaluation environments (default: two per core or eight, mazes one per episode)",
     )
-    group.add_argument("--eval-seed", type=SEED, default=eval_seed, help="decides the evaluation's starts and noise")
+    group.add_argument(
+        "--eval-seed",
+        type=SEED,
+        default=eval_seed,
+        help="decides the evaluation's starts and noise",
+    )
     group.add_argument(
         "--on-divergence",
         choices=("stop", "warn"),
@@ -223,7 +298,9 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
     """Add the flags of device, speed, log folder and messages; return the group of the last two."""
     add_speed(parser.add_argument_group("speed"), "CPU threads of PyTorch; -1: PyTorch's default")
     group = parser.add_argument_group("output")
-    group.add_argument("-f", "--log-folder", type=a_path, default=Path("logs"), help="where run folders are made")
+    group.add_argument(
+        "-f", "--log-folder", type=a_path, default=Path("logs"), help="where run folders are made"
+    )
     add_verbose(group)
     return group
 
@@ -234,6 +311,12 @@ def add_speed(group: argparse._ArgumentGroup, threads: str) -> None:
     :param threads: the help of ``--num-threads``.
     """
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help="matrix products (default: tf32 on CUDA)")
-    group.add_argument("--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)")
+    group.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        help="matrix products (default: tf32 on CUDA)",
+    )
+    group.add_argument(
+        "--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)"
+    )
     group.add_argument("--num-threads", type=THREADS, default=-1, help=threads)

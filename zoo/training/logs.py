@@ -83,7 +83,9 @@ class Replicas:
     seeds: Sequence[int]
     stops: bool = True
     failed: dict[int, dict[str, Any]] = field(default_factory=dict)  # replica -> reason and step
-    _reported: set[tuple[int, str]] = field(default_factory=set)  # replica and kind of what was warned of
+    _reported: set[tuple[int, str]] = field(
+        default_factory=set
+    )  # replica and kind of what was warned of
     _checked: tuple[int, int] | None = None
     _largest_reward = 0.0
 
@@ -101,10 +103,14 @@ class Replicas:
         reasons = model.find_divergence()
         values = model.last_values()
         if values and model.replay_buffer is not None:
-            low, high = model.replay_buffer.rewards.aminmax()  # of rows without a transition it is 0
+            low, high = (
+                model.replay_buffer.rewards.aminmax()
+            )  # of rows without a transition it is 0
             self._largest_reward = max(self._largest_reward, -float(low), float(high))
             # The sum of discounted rewards cannot exceed this; the 1 is for a Q that has learnt nothing yet.
-            bound = 1.0 + self._largest_reward * min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
+            bound = 1.0 + self._largest_reward * min(
+                1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON
+            )
             for replica, kind, text, is_final in find_excess(values, bound):
                 if is_final and self.stops:
                     reasons.setdefault(replica, text)
@@ -112,7 +118,9 @@ class Replicas:
                     self._reported.add((replica, kind))
                     log.warning("seed %s at step %d: %s", self.seeds[replica], step, text)
         if reasons:
-            self.fail(model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()})
+            self.fail(
+                model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
+            )
 
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas that have not ended yet; raise DivergedError if no replica is left.
@@ -126,11 +134,19 @@ class Replicas:
             self.failed[replica] = {"reason": reason, "step": step}
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
-            causes = [f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items()]
-            raise DivergedError(f"all replicas have diverged ({'; '.join(causes)}); a smaller `learning_rate` may help")
+            causes = [
+                f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items()
+            ]
+            raise DivergedError(
+                f"all replicas have diverged ({'; '.join(causes)}); a smaller `learning_rate` may help"
+            )
 
     def write_status(
-        self, model: FlowAlgorithm, state: str, replicas: Sequence[int] | None = None, **entries: object
+        self,
+        model: FlowAlgorithm,
+        state: str,
+        replicas: Sequence[int] | None = None,
+        **entries: object,
     ) -> None:
         """Write the status of runs, by default of those that have not failed.
 
@@ -144,7 +160,9 @@ class Replicas:
         for replica in replicas:
             folder = self.folders[replica]
             seed = self.seeds[replica]
-            folder.write_status(state, seed, offline, online, pretraining_step=pretrained, **entries)
+            folder.write_status(
+                state, seed, offline, online, pretraining_step=pretrained, **entries
+            )
 
 
 class ProgressTable(CSVOutputFormat):
@@ -180,14 +198,19 @@ class ReplicaLogger(Logger):
     :param log_state: what :meth:`state` returned at a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
     """
 
-    def __init__(self, replicas: Replicas, tensorboard: Sequence[Path], log_state: Mapping[str, Any]) -> None:
+    def __init__(
+        self, replicas: Replicas, tensorboard: Sequence[Path], log_state: Mapping[str, Any]
+    ) -> None:
         self._replicas = replicas
         texts = log_state["tables"] or [""] * len(replicas.folders)
         self._tables = [
-            ProgressTable(folder.progress, text) for folder, text in zip(replicas.folders, texts, strict=True)
+            ProgressTable(folder.progress, text)
+            for folder, text in zip(replicas.folders, texts, strict=True)
         ]
         self._events = [Events(folder, log_state["step"]) for folder in tensorboard]
-        self._begin = time.monotonic() - log_state.get("seconds", 0.0)  # checkpoints of 1.0 have none
+        self._begin = time.monotonic() - log_state.get(
+            "seconds", 0.0
+        )  # checkpoints of 1.0 have none
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
         self.name_to_value.update(log_state["pending"])
         self.name_to_count.update(log_state["counts"])
@@ -195,7 +218,9 @@ class ReplicaLogger(Logger):
 
     def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """Note a value; a mean over replicas does not replace their own values."""
-        if isinstance(self.name_to_value.get(key), PerReplica) and not isinstance(value, PerReplica):
+        if isinstance(self.name_to_value.get(key), PerReplica) and not isinstance(
+            value, PerReplica
+        ):
             return
         super().record(key, value, exclude)
 
@@ -207,7 +232,10 @@ class ReplicaLogger(Logger):
         self.name_to_excluded.clear()
 
     def write(
-        self, values: Mapping[str, Any], step: int, excluded: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        values: Mapping[str, Any],
+        step: int,
+        excluded: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         """Write a row, apart from what is recorded; its step is a column of ``progress.csv``.
 
@@ -228,7 +256,9 @@ class ReplicaLogger(Logger):
     def state(self, step: int) -> dict[str, Any]:
         """Return how far the logs are, each ``progress.csv`` so far, and what is recorded but not written yet."""
         plain = (int, float, str, np.generic)
-        pending = {name: value for name, value in self.name_to_value.items() if isinstance(value, plain)}
+        pending = {
+            name: value for name, value in self.name_to_value.items() if isinstance(value, plain)
+        }
         counts = {name: count for name, count in self.name_to_count.items() if name in pending}
         excluded = {name: self.name_to_excluded[name] for name in pending}
         for table in self._tables:
@@ -271,7 +301,9 @@ LONGEST_HORIZON = 1e4
 """Steps that count at most, where the discount is 1 or nearly so."""
 
 
-def find_excess(values: Mapping[str, PerReplica], bound: float) -> Iterator[tuple[int, str, str, bool]]:
+def find_excess(
+    values: Mapping[str, PerReplica], bound: float
+) -> Iterator[tuple[int, str, str, bool]]:
     """Yield values beyond their limits, which no healthy run has.
 
     :param values: losses and diagnostics of an update by name, finite or not.

@@ -47,7 +47,9 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     if trained_agent is not None:
         with as_usage_error(OSError, ValueError):
             saved, _ = read_model_file(trained_agent).attributes()
-        check_same_spaces(trained_agent, (saved["observation_space"], saved["action_space"]), plan.env_id, spaces)
+        check_same_spaces(
+            trained_agent, (saved["observation_space"], saved["action_space"]), plan.env_id, spaces
+        )
     if method is None:  # SB3's own
         if policy != "MlpPolicy":
             raise UsageError(
@@ -78,7 +80,9 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             check_first_update(method, features, env.action_space)
 
 
-def make_model(plan: RunPlan, seeds: list[int], data: Dataset | ShardedDataset | None, env: VecEnv) -> FlowAlgorithm:
+def make_model(
+    plan: RunPlan, seeds: list[int], data: Dataset | ShardedDataset | None, env: VecEnv
+) -> FlowAlgorithm:
     """Return the run's model with its data loaded."""
     config = plan.config
     request = plan.request
@@ -111,7 +115,9 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | ShardedDataset |
             model.set_parameters(find_model(request.trained_agent), device=request.device)
         if request.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
-        if isinstance(model, FlowAlgorithm) and config.run.online_steps:  # now, and not after the offline phase
+        if (
+            isinstance(model, FlowAlgorithm) and config.run.online_steps
+        ):  # now, and not after the offline phase
             model.require_statistics()
             require_own_environments(len(seeds), env, model.action_noise)
     return model
@@ -136,7 +142,9 @@ def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> Vec
         return built.pop() if built else make_env(plan.env_id, **plan.env_kwargs)
 
     def make_in_process() -> Env[Any, Any]:
-        for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # by which Python ends them with the program
+        for number in {*STOP_SIGNALS} - {
+            signal.SIGTERM
+        }:  # by which Python ends them with the program
             signal.signal(number, signal.SIG_IGN)
         np.random.seed()  # all processes have been forked with the same global generator
         return make_env(plan.env_id, **plan.env_kwargs)

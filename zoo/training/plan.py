@@ -68,7 +68,10 @@ class RunPlan:
         """
         run = self.config.run
         dataset = self.request.dataset
-        takes_data = run.pretraining_steps + run.offline_steps > 0 or self.config.settings["balanced_sampling"]
+        takes_data = (
+            run.pretraining_steps + run.offline_steps > 0
+            or self.config.settings["balanced_sampling"]
+        )
         if run.offline_data is not None:
             takes_data = run.offline_data != "none"
         elif not takes_data and dataset not in SOURCES:
@@ -85,7 +88,11 @@ class RunPlan:
         """
         request = self.request
         config = self.config
-        entries: dict[str, Any] = {"eval_seed": request.eval_seed, "label": request.label, "n_envs": request.n_envs}
+        entries: dict[str, Any] = {
+            "eval_seed": request.eval_seed,
+            "label": request.label,
+            "n_envs": request.n_envs,
+        }
         entries["env_kwargs"] = list(request.env_kwargs) or None
         entries["eval_env_kwargs"] = list(request.eval_env_kwargs) or None
         if config.method is not None and config.algo not in BUILT_IN:
@@ -100,7 +107,11 @@ class RunPlan:
         if data is not None:
             entries["dataset"] = describe_data(data)
             official = DATASETS.get(data.path.stem)
-            if config.run.dataset_size is None and official and data.num_transitions < 0.99 * official.transitions:
+            if (
+                config.run.dataset_size is None
+                and official
+                and data.num_transitions < 0.99 * official.transitions
+            ):
                 fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
                 log.warning(fewer)
                 entries["departures"] = [*config.departures, fewer]
@@ -135,7 +146,14 @@ def plan_run(request: TrainRequest) -> RunPlan:
         wrapping["env_wrapper"] = config.run.env_wrapper
     behaviour = _load_behaviour(request, config)
     return RunPlan(
-        request, config, benchmark, source, env_id, env_kwargs | wrapping, eval_env_kwargs | wrapping, behaviour
+        request,
+        config,
+        benchmark,
+        source,
+        env_id,
+        env_kwargs | wrapping,
+        eval_env_kwargs | wrapping,
+        behaviour,
     )
 
 
@@ -149,7 +167,9 @@ def _load_config(request: TrainRequest, benchmark: Benchmark, source: DataSource
         flags.setdefault("online_steps", 0)
     if isinstance(source, NoData):
         flags.setdefault("offline_steps", 0)
-    overrides = Overrides(request.profile, request.quick, request.conf_file, request.trial, request.hyperparams, flags)
+    overrides = Overrides(
+        request.profile, request.quick, request.conf_file, request.trial, request.hyperparams, flags
+    )
     return load_config(request.algo, request.env, benchmark, overrides, request.device)
 
 
@@ -166,7 +186,9 @@ def _check_data(request: TrainRequest, config: RunRecord, source: DataSource) ->
             f"`{request.env}` has no dataset to train on offline; give your own with --dataset (docs/data.md), or "
             "leave --offline-steps and --pretraining-steps at 0"
         )
-    if (run.action_range, run.reward_from) != (None, None) and not isinstance(source, DataWithRewards):
+    if (run.action_range, run.reward_from) != (None, None) and not isinstance(
+        source, DataWithRewards
+    ):
         raise UsageError(
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
             "them out"
@@ -177,9 +199,13 @@ def _check_data(request: TrainRequest, config: RunRecord, source: DataSource) ->
                 "`--no-env` cannot train online or evaluate: set --online-steps to 0, and leave out --score, "
                 "--success-return and --reference-scores"
             )
-        run.score = "critic" if config.method is not None and config.method.rates_actions else "loss"
+        run.score = (
+            "critic" if config.method is not None and config.method.rates_actions else "loss"
+        )
     elif run.score in WITHOUT_ENV:
-        raise UsageError(f"`score` = {run.score} is that of data alone; add --no-env, or leave it out")
+        raise UsageError(
+            f"`score` = {run.score} is that of data alone; add --no-env, or leave it out"
+        )
 
 
 def _check_start(request: TrainRequest, config: RunRecord) -> None:
@@ -191,7 +217,9 @@ def _check_start(request: TrainRequest, config: RunRecord) -> None:
     if request.pretrained_actor is None:
         return
     if "pretraining_steps" not in config.settings:
-        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor")
+        raise UsageError(
+            f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor"
+        )
     if config.run.pretraining_steps:
         raise UsageError(
             f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it too; "
@@ -205,7 +233,9 @@ def _load_behaviour(request: TrainRequest, config: RunRecord) -> PretrainedFlow 
     if request.behaviour is None:
         return None
     if config.method is None:
-        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out --behaviour")
+        raise UsageError(
+            f"`{config.algo}` has no behaviour flow to start from; leave out --behaviour"
+        )
     flow = load_flow(request.behaviour)
     with as_usage_error(ValueError):
         check_fit(flow, config.method, find_behaviour(config.method.networks()))
@@ -222,7 +252,11 @@ def describe_model(path: Path) -> dict[str, Any]:
 
 def describe_data(data: Dataset | ShardedDataset) -> dict[str, Any]:
     """Return what a run records of its dataset."""
-    described = {"name": data.path.stem, "size": data.num_transitions, "fingerprint": data.fingerprint}
+    described = {
+        "name": data.path.stem,
+        "size": data.num_transitions,
+        "fingerprint": data.fingerprint,
+    }
     if isinstance(data, Dataset) and data.reference_scores is not None:
         described["reference_scores"] = list(data.reference_scores)
     return described

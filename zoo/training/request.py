@@ -72,7 +72,9 @@ class TrainRequest:
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
         values = {flag.name: _plain(getattr(self, flag.name)) for flag in fields(self)}
-        values["trial"] = None if self.trial is None else {"source": self.trial.source, **self.trial.settings}
+        values["trial"] = (
+            None if self.trial is None else {"source": self.trial.source, **self.trial.settings}
+        )
         run = values.pop("run")
         return {**values, **run}
 

@@ -58,7 +58,9 @@ def _log_plan(config: RunRecord) -> None:
     """Say what is to be trained, and what of it may surprise."""
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
     if config.departures:
-        log.info("settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures))
+        log.info(
+            "settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures)
+        )
     online_steps = config.run.online_steps
     learning_starts = config.settings["learning_starts"]
     if 0 < online_steps <= learning_starts:
@@ -100,8 +102,12 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     log_state = training.restore() if run else EMPTY_LOG
     if request.track:
         stack.enter_context(tracked(request, record, replicas))
-    events = [folder.events_folder(request.tensorboard_log, record.algo, bool(run)) for folder in folders]
-    model.set_logger(stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, log_state))))
+    events = [
+        folder.events_folder(request.tensorboard_log, record.algo, bool(run)) for folder in folders
+    ]
+    model.set_logger(
+        stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, log_state)))
+    )
     result = training.run()
     if request.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
@@ -138,8 +144,12 @@ def make_evaluator(plan: RunPlan, held_out: Dataset | None = None) -> Evaluator 
     if held_out is not None:
         return HeldOutEvaluator(held_out, seed=seed)
     episodes = plan.config.run.eval_episodes
-    count = plan.request.n_eval_envs or count_environments(plan.env_id, plan.eval_env_kwargs, episodes)
-    return Evaluator(plan.env_id, episodes=episodes, n_envs=count, seed=seed, env_kwargs=plan.eval_env_kwargs)
+    count = plan.request.n_eval_envs or count_environments(
+        plan.env_id, plan.eval_env_kwargs, episodes
+    )
+    return Evaluator(
+        plan.env_id, episodes=episodes, n_envs=count, seed=seed, env_kwargs=plan.eval_env_kwargs
+    )
 
 
 def make_folders(
@@ -170,5 +180,7 @@ def make_folders(
         folder.write_origin(request.arguments(), versions)
         folder.write_config(replace(record, seed=seed))
     log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
-    places = ", ".join(f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True))
+    places = ", ".join(
+        f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True)
+    )
     log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)

@@ -103,9 +103,13 @@ class Plan:
             return RandomSampler(seed)
         if self.request.sampler == "qmc":  # one sequence, whose position is kept with the study
             return QMCSampler(
-                seed=seed_for(Purpose.TRIAL_SEQUENCE, self.seeds), scramble=True, warn_independent_sampling=False
+                seed=seed_for(Purpose.TRIAL_SEQUENCE, self.seeds),
+                scramble=True,
+                warn_independent_sampling=False,
             )
-        return TPESampler(seed=seed, n_startup_trials=self.request.n_startup_trials, constant_liar=True)
+        return TPESampler(
+            seed=seed, n_startup_trials=self.request.n_startup_trials, constant_liar=True
+        )
 
     def make_pruner(self) -> BasePruner:
         """Return what decides, after each evaluation, whether a trial goes on."""
@@ -114,7 +118,9 @@ class Plan:
         if self.request.pruner == "halving":
             return SuccessiveHalvingPruner(min_resource=1)
         evaluations = self.steps // self.run.config.run.eval_freq
-        return MedianPruner(n_startup_trials=self.request.n_startup_trials, n_warmup_steps=evaluations // 3)
+        return MedianPruner(
+            n_startup_trials=self.request.n_startup_trials, n_warmup_steps=evaluations // 3
+        )
 
 
 def plan_study(request: StudyRequest) -> Plan:
@@ -122,10 +128,14 @@ def plan_study(request: StudyRequest) -> Plan:
     run = plan_run(request.run)
     if request.n_evaluations is not None:
         if "eval_freq" in request.run.run:
-            raise UsageError("`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them")
+            raise UsageError(
+                "`--n-evaluations` and `--eval-freq` both say when to evaluate; give one of them"
+            )
         steps = run.config.run
         interval = steps_between(request.n_evaluations, steps.offline_steps, steps.online_steps)
-        request = replace(request, run=replace(request.run, run={**request.run.run, "eval_freq": interval}))
+        request = replace(
+            request, run=replace(request.run, run={**request.run.run, "eval_freq": interval})
+        )
         run = plan_run(request.run)
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
@@ -155,7 +165,9 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
     nearest = np.argmin(np.abs(counts - evaluations))
     if counts[nearest] != evaluations:
         log.warning(
-            "each trial has %d evaluations instead of %d, since each phase ends with one", counts[nearest], evaluations
+            "each trial has %d evaluations instead of %d, since each phase ends with one",
+            counts[nearest],
+            evaluations,
         )
     return int(intervals[nearest])
 
@@ -163,7 +175,11 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
 def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all trials of a study share: two calls must agree in it to work on one study."""
     record = lasting_identity(run.describe(), "machine", "output")
-    shared = {name: value for name, value in record.items() if name.removeprefix("settings.") not in searches}
+    shared = {
+        name: value
+        for name, value in record.items()
+        if name.removeprefix("settings.") not in searches
+    }
     search = {name: str(search) for name, search in searches.items()}
     seeds = run.request.seeds and list(run.request.seeds)
     return {**shared, "seeds": seeds, "search": search, "dataset": run.request.dataset}
@@ -176,7 +192,9 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return values of all settings that are searched for a trial."""
     settings: dict[str, Any] = {}
     for name, search in searches.items():
-        if isinstance(search, Choice):  # by its text: Optuna stores plain values only, and some are lists
+        if isinstance(
+            search, Choice
+        ):  # by its text: Optuna stores plain values only, and some are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -217,9 +235,13 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     for word in words:
         name, search = _read_word(entry, declared, word)
         if name in searches:
-            raise UsageError(f"`--search` names a setting twice, got {' '.join(words)}; give one range of each")
+            raise UsageError(
+                f"`--search` names a setting twice, got {' '.join(words)}; give one range of each"
+            )
         if name in fixed:
-            raise UsageError(f"`{name}` is both searched and fixed by -params; leave out one of the two")
+            raise UsageError(
+                f"`{name}` is both searched and fixed by -params; leave out one of the two"
+            )
         searches[name] = search
     if not words:
         searches = declared_searches(algorithm_settings)
@@ -253,7 +275,9 @@ def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tupl
         return name, _read_search(name, text)
     search = declared[name].search
     if search is None:
-        raise UsageError(f"`{name}` has no declared range; give one, e.g. --search {name}=low:high or {name}=[a,b]")
+        raise UsageError(
+            f"`{name}` has no declared range; give one, e.g. --search {name}=low:high or {name}=[a,b]"
+        )
     return name, search
 
 
@@ -267,7 +291,9 @@ def _read_search(name: str, text: str) -> Search:
         scale = words[2:]
         are_numbers = {type(bound) for bound in bounds} <= {int, float}
         if len(bounds) < 2 or not are_numbers or scale not in ([], ["log"], ["linear"]):
-            raise UsageError(f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}")
+            raise UsageError(
+                f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}"
+            )
         return Range(bounds[0], bounds[1], log=scale == ["log"])
 
 
@@ -278,7 +304,9 @@ def _checked(setting: Setting, search: Search) -> Search:
         if isinstance(search, Choice):
             return Choice(tuple(values))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the search of `{setting.name}` in {search} leaves what is allowed: {error}") from error
+        raise UsageError(
+            f"the search of `{setting.name}` in {search} leaves what is allowed: {error}"
+        ) from error
     if "float" in setting.annotation:
         values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)

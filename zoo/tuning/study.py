@@ -22,7 +22,11 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
+from optuna.visualization.matplotlib import (
+    plot_optimization_history,
+    plot_param_importances,
+    plot_slice,
+)
 
 from agents.common.files import atomic_path, write_text
 from agents.common.replicas import DivergedError
@@ -112,7 +116,11 @@ class TrialTrainer:
         self.number = trial.number
         settings = suggest(trial, self.plan.searches)
         trial.set_user_attr(SETTINGS, settings)
-        log.info("trial %d: %s", trial.number, ", ".join(f"{name} {value}" for name, value in settings.items()))
+        log.info(
+            "trial %d: %s",
+            trial.number,
+            ", ".join(f"{name} {value}" for name, value in settings.items()),
+        )
         first = first_attempt(trial.study.get_trials(deepcopy=False)[trial.number])
         folder = self.plan.folder / f"trial_{trial.number if first is None else first}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +155,9 @@ class TrialTrainer:
             while run.lock.is_held():
                 if self.stop.requested:
                     raise Interrupted(STOPPED)
-                say_once(f"{run.path} is still being trained by {run.lock.describe_holder()}; waiting")
+                say_once(
+                    f"{run.path} is still being trained by {run.lock.describe_holder()}; waiting"
+                )
                 time.sleep(POLL_SECONDS)
 
 
@@ -155,8 +165,12 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
     """Return the scores of a trial's seeds, and which of them diverged."""
     chosen = TrialSettings(trial.user_attrs[SETTINGS], f"study {plan.name}, trial {trial.number}")
     verbose = max(0, plan.request.run.verbose - 1)
-    request = replace(plan.request.run, log_folder=folder, trial=chosen, resume=resume, verbose=verbose)
-    reporter = Reporter(trial, plan.steps, plan.run.has_success or SUCCESS.name in scored_by(trial.study))
+    request = replace(
+        plan.request.run, log_folder=folder, trial=chosen, resume=resume, verbose=verbose
+    )
+    reporter = Reporter(
+        trial, plan.steps, plan.run.has_success or SUCCESS.name in scored_by(trial.study)
+    )
     try:
         with messages(verbose):
             result = train(request, reporter)
@@ -215,7 +229,9 @@ class Reporter:
         """
         self.has_success = self.has_success or is_reported
         name = SUCCESS.name if self.has_success else RETURN.name
-        earlier = {kind: number for kind, number in scored_by(self.trial.study).items() if kind != name}
+        earlier = {
+            kind: number for kind, number in scored_by(self.trial.study).items() if kind != name
+        }
         with self._raising_if_taken():
             self.trial.set_user_attr(SCORED_BY, name)
         if earlier:
@@ -300,7 +316,9 @@ def tune(request: StudyRequest) -> dict[str, Any]:
     finally:
         result = summarise(study, plan)
     if result["best"] is None:
-        raise RuntimeError(f"no trial has finished; see {plan.folder / 'trials.csv'} for the reasons")
+        raise RuntimeError(
+            f"no trial has finished; see {plan.folder / 'trials.csv'} for the reasons"
+        )
     return {**result, "wall_s": round(time.monotonic() - begin, 1), "next": command_with_best(plan)}
 
 
@@ -310,7 +328,9 @@ def command_with_best(plan: Plan) -> str:
     if plan.request.study_storage is not None:
         study = f"{plan.storage}:{plan.name}"
     run = {name: value for name, value in plan.request.run.run.items() if name != "eval_freq"}
-    request = replace(plan.request.run, study=study, trial_id="best", seeds=None, eval_seed=0, run=run)
+    request = replace(
+        plan.request.run, study=study, trial_id="best", seeds=None, eval_seed=0, run=run
+    )
     return f"zoo train {shlex.join(request.command_line())}"
 
 
@@ -322,14 +342,18 @@ def open_study(plan: Plan) -> optuna.Study:
             f"{plan.folder} has trials, but {plan.storage} does not know their study; put a copy of the database back, "
             "or choose another --study-name"
         )
-    study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True)
+    study = optuna.create_study(
+        storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True
+    )
     study.pruner = plan.make_pruner()
     if not study.get_trials(deepcopy=False):
         study.set_user_attr(DEFINITION, plan.definition)
         # The untuned settings come first: what the search finds is to be better than these.
         study.enqueue_trial(params_of(plan.run.config.settings, plan.searches))
     if DEFINITION not in study.user_attrs:
-        raise UsageError(f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name")
+        raise UsageError(
+            f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name"
+        )
     changes = differences(study.user_attrs[DEFINITION], plan.definition)
     if changes:
         raise UsageError(
@@ -366,7 +390,9 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             elif total is None or not has_running_trials(study):
                 return
             else:
-                say_once("waiting for the trials of other starts; a killed one is repeated, in a minute at most")
+                say_once(
+                    "waiting for the trials of other starts; a killed one is repeated, in a minute at most"
+                )
                 time.sleep(POLL_SECONDS)
                 fail_stale_trials(study)
 
@@ -378,7 +404,10 @@ def optimize(study: optuna.Study, trainer: TrialTrainer, n_trials: int, deadline
     def prepare_next(study: optuna.Study, trial: FrozenTrial | None = None) -> None:
         study.sampler = plan.make_sampler(len(begun_trials(study)))
 
-    callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [partial(finish_trial, trainer.stop), prepare_next]
+    callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [
+        partial(finish_trial, trainer.stop),
+        prepare_next,
+    ]
     if plan.request.max_total_trials is not None:
         repeated = len(retried_numbers(study.get_trials(deepcopy=False)))
         callbacks.append(MaxTrialsCallback(plan.request.max_total_trials + repeated, states=None))
@@ -387,13 +416,17 @@ def optimize(study: optuna.Study, trainer: TrialTrainer, n_trials: int, deadline
         timeout = deadline - time.monotonic()
     prepare_next(study)
     try:
-        study.optimize(trainer, n_trials, timeout, catch=(TrialFailed, TrialStopped), callbacks=callbacks)
+        study.optimize(
+            trainer, n_trials, timeout, catch=(TrialFailed, TrialStopped), callbacks=callbacks
+        )
     except ValueError:
         # Optuna takes no result of a trial that has ended: its heartbeat was late, as after a suspension of the
         # machine, and another start repeats it.
         if trainer.number not in retried_numbers(study.get_trials(deepcopy=False)):
             raise
-        log.warning("trial %d: another start repeats it, since its heartbeat was late", trainer.number)
+        log.warning(
+            "trial %d: another start repeats it, since its heartbeat was late", trainer.number
+        )
 
 
 def finish_trial(stop: StopSignal, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -404,7 +437,13 @@ def finish_trial(stop: StopSignal, study: optuna.Study, trial: FrozenTrial) -> N
         del trial.user_attrs["reason"]
         RetryHeartbeatStaleTrialCallback()(study, trial)
     elif trial.state == TrialState.COMPLETE:
-        log.info("trial %d: score %.4g, best %.4g %s", trial.number, trial.value, study.best_value, reason)
+        log.info(
+            "trial %d: score %.4g, best %.4g %s",
+            trial.number,
+            trial.value,
+            study.best_value,
+            reason,
+        )
     else:
         log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
     if stop.requested:
@@ -420,7 +459,9 @@ def wait_for_killed_trials(study: optuna.Study, stop: StopSignal) -> None:
     end = time.monotonic() + options.GRACE_SECONDS + 2  # the database's clock counts whole seconds
     fail_stale_trials(study)
     while has_running_trials(study) and time.monotonic() < end and not stop.requested:
-        say_once("waiting for a minute at most: trials are running, and one whose process was killed is to come first")
+        say_once(
+            "waiting for a minute at most: trials are running, and one whose process was killed is to come first"
+        )
         time.sleep(POLL_SECONDS)
         fail_stale_trials(study)
 
@@ -434,7 +475,11 @@ def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that have begun, each with its repetitions as one."""
     trials = study.get_trials(deepcopy=False)
     retried = retried_numbers(trials)
-    return [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in retried]
+    return [
+        trial
+        for trial in trials
+        if trial.state != TrialState.WAITING and trial.number not in retried
+    ]
 
 
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------
@@ -498,7 +543,9 @@ def tabulate(study: optuna.Study, seeds: Sequence[int], searched: Sequence[str])
         table[name] = lists["scores"].str.get(index)
     for name in searched:
         table[name] = lists[SETTINGS].str.get(name)
-    return table[["number", "state", "score", *names, *searched, "seconds", "retry_of", "reason", "runs"]]
+    return table[
+        ["number", "state", "score", *names, *searched, "seconds", "retry_of", "reason", "runs"]
+    ]
 
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:
@@ -526,9 +573,14 @@ def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Pla
     values = list(filter(math.isfinite, map(score_of, complete)))
     if not values:
         return []
-    plots: dict[str, Callable[..., Any]] = {"history": plot_optimization_history, "slices": plot_slice}
+    plots: dict[str, Callable[..., Any]] = {
+        "history": plot_optimization_history,
+        "slices": plot_slice,
+    }
     if len(values) >= MIN_TRIALS_FOR_IMPORTANCE and len(set(values)) > 1 and len(plan.searches) > 1:
-        plots["importances"] = partial(plot_param_importances, evaluator=PedAnovaImportanceEvaluator())
+        plots["importances"] = partial(
+            plot_param_importances, evaluator=PedAnovaImportanceEvaluator()
+        )
     plt.switch_backend("agg")  # nothing is shown
     paths = []
     for name, plot in plots.items():
@@ -565,7 +617,9 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> TrialS
     result = "pruned"
     if trial.state == TrialState.COMPLETE:
         result = f"score {trial.value:.4g}"
-    return TrialSettings(trial.user_attrs[SETTINGS], f"study {name}, trial {trial.number} ({result})", definition)
+    return TrialSettings(
+        trial.user_attrs[SETTINGS], f"study {name}, trial {trial.number} ({result})", definition
+    )
 
 
 def warn_if_settings_differ(request: TrainRequest, trial: TrialSettings) -> None:

@@ -22,7 +22,13 @@ from zoo.models.agent import Agent, episode_text
 from zoo.runs.folder import short_name
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.watching.stage import PolicyInspector, RolloutSimulator, RunningEpisode, SampledPlans, Stage
+from zoo.watching.stage import (
+    PolicyInspector,
+    RolloutSimulator,
+    RunningEpisode,
+    SampledPlans,
+    Stage,
+)
 
 Array: TypeAlias = np.ndarray
 
@@ -52,7 +58,14 @@ def draw_maze(ax: Axes, maze: Any, trail: Sequence[Array]) -> None:
     unit = maze._maze_unit
     left, bottom = -unit / 2 - maze._offset_x, -unit / 2 - maze._offset_y
     extent = (left, left + columns * unit, bottom, bottom + rows * unit)
-    ax.imshow(maze.maze_map == 1, ListedColormap([FLOOR, WALL]), origin="lower", extent=extent, vmin=0, vmax=1)
+    ax.imshow(
+        maze.maze_map == 1,
+        ListedColormap([FLOOR, WALL]),
+        origin="lower",
+        extent=extent,
+        vmin=0,
+        vmax=1,
+    )
     teleports = maze._teleport_info or {"teleport_in_xys": [], "teleport_out_xys": []}
     rings = [(maze.cur_goal_xy, GOAL)]
     rings += [(place, ENTRANCE) for place in teleports["teleport_in_xys"]]
@@ -159,9 +172,15 @@ class Film:
     """
 
     def __init__(
-        self, agent: Agent, grid: tuple[int, int] = (1, 1), explain: bool = False, has_camera: bool = True
+        self,
+        agent: Agent,
+        grid: tuple[int, int] = (1, 1),
+        explain: bool = False,
+        has_camera: bool = True,
     ) -> None:
-        if explain and not (isinstance(agent.policy, FlowPolicy) and agent.policy.num_replicas == 1):
+        if explain and not (
+            isinstance(agent.policy, FlowPolicy) and agent.policy.num_replicas == 1
+        ):
             raise UsageError(
                 f"`--explain` shows how flow policies think, got {agent.algo}, which is none; leave it out"
             )
@@ -174,7 +193,9 @@ class Film:
             self._size = ALONE
         spec = find_spec(agent.env_id)
         self._sees_pictures = observes_images(spec, agent.env_kwargs)
-        camera: dict[str, Any] = {}  # an agent that sees pictures needs them in the size of its training
+        camera: dict[
+            str, Any
+        ] = {}  # an agent that sees pictures needs them in the size of its training
         if not self._sees_pictures:
             camera = {"render_mode": "rgb_array"}
             if is_ogbench(spec):
@@ -221,7 +242,9 @@ class Film:
         if episode.is_over:
             if episode.success is not None:
                 self._wins.append(episode.success)
-            log.info(episode_text(episode.number + 1, episode.success, episode.length, episode.total))
+            log.info(
+                episode_text(episode.number + 1, episode.success, episode.length, episode.total)
+            )
         elif self._inspector is not None:
             plans = self._inspector.sample(episode)
             if plans.values is not None:
@@ -232,7 +255,9 @@ class Film:
                     trace.planned[episode.length] = float(plans.values[plans.played])
                 if self._simulator is not None:
                     trace.paths = self._simulator.paths(episode.env, plans.chunks)
-                    self._reach = max(self._reach, float(np.abs(trace.paths - trace.paths[:, :1]).max()))
+                    self._reach = max(
+                        self._reach, float(np.abs(trace.paths - trace.paths[:, :1]).max())
+                    )
 
     def _picture(self, episodes: Sequence[RunningEpisode]) -> Array:
         """Return the picture of a moment: a scene for each episode, or one beside the plans in it."""
@@ -295,10 +320,18 @@ class Film:
             draw_lines(close_up, paths, plans)
             x, y = paths[0, 0]
             reach = 1.15 * self._reach
-            close_up.set(xlim=(x - reach, x + reach), ylim=(y - reach, y + reach), title=f"Planned paths\n{LEGEND}")
+            close_up.set(
+                xlim=(x - reach, x + reach),
+                ylim=(y - reach, y + reach),
+                title=f"Planned paths\n{LEGEND}",
+            )
         draw_flow(flow, plans)
         if plans.values is None:
-            below.set(title=f"Q of a chunk planned now\n{self._agent.algo} has no critic", xticks=[], yticks=[])
+            below.set(
+                title=f"Q of a chunk planned now\n{self._agent.algo} has no critic",
+                xticks=[],
+                yticks=[],
+            )
         else:
             draw_values(below, trace.values, trace.planned)
 

@@ -71,7 +71,9 @@ class Stage:
     :param env_kwargs: further arguments of the environments, e.g. the size of their pictures.
     """
 
-    def __init__(self, agent: Agent, n_envs: int = 1, env_kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, agent: Agent, n_envs: int = 1, env_kwargs: dict[str, Any] | None = None
+    ) -> None:
         kwargs = {**agent.env_kwargs, **(env_kwargs or {})}
         self.agent = agent
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(n_envs, agent.episodes))]
@@ -80,7 +82,9 @@ class Stage:
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         policy = as_chunk_policy(agent.policy)
-        self._planner = BatchPlanner(policy, spaces, NoiseStock(policy, agent.seed, [agent.replica], agent.episodes))
+        self._planner = BatchPlanner(
+            policy, spaces, NoiseStock(policy, agent.seed, [agent.replica], agent.episodes)
+        )
         self._episodes: list[RunningEpisode] = []
 
     def play(self) -> Iterator[list[RunningEpisode]]:
@@ -122,14 +126,18 @@ class Stage:
             env.close()
 
     def _step(self, episode: RunningEpisode) -> None:
-        episode.observation, reward, terminated, truncated, info = episode.env.step(episode.chunk[episode.used])
+        episode.observation, reward, terminated, truncated, info = episode.env.step(
+            episode.chunk[episode.used]
+        )
         episode.used += 1
         episode.length += 1
         episode.total += reward
         episode.is_over = terminated or truncated
         episode.reported = info.get("success")
         episode.any_reported = at_any_step(episode.any_reported, episode.reported)
-        episode.success = self.agent.scoring.success_of(episode.reported, episode.any_reported, episode.total)
+        episode.success = self.agent.scoring.success_of(
+            episode.reported, episode.any_reported, episode.total
+        )
 
     def _plan(self, episodes: Sequence[RunningEpisode]) -> None:
         """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""
@@ -137,14 +145,18 @@ class Stage:
         if not due:
             return
         numbers = np.array([episode.number for episode in due])
-        observations = stack(self.envs[0].observation_space, [episode.observation for episode in due])
+        observations = stack(
+            self.envs[0].observation_space, [episode.observation for episode in due]
+        )
         chunks, diverged = self._planner.plan((np.zeros_like(numbers), numbers), observations)
         if diverged:
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
         for episode, chunk in zip(due, chunks, strict=True):
             episode.chunk = chunk
             episode.used = 0
-            episode.noise = {name: draw[0, episode.number] for name, draw in self._planner.last_noise.items()}
+            episode.noise = {
+                name: draw[0, episode.number] for name, draw in self._planner.last_noise.items()
+            }
 
 
 @dataclass(frozen=True)
@@ -185,17 +197,23 @@ class PolicyInspector:
         noise = self._noise(episode)
         row = policy.layout.flatten(stack(episode.env.observation_space, [episode.observation]))
         rows = np.repeat(row, len(next(iter(noise.values()))), axis=0)[None]
-        observations = policy.preprocess_raw(torch.as_tensor(rows, dtype=policy.layout.dtype, device=policy.device))
+        observations = policy.preprocess_raw(
+            torch.as_tensor(rows, dtype=policy.layout.dtype, device=policy.device)
+        )
         noise = {name: draw[None].to(policy.device) for name, draw in noise.items()}
         networks = WatchedNetworks(policy.nets)
         values = None
         with torch.no_grad(), matmul_precision(policy.method.precision, policy.device):
-            actions = self._method.act(observations, self._method.with_rows_in_place(noise), networks)  # type: ignore[arg-type]
+            actions = self._method.act(
+                observations, self._method.with_rows_in_place(noise), networks
+            )  # type: ignore[arg-type]
             actions = actions.clamp(-1, 1)
             if policy.method.rates_actions:
                 values = policy.method.score(observations, actions, policy.nets)[0].cpu().numpy()
         played = 0
-        if values is not None:  # the first `best_of_n` are the candidates, of which the policy plays the best
+        if (
+            values is not None
+        ):  # the first `best_of_n` are the candidates, of which the policy plays the best
             played = int(values[: policy.method.best_of_n].argmax())
         return SampledPlans(
             chunks=policy.unscale_chunks(actions[0].cpu().numpy()),
@@ -258,7 +276,9 @@ class RolloutSimulator:
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
                 mujoco.mj_setState(copied.model, copied.data, state, kind)
-                mujoco.mj_forward(copied.model, copied.data)  # positions of bodies are no part of the state
+                mujoco.mj_forward(
+                    copied.model, copied.data
+                )  # positions of bodies are no part of the state
                 path[0] = copied.get_xy()
                 for step, action in enumerate(chunk, start=1):
                     copied.step(action)

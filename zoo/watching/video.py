@@ -29,7 +29,9 @@ def check_video(path: Path) -> None:
     if path.suffix not in SPEEDS:
         raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
     if not path.parent.is_dir():
-        raise UsageError(f"`--video` needs the folder {path.parent}, which does not exist; make it first")
+        raise UsageError(
+            f"`--video` needs the folder {path.parent}, which does not exist; make it first"
+        )
     if path.suffix == ".mp4":
         gif = f", or record a GIF: {path.with_suffix('.gif')}"
         import_optional("imageio_ffmpeg", "imageio-ffmpeg", "an MP4", "imageio-ffmpeg", gif)
@@ -46,7 +48,10 @@ def open_video(path: Path) -> Iterator[Callable[[np.ndarray, bool], None]]:
     options = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
     if path.suffix == ".gif":
         options = {"duration": 1000 / speed, "loop": 0}
-    with atomic_path(path) as temporary, imageio.get_writer(temporary, None, "I", **options) as writer:
+    with (
+        atomic_path(path) as temporary,
+        imageio.get_writer(temporary, None, "I", **options) as writer,
+    ):
 
         def add(picture: np.ndarray, is_last: bool = False) -> None:
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):

@@ -43,7 +43,9 @@ def open_window(title: str) -> Iterator[Callable[[np.ndarray, bool], None]]:
         GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
         GL.glRasterPos2f(-1, 1)  # its first row is the uppermost one
         GL.glPixelZoom(size[0] / width, -size[1] / height)
-        GL.glDrawPixels(width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, np.ascontiguousarray(picture))
+        GL.glDrawPixels(
+            width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, np.ascontiguousarray(picture)
+        )
         glfw.swap_buffers(handle)
         glfw.make_context_current(previous)
         seconds = LAST_SECONDS if is_last else 1 / SPEED
@@ -68,7 +70,9 @@ def _open(title: str, width: int, height: int) -> object:
     glfw.window_hint(glfw.RESIZABLE, glfw.FALSE)
     handle = glfw.create_window(width, height, title, None, None)
     if handle is None:
-        raise UsageError("no window can be opened on this screen; record with --video FILE, or add --no-render")
+        raise UsageError(
+            "no window can be opened on this screen; record with --video FILE, or add --no-render"
+        )
     glfw.make_context_current(handle)
     glfw.swap_interval(0)  # `show` keeps the time
     return handle

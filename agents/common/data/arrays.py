@@ -82,7 +82,9 @@ class Transitions:
         rows = chosen[np.cumsum(last) - last]
         arrays = {name: array[rows] for name, array in self.arrays.items()}
         ends = self.ends[rows[self.valid]]
-        return Transitions(arrays, self.valid[rows], ends, self.final_observations[chosen], self.broken)
+        return Transitions(
+            arrays, self.valid[rows], ends, self.final_observations[chosen], self.broken
+        )
 
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
         """Write all transitions as the replay buffer stores them, piece by piece.
@@ -99,7 +101,10 @@ class Transitions:
             done += int(valid.sum())
             for name in ("observations", "rewards", "masks"):
                 _copy(self.arrays[name][piece][valid], tensors[name][first:done])
-            _copy(action_range.scaled(self.arrays["actions"][piece][valid]), tensors["actions"][first:done])
+            _copy(
+                action_range.scaled(self.arrays["actions"][piece][valid]),
+                tensors["actions"][first:done],
+            )
         _copy(self.final_observations, tensors["final_observations"])
         _copy(self.ends, tensors["dones"])
         next_row = np.arange(1, done + 1)
@@ -144,12 +149,16 @@ def prepare(
         transitions = replace(dataset, arrays=arrays, final_observations=final["observations"])
     else:
         transitions = read_transitions(dataset, obs_shape, size, images)
-    action_range.require_inside("dataset array `actions`", transitions.arrays["actions"], transitions.valid)
+    action_range.require_inside(
+        "dataset array `actions`", transitions.arrays["actions"], transitions.valid
+    )
     _require_chunks(transitions, horizon_length)
     return transitions
 
 
-def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False) -> Transitions:
+def read_transitions(
+    dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False
+) -> Transitions:
     """Return the transitions of a dataset, checked for what does not depend on an environment.
 
     :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
@@ -170,14 +179,20 @@ def read_transitions(dataset: ArraySource, obs_shape: Shape, action_size: int, i
     transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
     for name in ("actions", "rewards", "masks"):
         refuse_bad(name, arrays[name], FINITE, transitions.valid)
-    refuse_bad("observations", arrays["observations"], FINITE)  # those after a trajectory's last transition too
+    refuse_bad(
+        "observations", arrays["observations"], FINITE
+    )  # those after a trajectory's last transition too
     if "valids" not in arrays:  # the others were found equal to the next row
         refuse_bad("next_observations", arrays["next_observations"], FINITE, transitions.ends)
     refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, transitions.valid)
     notes = [_broken_message(transitions)] if transitions.broken else []
-    if "timeouts" in arrays and (doubt := check_timeouts(arrays["timeouts"], arrays["masks"], is_derived)):
+    if "timeouts" in arrays and (
+        doubt := check_timeouts(arrays["timeouts"], arrays["masks"], is_derived)
+    ):
         notes.append(doubt)
-    return replace(transitions, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes))
+    return replace(
+        transitions, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes)
+    )
 
 
 def pieces(rows: int) -> Iterator[slice]:
@@ -209,7 +224,9 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
         missing.append("next_observations (regular layout) or valids (compact layout)")
     if missing:
         meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
-        raise ValueError(f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}")
+        raise ValueError(
+            f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}"
+        )
     return {name: _as_array(name, arrays[name]) for name in KNOWN_ARRAYS if name in arrays}
 
 
@@ -237,11 +254,17 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
             )
         fitting[name] = channels_first(arrays[name], obs_shape)
     rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
-    row_shapes = {"observations": obs_shape, "next_observations": obs_shape, "actions": (action_size,)}
+    row_shapes = {
+        "observations": obs_shape,
+        "next_observations": obs_shape,
+        "actions": (action_size,),
+    }
     for name, array in fitting.items():
         shape = (rows, *row_shapes.get(name, ()))
         if array.shape != shape or rows == 0:
-            raise ValueError(f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}")
+            raise ValueError(
+                f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}"
+            )
     return fitting
 
 
@@ -261,7 +284,9 @@ def refuse_bad(name: str, array: Array, expected: str, rows: Flags | None = None
         )
 
 
-def _first_bad(array: Array, is_bad: Callable[[Array], Array], rows: Flags | None) -> tuple[int, int] | None:
+def _first_bad(
+    array: Array, is_bad: Callable[[Array], Array], rows: Flags | None
+) -> tuple[int, int] | None:
     """Return row and column of an array's first bad value, in some rows (None: in all), or None if there is none."""
     for piece in pieces(len(array)):
         part = array[piece]
@@ -327,7 +352,9 @@ def _compact_ends(arrays: Arrays) -> Transitions:
             "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
             "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
         )
-    inner_timeouts = np.flatnonzero((arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end)
+    inner_timeouts = np.flatnonzero(
+        (arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end
+    )
     if len(inner_timeouts):
         raise ValueError(
             "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in "
@@ -345,7 +372,9 @@ def compact_transitions(arrays: Arrays) -> Transitions:
     """
     valid = arrays["valids"] > 0
     stored = {name: arrays[name] for name in STORED_ARRAYS}
-    return Transitions(stored, valid, arrays["terminals"][valid] > 0, arrays["observations"][~valid])
+    return Transitions(
+        stored, valid, arrays["terminals"][valid] > 0, arrays["observations"][~valid]
+    )
 
 
 def _regular_ends(arrays: Arrays) -> Transitions:
@@ -408,7 +437,9 @@ class ActionRange:
     scales: bool = True
 
     @classmethod
-    def of(cls, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None) -> ActionRange:
+    def of(
+        cls, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None
+    ) -> ActionRange:
         """Return the box of an action space, or the one that stands for it in a dataset.
 
         ``action_range`` is what stands for its low and high, each a number or (A,). It is scaled by the formula even

@@ -83,7 +83,9 @@ class SequenceReplayBuffer(TransitionStore):
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
-    def _gather_observations(self, rows: Tensor, env: VecNormalize | None, after: Tensor | None = None) -> Tensor:
+    def _gather_observations(
+        self, rows: Tensor, env: VecNormalize | None, after: Tensor | None = None
+    ) -> Tensor:
         """Return observations with all of their frames, (..., O).
 
         :param rows: where the newest frame of each is stored, (...).
@@ -196,7 +198,11 @@ class SequenceReplayBuffer(TransitionStore):
                 continue
             environment = replica * (self.n_envs // self.replicas) + ring
             age = starts - first_start + steps  # of a transition, from the oldest one on
-            ring_rows = self._rings_begin + environment * self.buffer_size + (oldest + age) % self.buffer_size
+            ring_rows = (
+                self._rings_begin
+                + environment * self.buffer_size
+                + (oldest + age) % self.buffer_size
+            )
             rows = torch.where(starts >= first_start, ring_rows, rows)
             first_start += ring_starts
         return rows
@@ -219,7 +225,9 @@ class SequenceReplayBuffer(TransitionStore):
         # a position is valid as long as no position before it ends the trajectory
         alive = torch.cumprod(1 - ends.float(), -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
-        discounts = self.gamma ** torch.arange(rows.shape[-1], device=rows.device, dtype=torch.float32)
+        discounts = self.gamma ** torch.arange(
+            rows.shape[-1], device=rows.device, dtype=torch.float32
+        )
         step_rewards = self.rewards[rows]
         if env is not None:
             normalised = env.normalize_reward(step_rewards.cpu().numpy())
@@ -261,7 +269,10 @@ class SequenceReplayBuffer(TransitionStore):
         )
 
     def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
-        self, batch_size: int, env: VecNormalize | None = None, generator: torch.Generator | None = None
+        self,
+        batch_size: int,
+        env: VecNormalize | None = None,
+        generator: torch.Generator | None = None,
     ) -> Batch:
         """Sample a batch of sequences.
 
@@ -272,7 +283,11 @@ class SequenceReplayBuffer(TransitionStore):
         :raises ValueError: if there are fewer than H transitions.
         """
         batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
-        return batch if self.placement.on_device else batch.map(lambda value: to_device(value, self.device))
+        return (
+            batch
+            if self.placement.on_device
+            else batch.map(lambda value: to_device(value, self.device))
+        )
 
     def extend(self, *columns: Any) -> None:
         """Add transitions, given as SB3's columns; ``observations`` of a buffer have more rows than it has transitions.
@@ -300,7 +315,9 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     """
     state = buffer.__getstate__()
     arrays = {name: state.pop(name).numpy() for name in buffer.tensors()}
-    description = np.frombuffer(safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8)
+    description = np.frombuffer(
+        safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8
+    )
     np.savez(file, allow_pickle=False, **{DESCRIPTION: description}, **arrays)
 
 
@@ -315,7 +332,9 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     arrays = read_npz(file)
     missing = [array for array in (DESCRIPTION, *RING_TENSORS) if array not in arrays]
     if missing:
-        raise DamagedFileError(name, f"expected a saved replay buffer, got one without {', '.join(missing)}")
+        raise DamagedFileError(
+            name, f"expected a saved replay buffer, got one without {', '.join(missing)}"
+        )
     try:
         description = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
         buffer_class = description["class"]
@@ -323,7 +342,9 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
         if not issubclass(buffer_class, SequenceReplayBuffer):
             raise TypeError(f"it is of the class {buffer_class}")
     except (TypeError, ValueError, KeyError) as error:
-        raise DamagedFileError(name, f"expected a saved replay buffer, got another description: {error}") from error
+        raise DamagedFileError(
+            name, f"expected a saved replay buffer, got another description: {error}"
+        ) from error
     buffer: SequenceReplayBuffer = object.__new__(buffer_class)
     tensors = {array: torch.from_numpy(values) for array, values in arrays.items()}
     buffer.__setstate__(state | tensors)

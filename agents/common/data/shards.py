@@ -80,7 +80,9 @@ class Shards:
             try:
                 prepare(self.part(index), obs_shape, action_range, horizon_length)
             except ValueError as error:
-                raise ValueError(f"the part with {part.files['observations']} cannot be used: {error}") from error
+                raise ValueError(
+                    f"the part with {part.files['observations']} cannot be used: {error}"
+                ) from error
 
 
 class ShardLoader:
@@ -106,7 +108,9 @@ class ShardLoader:
         tensors = self._coming[index].result() if index in self._coming else self._read(index)
         self.active = index
         following = (index + 1) % len(self.shards.parts)
-        self._coming = {} if following == index else {following: self._thread.submit(self._read, following)}
+        self._coming = (
+            {} if following == index else {following: self._thread.submit(self._read, following)}
+        )
         return tensors
 
     def _read(self, index: int) -> dict[str, Tensor]:
@@ -119,7 +123,9 @@ class ShardLoader:
             "masks": torch.empty(rows, dtype=torch.bool),
             "dones": torch.empty(rows, dtype=torch.bool),
             "next_row": torch.empty(rows, dtype=torch.int32),
-            "final_observations": torch.empty(len(part.final_observations), size, dtype=torch.float32),
+            "final_observations": torch.empty(
+                len(part.final_observations), size, dtype=torch.float32
+            ),
         }
         part.write(tensors, self.action_range, self.tail)
         return tensors

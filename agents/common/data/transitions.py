@@ -94,7 +94,9 @@ class TransitionStore(NStepReplayBuffer):
                 f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
                 "give each seed the same number of environments"
             )
-        BaseBuffer.__init__(self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs)
+        BaseBuffer.__init__(
+            self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs
+        )
         self.frame_stack = frame_stack
         self._make_layouts()
         self.optimize_memory_usage = optimize_memory_usage
@@ -130,7 +132,9 @@ class TransitionStore(NStepReplayBuffer):
         self.placement = place(self.storage, self.device, needed)
         for name, dtype in dtypes.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
-            setattr(self, name, torch.zeros(shapes[name], dtype=dtype, device=self.placement.device))
+            setattr(
+                self, name, torch.zeros(shapes[name], dtype=dtype, device=self.placement.device)
+            )
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
@@ -172,14 +176,18 @@ class TransitionStore(NStepReplayBuffer):
             as it was.
         """
         if self.pos or self.full:
-            raise ValueError("a dataset must be loaded before online transitions are added; make a new buffer")
+            raise ValueError(
+                "a dataset must be loaded before online transitions are added; make a new buffer"
+            )
         box = ActionRange.of(self.action_space, action_range)
         if isinstance(dataset, Shards):
             self._load_shards(dataset, box)
             return
         if isinstance(dataset, Mapping):
             dataset = self.stored.with_rows(dataset)
-        transitions = prepare(dataset, self.stored.row_shape, box, self.min_length, self._holds_images)
+        transitions = prepare(
+            dataset, self.stored.row_shape, box, self.min_length, self._holds_images
+        )
         for observations in (transitions.arrays["observations"], transitions.final_observations):
             self.stored.refuse_unknown_choices(observations)
         for warning in transitions.warnings:
@@ -193,7 +201,9 @@ class TransitionStore(NStepReplayBuffer):
     def _load_shards(self, shards: Shards, box: ActionRange) -> None:
         """Make room for the largest part of a dataset of several parts, and load the first one."""
         if self._holds_images:
-            raise ValueError("a dataset of several parts must hold vectors, got images; load them as one dataset")
+            raise ValueError(
+                "a dataset of several parts must hold vectors, got images; load them as one dataset"
+            )
         shards.check(self.stored.row_shape, box, self.min_length)
         rows = max(part.transitions for part in shards.parts)
         self._allocate(rows, max(part.trajectories for part in shards.parts))
@@ -204,7 +214,9 @@ class TransitionStore(NStepReplayBuffer):
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
         """Return views of where so many transitions of a dataset are stored, and what follows their trajectories."""
         views = {name: getattr(self, name)[:count] for name in RING_TENSORS}
-        return views | {"final_observations": self.observations[self.capacity : self.capacity + trajectories]}
+        return views | {
+            "final_observations": self.observations[self.capacity : self.capacity + trajectories]
+        }
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -217,7 +229,9 @@ class TransitionStore(NStepReplayBuffer):
             return
         rows = loader.load(loader.shards.turn(updates))
         self.dataset_size = len(rows["rewards"])
-        for name, target in self._dataset_rows(self.dataset_size, len(rows["final_observations"])).items():
+        for name, target in self._dataset_rows(
+            self.dataset_size, len(rows["final_observations"])
+        ).items():
             target.copy_(rows[name])
 
     # -- online transitions -------------------------------------------------------------------------------------------
@@ -268,7 +282,9 @@ class TransitionStore(NStepReplayBuffer):
         if not self.sparse:
             return rewards
         if (rewards > 0).any():
-            raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
+            raise ValueError(
+                f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off"
+            )
         return -(rewards != 0).astype(np.float32)
 
     def _timeouts_of(self, infos: list[dict[str, Any]]) -> Flags:
@@ -295,14 +311,18 @@ class TransitionStore(NStepReplayBuffer):
     def _close_trajectories(self, environments: Flags) -> None:
         """End the trajectories of some environments at their newest transitions, whose masks stay."""
         if environments.any():
-            rows = self._rings_begin + np.flatnonzero(environments) * self.buffer_size + self._newest
+            rows = (
+                self._rings_begin + np.flatnonzero(environments) * self.buffer_size + self._newest
+            )
             self._write("dones", rows, np.ones(len(rows), bool))
 
     def _write(self, name: str, rows: Array, values: Array) -> None:
         """Write values into rows of a tensor; the host waits for nothing that the device does."""
         target: Tensor = getattr(self, name)
         new = torch.tensor(values, dtype=target.dtype)
-        target[to_device(torch.from_numpy(rows), self.data_device)] = to_device(new, self.data_device)
+        target[to_device(torch.from_numpy(rows), self.data_device)] = to_device(
+            new, self.data_device
+        )
 
     def _sync_host_copy(self) -> None:
         """Copy to the host what :meth:`add` compares with: reading it there would wait for the device at each step."""
@@ -323,14 +343,24 @@ class TransitionStore(NStepReplayBuffer):
         if old_device == self.device and self.data_device.type == self.placement.device.type:
             return
         tensors = self.tensors()
-        self.placement = place(self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values()))
+        self.placement = place(
+            self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values())
+        )
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
-        loader = None if self.loader is None else (self.loader.shards, self.loader.action_range, self.loader.active)
-        state = {**vars(self), **{name: tensor.cpu() for name, tensor in self.tensors().items()}, "loader": loader}
+        loader = (
+            None
+            if self.loader is None
+            else (self.loader.shards, self.loader.action_range, self.loader.active)
+        )
+        state = {
+            **vars(self),
+            **{name: tensor.cpu() for name, tensor in self.tensors().items()},
+            "loader": loader,
+        }
         return {name: value for name, value in state.items() if name not in NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -362,6 +392,10 @@ class TransitionStore(NStepReplayBuffer):
 
     def _rings(self) -> dict[str, Tensor]:
         """Return views of the rings by name, (n_envs, buffer_size, ...), `next_observations` among them."""
-        rows = {name: getattr(self, name)[self._rings_begin : self.capacity] for name in RING_TENSORS}
+        rows = {
+            name: getattr(self, name)[self._rings_begin : self.capacity] for name in RING_TENSORS
+        }
         rows["next_observations"] = self.observations[self._online_tail :]
-        return {name: ring.unflatten(0, (self.n_envs, self.buffer_size)) for name, ring in rows.items()}
+        return {
+            name: ring.unflatten(0, (self.n_envs, self.buffer_size)) for name, ring in rows.items()
+        }

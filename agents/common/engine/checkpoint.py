@@ -37,7 +37,13 @@ FORMAT = 9
 MAX_CHECKPOINTS = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, STATE = "model.zip", "state.pt"
-OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}  # not taken from a file
+OF_THE_PROCESS = {
+    "observation_space",
+    "action_space",
+    "verbose",
+    "tensorboard_log",
+    "n_envs",
+}  # not taken from a file
 
 
 class OtherVersionError(ValueError):
@@ -68,13 +74,17 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> P
         write_model(model, temporary / MODEL)
         state = {
             # an environment may put anything into its infos: what could not be read is refused now
-            "in_flight": safe.dumps({name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}),
+            "in_flight": safe.dumps(
+                {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
+            ),
             "environments": _environment_states(model),
             "random": random_states(model),
             "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
             "more": values,
         }
-        with (temporary / STATE).open("wb") as file:  # PyTorch, given a path, does not say that a disk is full
+        with (temporary / STATE).open(
+            "wb"
+        ) as file:  # PyTorch, given a path, does not say that a disk is full
             safe.save(state, file)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[MAX_CHECKPOINTS:]:
@@ -123,7 +133,9 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     for space, drawn in zip(drawn_from, states["actions"], strict=True):
         space.np_random.bit_generator.state = drawn
     for name, generator in _generators(model).items():
-        if name in states["own"]:  # checkpoints of 1.0.0 know no stream of predictions, which training does not read
+        if (
+            name in states["own"]
+        ):  # checkpoints of 1.0.0 know no stream of predictions, which training does not read
             generator.set_state(states["own"][name])
     return dict(state["more"])
 
@@ -195,7 +207,10 @@ def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
             )
         return None
     normalize = model.get_vec_normalize_env()
-    return {"states": states, "normalize": None if normalize is None else (normalize.__getstate__(), normalize.returns)}
+    return {
+        "states": states,
+        "normalize": None if normalize is None else (normalize.__getstate__(), normalize.returns),
+    }
 
 
 def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | None) -> None:
@@ -205,7 +220,9 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
         return
     normalize = model.get_vec_normalize_env()
     statistics = getattr(model, "_saved_normalization", None)
-    if normalize is not None and statistics is not None:  # they are known even where the environments' state is not
+    if (
+        normalize is not None and statistics is not None
+    ):  # they are known even where the environments' state is not
         Normalization(**statistics).copy_to(normalize)
     first = env.reset()  # uses up the seeds that were set when it was made
     if saved is None:
@@ -226,7 +243,10 @@ def _begin_episodes(model: OffPolicyAlgorithm, first: Any) -> None:
     """Go on with new episodes, which begin with the given observations."""
     buffer = model.replay_buffer
     if buffer is not None and buffer.size():
-        warnings.warn("the environments' state is not known: new episodes begin, not bit for bit", stacklevel=4)
+        warnings.warn(
+            "the environments' state is not known: new episodes begin, not bit for bit",
+            stacklevel=4,
+        )
         buffer.end_episodes()  # type: ignore[attr-defined]
     normalize = model.get_vec_normalize_env()
     model._last_obs = first

@@ -24,12 +24,16 @@ from agents.common.batch import Batch
 from agents.common.method import Info, Method, Noise
 from agents.common.nets import onednn
 
-WARMUP_STEPS = 3  # libraries and the optimiser allocate memory in their first steps, which a capture forbids
+WARMUP_STEPS = (
+    3  # libraries and the optimiser allocate memory in their first steps, which a capture forbids
+)
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
 IDLE_UPDATES = 100  # a graph that was not used for so long makes room for another
 
 REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
-COMPILE_AFTER_UPDATES = 5_000  # of a model: training is long then, and compiling takes about a minute
+COMPILE_AFTER_UPDATES = (
+    5_000  # of a model: training is long then, and compiling takes about a minute
+)
 NO_LIMIT = 2**31 - 1
 
 
@@ -51,7 +55,11 @@ class Mode:
 
     def __str__(self) -> str:
         """Return the mode in words."""
-        words = [word for word, used in (("compiled", self.compiled), ("captured", self.captured)) if used]
+        words = [
+            word
+            for word, used in (("compiled", self.compiled), ("captured", self.captured))
+            if used
+        ]
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
@@ -75,9 +83,15 @@ def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
     if not cuda and method.precision != "bf16" and onednn.is_faster():
-        return Mode(False, False, "oneDNN is faster on this processor, and the compiler cannot use it")
+        return Mode(
+            False, False, "oneDNN is faster on this processor, and the compiler cannot use it"
+        )
     if updates < COMPILE_AFTER_UPDATES:
-        return Mode(False, cuda, f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute")
+        return Mode(
+            False,
+            cuda,
+            f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute",
+        )
     return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
 
 
@@ -99,7 +113,9 @@ def compiled(losses: Evaluate) -> Evaluate:
     :return: the same function.
     """
     # the compiler counts over all models of the process how often it has compiled these losses, and gives up at eight
-    without_limit = torch._dynamo.config.patch(recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT)
+    without_limit = torch._dynamo.config.patch(
+        recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
+    )
 
     @functools.cache
     def compile_once() -> Evaluate:
@@ -121,7 +137,9 @@ def remove_unloadable_library(error: str) -> Path | None:
     :param error: its text.
     :return: the library; None if the error names none, or it is gone already.
     """
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # imports of seconds, which only compiling needs
+    from torch._inductor.runtime.cache_dir_utils import (
+        cache_dir,
+    )  # imports of seconds, which only compiling needs
     from torch._inductor.utils import clear_caches
 
     match = re.search(rf"ImportError: ({re.escape(cache_dir())}.+?\.so)\b", error)
@@ -164,7 +182,10 @@ def capture(
     with torch.cuda.device(device), _without_collection():
         stream = torch.cuda.current_stream(device)
         index = stream.device_index
-        all_generators = [*generators, torch.cuda.default_generators[index]]  # a graph takes the default one along
+        all_generators = [
+            *generators,
+            torch.cuda.default_generators[index],
+        ]  # a graph takes the default one along
         states = [generator.get_state() for generator in all_generators]
         graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle()
@@ -174,7 +195,10 @@ def capture(
         try:
             # other threads may use the device meanwhile; `graph`'s default stream is on the first device used
             with torch.cuda.graph(
-                graph, pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"
+                graph,
+                pool=pool,
+                stream=torch.cuda.Stream(device),
+                capture_error_mode="thread_local",
             ):
                 try:
                     info = step()
@@ -183,9 +207,13 @@ def capture(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(stream)
-            with contextlib.suppress(RuntimeError):  # the allocator has left the pool, if the capture got that far
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the allocator has left the pool, if the capture got that far
                 torch._C._cuda_endAllocateToPool(index, pool)
-                torch._C._cuda_releasePool(index, pool)  # a graph does so only if it was captured to the end
+                torch._C._cuda_releasePool(
+                    index, pool
+                )  # a graph does so only if it was captured to the end
             for generator, state in zip(all_generators, states, strict=True):
                 # a state of its own: the old one still counts as being captured, and raises at every draw
                 fresh = torch.Generator(generator.device)
@@ -259,7 +287,14 @@ class GraphCache:
         source = trainer.batch_source()
         batch = trainer.draw_batch(batch_size) if source is None else None
         # the generator itself, because a graph draws from the one that it was captured with, and an id may come again
-        key = batch_size, source, trainer.plan.skipped, trainer.pretraining, trainer.generator, trainer.method.changes
+        key = (
+            batch_size,
+            source,
+            trainer.plan.skipped,
+            trainer.pretraining,
+            trainer.generator,
+            trainer.method.changes,
+        )
         captured = self._find(key, batch)
         static = batch if captured is None else captured.batch
 
@@ -316,7 +351,11 @@ class GraphCache:
 
     def _capture(self, step: Callable[[], Info]) -> tuple[Callable[[], None], Info]:
         trainer = self.trainer
-        generators = [generator for generator in trainer.generators().values() if generator.device.type == "cuda"]
+        generators = [
+            generator
+            for generator in trainer.generators().values()
+            if generator.device.type == "cuda"
+        ]
         self.is_capturing = True
         try:
             return capture(step, trainer.device, generators)

@@ -85,7 +85,9 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.behaviour = find_behaviour(self.method.networks())
         self.has_extractors = bool(self.policy.nets.with_extractor())
-        self.update_count = torch.zeros(self.policy.num_replicas, dtype=torch.float32, device=self.device)
+        self.update_count = torch.zeros(
+            self.policy.num_replicas, dtype=torch.float32, device=self.device
+        )
         """Number of updates so far, which a batch hands to the method."""
         self.capture_failure: str | None = None
         """Why an update of this model could not be captured: there is no second attempt."""
@@ -110,10 +112,15 @@ class Trainer:
         self._prepare_optimizer()
         mode = choose_mode(self.method, self.device, self.model._n_updates)
         if mode.captured and self.capture_failure is not None:
-            mode = replace(mode, captured=False, reason=f"capturing failed before: {self.capture_failure}")
+            mode = replace(
+                mode, captured=False, reason=f"capturing failed before: {self.capture_failure}"
+            )
         self._use(mode)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
-            self.fall_back("captured", f"{type(self.optimizer).__name__} is not fused Adam; its step may need the host")
+            self.fall_back(
+                "captured",
+                f"{type(self.optimizer).__name__} is not fused Adam; its step may need the host",
+            )
 
     def _prepare_optimizer(self) -> None:
         """Let a fused optimiser be captured where learning rates are on the device."""
@@ -180,9 +187,15 @@ class Trainer:
     def _before_update(self) -> None:
         """Bring mode, settings, learning rates and plan up to date."""
         model = self.model
-        if model._n_updates == COMPILE_AFTER_UPDATES and self.method.compile == "auto" and not self.mode.compiled:
+        if (
+            model._n_updates == COMPILE_AFTER_UPDATES
+            and self.method.compile == "auto"
+            and not self.mode.compiled
+        ):
             mode = choose_mode(self.method, self.device, model._n_updates)
-            self._use(replace(mode, captured=self.mode.captured))  # what failed before is not tried again
+            self._use(
+                replace(mode, captured=self.mode.captured)
+            )  # what failed before is not tried again
             if mode.compiled and model.verbose >= 1:
                 print("The coming updates are compiled, which takes about a minute.", flush=True)
         self.update_count.fill_(model._n_updates)
@@ -209,7 +222,11 @@ class Trainer:
         buffer = self.model.replay_buffer
         generator = self.generator if buffer.placement.on_device else self.host_generator
         batch: Batch = buffer.sample(batch_size, self.model._vec_normalize_env, generator)
-        return batch if self.method.observation_scale is None else batch.with_observations(self.policy.preprocess)
+        return (
+            batch
+            if self.method.observation_scale is None
+            else batch.with_observations(self.policy.preprocess)
+        )
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
         """Draw the noise of one update.
@@ -281,7 +298,10 @@ class Trainer:
         shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
 
         def shift(rows: Tensor) -> Tensor:
-            over_steps = (..., *[None] * (rows.ndim - 3))  # all states of a chunk are shifted as its first one
+            over_steps = (
+                ...,
+                *[None] * (rows.ndim - 3),
+            )  # all states of a chunk are shifted as its first one
             return self.policy.layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
 
         return batch.with_observations(shift)
@@ -298,9 +318,15 @@ class Trainer:
             parameters = self.plan.parameters
             if not parameters:  # all networks wait for a later update
                 return info, []
-            return info, torch.autograd.grad(total, parameters, torch.ones_like(total), allow_unused=True)
-        except Exception as error:  # if the losses themselves raised it, they raise it again uncompiled
-            if not self.mode.compiled or self._is_capturing:  # the compiler is done before a capture begins
+            return info, torch.autograd.grad(
+                total, parameters, torch.ones_like(total), allow_unused=True
+            )
+        except (
+            Exception
+        ) as error:  # if the losses themselves raised it, they raise it again uncompiled
+            if (
+                not self.mode.compiled or self._is_capturing
+            ):  # the compiler is done before a capture begins
                 raise
             text = f"{type(error).__name__}: {error}"
             if library := remove_unloadable_library(text):
@@ -320,7 +346,9 @@ class Trainer:
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
         plan = self.plan
-        clipped = [lay_out(gradient, p) for gradient, p in zip(gradients, plan.parameters, strict=True)]
+        clipped = [
+            lay_out(gradient, p) for gradient, p in zip(gradients, plan.parameters, strict=True)
+        ]
         if plan.is_clipped:
             clipped = unshare_memory(clipped)
         if clipped:
@@ -332,7 +360,9 @@ class Trainer:
                 torch._foreach_lerp_(target, online, weight)
             for buffer, target_buffer in plan.buffers:
                 target_buffer.copy_(buffer)
-        for parameter, gradient, clipped_gradient in zip(plan.parameters, gradients, clipped, strict=True):
+        for parameter, gradient, clipped_gradient in zip(
+            plan.parameters, gradients, clipped, strict=True
+        ):
             parameter.grad = None if gradient is None else clipped_gradient
         self.optimizer.step()
 
@@ -344,7 +374,9 @@ class Trainer:
             return frozenset(self.policy.nets) - {self.behaviour}
         updates = self.model._n_updates
         # the N-th update is the one after N - 1
-        resting = {name for name, interval in self.update_intervals.items() if (updates + 1) % interval}
+        resting = {
+            name for name, interval in self.update_intervals.items() if (updates + 1) % interval
+        }
         return frozenset(resting.union(self.method.skipped_networks(updates)))
 
     def _read_settings(self) -> None:
@@ -371,7 +403,9 @@ class Trainer:
     def _set_learning_rates(self) -> None:
         """Set the learning rate of every group for the coming update."""
         for group in self.optimizer.param_groups:
-            schedule: LearningRateSchedule = self.schedules.get(group.get("network", ""), self.model.lr_schedule)
+            schedule: LearningRateSchedule = self.schedules.get(
+                group.get("network", ""), self.model.lr_schedule
+            )
             rate = schedule(self.model._current_progress_remaining, self.model._n_updates)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -396,7 +430,9 @@ class Trainer:
         """
         nets = self.policy.nets
         for name in skipped - set(nets):
-            raise ValueError(f"`skipped_networks` names an {unknown_name_message('network', name, nets)}")
+            raise ValueError(
+                f"`skipped_networks` names an {unknown_name_message('network', name, nets)}"
+            )
         fixed: set[int] = set()
         for name in skipped:
             fixed.update(map(id, nets[name].parameters()))
@@ -437,7 +473,11 @@ class Trainer:
             come in, where an environment's statistics normalise them, or where the buffer is in the host's memory.
         """
         buffer = self.model.replay_buffer
-        if buffer.size() or not buffer.placement.on_device or self.model._vec_normalize_env is not None:
+        if (
+            buffer.size()
+            or not buffer.placement.on_device
+            or self.model._vec_normalize_env is not None
+        ):
             return None
         return buffer.observations.data_ptr(), buffer.dataset_size
 
@@ -470,7 +510,9 @@ def unshare_memory(gradients: list[Tensor]) -> list[Tensor]:
     return unshared
 
 
-def clip_gradients(gradients: list[Tensor], groups: Sequence[tuple[float | None, list[int]]], replicas: int) -> Tensor:
+def clip_gradients(
+    gradients: list[Tensor], groups: Sequence[tuple[float | None, list[int]]], replicas: int
+) -> Tensor:
     """Clip the gradients of each group jointly, in place.
 
     :param gradients: tensors (S, ...), or of any shape where S is 1; none shares memory with another.

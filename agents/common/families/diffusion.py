@@ -52,7 +52,9 @@ class DiffusionQLearning(Method):
         doc="Weight w of the denoising loss on the data.",
     )
     target_gradient: bool = setting(
-        default=True, reference="use_target_critic_grad", doc="Take Q's action gradient from the target critics."
+        default=True,
+        reference="use_target_critic_grad",
+        doc="Take Q's action gradient from the target critics.",
     )
     sampler: Sampler = setting(
         default="ddpm_clipped",
@@ -61,17 +63,26 @@ class DiffusionQLearning(Method):
         "or `jump` to the estimate; see `denoise`.",
     )
     clip_states: bool = setting(
-        default=False, reference="clip_sampler_after", doc="Clip every state of the reverse chain to [-1, 1]."
+        default=False,
+        reference="clip_sampler_after",
+        doc="Clip every state of the reverse chain to [-1, 1].",
     )
     beta_schedule: BetaSchedule = setting(
         default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
     )
     time_features: int = setting(
-        default=64, reference="time_dim", fixed=OF_NETWORKS, check=_even, doc="Fourier features of the step, even."
+        default=64,
+        reference="time_dim",
+        fixed=OF_NETWORKS,
+        check=_even,
+        doc="Fourier features of the step, even.",
     )
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
     flow_steps: int = setting(
-        default=10, reference="diffusion_steps", fixed="the noise schedule has as many steps", doc="T, diffusion steps."
+        default=10,
+        reference="diffusion_steps",
+        fixed="the noise schedule has as many steps",
+        doc="T, diffusion steps.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -79,7 +90,9 @@ class DiffusionQLearning(Method):
         return {
             "critic": critic(target=True),
             "denoiser": noise_predictor(self.time_features),
-            "schedule": NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)),
+            "schedule": NetworkSpec(
+                lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)
+            ),
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
@@ -97,14 +110,23 @@ class DiffusionQLearning(Method):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the reverse chain."""
         predict = nets.denoiser.at(observations)
-        return denoise(predict, noise["action"], noise["denoise"], nets.schedule, self.sampler, self.clip_states)
+        return denoise(
+            predict,
+            noise["action"],
+            noise["denoise"],
+            nets.schedule,
+            self.sampler,
+            self.clip_states,
+        )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, noisy data actions, and Q's gradient there."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
-        gradient = action_gradient(lambda actions: guide(batch.observations, actions).mean(1), noisy)
+        gradient = action_gradient(
+            lambda actions: guide(batch.observations, actions).mean(1), noisy
+        )
         info["q_gradient_norm"] = gradient.norm(dim=-1).mean(-1)
         return {
             **self.td_targets(batch, noise, nets),

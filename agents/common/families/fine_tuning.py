@@ -35,7 +35,9 @@ class FineTuning(Method):
 
     max_grad_norm: float | None = setting(default=1.0)
     target_behaviour: bool = setting(
-        default=True, reference="target_actor", doc="Hold the policy to the moving average of the behaviour flow."
+        default=True,
+        reference="target_actor",
+        doc="Hold the policy to the moving average of the behaviour flow.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -76,7 +78,9 @@ class ResidualFineTuning(FineTuning):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the networks; a residual is zero after pretraining."""
-        return super().networks() | {"fine_tuned": velocity_field(role="residual" if self.residual else "copy")}
+        return super().networks() | {
+            "fine_tuned": velocity_field(role="residual" if self.residual else "copy")
+        }
 
     def policy(self, nets: Networks, online: bool = False) -> Any:
         """Return the fine-tuned flow; with `residual`, its sum with the flow that it is held to, or the online one."""
@@ -91,12 +95,16 @@ class AdjointMatching(FineTuning):
     target_gradient: bool = setting(
         default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
     )
-    clip_adjoint: bool = setting(default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient.")
+    clip_adjoint: bool = setting(
+        default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient."
+    )
 
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return the adjoint at the end of rollouts, (S, B, D): minus the gradient of the critics' mean."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        return terminal_adjoint(lambda actions: critic(observations, actions).mean(1), end, self.clip_adjoint)
+        return terminal_adjoint(
+            lambda actions: critic(observations, actions).mean(1), end, self.clip_adjoint
+        )
 
 
 class TrustRegion(FineTuning):
@@ -119,21 +127,37 @@ class TrustRegion(FineTuning):
         doc="Epsilon, the path KL per action of the chunk that is aimed at.",
     )
     kl_budget_online: float | None = setting(
-        default=None, above=0, doc="Replaces the budget when the online phase starts; None keeps it."
+        default=None,
+        above=0,
+        doc="Replaces the budget when the online phase starts; None keeps it.",
     )
-    multiplier_scale: float = setting(default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss.")
+    multiplier_scale: float = setting(
+        default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss."
+    )
     multiplier_learning_rate: float = setting(
         default=0.01, reference="eta_lambda", at_least=0, doc="Eta, step size of lambda."
     )
-    multiplier_min: float = setting(default=0.01, reference="lambda_min", above=0, doc="Lower bound of lambda.")
+    multiplier_min: float = setting(
+        default=0.01, reference="lambda_min", above=0, doc="Lower bound of lambda."
+    )
     multiplier_max: float = setting(
-        default=100.0, reference="lambda_max", above=0, doc="Upper bound of lambda, at least `multiplier_min`."
+        default=100.0,
+        reference="lambda_max",
+        above=0,
+        doc="Upper bound of lambda, at least `multiplier_min`.",
     )
     kl_average_rate: float = setting(
-        default=0.1, reference="kl_ema_coef", above=0, at_most=1, doc="Beta, weight of the newest KL in the average."
+        default=0.1,
+        reference="kl_ema_coef",
+        above=0,
+        at_most=1,
+        doc="Beta, weight of the newest KL in the average.",
     )
     kl_clip: float = setting(
-        default=2.0, reference="kl_clip_coef", above=0, doc="C, a single KL counts at most this many budgets."
+        default=2.0,
+        reference="kl_clip_coef",
+        above=0,
+        doc="C, a single KL counts at most this many budgets.",
     )
     freeze_base: bool = setting(
         default=False,
@@ -174,7 +198,9 @@ class TrustRegion(FineTuning):
     def after_update(self, nets: Networks, info: Info) -> None:
         """Move the average of the path KL, and the multiplier by a dual step."""
         state, path_kl = nets.multiplier, info["path_kl"]
-        state.kl_average.lerp_(torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate)
+        state.kl_average.lerp_(
+            torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
+        )
         state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)

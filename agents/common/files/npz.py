@@ -18,7 +18,10 @@ from agents.common.files import raising_damaged_file
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
-_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -37,8 +40,12 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
                 with archive.open(member) as content:
                     shape, dtype = _read_header(content)
                     size = archive.getinfo(member).file_size - content.tell()
-                    if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:  # before memory is taken
-                        raise ValueError(f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}")
+                    if (
+                        not dtype.hasobject and size != math.prod(shape) * dtype.itemsize
+                    ):  # before memory is taken
+                        raise ValueError(
+                            f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}"
+                        )
                     content.seek(0)
                     arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
                     content.read(1)  # `zipfile` compares the checksum at the end
@@ -70,7 +77,11 @@ def _read_header(content: IO[bytes]) -> Header:
 def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
     """Open an archive and yield it with its members by the names of their arrays."""
     with contextlib.ExitStack() as stack:
-        raw = stack.enter_context(Path(file).open("rb")) if isinstance(file, str | os.PathLike) else file
+        raw = (
+            stack.enter_context(Path(file).open("rb"))
+            if isinstance(file, str | os.PathLike)
+            else file
+        )
         stack.enter_context(raising_damaged_file(str(getattr(raw, "name", "the file"))))
         archive = stack.enter_context(zipfile.ZipFile(raw))
         yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}

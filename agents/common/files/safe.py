@@ -53,7 +53,9 @@ def _class(path: str) -> type:
     if path.startswith("torch.") and not path.startswith(("torch.nn.modules.", "torch.optim.")):
         named_class = None
     if named_class is None:
-        raise pickle.UnpicklingError(f"it needs the class `{path}`, which is not among those that may be used here")
+        raise pickle.UnpicklingError(
+            f"it needs the class `{path}`, which is not among those that may be used here"
+        )
     return named_class
 
 
@@ -122,7 +124,9 @@ def save(value: Any, file: IO[bytes], pickler: type[Pickler] = Pickler) -> None:
 
 
 def load(
-    file: str | Path | bytes | IO[bytes], classes: Collection[Any] = (), device: torch.device | str | None = None
+    file: str | Path | bytes | IO[bytes],
+    classes: Collection[Any] = (),
+    device: torch.device | str | None = None,
 ) -> Any:
     """Read a value that :func:`save` or :func:`dumps` wrote.
 
@@ -139,7 +143,9 @@ def load(
     except Exception as error:  # a damaged file raises nearly anything
         if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]  # the rest is advice
+        reason = (
+            str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
+        )  # the rest is advice
         problem = " ".join(reason.split()) or type(error).__name__
         raise ValueError(f"it holds no values, or needs more than it may use: {problem}") from error
 
@@ -157,5 +163,7 @@ def dumps(value: Any, classes: Collection[Any] = ()) -> bytes:
         save(value, file)
         load(file.getvalue(), classes)
     except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"a {path_of(type(value))}, which is neither a plain value nor an array ({error})") from error
+        raise TypeError(
+            f"a {path_of(type(value))}, which is neither a plain value nor an array ({error})"
+        ) from error
     return file.getvalue()

@@ -44,10 +44,14 @@ def _memoryless_variance(step: Any, flow_steps: int) -> Any:
 
 def left_endpoints(flow_steps: int, like: Tensor) -> Tensor:
     """Return the left end points t_i of all steps, (K, 1, 1)."""
-    return torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
+    return (
+        torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
+    )
 
 
-def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_steps: int) -> Tensor:
+def memoryless_step(
+    x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_steps: int
+) -> Tensor:
     r"""Return :math:`x_{i+1} = x_i + h(2 v(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i`.
 
     ``x`` is x_i, ``velocity`` v(x_i, t_i) and ``noise`` standard normal, all (S, B, D), as is the result.
@@ -58,7 +62,9 @@ def memoryless_step(x: Tensor, velocity: Tensor, noise: Tensor, step: int, flow_
     return (decay * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 
-def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+def memoryless_rollout(
+    fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor
+) -> tuple[Tensor, ...]:
     """Simulate the fine-tuned flow's memoryless SDE, whose last step follows the base flow without noise.
 
     :param fine_tuned: v_f.
@@ -71,7 +77,9 @@ def memoryless_rollout(fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise:
     h = 1.0 / flow_steps
     path = [x_0]
     for i in range(flow_steps - 1):
-        path.append(memoryless_step(path[-1], fine_tuned(path[-1], i * h), noise[:, i], i, flow_steps))
+        path.append(
+            memoryless_step(path[-1], fine_tuned(path[-1], i * h), noise[:, i], i, flow_steps)
+        )
     states = torch.stack(path, 1)
     velocities = base(states, left_endpoints(flow_steps, states))
     return states, velocities, torch.add(states[:, -1], velocities[:, -1], alpha=h)
@@ -91,7 +99,11 @@ def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = 
 def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
     """Return mean, standard deviation and maximum of the absolute entries of adjoints (S, ...), each (S,)."""
     size = adjoints.abs().flatten(1)
-    return {"adjoint_mean": size.mean(1), "adjoint_std": size.std(1, correction=0), "adjoint_max": size.amax(1)}
+    return {
+        "adjoint_mean": size.mean(1),
+        "adjoint_std": size.std(1, correction=0),
+        "adjoint_max": size.amax(1),
+    }
 
 
 def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
@@ -109,12 +121,16 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     pull_back = velocity_pull_back(base, states, right_endpoints(flow_steps, states))
     adjoints, adjoint = [], terminal
     for i in reversed(range(flow_steps)):
-        adjoint = (i / (i + 1) * adjoint).add(pull_back(i, adjoint), alpha=2 * h)  # 1 - h / (t_i + h) = i / (i + 1)
+        adjoint = (i / (i + 1) * adjoint).add(
+            pull_back(i, adjoint), alpha=2 * h
+        )  # 1 - h / (t_i + h) = i / (i + 1)
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1], dim=1)
 
 
-def velocity_pull_back(velocity: Velocity, states: Tensor, times: Tensor) -> Callable[[int, Tensor], Tensor]:
+def velocity_pull_back(
+    velocity: Velocity, states: Tensor, times: Tensor
+) -> Callable[[int, Tensor], Tensor]:
     r"""Return the products :math:`a^\top \nabla_x v(x, t)` at the states of a rollout, one state at a time.
 
     A network's field is evaluated at all states at once, because its activations do not depend on the adjoint.
@@ -135,7 +151,9 @@ def velocity_pull_back(velocity: Velocity, states: Tensor, times: Tensor) -> Cal
     return pull_back
 
 
-def adjoint_matching_loss(fine_tuned: Tensor, base: Tensor, adjoints: Tensor, sigmas: Tensor) -> Tensor:
+def adjoint_matching_loss(
+    fine_tuned: Tensor, base: Tensor, adjoints: Tensor, sigmas: Tensor
+) -> Tensor:
     r"""Return the adjoint-matching loss of every replica, summed over steps and dimensions.
 
     :math:`L = \frac1B\sum_b\sum_{i,d}[\frac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i]^2`

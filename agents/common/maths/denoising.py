@@ -31,7 +31,9 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
     if kind == "vp":
         betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
     elif kind == "cosine":
-        curve = torch.cos((torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2).square()
+        curve = torch.cos(
+            (torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2
+        ).square()
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
         betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)
@@ -65,7 +67,12 @@ def add_noise(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def denoise(
-    predict: Velocity, x: Tensor, noise: Tensor, schedule: NoiseSchedule, sampler: str, clip_states: bool
+    predict: Velocity,
+    x: Tensor,
+    noise: Tensor,
+    schedule: NoiseSchedule,
+    sampler: str,
+    clip_states: bool,
 ) -> Tensor:
     r"""Follow the reverse chain from noise to actions.
 
@@ -85,7 +92,11 @@ def denoise(
     """
     steps = noise.shape[1]
     for t in range(steps, 0, -1):
-        beta, alpha_bar, next_alpha_bar = schedule.betas[t], schedule.alpha_bars[t], schedule.alpha_bars[t - 1]
+        beta, alpha_bar, next_alpha_bar = (
+            schedule.betas[t],
+            schedule.alpha_bars[t],
+            schedule.alpha_bars[t - 1],
+        )
         estimate = (x - math.sqrt(1 - alpha_bar) * predict(x, t)) / math.sqrt(alpha_bar)
         if sampler == "jump":
             x = estimate

@@ -14,7 +14,9 @@ from agents.common.batch import Batch
 from agents.common.nets.networks import Networks, tanh_gaussian_sample
 
 
-def apply_edit(edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float) -> Tensor:
+def apply_edit(
+    edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float
+) -> Tensor:
     """Return flow actions plus an edit sampled from a squashed Gaussian given (s, a), clipped to the action box."""
     mean, log_std = edit(observations, flow_actions)
     sample, _ = tanh_gaussian_sample(mean, log_std, noise)

@@ -24,7 +24,9 @@ def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
     return torch.lerp(x_0, x_1, t)
 
 
-def flow_matching_loss(velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, weight: Tensor) -> Tensor:
+def flow_matching_loss(
+    velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, weight: Tensor
+) -> Tensor:
     r"""Return the weighted flow-matching loss of every replica.
 
     :math:`L = \frac1B\sum_b w_b \frac1D \lVert v(x_t, t) - (x_1 - x_0)\rVert^2`

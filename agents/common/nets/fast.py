@@ -70,16 +70,25 @@ def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
     rounded = []
     for layer in layers:
         if layer.dtype is not None:
-            layer = layer._replace(weight=layer.weight.to(layer.dtype), bias=layer.bias.to(layer.dtype), dtype=None)
+            layer = layer._replace(
+                weight=layer.weight.to(layer.dtype), bias=layer.bias.to(layer.dtype), dtype=None
+            )
         rounded.append(layer)
     return rounded
 
 
-def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def batched_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.batched_linear` does."""
     stack, outputs = weight.shape[:-2], weight.shape[-1]
     on_cuda = mlp.device_type(x) == "cuda"
-    if stack.numel() == 1 and on_cuda and bias is not None and (dtype or weight.dtype) == bias.dtype:
+    if (
+        stack.numel() == 1
+        and on_cuda
+        and bias is not None
+        and (dtype or weight.dtype) == bias.dtype
+    ):
         rows, matrix = x.flatten(0, -2).to(bias.dtype), weight.flatten(0, -2)
         product = torch.addmm(bias.flatten(), rows, matrix)  # one kernel, which adds the bias too
         return product.view(*stack, *x.shape[len(stack) : -1], outputs)
@@ -98,7 +107,9 @@ def gelu(x: Tensor) -> Tensor:
     if mlp.device_type(x) != "cpu":
         return mlp.gelu(x)
     if torch.compiler.is_compiling():
-        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))  # the compiler makes one pass of it
+        return x * torch.sigmoid(
+            GELU_SLOPE * x * (1 + GELU_CUBIC * x * x)
+        )  # the compiler makes one pass of it
     if torch.is_grad_enabled() and onednn.is_transformed(x):
         return mlp.gelu(x)
     if torch.is_grad_enabled() and x.requires_grad:
@@ -107,7 +118,9 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
-    full = x.float() if x.dtype == torch.bfloat16 else x  # bfloat16 is too coarse for intermediate results
+    full = (
+        x.float() if x.dtype == torch.bfloat16 else x
+    )  # bfloat16 is too coarse for intermediate results
     slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
     return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
 
@@ -125,7 +138,9 @@ class _RecordedGelu(torch.autograd.Function):
         return torch.ops.aten.gelu_backward(gradient, ctx.saved_tensors[0], approximate="tanh")
 
 
-def make_mlp(stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any) -> StackedMLP:
+def make_mlp(
+    stack: Sequence[int], widths: Sequence[int], *arguments: Any, **settings: Any
+) -> StackedMLP:
     """Return a `StackedMLP` of these arguments, evaluated fast unless it is so small that nothing is gained."""
     network = StackedMLP(stack, widths, *arguments, **settings)
     if any(inputs * outputs >= SMALLEST_MATRIX for inputs, outputs in itertools.pairwise(widths)):
@@ -173,7 +188,9 @@ def vjp_at_points(layers: Sequence[Layer], first: Tensor) -> Callable[[int, Tens
 
 def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     """Return a cotangent of a layer's output as one of its product."""
-    if layer.activation is gelu and not (mlp.device_type(product) == "cpu" and torch.compiler.is_compiling()):
+    if layer.activation is gelu and not (
+        mlp.device_type(product) == "cpu" and torch.compiler.is_compiling()
+    ):
         if layer.norm_scale is None:
             return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
         layer = layer._replace(activation=mlp.gelu)
@@ -195,7 +212,9 @@ def push_forward(layers: Sequence[Layer], product: Tensor, tangent: Tensor) -> T
     """
     for layer, following in itertools.pairwise(layers):
         tangent = _push_forward(layer, product, tangent)
-        product = batched_linear(layer.epilogue(product), following.weight, following.bias, following.dtype)
+        product = batched_linear(
+            layer.epilogue(product), following.weight, following.bias, following.dtype
+        )
         tangent = batched_linear(tangent, following.weight, None, following.dtype)
     return _push_forward(layers[-1], product, tangent)
 
@@ -211,5 +230,9 @@ def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
     variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
     factor = (variance + mlp.LAYER_NORM_EPS).rsqrt()
     normal = (x - mean) * factor
-    tangent = tangent - tangent.mean(-1, keepdim=True) - normal * (normal * tangent).mean(-1, keepdim=True)
+    tangent = (
+        tangent
+        - tangent.mean(-1, keepdim=True)
+        - normal * (normal * tangent).mean(-1, keepdim=True)
+    )
     return tangent * factor * layer.norm_scale.unsqueeze(-2)

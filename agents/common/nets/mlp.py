@@ -43,7 +43,9 @@ class Layer(NamedTuple):
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
-        if self.bias.numel() == x.shape[-1]:  # one network: scale and shift are part of PyTorch's kernel
+        if (
+            self.bias.numel() == x.shape[-1]
+        ):  # one network: scale and shift are part of PyTorch's kernel
             scale = self.norm_scale.flatten().to(x.dtype)
             bias = self.norm_bias.flatten().to(x.dtype)
             return F.layer_norm(x, x.shape[-1:], scale, bias, LAYER_NORM_EPS)
@@ -53,7 +55,9 @@ class Layer(NamedTuple):
         return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
 
 
-def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def batched_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """Multiply rows by stacked matrices.
 
     :param x: ``(*stack, ..., in)``.
@@ -64,13 +68,17 @@ def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype:
     """
     if x.ndim > weight.ndim:  # several row axes: fold them into one
         lead = weight.ndim - 2
-        return batched_linear(x.flatten(lead, -2), weight, bias, dtype).unflatten(lead, x.shape[lead:-1])
+        return batched_linear(x.flatten(lead, -2), weight, bias, dtype).unflatten(
+            lead, x.shape[lead:-1]
+        )
     factors = dtype or weight.dtype
     product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
     return product if bias is None else product + bias.unsqueeze(-2)
 
 
-def evaluate(layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = batched_linear) -> Tensor:
+def evaluate(
+    layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = batched_linear
+) -> Tensor:
     """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` is a :func:`batched_linear`."""
     for layer in layers:
         x = layer.epilogue(product(x, layer.weight, layer.bias, layer.dtype))
@@ -115,16 +123,24 @@ class StackedMLP(nn.Module):
         self.batched_linear = batched_linear
         self.evaluate: Callable[[Sequence[Layer], Tensor], Tensor] = evaluate
         pairs = list(itertools.pairwise(widths))
-        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs)
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs
+        )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
         normed = widths[1 : self.activated + 1] if layer_norm else []
-        self.norm_scales = nn.ParameterList(nn.Parameter(torch.ones(*self.stack, w)) for w in normed)
-        self.norm_biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, w)) for w in normed)
+        self.norm_scales = nn.ParameterList(
+            nn.Parameter(torch.ones(*self.stack, w)) for w in normed
+        )
+        self.norm_biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(*self.stack, w)) for w in normed
+        )
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
         for weight in self.weights:
-            fill_uniform(weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator)
+            fill_uniform(
+                weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator
+            )
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate every member on its replica's rows.
@@ -147,7 +163,9 @@ class StackedMLP(nn.Module):
             )
             if self.layer_norm and i < self.activated:
                 scale = maybe_detach(self.norm_scales[i], frozen)
-                layer = layer._replace(norm_scale=scale, norm_bias=maybe_detach(self.norm_biases[i], frozen))
+                layer = layer._replace(
+                    norm_scale=scale, norm_bias=maybe_detach(self.norm_biases[i], frozen)
+                )
             layers.append(layer)
         return layers
 

@@ -97,7 +97,9 @@ class ObservingNetwork(Network):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            with torch.enable_grad():  # a later loss may need the gradient, where a target needs none
+            with (
+                torch.enable_grad()
+            ):  # a later loss may need the gradient, where a target needs none
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))
         return matches[0] if torch.is_grad_enabled() and not frozen else matches[0].detach()
@@ -106,7 +108,11 @@ class ObservingNetwork(Network):
         assert self.features_extractor is not None
         assert self._prepare is not None
         prepared = self._prepare(observations.flatten(0, -2))
-        constants = {name: value.detach() for name, value in self.features_extractor.named_parameters() if frozen}
+        constants = {
+            name: value.detach()
+            for name, value in self.features_extractor.named_parameters()
+            if frozen
+        }
         features: Tensor = functional_call(self.features_extractor, constants, (prepared,))
         return features.unflatten(0, observations.shape[:-1])
 
@@ -125,9 +131,15 @@ class CriticEnsemble(ObservingNetwork):
         widths = [sizes.observations + width + int(time), *sizes.critic_arch, 1]
         self.mlp = make_mlp((sizes.replicas, sizes.ensemble), widths, sizes.critic_layer_norm)
 
-    def forward(self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+    def forward(
+        self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False
+    ) -> Tensor:
         """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
-        parts = [self.features(observations, frozen), actions, *([] if t is None else [as_column(t, actions)])]
+        parts = [
+            self.features(observations, frozen),
+            actions,
+            *([] if t is None else [as_column(t, actions)]),
+        ]
         return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
 
 
@@ -153,7 +165,9 @@ class VelocityField(ObservingNetwork):
         widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
         self.mlp = make_mlp((sizes.replicas,), widths, sizes.actor_layer_norm)
 
-    def forward(self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False) -> Tensor:
+    def forward(
+        self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False
+    ) -> Tensor:
         """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
         return self.at(observations, frozen)(x, t)
 
@@ -169,8 +183,13 @@ class ConditionedVelocity:
         self._mlp = field.mlp
         first, *later = field.mlp.layers(frozen)
         of_observation, of_x, *self._of_time = first.weight.split(field.split, dim=-2)
-        self._shared = self._mlp.batched_linear(observations, of_observation, first.bias, first.dtype)
-        self._layers = [first._replace(weight=of_x), *later]  # the first layer's weight is that of x
+        self._shared = self._mlp.batched_linear(
+            observations, of_observation, first.bias, first.dtype
+        )
+        self._layers = [
+            first._replace(weight=of_x),
+            *later,
+        ]  # the first layer's weight is that of x
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
@@ -189,7 +208,9 @@ class ConditionedVelocity:
         transposed = first.weight.detach().transpose(-2, -1)
 
         def pull_back(point: int, cotangent: Tensor) -> Tensor:
-            product = self._mlp.batched_linear(to_first(point, cotangent), transposed, None, first.dtype)
+            product = self._mlp.batched_linear(
+                to_first(point, cotangent), transposed, None, first.dtype
+            )
             return product.to(cotangent.dtype)
 
         return pull_back
@@ -198,7 +219,9 @@ class ConditionedVelocity:
         """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient."""
         first = self._layers[0]
         with torch.no_grad():
-            tangent = self._mlp.batched_linear(along, first.weight, None, first.dtype) + self._of_time[0]
+            tangent = (
+                self._mlp.batched_linear(along, first.weight, None, first.dtype) + self._of_time[0]
+            )
             return push_forward(self._layers, self._product(first, x, t), tangent)
 
     def _product(self, first: Layer, x: Tensor, t: Time | None) -> Tensor:
@@ -364,12 +387,19 @@ class TanhGaussian(ObservingNetwork):
         widths = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
         self.trunk = make_mlp((sizes.replicas,), widths, activate_final=True)
         ends = [widths[-1], sizes.actions]
-        self.mean, self.log_std = make_mlp((sizes.replicas,), ends), make_mlp((sizes.replicas,), ends)
+        self.mean, self.log_std = (
+            make_mlp((sizes.replicas,), ends),
+            make_mlp((sizes.replicas,), ends),
+        )
 
-    def forward(self, observations: Tensor, *inputs: Tensor, frozen: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, observations: Tensor, *inputs: Tensor, frozen: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
         hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
-        return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
+        return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(
+            LOG_STD_MIN, LOG_STD_MAX
+        )
 
 
 class GaussianMean(ObservingNetwork):
@@ -381,7 +411,9 @@ class GaussianMean(ObservingNetwork):
     def __init__(self, sizes: Sizes, head_scale: float = 0.01) -> None:
         super().__init__()
         widths = [sizes.observations, *sizes.actor_arch]
-        self.trunk = make_mlp((sizes.replicas,), widths, sizes.actor_layer_norm, activate_final=True)
+        self.trunk = make_mlp(
+            (sizes.replicas,), widths, sizes.actor_layer_norm, activate_final=True
+        )
         ends = [widths[-1], sizes.actions]
         self.mean = make_mlp((sizes.replicas,), ends)
         self.head_bound = math.sqrt(3 * head_scale / (sum(ends) / 2))
@@ -437,7 +469,9 @@ class NoisePredictor(ObservingNetwork):
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
         with torch.no_grad():
-            self.frequencies[replica].copy_(0.2 * torch.randn(self.frequencies.shape[1:], generator=generator))
+            self.frequencies[replica].copy_(
+                0.2 * torch.randn(self.frequencies.shape[1:], generator=generator)
+            )
         super().initialise(replica, generator)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
@@ -449,11 +483,17 @@ class NoisePredictor(ObservingNetwork):
         first, *later = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
         multiply = self.mlp.batched_linear
-        shared = multiply(self.features(observations, frozen), of_observation, first.bias, first.dtype)
+        shared = multiply(
+            self.features(observations, frozen), of_observation, first.bias, first.dtype
+        )
 
         def predict(x: Tensor, t: Time) -> Tensor:
             embedded = self._embed(t, x, frozen)
-            product = multiply(x, of_x, None, first.dtype) + multiply(embedded, of_time, None, first.dtype) + shared
+            product = (
+                multiply(x, of_x, None, first.dtype)
+                + multiply(embedded, of_time, None, first.dtype)
+                + shared
+            )
             return self.mlp.evaluate(later, first.epilogue(product))
 
         return predict
@@ -495,6 +535,8 @@ def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[
 
 def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
     """Return the log density of tanh(u), (...,), at a pre-tanh value u; all arguments are (..., D)."""
-    normal = -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+    normal = (
+        -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+    )
     squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
     return (normal - squash).sum(-1)

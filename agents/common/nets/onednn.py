@@ -41,7 +41,9 @@ def is_faster(of_weights: bool = False) -> bool:
     On AMD processors MKL does not use AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
     nothing in the gradient of a weight; since Zen 5 it halves the speed of every product.
     """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not torch.backends.mkldnn.is_available() or not hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    ):
         return False
     vendor, family = processor()
     return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
@@ -52,7 +54,9 @@ def is_transformed(x: Tensor) -> bool:
 
     Operations of our own, and oneDNN's, would refuse the one and silently drop the other.
     """
-    return torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
+    return (
+        torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
+    )
 
 
 @functools.cache
@@ -79,24 +83,38 @@ def is_preferred(x: Tensor, weight: Tensor, dtype: torch.dtype | None = None) ->
     )
 
 
-def batched_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+def batched_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """Multiply rows by stacked matrices as :func:`agents.common.nets.mlp.batched_linear` does, one by oneDNN."""
-    if weight.shape[:-2].numel() == 1 and not torch.is_grad_enabled() and is_preferred(x, weight, dtype):
+    if (
+        weight.shape[:-2].numel() == 1
+        and not torch.is_grad_enabled()
+        and is_preferred(x, weight, dtype)
+    ):
         return linear(x, weight, bias, dtype)
     return mlp.batched_linear(x, weight, bias, dtype)
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None, with_gelu: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype | None = None,
+    with_gelu: bool = False,
 ) -> Tensor:
     """Multiply rows by one matrix, in one pass with the bias and with GELU; no gradient is recorded."""
     factors = dtype or weight.dtype
     rows, matrix = x.flatten(0, -2).to(factors), weight.flatten(0, -2).t().to(factors)
     product = _linear(rows, matrix, None if bias is None else bias.flatten().to(factors), with_gelu)
-    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1]).to(weight.dtype)
+    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1]).to(
+        weight.dtype
+    )
 
 
-def _linear(rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False) -> Tensor:
+def _linear(
+    rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False
+) -> Tensor:
     """Return rows (N, in) times a matrix (out, in)."""
     name, form = ("gelu", "tanh") if with_gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, name, [], form)
@@ -121,7 +139,9 @@ class _RecordedProduct(torch.autograd.Function):
         rows, cotangent = x[0].t(), gradient[0]
         return (
             batched_linear(gradient, weight.transpose(-2, -1)) if of_x else None,
-            (_linear(rows, cotangent.t()) if by_onednn else rows @ cotangent).unsqueeze(0) if of_weight else None,
+            (_linear(rows, cotangent.t()) if by_onednn else rows @ cotangent).unsqueeze(0)
+            if of_weight
+            else None,
             gradient.sum(1) if of_bias else None,
         )
 

@@ -67,17 +67,27 @@ class PretrainedFlow:
         if not isinstance(self.module, nn.Module):
             raise TypeError(f"`module` must be a torch.nn.Module, got {type(self.module).__name__}")
         if not callable(self.call):
-            raise TypeError(f"`call` must be a function (module, observations, x, times), got {self.call!r}")
+            raise TypeError(
+                f"`call` must be a function (module, observations, x, times), got {self.call!r}"
+            )
         if self.predicts not in ("velocity", "noise", "sample"):
-            raise ValueError(f"`predicts` must be 'velocity', 'noise' or 'sample', got {self.predicts!r}")
+            raise ValueError(
+                f"`predicts` must be 'velocity', 'noise' or 'sample', got {self.predicts!r}"
+            )
         if self.noise_at not in (0, 1):
             raise ValueError(
                 f"`noise_at` must be 0 or 1, the time at which the flow is noise, got {self.noise_at!r}; let `call` "
                 "convert a time that runs over another range"
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):
-            needed = "belongs to a diffusion" if self.predicts == "velocity" else f"is needed for {self.predicts!r}"
-            raise ValueError(f"`alpha_bar` {needed}, got predicts={self.predicts!r} and alpha_bar={self.alpha_bar!r}")
+            needed = (
+                "belongs to a diffusion"
+                if self.predicts == "velocity"
+                else f"is needed for {self.predicts!r}"
+            )
+            raise ValueError(
+                f"`alpha_bar` {needed}, got predicts={self.predicts!r} and alpha_bar={self.alpha_bar!r}"
+            )
         if self.alpha_bar is not None:
             _check_schedule(self.alpha_bar)
         if np.ndim(self.action_scale) or not self.action_scale > 0:
@@ -123,7 +133,9 @@ def _check_schedule(alpha_bar: Sequence[float]) -> None:
     """Refuse a table that is not that of a diffusion, the least noisy step first."""
     table = np.asarray(alpha_bar, np.float64)
     if table.ndim != 1 or len(table) < 2:
-        raise ValueError(f"`alpha_bar` must be a list of at least two numbers, got shape {table.shape}")
+        raise ValueError(
+            f"`alpha_bar` must be a list of at least two numbers, got shape {table.shape}"
+        )
     if not (np.all(table > 0) and np.all(table < 1)):
         raise ValueError(
             f"`alpha_bar` must lie between 0 and 1, got {table.min():g} to {table.max():g}; give the cumulative "
@@ -158,10 +170,14 @@ class PretrainedField(nn.Module):
         self.action_shape = flow.action_shape
         self.scale = float(flow.action_scale)
         shift = torch.as_tensor(np.asarray(flow.action_shift, np.float32))
-        self.register_buffer("shift", shift.expand(flow.action_shape).flatten() if flow.action_shape else shift)
+        self.register_buffer(
+            "shift", shift.expand(flow.action_shape).flatten() if flow.action_shape else shift
+        )
         self.is_scaled = self.scale != 1 or bool((shift != 0).any())
         # noisiest step first, so that times rise from noise to actions
-        alpha_bar = torch.as_tensor(flow.alpha_bar if flow.alpha_bar is not None else [], dtype=torch.float64).flip(0)
+        alpha_bar = torch.as_tensor(
+            flow.alpha_bar if flow.alpha_bar is not None else [], dtype=torch.float64
+        ).flip(0)
         signal = alpha_bar.sqrt()
         noise_scale = (1 - alpha_bar).sqrt()
         self.register_buffer("signal", signal.float())
@@ -221,7 +237,9 @@ class PretrainedField(nn.Module):
         """Call the module in its own shapes and dtype; return (N, D) in that of x."""
         parameter = next(self.module.parameters(), x)
         actions = x if self.action_shape is None else x.unflatten(-1, self.action_shape)
-        prediction = self.call(self.module, observations, actions.to(parameter.dtype), times.squeeze(-1))
+        prediction = self.call(
+            self.module, observations, actions.to(parameter.dtype), times.squeeze(-1)
+        )
         if not isinstance(prediction, Tensor):
             raise TypeError(
                 f"`call` must return one tensor, got {type(prediction).__name__}; let it choose the {self.predicts}"

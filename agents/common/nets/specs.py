@@ -71,7 +71,9 @@ class NetworkSpec:
         self.follows_net_arch = follows_net_arch
         self.training = NetworkOptions(**training)
         if not target and (self.training.tau, self.training.target_every) != (None, 1):
-            raise ValueError("`tau` and `target_every` are of a target, and this network has none; leave them out")
+            raise ValueError(
+                "`tau` and `target_every` are of a target, and this network has none; leave them out"
+            )
 
     def built_by(self, build: Callable[[Sizes], Network]) -> NetworkSpec:
         """Return the same part of the algorithm as another network."""
@@ -91,7 +93,9 @@ def critic(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a critic ensemble; ``width`` gives, for D, the number of inputs beside features and time."""
-    return NetworkSpec(lambda n: network(n, width(n.actions), time), target, follows_net_arch=True, **training)
+    return NetworkSpec(
+        lambda n: network(n, width(n.actions), time), target, follows_net_arch=True, **training
+    )
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
@@ -107,12 +111,20 @@ def velocity_field(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``; ``noise_size`` None is D."""
-    return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, follows_net_arch=True, **training)
+    return NetworkSpec(
+        lambda n: VelocityField(n, time, noise_size),
+        target,
+        role,
+        follows_net_arch=True,
+        **training,
+    )
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
     """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
-    return NetworkSpec(lambda n: NoisePredictor(n, time_features), follows_net_arch=True, **training)
+    return NetworkSpec(
+        lambda n: NoisePredictor(n, time_features), follows_net_arch=True, **training
+    )
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
@@ -122,7 +134,9 @@ def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
-    return NetworkSpec(lambda n: TanhActor(n, head_scale), target, follows_net_arch=True, **training)
+    return NetworkSpec(
+        lambda n: TanhActor(n, head_scale), target, follows_net_arch=True, **training
+    )
 
 
 def gaussian_mean(head_scale: float = 0.01, **training: Any) -> NetworkSpec:
@@ -158,7 +172,10 @@ def from_module(
     """
     kind = VmappedObserver if observes else VmappedModule
     return NetworkSpec(
-        lambda n: kind(lambda: make(n), n.replicas), target, follows_net_arch=follows_net_arch, **training
+        lambda n: kind(lambda: make(n), n.replicas),
+        target,
+        follows_net_arch=follows_net_arch,
+        **training,
     )
 
 
@@ -193,7 +210,9 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
 
 def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
     torch._foreach_copy_(list(copy.parameters()), list(source.parameters()))
-    for copied, buffer in zip(copy.buffers(), source.buffers(), strict=True):  # statistics of a features extractor
+    for copied, buffer in zip(
+        copy.buffers(), source.buffers(), strict=True
+    ):  # statistics of a features extractor
         copied.copy_(buffer)
 
 
@@ -254,7 +273,9 @@ class VmappedModule(Network):
             for (
                 name,
                 value,
-            ) in tensors.items():  # PyTorch notes in the dict what was assigned, and puts the old one back
+            ) in (
+                tensors.items()
+            ):  # PyTorch notes in the dict what was assigned, and puts the old one back
                 if assigned[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, "
@@ -263,7 +284,10 @@ class VmappedModule(Network):
             return outputs
 
         if self.replicas == 1:  # the module itself, which exports as it is
-            rows = [value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)]
+            rows = [
+                value if axis is None else value[0]
+                for axis, value in zip(axes, inputs, strict=True)
+            ]
             outputs = call({name: value[0] for name, value in held.items()}, *rows)
             return tree_map(lambda value: value.unsqueeze(0), outputs)
         return vmap(call, in_dims=(0, *axes), randomness="different")(held, *inputs)
@@ -299,9 +323,13 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
 def _checked(module: Any) -> nn.Module:
     """Return a module; refuse what gives other results, or changes, when it is called again."""
     if not isinstance(module, nn.Module):
-        raise TypeError(f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module")
+        raise TypeError(
+            f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module"
+        )
     for part in module.modules():
-        keeps_none = isinstance(part, nn.modules.instancenorm._InstanceNorm) and not part.track_running_stats
+        keeps_none = (
+            isinstance(part, nn.modules.instancenorm._InstanceNorm) and not part.track_running_stats
+        )
         does_nothing = getattr(part, "p", None) == 0  # dropout
         if isinstance(part, STATEFUL_MODULES) and not (keeps_none or does_nothing):
             raise TypeError(
@@ -310,5 +338,7 @@ def _checked(module: Any) -> nn.Module:
             )
         for name, value in vars(part).items():
             if isinstance(value, Tensor) and value.is_leaf:
-                raise TypeError(f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`")
+                raise TypeError(
+                    f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`"
+                )
     return module

@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from agents.common.nets.networks import Networks, NetworkViews, NoisePredictor, Time, Velocity, VelocityField
+from agents.common.nets.networks import (
+    Networks,
+    NetworkViews,
+    NoisePredictor,
+    Time,
+    Velocity,
+    VelocityField,
+)
 
 
 class Evaluation(NamedTuple):

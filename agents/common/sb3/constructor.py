@@ -28,8 +28,14 @@ if TYPE_CHECKING:  # names that only annotations need
 
 def _seeds(name: str, value: Any) -> list[int] | None:
     if value is not None and not len(value):
-        raise ValueError(f"`{name}` must hold at least one seed, got none; use None for one run with `seed`")
-    return None if value is None else [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
+        raise ValueError(
+            f"`{name}` must hold at least one seed, got none; use None for one run with `seed`"
+        )
+    return (
+        None
+        if value is None
+        else [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
+    )
 
 
 # arguments of a policy that are settings of the method here -> their names
@@ -50,7 +56,18 @@ ACTIVATIONS = {
 }  # fmt: skip
 OPTIMIZERS = {
     name.lower(): getattr(torch.optim, name)
-    for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "SGD")
+    for name in (
+        "Adadelta",
+        "Adagrad",
+        "Adam",
+        "Adamax",
+        "AdamW",
+        "ASGD",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "SGD",
+    )
 }
 CLASSES_OF_POLICY: dict[str, tuple[type, dict[str, type]]] = {
     "activation_fn": (nn.Module, ACTIVATIONS),
@@ -83,12 +100,24 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
         if isinstance(argument_value, str) and classes:
             short_name = argument_value.rpartition(".")[2].lower()
             if short_name not in classes:
-                closest = ", ".join(classes[name].__name__ for name in closest_names(short_name, classes))
-                raise ValueError(f"{label} must name a class of PyTorch, got {argument_value!r}; closest: {closest}")
+                closest = ", ".join(
+                    classes[name].__name__ for name in closest_names(short_name, classes)
+                )
+                raise ValueError(
+                    f"{label} must name a class of PyTorch, got {argument_value!r}; closest: {closest}"
+                )
             arguments[argument] = classes[short_name]
-        elif argument_value is not None and not (isinstance(argument_value, type) and issubclass(argument_value, base)):
-            names = f", or the name of one, e.g. {next(iter(classes))}" if classes else "; give it in Python"
-            raise TypeError(f"{label} must be a subclass of {base.__name__}{names}, got {argument_value!r}")
+        elif argument_value is not None and not (
+            isinstance(argument_value, type) and issubclass(argument_value, base)
+        ):
+            names = (
+                f", or the name of one, e.g. {next(iter(classes))}"
+                if classes
+                else "; give it in Python"
+            )
+            raise TypeError(
+                f"{label} must be a subclass of {base.__name__}{names}, got {argument_value!r}"
+            )
     return arguments
 
 
@@ -105,12 +134,15 @@ class Arguments(Configurable):
         doc="SB3's n-step returns of single actions: the same as `horizon_length=n_steps` with `action_chunking=False` "
         "and `shorten_returns=True`; None leaves the three as they are.",
     )
-    action_noise: ActionNoise | None = setting(default=None, doc="SB3's, added to the executed actions.")
+    action_noise: ActionNoise | None = setting(
+        default=None, doc="SB3's, added to the executed actions."
+    )
     replay_buffer_class: type[SequenceReplayBuffer] | None = setting(
         default=None, doc="A subclass of `SequenceReplayBuffer`, or None for itself."
     )
     replay_buffer_kwargs: dict[str, Any] | None = setting(
-        default=None, doc='Further arguments of the buffer; `{"storage": "host"}` keeps the data off the GPU.'
+        default=None,
+        doc='Further arguments of the buffer; `{"storage": "host"}` keeps the data off the GPU.',
     )
     optimize_memory_usage: bool = setting(default=False, doc="Accepted for SB3, without effect.")
     policy_kwargs: dict[str, Any] | None = setting(
@@ -119,24 +151,38 @@ class Arguments(Configurable):
         doc="Arguments of the policy. In it SB3's `net_arch` and `n_critics` are the settings `net_arch` and "
         "`ensemble_size`; `activation_fn` and `optimizer_class` may be names such as `relu` and `adamw`.",
     )
-    stats_window_size: int = setting(default=100, doc="Episodes over which rollout statistics are averaged.")
-    tensorboard_log: str | None = setting(default=None, doc="Folder of TensorBoard events, or None.")
-    verbose: int = setting(default=0, doc="0 silent, 1 info, 2 debug.")
-    seed: int | None = setting(default=None, at_least=0, at_most=MAX_SEED, doc="Seed of everything random, or None.")
-    seeds: Sequence[int] | None = setting(
-        default=None, check=_seeds, doc="One seed per replica, trained at once; None trains one replica with `seed`."
+    stats_window_size: int = setting(
+        default=100, doc="Episodes over which rollout statistics are averaged."
     )
-    method: Method | None = setting(default=None, doc="The algorithm with its settings, instead of settings.")
+    tensorboard_log: str | None = setting(
+        default=None, doc="Folder of TensorBoard events, or None."
+    )
+    verbose: int = setting(default=0, doc="0 silent, 1 info, 2 debug.")
+    seed: int | None = setting(
+        default=None, at_least=0, at_most=MAX_SEED, doc="Seed of everything random, or None."
+    )
+    seeds: Sequence[int] | None = setting(
+        default=None,
+        check=_seeds,
+        doc="One seed per replica, trained at once; None trains one replica with `seed`.",
+    )
+    method: Method | None = setting(
+        default=None, doc="The algorithm with its settings, instead of settings."
+    )
     behaviour: PretrainedFlow | None = setting(
         default=None,
         doc="A flow or diffusion policy that was trained elsewhere, in place of the behaviour flow; see "
         "`agents.PretrainedFlow`.",
     )
     device: torch.device | str = setting(
-        default="auto", check=lambda _, value: available_device(value), doc='`"auto"`, `"cpu"`, `"cuda"`...'
+        default="auto",
+        check=lambda _, value: available_device(value),
+        doc='`"auto"`, `"cpu"`, `"cuda"`...',
     )
     _init_setup_model: bool = setting(
-        default=True, doc="Build networks and buffer at once; `load` does it later.", check=lambda _, value: value
+        default=True,
+        doc="Build networks and buffer at once; `load` does it later.",
+        check=lambda _, value: value,
     )
 
 
@@ -156,12 +202,18 @@ def read_arguments(
     in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
     settings = {**dict(zip(in_order, positional, strict=False)), **named}
     if len(positional) > len(in_order):
-        raise TypeError(f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name")
+        raise TypeError(
+            f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name"
+        )
     kind.refuse_unknown(settings.keys(), also=Arguments.declared())
-    arguments = Arguments(**{name: settings.pop(name) for name in Arguments.declared() if name in settings})
+    arguments = Arguments(
+        **{name: settings.pop(name) for name in Arguments.declared() if name in settings}
+    )
     if arguments.method is not None:
         if beside := [*settings, *(["n_steps"] if arguments.n_steps is not None else [])]:
-            raise TypeError(f"`{beside[0]}` is a setting of `method`, which was given too; give it to the method")
+            raise TypeError(
+                f"`{beside[0]}` is a setting of `method`, which was given too; give it to the method"
+            )
         return arguments.method, arguments
     for name, value in (arguments.policy_kwargs or {}).items():
         if name in SETTINGS_OF_POLICY:
@@ -170,14 +222,19 @@ def read_arguments(
         _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
         settings |= {"action_chunking": False, "shorten_returns": True}
     method = kind(**settings)
-    if method.pretraining_steps and find_behaviour(require_table(method, "networks", NetworkSpec)) is None:
+    if (
+        method.pretraining_steps
+        and find_behaviour(require_table(method, "networks", NetworkSpec)) is None
+    ):
         raise ValueError(no_behaviour_message(kind.__name__))
     if method.per_network:
         method.specs()  # refuses names and values that are wrong
     return method, arguments
 
 
-def _set_by_other_name(settings: dict[str, Any], name: str, other_name: str, value: Any, method: type[Method]) -> None:
+def _set_by_other_name(
+    settings: dict[str, Any], name: str, other_name: str, value: Any, method: type[Method]
+) -> None:
     """Set a setting to what was given for it elsewhere; refuse a number that differs from that of its own name.
 
     The `net_arch` of `policy_kwargs` counts before the setting of that name.

@@ -10,7 +10,11 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,7 +54,9 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     ) -> None:
         super().__init__(observation_space, features_dim)
         if not is_image_space(observation_space, normalized_image=True):
-            raise ValueError(f"`ImpalaEncoder` expects images (C, H, W), got observations in {observation_space}")
+            raise ValueError(
+                f"`ImpalaEncoder` expects images (C, H, W), got observations in {observation_space}"
+            )
         self.replicas = replicas
         self.blocks = blocks
         channels, *sides = observation_space.shape
@@ -62,7 +68,9 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
                 self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
             channels = width
             sides = [-(-side // 2) for side in sides]
-        self.mlp = make_mlp((replicas,), [channels * math.prod(sides), features_dim], activate_final=True)
+        self.mlp = make_mlp(
+            (replicas,), [channels * math.prod(sides), features_dim], activate_final=True
+        )
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform; biases stay zero."""
@@ -79,15 +87,20 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
         rows = [
-            self._convolve(*replica_layers) for replica_layers in zip(images, weights, biases, strict=True)
+            self._convolve(*replica_layers)
+            for replica_layers in zip(images, weights, biases, strict=True)
         ]  # (S, N, C * H * W)
         features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
         return features.flatten(0, 1)
 
-    def _convolve(self, images: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    def _convolve(
+        self, images: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> Tensor:
         """Return what the convolutions of some replicas make of their images (S, N, C, H, W), (S, N, C * H * W)."""
         groups = len(images)
-        x = images.transpose(0, 1).flatten(1, 2)  # replicas side by side in the channels, (N, S * C, H, W)
+        x = images.transpose(0, 1).flatten(
+            1, 2
+        )  # replicas side by side in the channels, (N, S * C, H, W)
         layers = iter(zip(weights, biases, strict=True))
 
         def convolve(x: Tensor) -> Tensor:
@@ -154,17 +167,23 @@ def make_policy(
     :raises ValueError: if both `encoder` and a features extractor are given.
     """
     arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
-    policy_arguments = {name: value for name, value in arguments.items() if name not in SETTINGS_OF_POLICY}
+    policy_arguments = {
+        name: value for name, value in arguments.items() if name not in SETTINGS_OF_POLICY
+    }
     if method.encoder is not None:
         if "features_extractor_class" in policy_arguments:
             raise ValueError(
                 f"`encoder` and `features_extractor_class` both say what sees images, got {method.encoder!r} and "
                 f"{policy_arguments['features_extractor_class'].__name__}; give one of them"
             )
-        extractor_arguments = ENCODERS[method.encoder] | policy_arguments.get("features_extractor_kwargs", {})
+        extractor_arguments = ENCODERS[method.encoder] | policy_arguments.get(
+            "features_extractor_kwargs", {}
+        )
         policy_arguments |= {
             "features_extractor_class": ImpalaEncoder,
             "features_extractor_kwargs": extractor_arguments,
         }
-    policy: FlowPolicy = kind(observation_space, action_space, lr_schedule, method, seeds, **policy_arguments)
+    policy: FlowPolicy = kind(
+        observation_space, action_space, lr_schedule, method, seeds, **policy_arguments
+    )
     return policy

@@ -29,9 +29,14 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     :param actions: must be a bounded Box, each of whose coordinates has a width.
     :raises UnsupportedSpaceError: if they are not.
     """
-    parts = list(observations.spaces.values()) if isinstance(observations, spaces.Dict) else [observations]
+    parts = (
+        list(observations.spaces.values())
+        if isinstance(observations, spaces.Dict)
+        else [observations]
+    )
     are_known = all(
-        isinstance(part, PARTS) and not (isinstance(part, spaces.MultiDiscrete) and part.shape[1:]) for part in parts
+        isinstance(part, PARTS) and not (isinstance(part, spaces.MultiDiscrete) and part.shape[1:])
+        for part in parts
     )
     if not parts or not are_known:
         raise UnsupportedSpaceError(
@@ -71,7 +76,9 @@ def available_device(device: torch.device | str) -> torch.device:
         )
     if chosen.type not in ("cpu", "cuda"):
         try:
-            torch.zeros(1, dtype=torch.float64, device=chosen).cpu()  # rows of large datasets are drawn in float64
+            torch.zeros(
+                1, dtype=torch.float64, device=chosen
+            ).cpu()  # rows of large datasets are drawn in float64
         except (RuntimeError, NotImplementedError, AssertionError, TypeError) as error:
             raise ValueError(
                 f"`device` is {device!r}, on which PyTorch cannot compute in float64 here: {error}; use 'cpu', or "
@@ -125,7 +132,9 @@ def copy_observations(env: VecEnv) -> VecEnv:
     return env
 
 
-def require_own_environments(replicas: int, env: VecEnv | None, action_noise: ActionNoise | None) -> None:
+def require_own_environments(
+    replicas: int, env: VecEnv | None, action_noise: ActionNoise | None
+) -> None:
     """Check that replicas can train online without sharing anything: each is to learn as it would alone.
 
     :param replicas: S.

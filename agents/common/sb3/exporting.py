@@ -39,7 +39,9 @@ OBSERVATIONS, ACTIONS = "observations", "actions"
 TOLERANCE = 1e-5
 CHECKED_ROWS = 1000
 CHECKED_IMAGES = 100
-_TRACED_ROWS = 61  # a size that no other axis is likely to have, so that nothing else is taken for the rows
+_TRACED_ROWS = (
+    61  # a size that no other axis is likely to have, so that nothing else is taken for the rows
+)
 
 
 class ExportedPolicy(nn.Module):
@@ -57,7 +59,9 @@ class ExportedPolicy(nn.Module):
         self.policy = policy
         self.draws_noise = draws_noise
         self.draws = policy.method.candidate_noise()
-        low, high = (torch.as_tensor(np.float32(bound)) for bound in action_bounds(policy.action_space))
+        low, high = (
+            torch.as_tensor(np.float32(bound)) for bound in action_bounds(policy.action_space)
+        )
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
 
@@ -74,10 +78,14 @@ class ExportedPolicy(nn.Module):
         observations = _as_rows(policy.layout, inputs[:parts])
         noise = inputs[parts:]
         if self.draws_noise:
-            sizes = method.noise_sizes(1, observations.shape[0], policy.chunk_size, policy.layout.size)
+            sizes = method.noise_sizes(
+                1, observations.shape[0], policy.chunk_size, policy.layout.size
+            )
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
-            placed = method.with_rows_in_place({k: v[None] for k, v in zip(self.draws, noise, strict=True)})
+            placed = method.with_rows_in_place(
+                {k: v[None] for k, v in zip(self.draws, noise, strict=True)}
+            )
         rows = policy.preprocess_raw(observations[None])
         scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
@@ -87,7 +95,10 @@ class ExportedPolicy(nn.Module):
 
 
 def export_onnx(
-    policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None, seed: int | None = None
+    policy: FlowPolicy,
+    path: str | Path,
+    about: Mapping[str, Any] | None = None,
+    seed: int | None = None,
 ) -> float:
     """Write a policy as an ONNX file, and compare the file with it on random observations.
 
@@ -111,7 +122,9 @@ def export_onnx(
         for name in ("onnx", "onnxscript", "onnxruntime"):
             importlib.import_module(name)
     except ImportError as reason:
-        raise ImportError(f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`") from reason
+        raise ImportError(
+            f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`"
+        ) from reason
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
@@ -128,7 +141,9 @@ def export_onnx(
             # the format has float32 for a seed, which holds whole numbers of 24 bits
             node_seed = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8
             node.attribute.append(onnx.helper.make_attribute("seed", float(node_seed)))
-    graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})}))
+    graph.metadata_props.add(
+        key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})})
+    )
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
     return error
@@ -156,7 +171,9 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
 
 def _observation_inputs(layout: ObservationLayout) -> dict[str, SpaceSlice]:
     """Return the parts of an observation by the names of the inputs."""
-    return {f"{OBSERVATIONS}.{part.key}" if part.key else OBSERVATIONS: part for part in layout.parts}
+    return {
+        f"{OBSERVATIONS}.{part.key}" if part.key else OBSERVATIONS: part for part in layout.parts
+    }
 
 
 def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
@@ -231,7 +248,10 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
     box = policy.action_space
     inputs = _inputs(policy, 1)
     observations = {
-        name: {"dtype": str(inputs[name].dtype).removeprefix("torch."), "shape": list(inputs[name].shape[1:])}
+        name: {
+            "dtype": str(inputs[name].dtype).removeprefix("torch."),
+            "shape": list(inputs[name].shape[1:]),
+        }
         for name in _observation_inputs(policy.layout)
     }
     described = json.loads(json.dumps(policy.describe(), default=str))
@@ -264,9 +284,13 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     checked = CHECKED_IMAGES if any(part.is_image for part in layout.parts) else CHECKED_ROWS
     inputs = _inputs(policy, checked, draw=1)
     names = [value.name for value in graph.graph.input]
-    exported_actions = run_onnx(graph.SerializeToString(), {name: inputs[name].numpy() for name in names})
+    exported_actions = run_onnx(
+        graph.SerializeToString(), {name: inputs[name].numpy() for name in names}
+    )
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
-    planned_actions = policy.plan(rows[None].numpy(), {name: value[None] for name, value in inputs.items()})[0]
+    planned_actions = policy.plan(
+        rows[None].numpy(), {name: value[None] for name, value in inputs.items()}
+    )[0]
     low, high = action_bounds(policy.action_space)
     if holds_integers(policy.action_space):
         planned_actions = played_actions(planned_actions, policy.action_space)

@@ -26,7 +26,11 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
-REPLICAS, ROWS, WIDTH = 2, 7, 8  # of the made-up batch and its networks; all different, to tell the axes apart
+REPLICAS, ROWS, WIDTH = (
+    2,
+    7,
+    8,
+)  # of the made-up batch and its networks; all different, to tell the axes apart
 TINY = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
 
 
@@ -82,7 +86,8 @@ def check_first_update(
     for network in policy.own_layers if method.precision == "bf16" else ():
         if not any(isinstance(part, StackedMLP) for part in policy.nets[network].modules()):
             warnings.warn(
-                f"{name}: `precision` = bf16 does not act on network `{network}`, {own_layers_note}", stacklevel=3
+                f"{name}: `precision` = bf16 does not act on network `{network}`, {own_layers_note}",
+                stacklevel=3,
             )
     method.hooks_checked = True
     return trial
@@ -92,7 +97,9 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
     """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
     with calling(method, hook):
         table = getattr(method, hook)()
-        if not isinstance(table, Mapping) or not all(isinstance(value, kind) for value in table.values()):
+        if not isinstance(table, Mapping) or not all(
+            isinstance(value, kind) for value in table.values()
+        ):
             _fail(f"must return a dict of name -> {kind.__name__}; got {_describe(table)}")
     return dict(table)
 
@@ -117,7 +124,9 @@ class Trial:
 
     def copies(self) -> tuple[Batch, dict[str, Tensor]]:
         """Return copies of the batch and its noise, which hooks may spoil."""
-        return self.batch.map(Tensor.clone), {name: draw.clone() for name, draw in self.noise.items()}
+        return self.batch.map(Tensor.clone), {
+            name: draw.clone() for name, draw in self.noise.items()
+        }
 
 
 def _check_acting(trial: Trial) -> None:
@@ -133,9 +142,14 @@ def _check_acting(trial: Trial) -> None:
             if "B" not in draw.axes:
                 _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
     with calling(method, "act"), torch.no_grad():
-        actions = method.act(observations, policy.draw_noise(table, ROWS, trial.generator), policy.nets)
+        actions = method.act(
+            observations, policy.draw_noise(table, ROWS, trial.generator), policy.nets
+        )
         _require_tensor(
-            "actions", actions, (REPLICAS, ROWS, policy.chunk_size), "(S, N, D): replicas, rows, flattened chunk"
+            "actions",
+            actions,
+            (REPLICAS, ROWS, policy.chunk_size),
+            "(S, N, D): replicas, rows, flattened chunk",
         )
     if method.best_of_n > 1:
         with calling(method, "score"), torch.no_grad():
@@ -164,7 +178,9 @@ def _check_update(trial: Trial) -> None:
         for name, value in info.items():
             _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
         if not any(loss.requires_grad for loss in losses.values()):
-            _fail("must return losses with a gradient, got none that depends on a network's parameters")
+            _fail(
+                "must return losses with a gradient, got none that depends on a network's parameters"
+            )
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
     trial.info = {name: value.detach() for name, value in info.items()}
@@ -185,13 +201,17 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     :param generator: of the numbers.
     :return: the batch.
     """
-    normals = functools.partial(torch.randn, policy.num_replicas, rows, generator=generator, dtype=torch.float32)
+    normals = functools.partial(
+        torch.randn, policy.num_replicas, rows, generator=generator, dtype=torch.float32
+    )
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     steps_of_chunks: dict[str, Tensor] = {}
     if policy.method.step_observations:
         steps = policy.chunk_length
-        steps_of_chunks |= {name: normals(steps, size) for name in ("step_observations", "step_next_observations")}
+        steps_of_chunks |= {
+            name: normals(steps, size) for name in ("step_observations", "step_next_observations")
+        }
     return Batch(
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),
@@ -229,7 +249,9 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def _require_tensor(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
     """Refuse anything but a tensor of a shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        _fail(f"must give {label} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}")
+        _fail(
+            f"must give {label} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}"
+        )
 
 
 def _describe(value: Any) -> str:

@@ -29,7 +29,9 @@ class LoggedModel(StoredModel):
         """
         groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
         for name, net in self.policy.nets.items():
-            groups[f"parameters of {name} are"] = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
+            groups[f"parameters of {name} are"] = [
+                p.reshape(self.policy.num_replicas, -1) for p in net.parameters()
+            ]
         return find_divergence(groups)
 
     def last_values(self) -> dict[str, PerReplica]:
@@ -39,7 +41,11 @@ class LoggedModel(StoredModel):
         """
         if not self._last_info:
             return {}
-        rows = torch.stack([value.detach().float() for value in self._last_info.values()]).cpu().numpy()
+        rows = (
+            torch.stack([value.detach().float() for value in self._last_info.values()])
+            .cpu()
+            .numpy()
+        )
         return {name: PerReplica(row) for name, row in zip(self._last_info, rows, strict=True)}
 
     def dump_logs(self) -> None:
@@ -60,14 +66,17 @@ class LoggedModel(StoredModel):
                 values[episode["replica"]].append(float(episode.get(key) or 0))
             if any(values):
                 means = [
-                    float(np.mean(replica_values)) if replica_values else float("nan") for replica_values in values
+                    float(np.mean(replica_values)) if replica_values else float("nan")
+                    for replica_values in values
                 ]
                 self.logger.record(f"rollout/{name}", PerReplica(means))
 
     def _dump_offline_logs(self) -> None:
         self._record_info()
         seconds = max(time.time_ns() - self.start_time, 1) / 1e9
-        self.logger.record("time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds)
+        self.logger.record(
+            "time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds
+        )
         self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
@@ -81,7 +90,9 @@ class LoggedModel(StoredModel):
             self.logger.record(f"train/learning_rate{of_one}", float(group["lr"]))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+    def _update_info_buffer(
+        self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
+    ) -> None:
         """Remember finished episodes, and which replica they were played for."""
         for index, info in enumerate(infos):
             if "episode" in info:

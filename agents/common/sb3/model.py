@@ -93,18 +93,28 @@ class FlowAlgorithm(LoggedModel):
             )
 
     def __init__(
-        self, policy: str | type[FlowPolicy], env: GymEnv | str | None, *positional: Any, **named: Any
+        self,
+        policy: str | type[FlowPolicy],
+        env: GymEnv | str | None,
+        *positional: Any,
+        **named: Any,
     ) -> None:
         kind = self.policy_aliases.get(policy) if isinstance(policy, str) else policy
         if not isinstance(kind, type) or not issubclass(kind, FlowPolicy):
             aliases = ", ".join(self.policy_aliases)
-            raise ValueError(f"`policy` must be one of {aliases}, or a subclass of FlowPolicy, got {policy!r}")
+            raise ValueError(
+                f"`policy` must be one of {aliases}, or a subclass of FlowPolicy, got {policy!r}"
+            )
         self.method, arguments = read_arguments(self.method_class, positional, named)
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
             **{name: getattr(self.method, name) for name in SETTINGS_OF_SB3},
-            **{name: value for name, value in arguments.settings().items() if name not in OWN_ARGUMENTS},
+            **{
+                name: value
+                for name, value in arguments.settings().items()
+                if name not in OWN_ARGUMENTS
+            },
             support_multi_env=True,
             seed=arguments.seed if arguments.seeds is None else arguments.seeds[0],
             sde_support=False,
@@ -157,9 +167,13 @@ class FlowAlgorithm(LoggedModel):
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        settings = self.method.settings()  # SB3's `load` sets them as attributes of the model; move them to the method
+        settings = (
+            self.method.settings()
+        )  # SB3's `load` sets them as attributes of the model; move them to the method
         if loaded := {name: vars(self).pop(name) for name in settings if name in vars(self)}:
-            self.method = type(self.method)(**settings | loaded)  # made again: its constructor may derive from settings
+            self.method = type(self.method)(
+                **settings | loaded
+            )  # made again: its constructor may derive from settings
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         self.lr_schedule = LearningRateSchedule(self.method.learning_rate)
@@ -173,7 +187,9 @@ class FlowAlgorithm(LoggedModel):
                     "chunks need sequences of transitions"
                 )
             if buffer_class._get_samples is not SequenceReplayBuffer._get_samples:
-                raise TypeError(f"{buffer_class.__name__}._get_samples is never called; override `draw_rows`")
+                raise TypeError(
+                    f"{buffer_class.__name__}._get_samples is never called; override `draw_rows`"
+                )
             self.replay_buffer = buffer_class(
                 self.method.buffer_size,
                 self.observation_space,
@@ -189,7 +205,12 @@ class FlowAlgorithm(LoggedModel):
             check_fit(self.behaviour, self.method, self.behaviour_flow)
             self.method.pretrained = self.behaviour
         self.policy = make_policy(
-            self.policy_class, *spaces, self.lr_schedule, self.method.lock(), seeds, self.policy_kwargs
+            self.policy_class,
+            *spaces,
+            self.lr_schedule,
+            self.method.lock(),
+            seeds,
+            self.policy_kwargs,
         ).to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
@@ -201,7 +222,14 @@ class FlowAlgorithm(LoggedModel):
 
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return the buffer arguments that follow from this model's settings."""
-        names = ("horizon_length", "gamma", "action_chunking", "shorten_returns", "sparse", "frame_stack")
+        names = (
+            "horizon_length",
+            "gamma",
+            "action_chunking",
+            "shorten_returns",
+            "sparse",
+            "frame_stack",
+        )
         settings = {name: getattr(self.method, name) for name in names}
         replicas = 1 if self.seeds is None else len(self.seeds)
         return settings | {"balanced": self.method.balanced_sampling, "replicas": replicas}
@@ -232,7 +260,9 @@ class FlowAlgorithm(LoggedModel):
         ]
         if wrong:
             self.replay_buffer = old_buffer
-            raise ValueError(f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same")
+            raise ValueError(
+                f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same"
+            )
         attributes.update(drawn, n_steps=drawn["horizon_length"])
         self._prepare_buffer(self.replay_buffer)
         self._take_statistics()
@@ -243,7 +273,9 @@ class FlowAlgorithm(LoggedModel):
         :param seed: any from 0 to 2^32 - 1, from which those of several replicas follow; None draws one for batches and
             noise, and leaves the rest as it is.
         """
-        seeds = seeds_of_replicas(int(torch.randint(2**31, ())) if seed is None else seed, self.policy.num_replicas)
+        seeds = seeds_of_replicas(
+            int(torch.randint(2**31, ())) if seed is None else seed, self.policy.num_replicas
+        )
         if seed is not None:
             self._seed_everything(seeds)
         self.trainer.seed(seeds)
@@ -338,7 +370,11 @@ class FlowAlgorithm(LoggedModel):
         assert self.replay_buffer is not None
         rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
         has_statistics = self.policy.keeps_statistics
-        if self.method.observation_scale is not None and len(rows) and not (has_statistics or self._n_updates):
+        if (
+            self.method.observation_scale is not None
+            and len(rows)
+            and not (has_statistics or self._n_updates)
+        ):
             self.policy.set_observation_statistics(rows, self.method.observation_scale)
 
     def _check_first_update(self) -> None:
@@ -346,7 +382,11 @@ class FlowAlgorithm(LoggedModel):
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             policy = self.policy
             check_first_update(
-                self.method, policy.features_space, self.action_space, type(policy), activation_fn=policy.activation_fn
+                self.method,
+                policy.features_space,
+                self.action_space,
+                type(policy),
+                activation_fn=policy.activation_fn,
             )
 
     def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
@@ -391,7 +431,9 @@ class FlowAlgorithm(LoggedModel):
             self.load_dataset(dataset)
         assert self.replay_buffer is not None
         if not self.replay_buffer.dataset_size:
-            raise ValueError("offline training needs a dataset, the buffer holds none; pass `dataset=...`")
+            raise ValueError(
+                "offline training needs a dataset, the buffer holds none; pass `dataset=...`"
+            )
         if self._vec_normalize_env is not None and self._vec_normalize_env.training:
             raise ValueError(
                 "VecNormalize takes its statistics from environment steps, and there are none in offline training; set "
@@ -468,22 +510,29 @@ class FlowAlgorithm(LoggedModel):
         self.require_statistics()
         if reset_num_timesteps:
             self.offline_steps = 0
-        if reset_num_timesteps or not self._is_online:  # else it goes on with a phase, e.g. of a model that was saved
+        if (
+            reset_num_timesteps or not self._is_online
+        ):  # else it goes on with a phase, e.g. of a model that was saved
             self.method.before_online(self.policy.nets)
         self._is_online = True
         if self.method.balanced_sampling and not has_dataset:
             warnings.warn(
-                "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`", stacklevel=2
+                "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`",
+                stacklevel=2,
             )
         name: Any = tb_log_name  # a text in SB3
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        return super().learn(
+            total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
+        )
 
     def require_statistics(self) -> None:
         """Refuse `observation_scale` where there is no dataset to take statistics from.
 
         :raises ValueError: if there is none.
         """
-        has_statistics = self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
+        has_statistics = (
+            self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
+        )
         if self.method.observation_scale is not None and not (
             has_statistics or (self.policy.observation_factor != 1).any()
         ):
@@ -515,7 +564,9 @@ class FlowAlgorithm(LoggedModel):
             total_timesteps,
             callback,
             reset_num_timesteps
-            or (begins and self.num_timesteps == 0),  # a new model has a folder of events of its own
+            or (
+                begins and self.num_timesteps == 0
+            ),  # a new model has a folder of events of its own
             tb_log_name or type(self).__name__,
             progress_bar,
         )
@@ -533,7 +584,9 @@ class FlowAlgorithm(LoggedModel):
         rollout = super().collect_rollouts(*args, **kwargs)
         if not rollout.continue_training:
             self._last_obs = None  # SB3 stores no step at which a callback stops: the next phase begins with a reset
-        return rollout._replace(episode_timesteps=rollout.episode_timesteps // self.policy.num_replicas)
+        return rollout._replace(
+            episode_timesteps=rollout.episode_timesteps // self.policy.num_replicas
+        )
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -541,8 +594,12 @@ class FlowAlgorithm(LoggedModel):
         """Continue each environment's chunk; draw uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
-            environments = range(n_envs // len(self.action_spaces))  # each replica's actions from its own space
-            actions = np.array([space.sample() for space in self.action_spaces for _ in environments])
+            environments = range(
+                n_envs // len(self.action_spaces)
+            )  # each replica's actions from its own space
+            actions = np.array(
+                [space.sample() for space in self.action_spaces for _ in environments]
+            )
             self._chunk_state = None
         else:
             rows, _ = self.policy.read_observations(self._last_obs)
@@ -583,7 +640,9 @@ class FlowAlgorithm(LoggedModel):
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
-            rows = np.concatenate([self.policy.layout.flatten(observations) for observations in (new_obs, *last)])
+            rows = np.concatenate(
+                [self.policy.layout.flatten(observations) for observations in (new_obs, *last)]
+            )
             values = {"observation": rows, "reward": reward.astype(np.float32)}
         for name, array in values.items():
             bad = array[~np.isfinite(array)]

@@ -14,7 +14,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import maybe_transpose
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    FlattenExtractor,
+    get_actor_critic_arch,
+)
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device, is_vectorized_observation
 from torch import Tensor, nn
@@ -34,7 +38,9 @@ from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
 
-_LAST_EXTRACTOR = "features_extractor."  # under which a policy has that of its last network once more
+_LAST_EXTRACTOR = (
+    "features_extractor."  # under which a policy has that of its last network once more
+)
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -113,7 +119,9 @@ class FlowPolicy(BasePolicy):
                 "one-hot"
             )
         if method.random_crop and not any(part.is_image for part in self.layout.parts):
-            raise ValueError(f"`random_crop` is for images, got observations in {observation_space}; leave it 0")
+            raise ValueError(
+                f"`random_crop` is for images, got observations in {observation_space}; leave it 0"
+            )
         self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
         self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
@@ -124,14 +132,18 @@ class FlowPolicy(BasePolicy):
         self.own_layers: dict[str, bool] = {}
         """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
         self.register_buffer("observation_mean", torch.zeros(self.layout.size, dtype=torch.float32))
-        self.register_buffer("observation_factor", torch.ones(self.layout.size, dtype=torch.float32))
+        self.register_buffer(
+            "observation_factor", torch.ones(self.layout.size, dtype=torch.float32)
+        )
         # extractors draw their weights from the global generator, in the default precision
         with float32_by_default(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()
         self.set_random_seed(self.seeds)
-        one_pass = {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
+        one_pass = (
+            {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
+        )
         arguments = one_pass | self.optimizer_kwargs
         self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
 
@@ -185,17 +197,23 @@ class FlowPolicy(BasePolicy):
 
     def _connect_observations(self, nets: Networks) -> None:
         """Give each network that sees observations what it makes of rows: an extractor of its own, where one is."""
-        has_extractor = self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain
+        has_extractor = (
+            self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain
+        )
         for network in nets.values():
             if isinstance(network, PretrainedNetwork):
                 network.field.read_rows = self.layout.split
             elif has_extractor and isinstance(network, ObservingNetwork):
-                self.features_extractor = self.make_features_extractor()  # the last one's, at the end
+                self.features_extractor = (
+                    self.make_features_extractor()
+                )  # the last one's, at the end
                 network.extract_with(self.features_extractor, self.layout.to_extractor_input)
 
     def _initialise(self, nets: Networks) -> None:
         """Draw the weights of every replica from a generator of its own."""
-        for parameter in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
+        for (
+            parameter
+        ) in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
             parameter.data = parameter.data.contiguous()
         for replica, seed in enumerate(self.seeds):
             generator = torch_generator(Purpose.WEIGHTS, seed)
@@ -210,7 +228,9 @@ class FlowPolicy(BasePolicy):
         """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
         is_replicated = issubclass(self.features_extractor_class, ReplicatedExtractor)
         replicas = {"replicas": self.num_replicas} if is_replicated else {}
-        extractor = self.features_extractor_class(self.observation_space, **self.features_extractor_kwargs, **replicas)
+        extractor = self.features_extractor_class(
+            self.observation_space, **self.features_extractor_kwargs, **replicas
+        )
         if self.num_replicas > 1 and extractor.state_dict() and not is_replicated:
             raise NotImplementedError(
                 f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {self.num_replicas} seeds "
@@ -231,7 +251,9 @@ class FlowPolicy(BasePolicy):
                 shared += trained
                 continue
             if not trained:
-                raise ValueError(f"network `{name}` has nothing that is trained by gradient, got {options} for it")
+                raise ValueError(
+                    f"network `{name}` has nothing that is trained by gradient, got {options} for it"
+                )
             if training.optimizer is not None and self.optimizer_class is not torch.optim.Adam:
                 raise ValueError(
                     f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
@@ -245,9 +267,13 @@ class FlowPolicy(BasePolicy):
         seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
         # drawn on the CPU whatever the device; what one replica draws does not depend on the others
         self.generators = [torch_generator(Purpose.ACTING, replica_seed) for replica_seed in seeds]
-        self.prediction_generators = [torch_generator(Purpose.PREDICTION, replica_seed) for replica_seed in seeds]
+        self.prediction_generators = [
+            torch_generator(Purpose.PREDICTION, replica_seed) for replica_seed in seeds
+        ]
 
-    def set_observation_statistics(self, observations: Tensor, scale: float | Literal["range"]) -> None:
+    def set_observation_statistics(
+        self, observations: Tensor, scale: float | Literal["range"]
+    ) -> None:
         """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
 
         ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
@@ -266,7 +292,9 @@ class FlowPolicy(BasePolicy):
         """Return observations as :meth:`plan` gets them, (..., O), as the networks see them."""
         if self.normalization is not None:
             # in float64, as VecNormalize does it
-            mean, std, clip = (column.to(self.device) for column in self.normalization.columns(self.layout))
+            mean, std, clip = (
+                column.to(self.device) for column in self.normalization.columns(self.layout)
+            )
             observations = ((observations - mean) / std).clamp(-clip, clip).to(self.layout.dtype)
         return self.preprocess(observations)
 
@@ -294,7 +322,9 @@ class FlowPolicy(BasePolicy):
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
-    def draw_noise(self, table: Mapping[str, Draw], rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def draw_noise(
+        self, table: Mapping[str, Draw], rows: int, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Draw a table for ``rows`` rows of every replica, on the generator's device: name -> (S, ...)."""
         sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
         return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
@@ -303,7 +333,10 @@ class FlowPolicy(BasePolicy):
         """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
         sizes = self.method.noise_sizes(1, rows, self.chunk_size, self.layout.size)
         draws = self.method.candidate_noise()
-        return {name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0) for name, draw in draws.items()}
+        return {
+            name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0)
+            for name, draw in draws.items()
+        }
 
     def plan(self, observations: NDArray[Any], noise: Noise) -> NDArray[Any]:
         """Plan one chunk for every observation.
@@ -325,7 +358,9 @@ class FlowPolicy(BasePolicy):
         :param nets: the policy's networks, or a view of them.
         :return: actions scaled to [-1, 1], flattened, (S, N, D).
         """
-        placed = self.method.with_rows_in_place({name: draw.to(self.device) for name, draw in noise.items()})
+        placed = self.method.with_rows_in_place(
+            {name: draw.to(self.device) for name, draw in noise.items()}
+        )
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
         with torch.no_grad(), matmul_precision(self.method.precision, self.device):
             return self.method.sample_actions(self.preprocess_raw(rows), placed, nets)
@@ -341,13 +376,17 @@ class FlowPolicy(BasePolicy):
     @property
     def _planned_dtype(self) -> np.dtype[Any]:
         """The dtype of planned actions: a NaN must be seen before actions are made integers."""
-        return np.dtype(np.float64) if holds_integers(self.action_space) else self.action_space.dtype
+        return (
+            np.dtype(np.float64) if holds_integers(self.action_space) else self.action_space.dtype
+        )
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
         generators = None if deterministic else self.prediction_generators
         chunks = self._plan_rows(self.layout.flatten(observation), generators)
-        return torch.as_tensor(self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device)
+        return torch.as_tensor(
+            self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device
+        )
 
     _predict = forward  # SB3 acts by it
 
@@ -369,7 +408,11 @@ class FlowPolicy(BasePolicy):
         :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
-        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        if (
+            isinstance(observation, tuple)
+            and len(observation) == 2
+            and isinstance(observation[1], dict)
+        ):
             raise ValueError(
                 "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
                 "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
@@ -380,7 +423,9 @@ class FlowPolicy(BasePolicy):
         actions = played_actions(planned, self.action_space)
         return (actions if is_batch else actions[0]), state
 
-    def read_observations(self, observation: NDArray[Any] | dict[str, NDArray[Any]]) -> tuple[NDArray[Any], bool]:
+    def read_observations(
+        self, observation: NDArray[Any] | dict[str, NDArray[Any]]
+    ) -> tuple[NDArray[Any], bool]:
         """Return observations as rows (N, O), and whether they are a batch; one alone is a row.
 
         :param observation: one observation, or a batch (N, ...), by name in a Dict space.
@@ -392,9 +437,13 @@ class FlowPolicy(BasePolicy):
         values = {}
         for part in self.layout.parts:
             value = np.asarray(named[part.key])
-            values[part.key] = maybe_transpose(value, part.space)  # the channels of images come first
+            values[part.key] = maybe_transpose(
+                value, part.space
+            )  # the channels of images come first
             is_batch |= is_vectorized_observation(values[part.key], part.space)
-        return self.layout.flatten(values if isinstance(observation, dict) else values[""]), is_batch
+        return self.layout.flatten(
+            values if isinstance(observation, dict) else values[""]
+        ), is_batch
 
     def next_actions(
         self,
@@ -441,16 +490,24 @@ class FlowPolicy(BasePolicy):
         if generators is None:
             noise = self._centre_noise(grouped.shape[1])
         else:
-            is_due = np.ones(grouped.shape[:2], dtype=bool) if due is None else due.reshape(replicas, -1)
+            is_due = (
+                np.ones(grouped.shape[:2], dtype=bool) if due is None else due.reshape(replicas, -1)
+            )
             noise = self._draw_due_noise(torch.as_tensor(is_due), generators)
-        return self.plan(grouped, noise).reshape(len(rows), self.chunk_length, *self.action_space.shape)
+        return self.plan(grouped, noise).reshape(
+            len(rows), self.chunk_length, *self.action_space.shape
+        )
 
-    def _draw_due_noise(self, is_due: Tensor, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+    def _draw_due_noise(
+        self, is_due: Tensor, generators: Sequence[torch.Generator]
+    ) -> dict[str, Tensor]:
         """Draw the noise of the rows that are due, (S, N), zeros for the others; each replica from its generator."""
         noise: dict[str, Tensor] = {}
         for replica, (row, generator) in enumerate(zip(is_due, generators, strict=True)):
             for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
-                noise.setdefault(name, draw.new_zeros(*is_due.shape, *draw.shape[1:]))[replica, row] = draw
+                noise.setdefault(name, draw.new_zeros(*is_due.shape, *draw.shape[1:]))[
+                    replica, row
+                ] = draw
         return noise
 
     def _centre_noise(self, rows: int) -> dict[str, Tensor]:
@@ -459,7 +516,11 @@ class FlowPolicy(BasePolicy):
         noise = {}
         for name, draw in self.method.candidate_noise().items():
             other_axes = draw.axes.replace("B", "")
-            shape = [self.num_replicas, rows, *({**sizes, **draw.sizes}[axis] for axis in other_axes)]
+            shape = [
+                self.num_replicas,
+                rows,
+                *({**sizes, **draw.sizes}[axis] for axis in other_axes),
+            ]
             noise[name] = torch.full(shape, draw.centre(self.method.flow_steps))
         return noise
 
@@ -471,7 +532,9 @@ class FlowPolicy(BasePolicy):
         if state is None:
             return np.zeros(shape, dtype=self._planned_dtype), np.full(rows, self.chunk_length)
         if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
-            raise ValueError(f"`state` must be None or what `predict` returned for the same {rows} observations")
+            raise ValueError(
+                f"`state` must be None or what `predict` returned for the same {rows} observations"
+            )
         chunks = state[0].copy()
         used = state[1].copy()
         if episode_start is not None:
@@ -502,7 +565,10 @@ class FlowPolicy(BasePolicy):
         return watched.used
 
     def save(
-        self, path: str | Path, networks: Collection[str] | None = None, about: Mapping[str, Any] | None = None
+        self,
+        path: str | Path,
+        networks: Collection[str] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         """Save the policy by itself, with a checksum.
 
@@ -516,8 +582,16 @@ class FlowPolicy(BasePolicy):
                 "model (`model.save`), or export it (`agents.export_onnx`)"
             )
         kept_networks = self.nets if networks is None else networks
-        state = {name: value for name, value in self.state_dict().items() if not name.startswith(_LAST_EXTRACTOR)}
-        tensors = {name: value for name, value in state.items() if _network_of(name) in {None, *kept_networks}}
+        state = {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith(_LAST_EXTRACTOR)
+        }
+        tensors = {
+            name: value
+            for name, value in state.items()
+            if _network_of(name) in {None, *kept_networks}
+        }
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
@@ -526,10 +600,16 @@ class FlowPolicy(BasePolicy):
         del description["method"], description["lr_schedule"]
         if self.normalization is not None:
             description["normalization"] = vars(self.normalization)
-        return {"method": name_of(type(self.method)), "settings": self.method.settings(), **description}
+        return {
+            "method": name_of(type(self.method)),
+            "settings": self.method.settings(),
+            **description,
+        }
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False) -> Self:
+    def load(
+        cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False
+    ) -> Self:
         """Load a policy that acts to the last bit as the saved one; nothing in the file is run.
 
         :param path: what :meth:`save` wrote.
@@ -546,7 +626,9 @@ class FlowPolicy(BasePolicy):
         try:
             entry = find_named_by_file(algorithm, path, trust=trust)
         except KeyError as error:
-            raise ValueError(f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}") from error
+            raise ValueError(
+                f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}"
+            ) from error
         try:
             method = entry.method(**settings).lock()
         except (TypeError, ValueError) as error:
@@ -560,10 +642,16 @@ class FlowPolicy(BasePolicy):
             if set(policy.nets) - saved_networks:
                 del policy.optimizer
                 policy.nets = Networks(
-                    {name: network for name, network in policy.nets.items() if name in saved_networks}
+                    {
+                        name: network
+                        for name, network in policy.nets.items()
+                        if name in saved_networks
+                    }
                 )
             extractor_state = {
-                name: value for name, value in policy.state_dict().items() if name.startswith(_LAST_EXTRACTOR)
+                name: value
+                for name, value in policy.state_dict().items()
+                if name.startswith(_LAST_EXTRACTOR)
             }
             policy.load_state_dict(extractor_state | tensors)
             policy.normalization = None if normalization is None else Normalization(**normalization)
@@ -572,7 +660,10 @@ class FlowPolicy(BasePolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what makes an equal policy."""
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
-        return {"lr_schedule": self._dummy_schedule, **{name: getattr(self, name) for name in sorted(names)}}
+        return {
+            "lr_schedule": self._dummy_schedule,
+            **{name: getattr(self, name) for name in sorted(names)},
+        }
 
 
 def _network_of(tensor: str) -> str | None:

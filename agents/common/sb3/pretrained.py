@@ -28,7 +28,9 @@ def check_fit(flow: PretrainedFlow, method: Method, behaviour: str | None) -> No
     :raises ValueError: for the first reason.
     """
     if not isinstance(flow, PretrainedFlow):
-        raise TypeError(f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}")
+        raise TypeError(
+            f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}"
+        )
     if behaviour is None:
         raise ValueError(no_behaviour_message(type(method).__name__))
     if method.pretraining_steps:
@@ -64,7 +66,11 @@ def check_outputs(policy: FlowPolicy) -> None:
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
     with torch.enable_grad():
-        x = torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device).view(2, size).requires_grad_()
+        x = (
+            torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device)
+            .view(2, size)
+            .requires_grad_()
+        )
         times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
         try:
             velocities = [_first_replica(policy, observations, x, times) for _ in range(2)]
@@ -78,7 +84,9 @@ def check_outputs(policy: FlowPolicy) -> None:
             ) from error
         first, second = velocities
         if not torch.isfinite(first).all():
-            raise ValueError("`behaviour` must return finite numbers, got NaN or infinity in the middle of its path")
+            raise ValueError(
+                "`behaviour` must return finite numbers, got NaN or infinity in the middle of its path"
+            )
         if not torch.equal(first, second):
             raise ValueError(
                 "`behaviour` must be a function of its inputs, got other numbers at a second call; switch off what is "
@@ -99,10 +107,14 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     :param buffer: with the dataset.
     :raises ValueError: if samples are not nearer to the data than noise is.
     """
-    generator = torch_generator(Purpose.CHECKS, 0, 3, device=policy.device if buffer.placement.on_device else "cpu")
+    generator = torch_generator(
+        Purpose.CHECKS, 0, 3, device=policy.device if buffer.placement.on_device else "cpu"
+    )
     batch = buffer.sample(ROWS, None, generator)
     noise_generator = torch_generator(Purpose.CHECKS, 0, 4)
-    noise = torch.randn(batch.actions.shape, generator=noise_generator, dtype=torch.float32).to(policy.device)
+    noise = torch.randn(batch.actions.shape, generator=noise_generator, dtype=torch.float32).to(
+        policy.device
+    )
     with torch.no_grad():
         velocity = _pretrained(policy).at(batch.observations)
         samples = integrate_flow(velocity, noise, policy.method.flow_steps)
@@ -124,7 +136,9 @@ def _error(samples: Tensor, actions: Tensor, valid: Tensor) -> float:
 
 def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
     """Return the network of a policy that stands for the behaviour flow."""
-    return next(network for network in policy.nets.values() if isinstance(network, PretrainedNetwork))
+    return next(
+        network for network in policy.nets.values() if isinstance(network, PretrainedNetwork)
+    )
 
 
 def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: Tensor) -> Tensor:

@@ -79,7 +79,11 @@ class StoredModel(OffPolicyAlgorithm):
         """
         if self._vec_normalize_env is not None:
             return Normalization.of(self._vec_normalize_env)
-        return None if self._saved_normalization is None else Normalization(**self._saved_normalization)
+        return (
+            None
+            if self._saved_normalization is None
+            else Normalization(**self._saved_normalization)
+        )
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on with an environment; one that is not normalised is, if the model was saved with statistics.
@@ -88,7 +92,9 @@ class StoredModel(OffPolicyAlgorithm):
         :param force_reset: whether training begins with a reset.
         """
         if self._saved_normalization is not None:
-            env = normalized_as_saved(self._wrap_env(env), Normalization(**self._saved_normalization))
+            env = normalized_as_saved(
+                self._wrap_env(env), Normalization(**self._saved_normalization)
+            )
         super().set_env(env, force_reset)
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -113,9 +119,13 @@ class StoredModel(OffPolicyAlgorithm):
                 for index, owner in enumerate(owners)
             ]
             self.env.seed(starts[0])  # for vector environments with a method of their own
-            self.env.unwrapped._seeds = starts  # SB3 gives neighbours consecutive seeds, which other runs have too
+            self.env.unwrapped._seeds = (
+                starts  # SB3 gives neighbours consecutive seeds, which other runs have too
+            )
 
-    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None) -> None:
+    def _update_info_buffer(
+        self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
+    ) -> None:
         """Remember finished episodes; one that says nothing of success is none where another one says it."""
         finished = [info for info in infos if "episode" in info]
         for info in finished:
@@ -127,9 +137,13 @@ class StoredModel(OffPolicyAlgorithm):
             assert self.ep_info_buffer is not None
             assert self.ep_success_buffer is not None
             self.ep_success_buffer.clear()
-            self.ep_success_buffer.extend(bool(episode.get("success")) for episode in self.ep_info_buffer)
+            self.ep_success_buffer.extend(
+                bool(episode.get("success")) for episode in self.ep_info_buffer
+            )
 
-    def save(self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
+    def save(
+        self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
         What can only be written as code, e.g. a function as the learning rate, is left out with a warning.
@@ -139,7 +153,9 @@ class StoredModel(OffPolicyAlgorithm):
         :param include: names of attributes to keep that are left out otherwise.
         """
         names, variables = self._get_torch_save_params()
-        left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved} - {*(include or ())}
+        left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved} - {
+            *(include or ())
+        }
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         settings = self.method.settings() if "method" in vars(self) else {}
         attributes = vars(self) | settings
@@ -153,15 +169,21 @@ class StoredModel(OffPolicyAlgorithm):
         for name, value in attributes.items():
             if value is None or type(value) in (bool, int, float, str):
                 continue
-            if isinstance(value, PretrainedFlow):  # code; its weights are those of the policy's networks
-                attributes[name] = {LEFT_OUT: f"`{name}`, the network of a policy that was trained elsewhere"}
+            if isinstance(
+                value, PretrainedFlow
+            ):  # code; its weights are those of the policy's networks
+                attributes[name] = {
+                    LEFT_OUT: f"`{name}`, the network of a policy that was trained elsewhere"
+                }
                 continue
             try:
                 members[name + VALUE] = safe.dumps(value)
                 attributes[name] = str(value)  # for people
             except TypeError as error:
                 reason = f"`{name}` is {error}"
-                warnings.warn(f"a saved model holds no code, so `{name}` is left out: {reason}", stacklevel=2)
+                warnings.warn(
+                    f"a saved model holds no code, so `{name}` is left out: {reason}", stacklevel=2
+                )
                 attributes[name] = {LEFT_OUT: reason}
         attributes["class"] = path_of(type(self))  # no setting can have that name
         members[ATTRIBUTES] = json.dumps(attributes, indent=1).encode()
@@ -205,11 +227,17 @@ class StoredModel(OffPolicyAlgorithm):
         if isinstance(path, str | Path | ModelFile):
             saved.require_algorithm(cls)
         # as in SB3, an attribute that the file has not is not added
-        replaced = {name: value for name, value in (custom_objects or {}).items() if name in saved.described}
+        replaced = {
+            name: value for name, value in (custom_objects or {}).items() if name in saved.described
+        }
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
-        missing = {name: description for name, description in left_out.items() if name not in {**replaced, **kwargs}}
+        missing = {
+            name: description
+            for name, description in left_out.items()
+            if name not in {**replaced, **kwargs}
+        }
         if missing:
             raise ValueError(
                 f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
@@ -240,11 +268,15 @@ class StoredModel(OffPolicyAlgorithm):
         wrapped = cls._wrap_env(env)
         if (values := attributes.get("_saved_normalization")) is not None:
             wrapped = normalized_as_saved(wrapped, Normalization(**values))
-        check_for_correct_spaces(wrapped, attributes["observation_space"], attributes["action_space"])
+        check_for_correct_spaces(
+            wrapped, attributes["observation_space"], attributes["action_space"]
+        )
         attributes["n_envs"] = wrapped.num_envs
         return wrapped
 
-    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
+    ) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3. Weight decays and the like stay this model's.
 
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
@@ -298,10 +330,14 @@ class StoredModel(OffPolicyAlgorithm):
             if isinstance(path, str | Path):
                 file.close()
         self.replay_buffer.to(self.device)
-        self.replay_buffer.device = self.device  # as SB3 says it, although one that is not there stands for the CPU
+        self.replay_buffer.device = (
+            self.device
+        )  # as SB3 says it, although one that is not there stands for the CPU
 
 
-def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+def _refuse_replacements(
+    cls: type[Any], replacements: Mapping[str, Any], saved: Mapping[str, Any]
+) -> None:
     """Refuse a name that is neither an attribute of a saved model nor of its class, and other `policy_kwargs`."""
     saved_kwargs = saved.get("policy_kwargs")
     if replacements.get("policy_kwargs", saved_kwargs) != saved_kwargs:
@@ -312,10 +348,14 @@ def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved:
     for name in replacements:
         if name not in saved and not hasattr(cls, name):
             closest = ", ".join(closest_names(name, saved))
-            raise TypeError(f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}")
+            raise TypeError(
+                f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}"
+            )
 
 
-def _with_own_options(own_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_own_options(
+    own_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return the saved groups of an optimiser with the options of this model's settings; refuse other groups."""
     expected_names = _names_of_groups(own_groups)
     saved_names = _names_of_groups(saved_groups)
@@ -335,7 +375,9 @@ def _names_of_groups(groups: list[dict[str, Any]]) -> str:
     return ", ".join(group.get("network", "all others") for group in groups)
 
 
-def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path | io.BufferedIOBase) -> None:
+def load_behaviour(
+    policy: FlowPolicy, behaviour: str | None, path: str | Path | io.BufferedIOBase
+) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
     ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
@@ -360,9 +402,13 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
     state: Mapping[str, Tensor] = parameters["policy"]
     prefix = f"nets.{flow}."
     own_state = policy.nets[behaviour].state_dict()
-    saved_state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    saved_state = {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
     expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
-    saved_values = _compatibility(saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn"))
+    saved_values = _compatibility(
+        saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn")
+    )
     wrong = [
         f"expected {name} {value}, got {saved_values[name]}"
         for name, value in expected.items()
@@ -370,7 +416,9 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: str | Path |
     ]
     wrong += _shape_mismatches(own_state, saved_state)
     for name in ("observation_mean", "observation_factor"):
-        if not torch.allclose(getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6):
+        if not torch.allclose(
+            getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
+        ):
             wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
     if wrong:
         raise ValueError(

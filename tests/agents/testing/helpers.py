@@ -17,7 +17,11 @@ class Imitation(agents.Method):
     network: type[nn.Module] = PAGE["Actor"]
 
     def networks(self):
-        return {"actor": PAGE["NetworkSpec"](lambda n: self.network(n.replicas, n.observations, n.actions, 64))}
+        return {
+            "actor": PAGE["NetworkSpec"](
+                lambda n: self.network(n.replicas, n.observations, n.actions, 64)
+            )
+        }
 
     def noise(self):
         return {}

@@ -20,7 +20,9 @@ def findings(base=BC, losses=None, **attributes):
         found = base.losses(self, batch, targets, noise, nets, info)
         return found if losses is None else losses(found, batch, nets)
 
-    return find_habits(type("Mine", (base,), {"losses": changed, **attributes})(flow_steps=2), *SPACES)
+    return find_habits(
+        type("Mine", (base,), {"losses": changed, **attributes})(flow_steps=2), *SPACES
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,12 +47,16 @@ def test_whatever_waits_for_the_device_is_found(wait):
 
 def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
     def penalised(losses_of_base, batch, nets):
-        actions, rewards = batch.actions.clone().mul_(2).detach().requires_grad_(), batch.rewards.requires_grad_()
+        actions, rewards = (
+            batch.actions.clone().mul_(2).detach().requires_grad_(),
+            batch.rewards.requires_grad_(),
+        )
         q = nets.critic(batch.observations, actions)
         (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
         return {
             **losses_of_base,
-            "penalty": (slope.square().sum(-1) * batch.valid).mean(1) + 0 * rewards.detach().mean(1),
+            "penalty": (slope.square().sum(-1) * batch.valid).mean(1)
+            + 0 * rewards.detach().mean(1),
         }
 
     assert findings(FQL, penalised) == []
@@ -69,7 +75,9 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
 
 @pytest.mark.parametrize("name", ["loss_weight", "after_updates", "train"])
 def test_a_name_that_is_nearly_a_hooks_is_found(name):
-    assert f"nothing reads `{name}`, which is nearly `" in findings(**{name: lambda self: {}})[0].text
+    assert (
+        f"nothing reads `{name}`, which is nearly `" in findings(**{name: lambda self: {}})[0].text
+    )
 
 
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():

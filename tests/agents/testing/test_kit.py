@@ -21,7 +21,9 @@ def outcomes(id, *skip, **settings):
 
 def failures(outcomes_by_check):
     return {
-        name: outcome.detail for name, outcome in outcomes_by_check.items() if outcome.state in ("fails", "not tried")
+        name: outcome.detail
+        for name, outcome in outcomes_by_check.items()
+        if outcome.state in ("fails", "not tried")
     }
 
 
@@ -54,7 +56,9 @@ def test_it_passes_on_every_algorithm(id):
     results = outcomes(id)
     assert not failures(results)
     declared = agents.get(id).method.fails_by_design
-    assert {name for name, outcome in results.items() if outcome.state == "fails by design"} == set(declared)
+    assert {name for name, outcome in results.items() if outcome.state == "fails by design"} == set(
+        declared
+    )
 
 
 def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent):
@@ -71,9 +75,13 @@ def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(writ
 def test_each_check_is_on_the_page_once_and_says_where_to_look():
     page = (ROOT / PAGE).read_text()
     headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
-    assert {check.section for check in CHECKS} <= {heading.lower().replace(" ", "-") for heading in headings}
+    assert {check.section for check in CHECKS} <= {
+        heading.lower().replace(" ", "-") for heading in headings
+    }
     rows = re.findall(
-        r"^\| (`[a-z0-9`, ]+`) \|", page.partition("## Checks\n")[2].partition("## ")[0], flags=re.MULTILINE
+        r"^\| (`[a-z0-9`, ]+`) \|",
+        page.partition("## Checks\n")[2].partition("## ")[0],
+        flags=re.MULTILINE,
     )
     assert [name for name in re.findall(r"`([a-z0-9]+)`", "".join(rows)) if name in NAMES] == NAMES
 

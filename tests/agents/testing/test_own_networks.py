@@ -33,7 +33,10 @@ def test_a_network_with_other_strides_learns_as_in_plain_pytorch(network, settin
     method = type("Mine", (Imitation,), {"network": network})
     model = tiny_model(method, learning_rate=3e-3, compile=compile, **settings)
     batch = toy_batch(model)
-    batch = replace(batch, actions=torch.tanh(batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]]))
+    batch = replace(
+        batch,
+        actions=torch.tanh(batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]]),
+    )
     plain = copy.deepcopy(model.policy.nets)
     optimizer = torch.optim.Adam(plain.parameters(), 3e-3, foreach=False, fused=False)
     for _ in range(UPDATES):

@@ -36,10 +36,14 @@ def method(write_agent):
 def test_the_pages_agent_keeps_the_contract(method, checks):
     skipped = [check.name for check in CHECKS if check.name not in ("hooks", *checks)]
     results = {
-        outcome.check.name: outcome for outcome in run_checks(method, skip=skipped) if outcome.state != "skipped"
+        outcome.check.name: outcome
+        for outcome in run_checks(method, skip=skipped)
+        if outcome.state != "skipped"
     }
     assert set(results) == {"hooks", *checks}
-    exceptions = {name: outcome.state for name, outcome in results.items() if outcome.state != "holds"}
+    exceptions = {
+        name: outcome.state for name, outcome in results.items() if outcome.state != "holds"
+    }
     assert exceptions == {name: "does not apply" for name in ("bf16",) if name in checks}, results
 
 
@@ -56,7 +60,11 @@ class Tied(nn.Module):
 
     def __init__(self, observations, actions):
         super().__init__()
-        self.into, self.through, self.again = nn.Linear(observations, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.into, self.through, self.again = (
+            nn.Linear(observations, 8),
+            nn.Linear(8, 8),
+            nn.Linear(8, 8),
+        )
         self.again.weight = self.through.weight
         self.out = nn.Linear(8, actions)
         self.last = nn.Sequential(self.out, nn.Tanh())
@@ -88,7 +96,9 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
     second_network = from_module(make).build(SIZES)
     for replica, seed in enumerate((6, 5)):
         second_network.initialise(replica, torch.Generator().manual_seed(seed))
-    assert not torch.equal(torch.get_rng_state(), old_state)  # building draws, where a policy forks the generator
+    assert not torch.equal(
+        torch.get_rng_state(), old_state
+    )  # building draws, where a policy forks the generator
     for name, value in network.state_dict().items():
         assert_close(second_network.state_dict()[name], value.flip(0), rtol=0, atol=0)
         assert not torch.equal(value[0], value[1]), name
@@ -98,7 +108,9 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
     for k in range(2):
         assert_close(outputs[k], alone(network, k)(observations[k]))
     for t in (0.25, torch.full((2, 7, 1), 0.25)):
-        expected = [alone(network, k)(observations[k], x[k], torch.full((7, 1), 0.25)) for k in range(2)]
+        expected = [
+            alone(network, k)(observations[k], x[k], torch.full((7, 1), 0.25)) for k in range(2)
+        ]
         assert_close(network.at(observations)(x, t), torch.stack(expected))
 
 
@@ -132,7 +144,9 @@ def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(made,
 def test_a_module_that_is_made_once_cannot_stand_for_several():
     module = nn.Linear(4, 3)
     with pytest.raises(TypeError, match="must make a new module at every call"):
-        from_module(lambda sizes: nn.Sequential(module)).build(SIZES).initialise(0, torch.Generator())
+        from_module(lambda sizes: nn.Sequential(module)).build(SIZES).initialise(
+            0, torch.Generator()
+        )
 
 
 def learnt_alike(network):
@@ -157,14 +171,19 @@ def test_what_a_module_does_in_training_alone_is_found():
             return super().forward(observations)
 
     assert learnt_alike(lambda n: Gathering(n.observations, n.actions)) == ["pure"]
-    with pytest.raises(AgentError, match=r"got one that assigns `phase`.* change it in the hook `after_update`"):
+    with pytest.raises(
+        AgentError, match=r"got one that assigns `phase`.* change it in the hook `after_update`"
+    ):
         learnt_alike(lambda n: Forgetting(n.observations, n.actions))
 
 
 def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
     model = tiny_model(method)
     model.save_policy(tmp_path / "policy.safetensors")
-    observations, loaded = torch.ones(1, 4).numpy(), agents.load_policy(tmp_path / "policy.safetensors")
+    observations, loaded = (
+        torch.ones(1, 4).numpy(),
+        agents.load_policy(tmp_path / "policy.safetensors"),
+    )
     assert (loaded.predict(observations)[0] == model.predict(observations)[0]).all()
 
 
@@ -187,7 +206,9 @@ def linear(width, **declared):
     """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
 
     def made(n):
-        return nn.Sequential(nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions))
+        return nn.Sequential(
+            nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions)
+        )
 
     return from_module(made, **declared)
 
@@ -204,13 +225,16 @@ def warnings_of(method, **settings):
 
 def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():
     widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
-    assert widths.startswith("Mine: `net_arch` = [16, 16] does not act on networks `actor`, which have layers of their")
+    assert widths.startswith(
+        "Mine: `net_arch` = [16, 16] does not act on networks `actor`, which have layers of their"
+    )
     assert "`n.actor_arch`" in widths
     assert precision.startswith("Mine: `precision` = bf16 does not act on network `actor`")
 
 
 @pytest.mark.parametrize(
-    ("actor", "settings"), [(FIXED, {}), (FOLLOWING, {"net_arch": [16, 16]}), (tanh_actor(), {"net_arch": [16]})]
+    ("actor", "settings"),
+    [(FIXED, {}), (FOLLOWING, {"net_arch": [16, 16]}), (tanh_actor(), {"net_arch": [16]})],
 )
 def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor, settings):
     assert warnings_of(with_actor(actor), **settings) == []

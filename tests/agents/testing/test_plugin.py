@@ -17,12 +17,22 @@ CASES = {
     "without_mark": "",
     "unknown": '@pytest.mark.agent("fqll")',
 }
-BROKEN = example().replace(".clamp(-1, 1)", "").replace("WeightedBC", "Unbounded").replace("weighted_bc", "unbounded")
+BROKEN = (
+    example()
+    .replace(".clamp(-1, 1)", "")
+    .replace("WeightedBC", "Unbounded")
+    .replace("weighted_bc", "unbounded")
+)
 
 
 def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
-    tests = [f"{mark}\ndef test_{name}(agent_check):\n    agent_check()\n" for name, mark in CASES.items()]
-    pytester.makepyfile(an_agent=example(), broken=BROKEN, test_mine="import pytest\n\n" + "\n".join(tests))
+    tests = [
+        f"{mark}\ndef test_{name}(agent_check):\n    agent_check()\n"
+        for name, mark in CASES.items()
+    ]
+    pytester.makepyfile(
+        an_agent=example(), broken=BROKEN, test_mine="import pytest\n\n" + "\n".join(tests)
+    )
     pytester.syspathinsert()
     chosen_checks = "bounds or (marked and networks) or (cloning and values)"
     output = pytester.runpytest_inprocess(
@@ -46,6 +56,10 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
 
 
 def test_the_plugin_imports_nothing_large_until_it_is_used():
-    script = "import sys, agents.testing.plugin; print('torch' in sys.modules, 'numpy' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    script = (
+        "import sys, agents.testing.plugin; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert ran.stdout.split() == ["False", "False"]

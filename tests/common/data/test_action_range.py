@@ -64,7 +64,9 @@ def test_tolerance_is_relative_to_half_the_width_of_the_box():
 # -- scaling ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action_range", [(-5, 5.0), ([-5, -5], np.full(2, 5.0)), (torch.tensor(-5.0), 5)])
+@pytest.mark.parametrize(
+    "action_range", [(-5, 5.0), ([-5, -5], np.full(2, 5.0)), (torch.tensor(-5.0), 5)]
+)
 def test_action_range_stands_for_the_box_of_the_environment(action_range):
     model, dataset = model_in(WIDE), toy_dataset()
     model.load_dataset({**dataset, "actions": dataset["actions"] * 5}, action_range=action_range)
@@ -72,7 +74,8 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range):
 
 
 @pytest.mark.parametrize(
-    "action_range", [(1, -1), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), ("a", "b"), ([-1] * 3, [1] * 3)]
+    "action_range",
+    [(1, -1), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), ("a", "b"), ([-1] * 3, [1] * 3)],
 )
 def test_range_that_is_none_is_refused(action_range):
     with pytest.raises(ValueError, match="`action_range`"):
@@ -107,6 +110,8 @@ def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path):
     model = model_in(box())
     model.load_dataset(first)
     old_batch = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
-    with pytest.raises(ValueError, match=r"1-observations\.npy cannot be used: .* row 31, coordinate 1"):
+    with pytest.raises(
+        ValueError, match=r"1-observations\.npy cannot be used: .* row 31, coordinate 1"
+    ):
         model.load_dataset(toy_shards(tmp_path, first, second))
     assert_same_batches(old_batch, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))

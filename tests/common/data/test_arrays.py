@@ -20,7 +20,9 @@ def prepared(dataset, horizon_length=3):
     """Return a dataset of four observations and two actions, prepared without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return prepare(dataset, (4,), ActionRange.of(spaces.Box(-1, 1, (2,), np.float32)), horizon_length)
+        return prepare(
+            dataset, (4,), ActionRange.of(spaces.Box(-1, 1, (2,), np.float32)), horizon_length
+        )
 
 
 def limited_dataset(rows=60):
@@ -62,11 +64,15 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     dataset["next_observations"][[25, 40]] += 1
     transitions = prepared(dataset)
     assert np.flatnonzero(transitions.ends).tolist() == [11, 23, 25, 35, 40, 47, 59]
-    assert_array_equal(transitions.final_observations, dataset["next_observations"][transitions.ends])
+    assert_array_equal(
+        transitions.final_observations, dataset["next_observations"][transitions.ends]
+    )
     assert transitions.description.endswith("of which marked nowhere: 2")
     assert_array_equal(transitions.arrays["masks"], toy_dataset(60)["masks"])
     (warning,) = transitions.warnings
-    assert warning.startswith("2 of 7 trajectories end only because `next_observations` is not the next row's")
+    assert warning.startswith(
+        "2 of 7 trajectories end only because `next_observations` is not the next row's"
+    )
     buffer = empty_buffer(observations=4, actions=2)
     with pytest.warns(UserWarning, match=re.escape(warning)):
         buffer.load_dataset(dataset)
@@ -96,7 +102,9 @@ def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout):
     dataset = toy_dataset(60, length=4)
     dataset = compacted(dataset) if layout == "compact" else dataset
     assert len(ends_of(dataset, horizon_length=4)) == 15
-    message = "there are 15 trajectories, the longest of 4 transitions. .* use a smaller `horizon_length`"
+    message = (
+        "there are 15 trajectories, the longest of 4 transitions. .* use a smaller `horizon_length`"
+    )
     with pytest.raises(ValueError, match=message):
         prepared(dataset, horizon_length=5)
 
@@ -110,7 +118,9 @@ def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name, value):
     dataset = compacted(toy_dataset(36)) if name == "valids" else limited_dataset(36)
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][7] = value
-    with pytest.raises(ValueError, match=f"dataset array `{name}` must hold 0 or 1, got {value} in row 7; correct"):
+    with pytest.raises(
+        ValueError, match=f"dataset array `{name}` must hold 0 or 1, got {value} in row 7; correct"
+    ):
         prepared(dataset)
 
 
@@ -137,7 +147,10 @@ def test_masks_are_not_derived_where_terminals_include_the_time_limits():
     dataset = toy_dataset(60)
     dataset["timeouts"] = dataset["terminals"] * (np.arange(60) > 30)
     del dataset["masks"]
-    with pytest.raises(ValueError, match=re.escape("e.g. `masks = 1 - terminals * (1 - timeouts)` if those 3 trajec")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("e.g. `masks = 1 - terminals * (1 - timeouts)` if those 3 trajec"),
+    ):
         prepared(dataset)
 
 
@@ -154,7 +167,10 @@ def test_missing_arrays_are_named_with_those_that_are_there():
 def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
     np.savez(tmp_path / "own.npz", **toy_dataset())
     losses = []
-    lists, tensors = ({name: kind(array) for name, array in toy_dataset().items()} for kind in (list, torch.tensor))
+    lists, tensors = (
+        {name: kind(array) for name, array in toy_dataset().items()}
+        for kind in (list, torch.tensor)
+    )
     for dataset in (toy_dataset(), lists, tensors, tmp_path / "own.npz", str(tmp_path / "own.npz")):
         model = tiny_model().learn_offline(2, dataset=dataset)
         losses.append(float(model._last_info["total_loss"]))
@@ -162,7 +178,8 @@ def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [[[1.0, 2.0], [3.0]] * 30, ["a"] * 60, [None] * 60, torch.zeros(60, requires_grad=True), 5.0]
+    "values",
+    [[[1.0, 2.0], [3.0]] * 30, ["a"] * 60, [None] * 60, torch.zeros(60, requires_grad=True), 5.0],
 )
 def test_values_that_are_no_array_of_numbers_are_refused(values):
     with pytest.raises(ValueError, match="dataset array `rewards`"):

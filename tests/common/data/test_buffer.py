@@ -28,15 +28,23 @@ def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in():
     dataset = toy_dataset(12, length=4)  # two actions a step
     chunks, firsts = loaded_buffer(dataset), loaded_buffer(dataset, action_chunking=False)
     rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
-    assert chunks.batch_of(rows).action_valid[0].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [1] * 6]
+    assert chunks.batch_of(rows).action_valid[0].tolist() == [
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1] * 6,
+    ]
     assert firsts.batch_of(rows).action_valid.tolist() == [[[1, 1]] * 3]
 
 
-@pytest.mark.parametrize(("name", "shape"), [("actions", (20, 3)), ("rewards", (19,)), ("observations", (20, 5))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("actions", (20, 3)), ("rewards", (19,)), ("observations", (20, 5))]
+)
 def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name, shape):
     dataset = {**toy_dataset(20), name: np.zeros(shape, np.float32)}
     expected = {"actions": (20, 2), "rewards": (20,), "observations": (20, 4)}[name]
-    message = re.escape(f"dataset array `{name}` must have shape {expected} with at least one row, got {shape}")
+    message = re.escape(
+        f"dataset array `{name}` must have shape {expected} with at least one row, got {shape}"
+    )
     with pytest.raises(ValueError, match=message):
         empty_buffer(observations=4, actions=2).load_dataset(dataset)
 
@@ -57,7 +65,9 @@ def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(nam
     if name == "observations":
         dataset["next_observations"][6] = value  # the same observation
     dataset = compacted(dataset) if compact else dataset
-    with pytest.raises(ValueError, match=f"dataset array `{name}` must hold finite numbers, got {value} in row 7;"):
+    with pytest.raises(
+        ValueError, match=f"dataset array `{name}` must hold finite numbers, got {value} in row 7;"
+    ):
         loaded_buffer(dataset)
 
 
@@ -68,7 +78,10 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
     with pytest.raises(ValueError, match="`rewards` must hold finite numbers"):
         buffer.load_dataset({**toy_dataset(60, seed=1), "rewards": rewards})
     assert buffer.dataset_size == 36
-    batches = [sampled.sample(100, generator=torch.Generator().manual_seed(0)) for sampled in (buffer, untouched)]
+    batches = [
+        sampled.sample(100, generator=torch.Generator().manual_seed(0))
+        for sampled in (buffer, untouched)
+    ]
     assert_same_batches(*batches)
 
 
@@ -83,7 +96,9 @@ def test_dataset_after_online_transitions_is_refused():
 
 
 def test_positive_reward_is_refused_where_rewards_are_made_sparse():
-    with pytest.raises(ValueError, match=re.escape("`sparse` expects rewards <= 0, got 0.5; switch `sparse` off")):
+    with pytest.raises(
+        ValueError, match=re.escape("`sparse` expects rewards <= 0, got 0.5; switch `sparse` off")
+    ):
         Recorder(empty_buffer(sparse=True)).add(rewards=0.5)
 
 
@@ -116,7 +131,9 @@ def test_normalised_environment_normalises_observations_and_single_rewards():
     rows = all_rows(buffer)[:, :3]
     plain, normalised = buffer.batch_of(rows), buffer.batch_of(rows, normaliser)
     assert_close(normalised.observations, (plain.observations - 1) / 2, rtol=1e-4, atol=1e-4)
-    assert_close(normalised.next_observations, (plain.next_observations - 1) / 2, rtol=1e-4, atol=1e-4)
+    assert_close(
+        normalised.next_observations, (plain.next_observations - 1) / 2, rtol=1e-4, atol=1e-4
+    )
     assert_close(normalised.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
 
 
@@ -140,7 +157,9 @@ def test_half_of_each_online_batch_is_from_the_dataset(id, settings):
     model.load_dataset({**toy_dataset(), "rewards": np.full(60, 7.0, np.float32)})
     batches = []
     sample = model.replay_buffer.sample
-    model.replay_buffer.sample = lambda *arguments: batches.append(sample(*arguments)) or batches[-1]
+    model.replay_buffer.sample = lambda *arguments: (
+        batches.append(sample(*arguments)) or batches[-1]
+    )
     model.learn(15)
     assert len(batches) == 5  # one update a step after the first ten
     for batch in batches:

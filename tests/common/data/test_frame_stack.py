@@ -30,14 +30,21 @@ def play(seed, frames=K):
         observations.append(observation)
         rewards.append(reward)
     observations = np.moveaxis(np.stack(observations), -1, 1)
-    return {"observations": observations, "actions": np.array(actions), "rewards": np.array(rewards, np.float32)}
+    return {
+        "observations": observations,
+        "actions": np.array(actions),
+        "rewards": np.array(rewards, np.float32),
+    }
 
 
 def dataset_of(count, layout="compact"):
     """Return the first episodes in single frames, channels last, as a dataset."""
     episodes = [play(seed, frames=1) for seed in range(count)]
     frames = [np.moveaxis(episode["observations"], 1, -1) for episode in episodes]
-    dataset = {name: np.concatenate([episode[name] for episode in episodes]) for name in ("actions", "rewards")}
+    dataset = {
+        name: np.concatenate([episode[name] for episode in episodes])
+        for name in ("actions", "rewards")
+    }
     dataset |= {
         "masks": np.ones(len(dataset["rewards"])),
         "observations": np.concatenate([frame_rows[:-1] for frame_rows in frames]),
@@ -53,7 +60,9 @@ def dataset_of(count, layout="compact"):
 
 
 def buffer_of(size=50, **settings):
-    return SequenceReplayBuffer(size, SPACE, ACTIONS, **{"device": "cpu", "frame_stack": K, **settings})
+    return SequenceReplayBuffer(
+        size, SPACE, ACTIONS, **{"device": "cpu", "frame_stack": K, **settings}
+    )
 
 
 def add(buffer, episode, steps=None):
@@ -106,7 +115,9 @@ def test_online_frames_follow_those_of_a_dataset(horizon):
     for seed in (1, 2):
         add(buffer, episodes[seed])
     add(buffer, episodes[3], steps=5)  # goes on
-    starts = require_as_seen(buffer, episodes | {3: {"observations": episodes[3]["observations"][:6]}}, horizon)
+    starts = require_as_seen(
+        buffer, episodes | {3: {"observations": episodes[3]["observations"][:6]}}, horizon
+    )
     assert {seed for seed, _ in starts} == {0, 1, 2, 3}
 
 
@@ -127,21 +138,33 @@ def test_several_environments_and_seeds_keep_their_frames_apart():
     episodes = {seed: play(seed) for seed in range(4)}
     for step in range(LENGTH):
         played = [episodes[seed] for seed in range(4)]
-        both_observations = ([episode["observations"][step + offset] for episode in played] for offset in (0, 1))
+        both_observations = (
+            [episode["observations"][step + offset] for episode in played] for offset in (0, 1)
+        )
         actions = np.array([episode["actions"][step] for episode in played])
         ends = np.full(4, step == LENGTH - 1)
-        buffer.add(*map(np.array, both_observations), actions, np.zeros(4), ends, [{"TimeLimit.truncated": True}] * 4)
+        buffer.add(
+            *map(np.array, both_observations),
+            actions,
+            np.zeros(4),
+            ends,
+            [{"TimeLimit.truncated": True}] * 4,
+        )
     batch = buffer.sample(60, generator=torch.Generator().manual_seed(0))
     for replica, row in np.ndindex(2, 60):
         seed, step = (round(float(value) * 100) for value in batch.actions[replica, row, :2])
         assert seed // 2 == replica
-        assert_array_equal(batch.observations[replica, row], episodes[seed]["observations"][step].ravel())
+        assert_array_equal(
+            batch.observations[replica, row], episodes[seed]["observations"][step].ravel()
+        )
 
 
 def test_single_frames_are_stored_as_uint8():
     buffer = buffer_of(10)
     buffer.load_dataset(dataset_of(2))
-    rows = 2 * LENGTH + 10 + 2 + 10  # the dataset, the ring, a last one for each trajectory, what follows each online
+    rows = (
+        2 * LENGTH + 10 + 2 + 10
+    )  # the dataset, the ring, a last one for each trajectory, what follows each online
     assert buffer.observations.dtype == torch.uint8
     assert buffer.observations.nbytes == rows * 3 * SIDE * SIDE
 

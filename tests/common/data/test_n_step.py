@@ -16,11 +16,17 @@ SETTINGS = {name: value for name, value in TINY.items() if name != "horizon_leng
 
 def filled(seed, steps, n_steps):
     """Return our buffer and SB3's with the same transitions, some of which terminate or are cut off."""
-    ours = empty_buffer(SIZE, horizon_length=n_steps, action_chunking=False, gamma=GAMMA, shorten_returns=True)
-    sb3_buffer = NStepReplayBuffer(SIZE, ours.observation_space, ours.action_space, "cpu", n_steps=n_steps, gamma=GAMMA)
+    ours = empty_buffer(
+        SIZE, horizon_length=n_steps, action_chunking=False, gamma=GAMMA, shorten_returns=True
+    )
+    sb3_buffer = NStepReplayBuffer(
+        SIZE, ours.observation_space, ours.action_space, "cpu", n_steps=n_steps, gamma=GAMMA
+    )
     random = np.random.default_rng(seed)
     for step in range(steps):
-        observation, next_observation = (np.array([[value]], np.float32) for value in (10 * step, 10 * step + 10))
+        observation, next_observation = (
+            np.array([[value]], np.float32) for value in (10 * step, 10 * step + 10)
+        )
         ending = random.choice(["goes on", "terminated", "truncated"], p=[0.7, 0.15, 0.15])
         infos = [{"TimeLimit.truncated": ending == "truncated"}]
         columns = (

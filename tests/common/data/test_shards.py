@@ -56,7 +56,10 @@ def test_parts_of_different_sizes_take_turns(tmp_path, storage):
 @pytest.mark.parametrize("balanced", [False, True], ids=["uniform", "balanced"])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
-    datasets, settings = parts(24, 48, 12), {"size": 6, "n_envs": 2, "replicas": replicas, "balanced": balanced}
+    datasets, settings = (
+        parts(24, 48, 12),
+        {"size": 6, "n_envs": 2, "replicas": replicas, "balanced": balanced},
+    )
     buffer = sharded(tmp_path, datasets, **settings)
     recorder, draw = Recorder(buffer), np.random.default_rng(0)
     alone = Recorder(empty_buffer(**settings))
@@ -68,10 +71,16 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
         if step < 3:
             continue
         for replica in range(replicas):
-            expected = found_sequences(loaded_buffer(datasets[step // INTERVAL % 3], **settings), replica)
+            expected = found_sequences(
+                loaded_buffer(datasets[step // INTERVAL % 3], **settings), replica
+            )
             expected = sorted(expected + found_sequences(alone.buffer, replica))
-            sequences = [row for row in found_sequences(buffer, replica) if row[-1] or row in expected]
-            assert sequences == expected, step  # besides: sequences that run from the dataset into a ring, not valid
+            sequences = [
+                row for row in found_sequences(buffer, replica) if row[-1] or row in expected
+            ]
+            assert sequences == expected, (
+                step
+            )  # besides: sequences that run from the dataset into a ring, not valid
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -82,7 +91,9 @@ def test_the_front_of_a_part_can_be_used(tmp_path):
     (part,) = toy_shards(tmp_path, dataset).parts
     buffer = empty_buffer()
     buffer.load_dataset(Shards([module.Shard(part.files, transitions=36, trajectories=3)]))
-    assert_same_sequences(buffer, loaded_buffer({name: array[:36] for name, array in dataset.items()}))
+    assert_same_sequences(
+        buffer, loaded_buffer({name: array[:36] for name, array in dataset.items()})
+    )
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -101,7 +112,9 @@ def test_a_file_of_another_shape_is_named(tmp_path):
 def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path):
     (part,) = toy_shards(tmp_path, *parts(60)).parts
     with pytest.raises(ValueError, match="got 2 ends"):
-        empty_buffer().load_dataset(Shards([module.Shard(part.files, transitions=30, trajectories=2)]))
+        empty_buffer().load_dataset(
+            Shards([module.Shard(part.files, transitions=30, trajectories=2)])
+        )
 
 
 def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
@@ -120,10 +133,14 @@ def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
 
 def trained(folder, stop, **settings):
     """Train 18 steps offline and 12 online on three parts; with ``stop``, go on from a checkpoint in a new model."""
-    data = toy_shards(folder, *parts(36, 24, 36, observations=3, actions=2), replace_interval=INTERVAL)
+    data = toy_shards(
+        folder, *parts(36, 24, 36, observations=3, actions=2), replace_interval=INTERVAL
+    )
 
     def fresh():
-        model = tiny_model(env=environments(len(settings.get("seeds", [0]))), **{"learning_starts": 2, **settings})
+        model = tiny_model(
+            env=environments(len(settings.get("seeds", [0]))), **{"learning_starts": 2, **settings}
+        )
         model.load_dataset(data)
         return model
 
@@ -142,7 +159,9 @@ def trained(folder, stop, **settings):
 
 @pytest.mark.few(3)
 @pytest.mark.parametrize(
-    "settings", [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}], ids=["one", "stacked", "host"]
+    "settings",
+    [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}],
+    ids=["one", "stacked", "host"],
 )
 @pytest.mark.parametrize("stop", [4, 3, 9])
 def test_resumed_training_sees_the_same_parts(tmp_path, stop, settings):

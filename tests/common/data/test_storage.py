@@ -11,7 +11,10 @@ from tests.common.toys import toy_dataset
 
 def pair(**settings):
     """Return the same buffer with its data on the device and in host memory."""
-    device, host = (loaded_buffer(toy_dataset(40, 1, 1), storage=storage, **settings) for storage in ("device", "host"))
+    device, host = (
+        loaded_buffer(toy_dataset(40, 1, 1), storage=storage, **settings)
+        for storage in ("device", "host")
+    )
     return device, host
 
 
@@ -34,13 +37,17 @@ GPU = torch.device("cuda")
 
 def gpu_with(monkeypatch, free, total=20.0):
     """Pretend that there is a GPU with so many GiB."""
-    monkeypatch.setattr(storage, "device_memory", lambda device: (int(free * GIB), int(total * GIB)))
+    monkeypatch.setattr(
+        storage, "device_memory", lambda device: (int(free * GIB), int(total * GIB))
+    )
 
 
 @pytest.mark.parametrize("choice", ["auto", "device", "host"])
 def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
     monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
-    with pytest.warns(UserWarning, match=r"needs 4.00 GiB when it is full, and 3.00 GiB of memory are free"):
+    with pytest.warns(
+        UserWarning, match=r"needs 4.00 GiB when it is full, and 3.00 GiB of memory are free"
+    ):
         place(choice, torch.device("cpu"), 4 * GIB)
 
 
@@ -53,8 +60,12 @@ def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
         (60, 100, 50.1, False),
     ],
 )
-def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(monkeypatch, free, total, needed, fits):
+def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
+    monkeypatch, free, total, needed, fits
+):
     gpu_with(monkeypatch, free, total)
     monkeypatch.setattr(storage, "available_memory", lambda: 100 * GIB)
     placement = place("auto", GPU, int(needed * GIB))
-    assert (placement.on_device, placement.device.type) == ((True, "cuda") if fits else (False, "cpu"))
+    assert (placement.on_device, placement.device.type) == (
+        (True, "cuda") if fits else (False, "cpu")
+    )

@@ -27,10 +27,16 @@ class Tape(TorchDispatchMode):
     def replay(self):
         with torch.no_grad():
             for func, args, kwargs, result in self.operations:
-                inputs = {t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+                inputs = {
+                    t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)
+                }
                 output = func(*args, **kwargs)
                 for old, new in zip(tree_leaves(result), tree_leaves(output), strict=True):
-                    if isinstance(old, Tensor) and old.data_ptr() not in inputs and old.data_ptr() != new.data_ptr():
+                    if (
+                        isinstance(old, Tensor)
+                        and old.data_ptr() not in inputs
+                        and old.data_ptr() != new.data_ptr()
+                    ):
                         old.copy_(new)
 
 
@@ -43,7 +49,10 @@ class TapeRecorder:
         policy, generators = self.model.policy, list(self.model.trainer.generators().values())
         moments = [value for values in policy.optimizer.state.values() for value in values.values()]
         tensors = [*policy.parameters(), *policy.buffers(), *moments]
-        values, states = [tensor.clone() for tensor in tensors], [generator.get_state() for generator in generators]
+        values, states = (
+            [tensor.clone() for tensor in tensors],
+            [generator.get_state() for generator in generators],
+        )
         with Tape() as tape:
             info = step()
         with torch.no_grad():

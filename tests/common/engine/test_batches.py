@@ -56,7 +56,11 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
     model = made(OneStep, action_chunking=chunks, observation_scale=scale)
     batch = model.trainer.draw_batch(64)
     length = 3 if chunks else 1
-    states_before, states_after, valid = batch.step_observations, batch.step_next_observations, batch.steps_valid > 0
+    states_before, states_after, valid = (
+        batch.step_observations,
+        batch.step_next_observations,
+        batch.steps_valid > 0,
+    )
     assert states_before.shape == states_after.shape == (1, 64, length, 4)
     assert torch.equal(states_before[:, :, 0], batch.observations)
     dataset = {name: torch.from_numpy(array) for name, array in toy_dataset().items()}

@@ -42,7 +42,10 @@ def test_where_a_recording_begins_changes_no_bit(captured):
 
 
 def test_pretraining_and_what_follows_are_recorded_apart(captured):
-    replayed, plain = captured("trqam", pretraining_steps=6), made_plain("trqam", pretraining_steps=6)
+    replayed, plain = (
+        captured("trqam", pretraining_steps=6),
+        made_plain("trqam", pretraining_steps=6),
+    )
     for trained in (replayed, plain):
         infos = [set(trained.trainer.update(16)) for _ in range(12)]
         assert [("td_loss" in info) for info in infos] == [False] * 6 + [True] * 6
@@ -58,7 +61,9 @@ def test_online_batches_are_drawn_outside_and_handed_in(captured):
     assert_same(model, plain)
 
 
-def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(captured):
+def test_a_new_generator_is_recorded_anew_and_recordings_are_dropped_when_parameters_are_loaded(
+    captured,
+):
     model, counts = captured(), []
     for _ in range(execution.WARMUP_STEPS + 2):
         model.trainer.update(16)
@@ -78,7 +83,9 @@ def test_every_generator_is_captured_by_itself_although_the_ids_of_generators_co
     assert len(model.trainer.graphs.updates) == execution.MAX_GRAPHS
 
 
-def test_of_more_kinds_of_updates_than_graphs_some_are_replayed_and_the_others_named_once(captured, monkeypatch):
+def test_of_more_kinds_of_updates_than_graphs_some_are_replayed_and_the_others_named_once(
+    captured, monkeypatch
+):
     monkeypatch.setattr(execution, "IDLE_UPDATES", 10)
     model, plain = captured(), made_plain()
     sizes = [8, 9, 10, 11, 12, 13]
@@ -92,7 +99,9 @@ def test_of_more_kinds_of_updates_than_graphs_some_are_replayed_and_the_others_n
         update(model)
     assert len(warned) == 1
     updates = model.trainer.graphs.updates
-    assert {key[0]: update.replay is not None for key, update in updates.items()} == dict.fromkeys(sizes[:4], True)
+    assert {key[0]: update.replay is not None for key, update in updates.items()} == dict.fromkeys(
+        sizes[:4], True
+    )
     assert_same(model, plain)
 
 
@@ -119,7 +128,11 @@ def test_a_step_that_cannot_be_captured_is_taken_plainly_the_reason_is_said_and_
     def fail(*arguments):
         raise RuntimeError("operation not permitted when stream is capturing\n  Why: a copy\nmore")
 
-    model, plain, reason = captured(), made_plain(), "operation not permitted when stream is capturing Why: a copy"
+    model, plain, reason = (
+        captured(),
+        made_plain(),
+        "operation not permitted when stream is capturing Why: a copy",
+    )
     monkeypatch.setattr(execution, "capture", fail)
     for trained in (model, plain):
         for _ in range(execution.WARMUP_STEPS):
@@ -155,7 +168,9 @@ def test_only_a_fused_adam_is_recorded(captured):
         ("off", CUDA, 5_000, False, False, False),
     ],
 )
-def test_device_and_number_of_updates_decide(wish, device, updates, by_onednn, compiled, captured, monkeypatch):
+def test_device_and_number_of_updates_decide(
+    wish, device, updates, by_onednn, compiled, captured, monkeypatch
+):
     monkeypatch.setattr(execution.onednn, "is_faster", lambda: by_onednn)
     wish, _, precision = wish.partition(" ")
     mode = choose_mode(SimpleNamespace(compile=wish, precision=precision), device, updates)
@@ -186,7 +201,9 @@ def compiled_from_the_fourth(monkeypatch):
 
 
 @pytest.mark.parametrize("entry", ["learn", "update"])
-def test_a_model_is_compiled_when_it_has_taken_enough_updates(entry, compiled_from_the_fourth, capsys):
+def test_a_model_is_compiled_when_it_has_taken_enough_updates(
+    entry, compiled_from_the_fourth, capsys
+):
     model, plain = made(compile="auto", verbose=1), made()
     for trained in (model, plain):
         if entry == "learn":
@@ -235,7 +252,9 @@ def broken(graph, inputs):
 def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with):
     compile_with(backend)
     model, plain = made("bc", compile="on"), made("bc")
-    assert_falls_back(model, plain, "updates are not compiled: .*no C.. compiler found.*; continuing without it")
+    assert_falls_back(
+        model, plain, "updates are not compiled: .*no C.. compiler found.*; continuing without it"
+    )
     assert str(model.trainer.mode).startswith("eager")
 
 
@@ -244,13 +263,18 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with
     ("id", "settings"),
     [(id, {}) for id in ("fql", "trqam", "sqam", "cgql", "dac")]
     + [("qam", {"best_of_n": 3, "residual": True})]
-    + [("trqam", {"pretraining_steps": 5}), ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}})],
+    + [
+        ("trqam", {"pretraining_steps": 5}),
+        ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}}),
+    ],
 )
 def test_the_compiler_sees_the_losses_as_one_graph(id, settings):
     model = made(id, **settings)
     explanation = torch._dynamo.explain(model.trainer.losses)(toy_batch(model), toy_noise(model))
     torch._dynamo.reset()
-    assert (explanation.graph_count, explanation.graph_break_count) == (1, 0), explanation.break_reasons
+    assert (explanation.graph_count, explanation.graph_break_count) == (1, 0), (
+        explanation.break_reasons
+    )
 
 
 def test_every_model_of_a_process_is_compiled(compile_with):
@@ -261,7 +285,9 @@ def test_every_model_of_a_process_is_compiled(compile_with):
         return graph.forward
 
     compile_with(backend)
-    for count in range(1, 11):  # eight is where the compiler stops for a piece of code, without a word
+    for count in range(
+        1, 11
+    ):  # eight is where the compiler stops for a piece of code, without a word
         model = made("bc", compile="on", net_arch=[count])
         model.trainer.update(16)
         assert model.trainer.mode.compiled

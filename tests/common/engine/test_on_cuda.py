@@ -26,7 +26,9 @@ def update(model, count=UPDATES):
 
 def assert_close(model, plain):
     assert model.trainer.mode.captured
-    torch.testing.assert_close(parameters_of(model), parameters_of(plain), **TOLERANCES[model.device.type])
+    torch.testing.assert_close(
+        parameters_of(model), parameters_of(plain), **TOLERANCES[model.device.type]
+    )
 
 
 def pair_on_cuda(id="qam", compile="auto", **settings):

@@ -11,11 +11,24 @@ from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
 from tests.common.engine.helpers import assert_same as assert_close
 from tests.common.engine.helpers import made_plain
-from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import (
+    assert_same,
+    parameters_of,
+    step,
+    tiny_model,
+    toy_batch,
+    toy_dataset,
+    toy_noise,
+)
 
 OPTIONS = {
     "critic": {"learning_rate": "cos_1e-2", "max_grad_norm": 0.5, "tau": 1, "target_every": 3},
-    "actor": {"learning_rate": "warmup_5_1e-3", "optimizer": "adamw", "weight_decay": 0.1, "train_every": 2},
+    "actor": {
+        "learning_rate": "warmup_5_1e-3",
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
+        "train_every": 2,
+    },
     "temperature": {"learning_rate": 0.03},
 }
 
@@ -45,16 +58,23 @@ def test_rates_are_those_of_torchs_schedulers():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
         scheduler, rate = make(optimizer), LearningRateSchedule(text)
         for update in range(steps):
-            assert rate(1 - update / steps, update) == pytest.approx(scheduler.get_last_lr()[0]), (text, update)
+            assert rate(1 - update / steps, update) == pytest.approx(scheduler.get_last_lr()[0]), (
+                text,
+                update,
+            )
             optimizer.step()
             scheduler.step()
     assert LearningRateSchedule("warmup_4_cos_0.02")(0.5, 1) == pytest.approx(0.02 / 2 / 2)
     assert LearningRateSchedule(lambda remaining: remaining / 4)(0.5) == 0.125
 
 
-@pytest.mark.parametrize("text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"])
+@pytest.mark.parametrize(
+    "text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"]
+)
 def test_a_text_that_is_no_rate_is_refused(text):
-    with pytest.raises(ValueError, match=f"`learning_rate` must be a number > 0, or .*; got '{text}'"):
+    with pytest.raises(
+        ValueError, match=f"`learning_rate` must be a number > 0, or .*; got '{text}'"
+    ):
         tiny_model(learning_rate=text)
 
 
@@ -69,7 +89,9 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
         return info
 
     monkeypatch.setattr(model.trainer, "update", noted)
-    monkeypatch.setattr(model.logger, "record", lambda name, value, **more: logged.setdefault(name, value))
+    monkeypatch.setattr(
+        model.logger, "record", lambda name, value, **more: logged.setdefault(name, value)
+    )
     model.learn_offline(4, dataset=toy_dataset(), log_interval=4)
     common, of_critic, of_actor = zip(*rates, strict=True)
     assert common == (3e-4,) * 4
@@ -104,12 +126,19 @@ def groups(model):
 
 
 def test_a_network_with_its_own_bound_is_clipped_alone():
-    model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}})
+    model = tiny_model(
+        "rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}}
+    )
     update = model.trainer
     info = {}
-    update.apply_gradients([torch.ones_like(parameter) for parameter in update.plan.parameters], info)
+    update.apply_gradients(
+        [torch.ones_like(parameter) for parameter in update.plan.parameters], info
+    )
     nets = model.policy.nets
-    norms = {name: joint_norm([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")}
+    norms = {
+        name: joint_norm([p.grad for p in nets[name].parameters()], 2)
+        for name in ("critic", "actor")
+    }
     alone = nets.temperature.log_value.grad.abs()
     torch.testing.assert_close(norms["actor"], torch.full((2,), 0.25))
     torch.testing.assert_close((norms["critic"].square() + alone.square()).sqrt(), torch.ones(2))
@@ -123,12 +152,18 @@ def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():
     for seed in range(6):
         step(model, seed)
         states.append(parameters_of(model))
-    actor, online, target = "nets.actor.mean.weights.0", "nets.critic.mlp.weights.0", "nets.critic_target.mlp.weights.0"
+    actor, online, target = (
+        "nets.actor.mean.weights.0",
+        "nets.critic.mlp.weights.0",
+        "nets.critic_target.mlp.weights.0",
+    )
     moved = [not torch.equal(a[actor], b[actor]) for a, b in pairwise(states)]
     assert moved == [False, False, True, False, False, True]
     assert model.policy.optimizer.state[next(model.policy.nets.actor.parameters())]["step"] == 2
     for number, (before, after) in enumerate(pairwise(states), 1):
-        wanted = before[online] if number % 2 == 0 else before[target]  # weights from before the step
+        wanted = (
+            before[online] if number % 2 == 0 else before[target]
+        )  # weights from before the step
         assert torch.equal(after[target], wanted), number
 
 
@@ -136,7 +171,9 @@ def test_updates_that_train_nothing_pass():
     model = tiny_model("bc", seeds=[1, 2], per_network={"behaviour": {"train_every": 2}})
     start = parameters_of(model)
     assert_same(updated(model), start)
-    assert (updated(model)["nets.behaviour.mlp.weights.0"] != start["nets.behaviour.mlp.weights.0"]).any()
+    assert (
+        updated(model)["nets.behaviour.mlp.weights.0"] != start["nets.behaviour.mlp.weights.0"]
+    ).any()
 
 
 # -- the declaration --------------------------------------------------------------------------------------------------
@@ -146,11 +183,27 @@ def test_updates_that_train_nothing_pass():
     ("options", "error", "message"),
     [
         ({"critc": {}}, ValueError, "unknown network of RLPD `critc`; closest: critic"),
-        ({"critic": {"learnig_rate": 1}}, TypeError, r"`per_network.critic`: .*'learnig_rate'; closest: learning_rate"),
-        ({"critic": {"learning_rate": 0}}, ValueError, "`per_network.critic`: `learning_rate` must be a finite number"),
-        ({"critic": {"optimizer": "sgd"}}, ValueError, "`optimizer` must be one of adam, adamw, got 'sgd'"),
+        (
+            {"critic": {"learnig_rate": 1}},
+            TypeError,
+            r"`per_network.critic`: .*'learnig_rate'; closest: learning_rate",
+        ),
+        (
+            {"critic": {"learning_rate": 0}},
+            ValueError,
+            "`per_network.critic`: `learning_rate` must be a finite number",
+        ),
+        (
+            {"critic": {"optimizer": "sgd"}},
+            ValueError,
+            "`optimizer` must be one of adam, adamw, got 'sgd'",
+        ),
         ({"critic": {"train_every": 1.5}}, TypeError, "`train_every` must be an int >= 1"),
-        ({"actor": {"tau": 0.1}}, ValueError, "`per_network.actor`: `tau` and `target_every` are of a target"),
+        (
+            {"actor": {"tau": 0.1}},
+            ValueError,
+            "`per_network.actor`: `tau` and `target_every` are of a target",
+        ),
         ({"critic": 3e-4}, TypeError, "`per_network` must be a mapping such as"),
     ],
 )
@@ -194,11 +247,14 @@ def test_stacked_seeds_learn_as_each_alone():
     for seed in range(6):
         batch, noise = toy_batch(together, seed=seed), toy_noise(together, seed=seed)
         together.trainer.update_on(batch, noise)
-        alone.trainer.update_on(batch.map(lambda t: t[1:]), {name: draw[1:] for name, draw in noise.items()})
+        alone.trainer.update_on(
+            batch.map(lambda t: t[1:]), {name: draw[1:] for name, draw in noise.items()}
+        )
     single = together.replica(1)
     torch.testing.assert_close(parameters_of(single), parameters_of(alone), rtol=1e-4, atol=1e-5)
     assert groups(single) == [
-        {**group, "params": mine["params"]} for group, mine in zip(groups(together), groups(single), strict=True)
+        {**group, "params": mine["params"]}
+        for group, mine in zip(groups(together), groups(single), strict=True)
     ]
 
 

@@ -34,10 +34,16 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
     method = agents.get("fql").method
     networks = method.networks
     monkeypatch.setattr(method, "networks", lambda self: {**networks(self), name: velocity_field()})
-    model = tiny_model("fql", learning_rate=0.1, policy_kwargs={"optimizer_class": torch.optim.AdamW})
+    model = tiny_model(
+        "fql", learning_rate=0.1, policy_kwargs={"optimizer_class": torch.optim.AdamW}
+    )
     start = networks_of(model)
     step(model)
-    changed = {key.split(".")[0] for key, value in networks_of(model).items() if not torch.equal(value, start[key])}
+    changed = {
+        key.split(".")[0]
+        for key, value in networks_of(model).items()
+        if not torch.equal(value, start[key])
+    }
     assert changed == {"critic", "behaviour", "one_step"}
 
 
@@ -52,9 +58,15 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
 
 
 def test_joint_norm_runs_over_all_tensors_of_each_replica_and_those_without_an_axis_of_replicas():
-    grads = [torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]]), torch.tensor([[4.0], [2.0]]), torch.tensor([12.0, 2.0])]
+    grads = [
+        torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]]),
+        torch.tensor([[4.0], [2.0]]),
+        torch.tensor([12.0, 2.0]),
+    ]
     assert joint_norm(grads, 2).tolist() == [13.0, 3.0]
-    assert joint_norm([torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1).tolist() == [13.0]
+    assert joint_norm(
+        [torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1
+    ).tolist() == [13.0]
 
 
 def test_gradients_that_share_memory_are_not_scaled_twice():
@@ -62,7 +74,10 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
     parameters, one = model.trainer.plan.parameters, torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}
     factor = 1e-3 / math.sqrt(sum(parameter.numel() for parameter in parameters))
-    for gradients in ([one.expand_as(p) for p in parameters], [of_shape[p.shape] for p in parameters]):
+    for gradients in (
+        [one.expand_as(p) for p in parameters],
+        [of_shape[p.shape] for p in parameters],
+    ):
         model.trainer.apply_gradients(gradients, {})
         for parameter in parameters:
             assert_close(parameter.grad, torch.full_like(parameter, factor))
@@ -71,14 +86,20 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
 
 @pytest.mark.parametrize(
     ("bound", "norms", "expected"),
-    [(1.0, [5.0, 0.25, 1.0], [1.0, 0.25, 1.0]), (None, [5.0, 0.25], [5.0, 0.25]), (1.0, [0.0], [0.0])],
+    [
+        (1.0, [5.0, 0.25, 1.0], [1.0, 0.25, 1.0]),
+        (None, [5.0, 0.25], [5.0, 0.25]),
+        (1.0, [0.0], [0.0]),
+    ],
 )
 def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norms, expected):
     model = tiny_model(seeds=list(range(len(norms))), max_grad_norm=bound)
     update, info = Trainer(model, 0), {}
     grads = [torch.ones_like(parameter) for parameter in update.plan.parameters]
     factors = torch.tensor(norms) / joint_norm(grads, len(norms))
-    update.apply_gradients([grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info)
+    update.apply_gradients(
+        [grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info
+    )
     assert_close(info["grad_norm"], torch.tensor(norms))
     clipped = [parameter.grad for parameter in update.plan.parameters]
     assert_close(joint_norm(clipped, len(norms)), torch.tensor(expected))
@@ -88,6 +109,8 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norm
 
 
 def test_an_unknown_network_to_skip_is_refused(monkeypatch):
-    monkeypatch.setattr(agents.get("bc").method, "skipped_networks", lambda method, updates: ["behavior"])
+    monkeypatch.setattr(
+        agents.get("bc").method, "skipped_networks", lambda method, updates: ["behavior"]
+    )
     with pytest.raises(ValueError, match="`behavior`; closest: behaviour"):
         tiny_model("bc")

@@ -50,7 +50,9 @@ def raise_as_a_library_does():
 
 
 def test_a_full_disk_is_told_of_whatever_a_library_makes_of_it(tmp_path):
-    with pytest.raises(WriteError, match=r"file\.txt could not be written: No space left on device; free space"):
+    with pytest.raises(
+        WriteError, match=r"file\.txt could not be written: No space left on device; free space"
+    ):
         write(tmp_path / "file.txt", "half", raise_as_a_library_does)
 
 
@@ -65,7 +67,11 @@ def test_storage_that_cannot_sync_folders_is_worked_on_and_a_file_that_cannot_be
     monkeypatch.setattr(os, "fsync", fsync)
     with atomic_folder(tmp_path / "folder"):
         pass
-    named = pytest.raises(OSError, match=r"Invalid argument: .*file") if is_refused is stat.S_ISREG else nullcontext()
+    named = (
+        pytest.raises(OSError, match=r"Invalid argument: .*file")
+        if is_refused is stat.S_ISREG
+        else nullcontext()
+    )
     with named:
         write(tmp_path / "file", "text", lambda: None)
 

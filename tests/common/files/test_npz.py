@@ -59,13 +59,19 @@ def test_no_flipped_bit_is_read_as_other_content_and_no_cut_file_at_all(tmp_path
 
 def test_error_survives_the_way_between_processes():
     error = DamagedFileError("a.npz", "it is bad", "make it again")
-    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.npz cannot be read: it is bad; make it again"
+    assert (
+        str(pickle.loads(pickle.dumps(error)))
+        == str(error)
+        == "a.npz cannot be read: it is bad; make it again"
+    )
 
 
 def test_a_header_that_promises_more_than_the_file_has_takes_no_memory(tmp_path):
     huge = np.zeros(1)
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive, archive.open("a.npy", "w") as member:
-        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
+        np.lib.format.write_array_header_1_0(
+            member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)}
+        )
         member.write(huge.tobytes())
     with pytest.raises(DamagedFileError, match="has 8 bytes, and its header says float64 of shape"):
         read_npz(tmp_path / "a.npz")

@@ -17,7 +17,12 @@ from agents.common.files import safe
 
 ran = []
 VALUES = {
-    "plain": {"a": (1, 2.5, float("-inf"), None, True, 2**200), 3: {1, 2}, "f": frozenset([3]), "b": b"\x00\xff"},
+    "plain": {
+        "a": (1, 2.5, float("-inf"), None, True, 2**200),
+        3: {1, 2},
+        "f": frozenset([3]),
+        "b": b"\x00\xff",
+    },
     "bounded deque": deque([1, 2], 3),
     "array": np.arange(4.0)[::2],
     "texts": np.array(["a", "bc"]),
@@ -78,7 +83,9 @@ def test_a_file_calls_nothing_that_is_not_listed(value):
     assert ran == []
 
 
-@pytest.mark.parametrize("path", ["antigravity:Policy", "subprocess:Popen", "torch.jit._script:RecursiveScriptModule"])
+@pytest.mark.parametrize(
+    "path", ["antigravity:Policy", "subprocess:Popen", "torch.jit._script:RecursiveScriptModule"]
+)
 def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(safe, "path_of", lambda _: path)

@@ -44,5 +44,8 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
 def test_loss_is_zero_where_the_policy_has_moved_by_half_the_variance_times_the_adjoint():
     base, adjoints = random_states(10, 50), random_states(10, 50).flip(2)
     sigmas = memoryless_sigmas(10, base)
-    assert float(adjoint_matching_loss(base - sigmas.square() * adjoints / 2, base, adjoints, sigmas)) < 1e-24
+    assert (
+        float(adjoint_matching_loss(base - sigmas.square() * adjoints / 2, base, adjoints, sigmas))
+        < 1e-24
+    )
     assert float(adjoint_matching_loss(base, base, adjoints, sigmas)) > 0.1

@@ -13,19 +13,29 @@ ROWS = 60_000
 @pytest.mark.parametrize("steps", [5, 10])
 def test_schedules_equal_the_reference(kind, steps):
     with np.load(OWN_FIXTURES / "common" / "diffusion_schedule.npz") as recorded:
-        betas, alpha_bars = recorded[f"{kind}_T{steps}/beta"], recorded[f"{kind}_T{steps}/alpha_bar"]
+        betas, alpha_bars = (
+            recorded[f"{kind}_T{steps}/beta"],
+            recorded[f"{kind}_T{steps}/alpha_bar"],
+        )
     np.testing.assert_allclose(noise_schedule(kind, steps), betas, atol=3e-6)
     np.testing.assert_allclose(NoiseSchedule(1, steps, kind).alpha_bars, alpha_bars, atol=3e-6)
 
 
 @pytest.mark.parametrize(
     ("std", "sampler", "clip_states", "expected"),
-    [(0.5, "ddpm_clipped", False, 0.4862), (0.2, "jump", True, 0.1571), (0.5, "ddpm", True, 0.4286)],
+    [
+        (0.5, "ddpm_clipped", False, 0.4862),
+        (0.2, "jump", True, 0.1571),
+        (0.5, "ddpm", True, 0.4286),
+    ],
 )
 def test_samplers_give_a_gaussian_the_known_spread(std, sampler, clip_states, expected):
     schedule, behaviour = NoiseSchedule(1, 10, "vp"), Behaviour(std, [[0.0]])
     generator = torch.Generator().manual_seed(0)
-    start, steps = torch.randn(1, ROWS, 1, generator=generator), torch.randn(1, 10, ROWS, 1, generator=generator)
+    start, steps = (
+        torch.randn(1, ROWS, 1, generator=generator),
+        torch.randn(1, 10, ROWS, 1, generator=generator),
+    )
 
     def predict(x, t):
         return behaviour.noise_prediction(x, schedule.alpha_bars[int(t)])

@@ -49,7 +49,9 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch
 
 def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains():
     kwargs = {"features_extractor_class": NormedFeatures}
-    nets = tiny_model("qam", space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs).policy.nets
+    nets = tiny_model(
+        "qam", space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs
+    ).policy.nets
     observations, actions = normals(1, 3, 4), normals(1, 3, 6, seed=1)
     with nets.caching_features():
         first, second = (nets.critic(observations, actions) for _ in range(2))

@@ -30,7 +30,9 @@ def stacked(stack, widths, norm=False, dtype=None):
         weight = (normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)).requires_grad_()
         vectors = [normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)]
         scale, shift = vectors[1:] if norm and not last else (None, None)
-        layers.append(Layer(weight, vectors[0], None if last else gelu, None if last else dtype, scale, shift))
+        layers.append(
+            Layer(weight, vectors[0], None if last else gelu, None if last else dtype, scale, shift)
+        )
     return layers
 
 
@@ -40,7 +42,10 @@ def parameters(network):
 
 def with_activation(network, activation):
     """Return the layers with another activation where there is one."""
-    return [layer if layer.activation is None else layer._replace(activation=activation) for layer in network]
+    return [
+        layer if layer.activation is None else layer._replace(activation=activation)
+        for layer in network
+    ]
 
 
 def by_hand(network, x, member):
@@ -51,7 +56,13 @@ def by_hand(network, x, member):
         if layer.activation is not None:
             x = F.gelu(x, approximate="tanh")
         if layer.norm_scale is not None and layer.norm_bias is not None:
-            x = F.layer_norm(x, x.shape[-1:], layer.norm_scale[member].double(), layer.norm_bias[member].double(), 1e-6)
+            x = F.layer_norm(
+                x,
+                x.shape[-1:],
+                layer.norm_scale[member].double(),
+                layer.norm_bias[member].double(),
+                1e-6,
+            )
     return x.float()
 
 
@@ -66,15 +77,21 @@ def test_every_member_is_evaluated_on_its_own_rows(stack, library, norm, request
         with torch.set_grad_enabled(grad):
             output = evaluate(network, x)
         assert output.shape == (*stack, 40, 2)
-        for member in torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist():
+        for member in (
+            torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist()
+        ):
             rows = x[member[0]].reshape(40, 5)
-            assert_close(output[tuple(member)], by_hand(network, rows, tuple(member)), rtol=2e-5, atol=2e-5)
+            assert_close(
+                output[tuple(member)], by_hand(network, rows, tuple(member)), rtol=2e-5, atol=2e-5
+            )
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (1, 1), (2, 3)])
-def test_gradients_by_onednn_are_those_of_plain_evaluation(stack, norm, activation, monkeypatch, request):
+def test_gradients_by_onednn_are_those_of_plain_evaluation(
+    stack, norm, activation, monkeypatch, request
+):
     request.getfixturevalue("onednn")
     network = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
     x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 5, seed=7).requires_grad_()
@@ -84,7 +101,9 @@ def test_gradients_by_onednn_are_those_of_plain_evaluation(stack, norm, activati
     plain = torch.autograd.grad(mlp.evaluate(network, x).square().sum(), inputs)
     assert not product.called
     for of_weights in (False, True):
-        monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False, w=of_weights: w or not of_weights)
+        monkeypatch.setattr(
+            onednn, "is_faster", lambda of_weights=False, w=of_weights: w or not of_weights
+        )
         gradients = torch.autograd.grad(evaluate(network, x).square().sum(), inputs)
         assert_close(gradients, plain, rtol=1e-4, atol=1e-4)
     assert product.call_count == 2 * 3 * math.prod(stack)
@@ -99,16 +118,22 @@ def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded():
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2,)])
 def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
-    network, (x, along) = stacked(stack, [5, 16, 16, 2], norm=True), (normals(*stack, 7, 5, seed=k) for k in (7, 8))
+    network, (x, along) = (
+        stacked(stack, [5, 16, 16, 2], norm=True),
+        (normals(*stack, 7, 5, seed=k) for k in (7, 8)),
+    )
     with torch.set_grad_enabled(recorded):
         value, slope = torch.func.jvp(lambda at: evaluate(network, at), (x,), (along,))
-        expected = torch.func.jvp(lambda at: mlp.evaluate(with_activation(network, mlp.gelu), at), (x,), (along,))
+        expected = torch.func.jvp(
+            lambda at: mlp.evaluate(with_activation(network, mlp.gelu), at), (x,), (along,)
+        )
     assert_close((value, slope), expected, rtol=1e-4, atol=1e-5)
     assert slope.requires_grad is recorded
     if recorded:
         weights = [layer.weight for layer in network]
         gradients, expected_gradients = (
-            torch.autograd.grad(derivative.square().sum(), weights) for derivative in (slope, expected[1])
+            torch.autograd.grad(derivative.square().sum(), weights)
+            for derivative in (slope, expected[1])
         )
         assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
 
@@ -138,7 +163,9 @@ def test_a_gradient_can_be_differentiated_again(stack, library, transformed, req
 
 def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused(onednn):
     network, x = stacked((2,), [5, 16, 2]), normals(2, 40, 5, seed=7)
-    frozen = [layer._replace(weight=layer.weight.detach(), bias=layer.bias.detach()) for layer in network]
+    frozen = [
+        layer._replace(weight=layer.weight.detach(), bias=layer.bias.detach()) for layer in network
+    ]
     assert not evaluate(frozen, x).requires_grad
     first_layer = [network[0].bias, network[0].weight]
     gradients, expected_gradients = (
@@ -180,7 +207,9 @@ def test_low_precision_keeps_two_digits(stack, norm, library, request):
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("activation", [gelu, F.relu, F.mish])
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_pull_back_is_the_transposed_jacobian_at_its_point(replicas, activation, norm, library, request):
+def test_pull_back_is_the_transposed_jacobian_at_its_point(
+    replicas, activation, norm, library, request
+):
     request.getfixturevalue(library)
     network = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
     first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
@@ -188,4 +217,6 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(replicas, activation,
         cotangent_at_point = vjp_at_points(network, first)(2, cotangent)
     at = first[:, 2].clone().requires_grad_()
     output = evaluate(network[1:], network[0].epilogue(at))
-    assert_close(cotangent_at_point, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5)
+    assert_close(
+        cotangent_at_point, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5
+    )

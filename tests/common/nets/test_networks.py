@@ -105,7 +105,9 @@ def test_slope_is_the_change_along_a_way(layer_norm, library, request):
     x, along = normals(2, 5, 2, seed=1), normals(2, 5, 2, seed=2)
     exact = VelocityField(sizes(2, (16, 16), layer_norm)).double()
     exact.load_state_dict(network.state_dict())
-    ends = [exact(observations.double(), x.double() + h * along, t.double() + h) for h in (1e-4, -1e-4)]
+    ends = [
+        exact(observations.double(), x.double() + h * along, t.double() + h) for h in (1e-4, -1e-4)
+    ]
     if library == "onednn":
         request.getfixturevalue("onednn")
         network = VelocityField(sizes(2, (16, 16), layer_norm))  # made of the fast networks

@@ -76,14 +76,20 @@ def test_a_flow_from_action_to_noise_is_turned_round(points):
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
 def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
     observations, x, t = points
-    field = PretrainedFlow(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR).velocity_field()
+    field = PretrainedFlow(
+        Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR
+    ).velocity_field()
     # the table's steps are apart: a velocity between two of them is interpolated
-    torch.testing.assert_close(field(observations, x, t), exact_velocity(x, t), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(
+        field(observations, x, t), exact_velocity(x, t), rtol=2e-3, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
 def test_samples_of_a_diffusion_have_the_moments_of_its_data(predicts):
-    field = PretrainedFlow(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR).velocity_field()
+    field = PretrainedFlow(
+        Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR
+    ).velocity_field()
     x = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
     steps = 100
     for step in range(steps):
@@ -99,7 +105,9 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
     mean, std = scale * MEAN + shift, scale * STD
     table = None if predicts == "velocity" else ALPHA_BAR
     module = ExactFlow(mean, std) if predicts == "velocity" else Denoiser(predicts, mean, std)
-    flow = PretrainedFlow(module, predicts=predicts, alpha_bar=table, action_scale=scale, action_shift=shift)
+    flow = PretrainedFlow(
+        module, predicts=predicts, alpha_bar=table, action_scale=scale, action_shift=shift
+    )
     tolerance = 1e-5 if predicts == "velocity" else 5e-3
     velocity = flow.velocity_field()(observations, x, t)
     torch.testing.assert_close(velocity, exact_velocity(x, t), rtol=tolerance, atol=tolerance)

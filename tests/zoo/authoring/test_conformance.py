@@ -18,9 +18,14 @@ def test_everything_holds_for_a_sound_algorithm(capsys):
     assert result["algo"] == "bc"
     assert result["holds"]
     assert list(result["checks"]) == [check.name for check in CHECKS]
-    assert {name for name, row in result["checks"].items() if row["state"] == "skipped"} == set(SLOW)
+    assert {name for name, row in result["checks"].items() if row["state"] == "skipped"} == set(
+        SLOW
+    )
     assert "bc conforms" in output.err
-    assert "next: zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2\n" in output.err
+    assert (
+        "next: zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2\n"
+        in output.err
+    )
 
 
 def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, capsys):

@@ -33,9 +33,17 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     assert [outcome for outcome in outcomes if outcome.state not in ("holds", "skipped")] == []
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["project"]["name"] == "zoo-test-agent"
-    assert project["project"]["entry-points"]["flow_rl_zoo.agents"] == {"zoo_test_agent": "zoo_test_agent:ZooTestAgent"}
-    assert '@pytest.mark.agent("zoo_test_agent:ZooTestAgent")' in (folder / "test_zoo_test_agent.py").read_text()
-    assert "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml" in (folder / "README.md").read_text()
+    assert project["project"]["entry-points"]["flow_rl_zoo.agents"] == {
+        "zoo_test_agent": "zoo_test_agent:ZooTestAgent"
+    }
+    assert (
+        '@pytest.mark.agent("zoo_test_agent:ZooTestAgent")'
+        in (folder / "test_zoo_test_agent.py").read_text()
+    )
+    assert (
+        "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml"
+        in (folder / "README.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,9 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
         ("my_agent --folder nowhere", "nowhere"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is(words, message, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_written_is_refused_before_anything_is(
+    words, message, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert main(f"new {words}".split()) == 2
     assert message in capsys.readouterr().err

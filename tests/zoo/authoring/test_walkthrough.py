@@ -16,7 +16,16 @@ from tests import ROOT
 from tests.zoo.outcomes import status_of
 
 PAGE = ROOT / "docs" / "register.md"
-SOURCES = ("agents", "zoo", "hyperparams", "benchmarks", "results", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "agents",
+    "zoo",
+    "hyperparams",
+    "benchmarks",
+    "results",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 SMALLER = {
     "train": "--dataset-size 2000 --offline-steps 60 --eval-freq 20 --eval-episodes 1 --n-eval-envs 1 --device cpu",
     "tune": "--dataset-size 2000 --offline-steps 4 --eval-episodes 1 --n-eval-envs 1 --device cpu --max-total-trials 1",
@@ -48,11 +57,19 @@ def environment(tmp_path):
     for name in SOURCES:
         path = ROOT / name
         shutil.copytree(path, source / name) if path.is_dir() else shutil.copy(path, source / name)
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    offline = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
     ours = ("PYTHON", "PYTEST", "VIRTUAL")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     variables |= offline | {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    run(["pip", "install", "-q", "--no-deps", "--ignore-installed", str(source)], tmp_path, variables)
+    run(
+        ["pip", "install", "-q", "--no-deps", "--ignore-installed", str(source)],
+        tmp_path,
+        variables,
+    )
     return variables
 
 
@@ -62,7 +79,12 @@ def run(words, folder, environment, code=0):
         words = ["python", "-m", *words]  # the programs of that name start the Python of the parent
     program = str(shutil.which(words[0], path=environment["PATH"]))
     ran = subprocess.run(
-        [program, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [program, *words[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == code, f"{shlex.join(words)}\n{ran.stdout}\n{ran.stderr}"
     return ran.stdout
@@ -103,7 +125,11 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
     assert json.loads(outputs["zoo benchmark"].splitlines()[-1])["done"] == 2
     assert json.loads(outputs["zoo compare"].splitlines()[-1])["runs"] == 3
     assert (
-        folder / "logs" / "studies" / "my_agent_pointmaze-medium-navigate-singletask-task1-v0" / "best.yml"
+        folder
+        / "logs"
+        / "studies"
+        / "my_agent_pointmaze-medium-navigate-singletask-task1-v0"
+        / "best.yml"
     ).exists()
 
 
@@ -111,5 +137,15 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
 def test_an_installed_zoo_brings_its_suites_and_scores(tmp_path, environment):
     plan = run(["zoo", "benchmark", "mini", "--dry-run", "--device", "cpu"], tmp_path, environment)
     assert json.loads(plan.splitlines()[-1])["jobs"] > 0
-    words = ["zoo", "compare", "--published", "mini", "rql2026", "--json", "out.json", "--reps", "50"]
+    words = [
+        "zoo",
+        "compare",
+        "--published",
+        "mini",
+        "rql2026",
+        "--json",
+        "out.json",
+        "--reps",
+        "50",
+    ]
     assert json.loads(run(words, tmp_path, environment).splitlines()[-1])["methods"] > 10

@@ -30,7 +30,10 @@ def write_dataset(tmp_path):
 
     def write(**changes):
         arrays = {**small_arrays(), **changes}
-        np.savez(tmp_path / f"{NAME}.npz", **{name: array for name, array in arrays.items() if array is not None})
+        np.savez(
+            tmp_path / f"{NAME}.npz",
+            **{name: array for name, array in arrays.items() if array is not None},
+        )
         return tmp_path / f"{NAME}.npz"
 
     return write

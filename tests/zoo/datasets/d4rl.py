@@ -21,7 +21,9 @@ def record(root, name, env=None, **about):
             observations = part["observations"]
             part["observations"] = {}
             for key in env.observation_space:
-                part["observations"][key] = np.array([observation[key] for observation in observations])
+                part["observations"][key] = np.array(
+                    [observation[key] for observation in observations]
+                )
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     env.close()
     write_minari(root, parts, name, env=env.spec.id, **spaces, **about)

@@ -8,7 +8,12 @@ import numpy as np
 from zoo.envs.tasks import OBSERVATIONS
 
 SIZES = dict(zip(OBSERVATIONS, (3, 4, 2, 10), strict=True))
-ENV_ARGS = {"env_name": "Lift", "env_version": "1.5.1", "type": 1, "env_kwargs": {"control_freq": 20}}
+ENV_ARGS = {
+    "env_name": "Lift",
+    "env_version": "1.5.1",
+    "type": 1,
+    "env_kwargs": {"control_freq": 20},
+}
 
 
 def demonstration(steps, successes=2, seed=0):

@@ -142,8 +142,16 @@ def write_minari(root, parts, name="spring/random-v0", **overrides):
         )
         for number, part in enumerate(parts)
     ]
-    about = {"algorithm_name": "random", "author": "a", "author_email": "a@b.c", "code_permalink": "d"}
-    spaces = {"observation_space": toys.SpringEnv.observation_space, "action_space": toys.SpringEnv.action_space}
+    about = {
+        "algorithm_name": "random",
+        "author": "a",
+        "author_email": "a@b.c",
+        "code_permalink": "d",
+    }
+    spaces = {
+        "observation_space": toys.SpringEnv.observation_space,
+        "action_space": toys.SpringEnv.action_space,
+    }
     settings = {"env": "Spring-v0", **spaces, **about, **overrides}
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a description

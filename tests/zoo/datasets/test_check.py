@@ -8,7 +8,14 @@ import pytest
 
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from zoo.datasets import check
-from zoo.datasets.check import check_dataset, check_headers, check_values, relabel, remedy, required_arrays
+from zoo.datasets.check import (
+    check_dataset,
+    check_headers,
+    check_values,
+    relabel,
+    remedy,
+    required_arrays,
+)
 from zoo.datasets.files import DatasetError, checksum_file
 from zoo.datasets.names import DATASETS
 from zoo.envs.make import make_raw_env
@@ -38,7 +45,11 @@ def test_file_that_is_none_is_refused(tmp_path, content):
     [
         (NAME, {"qpos": None}, "qpos"),
         (NAME, {"actions": np.zeros((30, 2), np.float32)}, "actions"),
-        (NAME, {"actions": np.full((ROWS, 2), None)}, "actions"),  # pickled objects, which are not loaded
+        (
+            NAME,
+            {"actions": np.full((ROWS, 2), None)},
+            "actions",
+        ),  # pickled objects, which are not loaded
         ("scene-play-v0", {}, "button_states"),
     ],
 )
@@ -59,7 +70,9 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(write_dataset, mo
     assert "got one that changed" in message
 
 
-@pytest.mark.parametrize("name", ["scene-play-v0", "visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"])
+@pytest.mark.parametrize(
+    "name", ["scene-play-v0", "visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"]
+)
 def test_states_of_buttons_which_label_the_tasks_are_required_with_images_too(name):
     assert required_arrays(DATASETS[name])["button_states"] == 2
 
@@ -86,8 +99,14 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("antmaze-large-navigate-v0", "zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data"),
-        ("cube-octuple-play-v0", "zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data"),
+        (
+            "antmaze-large-navigate-v0",
+            "zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data",
+        ),
+        (
+            "cube-octuple-play-v0",
+            "zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data",
+        ),
         ("cube-octuple-play-100m-v0", "remove it and get it again"),
     ],
 )
@@ -108,12 +127,16 @@ def test_damaged_bytes_are_traced_to_their_array(write_dataset):
 def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    assert refused(check_dataset, path, SPEC)[1].startswith(f"expected the recorded sha256 {'0' * 64}")
+    assert refused(check_dataset, path, SPEC)[1].startswith(
+        f"expected the recorded sha256 {'0' * 64}"
+    )
 
 
 def test_unsolved_tasks_are_a_warning(write_dataset):
     # data lie within x, y in [0, 8], but for three rows at (20, 20)
-    with pytest.warns(UserWarning, match="expected a state that achieves each task, got none for 2, "):
+    with pytest.warns(
+        UserWarning, match="expected a state that achieves each task, got none for 2, "
+    ):
         check_dataset(write_dataset(), SPEC)
 
 

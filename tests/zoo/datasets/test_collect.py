@@ -60,7 +60,9 @@ def test_integers_are_stored_as_they_are_played():
 
 @pytest.mark.parametrize("policy", ["random", f"{MODULE}:push"])
 def test_the_seed_decides_a_set(policy):
-    sets = [collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays for seed in (1, 1, 2)]
+    sets = [
+        collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays for seed in (1, 1, 2)
+    ]
     for name, array in sets[0].items():
         assert_array_equal(array, sets[1][name])
     assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
@@ -68,16 +70,33 @@ def test_the_seed_decides_a_set(policy):
 
 
 def test_a_saved_model_is_played_with_its_chunks(tmp_path):
-    model = agents.BC("MlpPolicy", SpringEnv(), net_arch=[4], flow_steps=1, horizon_length=3, buffer_size=4, seed=0)
+    model = agents.BC(
+        "MlpPolicy",
+        SpringEnv(),
+        net_arch=[4],
+        flow_steps=1,
+        horizon_length=3,
+        buffer_size=4,
+        seed=0,
+    )
     model.save(tmp_path / "model")
-    first, second = (collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0].arrays for _ in range(2))
+    first, second = (
+        collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0].arrays for _ in range(2)
+    )
     assert_array_equal(first["actions"], second["actions"])
     with pytest.raises(UsageError, match="give the environment that it was trained in"):
         collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
 
 
 def test_a_model_of_other_action_limits_is_refused(tmp_path):
-    model = agents.BC("MlpPolicy", RescaleAction(SpringEnv(), -1, 1), net_arch=[4], flow_steps=1, buffer_size=4, seed=0)
+    model = agents.BC(
+        "MlpPolicy",
+        RescaleAction(SpringEnv(), -1, 1),
+        net_arch=[4],
+        flow_steps=1,
+        buffer_size=4,
+        seed=0,
+    )
     model.save(tmp_path / "model")
     with pytest.raises(UsageError, match="actions from -1 to 1 in coordinate 0, got -2 to 2"):
         collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
@@ -92,7 +111,10 @@ def test_noise_on_actions_without_limits_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
-        ("json:loads", "`json:loads` must return an action for an observation, got TypeError: the JSON object must"),
+        (
+            "json:loads",
+            "`json:loads` must return an action for an observation, got TypeError: the JSON object must",
+        ),
         (f"{MODULE}:wrong", "must return a finite action of shape"),
         (f"{MODULE}:nothing", "must name a function as module:function"),
         (f"{MODULE}:NO_POLICY", "must be a function of an observation, got float"),
@@ -106,7 +128,9 @@ def test_a_policy_that_is_none_is_refused(policy, text):
 @pytest.fixture
 def sac():
     """Return an untrained model of an algorithm of SB3."""
-    return find_algorithm("sac").algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
+    return find_algorithm("sac").algorithm(
+        "MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu"
+    )
 
 
 def test_a_model_of_sb3s_own_algorithms_is_played(sac, tmp_path):

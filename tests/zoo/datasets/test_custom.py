@@ -66,13 +66,20 @@ def test_actions_in_other_units_are_refused_unless_the_range_is_said(tmp_path, r
 
 
 def test_a_set_of_another_size_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"`observations` must have rows of .* as in Pendulum-v1") as caught:
+    with pytest.raises(
+        DatasetError, match=r"`observations` must have rows of .* as in Pendulum-v1"
+    ) as caught:
         load_custom(written(tmp_path), "Pendulum-v1", {})
     assert caught.value.array == "observations"
 
 
 def test_a_check_tells_errors_and_warnings(tmp_path, call):
-    words = "check", written(tmp_path, lambda arrays: (far_actions(arrays), constant(arrays))), "--env", ENV
+    words = (
+        "check",
+        written(tmp_path, lambda arrays: (far_actions(arrays), constant(arrays))),
+        "--env",
+        ENV,
+    )
     result, _ = call(main, *words, code=2)
     assert [(row["severity"], row["array"]) for row in result["findings"]] == [
         ("error", "actions"),
@@ -97,14 +104,22 @@ FLAT = "Flat-v0"
 gymnasium.register(FLAT, entry_point=f"{__name__}:make_flat")
 
 
-def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(tmp_path, monkeypatch):
+def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     parts = in_two(episodes())
-    same = write_minari(tmp_path, parts, "flat/same-v0", env=FLAT, observation_space=FlatEnv.observation_space)
+    same = write_minari(
+        tmp_path, parts, "flat/same-v0", env=FLAT, observation_space=FlatEnv.observation_space
+    )
     space = Dict(dict(FlatEnv.observation_space.spaces))  # which sorts its parts
-    sorted_parts = write_minari(tmp_path, parts, "flat/sorted-v0", env=FLAT, observation_space=space)
+    sorted_parts = write_minari(
+        tmp_path, parts, "flat/sorted-v0", env=FLAT, observation_space=space
+    )
     assert load_custom(same, FLAT, {}).num_transitions == 39
-    with pytest.raises(UsageError, match=r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"):
+    with pytest.raises(
+        UsageError, match=r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"
+    ):
         load_custom(sorted_parts, FLAT, {})
 
 
@@ -154,7 +169,9 @@ def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, cas
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, np.inf)])
 def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
     spaces = Box(low, high, (4,)), SpringEnv.action_space
-    with pytest.warns(UserWarning, match="`observations` lie from .* in the environment, got .* other units"):
+    with pytest.warns(
+        UserWarning, match="`observations` lie from .* in the environment, got .* other units"
+    ):
         check_fit("a", read_source(written(tmp_path)), ENV, spaces, None)
 
 
@@ -162,8 +179,12 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
     result, _ = call(main, "check", written(tmp_path, constant), "--no-env", "--action-range=-2,2")
     assert result["sound"]
     assert [row["severity"] for row in result["findings"]] == ["warning"]
-    assert "`--no-env` say that it has none; give one of the two" in refusal(main, "check", written(tmp_path))
-    assert "give one of the two" in refusal(main, "check", written(tmp_path), "--no-env", "--env", ENV)
+    assert "`--no-env` say that it has none; give one of the two" in refusal(
+        main, "check", written(tmp_path)
+    )
+    assert "give one of the two" in refusal(
+        main, "check", written(tmp_path), "--no-env", "--env", ENV
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,13 +212,21 @@ def test_the_command_that_follows_a_check_has_its_flags_and_can_be_copied(
     ("words", "text"),
     [
         (["check", "cube-double-play-v0", "--env", ENV], "--env belong to a dataset of your own"),
-        (["check", "a.hdf5", "--env", ENV, "--columns", "rewards=a", "rewards=b"], "with each name once"),
+        (
+            ["check", "a.hdf5", "--env", ENV, "--columns", "rewards=a", "rewards=b"],
+            "with each name once",
+        ),
         (["convert", "a.npz", "-o", "{folder}"], "`--output` must name an .npz file"),
-        (["convert", "a.npz", "-o", "{folder}/none/a.npz"], "in a folder that exists and can be written to"),
+        (
+            ["convert", "a.npz", "-o", "{folder}/none/a.npz"],
+            "in a folder that exists and can be written to",
+        ),
         (["check", "nothing.csv", "--env", ENV], "expected a dataset at nothing.csv, got nothing"),
     ],
 )
-def test_flags_that_nothing_reads_and_places_that_cannot_be_written_are_refused(tmp_path, refusal, words, text):
+def test_flags_that_nothing_reads_and_places_that_cannot_be_written_are_refused(
+    tmp_path, refusal, words, text
+):
     folder = tmp_path / "folder.npz"
     folder.mkdir()
     assert text in refusal(main, *(word.format(folder=folder) for word in words))

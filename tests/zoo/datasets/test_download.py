@@ -74,7 +74,9 @@ def make_handler(behaviour):
                     self.end_headers()
                     return
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
+                )
             else:
                 self.send_response(200)
             if behaviour.sends_length:
@@ -132,7 +134,10 @@ def assert_complete(server, folder):
     ("behaviour", "asked"),
     [
         ({"drop_after": [None, 3072, 2048]}, [None, "bytes=3072-", "bytes=5120-"]),
-        ({"drop_after": [None, 3072], "ranges": False}, [None, "bytes=3072-"]),  # which sends it all again
+        (
+            {"drop_after": [None, 3072], "ranges": False},
+            [None, "bytes=3072-"],
+        ),  # which sends it all again
         ({"status": [503, 429]}, [None]),
     ],
     ids=["dropped", "without ranges", "busy"],
@@ -183,7 +188,11 @@ def test_missing_file_is_told_with_every_address(server, tmp_path):
     del server.behaviour.files[FILES[0]]
     with pytest.raises(DownloadError) as caught:
         download_dataset(NAME, tmp_path / "data", sources=(server.url, f"{server.url}/mirror/"))
-    places = f"{server.url}/{FILES[0]}", f"{server.url}/mirror/{FILES[0]}", str(tmp_path / "data" / FILES[0])
+    places = (
+        f"{server.url}/{FILES[0]}",
+        f"{server.url}/mirror/{FILES[0]}",
+        str(tmp_path / "data" / FILES[0]),
+    )
     assert all(place in str(caught.value) for place in places)
     assert str(caught.value).count("404 Client Error") == 2
 
@@ -209,13 +218,19 @@ def damaged():
 @pytest.mark.parametrize(
     ("content", "behaviour", "message"),
     [
-        (b"<html>maintenance</html>", {}, "file is not a valid dataset: expected a whole npz file, got "),
+        (
+            b"<html>maintenance</html>",
+            {},
+            "file is not a valid dataset: expected a whole npz file, got ",
+        ),
         (damaged(), {}, "damaged data in"),
         (None, {"sends_length": False, "drop_after": [None, 5000]}, "expected a whole npz file"),
     ],
     ids=["no dataset", "damaged", "truncated"],
 )
-def test_what_is_not_the_dataset_is_refused_and_not_kept(server, tmp_path, content, behaviour, message):
+def test_what_is_not_the_dataset_is_refused_and_not_kept(
+    server, tmp_path, content, behaviour, message
+):
     server.behaviour.files[FILES[1]] = content or server.behaviour.files[FILES[1]]
     vars(server.behaviour).update(behaviour)
     with pytest.raises(DownloadError, match=message):

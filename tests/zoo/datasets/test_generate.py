@@ -26,7 +26,10 @@ def test_episode_depends_on_its_number_only(name):
     after_others = make_writer(name, seed=5, steps=60)
     for episode in range(2):
         after_others.collect("train", episode)
-    first, second = after_others.collect("train", 2), make_writer(name, seed=5, steps=60).collect("train", 2)
+    first, second = (
+        after_others.collect("train", 2),
+        make_writer(name, seed=5, steps=60).collect("train", 2),
+    )
     assert list(first) == list(second)
     for key, array in first.items():
         assert_array_equal(array, second[key], err_msg=key)
@@ -38,14 +41,19 @@ def test_episode_depends_on_its_number_only(name):
     [
         ("pointmaze-medium-navigate-v0", {"observations": 2, "actions": 2, "qpos": 2, "qvel": 2}),
         ("cube-single-play-v0", {"observations": 28, "actions": 5, "qpos": 21, "qvel": 20}),
-        ("scene-play-v0", {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24, "button_states": 2}),
+        (
+            "scene-play-v0",
+            {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24, "button_states": 2},
+        ),
     ],
 )
 def test_arrays_are_those_of_ogbenchs_files(name, sizes):
     episode = make_writer(name, seed=0, steps=20).collect("train", 0)
     terminals = episode.pop("terminals")
     assert_array_equal(terminals, [False] * 20 + [True])
-    assert {key: array.shape for key, array in episode.items()} == {key: (21, size) for key, size in sizes.items()}
+    assert {key: array.shape for key, array in episode.items()} == {
+        key: (21, size) for key, size in sizes.items()
+    }
     kinds = {key: array.dtype for key, array in {**episode, "terminals": terminals}.items()}
     assert kinds == dict.fromkeys(sizes, np.float32) | {"terminals": bool} | (
         {"button_states": np.int64} if "button_states" in sizes else {}

@@ -42,14 +42,20 @@ def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
     for key in ("observations", "rewards", "masks", "terminals"):
         assert_array_equal(ours.content.arrays[key], expected[key], err_msg=key)
     assert_array_equal(ours.content.valid, expected["valids"])
-    assert_array_equal(ours.content.arrays["actions"], np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5))
+    assert_array_equal(
+        ours.content.arrays["actions"], np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5)
+    )
 
 
 def test_sparse_reward_is_minus_one_until_the_task_is_achieved(write_dataset, monkeypatch):
-    counts = np.array([-3.0, -1.0, 0.0] * 11, np.float32)  # minus the number of sub-goals not reached yet
+    counts = np.array(
+        [-3.0, -1.0, 0.0] * 11, np.float32
+    )  # minus the number of sub-goals not reached yet
     monkeypatch.setattr(load, "relabel", lambda *_: (counts, np.float32(counts != 0.0)))
     assert_array_equal(load_small(write_dataset).content.arrays["rewards"], counts)
-    assert_array_equal(load_small(write_dataset, sparse=True).content.arrays["rewards"], [-1.0, -1.0, 0.0] * 11)
+    assert_array_equal(
+        load_small(write_dataset, sparse=True).content.arrays["rewards"], [-1.0, -1.0, 0.0] * 11
+    )
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 11), (10, 11), (11, 22), (30, 33)])
@@ -58,7 +64,9 @@ def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset, size, ro
     assert_array_equal(transitions.arrays["observations"], small_arrays()["observations"][:rows])
     assert transitions.ends[-1]
     assert len(transitions.arrays["rewards"]) == rows
-    assert transitions.arrays["observations"].base is None  # a view would keep all of the file in memory
+    assert (
+        transitions.arrays["observations"].base is None
+    )  # a view would keep all of the file in memory
 
 
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset):
@@ -87,14 +95,19 @@ def refuse_download(*arguments, **settings):
 def test_auto_generates_when_the_download_fails_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "download_dataset", refuse_download)
     with pytest.warns(UserWarning, match="generating pointmaze-medium-stitch-v0"):
-        load_dataset("pointmaze-medium-stitch-singletask-v0", dataset_dir=tmp_path, dataset_size=200)
+        load_dataset(
+            "pointmaze-medium-stitch-singletask-v0", dataset_dir=tmp_path, dataset_size=200
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "second_way"),
     [
         ("antmaze-large-navigate", "generate it elsewhere"),
-        ("cube-single-play", "generate it with `zoo dataset generate cube-single-play-v0 --dataset-dir "),
+        (
+            "cube-single-play",
+            "generate it with `zoo dataset generate cube-single-play-v0 --dataset-dir ",
+        ),
     ],
 )
 def test_no_file_and_no_way_to_get_one_names_three_ways(tmp_path, monkeypatch, name, second_way):
@@ -102,7 +115,9 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(tmp_path, monkeypatch, n
     with pytest.raises(UsageError) as caught:
         load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
     text = str(caught.value)
-    assert text.startswith(f"there is no dataset {name}-v0: expected {tmp_path / name}-v0.npz. Three ways to get it: ")
+    assert text.startswith(
+        f"there is no dataset {name}-v0: expected {tmp_path / name}-v0.npz. Three ways to get it: "
+    )
     assert f"`zoo dataset download {name}-v0 --dataset-dir {tmp_path}`" in text
     assert second_way in text
     assert text.endswith("the download failed: no network")
@@ -123,8 +138,14 @@ def test_data_that_are_not_there_are_refused(dataset):
     ("changes", "text"),
     [
         ({"actions": None}, "expected an array `actions`"),
-        ({"observations": np.zeros((33, 5), np.float32)}, "`observations` must have rows of shape (2,) as in the"),
-        ({"actions": np.full((33, 2), 2.0, np.float32)}, "`actions` must lie in [-1, 1], got 2.0 in row 0"),
+        (
+            {"observations": np.zeros((33, 5), np.float32)},
+            "`observations` must have rows of shape (2,) as in the",
+        ),
+        (
+            {"actions": np.full((33, 2), 2.0, np.float32)},
+            "`actions` must lie in [-1, 1], got 2.0 in row 0",
+        ),
     ],
 )
 def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, text):

@@ -36,7 +36,9 @@ def test_unknown_name_names_the_three_closest(parse):
 
 
 def test_dataset_without_task_is_refused_as_environment():
-    with pytest.raises(UsageError, match="`scene-play-v0` is a dataset without a task; name one of its tasks"):
+    with pytest.raises(
+        UsageError, match="`scene-play-v0` is a dataset without a task; name one of its tasks"
+    ):
         parse_env_name("scene-play-v0")
 
 

@@ -82,8 +82,14 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"observation_interval": np.asarray(5)}, "`observation_interval` 5, expected 1: it leaves observations out"),
-        ({"observations": np.zeros((8, 5), np.float32)}, r"must have 11 rows, .* 8 actions .* 3 episodes, got 8"),
+        (
+            {"observation_interval": np.asarray(5)},
+            "`observation_interval` 5, expected 1: it leaves observations out",
+        ),
+        (
+            {"observations": np.zeros((8, 5), np.float32)},
+            r"must have 11 rows, .* 8 actions .* 3 episodes, got 8",
+        ),
         ({"terminals": np.zeros(8, bool)}, "`terminals` must be"),
         ({"actions": np.zeros(8, np.float32)}, "`actions` must be continuous"),
     ],
@@ -147,7 +153,9 @@ def test_ocbench_downloads_to_its_own_place_and_says_so_beside_the_result(hosted
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), KeyboardInterrupt()])
-def test_files_stay_until_those_that_replace_them_are_complete(hosted, tmp_path, monkeypatch, error):
+def test_files_stay_until_those_that_replace_them_are_complete(
+    hosted, tmp_path, monkeypatch, error
+):
     folder = download_ocbench(TASK, tmp_path)
     content = content_of(folder)
 
@@ -168,7 +176,10 @@ def test_files_stay_until_those_that_replace_them_are_complete(hosted, tmp_path,
 
 def test_without_hosted_data_they_are_generated(hosted, generated, tmp_path):
     hosted.clear()
-    with pytest.warns(UserWarning, match="the download failed: No released dataset .*generating block-cpu-lite-single"):
+    with pytest.warns(
+        UserWarning,
+        match="the download failed: No released dataset .*generating block-cpu-lite-single",
+    ):
         assert find_set(TASK, tmp_path, "auto") == generated_files(TASK, tmp_path)[0]
     assert find_set(TASK, tmp_path, "auto") == generated_files(TASK, tmp_path)[0]
     assert generated == [TASK.name]
@@ -176,18 +187,28 @@ def test_without_hosted_data_they_are_generated(hosted, generated, tmp_path):
         find_set(TASK, tmp_path, "download")
 
 
-def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(hosted, generated, tmp_path):
+def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
+    hosted, generated, tmp_path
+):
     find_set(TASK, tmp_path, "generate")
-    assert find_set(TASK, tmp_path, "download") == find_set(TASK, tmp_path, "auto") == tmp_path / FOLDER
+    assert (
+        find_set(TASK, tmp_path, "download")
+        == find_set(TASK, tmp_path, "auto")
+        == tmp_path / FOLDER
+    )
     assert find_set(TASK, tmp_path, "generate") == generated_files(TASK, tmp_path)[0]
     assert find_set(TASK, tmp_path) == tmp_path / FOLDER
     hosted.clear()  # what cannot be completed is not trained on silently
-    with pytest.raises(UsageError, match=f"there is no complete dataset in .*--dataset {tmp_path / FOLDER}"):
+    with pytest.raises(
+        UsageError, match=f"there is no complete dataset in .*--dataset {tmp_path / FOLDER}"
+    ):
         find_set(TASK, tmp_path, "auto")
 
 
 def test_no_data_say_where_to_get_them(tmp_path):
-    with pytest.raises(UsageError, match=f"`zoo dataset generate {TASK.name}`, or download it with"):
+    with pytest.raises(
+        UsageError, match=f"`zoo dataset generate {TASK.name}`, or download it with"
+    ):
         find_set(TASK, tmp_path)
 
 
@@ -221,7 +242,9 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
     env = make_env(TASK.name)
     words = np.random.SeedSequence(0, spawn_key=(0, 0, 0)).generate_state(5)
     observations = [env.reset(seed=int(words[4]))[0]]
-    rows = zip(*(episode[name] for name in ("actions", "rewards", "masks", "terminals")), strict=True)
+    rows = zip(
+        *(episode[name] for name in ("actions", "rewards", "masks", "terminals")), strict=True
+    )
     for action, reward, mask, is_last in rows:
         observation, played_reward, terminated, truncated, info = env.step(action)
         observations.append(observation)

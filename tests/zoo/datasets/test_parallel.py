@@ -44,7 +44,9 @@ def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=2)
     assert digests(files) == digests(uninterrupted) == [recorded_sha256(file) for file in files]
     ends = ("", ".sha256", ".provenance.json")
-    assert folder_content(tmp_path) == {f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends}
+    assert folder_content(tmp_path) == {
+        f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends
+    }
 
 
 def stop_generation(folder, monkeypatch, **options):
@@ -64,7 +66,9 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     assert len(list(tmp_path.rglob("0*.npz"))) == 3 * 3
-    monkeypatch.setattr(generate, "MazeWriter", StoppingWriter)  # three are missing, and it makes no more
+    monkeypatch.setattr(
+        generate, "MazeWriter", StoppingWriter
+    )  # three are missing, and it makes no more
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
     assert digests(files) == digests(uninterrupted)
@@ -84,7 +88,9 @@ def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
     """The data of an arm, whose kinematics differ in the last bit under other kernels, are those of a table."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
-    files = generate_dataset("scene-play-v0", tmp_path, num_episodes=1, episode_steps=60, num_workers=1)
+    files = generate_dataset(
+        "scene-play-v0", tmp_path, num_episodes=1, episode_steps=60, num_workers=1
+    )
     provenance = json.loads(provenance_file(files[0]).read_text())
     assert provenance["blas_kernel"] == "Haswell"
     assert digest_of_first(files[0], 61).startswith("a110c9603c80")
@@ -93,7 +99,10 @@ def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
-    command = [sys.executable, *f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()]
+    command = [
+        sys.executable,
+        *f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split(),
+    ]
     program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     while len(list(tmp_path.rglob("0*.npz"))) < 5:
         assert program.poll() is None
@@ -102,7 +111,10 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     assert program.wait(timeout=10) == (-signal.SIGKILL if kill == signal.SIGKILL else 3)
     assert program.stderr is not None
     if kill != signal.SIGKILL:
-        assert b"finished episodes are kept, and the same command continues from there" in program.stderr.read()
+        assert (
+            b"finished episodes are kept, and the same command continues from there"
+            in program.stderr.read()
+        )
     program.stderr.close()
     time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
     count = len(list(tmp_path.rglob("0*.npz")))
@@ -127,7 +139,9 @@ def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the
     files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
     old_digests = digests(files)
     capsys.readouterr()
-    with pytest.raises(UsageError, match=r"expected no dataset yet, got .*; add `--force` to replace it"):
+    with pytest.raises(
+        UsageError, match=r"expected no dataset yet, got .*; add `--force` to replace it"
+    ):
         generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
     generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="keep")
     assert digests(files) == old_digests

@@ -28,7 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 def folder(tmp_path):
     """A dataset of three files, of different numbers of transitions, with validation files."""
     for number, episodes in enumerate((3, 5, 2)):
-        write_shard(tmp_path / "set", number, 1).rename(tmp_path / "set" / f"{NAME}-{number:03d}-val.npz")
+        write_shard(tmp_path / "set", number, 1).rename(
+            tmp_path / "set" / f"{NAME}-{number:03d}-val.npz"
+        )
         write_shard(tmp_path / "set", number, episodes)
     return tmp_path / "set"
 
@@ -49,26 +51,38 @@ def buffer_of(content):
 # -- content ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"sparse": True}, {"name": TASK_1.replace("task1", "task4")}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"sparse": True}, {"name": TASK_1.replace("task1", "task4")}], ids=str
+)
 def test_each_part_equals_its_file_loaded_alone(folder, settings):
     settings = {"name": TASK_1, **settings}
     together = buffer_of(load_all(folder, replace_interval=1, **settings).content)
     for number in range(3):
         together.rotate_dataset(number)
-        name, options = settings["name"], {key: value for key, value in settings.items() if key != "name"}
-        alone = buffer_of(load_dataset(name, dataset=folder / f"{NAME}-{number:03d}.npz", **options).content)
+        name, options = (
+            settings["name"],
+            {key: value for key, value in settings.items() if key != "name"},
+        )
+        alone = buffer_of(
+            load_dataset(name, dataset=folder / f"{NAME}-{number:03d}.npz", **options).content
+        )
         rows = torch.arange(alone.count_starts()).view(1, -1, 1) + torch.arange(3)
         for key, value in alone.batch_of(rows).tensors().items():
             assert torch.equal(getattr(together.batch_of(rows), key), value), (number, key)
 
 
 @pytest.mark.parametrize(
-    ("size", "transitions"), [(1, [10]), (31, [30, 10]), (40, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])]
+    ("size", "transitions"),
+    [(1, [10]), (31, [30, 10]), (40, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])],
 )
-def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(folder, size, transitions):
+def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
+    folder, size, transitions
+):
     dataset = load_all(folder, dataset_size=size)
     assert [part.transitions for part in dataset.content.parts] == transitions
-    assert [part.trajectories for part in dataset.content.parts] == [count // 10 for count in transitions]
+    assert [part.trajectories for part in dataset.content.parts] == [
+        count // 10 for count in transitions
+    ]
     assert dataset.num_transitions == sum(transitions)
     buffer = buffer_of(dataset.content)
     for updates in range(0, 3000, 1000):
@@ -78,7 +92,13 @@ def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(folder
 
 def test_fingerprint_changes_with_every_setting(folder):
     task_2 = TASK_1.replace("task1", "task2")
-    changes = ({}, {"dataset_size": 40}, {"sparse": True}, {"replace_interval": 500}, {"name": task_2})
+    changes = (
+        {},
+        {"dataset_size": 40},
+        {"sparse": True},
+        {"replace_interval": 500},
+        {"name": task_2},
+    )
     assert len({load_all(folder, **change).fingerprint for change in changes}) == 5
 
 
@@ -144,7 +164,9 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
             load_all(folder)
     converted = [find_converted(folder, name, SPEC) is not None for name in shard_names(folder)]
     assert converted == [k < number for k in range(3)]
-    monkeypatch.setattr(shards, "relabel", lambda *arguments: calls.append(arguments) or read(*arguments))
+    monkeypatch.setattr(
+        shards, "relabel", lambda *arguments: calls.append(arguments) or read(*arguments)
+    )
     calls.clear()
     assert load_all(folder).num_transitions == 100
     assert len(calls) == 5 * (3 - number)
@@ -164,7 +186,9 @@ def test_a_broken_file_is_refused_before_any_is_converted(folder):
 # -- OGBench's large sets ---------------------------------------------------------------------------------------------
 
 
-def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(tmp_path, monkeypatch):
+def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(
+    tmp_path, monkeypatch
+):
     asked = []
 
     def noted(*arguments, **settings):
@@ -175,7 +199,8 @@ def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_th
     (tmp_path / LARGE).mkdir()
     (tmp_path / LARGE / "humanoidmaze-giant-navigate-v0-000.npz").touch()
     with pytest.raises(
-        UsageError, match=r"lacks 2 files, the first is .*-001.npz, and the download failed: no network"
+        UsageError,
+        match=r"lacks 2 files, the first is .*-001.npz, and the download failed: no network",
     ):
         load_dataset(LARGE_TASK, dataset_dir=tmp_path, dataset_size=8_000_001)  # 4,000,000 a file
     assert asked == [f"humanoidmaze-giant-navigate-v0-00{number}" for number in (1, 2)]

@@ -65,24 +65,41 @@ def try_out(make: Any) -> None:
         ),
         (lambda o, r, e, t, i: (o, None, e, t, i), "one number, got None"),
         (lambda o, r, e, t, i: (o, r, None, t, i), "`terminated` must be True or False, got None"),
-        (lambda o, r, e, t, i: (o, r, e, np.array([t]), i), "`truncated` must be True or False, got bool of shape"),
+        (
+            lambda o, r, e, t, i: (o, r, e, np.array([t]), i),
+            "`truncated` must be True or False, got bool of shape",
+        ),
         (lambda o, r, e, t, i: (o, r, e, t, None), "an info must be a dict, got None"),
-        (lambda o, r, e, t, i: (o, r, e, t, {"success": np.array([1])}), r"must be 0 or 1, got int64 of shape \(1,\)"),
-        (lambda o, r, e, t, i: (list(o), r, e, t, i), r"float64 of shape \(4,\).*, got an object of type list"),
-        (lambda o, r, e, t, i: (o[:2], r, e, t, i), r"float64 of shape \(4,\).*, got float64 of shape \(2,\)"),
+        (
+            lambda o, r, e, t, i: (o, r, e, t, {"success": np.array([1])}),
+            r"must be 0 or 1, got int64 of shape \(1,\)",
+        ),
+        (
+            lambda o, r, e, t, i: (list(o), r, e, t, i),
+            r"float64 of shape \(4,\).*, got an object of type list",
+        ),
+        (
+            lambda o, r, e, t, i: (o[:2], r, e, t, i),
+            r"float64 of shape \(4,\).*, got float64 of shape \(2,\)",
+        ),
     ],
 )
 def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(change, message):
     with pytest.raises(
-        UsageError, match=f"(?s){message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+"
+        UsageError,
+        match=f"(?s){message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+",
     ):
         try_out(lambda: OddSpring(change))
 
 
 def test_another_form_of_a_reset_is_refused_before_work():
-    with pytest.raises(UsageError, match=r"`reset` must return \(observation, info\), got float64 of shape \(4,\)"):
+    with pytest.raises(
+        UsageError, match=r"`reset` must return \(observation, info\), got float64 of shape \(4,\)"
+    ):
         try_out(OldSpring)
-    with pytest.raises(UsageError, match=r"must have `reset\(self, \*, seed=None, options=None\)`, got `reset\(\)`"):
+    with pytest.raises(
+        UsageError, match=r"must have `reset\(self, \*, seed=None, options=None\)`, got `reset\(\)`"
+    ):
         check_spaces("Old-v0", SeedlessSpring())
 
 
@@ -97,7 +114,10 @@ def test_a_departure_from_gymnasiums_api_is_warned_of(caplog):
 
     with caplog.at_level(logging.WARNING):
         try_out(Unseeded)
-    assert "departs from Gymnasium's API: Most likely the environment reset function does not call" in caplog.text
+    assert (
+        "departs from Gymnasium's API: Most likely the environment reset function does not call"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +173,8 @@ def test_a_step_of_another_dtype_is_the_environments_fault_in_the_middle_of_work
     env.set_name("training environment 3")
     env.reset(seed=0)
     with pytest.raises(
-        EnvironmentApiFault, match=r"got float64 of shape \(2,\) from .*training environment 3, at step 1"
+        EnvironmentApiFault,
+        match=r"got float64 of shape \(2,\) from .*training environment 3, at step 1",
     ):
         env.step(np.zeros(2, np.float32))
     assert issubclass(EnvironmentApiFault, EnvironmentFault)  # programs report both
@@ -170,15 +191,25 @@ def test_an_environment_returns_what_it_did_behind_the_border():
 
 # -- the spaces of a model --------------------------------------------------------------------------------------------
 
-IMAGE_LAST, IMAGE_FIRST = (spaces.Box(0, 255, shape, np.uint8) for shape in ((16, 16, 3), (3, 16, 16)))
+IMAGE_LAST, IMAGE_FIRST = (
+    spaces.Box(0, 255, shape, np.uint8) for shape in ((16, 16, 3), (3, 16, 16))
+)
 LIMITED = spaces.Box(np.array([-1, -1], np.float32), np.array([1, 10], np.float32))
 
 
 @pytest.mark.parametrize(
     ("trained", "played", "message"),
     [
-        ((FLOATS, FLOATS), (FLOATS, LIMITED), "from -1 to 1 in coordinate 1, got -1 to 10 in Mine-v0; .*RescaleAction"),
-        ((FLOATS, FLOATS), (spaces.Box(-1, 1, (3,)), FLOATS), r"observations Box\(2,\), got Box\(3,\) in Mine-v0"),
+        (
+            (FLOATS, FLOATS),
+            (FLOATS, LIMITED),
+            "from -1 to 1 in coordinate 1, got -1 to 10 in Mine-v0; .*RescaleAction",
+        ),
+        (
+            (FLOATS, FLOATS),
+            (spaces.Box(-1, 1, (3,)), FLOATS),
+            r"observations Box\(2,\), got Box\(3,\) in Mine-v0",
+        ),
         (
             (spaces.Dict({"a": spaces.Discrete(3)}), FLOATS),
             (spaces.Dict({"a": spaces.Discrete(3, start=1)}), FLOATS),

@@ -76,22 +76,44 @@ def test_what_names_no_wrapper_is_refused(value):
 def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
     words = f"--algo bc --env Spring-v0 --offline-steps 0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2"
     wrappers = [f"{HALVED}: {{by: 4}}", json.dumps(RESCALED)]
-    assert main([*words.split(), "--verbose", "0", "--env-wrapper", *wrappers, "-params", "net_arch=[8]"]) == 0
+    assert (
+        main(
+            [
+                *words.split(),
+                "--verbose",
+                "0",
+                "--env-wrapper",
+                *wrappers,
+                "-params",
+                "net_arch=[8]",
+            ]
+        )
+        == 0
+    )
     folder = tmp_path / "bc" / "Spring-v0_1"
     assert config_of(folder)["env_wrapper"] == [{HALVED: {"by": 4}}, RESCALED]
     with np.load(folder / "evaluations.npz") as evaluations:
         recorded = evaluations["results"][-1]
     agent = agent_of_run(folder, "cpu")
     np.testing.assert_array_equal(play(agent)[0].returns[0], recorded)
-    about = {"env": "Spring-v0", "protocol": {"env_kwargs": agent.env_kwargs, "episodes": 2}, "seed": 1}
+    about = {
+        "env": "Spring-v0",
+        "protocol": {"env_kwargs": agent.env_kwargs, "episodes": 2},
+        "seed": 1,
+    }
     agent.policy.save(tmp_path / "policy.safetensors", agent.policy.acting_networks(), about)
     found, _ = call(evaluate.main, tmp_path / "policy.safetensors")
     assert found["return"] == recorded.mean()
 
 
 def test_a_file_selects_no_package_to_import(tmp_path):
-    agent = agent_of_file(save_policy(tmp_path, {"env_wrapper": ["not_imported:Wrapper"]}), None, "cpu")
-    with pytest.raises(UsageError, match=r"wrapper not_imported:Wrapper, which a file cannot select .*--gym-packages"):
+    agent = agent_of_file(
+        save_policy(tmp_path, {"env_wrapper": ["not_imported:Wrapper"]}), None, "cpu"
+    )
+    with pytest.raises(
+        UsageError,
+        match=r"wrapper not_imported:Wrapper, which a file cannot select .*--gym-packages",
+    ):
         play(agent)
 
 

@@ -17,7 +17,9 @@ VECTOR = spaces.Box(-1, 1, (2,), np.float32)
 MIXED = spaces.Dict({"image": IMAGE, "vector": VECTOR, "choice": spaces.Discrete(3)})
 
 
-@pytest.mark.parametrize(("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")])
+@pytest.mark.parametrize(
+    ("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")]
+)
 def test_the_policy_follows_from_the_observations(space, name):
     assert policy_name(space) == name
     check_spaces("Any-v0", space_env_of(space))
@@ -27,10 +29,19 @@ def test_the_policy_follows_from_the_observations(space, name):
     ("space", "message"),
     [
         (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, expected .*uint8 from 0 to 255"),
-        (spaces.Box(0, 255, (16, 16), np.uint8), r"Box\(16, 16\) of uint8, expected .* shape \(H, W, C\)"),
+        (
+            spaces.Box(0, 255, (16, 16), np.uint8),
+            r"Box\(16, 16\) of uint8, expected .* shape \(H, W, C\)",
+        ),
         (spaces.Discrete(3), r"the observation space Discrete\(3\), expected a vector"),
-        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), r"the observation space Tuple\(.*\) for `a`, expected a vector"),
-        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), r"the observation space Dict\(b: Box\(2,\)\) for `a`"),
+        (
+            spaces.Dict({"a": spaces.Tuple([VECTOR])}),
+            r"the observation space Tuple\(.*\) for `a`, expected a vector",
+        ),
+        (
+            spaces.Dict({"a": spaces.Dict({"b": VECTOR})}),
+            r"the observation space Dict\(b: Box\(2,\)\) for `a`",
+        ),
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
@@ -61,7 +72,9 @@ def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message
     env.reset(seed=0)
     env.step(np.zeros(2, np.float32))
     pictures._draw = lambda: {"picture": pictures.render(), **parts}
-    with pytest.raises(EnvironmentFault, match=f"{message}.* at step 2 of its episode; this is a fault"):
+    with pytest.raises(
+        EnvironmentFault, match=f"{message}.* at step 2 of its episode; this is a fault"
+    ):
         env.step(np.zeros(2, np.float32))
 
 

@@ -21,7 +21,11 @@ def test_the_table_is_that_of_the_package():
     ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
     from gymnasium import registry
 
-    theirs = {name: spec for name, spec in registry.items() if is_ocbench(spec) and not name.startswith("visual-")}
+    theirs = {
+        name: spec
+        for name, spec in registry.items()
+        if is_ocbench(spec) and not name.startswith("visual-")
+    }
     assert {task.name: task.steps for task in OCBENCH.values()} == {
         name: spec.max_episode_steps for name, spec in theirs.items()
     }
@@ -44,7 +48,9 @@ def test_a_task_has_a_domain_and_a_number():
 
 @pytest.mark.parametrize("use", [find_spec, parse_env_name])
 def test_a_task_for_gpus_is_refused_with_the_one_to_use(use):
-    with pytest.raises(UsageError, match=f"unknown environment `block-lite-double-task2-v0`.*closest: .*{NAME}"):
+    with pytest.raises(
+        UsageError, match=f"unknown environment `block-lite-double-task2-v0`.*closest: .*{NAME}"
+    ):
         use("block-lite-double-task2-v0")
 
 
@@ -62,7 +68,9 @@ def test_without_the_package_its_tasks_say_how_to_install_it(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [NAME, "chamber-cpu-hard-task2-v0", "hanoi-cpu-lite-single-task1-v0"])
+@pytest.mark.parametrize(
+    "name", [NAME, "chamber-cpu-hard-task2-v0", "hanoi-cpu-lite-single-task1-v0"]
+)
 def test_its_environments_repeat_and_are_restored_within_an_episode(name):
     pytest.importorskip("ocbench", reason="needs OCBench")
     first, second = (ResumableEnv(make_env(name)) for _ in range(2))

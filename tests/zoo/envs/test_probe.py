@@ -62,7 +62,13 @@ class Spring(SpringEnv):
             observation = observation + np.random.uniform()
         elif self.change == "breaks" and self.changed:
             raise ArithmeticError("the spring broke")
-        return observation, reward, over, self.steps == 20, {"success": won, "episodes": self.episodes}
+        return (
+            observation,
+            reward,
+            over,
+            self.steps == 20,
+            {"success": won, "episodes": self.episodes},
+        )
 
 
 class OwnNormalisation(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -89,7 +95,10 @@ def require(make):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: OwnNormalisation(Spring()), "got another observation at step 0.*`observation_scale`"),
+        (
+            lambda: OwnNormalisation(Spring()),
+            "got another observation at step 0.*`observation_scale`",
+        ),
         (lambda: Spring("start"), "got another observation"),
         (lambda: Spring("reward", after=5), "got another reward at step 1"),
         (lambda: Spring("length"), "got another termination at step 5"),

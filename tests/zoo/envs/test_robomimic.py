@@ -20,7 +20,9 @@ from zoo.envs.tasks import OBSERVATIONS
 from zoo.terminal.errors import UsageError
 from zoo.train import main as train
 
-TINY = "net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
+TINY = (
+    "net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
+)
 
 
 @pytest.fixture
@@ -35,7 +37,11 @@ def robosuite():
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("lift-ph-low_dim", NAME), ("can-mh-image", "can-mh-low_dim"), ("transport-mh-low_dim", "-mh-low_dim")],
+    [
+        ("lift-ph-low_dim", NAME),
+        ("can-mh-image", "can-mh-low_dim"),
+        ("transport-mh-low_dim", "-mh-low_dim"),
+    ],
 )
 def test_other_tasks_of_robomimic_are_refused_with_the_one_to_use(name, meant):
     with pytest.raises(UsageError, match=f"unknown environment `{name}`.*closest: .*{meant}"):
@@ -73,7 +79,9 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_
     config = config_of(tmp_path / "logs" / "qam" / f"{NAME}_1")
     assert config["dataset"]["name"] == "low_dim_v15"
     assert "profiles/qam.yml robomimic" in " ".join(config["sources"])
-    assert any("offline_steps 4 instead of 1000000" in departure for departure in config["departures"])
+    assert any(
+        "offline_steps 4 instead of 1000000" in departure for departure in config["departures"]
+    )
 
 
 # -- with robosuite ---------------------------------------------------------------------------------------------------
@@ -102,8 +110,12 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), [("lift-mh-low_dim", 19), ("can-mh-low_dim", 23), ("square-mh-low_dim", 23)])
-def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(robosuite, name, size):
+@pytest.mark.parametrize(
+    ("name", "size"), [("lift-mh-low_dim", 19), ("can-mh-low_dim", 23), ("square-mh-low_dim", 23)]
+)
+def test_environments_repeat_by_their_seed_and_leave_the_global_generator_alone(
+    robosuite, name, size
+):
     np.random.seed(7)
     expected = np.random.get_state()[1].copy()
     first, second = make_env(name), make_env(name)
@@ -125,7 +137,9 @@ def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite):
     observation, _ = env.reset(seed=0)
     sensors = env.env.unwrapped._scene._get_observations(force_update=True)
     names = ["object-state" if name == "object" else name for name in OBSERVATIONS]
-    assert_array_equal(observation, np.concatenate([sensors[name] for name in names]).astype(np.float32))
+    assert_array_equal(
+        observation, np.concatenate([sensors[name] for name in names]).astype(np.float32)
+    )
     assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
     assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
 

@@ -63,6 +63,9 @@ def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys, algo):
     assert status["state"] == "failed"
     assert status["online_step"] == 0
     for text in (status["reason"], capsys.readouterr().err):
-        assert "got reward 1e+300 from `Toy-v0`, training environment 0, at step 1 of its episode" in text
+        assert (
+            "got reward 1e+300 from `Toy-v0`, training environment 0, at step 1 of its episode"
+            in text
+        )
         assert "learning_rate" not in text
         assert "diverged" not in text

@@ -26,7 +26,12 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def __init__(self, success="sign", failure=None, failure_file=os.devnull, wrong=np.nan):
-        self.success, self.failure, self.failure_file, self.wrong = success, failure, Path(failure_file), wrong
+        self.success, self.failure, self.failure_file, self.wrong = (
+            success,
+            failure,
+            Path(failure_file),
+            wrong,
+        )
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -42,7 +47,9 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         assert action.shape == (2,)
         assert action.dtype == np.float32
         x, y, z = self.state
-        self.state = np.array([np.sin(27 * y + float(action[0])), np.cos(35 * z + float(action[1])), np.sin(29 * x)])
+        self.state = np.array(
+            [np.sin(27 * y + float(action[0])), np.cos(35 * z + float(action[1])), np.sin(29 * x)]
+        )
         self.remaining -= 1
         observation, reward, info = self.state.copy(), float(self.state.sum()), self._info()
         if is_failing and self.failure == "observation":
@@ -111,7 +118,9 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
     """Shows one of three choices, of which the first has the number 3, beside a vector."""
 
-    observation_space = spaces.Dict({"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))})
+    observation_space = spaces.Dict(
+        {"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))}
+    )
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def reset(self, *, seed=None, options=None):
@@ -133,7 +142,11 @@ def normalized(is_frozen=False):
 
 
 gymnasium.register("Choice-v0", entry_point="tests.zoo.envs.toys:ChoiceEnv", max_episode_steps=3)
-gymnasium.register("Normalized-v0", entry_point="tests.zoo.envs.toys:normalized", max_episode_steps=20)
-gymnasium.register("Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5)
+gymnasium.register(
+    "Normalized-v0", entry_point="tests.zoo.envs.toys:normalized", max_episode_steps=20
+)
+gymnasium.register(
+    "Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5
+)
 gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)
 gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")

@@ -46,7 +46,11 @@ class Hub:
     def upload_folder(self, *, repo_id, folder_path, commit_message, delete_patterns):
         commits = self.repositories[repo_id].commits
         before = commits[-1][1] if commits else {}
-        kept = {name: content for name, content in before.items() if not any(fnmatch(name, p) for p in delete_patterns)}
+        kept = {
+            name: content
+            for name, content in before.items()
+            if not any(fnmatch(name, p) for p in delete_patterns)
+        }
         self.put(repo_id, kept | {path.name: path.read_bytes() for path in folder_path.iterdir()})
 
     def hf_hub_download(self, repo_id, filename, *, revision):

@@ -19,7 +19,14 @@ def maze_model(id="qam", **settings):
 def write_run(logs, model, seed=3, **more):
     """Write a finished run of a model, as far as playing reads it."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
-    config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4, "eval_seed": 7}
+    config = {
+        "algo": "qam",
+        "env": ENV,
+        "seed": seed,
+        "offline_steps": 20,
+        "eval_episodes": 4,
+        "eval_seed": 7,
+    }
     folder.write_config(RunRecord.read({**config, "env_kwargs": ["max_episode_steps=12"], **more}))
     model.save(folder.model)
     folder.lock.release()
@@ -42,5 +49,7 @@ def logs(model, tmp_path_factory):
 def policy_file(model, tmp_path):
     """Return a policy that was saved for acting, whose score nobody knows."""
     protocol = {"episodes": 4, "seed": 7, "env_kwargs": STEPS}
-    model.save_policy(tmp_path / "policy.safetensors", {"env": ENV, "seed": 3, "protocol": protocol})
+    model.save_policy(
+        tmp_path / "policy.safetensors", {"env": ENV, "seed": 3, "protocol": protocol}
+    )
     return tmp_path / "policy.safetensors"

@@ -58,7 +58,9 @@ def test_the_best_model_is_loaded_on_demand(tmp_path, model):
     with pytest.raises(UsageError, match="`--load-best`"):
         agent_of_run(folder.path, name=folder.best_model.name)
     best.save(folder.best_model)
-    assert torch.equal(weights(agent_of_run(folder.path, name=folder.best_model.name)), own_weights(best))
+    assert torch.equal(
+        weights(agent_of_run(folder.path, name=folder.best_model.name)), own_weights(best)
+    )
     assert torch.equal(weights(agent_of_run(folder.path)), own_weights(model))
     assert torch.equal(weights(chosen(folder.path, "--load-best")), own_weights(best))
     kept = folder.best_model.rename(folder.path / "before_the_review.zip")
@@ -68,7 +70,9 @@ def test_the_best_model_is_loaded_on_demand(tmp_path, model):
 def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     both = maze_model(seeds=[3, 4])
     together = {"seeds": [3, 4], "folders": [f"{ENV}_1", f"{ENV}_2"]}
-    folders = [write_run(tmp_path, both.replica(k), seed, **together) for k, seed in enumerate((3, 4))]
+    folders = [
+        write_run(tmp_path, both.replica(k), seed, **together) for k, seed in enumerate((3, 4))
+    ]
     save_checkpoint(both, folders[0].checkpoints)
     agent = agent_of_run(folders[1].path, step=0)
     assert torch.equal(weights(agent), own_weights(both, 1))
@@ -140,15 +144,29 @@ def somebodys(own_agents, tmp_path, monkeypatch):
 @pytest.mark.parametrize("id", ["fql", "sac"])
 def test_an_agent_of_a_normalised_environment_takes_raw_observations(id, tmp_path):
     env = VecNormalize(make_vec_env("Pendulum-v1"))
-    small = {"net_arch": [8], "buffer_size": 50, "learning_starts": 5, "batch_size": 4, "device": "cpu", "seeds": [0]}
-    model = find_algorithm(id).algorithm("MlpPolicy", env, **small, **({} if id == "sac" else {"horizon_length": 1}))
+    small = {
+        "net_arch": [8],
+        "buffer_size": 50,
+        "learning_starts": 5,
+        "batch_size": 4,
+        "device": "cpu",
+        "seeds": [0],
+    }
+    model = find_algorithm(id).algorithm(
+        "MlpPolicy", env, **small, **({} if id == "sac" else {"horizon_length": 1})
+    )
     model.learn(20).save(tmp_path / "model.zip")
     agent = agent_of_file(tmp_path / "model.zip", "Pendulum-v1")
     raw = np.array([[0.5, 0.1, 7.0]], np.float32)
     planner = as_chunk_policy(agent.policy)
-    noise = {name: draw[None] * 0 for name, draw in planner.draw_action_noise(1, torch.Generator()).items()}
+    noise = {
+        name: draw[None] * 0
+        for name, draw in planner.draw_action_noise(1, torch.Generator()).items()
+    }
     played = planner.plan(raw[None], noise)[0, :, 0]
-    np.testing.assert_allclose(played, model.predict(env.normalize_obs(raw), deterministic=True)[0], atol=1e-6)
+    np.testing.assert_allclose(
+        played, model.predict(env.normalize_obs(raw), deterministic=True)[0], atol=1e-6
+    )
 
 
 def chosen(*words):
@@ -167,7 +185,8 @@ NAMED = ["--algo", f"{MODULE}:Agent"]
 
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize(
-    "words", [[RUN, *NAMED], [RUN, "--trust"], [RUN, "--gym-packages", MODULE], [*NAMED, "--env", ENV]]
+    "words",
+    [[RUN, *NAMED], [RUN, "--trust"], [RUN, "--gym-packages", MODULE], [*NAMED, "--env", ENV]],
 )
 def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
     agent = chosen(*words)
@@ -177,9 +196,13 @@ def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
 
 
 @pytest.mark.usefixtures("somebodys")
-@pytest.mark.parametrize("words", [[RUN], [f"{RUN}/{ENV}.zip"], f"--algo somebodys --env {ENV}".split()])
+@pytest.mark.parametrize(
+    "words", [[RUN], [f"{RUN}/{ENV}.zip"], f"--algo somebodys --env {ENV}".split()]
+)
 def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words):
-    with pytest.raises(UsageError, match=rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
+    with pytest.raises(
+        UsageError, match=rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"
+    ):
         chosen(*words)
     assert MODULE not in sys.modules
 
@@ -229,7 +252,9 @@ def test_an_agent_plays_no_other_spaces(agent):
 
 
 def test_an_agent_plays_with_no_other_action_limits():
-    policy = agents.BC("MlpPolicy", gymnasium.make("Spring-v0"), net_arch=[4], buffer_size=4, seed=0).policy
+    policy = agents.BC(
+        "MlpPolicy", gymnasium.make("Spring-v0"), net_arch=[4], buffer_size=4, seed=0
+    ).policy
     wider = Agent("bc", policy, Path("model.zip"), "Spring-v0", {"limit": 4.0}, episodes=1)
     for start in (play, Stage):
         with pytest.raises(UsageError, match="actions from -2 to 2 in coordinate 0, got -4 to 4"):

@@ -41,7 +41,9 @@ def described(part, **values):
     """Return a trained policy with another description of the policy, or of what is known about it."""
     text = header_of(trained())[part]
     if part == "policy":
-        return changed(policy=base64.b64encode(safe.dumps(safe.load(base64.b64decode(text)) | values)).decode())
+        return changed(
+            policy=base64.b64encode(safe.dumps(safe.load(base64.b64decode(text)) | values)).decode()
+        )
     return changed(**{part: json.dumps(json.loads(text) | values)})
 
 
@@ -57,7 +59,12 @@ class Bomb:
 
 def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path):
     bomb = pickle.dumps(Bomb(tmp_path / "trace"))
-    hostile = {"model.zip": bomb, "config.json": bomb, "policy.pkl": bomb, "modeling.py": b"raise SystemExit(9)"}
+    hostile = {
+        "model.zip": bomb,
+        "config.json": bomb,
+        "policy.pkl": bomb,
+        "modeling.py": b"raise SystemExit(9)",
+    }
     card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()
     hub.put("them/agent", {POLICY: trained(), "README.md": card, "config.yml": card, **hostile})
     assert main(["--from-hub", "them/agent", "--episodes", "1"]) == 0
@@ -84,14 +91,19 @@ def test_what_is_not_a_policy_of_this_library_is_refused(hub, capsys, content, m
 def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
     scored = replace(agent, scoring=ScoringRule(success_return=-5.0, reference_scores=(0.0, 1.0)))
-    agent.policy.save(tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {}))
+    agent.policy.save(
+        tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {})
+    )
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("me/private", "the hub refuses me/private, .* for what is private, .* log in with `hf auth login`"),
+        (
+            "me/private",
+            "the hub refuses me/private, .* for what is private, .* log in with `hf auth login`",
+        ),
         ("me/empty", "it holds no agent of this library: expected the file policy.safetensors"),
         ("me/empty@nope", "the hub refuses me/empty, .* check the name, the revision"),
     ],

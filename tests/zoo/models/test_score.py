@@ -36,7 +36,10 @@ def test_one_return_says_nothing_about_the_next():
 
 @pytest.mark.parametrize(
     ("returns", "text"),
-    [([0.021, 0.025], "return 0.023 [-0.002, 0.048]"), ([-344.0, -250.0], "return -297.0 [-894.2, 300.2]")],
+    [
+        ([0.021, 0.025], "return 0.023 [-0.002, 0.048]"),
+        ([-344.0, -250.0], "return -297.0 [-894.2, 300.2]"),
+    ],
 )
 def test_returns_have_the_decimals_that_their_interval_needs(returns, text):
     assert Score.of(np.array(returns), None).text == text

@@ -15,7 +15,9 @@ MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
 SUITE = yaml.safe_load((ROOT / "benchmarks" / "suites" / "mini.yml").read_text())
 ALGORITHMS = sorted({*BUILT_IN} & {*SUITE["algorithms"]})
-EVERY_FILE = pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem.split('-')[1]}")
+EVERY_FILE = pytest.mark.parametrize(
+    "file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem.split('-')[1]}"
+)
 
 
 def test_every_algorithm_of_the_mini_benchmark_has_an_agent_for_two_tasks():
@@ -41,7 +43,9 @@ def test_a_file_says_what_its_agent_is(file):
 def test_an_agent_plays_its_first_episode_again(id):
     file = find_trained(id, MEDIUM)
     results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
-    assert {"return": results.returns[0, 0], "length": results.lengths[0, 0]} == read_about(file)["first_episode"]
+    assert {"return": results.returns[0, 0], "length": results.lengths[0, 0]} == read_about(file)[
+        "first_episode"
+    ]
 
 
 @pytest.mark.slow
@@ -52,7 +56,8 @@ def test_an_agent_scores_what_its_file_states(file):
 
 
 @pytest.mark.parametrize(
-    ("algo", "env", "text"), [("qamm", MEDIUM, "`qamm`; closest: qam, "), ("qam", "cube-v0", f"{LARGE}, {MEDIUM}")]
+    ("algo", "env", "text"),
+    [("qamm", MEDIUM, "`qamm`; closest: qam, "), ("qam", "cube-v0", f"{LARGE}, {MEDIUM}")],
 )
 def test_an_agent_that_is_not_there_is_named_with_those_that_are(algo, env, text):
     with pytest.raises(UsageError, match=text):

@@ -42,7 +42,9 @@ class NetworkPolicy(ElementwisePolicy):
         ]
 
     def plan(self, observations, noise):
-        x = torch.cat([torch.as_tensor(observations, dtype=torch.float32), noise["noise"].flatten(2)], -1)
+        x = torch.cat(
+            [torch.as_tensor(observations, dtype=torch.float32), noise["noise"].flatten(2)], -1
+        )
         for weight in self.weights:
             x = torch.tanh(torch.bmm(x, weight))
         return x.unflatten(-1, (self.chunk_length, 2)).numpy()

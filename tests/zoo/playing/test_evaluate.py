@@ -19,7 +19,14 @@ from tests import (
 )
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from tests.zoo.playing.helpers import TOY, ElementwisePolicy, NetworkPolicy, assert_same, children, plan_rows
+from tests.zoo.playing.helpers import (
+    TOY,
+    ElementwisePolicy,
+    NetworkPolicy,
+    assert_same,
+    children,
+    plan_rows,
+)
 from zoo.envs.make import find_spec, make_env
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.playing.pool import modules_to_preload
@@ -107,7 +114,10 @@ def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than
 
 
 def test_only_modules_that_may_be_forked_are_imported_before_the_fork():
-    assert modules_to_preload("ogbench.locomaze.maze:MazeEnv") == ["zoo.playing.preload", "ogbench.locomaze.maze"]
+    assert modules_to_preload("ogbench.locomaze.maze:MazeEnv") == [
+        "zoo.playing.preload",
+        "ogbench.locomaze.maze",
+    ]
     for entry_point in ("my_package.envs:Mine", "__main__:Mine", "gymnasium_of_mine:Mine", ""):
         assert modules_to_preload(entry_point) == ["zoo.playing.preload"]
 
@@ -150,7 +160,9 @@ def test_threads_and_generators_of_an_environments_module_belong_to_each_process
     (tmp_path / "sharing.py").write_text(SHARING)
     (tmp_path / "play.py").write_text(PLAY)
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
-    subprocess.run([sys.executable, tmp_path / "play.py"], env={**os.environ, "PYTHONPATH": paths}, check=True)
+    subprocess.run(
+        [sys.executable, tmp_path / "play.py"], env={**os.environ, "PYTHONPATH": paths}, check=True
+    )
 
 
 def test_a_replica_alone_plays_as_in_the_stack(single):
@@ -172,19 +184,28 @@ def test_an_episode_without_a_success_is_a_failure_where_another_reports_one():
     assert (results.successes[~reported] == UNREPORTED).all()
     assert_array_equal(REPORTED.apply(results).successes, reported)
     assert ScoringRule(score="return").apply(results).successes is None
-    assert ScoringRule(success_return=-4).apply(results).successes.tolist() == (results.returns >= -4).tolist()
+    assert (
+        ScoringRule(success_return=-4).apply(results).successes.tolist()
+        == (results.returns >= -4).tolist()
+    )
 
 
 @pytest.mark.parametrize(
     ("rule", "is_reported", "successes"),
     [
         (REPORTED, False, None),
-        (REPORTED, True, [[0, 0, 0]]),  # earlier episodes, or those of other seeds, have reported one
+        (
+            REPORTED,
+            True,
+            [[0, 0, 0]],
+        ),  # earlier episodes, or those of other seeds, have reported one
         (ScoringRule(score="success"), False, [[0, 0, 0]]),
         (ScoringRule(score="return"), True, None),
     ],
 )
-def test_episodes_that_report_no_success_are_failures_where_it_is_known_that_some_do(rule, is_reported, successes):
+def test_episodes_that_report_no_success_are_failures_where_it_is_known_that_some_do(
+    rule, is_reported, successes
+):
     counted = rule.apply(results(None), is_reported).successes
     assert (None if counted is None else counted.tolist()) == successes
 
@@ -223,7 +244,9 @@ def test_global_generators_are_left_as_they_were():
 
 
 @pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])
-def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(monkeypatch, cores, n_envs, processes):
+def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
+    monkeypatch, cores, n_envs, processes
+):
     pretend_cores(monkeypatch, cores)
     processes_before = children()
     with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
@@ -245,14 +268,22 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        ("raise", "the environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke"),
+        (
+            "raise",
+            "the environment of `Toy-v0` failed in its process:(?s:.*)ArithmeticError: the toy broke",
+        ),
         ("os._exit", "the environment process of `Toy-v0` ended with exit code 0 "),
-        ("SIGKILL", "the environment process of `Toy-v0` was killed by signal 9 .* use fewer of them"),
+        (
+            "SIGKILL",
+            "the environment process of `Toy-v0` was killed by signal 9 .* use fewer of them",
+        ),
         ("SIGSTOP", "the environment process of `Toy-v0` hung"),
     ],
 )
 @pytest.mark.parametrize("cores", [1, 3])
-def test_a_failing_worker_is_reported_and_the_next_evaluation_works(tmp_path, monkeypatch, cores, failure, message):
+def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
+    tmp_path, monkeypatch, cores, failure, message
+):
     pretend_cores(monkeypatch, cores)
     processes_before = children()
     switch = tmp_path / "fail"
@@ -288,12 +319,15 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
 
 def test_an_environment_without_a_time_limit_is_warned_of(caplog):
     for limit, is_told in ((9, False), (None, True)):
-        Evaluator(replace(find_spec(TOY), max_episode_steps=limit), episodes=2, n_envs=1, seed=0).close()
+        Evaluator(
+            replace(find_spec(TOY), max_episode_steps=limit), episodes=2, n_envs=1, seed=0
+        ).close()
         assert ("has no time limit" in caplog.text) == is_told
 
 
 @pytest.mark.parametrize(
-    ("env_id", "message"), [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")]
+    ("env_id", "message"),
+    [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")],
 )
 def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
     processes_before = children()

@@ -51,7 +51,10 @@ def evaluate(name, policy):
     with Evaluator(name, episodes=EPISODES, n_envs=2, seed=EVAL_SEED) as evaluator:
         results = evaluator.evaluate(policy)
     rows = zip(results.returns[0], results.lengths[0], results.successes[0], strict=True)
-    return [(float(episode_return), int(length), bool(success)) for episode_return, length, success in rows]
+    return [
+        (float(episode_return), int(length), bool(success))
+        for episode_return, length, success in rows
+    ]
 
 
 @pytest.mark.slow

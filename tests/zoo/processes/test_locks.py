@@ -15,7 +15,9 @@ from zoo.processes.locks import HOST, SECONDS_TO_TRY, Lock
 TAKE = "import sys; from pathlib import Path; from zoo.processes.locks import Lock; lock = Lock(Path(sys.argv[1])); "
 
 
-def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(tmp_path):
+def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(
+    tmp_path,
+):
     lock = Lock(tmp_path / "lock")
     code = f"{TAKE}print(lock.take(), flush=True); input()"
     command = [sys.executable, "-c", code, str(lock.path)]
@@ -55,12 +57,17 @@ def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_processes_that_ask_at_once_never_hold_a_lock_together(tmp_path):
-    code = TAKE + (
-        "import os\n"
-        "for _ in range(200):\n"
-        "    with lock:\n"
-        "        os.close(os.open(sys.argv[1] + '.alone', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
-        "        os.unlink(sys.argv[1] + '.alone')\n"
+    code = (
+        TAKE
+        + (
+            "import os\n"
+            "for _ in range(200):\n"
+            "    with lock:\n"
+            "        os.close(os.open(sys.argv[1] + '.alone', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
+            "        os.unlink(sys.argv[1] + '.alone')\n"
+        )
     )
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")]) for _ in range(3)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")]) for _ in range(3)
+    ]
     assert [process.wait() for process in processes] == [0, 0, 0]

@@ -55,7 +55,9 @@ class Sleeper:
 
 def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
     monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
-    with contextlib.closing(WorkerProcess(Sleeper, "sleep", noun="sleep", name="a", is_watched=True)) as process:
+    with contextlib.closing(
+        WorkerProcess(Sleeper, "sleep", noun="sleep", name="a", is_watched=True)
+    ) as process:
         process.receive()
         monkeypatch.setattr(serving, "ANSWER_SECONDS", 0.3)
         for _ in range(4):  # each answer begins the time anew

@@ -11,9 +11,15 @@ from zoo.processes.versions import git_commit
 def commit_in(folder):
     """Make a repository with one commit; return its hash."""
     author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "--allow-empty", "-m", "first"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        [*author, "commit", "-q", "--allow-empty", "-m", "first"],
+    ):
         subprocess.run(["git", *words], cwd=folder, check=True)
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -29,7 +35,9 @@ def package(tmp_path, monkeypatch):
 def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     other = commit_in(tmp_path / "other")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as in a hook of that repository
+    monkeypatch.setenv(
+        "GIT_DIR", str(tmp_path / "other" / ".git")
+    )  # as in a hook of that repository
     assert git_commit() is None
     monkeypatch.delenv("GIT_DIR")
     own = commit_in(package.parent)

@@ -26,13 +26,19 @@ def own_methods(names):
     return {name: ComparedMethod(name, name, "own") for name in names}
 
 
-def evaluations(methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2):
+def evaluations(
+    methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2
+):
     """Return random evaluations of methods on tasks of two domains."""
     random = np.random.RandomState(0)
     rows = []
     for method, task in itertools.product(methods, range(tasks)):
         domain = ("scene-play", "cube-double-play")[task % 2]
-        about = {"method": method, "environment": f"{domain}-singletask-task{task // 2 + 1}-v0", "domain": domain}
+        about = {
+            "method": method,
+            "environment": f"{domain}-singletask-task{task // 2 + 1}-v0",
+            "domain": domain,
+        }
         for seed, (step, phase) in itertools.product(range(seeds), steps):
             count = random.randint(0, 51)
             rows.append(
@@ -49,8 +55,20 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
     for method, environment in itertools.product(methods, environments):
         middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
         for seed, step in itertools.product(range(seeds), steps):
-            about = {"method": method, "environment": environment, "domain": environment, "seed": seed, "step": step}
-            about |= {"phase": "online", "episodes": 10, "kind": "return", "source": "own", "run": f"{method}/{seed}"}
+            about = {
+                "method": method,
+                "environment": environment,
+                "domain": environment,
+                "seed": seed,
+                "step": step,
+            }
+            about |= {
+                "phase": "online",
+                "episodes": 10,
+                "kind": "return",
+                "source": "own",
+                "run": f"{method}/{seed}",
+            }
             rows.append(about | {"score": middle + spread * random.randn()})
     return pd.DataFrame(rows)
 
@@ -73,7 +91,13 @@ def comparison_of(methods, **options):
 
 def scene_runs(scores, method="qam"):
     """Return offline evaluations on the first tasks of scene: one list of scores a task."""
-    fixed = {"method": method, "domain": "scene-play", "phase": "offline", "step": 1_000_000, "episodes": 50}
+    fixed = {
+        "method": method,
+        "domain": "scene-play",
+        "phase": "offline",
+        "step": 1_000_000,
+        "episodes": 50,
+    }
     fixed |= {"kind": "success", "source": "own"}
     rows = [
         {**fixed, "environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"}
@@ -85,12 +109,24 @@ def scene_runs(scores, method="qam"):
 
 def comparison_of_scene(scores, kind=SUCCESS, **methods):
     """Return a comparison of methods with given scores on the first tasks of scene: one list of scores a task."""
-    runs = pd.concat([scene_runs(found, name) for name, found in scores.items()]).assign(kind=kind.name)
+    runs = pd.concat([scene_runs(found, name) for name, found in scores.items()]).assign(
+        kind=kind.name
+    )
     return compare({**own_methods(sorted(scores)), **methods}, runs, NO_MEANS, reps=200, kind=kind)
 
 
 def runs_table(problems=()):
-    columns = ["run", "state", "method", "label", "environment", "departures", "settings", "problem", "replaced_by"]
+    columns = [
+        "run",
+        "state",
+        "method",
+        "label",
+        "environment",
+        "departures",
+        "settings",
+        "problem",
+        "replaced_by",
+    ]
     rows = [[path, "done", "qam", "qam", SCENE[0], (), {}, why, None] for path, why in problems]
     runs = pd.DataFrame(rows, columns=columns).assign(
         success_return=None, dataset_fingerprint=None, code=None, never_reported=False
@@ -118,10 +154,18 @@ def run_rows(method, environment, seed, scores=(10, 20), **columns):
         "dataset": "",
     }  # fmt: skip
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
-    return [{**fixed, "step": step, "successes": score, **columns} for step, score in zip(steps, scores, strict=True)]
+    return [
+        {**fixed, "step": step, "successes": score, **columns}
+        for step, score in zip(steps, scores, strict=True)
+    ]
 
 
-ABOUT = {"title": "A small benchmark", "authors": "us", "reference": "this repository", "date": "2026-12-01"}
+ABOUT = {
+    "title": "A small benchmark",
+    "authors": "us",
+    "reference": "this repository",
+    "date": "2026-12-01",
+}
 ABOUT |= {"source": "Own runs.", "notes": []}
 
 
@@ -143,16 +187,22 @@ def copy_published(tmp_path, monkeypatch):
         for path in published.FOLDER.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         metadata = yaml.safe_load((folder / "sets.yml").read_text())
-        metadata["sets"] = {key: value for key, value in metadata["sets"].items() if value.get("runs") != "../mini"}
+        metadata["sets"] = {
+            key: value for key, value in metadata["sets"].items() if value.get("runs") != "../mini"
+        }
         (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
         monkeypatch.setattr(published, "FOLDER", folder)
     return folder
 
 
-def write_published_runs(tmp_path, monkeypatch, environments=SCENE, methods=("QAM", "FQL"), seeds=6, evaluations=3):
+def write_published_runs(
+    tmp_path, monkeypatch, environments=SCENE, methods=("QAM", "FQL"), seeds=6, evaluations=3
+):
     """Let a few random runs stand for those of qam2026, offline to 1M, then online to 1.5M; return their scores."""
     random = np.random.RandomState(0)
-    successes = random.randint(0, 51, (len(methods), len(environments), evaluations, seeds)).astype(np.int8)
+    successes = random.randint(0, 51, (len(methods), len(environments), evaluations, seeds)).astype(
+        np.int8
+    )
     np.savez(
         copy_published(tmp_path, monkeypatch) / "qam2026.npz",
         methods=np.array(methods),
@@ -166,7 +216,12 @@ def write_published_runs(tmp_path, monkeypatch, environments=SCENE, methods=("QA
 def write_small(tmp_path, monkeypatch, runs, **entry):
     """Add a set `small` whose runs lie in CSV files."""
     fixed = {"runs": "../small"}
-    fixed["protocol"] = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
+    fixed["protocol"] = {
+        "profile": "qam",
+        "offline_steps": 2000,
+        "online_steps": 0,
+        "eval_episodes": 50,
+    }
     small = write_set(tmp_path, monkeypatch, "small", **(fixed | entry)).parent / "small"
     small.mkdir()
     pd.DataFrame([row for run in runs for row in run]).to_csv(small / "runs.csv", index=False)
@@ -177,7 +232,9 @@ def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):
     for k, env in enumerate(environments):
         for seed in range(seeds):
             last = start + seed + k
-            write_run(folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last))
+            write_run(
+                folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last)
+            )
     return folder / algo
 
 

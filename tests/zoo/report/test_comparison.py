@@ -6,7 +6,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import NO_MEANS, SCENE, content_of, evaluations, own_methods, runs_table, scene_runs
+from tests.zoo.report.samples import (
+    NO_MEANS,
+    SCENE,
+    content_of,
+    evaluations,
+    own_methods,
+    runs_table,
+    scene_runs,
+)
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, baseline_of, ranking
 from zoo.report.compute import compare, compare_kinds
 from zoo.report.figures.styles import method_styles
@@ -25,7 +33,9 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     assert phase.domain_tasks["scene-play"] == [first, second]
     curve = phase.curves.query("where == 'scene-play'")
     of_second = table[(table["environment"] == second) & (table["phase"] == "offline")]
-    assert curve["value"].tolist() == pytest.approx(of_second.groupby("step")["score"].mean().tolist())
+    assert curve["value"].tolist() == pytest.approx(
+        of_second.groupby("step")["score"].mean().tolist()
+    )
     assert set(phase.curves["seeds"]) == {6}
     assert phase.aggregates["QAM"].seeds == (3, 6)
 
@@ -69,8 +79,12 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
 def scene_comparison(have, means=NO_MEANS):
     """Return a comparison of methods that have the given tasks of scene."""
     runs = [scene_runs([[0.5, 0.6, 0.7]] * 5, name) for name in have]
-    table = pd.concat([part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)])
-    methods = own_methods(have) | {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
+    table = pd.concat(
+        [part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)]
+    )
+    methods = own_methods(have) | {
+        name: ComparedMethod(name, name, "paper") for name in set(means["method"])
+    }
     return compare(methods, table, means, reps=20, curves=False)
 
 
@@ -107,7 +121,10 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
 
 
 def test_a_name_may_have_an_equals_sign_and_its_label_not():
-    assert read_labels(["qam (a=1)= Ours "], ["qam", "qam (a=1)"]) == {"qam": "qam", "qam (a=1)": "Ours"}
+    assert read_labels(["qam (a=1)= Ours "], ["qam", "qam (a=1)"]) == {
+        "qam": "qam",
+        "qam (a=1)": "Ours",
+    }
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,18 @@ def test_run_without_a_time_is_named_and_the_others_count(tmp_path):
     comparisons, costs = read(tmp_path)
     table = cost_table(comparisons, costs)
     assert table.rows[0][5].plain == "1.00"
-    assert f"The time of 1 run is not known: {tmp_path / 'b'} (progress.csv cannot be read" in table.caption
+    assert (
+        f"The time of 1 run is not known: {tmp_path / 'b'} (progress.csv cannot be read"
+        in table.caption
+    )
 
 
 def test_only_runs_that_finished_and_count_have_a_cost(tmp_path):
     write_run(tmp_path / "a", hours=1.0, seed=0)
     write_run(tmp_path / "b", hours=9.0, seed=1, state="failed")
-    write_run(tmp_path / "c", hours=9.0, seed=0, updated="2025-01-01T00:00:00+00:00")  # an older run of seed 0
+    write_run(
+        tmp_path / "c", hours=9.0, seed=0, updated="2025-01-01T00:00:00+00:00"
+    )  # an older run of seed 0
     _, costs = read(tmp_path)
     assert costs.runs["hours_per_run"].tolist() == pytest.approx([1.0])
     assert not costs.unknown

@@ -27,7 +27,15 @@ def write_method(folder, algo, ends, failed=(), **config):
     for seed, end in enumerate(ends):
         path = folder / algo / str(seed)
         if seed in failed:
-            write_run(path, algo=algo, seed=seed, offline=(end,), offline_steps=3000, state="failed", **config)
+            write_run(
+                path,
+                algo=algo,
+                seed=seed,
+                offline=(end,),
+                offline_steps=3000,
+                state="failed",
+                **config,
+            )
         else:
             write_run(path, algo=algo, seed=seed, offline=(5, 10, end), **config)
 
@@ -56,13 +64,29 @@ def test_failed_runs_count_as_they_are_told_to_and_by_their_last_evaluation_by_d
         assert mean_of(content) == pytest.approx(mean)
         # a method with missing runs is never bold, also where it is the best
         assert (mean_of(content) > mean_of(content, "fql")) == (mode == "exclude")
-        bold = {row[0].text for t in content.tables for row in t.rows if any(entry.is_bold for entry in row)}
-        columns = {t.header[k] for t in content.tables for row in t.rows for k, e in enumerate(row) if e.is_bold}
+        bold = {
+            row[0].text
+            for t in content.tables
+            for row in t.rows
+            if any(entry.is_bold for entry in row)
+        }
+        columns = {
+            t.header[k]
+            for t in content.tables
+            for row in t.rows
+            for k, e in enumerate(row)
+            if e.is_bold
+        }
         assert "qam‡" not in bold | columns
     content = content_of(tmp_path)
     assert content.inputs.failed == "last"
     scores = last_evaluations(content.inputs.evaluations).set_index(["method", "seed"])
-    assert scores.loc[("qam", 4), ["step", "score", "successes", "carried"]].tolist() == [3000, 0.1, 5, True]
+    assert scores.loc[("qam", 4), ["step", "score", "successes", "carried"]].tolist() == [
+        3000,
+        0.1,
+        5,
+        True,
+    ]
     assert not scores.loc[("qam", 0), "carried"]
     assert content.comparisons[0].phases["offline"].steps["qam"] == 3000
 
@@ -73,7 +97,10 @@ def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
             continue
         names = [row[0].text for row in table.rows] + table.header
         assert "qam‡" in names, table.name
-        assert "‡: runs failed. Finished runs: qam‡ 3 of 6 (3 failed); a method is not bold" in table.caption
+        assert (
+            "‡: runs failed. Finished runs: qam‡ 3 of 6 (3 failed); a method is not bold"
+            in table.caption
+        )
         assert r"$^\ddagger$" in to_latex(table)
 
 
@@ -95,7 +122,9 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     assert mean_of(content) == pytest.approx(0.8)
     table = next(t for t in content.tables if t.name == "aggregates_offline")
     assert table.rows[0][0].text == "qam"  # no mark
-    assert "Finished runs: qam 5 of 7; a method is not bold where runs are missing." in table.caption
+    assert (
+        "Finished runs: qam 5 of 7; a method is not bold where runs are missing." in table.caption
+    )
 
 
 @pytest.mark.parametrize("has_start", [False, True])
@@ -115,10 +144,21 @@ def test_run_that_failed_before_its_first_score_counts_only_as_zero(tmp_path, ha
 def test_run_that_failed_offline_counts_online_too(tmp_path):
     for seed in range(3):
         write_run(tmp_path / str(seed), seed=seed, offline=(10, 20), online=(40, 50))
-    write_run(tmp_path / "bad", seed=3, offline=(10,), offline_steps=2000, online_steps=2000, state="failed")
+    write_run(
+        tmp_path / "bad",
+        seed=3,
+        offline=(10,),
+        offline_steps=2000,
+        online_steps=2000,
+        state="failed",
+    )
     phases = content_of(tmp_path).comparisons[0].phases
-    assert phases["offline"].aggregates["qam"].estimates["mean"].point == pytest.approx((3 * 0.4 + 0.2) / 4)
-    assert phases["online"].aggregates["qam"].estimates["mean"].point == pytest.approx((3 * 1.0 + 0.2) / 4)
+    assert phases["offline"].aggregates["qam"].estimates["mean"].point == pytest.approx(
+        (3 * 0.4 + 0.2) / 4
+    )
+    assert phases["online"].aggregates["qam"].estimates["mean"].point == pytest.approx(
+        (3 * 1.0 + 0.2) / 4
+    )
 
 
 def test_zero_makes_no_sense_for_returns(tmp_path):
@@ -135,17 +175,27 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
 
 
 def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.report.page.report.all_figures", partial(all_figures, only="aggregates*"))
-    logs, out, report = (write_survivors(tmp_path / "logs"), tmp_path / "out.json", tmp_path / "report")
+    monkeypatch.setattr(
+        "zoo.report.page.report.all_figures", partial(all_figures, only="aggregates*")
+    )
+    logs, out, report = (
+        write_survivors(tmp_path / "logs"),
+        tmp_path / "out.json",
+        tmp_path / "report",
+    )
     words = f"--reps 50 --failed exclude --json {out} -o {report} --format svg".split()
     assert compare.main([str(logs), *words]) == 0
     page = (report / "report.html").read_text()
     assert "qam: 3 of 6 runs finished, 3 failed (‡), 0 unfinished." in page
-    assert "Failed runs are left out, so scores are those of the survivors (--failed exclude)." in page
+    assert (
+        "Failed runs are left out, so scores are those of the survivors (--failed exclude)." in page
+    )
     assert "qam‡" in (report / "figures" / "aggregates_offline.svg").read_text()
     found = json.loads(out.read_text())
     expected = {"started": 6, "finished": 3, "failed": 3}
     assert found["methods"]["qam"].items() >= expected.items()
     assert found["offline"]["aggregates"]["qam"].items() >= expected.items()
     assert found["offline"]["tasks"][SCENE[0]]["qam"].items() >= expected.items()
-    assert pd.read_csv(report / "tables" / "aggregates_offline.csv")["finished"].fillna("").tolist() == ["3 of 6", ""]
+    assert pd.read_csv(report / "tables" / "aggregates_offline.csv")["finished"].fillna(
+        ""
+    ).tolist() == ["3 of 6", ""]

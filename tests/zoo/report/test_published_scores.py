@@ -30,7 +30,10 @@ OVERALL_OF_QAM = {
 def test_means_of_qam_are_the_published_overall_scores_and_those_of_domains_the_means_of_their_tasks():
     means = means_of("qam2026")
     assert set(means["seeds"]) == {12}
-    assert set(zip(means["phase"], means["step"], strict=True)) == {("offline", 1_000_000), ("online", 1_500_000)}
+    assert set(zip(means["phase"], means["step"], strict=True)) == {
+        ("offline", 1_000_000),
+        ("online", 1_500_000),
+    }
     domain = means["environment"].str.replace(r"-singletask-.*", "", regex=True)
     is_task = means["environment"] != domain
     for phase, methods in (("offline", 16), ("online", 17)):
@@ -47,7 +50,16 @@ def test_means_of_qam_are_the_published_overall_scores_and_those_of_domains_the_
 
 def test_trqam_table_rounds_to_its_own_overall_scores():
     # "all" of the authors' table: mean of the rounded domain means, rounded half up.
-    overall = {"FQL": 28, "CGQL-L": 23, "DSRL": 46, "IFQL": 35, "QAM": 35, "QAM-E": 45, "TRQAM": 68, "SQAM": 75}
+    overall = {
+        "FQL": 28,
+        "CGQL-L": 23,
+        "DSRL": 46,
+        "IFQL": 35,
+        "QAM": 35,
+        "QAM-E": 45,
+        "TRQAM": 68,
+        "SQAM": 75,
+    }
     means = means_of("trqam2026")
     found = 100 * means.groupby("method")["mean"].mean()
     assert {name: int(value + 0.5 + 1e-9) for name, value in found.items()} == overall
@@ -76,7 +88,11 @@ def test_every_table_has_the_tasks_of_its_suite_and_its_baseline(name):
     found = published.load_set(name)
     means = means_of(name)
     places = set(means["environment"])
-    tasks = {task for place in places for task in ([place] if "-task" in place else published.tasks_of(place))}
+    tasks = {
+        task
+        for place in places
+        for task in ([place] if "-task" in place else published.tasks_of(place))
+    }
     suite = set(published.suite_tasks(found.suite))
     assert tasks == suite
     assert found.baseline in set(means["method"])
@@ -102,15 +118,28 @@ def test_runs_in_files_are_read_like_arrays_of_counts(tmp_path, monkeypatch):
 
 def test_runs_need_the_end_of_both_phases(tmp_path, monkeypatch):
     protocol = {"offline_steps": 2000, "online_steps": 1000}
-    online = [run_rows("qam", SCENE[0], seed)[1] | {"phase": "online", "step": 3000} for seed in (0, 2)]
-    runs = [run_rows("qam", SCENE[0], 0), online, run_rows("qam", SCENE[0], 1), run_rows("qam", SCENE[0], 2)[:1]]
+    online = [
+        run_rows("qam", SCENE[0], seed)[1] | {"phase": "online", "step": 3000} for seed in (0, 2)
+    ]
+    runs = [
+        run_rows("qam", SCENE[0], 0),
+        online,
+        run_rows("qam", SCENE[0], 1),
+        run_rows("qam", SCENE[0], 2)[:1],
+    ]
     write_small(tmp_path, monkeypatch, runs, protocol=protocol)
     small = published.load_set("small")
     assert set(published.load_runs(small)["seed"]) == {0}
 
 
-def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(tmp_path, monkeypatch):
-    runs = [run_rows("qam", task, seed, (0, 10 * k + 5 * seed)) for k, task in enumerate(SCENE) for seed in (0, 1)]
+def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(
+    tmp_path, monkeypatch
+):
+    runs = [
+        run_rows("qam", task, seed, (0, 10 * k + 5 * seed))
+        for k, task in enumerate(SCENE)
+        for seed in (0, 1)
+    ]
     write_small(tmp_path, monkeypatch, runs)
     metadata = published._metadata()
     metadata["suites"]["small"] = ["scene-play", "cube-double-play"]
@@ -126,7 +155,10 @@ def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(t
 def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
     (block,) = code_blocks("docs/published.md", "yaml")
     monkeypatch.setattr(published, "_metadata", lambda: {"sets": yaml.safe_load(block)})
-    assert published.load_set("my2026").protocol_of("My Method", "scene-play")["offline_steps"] == 1_000_000
+    assert (
+        published.load_set("my2026").protocol_of("My Method", "scene-play")["offline_steps"]
+        == 1_000_000
+    )
 
 
 def test_damaged_counts_say_how_to_repair_them(tmp_path):
@@ -189,9 +221,13 @@ def test_file_that_is_no_table_is_refused(tmp_path, content):
 def test_evaluation_that_appears_twice_is_refused(tmp_path):
     write(tmp_path, run_rows("qam", SCENE[0], 0), name="a.csv")
     write(tmp_path, run_rows("qam", SCENE[0], 0)[1:], name="b.csv")
-    check_refused(tmp_path, r"b.csv`, line 2: expected one row for each evaluation of a run, got method qam")
+    check_refused(
+        tmp_path, r"b.csv`, line 2: expected one row for each evaluation of a run, got method qam"
+    )
 
 
 def test_runs_of_different_settings_are_not_one_method(tmp_path):
     write(tmp_path, run_rows("qam", SCENE[0], 0), run_rows("qam", SCENE[0], 1, settings="b2"))
-    check_refused(tmp_path, "line 4: expected equal settings for the runs of a method on an environment")
+    check_refused(
+        tmp_path, "line 4: expected equal settings for the runs of a method on an environment"
+    )

@@ -18,10 +18,15 @@ def own(tmp_path_factory):
 
 def test_words_give_random_and_expert_returns_and_the_last_one_wins(own):
     words = ["Pendulum-v1=-1500,-150", "HalfCheetah-v5=0,1e4", "Pendulum-v1=-1600,-100"]
-    assert read_references(words, own) == {"Pendulum-v1": (-1600.0, -100.0), "HalfCheetah-v5": (0.0, 10_000.0)}
+    assert read_references(words, own) == {
+        "Pendulum-v1": (-1600.0, -100.0),
+        "HalfCheetah-v5": (0.0, 10_000.0),
+    }
 
 
-def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(own, tmp_path, capsys):
+def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(
+    own, tmp_path, capsys
+):
     path = tmp_path / "references.yml"
     path.write_text(f"Pendulum-v1: [-1500, -150]\nHalfCheetah-v4: [-280, 12135]\n{ENV}: [0, 1]\n")
     assert read_references([str(path)], own) == {"Pendulum-v1": (-1500.0, -150.0)}
@@ -41,13 +46,22 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(own):
     kinds = {"Pendulum-v1": "normalised return", "HalfCheetah-v5": "return", ENV: "success"}
     assert by_environment["kind"].first().to_dict() == kinds
     assert found.runs.set_index("environment")["kind"].to_dict() == kinds
-    assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(-1500.0)  # stays as it was measured
+    assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(
+        -1500.0
+    )  # stays as it was measured
 
 
 @pytest.mark.parametrize(
     "word",
     [
-        *("Pendulum-v1", "Pendulum-v1=1", "=1,2", "Pendulum-v1=a,2", "Pendulum-v1=.inf,2", "Pendulum-v1=3,3"),
+        *(
+            "Pendulum-v1",
+            "Pendulum-v1=1",
+            "=1,2",
+            "Pendulum-v1=a,2",
+            "Pendulum-v1=.inf,2",
+            "Pendulum-v1=3,3",
+        ),
         *("Pendulum-v1=4,3", "Pendulum-v0=1,2", f"{ENV}=1,2"),
     ],
 )
@@ -57,7 +71,15 @@ def test_bad_word_is_refused(own, word):
 
 
 @pytest.mark.parametrize(
-    "text", ["Pendulum-v1: [1, 2, 3]", "Pendulum-v1: 3", "- Pendulum-v1", "", "a: [1", "Pendulum-v4: [1, 2]"]
+    "text",
+    [
+        "Pendulum-v1: [1, 2, 3]",
+        "Pendulum-v1: 3",
+        "- Pendulum-v1",
+        "",
+        "a: [1",
+        "Pendulum-v4: [1, 2]",
+    ],
 )
 def test_bad_file_is_refused(own, tmp_path, text):
     (tmp_path / "references.yml").write_text(text)
@@ -72,7 +94,9 @@ def test_references_that_runs_record_serve_all_runs_on_their_environment_and_mus
     own = read_runs([tmp_path])
     assert read_references([], own) == {"Pendulum-v1": (-1500.0, -150.0)}
     assert read_references(["Pendulum-v1=-1,0"], own) == {"Pendulum-v1": (-1.0, 0.0)}
-    assert list(normalise_returns(own, read_references([], own)).evaluations["score"]) == pytest.approx([0.5, 0.5])
+    assert list(
+        normalise_returns(own, read_references([], own)).evaluations["score"]
+    ) == pytest.approx([0.5, 0.5])
     write_run(tmp_path / "c", **about, seed=2, reference_scores=[-1600, -150])
     with pytest.raises(UsageError, match="record different reference scores"):
         read_references([], read_runs([tmp_path]))

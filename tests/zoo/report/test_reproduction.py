@@ -39,7 +39,11 @@ def test_published_value_and_own_runs_give_a_difference_with_a_verdict():
     assert whole.verdict == "agrees"
     assert whole.published_seeds == 12
     assert whole.own_seeds == (6, 6)
-    for scores, verdict in (([0.5, 0.52, 0.48], "differs"), ([1.0, 0.6, 1.0, 1.0], "open"), ([1.0], "no interval")):
+    for scores, verdict in (
+        ([0.5, 0.52, 0.48], "differs"),
+        ([1.0, 0.6, 1.0, 1.0], "open"),
+        ([1.0], "no interval"),
+    ):
         assert verdict in {entry.verdict for entry in reproduced([scores] * 5).values()}
 
 
@@ -52,7 +56,9 @@ def test_difference_has_scipys_welch_interval():
     total = sum(parts)
     freedom = total**2 / (5 * parts[0] ** 2 / 5 + parts[-1] ** 2 / 7)
     half = stats.t.ppf(0.975, freedom) * total**0.5
-    assert found["scene-play"].difference.interval == pytest.approx((own[0] - 0.64 - half, own[0] - 0.64 + half))
+    assert found["scene-play"].difference.interval == pytest.approx(
+        (own[0] - 0.64 - half, own[0] - 0.64 + half)
+    )
 
 
 def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_changes_no_number():
@@ -60,14 +66,22 @@ def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_ch
     settings = {env: expected_settings("QAM", env, "qam") | changes for env in SCENE}
     protocols = {env: {"sparse": True} for env in SCENE}
     found = reproduced([[1.0, 0.9]] * 5, protocols=protocols, settings=settings)
-    expected = ("gamma 0.5 against 0.99", "inverse_temperature 99.0 against 1.0", "mine True against none")
+    expected = (
+        "gamma 0.5 against 0.99",
+        "inverse_temperature 99.0 against 1.0",
+        "mine True against none",
+    )
     assert {tuple(entry.protocol) for entry in found.values()} == {expected}
     assert not {"device", "verbose", "compile"} & settings[SCENE[0]].keys()
 
 
 def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():
-    methods = {"mine": ComparedMethod("mine", "RQL", "own", {env: {"sparse": True} for env in SCENE})}
-    found = reproduce(methods, scene_runs([[0.9, 0.8, 0.85]] * 5, "mine"), [load_set("rql2026")], 0.05)
+    methods = {
+        "mine": ComparedMethod("mine", "RQL", "own", {env: {"sparse": True} for env in SCENE})
+    }
+    found = reproduce(
+        methods, scene_runs([[0.9, 0.8, 0.85]] * 5, "mine"), [load_set("rql2026")], 0.05
+    )
     domain = next(r for r in found if r.where == "scene-play")
     assert domain.published_mean == 0.89
     assert domain.published_seeds == 4

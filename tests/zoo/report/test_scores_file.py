@@ -36,7 +36,9 @@ def aggregates_of(**options):
 
 def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
     own = write_runs(tmp_path, SCENE[:2], start=22)
-    assert aggregates_of(paths=[own], scores=[written]) == aggregates_of(paths=[own, tmp_path / "fql"])
+    assert aggregates_of(paths=[own], scores=[written]) == aggregates_of(
+        paths=[own, tmp_path / "fql"]
+    )
     assert list(aggregates_of(scores=[written])) == ["fql"]
 
 
@@ -59,9 +61,21 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
 @pytest.mark.parametrize(
     ("row", "column", "value", "expected"),
     [
-        *((3, "phase", "later", "a score"), (0, "kind", "luck", "a score"), (1, "seed", "one", "a score")),
-        *((2, "step", "1e400", "a score"), (2, "episodes", "50.5", "a score"), (2, "seed", "0.5", "a score")),
-        *((4, "score", "1.2", "a score"), (5, "method", "", "a score"), (7, "seed", "0", "one row for each")),
+        *(
+            (3, "phase", "later", "a score"),
+            (0, "kind", "luck", "a score"),
+            (1, "seed", "one", "a score"),
+        ),
+        *(
+            (2, "step", "1e400", "a score"),
+            (2, "episodes", "50.5", "a score"),
+            (2, "seed", "0.5", "a score"),
+        ),
+        *(
+            (4, "score", "1.2", "a score"),
+            (5, "method", "", "a score"),
+            (7, "seed", "0", "one row for each"),
+        ),
         (7, "net_arch", "16x2", "equal settings for the runs"),
     ],
 )
@@ -70,12 +84,15 @@ def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, 
     table.loc[row, column] = value
     table.to_csv(written, index=False)
     with pytest.raises(
-        UsageError, match=rf"scores\.csv`, line {row + 2}: expected {expected} .*; take the `scores\.csv`"
+        UsageError,
+        match=rf"scores\.csv`, line {row + 2}: expected {expected} .*; take the `scores\.csv`",
     ):
         read_scores(written, "theirs")
 
 
-@pytest.mark.parametrize("text", [None, "", "method,score\nqam,1\n", ",".join((*COLUMNS, *PROTOCOL)) + "\n"])
+@pytest.mark.parametrize(
+    "text", [None, "", "method,score\nqam,1\n", ",".join((*COLUMNS, *PROTOCOL)) + "\n"]
+)
 def test_a_file_without_scores_is_refused(tmp_path, text):
     path = tmp_path / "scores.csv"
     if text is not None:
@@ -88,7 +105,9 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
     write_runs(tmp_path, SCENE[:2], algo="fql")
     write_runs(tmp_path, SCENE[:2], start=22)
     inputs = collected(paths=[tmp_path])
-    (comparison,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, REPS, curves=False)
+    (comparison,) = compare_kinds(
+        inputs.methods, inputs.evaluations, inputs.means, REPS, curves=False
+    )
     phase = comparison.phases["offline"]
     table = pd.read_csv(io.StringIO(csv_text(scores_table(inputs.evaluations, inputs.methods))))
     scores = {
@@ -97,9 +116,13 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
     }
     np.random.seed(1)
     points, intervals = library.get_interval_estimates(
-        scores, lambda drawn: np.array([metrics.aggregate_mean(drawn), metrics.aggregate_iqm(drawn)]), reps=REPS
+        scores,
+        lambda drawn: np.array([metrics.aggregate_mean(drawn), metrics.aggregate_iqm(drawn)]),
+        reps=REPS,
     )
-    shown = pd.read_csv(io.StringIO(to_csv(aggregates_table(comparison, phase))), index_col="method")
+    shown = pd.read_csv(
+        io.StringIO(to_csv(aggregates_table(comparison, phase))), index_col="method"
+    )
     for name in scores:
         assert shown.loc[name, ["mean", "IQM"]].tolist() == pytest.approx(points[name].tolist())
         assert shown.loc[name, ["IQM low", "IQM high"]].tolist() == pytest.approx(

@@ -55,11 +55,19 @@ def write_run(
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run
         updated = datetime.datetime.now(datetime.UTC).isoformat()
-    status = {"state": state, "seed": seed, "offline_step": int(steps[-1]), "online_step": 0, "updated": updated}
+    status = {
+        "state": state,
+        "seed": seed,
+        "offline_step": int(steps[-1]),
+        "online_step": 0,
+        "updated": updated,
+    }
     (folder / "status.json").write_text(json.dumps(status))
     logged = np.arange(every // 2, steps[-1] + 1, every // 2)
     seconds = 3600 * hours * logged / steps[-1]
     rows = zip(logged, seconds, logged / seconds, logged, strict=True)
-    (folder / "progress.csv").write_text(PROGRESS + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    (folder / "progress.csv").write_text(
+        PROGRESS + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+    )
     (folder / "versions.json").write_text(json.dumps({"device": device}))
     return folder

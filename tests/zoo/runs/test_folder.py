@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from tests.zoo.outcomes import status_of
-from zoo.runs.folder import COLUMNS, STALE_AFTER, RunFolder, ending_recorded, find_run_folders, state_now
+from zoo.runs.folder import (
+    COLUMNS,
+    STALE_AFTER,
+    RunFolder,
+    ending_recorded,
+    find_run_folders,
+    state_now,
+)
 from zoo.runs.read import read_runs
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted
@@ -19,7 +26,9 @@ from zoo.terminal.errors import CannotResume, Interrupted
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: RunFolder.create(tmp_path, "qam", "env-v0", 0).path, range(24)))
+        folders = list(
+            pool.map(lambda _: RunFolder.create(tmp_path, "qam", "env-v0", 0).path, range(24))
+        )
     assert len(set(folders)) == 24
 
 
@@ -55,7 +64,9 @@ def test_an_exception_ends_the_runs_with_its_reason(tmp_path, error, state):
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])
-def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_its_state(tmp_path, state):
+def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_its_state(
+    tmp_path, state
+):
     folder = RunFolder.create(tmp_path, "qam", "env-v0", 0)
     for error in (CannotResume("every checkpoint is damaged"), ArithmeticError("the second one")):
         before = folder.status.read_bytes()
@@ -86,7 +97,9 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
     create = f"run = RunFolder.create(Path({str(tmp_path)!r}), 'qam', 'env-v0', 3)"
     imports = "from pathlib import Path; from zoo.runs.folder import RunFolder"
     code = f"{imports}\n{create}\nprint(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         process.stdout.readline()
         folder = RunFolder(tmp_path / "qam" / "env-v0_1")
         folder.write_config(RunRecord.read(CONFIG))
@@ -111,7 +124,9 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
 
 def test_evaluations_that_cannot_be_written_whole_leave_the_old_ones(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
-    history = dict.fromkeys(COLUMNS, np.zeros((1, 2))) | dict.fromkeys(("timesteps", "phase"), np.zeros(1, int))
+    history = dict.fromkeys(COLUMNS, np.zeros((1, 2))) | dict.fromkeys(
+        ("timesteps", "phase"), np.zeros(1, int)
+    )
     folder.write_evaluations(history)
 
     def breaks(path, **arrays):
@@ -140,7 +155,11 @@ def test_runs_of_two_log_folders_have_their_own_folders_of_events(tmp_path):
     events = tmp_path / "events"
     runs = [RunFolder.create(tmp_path / logs, "qam", "env-v0", 0) for logs in ("a", "b", "c")]
     folders = [run.events_folder(events, "qam", is_resumed=False) for run in runs]
-    assert folders == [events / "qam_env-v0_1", events / "qam_env-v0_1_2", events / "qam_env-v0_1_3"]
+    assert folders == [
+        events / "qam_env-v0_1",
+        events / "qam_env-v0_1_2",
+        events / "qam_env-v0_1_3",
+    ]
     again = [RunFolder(run.path).events_folder(events, "qam", is_resumed=True) for run in runs]
     assert again == folders
     elsewhere = runs[1].events_folder(tmp_path / "other", "qam", is_resumed=True)
@@ -158,4 +177,7 @@ def test_a_run_keeps_its_id_at_weights_and_biases_beside_its_folder_of_events(tm
 def test_a_resumed_run_of_release_1_0_goes_on_in_its_folder_of_events(tmp_path):
     run = RunFolder.create(tmp_path / "logs", "qam", "env-v0", 0)
     (tmp_path / "events" / "qam_env-v0_1").mkdir(parents=True)
-    assert run.events_folder(tmp_path / "events", "qam", is_resumed=True) == tmp_path / "events" / "qam_env-v0_1"
+    assert (
+        run.events_folder(tmp_path / "events", "qam", is_resumed=True)
+        == tmp_path / "events" / "qam_env-v0_1"
+    )

@@ -68,14 +68,24 @@ def test_an_evaluation_is_one_line_with_a_mean_and_a_value_for_each_seed_that_pl
         "evaluation at step 1000 (offline): success 50.0% over 2 episodes, mean return -15.50, mean length 30.0"
     )
     both = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
-    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%), mean return -1.50, " in both
+    assert (
+        "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%), mean return -1.50, " in both
+    )
     one_left = describe_evaluation(7, "online", results(None, [[np.nan, 0], [-2, -4]]), [3, 8])
     assert "mean return -3.00 over 2 episodes (seed 8: -3.00), " in one_left
 
 
 @pytest.mark.parametrize(
     ("returns", "digits"),
-    [([-1483.2, 12.0], 0), ([123.4], 1), ([12.34, -0.1], 2), ([0.0123], 5), ([0.0], 1), ([], 1), ([25_000_000.0], 0)],
+    [
+        ([-1483.2, 12.0], 0),
+        ([123.4], 1),
+        ([12.34, -0.1], 2),
+        ([0.0123], 5),
+        ([0.0], 1),
+        ([], 1),
+        ([25_000_000.0], 0),
+    ],
 )
 def test_returns_are_shown_with_four_significant_digits_of_the_largest(returns, digits):
     assert RETURN.digits(returns) == digits

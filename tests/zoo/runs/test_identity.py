@@ -38,7 +38,10 @@ def job_in(logs):
 
 
 def train(logs, code=0):
-    assert main([*job_in(logs).words, "--verbose", "0", "--n-eval-envs", "1", "--device", "cpu"]) == code
+    assert (
+        main([*job_in(logs).words, "--verbose", "0", "--n-eval-envs", "1", "--device", "cpu"])
+        == code
+    )
 
 
 @pytest.fixture
@@ -46,7 +49,12 @@ def release(monkeypatch):
     """Return what adds a setting to an algorithm, to all of them and to runs, as the next release may."""
 
     def add_settings():
-        for declared in (FQL.declared(), Method.declared(), CommonSettings.declared(), RunSettings.declared()):
+        for declared in (
+            FQL.declared(),
+            Method.declared(),
+            CommonSettings.declared(),
+            RunSettings.declared(),
+        ):
             name = "later_of_runs" if declared is RunSettings.declared() else "later"
             setting = Setting(default=0.25, doc="Came later.")
             setting.name, setting.type, setting.annotation = name, float, "float"
@@ -97,9 +105,14 @@ def test_a_job_and_its_saved_scores_are_found_again(tmp_path, release):
 def test_runs_of_two_releases_are_one_method(tmp_path, release):
     train(tmp_path)
     release()
-    assert main([*(word for word in job_in(tmp_path).words if word != "--resume"), "--verbose", "0"]) == 0
+    assert (
+        main([*(word for word in job_in(tmp_path).words if word != "--resume"), "--verbose", "0"])
+        == 0
+    )
     for number in (1, 2):
-        assert ("later" in config_of(tmp_path / "fql" / f"Toy-v0_{number}")["settings"]) == (number == 2)
+        assert ("later" in config_of(tmp_path / "fql" / f"Toy-v0_{number}")["settings"]) == (
+            number == 2
+        )
     assert list(read_runs([tmp_path]).runs["method"].unique()) == ["fql"]
 
 

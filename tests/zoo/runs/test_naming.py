@@ -8,7 +8,10 @@ from zoo.runs.read import read_runs
 
 def names(tables):
     """Return name of the folder -> method."""
-    return {path.rsplit("/", 1)[-1]: name for path, name in zip(tables.runs["run"], tables.runs["method"], strict=True)}
+    return {
+        path.rsplit("/", 1)[-1]: name
+        for path, name in zip(tables.runs["run"], tables.runs["method"], strict=True)
+    }
 
 
 def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
@@ -24,7 +27,10 @@ def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
     differ = what_differs(found.runs, set(found.runs["method"]))
     assert differ["a method with a name b"] == {"gamma": "0.5", "inverse_temperature": "99.0"}
     table = differences_table(found, set(found.runs["method"]))
-    assert [entry.text for entry in table.rows[1]] == ["a method with a name b", "gamma 0.5; inverse_temperature 99.0"]
+    assert [entry.text for entry in table.rows[1]] == [
+        "a method with a name b",
+        "gamma 0.5; inverse_temperature 99.0",
+    ]
 
 
 def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
@@ -32,13 +38,19 @@ def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
     write_run(tmp_path / "b", settings={"gamma": 0.9, "tau": 0.2})
     found = read_runs([tmp_path])
     assert names(found) == {"a": "qam (gamma=0.5)", "b": "qam (gamma=0.9)"}
-    assert what_differs(found.runs, names(found).values())["qam (gamma=0.9)"] == {"gamma": "0.9", "tau": "0.2"}
+    assert what_differs(found.runs, names(found).values())["qam (gamma=0.9)"] == {
+        "gamma": "0.9",
+        "tau": "0.2",
+    }
 
 
 def test_algorithms_of_one_label_are_methods_of_their_own_on_other_tasks_too(tmp_path):
     write_run(tmp_path / "a", algo="cgql", label="ours")
     write_run(tmp_path / "b", algo="cgql_mse", label="ours", env=CUBE)
-    assert names(read_runs([tmp_path])) == {"a": "ours (algorithm=cgql)", "b": "ours (algorithm=cgql_mse)"}
+    assert names(read_runs([tmp_path])) == {
+        "a": "ours (algorithm=cgql)",
+        "b": "ours (algorithm=cgql_mse)",
+    }
 
 
 def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
@@ -57,7 +69,9 @@ def test_failed_run_with_settings_of_its_own_is_a_method_and_renames_no_other(tm
     assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam (gamma=0.5)"}
 
 
-def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(tmp_path):
+def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(
+    tmp_path,
+):
     more = {"env": "Pendulum-v1", "offline": (), "online": (1.0, 2.0), "has_success": False}
     write_run(tmp_path / "a", **more)
     bad = write_run(tmp_path / "b", seed=1, state="failed", **more)

@@ -45,7 +45,10 @@ def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_pa
 
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     write_run(tmp_path / "run", offline_steps=4000)
-    assert reasons(read_runs([tmp_path]))["run"] == "its last offline evaluation is at step 3,000, expected 4,000"
+    assert (
+        reasons(read_runs([tmp_path]))["run"]
+        == "its last offline evaluation is at step 3,000, expected 4,000"
+    )
 
 
 def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
@@ -82,9 +85,15 @@ def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_
     assert found[0] == found[1] != found[3] == "qam (n_envs=4)"
 
 
-def test_settings_of_speed_and_those_that_differ_between_environments_only_make_no_other_row(tmp_path):
+def test_settings_of_speed_and_those_that_differ_between_environments_only_make_no_other_row(
+    tmp_path,
+):
     write_run(tmp_path / "a", settings={"inverse_temperature": 1.0, "precision": "fp32"})
-    write_run(tmp_path / "b", seed=1, settings={"inverse_temperature": 1.0, "precision": "tf32", "compile": "on"})
+    write_run(
+        tmp_path / "b",
+        seed=1,
+        settings={"inverse_temperature": 1.0, "precision": "tf32", "compile": "on"},
+    )
     write_run(tmp_path / "c", env=CUBE, sparse=False, settings={"inverse_temperature": 3.0})
     assert methods(read_runs([tmp_path])) == ["qam"]
 
@@ -92,13 +101,18 @@ def test_settings_of_speed_and_those_that_differ_between_environments_only_make_
 def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", env=CUBE, offline=(1, 2))
-    assert methods(read_runs([tmp_path])) == ["qam (offline_steps=2,000)", "qam (offline_steps=3,000)"]
+    assert methods(read_runs([tmp_path])) == [
+        "qam (offline_steps=2,000)",
+        "qam (offline_steps=3,000)",
+    ]
 
 
 def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     path = write_run(tmp_path / "run", state="running", pretraining_steps=300)
     status = status_of(path)
-    (path / "status.json").write_text(json.dumps(status | {"pretraining_step": 20, "offline_step": 0}))
+    (path / "status.json").write_text(
+        json.dumps(status | {"pretraining_step": 20, "offline_step": 0})
+    )
     assert reasons(read_runs([tmp_path]))["run"] == "running: at pretraining step 20 of 300"
 
 
@@ -118,8 +132,15 @@ def test_names_of_one_task_meet(name, expected):
 
 def test_protocol_difference_names_the_field_and_both_values():
     ours = {"offline_steps": 10_000, "online_steps": 0, "net_arch": "512x4", "sparse": None}
-    theirs = {"offline_steps": 1_000_000, "online_steps": 500_000, "net_arch": "512x4", "sparse": True}
-    assert protocol_differences("offline", ours, theirs) == ["offline_steps 10,000 against 1,000,000"]
+    theirs = {
+        "offline_steps": 1_000_000,
+        "online_steps": 500_000,
+        "net_arch": "512x4",
+        "sparse": True,
+    }
+    assert protocol_differences("offline", ours, theirs) == [
+        "offline_steps 10,000 against 1,000,000"
+    ]
     for size, differs in ((1_001_000, False), (900_000, True)):  # a size may count the last states
         found = protocol_differences("offline", {"dataset_size": size}, {"dataset_size": 1_000_000})
         assert bool(found) == differs
@@ -128,7 +149,9 @@ def test_protocol_difference_names_the_field_and_both_values():
 # -- damaged folders --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "value"), [("departures", "gamma"), ("offline_steps", "many"), ("seeds", "1-2")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("departures", "gamma"), ("offline_steps", "many"), ("seeds", "1-2")]
+)
 def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, name, value):
     write_run(tmp_path / "run", **{name: value})
     reason = reasons(read_runs([tmp_path]))["run"]
@@ -179,7 +202,10 @@ def test_scores_of_two_kinds_on_an_environment_are_two_methods(tmp_path, merge):
     write_run(tmp_path / "a", offline=(50,))
     write_run(tmp_path / "b", seed=1, offline=(10.0,), has_success=False, score="return")
     counted = read_runs([tmp_path], merge_protocols=merge).counted()
-    assert counted.set_index("method")["kind"].to_dict() == {"qam": "success", "qam (by return)": "return"}
+    assert counted.set_index("method")["kind"].to_dict() == {
+        "qam": "success",
+        "qam (by return)": "return",
+    }
 
 
 def test_success_at_any_step_is_another_protocol(tmp_path):
@@ -192,7 +218,10 @@ def test_success_at_any_step_is_another_protocol(tmp_path):
     ("status", "reason"),
     [
         ({}, "status.json must have a whole number as `seed`, got None"),
-        ({"seed": 0, "offline_step": "1", "online_step": 0}, "status.json must have a whole number as `offline_step`"),
+        (
+            {"seed": 0, "offline_step": "1", "online_step": 0},
+            "status.json must have a whole number as `offline_step`",
+        ),
         (
             {"seed": 0, "offline_step": 1, "online_step": 0, "updated": "2026-11-01T00:00:00"},
             "status.json cannot be read: `updated` must have a time zone",
@@ -212,8 +241,16 @@ def test_one_bad_folder_is_skipped_with_its_reason(tmp_path, status, reason):
     ("name", "values", "reason"),
     [
         ("results", np.zeros(3), "must have `results` of"),
-        ("successes", np.full((3, 50), "yes"), "must have finite numbers of shape (3, 50) as `successes`, got <U3"),
-        ("timesteps", np.full(3, np.nan), "must have finite numbers of shape (3,) as `timesteps`, got float64"),
+        (
+            "successes",
+            np.full((3, 50), "yes"),
+            "must have finite numbers of shape (3, 50) as `successes`, got <U3",
+        ),
+        (
+            "timesteps",
+            np.full(3, np.nan),
+            "must have finite numbers of shape (3,) as `timesteps`, got float64",
+        ),
         ("phase", np.full(3, 7), "must have 0 or 1 as `phase`, got [7]"),
     ],
 )

@@ -6,11 +6,26 @@ import pytest
 
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
-from zoo.runs.resume import StoredRun, closest_run, differences, find_run, matching_run, result_of_done, stored_runs
+from zoo.runs.resume import (
+    StoredRun,
+    closest_run,
+    differences,
+    find_run,
+    matching_run,
+    result_of_done,
+    stored_runs,
+)
 from zoo.settings.config import read_record
 from zoo.terminal.errors import UsageError
 
-ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "pretraining_steps": 0, "offline_steps": 20, "online_steps": 10}
+ENTRIES = {
+    "algo": "qam",
+    "env": "some-v0",
+    "seed": 3,
+    "pretraining_steps": 0,
+    "offline_steps": 20,
+    "online_steps": 10,
+}
 SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
 
 
@@ -38,7 +53,10 @@ def stack(logs, *states):
     """Write the folders of stacked seeds 5, 6, ..."""
     seeds = [5 + k for k in range(len(states))]
     together = {"seeds": seeds, "folders": [f"some-v0_{k + 1}" for k in range(len(states))]}
-    return [written(logs, state, seed=seed, **together) for state, seed in zip(states, seeds, strict=True)]
+    return [
+        written(logs, state, seed=seed, **together)
+        for state, seed in zip(states, seeds, strict=True)
+    ]
 
 
 def names(run):
@@ -74,7 +92,9 @@ def test_differences_are_named_with_both_values():
         "eval_seed: not set there, 0 now",
     ]
     run = stored("a", 0.1, 0, "running")
-    assert closest_run(run.record.identity(), [1, 2], [run]).endswith("seeds: [0] there, [1, 2] now")
+    assert closest_run(run.record.identity(), [1, 2], [run]).endswith(
+        "seeds: [0] there, [1, 2] now"
+    )
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------
@@ -105,7 +125,9 @@ def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_p
 def test_a_run_that_another_process_is_at_is_refused(tmp_path):
     folder = written(tmp_path, "running")
     assert folder.lock.take()
-    with pytest.raises(UsageError, match=r"some-v0_1 is being trained by process \d+ on .*, since .*; wait"):
+    with pytest.raises(
+        UsageError, match=r"some-v0_1 is being trained by process \d+ on .*, since .*; wait"
+    ):
         find_run(tmp_path, RECORD, [3])
 
 
@@ -114,7 +136,10 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
     folder = written(tmp_path, "running")
     with_checkpoint(10, folder)
     (folder.path / name).write_text("{")
-    with pytest.raises(UsageError, match=f"{folder.path / name} .*; its folder has checkpoints and may be the run to"):
+    with pytest.raises(
+        UsageError,
+        match=f"{folder.path / name} .*; its folder has checkpoints and may be the run to",
+    ):
         find_run(tmp_path, RECORD, [3])
     other = written(tmp_path, "running")
     assert names(find_run(tmp_path, RECORD, [3])) == [other.path.name]
@@ -161,7 +186,9 @@ def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):
         (None, 0, "from the start, because it has no checkpoint yet"),
     ],
 )
-def test_the_run_that_goes_on_is_named_with_its_position(tmp_path, capsys, step, pretrain, position):
+def test_the_run_that_goes_on_is_named_with_its_position(
+    tmp_path, capsys, step, pretrain, position
+):
     folder = written(tmp_path, "running", pretraining_steps=pretrain)
     if step is not None:
         with_checkpoint(step, folder)

@@ -9,7 +9,9 @@ from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.read import read_speed, read_times
 
 SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps\n"
-OFFLINE = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
+OFFLINE = (
+    "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
+)
 
 
 def run_with(folder, progress, versions=None, **config):

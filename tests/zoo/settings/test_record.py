@@ -15,14 +15,24 @@ def test_a_setting_of_a_run_is_a_flag_with_a_meaning():
     assert all(flags[name] for name in RunSettings.declared())
 
 
-ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "settings": {"gamma": 0.9}}
+ENTRIES = {
+    "algo": "qam",
+    "env": "some-v0",
+    "seed": 3,
+    "offline_steps": 20,
+    "settings": {"gamma": 0.9},
+}
 
 
 def test_what_is_written_is_what_is_read():
     config = load_config(
-        "qam", "some-v0", overrides=Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
+        "qam",
+        "some-v0",
+        overrides=Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"]),
     )
-    record = dataclasses.replace(config, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"})
+    record = dataclasses.replace(
+        config, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"}
+    )
     record_read = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))
     assert record_read.plain() == record.plain()
     assert record_read.identity() == record.identity()
@@ -44,7 +54,9 @@ def test_what_is_written_is_what_is_read():
     ],
 )
 def test_an_entry_makes_no_other_run_where_its_role_is_left_out(entries, roles):
-    assert RunRecord.read(ENTRIES | entries).identity(*roles) == RunRecord.read(ENTRIES).identity(*roles)
+    assert RunRecord.read(ENTRIES | entries).identity(*roles) == RunRecord.read(ENTRIES).identity(
+        *roles
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +75,9 @@ def test_an_entry_that_decides_numbers_or_names_makes_another_run(entries):
 
 
 def test_a_data_set_that_has_moved_is_the_same():
-    here, there = (RunRecord.read({**ENTRIES, "dataset": {"name": name, "fingerprint": "01"}}) for name in "ab")
+    here, there = (
+        RunRecord.read({**ENTRIES, "dataset": {"name": name, "fingerprint": "01"}}) for name in "ab"
+    )
     assert here.identity() == there.identity()
 
 

@@ -31,7 +31,9 @@ def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(val
     assert load_yaml(dump_yaml(value), "a test") == value
 
 
-@pytest.mark.parametrize("word", ["no", "Yes", "on", "off", "y", "2024-01-01", "2024-01-01T10:00:00Z", "12e", "e5"])
+@pytest.mark.parametrize(
+    "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "2024-01-01T10:00:00Z", "12e", "e5"]
+)
 def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
     assert load_yaml(f"{word}: [{word}]", "a test") == {word: [word]}
     assert load_yaml(dump_yaml([word]), "a test") == [word]

@@ -34,19 +34,37 @@ class SlurmCluster:
         for name in ("munge", "state", "spool.n1", "spool.n2"):
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)
-        text = TEMPLATE.read_text().replace("@DIR@", str(folder)).replace("@HOST@", socket.gethostname().split(".")[0])
+        text = (
+            TEMPLATE.read_text()
+            .replace("@DIR@", str(folder))
+            .replace("@HOST@", socket.gethostname().split(".")[0])
+        )
         for name in ("CONTROLLER", "NODE1", "NODE2"):
             text = text.replace(f"@{name}@", str(free_port()))
         (folder / "slurm.conf").write_text(text)
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o600)
-        self.environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": search_path()}
+        self.environment = {
+            **os.environ,
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": search_path(),
+        }
 
     def __enter__(self):
-        files = {name: str(self.folder / "munge" / name) for name in ("socket", "pid", "log", "seed")}
+        files = {
+            name: str(self.folder / "munge" / name) for name in ("socket", "pid", "log", "seed")
+        }
         options = [f"--{name}-file={files[name]}" for name in ("pid", "log", "seed")]
         key = f"--key-file={self.folder / 'munge.key'}"
-        self._start("munged", "munged", "--foreground", "--force", f"--socket={files['socket']}", key, *options)
+        self._start(
+            "munged",
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={files['socket']}",
+            key,
+            *options,
+        )
         self._start("slurmctld", "slurmctld", "-D", "-c")
         for node in ("n1", "n2"):
             self.start_node(node)
@@ -62,11 +80,15 @@ class SlurmCluster:
     def start_node(self, node):
         """Start a node's daemon below a process that outlives it."""
         outlives = f"slurmd -D -N {node} & exec sleep infinity"
-        self._start(node, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", outlives)
+        self._start(
+            node, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", outlives
+        )
 
     def run(self, *command):
         """Run one of Slurm's programs."""
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, check=False
+        )
 
     def kill_daemons(self, node):
         """Kill the daemons of a node, at once, and return the processes of jobs that live on there."""
@@ -78,7 +100,11 @@ class SlurmCluster:
 
     def trains(self, node, run):
         """Return whether a process of a node has the lock of a run open."""
-        files = (file for pid in descendants(self.processes[node].pid) for file in Path(f"/proc/{pid}/fd").glob("*"))
+        files = (
+            file
+            for pid in descendants(self.processes[node].pid)
+            for file in Path(f"/proc/{pid}/fd").glob("*")
+        )
         return any(os.path.realpath(file) == str(run / "lock") for file in files)
 
     def _start(self, name, *command):

@@ -33,10 +33,18 @@ def jobs(tmp_path):
         for seed in (0, 1):
             folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
             together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
-            folder.write_config(RunRecord.read({**merge({}, job.settings), "seed": seed, **together}))
+            folder.write_config(
+                RunRecord.read({**merge({}, job.settings), "seed": seed, **together})
+            )
             folder.write_status(state, seed, 0, 0)
-            folder.progress.write_text("time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n")
-            columns = {"timesteps": np.array([10]), "phase": np.array([0]), "results": np.zeros((1, 4))}
+            folder.progress.write_text(
+                "time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n"
+            )
+            columns = {
+                "timesteps": np.array([10]),
+                "phase": np.array([0]),
+                "results": np.zeros((1, 4)),
+            }
             columns |= {"ep_lengths": np.ones((1, 4), int), "episode_seeds": np.arange(4)[None]}
             folder.write_evaluations({**columns, "successes": np.array([[seed, seed, 0, 0]], bool)})
             folder.lock.release()
@@ -69,4 +77,7 @@ def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs, store):
     status = store.status(changed)
     assert status.state is State.WAITING
     run = store.status(job).run
-    assert status.reason == f"{run.folders[0].path} differs in gamma: {settings['gamma']} there, 0.5 now"
+    assert (
+        status.reason
+        == f"{run.folders[0].path} differs in gamma: {settings['gamma']} there, 0.5 now"
+    )

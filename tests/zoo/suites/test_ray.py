@@ -15,7 +15,9 @@ from zoo.terminal.errors import BAD_INPUT
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'flow-rl-zoo[ray]'"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'flow-rl-zoo[ray]'"
+    ),
 ]
 WORKERS = ("--workers", "2", "--resources", "num_cpus=0", "resources.worker=1")
 
@@ -25,7 +27,9 @@ def cluster():
     """Start a head without room for workers, and three nodes with room for one each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     try:
         for _ in range(3):
             cluster.add_node(num_cpus=1, resources={"worker": 1})
@@ -37,7 +41,9 @@ def cluster():
 def node_of(cluster, pid):
     """Return the node on which a process runs."""
     return next(
-        node for node in cluster.worker_nodes if pid in descendants(node.all_processes["raylet"][0].process.pid)
+        node
+        for node in cluster.worker_nodes
+        if pid in descendants(node.all_processes["raylet"][0].process.pid)
     )
 
 
@@ -77,7 +83,9 @@ def test_a_suite_survives_the_death_of_a_node(cluster, words, project, reference
         ("--resources resources=1", "resources"),
     ],
 )
-def test_a_wrong_address_or_resource_is_refused_within_seconds(tmp_path, capfd, monkeypatch, words, message):
+def test_a_wrong_address_or_resource_is_refused_within_seconds(
+    tmp_path, capfd, monkeypatch, words, message
+):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     begin = time.monotonic()
     with contextlib.chdir(tmp_path):

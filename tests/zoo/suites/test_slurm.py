@@ -36,16 +36,24 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
     monkeypatch,
 ):  # fmt: skip
     # all jobs at once, so that the one of the dead node waits for no other
-    with project.started("--launcher", "slurm", "--workers", str(JOBS), environment=cluster.environment) as driver:
+    with project.started(
+        "--launcher", "slurm", "--workers", str(JOBS), environment=cluster.environment
+    ) as driver:
         first = project.wait_for_training(lambda holder: cluster.trains("n1", holder["run"]))
-        project.update_takes(2.0)  # so that it does not come to the end before Slurm starts its job again
+        project.update_takes(
+            2.0
+        )  # so that it does not come to the end before Slurm starts its job again
         old = cluster.kill_daemons("n1")
         assert len(old) >= 2  # task and training process
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGSTOP)
         logs = project.logs / ".jobs" / "slurm"
         wait_for(
-            lambda: any("is already being trained by process" in log.read_text() for log in logs.glob("*.err")), 300
+            lambda: any(
+                "is already being trained by process" in log.read_text()
+                for log in logs.glob("*.err")
+            ),
+            300,
         )
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGCONT)
@@ -63,7 +71,11 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
     with project.started(*WORKERS, environment=cluster.environment):
         first = project.wait_for_training()
     cluster.run("scancel", "--signal=USR2", "1")
-    wait_for(lambda: any(record["outcome"] == "interrupted" for record in project.records()), 60, "for a checkpoint")
+    wait_for(
+        lambda: any(record["outcome"] == "interrupted" for record in project.records()),
+        60,
+        "for a checkpoint",
+    )
     with project.started(*WORKERS, environment=cluster.environment) as driver:
         assert project.finish(driver, 400)["done"] == JOBS
     assert "submitted Slurm job 2" not in project.messages()

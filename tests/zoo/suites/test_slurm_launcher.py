@@ -44,17 +44,25 @@ def show(folder, *states):
 
 
 def task(number=0, folder=Path("logs")):
-    return JobTask(Job(Run("fql", f"some{number}-v0", (0,)), (), RunRecord("fql", "some-v0")), JobStore(folder), 2)
+    return JobTask(
+        Job(Run("fql", f"some{number}-v0", (0,)), (), RunRecord("fql", "some-v0")),
+        JobStore(folder),
+        2,
+    )
 
 
 @pytest.fixture
 def run(tmp_path, refusal):
     """Return what runs a suite that is refused, and returns why."""
     suite = tmp_path / "suite.yml"
-    suite.write_text("{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}")
+    suite.write_text(
+        "{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}"
+    )
 
     def refused(*words):
-        return refusal(main, suite, *f"-f {tmp_path / 'logs'} --device cpu --launcher slurm".split(), *words)
+        return refusal(
+            main, suite, *f"-f {tmp_path / 'logs'} --device cpu --launcher slurm".split(), *words
+        )
 
     return refused
 
@@ -79,19 +87,40 @@ def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "word", ["slurm_partiton=gpu", "timeout_min=long", "slurm_setup=module", "slurm_additional_parameters=1"]
+    "word",
+    [
+        "slurm_partiton=gpu",
+        "timeout_min=long",
+        "slurm_setup=module",
+        "slurm_additional_parameters=1",
+    ],
 )
 def test_a_wrong_resource_is_refused(bin_folder, run, word):
     assert word.partition("=")[0] in run("--resources", word)
 
 
-def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(tmp_path, bin_folder, monkeypatch):
+def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
+    tmp_path, bin_folder, monkeypatch
+):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
     monkeypatch.chdir(tmp_path)
     additional = "slurm_additional_parameters={reservation: mine}"
-    launch(tmp_path, "slurm_partition=gpu", "slurm_setup=[module load cuda]", "timeout_min=30", additional)
+    launch(
+        tmp_path,
+        "slurm_partition=gpu",
+        "slurm_setup=[module load cuda]",
+        "timeout_min=30",
+        additional,
+    )
     lines = (tmp_path / "logs" / ".jobs" / "slurm" / "7_submission.sh").read_text().splitlines()
-    for flag in ("partition=gpu", "time=30", "reservation=mine", "requeue", "signal=USR2@180", "array=0-1%2"):
+    for flag in (
+        "partition=gpu",
+        "time=30",
+        "reservation=mine",
+        "requeue",
+        "signal=USR2@180",
+        "array=0-1%2",
+    ):
         assert f"#SBATCH --{flag}" in lines
     assert lines.index(f"cd {tmp_path}") < lines.index("module load cuda")
     assert f"export PYTHONPATH='{ROOT}:/my modules'" in lines
@@ -171,7 +200,10 @@ def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypat
     assert not thread.is_alive()
     assert continued.job.name == task().job.name
     assert continued.is_stopping is False
-    assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked  # and in the processes that it starts
+    assert {
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    } <= started.task.blocked  # and in the processes that it starts
 
 
 def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch):

@@ -24,7 +24,9 @@ def write(folder, **values):
     """Write a suite's file: one that is right, except for what is given."""
     content = {"algorithms": ["fql"], "environments": [MAZE], "seeds": "0-1", **values}
     path = folder / "suite.yml"
-    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
+    path.write_text(
+        yaml.safe_dump({name: value for name, value in content.items() if value is not None})
+    )
     return path
 
 
@@ -33,15 +35,22 @@ def runs(folder, **values):
 
 
 def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_five_tasks(tmp_path):
-    suite_runs = runs(tmp_path, algorithms=["fql", "qam"], environments=[MAZE, "scene-play", "mine:Unversioned"])
+    suite_runs = runs(
+        tmp_path, algorithms=["fql", "qam"], environments=[MAZE, "scene-play", "mine:Unversioned"]
+    )
     expected = []
-    for task in (MAZE, *(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)), "mine:Unversioned"):
+    for task in (
+        MAZE,
+        *(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)),
+        "mine:Unversioned",
+    ):
         expected += [("fql", task, (0, 1)), ("qam", task, (0, 1))]
     assert [(run.algo, run.env, run.seeds) for run in suite_runs] == expected
 
 
 @pytest.mark.parametrize(
-    ("at_once", "groups"), [(1, [(0,), (1,), (2,), (7,)]), (3, [(0, 1, 2), (7,)]), ("all", [(0, 1, 2, 7)])]
+    ("at_once", "groups"),
+    [(1, [(0,), (1,), (2,), (7,)]), (3, [(0, 1, 2), (7,)]), ("all", [(0, 1, 2, 7)])],
 )
 def test_seeds_are_trained_in_groups(tmp_path, at_once, groups):
     assert [run.seeds for run in runs(tmp_path, seeds=["0-2", 7], seeds_at_once=at_once)] == groups
@@ -50,7 +59,11 @@ def test_seeds_are_trained_in_groups(tmp_path, at_once, groups):
 def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
     suite_runs = runs(
         tmp_path,
-        algorithms=["fql", "qam", {"algo": "fql", "label": "FQL strong", "params": {"distill_weight": 1.0}}],
+        algorithms=[
+            "fql",
+            "qam",
+            {"algo": "fql", "label": "FQL strong", "params": {"distill_weight": 1.0}},
+        ],
         environments=[MAZE, "scene-play-singletask-task2-v0"],
         params={"offline_steps": 10, "distill_weight": 2.0},
         overrides=[
@@ -63,7 +76,11 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
     assert params["fql", True] == {"offline_steps": 10, "distill_weight": 3.0}
     assert params["qam", False] == {"offline_steps": 20, "distill_weight": 2.0}
     assert params["FQL strong", True] == {"offline_steps": 10, "distill_weight": 1.0}
-    assert params["FQL strong", False] == {"offline_steps": 20, "distill_weight": 1.0, "eval_freq": 5}
+    assert params["FQL strong", False] == {
+        "offline_steps": 20,
+        "distill_weight": 1.0,
+        "eval_freq": 5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -82,8 +99,14 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
         ({"quick": True, "profile": "qam"}, "give one of them"),
         ({"algorithms": []}, "lacks `algorithms`"),
         ({"algorithms": ["fbrac", "bptt"]}, "fbrac twice"),
-        ({"overrides": [{"algorithms": "fql", "environments": ["scene-*", "*maze*"]}]}, "suite `scene-\\*`; closest"),
-        ({"algorithms": ["fql", "bc"], "overrides": [{"algorithms": ["fql", "bcc"]}]}, "suite `bcc`; closest: bc"),
+        (
+            {"overrides": [{"algorithms": "fql", "environments": ["scene-*", "*maze*"]}]},
+            "suite `scene-\\*`; closest",
+        ),
+        (
+            {"algorithms": ["fql", "bc"], "overrides": [{"algorithms": ["fql", "bcc"]}]},
+            "suite `bcc`; closest: bc",
+        ),
         ({"published": ["qam2062"]}, "closest: qam2026"),
     ],
 )
@@ -107,8 +130,12 @@ def test_a_shipped_suite_is_found_by_its_name_and_a_wrong_name_has_its_closest()
 
 
 def test_runs_are_selected_by_patterns():
-    suite = Suite(["fql", {"algo": "qam", "label": "QAM hot"}], [MAZE, "scene-play-singletask-task2-v0"], 0)
-    assert [run.env for run in select(suite.runs(), ["QAM*"], ["scene-*"])] == ["scene-play-singletask-task2-v0"]
+    suite = Suite(
+        ["fql", {"algo": "qam", "label": "QAM hot"}], [MAZE, "scene-play-singletask-task2-v0"], 0
+    )
+    assert [run.env for run in select(suite.runs(), ["QAM*"], ["scene-*"])] == [
+        "scene-play-singletask-task2-v0"
+    ]
     labelled = Suite(["fql", {"algo": "fql", "label": "FQL [big]"}], [MAZE], 0)
     assert [run.label for run in select(labelled.runs(), ["FQL [big]"], [])] == ["FQL [big]"]
     with pytest.raises(UsageError, match="`dsrl`"):
@@ -124,7 +151,9 @@ def status(tmp_path):
         config = RunRecord(algo, run.env, run=RunSettings(offline_steps=1_000))
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         (folder / "model").write_bytes(bytes(size))
-        return JobStatus(Job(run, (), config), state, StoredRun([RunFolder(folder)], config, []), seconds, reason)
+        return JobStatus(
+            Job(run, (), config), state, StoredRun([RunFolder(folder)], config, []), seconds, reason
+        )
 
     return make
 
@@ -149,11 +178,18 @@ def test_an_algorithm_without_a_finished_job_takes_as_long_as_its_operations_say
     for algo in ("qam", "bc"):
         expected = forecast([done, status(algo, "cube-single-play", State.WAITING)])
         assert expected.seconds == pytest.approx(20.0 * operations[algo] / operations["fql"])
-    assert forecast([done, status("sac", "scene-play", State.WAITING)]).seconds > 0  # the table lacks it
+    assert (
+        forecast([done, status("sac", "scene-play", State.WAITING)]).seconds > 0
+    )  # the table lacks it
 
 
-def test_the_time_of_a_suite_without_a_finished_job_is_unknown_and_a_finished_suite_costs_nothing(status):
-    left, done = status("qam", "scene-play", State.WAITING), status("qam", "scene-play", State.DIVERGED)
+def test_the_time_of_a_suite_without_a_finished_job_is_unknown_and_a_finished_suite_costs_nothing(
+    status,
+):
+    left, done = (
+        status("qam", "scene-play", State.WAITING),
+        status("qam", "scene-play", State.DIVERGED),
+    )
     assert summary([left], forecast([left]))["hours_left"] is None
     assert "the remaining time is unknown" in describe([left], None, forecast([left]))
     result = summary([done], forecast([done]))
@@ -172,7 +208,10 @@ def test_failures_are_named_with_their_reason_and_counted(status):
     assert result["diverged"] == 1
     assert result["done"] == 1
     assert result["runs"] == 6
-    assert [problem["reason"] for problem in result["problems"]] == ["no luck", "training diverged: NaN"]
+    assert [problem["reason"] for problem in result["problems"]] == [
+        "no luck",
+        "training diverged: NaN",
+    ]
     text = describe(statuses, 4, forecast(statuses))
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
     assert "1.0 h of one worker, 0.2 h with 4 workers, and 0.0 GB" in text

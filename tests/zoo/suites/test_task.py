@@ -110,14 +110,22 @@ def test_what_a_job_prints_does_not_keep_a_task(tmp_path):
     assert attempt_of(task).outcome == "done"
 
 
-@pytest.mark.parametrize(("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)])
-def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(tmp_path, outcome, times, caplog):
+@pytest.mark.parametrize(
+    ("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)]
+)
+def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
+    tmp_path, outcome, times, caplog
+):
     task = make_task(tmp_path, outcome)
     task()
     assert starts(tmp_path) == times
     attempt = attempt_of(task)
     assert attempt.outcome == ("done" if outcome == "once" else "failed")
-    reasons = {"killed": "killed by signal 9", "quits": "ended with exit code 0 before the run was done", "once": ""}
+    reasons = {
+        "killed": "killed by signal 9",
+        "quits": "ended with exit code 0 before the run was done",
+        "once": "",
+    }
     assert attempt.reason == reasons.get(outcome, "the reason")
     assert caplog.text.count("; see ") == times
 
@@ -147,14 +155,18 @@ def test_what_a_killed_task_has_started_keeps_the_job(tmp_path):
         "import os; os._exit(0)\n"
     )
     lock = Lock(tmp_path / "lock")
-    with subprocess.Popen([sys.executable, "-c", code, str(lock.path)], stdin=subprocess.PIPE) as program:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock.path)], stdin=subprocess.PIPE
+    ) as program:
         assert program.wait() == 0
         assert not lock.take()
     wait_for(lock.take, pause=0.02)
 
 
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])
-def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(tmp_path, outcome, monkeypatch):
+def test_a_task_that_is_stopped_lets_its_run_write_a_checkpoint_or_kills_it(
+    tmp_path, outcome, monkeypatch
+):
     monkeypatch.setattr(task_module, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
     task = make_task(tmp_path, outcome)
     ended = begin(task)
@@ -268,7 +280,9 @@ def test_a_job_whose_settings_file_was_edited_meanwhile_fails_with_the_differenc
 
 def test_the_files_of_a_job_have_names_that_a_file_system_takes(tmp_path):
     job = make_task(tmp_path, "done").job
-    named = replace(job, run=replace(job.run, env=f"module:ns/{'E' * 100}-v0", label="方 '" + "法" * 60))
+    named = replace(
+        job, run=replace(job.run, env=f"module:ns/{'E' * 100}-v0", label="方 '" + "法" * 60)
+    )
     log_file = JobStore(tmp_path).log(named)
     log_file.parent.mkdir()
     log_file.touch()

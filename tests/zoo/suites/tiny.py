@@ -63,12 +63,24 @@ class Project:
     @contextmanager
     def started(self, *words, environment=None):
         """Start the benchmark program, whose messages go to a file. It ends with the block."""
-        command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), "suite.yml", "-f", str(self.logs), *words]
+        command = [
+            sys.executable,
+            str(ROOT / "zoo" / "benchmark.py"),
+            "suite.yml",
+            "-f",
+            str(self.logs),
+            *words,
+        ]
         command += ["--no-report", "--device", "cpu", "--num-threads", "1"]
         variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
         with (self.folder / "messages").open("a") as messages:
             driver = subprocess.Popen(
-                command, cwd=self.folder, env=variables, stdout=subprocess.PIPE, stderr=messages, text=True
+                command,
+                cwd=self.folder,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                text=True,
             )
         try:
             yield driver
@@ -88,7 +100,11 @@ class Project:
     def training(self):
         """Return who holds the lock of which run, with ``run``, its folder."""
         locks = [Lock(path) for path in self.logs.glob("slow_fql/*/lock")]
-        return [{**json.loads(lock.path.read_text()), "run": lock.path.parent} for lock in locks if lock.is_held()]
+        return [
+            {**json.loads(lock.path.read_text()), "run": lock.path.parent}
+            for lock in locks
+            if lock.is_held()
+        ]
 
     def records(self):
         """Return how the last attempt at each job has ended."""
@@ -111,7 +127,9 @@ class Project:
         """Wait until another process trains a run."""
 
         def is_alive():
-            return any(holder["run"] == first["run"] and holder != first for holder in self.training())
+            return any(
+                holder["run"] == first["run"] and holder != first for holder in self.training()
+            )
 
         wait_for(is_alive, 200)
 
@@ -137,7 +155,10 @@ class Project:
     def fingerprints(self):
         """Return time and content of every file in the run folders."""
         files = [path for path in self.logs.glob("slow_fql/**/*") if path.is_file()]
-        return {str(f): (f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files}
+        return {
+            str(f): (f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest())
+            for f in files
+        }
 
 
 def log_of(run):
@@ -153,7 +174,9 @@ def assert_equal_runs(project, reference, monkeypatch):
     for seed, folder in project.runs().items():
         for name, array in np.load(expected[seed] / "evaluations.npz").items():
             assert np.array_equal(np.load(folder / "evaluations.npz")[name], array), (seed, name)
-        models = (agents.load(path, device="cpu", trust=True) for path in (folder, expected[seed]))  # of an own class
+        models = (
+            agents.load(path, device="cpu", trust=True) for path in (folder, expected[seed])
+        )  # of an own class
         assert_same(*(model.policy.state_dict() for model in models))
 
 

@@ -42,7 +42,9 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, er
     def load(checkpoint):
         raise error
 
-    training = SimpleNamespace(replicas=SimpleNamespace(folders=[SimpleNamespace(checkpoints=tmp_path)]), _load=load)
+    training = SimpleNamespace(
+        replicas=SimpleNamespace(folders=[SimpleNamespace(checkpoints=tmp_path)]), _load=load
+    )
     with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
         TrainingRun.restore(training)
     assert sorted(tmp_path.iterdir()) == checkpoints

@@ -39,7 +39,9 @@ def history_of(returns, successes, phases=(OFFLINE, ONLINE)):
 
 
 def test_a_curve_has_wilsons_interval(tmp_path, drawn):
-    plot_learning_curve(history_of((0.0, 1.0), np.array([[1, 1]])), tmp_path / "curve.png", "QAM in a maze")
+    plot_learning_curve(
+        history_of((0.0, 1.0), np.array([[1, 1]])), tmp_path / "curve.png", "QAM in a maze"
+    )
     axes = drawn[0].axes[0]
     (band,) = axes.collections
     extent = band.get_paths()[0].get_extents()

@@ -23,7 +23,9 @@ from zoo.training.logs import FAIL_FACTOR, WARN_FACTOR, find_excess
 
 OFFLINE, ONLINE = 20, 30
 
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:no state in:UserWarning"
+)  # two episodes need not reach the goal
 
 
 def arguments(data, logs, *more):
@@ -66,14 +68,20 @@ def assert_untouched(logs, healthy, *numbers):
     """Check that runs are those of an undisturbed training, also in their logs but for what depends on all replicas."""
     for number in numbers:
         assert_same_run(logs, healthy, number)
-        tables = (progress_of(each, number).drop(columns="time/episodes") for each in (logs, healthy))
+        tables = (
+            progress_of(each, number).drop(columns="time/episodes") for each in (logs, healthy)
+        )
         order = ["time/total_timesteps", "eval/mean_reward"]
-        pd.testing.assert_frame_equal(*(table.sort_values(order, ignore_index=True) for table in tables))
+        pd.testing.assert_frame_equal(
+            *(table.sort_values(order, ignore_index=True) for table in tables)
+        )
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
-    ("update", "found_at", "evaluated"), [(13, 15, [10]), (27, 30, [10, 20])], ids=["offline", "online"]
+    ("update", "found_at", "evaluated"),
+    [(13, 15, [10]), (27, 30, [10, 20])],
+    ids=["offline", "online"],
 )
 def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
     data, tmp_path, healthy, monkeypatch, capsys, update, found_at, evaluated
@@ -117,7 +125,9 @@ def test_environments_of_a_diverged_replica_get_no_nan(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(data, tmp_path, healthy, monkeypatch):
+def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
+    data, tmp_path, healthy, monkeypatch
+):
     original = QAM.act
 
     def act(self, observations, noise, nets):
@@ -180,10 +190,25 @@ WARN = ["--on-divergence", "warn"]
     ("values", "words", "state", "message"),
     [
         ({"q_max": 1e9}, [], "failed", "q_max = 1e+09, where rewards and discount allow far less"),
-        ({"total_loss": 2e32}, WARN, "done", "total_loss = 2e+32, where rewards and discount allow"),
-        ({"total_loss": 2e32}, [], "failed", "total_loss = 2e+32, where rewards and discount allow far less"),
+        (
+            {"total_loss": 2e32},
+            WARN,
+            "done",
+            "total_loss = 2e+32, where rewards and discount allow",
+        ),
+        (
+            {"total_loss": 2e32},
+            [],
+            "failed",
+            "total_loss = 2e+32, where rewards and discount allow far less",
+        ),
         ({"grad_norm": 0.0}, [], "done", "every gradient is exactly 0"),
-        ({"q_max": 5e5}, [], "done", "q_max = 5e+05, where rewards and discount allow far less than"),  # may recover
+        (
+            {"q_max": 5e5},
+            [],
+            "done",
+            "q_max = 5e+05, where rewards and discount allow far less than",
+        ),  # may recover
     ],
     ids=str,
 )
@@ -199,7 +224,11 @@ def test_a_finite_value_beyond_recovery_ends_a_replica_and_others_are_reported_o
         assert status["step"] == 15
         assert f"training diverged: {message}" in status["reason"]
     else:
-        (line,) = [line for line in (folder_of(tmp_path) / "run.log").read_text().splitlines() if message in line]
+        (line,) = [
+            line
+            for line in (folder_of(tmp_path) / "run.log").read_text().splitlines()
+            if message in line
+        ]
         assert "warning: seed 5 at step 15: " in line
 
 
@@ -213,7 +242,9 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
         if update == 17:
             raise Killed
 
-    monkeypatch.setattr(Lock, "take", lambda self: True)  # a process would free its lock with its end
+    monkeypatch.setattr(
+        Lock, "take", lambda self: True
+    )  # a process would free its lock with its end
     words = arguments(data, tmp_path, "--seeds", "4-6", "--resume")
     with pytest.MonkeyPatch.context() as patch:
         break_after(patch, 8, [0], breaking_off)
@@ -251,4 +282,6 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
 )
 def test_only_the_replica_with_the_value_is_named(name, value, kinds):
     found = find_excess({name: PerReplica([1.0, value])}, 3.0)
-    assert [(replica, kind, is_final) for replica, kind, _, is_final in found] == [(1, *each) for each in kinds]
+    assert [(replica, kind, is_final) for replica, kind, _, is_final in found] == [
+        (1, *each) for each in kinds
+    ]

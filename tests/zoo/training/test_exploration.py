@@ -17,13 +17,30 @@ from zoo.terminal.errors import UsageError
 from zoo.train import main
 from zoo.training.callbacks import TrainingRun
 
-TINY = {"qam": ["net_arch=[8]", "ensemble_size=2", "flow_steps=2", "horizon_length=2"], "sac": ["net_arch=[8]"]}
-NOISY = ["normalize={norm_reward: false, clip_obs: 5}", "noise_type=ornstein-uhlenbeck", "noise_std=0.2"]
+TINY = {
+    "qam": ["net_arch=[8]", "ensemble_size=2", "flow_steps=2", "horizon_length=2"],
+    "sac": ["net_arch=[8]"],
+}
+NOISY = [
+    "normalize={norm_reward: false, clip_obs: 5}",
+    "noise_type=ornstein-uhlenbeck",
+    "noise_std=0.2",
+]
 
 
 def train(logs, algo, *params, code=0, steps=24):
     words = f"--algo {algo} --env Toy-v0 --online-steps {steps} --seed 1 --verbose 0 -f {logs} --eval-freq 8".split()
-    words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--device", "cpu", "--resume", "--score", "return"]
+    words += [
+        "--eval-episodes",
+        "2",
+        "--n-eval-envs",
+        "1",
+        "--device",
+        "cpu",
+        "--resume",
+        "--score",
+        "return",
+    ]
     settings = [*TINY[algo], "batch_size=8", "buffer_size=100", "learning_starts=4"]
     assert main([*words, "-params", *settings, *NOISY, *params]) == code
     return RunFolder(logs / algo / "Toy-v0_1")
@@ -34,7 +51,9 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
     run = folder.read_config().run
     assert run.normalize == {"norm_reward": False, "clip_obs": 5}
     assert (run.noise_type, run.noise_std) == ("ornstein-uhlenbeck", None)
-    assert folder.read_config().settings["noise_std"] == 0.2  # of SB3's algorithms it is a setting of their own
+    assert (
+        folder.read_config().settings["noise_std"] == 0.2
+    )  # of SB3's algorithms it is a setting of their own
     model = find_algorithm("sac").algorithm.load(folder.model, device="cpu")
     assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
     assert model.normalization.clip_obs == 5
@@ -67,7 +86,10 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, monkeyp
     [
         (["noise_type=normal"], "`noise_type` = normal needs `noise_std` > 0"),
         (["noise_std=-1"], "`noise_std` must be"),
-        (["noise_type=pink", "noise_std=1"], "`noise_type` must be one of normal, ornstein-uhlenbeck"),
+        (
+            ["noise_type=pink", "noise_std=1"],
+            "`noise_type` must be one of normal, ornstein-uhlenbeck",
+        ),
         (["normalize=yes"], "`normalize` must be true or false, got 'yes'"),
         (["normalize={norm_obbs: true}"], "closest: norm_obs"),
     ],

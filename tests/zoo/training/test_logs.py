@@ -32,7 +32,9 @@ def test_every_replica_gets_its_own_values_and_shared_ones_in_its_table_and_its_
         assert table[["train/loss", "train/learning_rate"]].to_numpy().tolist() == [[expected, 0.1]]
         events = EventAccumulator(str(folder.path))
         events.Reload()
-        assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(7, expected)]
+        assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [
+            (7, expected)
+        ]
 
 
 def test_a_row_of_its_own_leaves_what_is_recorded_for_the_next_dump(replicas):

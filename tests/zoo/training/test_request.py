@@ -14,15 +14,43 @@ def read(*words):
 
 
 def test_what_is_not_asked_for_has_the_default_of_the_request():
-    assert read("--algo", "qam", "--env", "Pendulum-v1") == TrainRequest(algo="qam", env="Pendulum-v1")
+    assert read("--algo", "qam", "--env", "Pendulum-v1") == TrainRequest(
+        algo="qam", env="Pendulum-v1"
+    )
 
 
 REQUESTS = [
-    {"quick": True, "seeds": (3, 7), "resume": True, "progress": True, "num_threads": 2, "verbose": 0},
-    {"hyperparams": ("net_arch=[8, 8]", 'learning_rate="lin_1e-3"'), "env_kwargs": ("a=-1", "b={c: 1}"), "label": "-x"},
-    {"log_folder": Path("my logs"), "tensorboard_log": Path("tb"), "conf_file": Path("a.yml"), "dataset": "data.npz"},
-    {"run": {"reference_scores": [-1600.0, -150.5], "eval_at_start": False, "success_return": -3.0, "eval_freq": 7}},
-    {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}], "offline_data": "none"}, "vec_env": "subproc"},
+    {
+        "quick": True,
+        "seeds": (3, 7),
+        "resume": True,
+        "progress": True,
+        "num_threads": 2,
+        "verbose": 0,
+    },
+    {
+        "hyperparams": ("net_arch=[8, 8]", 'learning_rate="lin_1e-3"'),
+        "env_kwargs": ("a=-1", "b={c: 1}"),
+        "label": "-x",
+    },
+    {
+        "log_folder": Path("my logs"),
+        "tensorboard_log": Path("tb"),
+        "conf_file": Path("a.yml"),
+        "dataset": "data.npz",
+    },
+    {
+        "run": {
+            "reference_scores": [-1600.0, -150.5],
+            "eval_at_start": False,
+            "success_return": -3.0,
+            "eval_freq": 7,
+        }
+    },
+    {
+        "run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}], "offline_data": "none"},
+        "vec_env": "subproc",
+    },
     {"study": "s:t", "trial_id": "best", "device": "cuda:1", "precision": "tf32", "compile": "off"},
 ]
 
@@ -39,9 +67,15 @@ def test_a_request_without_an_environment_is_asked_for_by_its_data():
 
 
 def test_arguments_are_plain_values_under_the_names_of_the_flags():
-    request = TrainRequest(algo="qam", env="x", seeds=(1, 2), log_folder=Path("logs"), run={"eval_freq": 7})
+    request = TrainRequest(
+        algo="qam", env="x", seeds=(1, 2), log_folder=Path("logs"), run={"eval_freq": 7}
+    )
     arguments = request.arguments()
-    assert (arguments["seeds"], arguments["log_folder"], arguments["eval_freq"]) == ([1, 2], "logs", 7)
+    assert (arguments["seeds"], arguments["log_folder"], arguments["eval_freq"]) == (
+        [1, 2],
+        "logs",
+        7,
+    )
     assert "run" not in arguments
 
 

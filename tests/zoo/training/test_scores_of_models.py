@@ -11,7 +11,13 @@ from zoo.runs.folder import RunFolder
 from zoo.train import main
 
 TINY = {
-    "qam": ["net_arch=[16]", "ensemble_size=2", "flow_steps=2", "horizon_length=2", "learning_rate=0.01"],
+    "qam": [
+        "net_arch=[16]",
+        "ensemble_size=2",
+        "flow_steps=2",
+        "horizon_length=2",
+        "learning_rate=0.01",
+    ],
     "sac": ["net_arch=[16]", "learning_rate=0.01"],
 }
 
@@ -19,8 +25,27 @@ TINY = {
 def trained(logs, algo, *settings, flags=()):
     """Train online with an evaluation and a checkpoint every ten steps; return the run folder."""
     words = f"--algo {algo} --env Toy-v0 --online-steps 40 --seed 1 --verbose 0 -f {logs} --eval-freq 10".split()
-    words += ["--eval-episodes", "2", "--n-eval-envs", "1", "--save-freq", "10", "--device", "cpu", "--score", "return"]
-    words += [*flags, "-params", *TINY[algo], "batch_size=8", "buffer_size=200", "learning_starts=5", *settings]
+    words += [
+        "--eval-episodes",
+        "2",
+        "--n-eval-envs",
+        "1",
+        "--save-freq",
+        "10",
+        "--device",
+        "cpu",
+        "--score",
+        "return",
+    ]
+    words += [
+        *flags,
+        "-params",
+        *TINY[algo],
+        "batch_size=8",
+        "buffer_size=200",
+        "learning_starts=5",
+        *settings,
+    ]
     assert main(words) == 0
     return RunFolder(logs / algo / "Toy-v0_1")
 
@@ -42,19 +67,38 @@ def recorded(folder):
     [
         (["train_freq=10", "gradient_steps=20"], [10, 20, 30, 40]),
         pytest.param(["train_freq=25", "gradient_steps=5"], [25, 50], marks=pytest.mark.slow),
-        pytest.param(["train_freq=7", "gradient_steps=-1"], [14, 21, 35, 42], marks=pytest.mark.slow),
-        pytest.param(["train_freq=1", "gradient_steps=1"], [10, 20, 30, 40], marks=pytest.mark.slow),
+        pytest.param(
+            ["train_freq=7", "gradient_steps=-1"], [14, 21, 35, 42], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["train_freq=1", "gradient_steps=1"], [10, 20, 30, 40], marks=pytest.mark.slow
+        ),
         pytest.param(["train_freq=[1, episode]", "gradient_steps=3"], None, marks=pytest.mark.slow),
-        pytest.param(["normalize=true", "noise_std=0.2", "gradient_steps=2"], [10, 20, 30, 40], marks=pytest.mark.slow),
+        pytest.param(
+            ["normalize=true", "noise_std=0.2", "gradient_steps=2"],
+            [10, 20, 30, 40],
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["as often as evaluations", "less often", "not in time", "each step", "episodes", "normalised"],
+    ids=[
+        "as often as evaluations",
+        "less often",
+        "not in time",
+        "each step",
+        "episodes",
+        "normalised",
+    ],
 )
-def test_final_best_and_saved_models_score_what_the_run_recorded(algo, updates, steps, tmp_path, monkeypatch):
+def test_final_best_and_saved_models_score_what_the_run_recorded(
+    algo, updates, steps, tmp_path, monkeypatch
+):
     monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 100)
     folder = trained(tmp_path, algo, *updates)
     scores = recorded(folder)
     assert steps in (None, list(scores))
-    assert len({tuple(returns) for returns in scores.values()}) == len(scores)  # every one is of other weights
+    assert len({tuple(returns) for returns in scores.values()}) == len(
+        scores
+    )  # every one is of other weights
     assert played(folder) == scores[max(scores)]
     best = max(scores, key=lambda step: np.mean(scores[step]))
     assert played(folder, name="best_model.zip") == scores[best]

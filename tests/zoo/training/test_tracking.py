@@ -13,7 +13,9 @@ from tests.zoo.outcomes import status_of
 from zoo.runs.folder import RunFolder
 from zoo.train import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")  # two episodes need not reach the goal
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:no state in:UserWarning"
+)  # two episodes need not reach the goal
 
 
 class StandIn(types.ModuleType):
@@ -39,8 +41,15 @@ def wandb(tmp_path, monkeypatch):
     return module
 
 
-def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_on_with(data, tmp_path, wandb):
-    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--track", "--wandb-group", "first"]
+def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_on_with(
+    data, tmp_path, wandb
+):
+    words = [
+        *arguments(data, tmp_path, seeds=("--seeds", "4", "9")),
+        "--track",
+        "--wandb-group",
+        "first",
+    ]
     assert main(words) == 0
     (first,) = wandb.begun
     assert first["sync_tensorboard"]
@@ -61,7 +70,10 @@ def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, call, monke
 
     monkeypatch.setattr(wandb, "init", refuse)
     _, errors = call(main, *arguments(data, tmp_path), "--track", code=2)
-    assert f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`" in errors
+    assert (
+        f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project); log in with `wandb login`"
+        in errors
+    )
     status = status_of(tmp_path / "qam" / f"{ENV}_1")
     assert status["state"] == "failed"
     assert status["offline_step"] == 0
@@ -70,10 +82,15 @@ def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, call, monke
 @pytest.mark.slow
 def test_the_package_itself_keeps_the_events_offline(data, tmp_path):
     pytest.importorskip("wandb", reason="wandb is not installed")
-    places = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "WANDB_DIR": str(tmp_path)}
+    places = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "WANDB_DIR": str(tmp_path),
+    }
     words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--track"]
     subprocess.run(
-        [sys.executable, "-m", "zoo.train", *words], env={**os.environ, **places, "WANDB_MODE": "offline"}, check=True
+        [sys.executable, "-m", "zoo.train", *words],
+        env={**os.environ, **places, "WANDB_MODE": "offline"},
+        check=True,
     )
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     for name in (b"eval/mean_reward", f"{ENV}_2".encode()):

@@ -19,7 +19,12 @@ def use_fakes(monkeypatch, with_figures=False):
 
 def scored(*scores):
     """Return a training program's result with a success rate for each seed."""
-    return {"runs": [{"seed": 7 + index, "success": score, "return": 0.0} for index, score in enumerate(scores)]}
+    return {
+        "runs": [
+            {"seed": 7 + index, "success": score, "return": 0.0}
+            for index, score in enumerate(scores)
+        ]
+    }
 
 
 def near_three(request):

@@ -24,7 +24,11 @@ def test_the_settings_that_an_algorithm_declares_are_searched():
 
 
 def test_all_algorithms_but_cloning_declare_what_to_search():
-    without = [id for id in algorithm_ids() if not declared_searches(settings_of(find_algorithm(id).algorithm))]
+    without = [
+        id
+        for id in algorithm_ids()
+        if not declared_searches(settings_of(find_algorithm(id).algorithm))
+    ]
     assert without == ["bc"]
 
 
@@ -51,8 +55,12 @@ def test_a_setting_of_one_network_is_searched_by_its_dotted_name():
     name = "per_network.critic.learning_rate"
     space = read(name, "per_network.critic.tau=0.01:0.1")
     assert space == {name: log_range(3e-5, 3e-3), "per_network.critic.tau": linear_range(0.01, 0.1)}
-    assert params_of({"per_network": {"critic": {"tau": 0.05}}}, space) == {"per_network.critic.tau": 0.05}
-    with pytest.raises(UsageError, match=r"`per_network.critc.tau`; closest: per_network.critic.tau"):
+    assert params_of({"per_network": {"critic": {"tau": 0.05}}}, space) == {
+        "per_network.critic.tau": 0.05
+    }
+    with pytest.raises(
+        UsageError, match=r"`per_network.critc.tau`; closest: per_network.critic.tau"
+    ):
         read("per_network.critc.tau")
     with pytest.raises(UsageError, match="both searched and fixed"):
         read(name, fixed=(name,))
@@ -100,18 +108,31 @@ def test_given_settings_are_parameters_if_they_are_inside():
 
 def test_an_own_agent_is_tuned_by_what_it_declares():
     class OwnAgent(agents.Method):
-        weight: float = agents.setting(default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight.")
+        weight: float = agents.setting(
+            default=1.0, above=0, search=agents.log_range(0.1, 10.0), doc="Weight."
+        )
 
     assert declared_searches(OwnAgent.declared()) == {"weight": log_range(0.1, 10.0)}
 
 
 @pytest.mark.parametrize(
     ("evaluations", "offline", "online", "expected"),
-    [(3, 100, 100, 3), (2, 100, 100, 2), (5, 1_000_000, 500_000, 5), (4, 90, 0, 4), (1, 0, 12, 1), (1, 100, 100, 2)],
+    [
+        (3, 100, 100, 3),
+        (2, 100, 100, 2),
+        (5, 1_000_000, 500_000, 5),
+        (4, 90, 0, 4),
+        (1, 0, 12, 1),
+        (1, 100, 100, 2),
+    ],
 )
-def test_a_trial_has_as_many_evaluations_as_it_is_to_have(evaluations, offline, online, expected, caplog):
+def test_a_trial_has_as_many_evaluations_as_it_is_to_have(
+    evaluations, offline, online, expected, caplog
+):
     """A trial of two phases has at least two, which is said."""
     interval = steps_between(evaluations, offline, online)
-    steps = {*range(interval, offline + online + 1, interval), offline + online} | ({offline} if offline else set())
+    steps = {*range(interval, offline + online + 1, interval), offline + online} | (
+        {offline} if offline else set()
+    )
     assert len(steps) == expected
     assert ("evaluations instead of 1" in caplog.text) == (expected != evaluations)

@@ -70,7 +70,11 @@ def test_samplers_look_for_the_highest_score(objective, tmp_path, tune):
     objective(near_three)
     tune(*words(tmp_path, "--n-trials", "2"))
     study = study_of(tmp_path)
-    assert study.best_value == max(trial.value for trial in study.trials) > min(trial.value for trial in study.trials)
+    assert (
+        study.best_value
+        == max(trial.value for trial in study.trials)
+        > min(trial.value for trial in study.trials)
+    )
 
 
 @pytest.mark.slow
@@ -94,14 +98,19 @@ def test_the_total_counts_the_trials_of_all_calls_and_what_one_draws_depends_on_
 @pytest.mark.few(1)
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
 def test_every_sampler_proposes_different_settings(objective, tmp_path, sampler):
-    assert main(words(tmp_path, "--n-trials", "3", "--sampler", sampler, "--n-startup-trials", "2")) == 0
+    assert (
+        main(words(tmp_path, "--n-trials", "3", "--sampler", sampler, "--n-startup-trials", "2"))
+        == 0
+    )
     assert len({trial.params["inverse_temperature"] for trial in trials(tmp_path)}) == 3
 
 
 def test_the_results_are_a_table_a_settings_file_and_figures(tmp_path, tune, monkeypatch):
     use_fakes(monkeypatch, with_figures=True)
     tau = "per_network.critic.tau=0.01:0.1"
-    command = words(tmp_path, "--n-trials", "12", "--search", "inverse_temperature", "flow_steps=[2, 5]", tau)
+    command = words(
+        tmp_path, "--n-trials", "12", "--search", "inverse_temperature", "flow_steps=[2, 5]", tau
+    )
     result, _ = tune(*command)
     table = pd.read_csv(result["folder"] + "/trials.csv")
     best = result["best"]
@@ -109,18 +118,37 @@ def test_the_results_are_a_table_a_settings_file_and_figures(tmp_path, tune, mon
     assert table["score"].idxmax() == best["trial"]
     assert np.allclose(table["seed 7"] / 2, table["seed 8"])
     assert set(table["flow_steps"]) == {2, 5}
-    config = load_config("qam", ENV, Benchmark("pointmaze-medium-navigate"), Overrides(conf=result["best_conf"]))
-    assert config.settings["per_network"]["critic"]["tau"] == best["settings"].pop("per_network.critic.tau")
+    config = load_config(
+        "qam", ENV, Benchmark("pointmaze-medium-navigate"), Overrides(conf=result["best_conf"])
+    )
+    assert config.settings["per_network"]["critic"]["tau"] == best["settings"].pop(
+        "per_network.critic.tau"
+    )
     assert {name: config.settings[name] for name in best["settings"]} == best["settings"]
     assert "tuned here" in config.sources[-1]
-    assert [Path(path).name for path in result["figures"]] == ["history.png", "slices.png", "importances.png"]
+    assert [Path(path).name for path in result["figures"]] == [
+        "history.png",
+        "slices.png",
+        "importances.png",
+    ]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in result["figures"])
 
 
 def test_the_next_command_trains_the_best_settings_as_the_study_did(objective, tmp_path, tune):
     logs = tmp_path / "my logs"
-    command = [*words(tmp_path), "-f", str(logs), "--quick", "--n-evaluations", "4", "--offline-steps", "1000"]
-    result, _ = tune(*command, "-params", "rho=0.1", "--n-trials", "1", "--env-kwargs", "max_episode_steps=9")
+    command = [
+        *words(tmp_path),
+        "-f",
+        str(logs),
+        "--quick",
+        "--n-evaluations",
+        "4",
+        "--offline-steps",
+        "1000",
+    ]
+    result, _ = tune(
+        *command, "-params", "rho=0.1", "--n-trials", "1", "--env-kwargs", "max_episode_steps=9"
+    )
     program, subcommand, *typed = shlex.split(result["next"])
     assert (program, subcommand) == ("zoo", "train")
     request = read_request(make_parser().parse_args(typed))
@@ -152,7 +180,17 @@ def test_folders_of_runs_with_spaces_and_a_command_of_several_lines_are_kept_apa
 
 def test_the_training_runs_get_what_the_command_line_says(objective, tmp_path):
     requests = record_requests(objective)
-    flags = ("--quick", "--n-evaluations", "4", "--offline-steps", "1000", "--n-trials", "1", "--eval-episodes", "3")
+    flags = (
+        "--quick",
+        "--n-evaluations",
+        "4",
+        "--offline-steps",
+        "1000",
+        "--n-trials",
+        "1",
+        "--eval-episodes",
+        "3",
+    )
     assert main(words(tmp_path, *flags, "-params", "rho=0.1")) == 0
     (request,) = requests
     assert request.seeds == (7, 8)
@@ -233,7 +271,9 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(objective, tmp_path, tu
     assert first.params == second.params
 
 
-def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(objective, tmp_path, tune):
+def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(
+    objective, tmp_path, tune
+):
     def stop(args):
         raise Interrupted("stopped by a signal")
 
@@ -280,7 +320,9 @@ def results_of(logs):
 
 
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
-def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(objective, tmp_path, tune, short_grace, sampler):
+def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(
+    objective, tmp_path, tune, short_grace, sampler
+):
     command = f"--max-total-trials 6 --sampler {sampler} --n-startup-trials 2".split()
     tune(*words(tmp_path / "whole", *command))
     for number in (2, 5):  # the repetition of trial 2 is trial 3
@@ -295,7 +337,9 @@ def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(objective, tmp
     assert table["retry_of"].dropna().to_dict() == {3: 2, 6: 5}
 
 
-def test_a_trial_that_was_killed_too_often_is_not_tried_again(objective, tmp_path, monkeypatch, short_grace):
+def test_a_trial_that_was_killed_too_often_is_not_tried_again(
+    objective, tmp_path, monkeypatch, short_grace
+):
     monkeypatch.setattr(options, "MAX_RETRIES", 0)
     objective(kill_in(0))
     with pytest.raises(Killed):
@@ -314,7 +358,9 @@ def take_over(logs):
     optuna.storages.RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
-def test_a_trial_that_another_start_has_taken_over_ends_and_the_call_goes_on(objective, tmp_path, tune):
+def test_a_trial_that_another_start_has_taken_over_ends_and_the_call_goes_on(
+    objective, tmp_path, tune
+):
     def suspended(args):
         if args.trial.source.endswith("trial 0"):
             take_over(tmp_path)
@@ -327,7 +373,9 @@ def test_a_trial_that_another_start_has_taken_over_ends_and_the_call_goes_on(obj
     assert [trial.number for trial in trials(tmp_path) if first_attempt(trial) == 0] == [1]
 
 
-def test_a_stopped_trial_that_another_start_has_taken_over_is_repeated_once(objective, tmp_path, tune):
+def test_a_stopped_trial_that_another_start_has_taken_over_is_repeated_once(
+    objective, tmp_path, tune
+):
     def stop(args):
         take_over(tmp_path)
         raise Interrupted("stopped by a signal")
@@ -337,7 +385,9 @@ def test_a_stopped_trial_that_another_start_has_taken_over_is_repeated_once(obje
     assert states(tmp_path) == ["retried", "waiting"]
 
 
-def test_a_repeated_trial_waits_for_a_process_that_was_only_suspended(objective, tmp_path, tune, monkeypatch):
+def test_a_repeated_trial_waits_for_a_process_that_was_only_suspended(
+    objective, tmp_path, tune, monkeypatch
+):
     monkeypatch.setattr("zoo.tuning.study.POLL_SECONDS", 0.01)
     held = []
 
@@ -375,7 +425,9 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(objective, tmp_path
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["s?a=1", "p%41", "b{x}", "a 'b' \"c\"", "Größe #1"])
-def test_a_study_is_kept_under_its_own_name_whatever_letters_that_has(objective, tmp_path, tune, name):
+def test_a_study_is_kept_under_its_own_name_whatever_letters_that_has(
+    objective, tmp_path, tune, name
+):
     command = [*words(tmp_path, "--n-trials", "1"), "--study-name", name]
     tune(*command)
     assert tune(*command)[0]["trials"] == {"complete": 2}
@@ -434,12 +486,18 @@ def test_a_study_is_named_by_its_file_too(logs, tmp_path, monkeypatch):
     shutil.copy(file, tmp_path / "a:b.db")
     monkeypatch.chdir(tmp_path)
     for study in (file, f"{file}:s", "a:b.db", "a:b.db:s"):
-        assert read_trial(study, "0", Path("elsewhere"), "qam").settings == {"inverse_temperature": 0.3}
+        assert read_trial(study, "0", Path("elsewhere"), "qam").settings == {
+            "inverse_temperature": 0.3
+        }
 
 
 @pytest.mark.parametrize(
     ("study", "trial", "algo", "message"),
-    [("t", "0", "qam", "there are: s"), ("s", "9", "qam", "0, 1, 2, 3; or best"), ("s", "0", "fql", "tuned qam")],
+    [
+        ("t", "0", "qam", "there are: s"),
+        ("s", "9", "qam", "0, 1, 2, 3; or best"),
+        ("s", "0", "fql", "tuned qam"),
+    ],
 )
 def test_what_is_not_there_is_named_with_what_is(logs, study, trial, algo, message):
     with pytest.raises(UsageError, match=message):
@@ -448,7 +506,10 @@ def test_what_is_not_there_is_named_with_what_is(logs, study, trial, algo, messa
 
 def test_a_database_of_several_studies_asks_for_one(logs, objective, tmp_path):
     file = Path(shutil.copytree(logs, tmp_path / "logs")) / "studies" / "s" / "study.db"
-    assert main([*words(tmp_path, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"]) == 0
+    assert (
+        main([*words(tmp_path, "--n-trials", "1", "--storage", str(file)), "--study-name", "t"])
+        == 0
+    )
     with pytest.raises(UsageError, match="s, t"):
         read_trial(str(file), "0", tmp_path, "qam")
     assert read_trial(f"{file}:t", "0", tmp_path, "qam").source.startswith("study t, trial 0")

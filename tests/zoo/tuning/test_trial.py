@@ -40,10 +40,17 @@ def study():
 
 @pytest.mark.parametrize(
     ("kind", "values", "score"),
-    [("success", [0.5, 1.0], 0.75), ("success", [0.5, None], 0.25), ("return", [3.0, None], -math.inf)],
+    [
+        ("success", [0.5, 1.0], 0.75),
+        ("success", [0.5, None], 0.25),
+        ("return", [3.0, None], -math.inf),
+    ],
 )
 def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, values, score):
-    runs = [{"seed": seed, "success": None, "return": None, kind: value} for seed, value in enumerate(values)]
+    runs = [
+        {"seed": seed, "success": None, "return": None, kind: value}
+        for seed, value in enumerate(values)
+    ]
     runs = [run if run[kind] is not None else {**run, "reason": "NaN"} for run in runs]
     scores, _ = scores_of_runs(runs, kind == "success")
     assert np.mean(scores) == score
@@ -80,12 +87,16 @@ def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
 
 def test_a_study_that_was_scored_by_the_return_refuses_success(study):
     Reporter(study.ask(), steps=20, has_success=False)([history([], returns=[10.0, 10.0])])
-    with pytest.raises(UsageError, match=r"success in trial 2 and return in trial 1.* --score success"):
+    with pytest.raises(
+        UsageError, match=r"success in trial 2 and return in trial 1.* --score success"
+    ):
         Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
 
 
 def test_a_trial_that_never_reports_success_has_none_in_a_study_that_is_scored_by_it(study):
     Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
     trial = study.ask()
-    Reporter(trial, steps=20, has_success="success" in scored_by(study))([history([], returns=[10.0, 10.0])])
+    Reporter(trial, steps=20, has_success="success" in scored_by(study))(
+        [history([], returns=[10.0, 10.0])]
+    )
     assert study.trials[-1].intermediate_values == {1: 0.0, 2: 0.0}

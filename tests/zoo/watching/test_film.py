@@ -72,7 +72,9 @@ def test_a_maze_is_shown_whole_with_its_teleports():
     assert all(has(frame, ENTRANCE) and has(frame, EXIT) for frame, _ in frames)
     raw = maze
     prepare_drawing(raw)
-    metres = 2 * math.tan(math.radians(45) / 2) * (raw.custom_camera.distance - 2)  # at the height of the walls
+    metres = (
+        2 * math.tan(math.radians(45) / 2) * (raw.custom_camera.distance - 2)
+    )  # at the height of the walls
     assert 48 < metres < 50  # 12 cells of 4 metres
     assert raw.model.mat("wall").rgba.max() == 1 > raw.model.mat("wall").rgba[:3].max()
     env.close()
@@ -80,7 +82,9 @@ def test_a_maze_is_shown_whole_with_its_teleports():
 
 def agent_of(id, episodes=2, **settings):
     policy = maze_model(id, seed=3, **settings).policy
-    return Agent(algo=id, policy=policy, source=Path("here"), env=ENV, env_kwargs=STEPS, episodes=episodes)
+    return Agent(
+        algo=id, policy=policy, source=Path("here"), env=ENV, env_kwargs=STEPS, episodes=episodes
+    )
 
 
 def plans_of(agent):
@@ -96,7 +100,9 @@ def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
     assert len(stage.envs) == min(episodes, 4)
     for shown in stage.play():
         moments.append((shown[0].length, shown[0].has_new_chunk))
-    assert moments[:13] == [(length, length % 3 == 0 and length < 12) for length in range(13)]  # chunks of 3
+    assert moments[:13] == [
+        (length, length % 3 == 0 and length < 12) for length in range(13)
+    ]  # chunks of 3
     expected, _ = play(agent, n_envs=1)
     assert_equal(vars(stage.results()), vars(expected))
     stage.close()
@@ -108,7 +114,12 @@ STEPS_OF_3 = {"flow_steps": 3}
 @pytest.mark.parametrize(
     ("id", "settings", "stages"),
     [
-        *(("qam", STEPS_OF_3, 4), ("qam_e", STEPS_OF_3, 4), ("qgf", STEPS_OF_3, 4), ("bc", STEPS_OF_3, 4)),
+        *(
+            ("qam", STEPS_OF_3, 4),
+            ("qam_e", STEPS_OF_3, 4),
+            ("qgf", STEPS_OF_3, 4),
+            ("bc", STEPS_OF_3, 4),
+        ),
         *(("fql", {}, 2), ("rebrac", {}, 1)),
     ],
 )
@@ -132,7 +143,9 @@ def test_values_are_the_critics():
     agent = agent_of("qam")
     plans, episode = plans_of(agent)
     rows = torch.as_tensor(episode.observation, dtype=torch.float32).expand(1, MIN_SAMPLES, -1)
-    flat = torch.as_tensor(plans.chunks.reshape(1, MIN_SAMPLES, -1))  # the maze's actions are in [-1, 1]
+    flat = torch.as_tensor(
+        plans.chunks.reshape(1, MIN_SAMPLES, -1)
+    )  # the maze's actions are in [-1, 1]
     with torch.no_grad():
         expected = agent.policy.nets.critic(rows, flat).mean(1)[0]
     assert_allclose(plans.values, expected, atol=1e-4)

@@ -49,7 +49,11 @@ def test_y_points_up_and_the_maze_is_in_the_middle():
 
 def test_colours_go_from_the_lowest_to_the_highest_value():
     low, middle, high = pictures.VALUES([0.0, 0.5, 1.0])
-    for values, expected in (([3.0, 1.0, 2.0], [high, low, middle]), ([2.0] * 3, [low] * 3), (None, [low] * 3)):
+    for values, expected in (
+        ([3.0, 1.0, 2.0], [high, low, middle]),
+        ([2.0] * 3, [low] * 3),
+        (None, [low] * 3),
+    ):
         np.testing.assert_array_equal(pictures.colours_of(plans(values=values)), expected)
 
 
@@ -76,7 +80,9 @@ def test_pictures_come_back(ending, speed, tmp_path):
     assert frames[0].shape == (48, 64, 3)
     assert frames[0].mean() == pytest.approx(0, abs=8)
     assert frames[-1].mean() == pytest.approx(200, abs=8)
-    assert length_of(path, speed) == pytest.approx((2 + 0.8 * speed) / speed, abs=0.01)  # the last picture stays
+    assert length_of(path, speed) == pytest.approx(
+        (2 + 0.8 * speed) / speed, abs=0.01
+    )  # the last picture stays
 
 
 def length_of(path, speed):
@@ -101,13 +107,17 @@ def test_a_video_that_fails_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["video", "missing/video.gif"])
 def test_what_cannot_be_written_is_refused(name, tmp_path):
-    with pytest.raises(UsageError, match=r"`--video` (must end in \.mp4 or \.gif|needs the folder)"):
+    with pytest.raises(
+        UsageError, match=r"`--video` (must end in \.mp4 or \.gif|needs the folder)"
+    ):
         check_video(tmp_path / name)
 
 
 def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UsageError, match=r"`pip install imageio-ffmpeg`, or record a GIF: .*video\.gif"):
+    with pytest.raises(
+        UsageError, match=r"`pip install imageio-ffmpeg`, or record a GIF: .*video\.gif"
+    ):
         check_video(tmp_path / "video.mp4")
     check_video(tmp_path / "video.gif")
 
@@ -141,7 +151,9 @@ def screen():
     """Return the name of a screen."""
     read, write = os.pipe()
     command = f"Xvfb -displayfd {write} -screen 0 320x240x24".split()
-    with subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         os.close(write)
         with os.fdopen(read) as number:
             yield f":{number.readline().strip()}"
@@ -150,11 +162,18 @@ def screen():
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
 def test_a_picture_is_shown_until_the_window_is_closed(screen):
-    variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"DISPLAY": screen}
+    variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {
+        "DISPLAY": screen
+    }
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes) as program:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes
+    ) as program:
         output = program.stdout.readline()
         if not output and "no window" in program.communicate()[1]:
             pytest.skip("needs OpenGL on Xvfb's screen")
         assert output == "shown\n"
-        assert program.communicate("\n", timeout=60)[0] == "the window was closed before all episodes were over\n"
+        assert (
+            program.communicate("\n", timeout=60)[0]
+            == "the window was closed before all episodes were over\n"
+        )

@@ -38,12 +38,18 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
     :raises UsageError: if the name cannot be used, or the folder exists.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        raise UsageError(f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}")
+        raise UsageError(
+            f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}"
+        )
     if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
-        raise UsageError(f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`")
+        raise UsageError(
+            f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`"
+        )
     folder = parent / name
     if folder.exists():
-        raise UsageError(f"{folder} exists, and nothing is overwritten; choose another name or --folder")
+        raise UsageError(
+            f"{folder} exists, and nothing is overwritten; choose another name or --folder"
+        )
     if not parent.is_dir():
         raise UsageError(f"`--folder` must be an existing folder, got {parent}")
     class_name = "".join(part.capitalize() for part in name.split("_"))
@@ -57,7 +63,9 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
     files = {path.format(name=name): template for path, template in FILES.items()}
     with atomic_folder(folder) as temporary:
         for file, template in files.items():
-            text = templates.get_template(template).render(name=name, class_name=class_name, explain=explain)
+            text = templates.get_template(template).render(
+                name=name, class_name=class_name, explain=explain
+            )
             (temporary / file).write_text(text, encoding="utf-8")
     return {"folder": str(folder), "files": list(files), "algo": f"{name}:{class_name}"}
 
@@ -65,4 +73,6 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
 def explain(hook: str) -> str:
     """Return what `agents.Method` says of a hook as lines of comment inside a class."""
     text = (inspect.getdoc(getattr(Method, hook)) or "").partition(":param")[0]
-    return "\n".join(textwrap.wrap(text, WIDTH, initial_indent="    # ", subsequent_indent="    # "))
+    return "\n".join(
+        textwrap.wrap(text, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
+    )

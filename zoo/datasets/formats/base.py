@@ -119,7 +119,9 @@ def reject_options(path: Path, options: ReadOptions, supported: Collection[str] 
             unsupported.append(f"`--{name.replace('_', '-')}`")
     if unsupported:
         flags = " and ".join(unsupported)
-        raise UsageError(f"{path} is in a format whose arrays have fixed names and meanings; leave out {flags}")
+        raise UsageError(
+            f"{path} is in a format whose arrays have fixed names and meanings; leave out {flags}"
+        )
 
 
 Array: TypeAlias = NDArray[Any]
@@ -163,10 +165,14 @@ def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
     recorded = list(episodes)
     episodes = [episode for episode in recorded if len(episode.actions)]
     if not episodes:
-        raise UsageError(f"{name} must hold an episode with a transition, got none; give another dataset")
+        raise UsageError(
+            f"{name} must hold an episode with a transition, got none; give another dataset"
+        )
     num_empty = len(recorded) - len(episodes)
     if num_empty:
-        warn(name, f"{num_empty:,} of {len(recorded):,} episodes have no transition and are left out")
+        warn(
+            name, f"{num_empty:,} of {len(recorded):,} episodes have no transition and are left out"
+        )
     expected = _row_shapes(episodes[0])
     for episode in episodes:
         shapes = _row_shapes(episode)
@@ -184,7 +190,9 @@ def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
     ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
     # Named apart, so that a warning can tell a time limit from the end of a task.
     terminated = arrays["masks"] == 0
-    return transitions_of(name, arrays | {"terminals": ends & terminated, "timeouts": ends & ~terminated})
+    return transitions_of(
+        name, arrays | {"terminals": ends & terminated, "timeouts": ends & ~terminated}
+    )
 
 
 def _row_shapes(episode: Episode) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -211,7 +219,9 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     if is_vector:
         _warn_of_lost_digits(name, observations)
     try:
-        transitions = read_transitions(arrays, observations.shape[1:], actions.shape[1], images=is_image)
+        transitions = read_transitions(
+            arrays, observations.shape[1:], actions.shape[1], images=is_image
+        )
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in transitions.warnings:
@@ -249,7 +259,10 @@ def _warn_of_lost_digits(name: str, observations: Array) -> None:
 def warn_without_success(name: str, successes: Array) -> None:
     """Warn of a dataset in which no step achieves the task."""
     if not successes.any():
-        warn(name, "no step achieves the task, so that nothing but cloning can be learnt; give data with successes")
+        warn(
+            name,
+            "no step achieves the task, so that nothing but cloning can be learnt; give data with successes",
+        )
 
 
 def warn(name: str, message: str) -> None:
@@ -296,7 +309,9 @@ def write_set(path: Path, transitions: Transitions) -> None:
             np.savez(file, allow_pickle=False, **compact(transitions))
         move_into_place(temporary, path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from error
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}; choose another place"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -314,7 +329,9 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except Exception as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         advice = "get or make the file again"
-        if isinstance(error, MemoryError):  # a sound file may be too large, and a damaged one may say that it is
+        if isinstance(
+            error, MemoryError
+        ):  # a sound file may be too large, and a damaged one may say that it is
             advice = "free memory or give fewer data; if it is not as large as that, get or make the file again"
         raise UsageError(f"{path} cannot be read as {kind}: {problem}; {advice}") from error
 
@@ -350,7 +367,9 @@ def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
         if not wrong_rows.size:
             return flags > 0
         problem = f"{flags[wrong_rows[0]]} in row {wrong_rows[0]}"
-    raise UsageError(f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {problem}; correct it")
+    raise UsageError(
+        f"{name}: `{key}` must be 0 or 1 in each of the {steps:,} steps, got {problem}; correct it"
+    )
 
 
 def masks_of(name: str, terminated: Array, steps: int) -> Array:
@@ -404,10 +423,14 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     :param masks: 0 where the task terminates, (n,).
     """
     if not rows["actions"].size:
-        raise UsageError(f"{name} must hold an episode with a transition, got none; give another dataset")
+        raise UsageError(
+            f"{name} must hold an episode with a transition, got none; give another dataset"
+        )
     for key in ("observations", "rewards"):
         if rows[key].shape[:1] != rows["actions"].shape[:1]:
-            raise UsageError(f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}")
+            raise UsageError(
+                f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}"
+            )
     ends = np.append(ends[:-1], True)  # rows after the last end that is marked are a trajectory too
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
@@ -421,4 +444,6 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
             observations = np.append(observations, observations[-1:], axis=0)
         steps = slice(begin, begin + len(observations) - 1)
         if steps.start < steps.stop:
-            yield Episode(name, observations, rows["actions"][steps], rows["rewards"][steps], masks[steps])
+            yield Episode(
+                name, observations, rows["actions"][steps], rows["rewards"][steps], masks[steps]
+            )

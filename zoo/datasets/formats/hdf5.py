@@ -103,7 +103,9 @@ def read_array(name: str, stored: Stored, key: str) -> Array:
     if part.is_virtual or part.external:  # its numbers are read from other files
         raise UsageError(f"{name}: `{key}` must lie in the file; write it again")
     if not part.shape or part.dtype.kind not in "fiub":
-        raise UsageError(f"{name}: `{key}` must hold rows of numbers, got {part.dtype}; leave it out, or convert it")
+        raise UsageError(
+            f"{name}: `{key}` must hold rows of numbers, got {part.dtype}; leave it out, or convert it"
+        )
     array: Array = part[()]
     return array
 
@@ -149,9 +151,13 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     next_sensors = []
     if any(key.startswith("next_obs/") for key in group):
         next_sensors = [f"next_obs/{sensor}" for sensor in OBSERVATIONS]
-    missing = [key for key in ("actions", "rewards", "dones", *sensors, *next_sensors) if key not in group]
+    missing = [
+        key for key in ("actions", "rewards", "dones", *sensors, *next_sensors) if key not in group
+    ]
     if missing:
-        raise UsageError(f"{name} has no {', '.join(missing)}, as files of images or raw ones; get low_dim_v15.hdf5")
+        raise UsageError(
+            f"{name} has no {', '.join(missing)}, as files of images or raw ones; get low_dim_v15.hdf5"
+        )
     actions = read_array(name, group, "actions")
     steps = len(actions)
     if not steps:  # left out where episodes are joined
@@ -171,7 +177,9 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     boundaries = np.union1d([0, num_known], np.flatnonzero(dones[:num_known]) + 1)
     for begin, end in itertools.pairwise(boundaries.tolist()):
         part = slice(begin, end)
-        yield Episode(name, observations[begin : end + 1], actions[part], is_achieved[part] - 1.0, masks[part])
+        yield Episode(
+            name, observations[begin : end + 1], actions[part], is_achieved[part] - 1.0, masks[part]
+        )
 
 
 def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
@@ -198,7 +206,9 @@ class Hdf5(Format):
                 episodes: list[Episode] = []
                 for k in sorted(groups):
                     episodes += demonstration(path, k, groups[k])
-                warn_without_success(str(path), np.array([(episode.rewards == 0).any() for episode in episodes]))
+                warn_without_success(
+                    str(path), np.array([(episode.rewards == 0).any() for episode in episodes])
+                )
                 return joined(str(path), episodes)
             names = {*KNOWN_ARRAYS, *options.columns.values(), options.reward_from}
             arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
@@ -228,12 +238,16 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     add_rewards(name, arrays, options)
     if options.done is not None:
         if "timeouts" in arrays:
-            raise UsageError(f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`")
+            raise UsageError(
+                f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`"
+            )
         arrays["timeouts"] = np.zeros(len(arrays["terminals"]), bool)
         if options.done == "truncated":
             arrays["terminals"], arrays["timeouts"] = arrays["timeouts"], arrays["terminals"]
     # Each row has the state after it, so no trajectory loses its end.
-    if "next_observations" in arrays and len(arrays["next_observations"]) == len(arrays["observations"]):
+    if "next_observations" in arrays and len(arrays["next_observations"]) == len(
+        arrays["observations"]
+    ):
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
         return transitions_of(name, arrays)
     if "timeouts" not in arrays:
@@ -251,4 +265,6 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
         doubt = check_timeouts(flags["timeouts"], masks, "masks" not in flags)
     if doubt:
         warn(name, doubt)
-    return joined(name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks))
+    return joined(
+        name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks)
+    )

@@ -47,7 +47,9 @@ class Minari(Format):
         if not order or not isinstance(
             metadata.get("action_space"), str
         ):  # for which Minari would make the environment
-            raise UsageError(f"{path} must record the spaces of observations and actions; write it again with Minari")
+            raise UsageError(
+                f"{path} must record the spaces of observations and actions; write it again with Minari"
+            )
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
         if metadata.get("data_format") == "hdf5":
@@ -57,9 +59,14 @@ class Minari(Format):
         with explaining_damage(path, "a Minari dataset"):
             # Before Minari makes an array of as many numbers.
             if metadata["total_episodes"] != num_episodes:
-                raise ValueError(f"its metadata have {metadata['total_episodes']} episodes, got {num_episodes:,}")
+                raise ValueError(
+                    f"its metadata have {metadata['total_episodes']} episodes, got {num_episodes:,}"
+                )
             dataset = minari.MinariDataset(data)
-            episodes = [_episode(f"{path}, episode {part.id}", part, order) for part in dataset.iterate_episodes()]
+            episodes = [
+                _episode(f"{path}, episode {part.id}", part, order)
+                for part in dataset.iterate_episodes()
+            ]
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
             steps = sum(len(episode.actions) for episode in episodes)
             if steps != dataset.total_steps:
@@ -85,7 +92,9 @@ class Minari(Format):
         """Return the returns of a random and of an expert policy, which Minari normalises by, if it says them."""
         metadata = _metadata(path)
         try:
-            return checked_pair("reference", [metadata.get(name) for name in ("ref_min_score", "ref_max_score")])
+            return checked_pair(
+                "reference", [metadata.get(name) for name in ("ref_min_score", "ref_max_score")]
+            )
         except ValueError:
             return None
 
@@ -173,10 +182,16 @@ def _episode(name: str, part: Any, order: list[str]) -> Episode:
     for key in order:
         values = part.observations
         for step in key.split("/")[1:]:
-            values = values[int(step.removeprefix("_index_"))] if isinstance(values, tuple) else values[step]
+            values = (
+                values[int(step.removeprefix("_index_"))]
+                if isinstance(values, tuple)
+                else values[step]
+            )
         parts.append(np.asarray(values))
     if parts[1:] and any(values.ndim != 2 for values in parts):
-        raise UsageError(f"{name}: `observations` must be vectors, got a Dict of others; flatten them")
+        raise UsageError(
+            f"{name}: `observations` must be vectors, got a Dict of others; flatten them"
+        )
     masks = masks_of(name, np.asarray(part.terminations), len(part.actions))
     return Episode(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
 

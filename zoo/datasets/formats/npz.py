@@ -91,7 +91,9 @@ def _read(path: Path, names: Sequence[str], options: ReadOptions) -> Arrays:
 
 def _require_rows(path: Path, arrays: Arrays) -> None:
     if not arrays["actions"].ndim:
-        raise UsageError(f"{path}: `actions` must have a row for each step, got the number {arrays['actions']}")
+        raise UsageError(
+            f"{path}: `actions` must have a row for each step, got the number {arrays['actions']}"
+        )
 
 
 # -- OCBench's files --------------------------------------------------------------------------------------------------
@@ -130,8 +132,12 @@ class Ocbench(Format):
                 # Each episode before this one has a row of observations more than it has actions.
                 observations = arrays["observations"][begin + number : end + number + 1]
                 part = slice(begin, end)
-                actions, rewards, masks = (arrays[key][part] for key in ("actions", "rewards", "masks"))
-                episodes.append(Episode(f"{file}, episode {number}", observations, actions, rewards, masks))
+                actions, rewards, masks = (
+                    arrays[key][part] for key in ("actions", "rewards", "masks")
+                )
+                episodes.append(
+                    Episode(f"{file}, episode {number}", observations, actions, rewards, masks)
+                )
         transitions = joined(str(path), episodes)
         warn_without_success(str(path), transitions.arrays["masks"] == 0)
         return transitions

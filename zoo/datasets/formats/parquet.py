@@ -54,7 +54,9 @@ class Parquet(Format):
             ends |= require_flags(name, "done", rows["done"], len(ends))
         _require_in_order(name, rows, ends)
         add_rewards(name, rows, options)
-        masks = rows["masks"] if options.reward_from else 1.0 - _terminated(name, rows, ends, options)
+        masks = (
+            rows["masks"] if options.reward_from else 1.0 - _terminated(name, rows, ends, options)
+        )
         return joined(name, episodes_of_rows(name, rows, ends, masks))
 
 
@@ -95,7 +97,9 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
                 f"{path}: every file must have a column for {', '.join(differing)}, or none; add it to the others"
             )
     if not any(len(part["file"]) for part in parts):
-        raise UsageError(f"{path} must hold an episode with a transition, got no row; give another dataset")
+        raise UsageError(
+            f"{path} must hold an episode with a transition, got no row; give another dataset"
+        )
     with explaining_damage(path, "parquet"):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -126,8 +130,14 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
     compute = import_extra("pyarrow.compute", f"reading {file}")
     kind = column.type
     if column.null_count:
-        raise UsageError(f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them")
-    if arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind):
+        raise UsageError(
+            f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them"
+        )
+    if (
+        arrow.types.is_list(kind)
+        or arrow.types.is_large_list(kind)
+        or arrow.types.is_fixed_size_list(kind)
+    ):
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(
@@ -138,7 +148,9 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
     else:
         array = column.to_numpy()
     if array.dtype.kind not in "fiub":
-        raise UsageError(f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column")
+        raise UsageError(
+            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column"
+        )
     return array
 
 
@@ -176,7 +188,9 @@ def _terminated(name: str, rows: Arrays, ends: Array, options: ReadOptions) -> A
         flags = require_flags(name, "terminated", rows["terminated"], len(ends))
         if flags[~ends].any():
             row = int(np.argmax(flags & ~ends))
-            raise UsageError(f"{name}: an episode goes on after it has terminated in row {row}; split it there")
+            raise UsageError(
+                f"{name}: an episode goes on after it has terminated in row {row}; split it there"
+            )
         return flags & ends
     flags = require_flags(name, "success", rows["success"], len(ends))
     warn_without_success(name, flags)

@@ -68,7 +68,9 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     """
     if str(source).startswith(MINARI):
         return True
-    if (Path(source).expanduser() / ARRAYS).is_dir():  # converted from OGBench's files, which may be gone since
+    if (
+        Path(source).expanduser() / ARRAYS
+    ).is_dir():  # converted from OGBench's files, which may be gone since
         return False
     path, source_format = require_format(source)
     if not isinstance(source_format, Npz | Episodes):
@@ -101,6 +103,9 @@ def read_source(source: str | Path, options: ReadOptions = DEFAULT_OPTIONS) -> T
     """
     path, source_format = require_format(source)
     if isinstance(source_format, Parquet) and npz_files(path):
-        warn(str(path), "its .npz files are not read beside its .parquet files; keep them in folders apart")
+        warn(
+            str(path),
+            "its .npz files are not read beside its .parquet files; keep them in folders apart",
+        )
     reject_options(path, options, source_format.supported)
     return source_format.read(path, options)

@@ -31,7 +31,9 @@ BETTER_COLOURS, WORSE_COLOURS = ("#0b5394", "#4f9fe8"), ("#b04a00", "#e08a3c")
 """The colours of a method that is better, or worse, than another."""
 _SHADES = 25  # of a map: few, since each has its counterpart on dark paper
 _RC_PARAMS: dict[Any, Any] = {
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that figures look the same on every machine
+    "font.sans-serif": [
+        "DejaVu Sans"
+    ],  # comes with matplotlib, so that figures look the same on every machine
     "text.parse_math": False,  # names of runs hold no formulas
     "axes.grid.axis": "both",
     "axes.spines.top": False,
@@ -41,7 +43,10 @@ _RC_PARAMS: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
     "svg.fonttype": "none",
 }
-_UNDATED = {"pdf": {"CreationDate": None}, "svg": dict.fromkeys(("Creator", "Date", "Format", "Type"))}
+_UNDATED = {
+    "pdf": {"CreationDate": None},
+    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+}
 _ID = re.compile(r' id="[\w.]+_\d+"')  # matplotlib numbers its parts anew in each figure of a page
 _LONG = re.compile(r"(\.\d\d)\d+")
 
@@ -64,10 +69,27 @@ class FigureSize:
     @property
     def rc_params(self) -> dict[Any, Any]:
         """The settings of matplotlib for a figure of this size."""
-        sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize")
-        ticks = {f"{axis}tick.major.{part}": size for axis in "xy" for part, size in (("size", 2.5), ("width", 0.6))}
-        legend = {"legend.fontsize": self.text, "legend.frameon": False, "axes.linewidth": 0.6, "grid.linewidth": 0.5}
-        return sns.axes_style("ticks") | _RC_PARAMS | dict.fromkeys(sizes, self.text) | ticks | legend
+        sizes = (
+            "font.size",
+            "axes.labelsize",
+            "axes.titlesize",
+            "xtick.labelsize",
+            "ytick.labelsize",
+        )
+        ticks = {
+            f"{axis}tick.major.{part}": size
+            for axis in "xy"
+            for part, size in (("size", 2.5), ("width", 0.6))
+        }
+        legend = {
+            "legend.fontsize": self.text,
+            "legend.frameon": False,
+            "axes.linewidth": 0.6,
+            "grid.linewidth": 0.5,
+        }
+        return (
+            sns.axes_style("ticks") | _RC_PARAMS | dict.fromkeys(sizes, self.text) | ticks | legend
+        )
 
     @property
     def letter(self) -> float:
@@ -136,5 +158,7 @@ def _for_any_paper(drawn: str, title: str, description: str) -> str:
 
 def _shortened(tag: re.Match[str]) -> str:
     """Return a tag of an SVG without what no figure needs: numbers of parts, and more than hundredths of a point."""
-    text = _LONG.sub(r"\1", _ID.sub("", tag[0])).replace("; font-family: 'DejaVu Sans', sans-serif", "")
+    text = _LONG.sub(r"\1", _ID.sub("", tag[0])).replace(
+        "; font-family: 'DejaVu Sans', sans-serif", ""
+    )
     return re.sub(r' transform="rotate\(-?0 [^"]*"', "", " ".join(text.split()))

@@ -77,7 +77,10 @@ class Drawing:
 
 
 def all_figures(
-    comparison: Comparison, evaluations: pd.DataFrame, size: FigureSize = FIGURE_SIZES["page"], only: str = "*"
+    comparison: Comparison,
+    evaluations: pd.DataFrame,
+    size: FigureSize = FIGURE_SIZES["page"],
+    only: str = "*",
 ) -> dict[str, Drawing]:
     """Return every figure of a comparison that has something to show: name -> figure.
 
@@ -95,7 +98,9 @@ def all_figures(
         makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, of_all_phases, metric)
     makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, of_all_phases)
     with matplotlib.rc_context(size.rc_params):
-        drawings = {name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)}
+        drawings = {
+            name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)
+        }
     return {name: drawing for name, drawing in drawings.items() if drawing is not None}
 
 
@@ -141,7 +146,9 @@ class PlotContext:
         """Return a title that names the phase and the kind of scores."""
         return f"{subject}{', ' if self.phase else ''}{self.where}"
 
-    def empty(self, width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    def empty(
+        self, width: float, height: float, rows: int = 1, columns: int = 1
+    ) -> tuple[Figure, list[Axes]]:
         """Return a figure with empty panels; sizes are in inches."""
         figure = Figure(figsize=(width, height), layout="constrained")
         share = columns > 1 and self.comparison.kind.is_comparable
@@ -227,7 +234,14 @@ def _verdict(context: PlotContext, phase: Phase) -> Drawing | None:
     panel = _ahead(context, {v.other: v.improvement for v in verdicts}, f"{subject} against")[-1]
     figure, (ax,) = _intervals(context, [panel], colours)
     for place, v in enumerate(verdicts):
-        ax.text(1.03, place, v.outcome, color=colours[v.other], va="center", transform=ax.get_yaxis_transform())
+        ax.text(
+            1.03,
+            place,
+            v.outcome,
+            color=colours[v.other],
+            va="center",
+            transform=ax.get_yaxis_transform(),
+        )
     return Drawing(figure, context.title(f"{subject} against each other method"), list(colours))
 
 
@@ -235,20 +249,28 @@ def _improvement(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the probability of improvement over the baseline, with the difference of means beside it."""
     baseline = baseline_of(context.comparison)
     pairs = {
-        name: phase.improvements[name, baseline] for name in context.styles if (name, baseline) in phase.improvements
+        name: phase.improvements[name, baseline]
+        for name in context.styles
+        if (name, baseline) in phase.improvements
     }
     if not pairs:
         return None
     figure, _ = _intervals(context, _ahead(context, pairs, f"over {baseline}"), context.colours)
-    return Drawing(figure, context.title(f"Probability of improvement over {baseline}"), list(pairs))
+    return Drawing(
+        figure, context.title(f"Probability of improvement over {baseline}"), list(pairs)
+    )
 
 
 def _ahead(context: PlotContext, pairs: Mapping[str, Improvement], title: str) -> list[_Panel]:
     """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
     kind = context.comparison.kind
     chances = {name: pair.probability for name, pair in pairs.items()}
-    panels = [_Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0))]
-    differences = {name: pair.difference for name, pair in pairs.items() if pair.difference is not None}
+    panels = [
+        _Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0))
+    ]
+    differences = {
+        name: pair.difference for name, pair in pairs.items() if pair.difference is not None
+    }
     if differences:
         margin = kind.scale * context.comparison.resolve if kind.is_comparable else 0.0
         unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
@@ -263,23 +285,32 @@ def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
     names = [name for name in ranking(context.comparison, phase) if name in cells]
     panels = []
     for metric in SHOWN_METRICS:
-        estimates = {name: cells[name].estimates[metric] for name in names if metric in cells[name].estimates}
+        estimates = {
+            name: cells[name].estimates[metric] for name in names if metric in cells[name].estimates
+        }
         if estimates:
-            panels.append(_Panel(METRICS[metric], f"{kind.unit}\n{phase.tasks_label}", estimates, kind.scale))
+            panels.append(
+                _Panel(METRICS[metric], f"{kind.unit}\n{phase.tasks_label}", estimates, kind.scale)
+            )
     if not panels:
         return None
     figure, _ = _intervals(context, panels, context.colours)
     return Drawing(figure, context.title("Mean and IQM"), list(panels[0].estimates))
 
 
-def _intervals(context: PlotContext, panels: Sequence[_Panel], colours: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
+def _intervals(
+    context: PlotContext, panels: Sequence[_Panel], colours: Mapping[str, str]
+) -> tuple[Figure, list[Axes]]:
     """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
     names = list(panels[0].estimates)
     width = 0.6 / len(panels) * context.size.width
     tables = [panel.table().reindex(names) for panel in panels]
     figure, drawn = plot_utils.plot_interval_estimates(
         {name: [table.loc[name, "point"] for table in tables] for name in names},
-        {name: np.array([table.loc[name, ["low", "high"]] for table in tables]).T for name in names},
+        {
+            name: np.array([table.loc[name, ["low", "high"]] for table in tables]).T
+            for name in names
+        },
         [context.wrap(f"{context.where}, {panel.title}", width) for panel in panels],
         algorithms=names,
         colors=colours,
@@ -327,7 +358,11 @@ def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
     plot_utils.plot_performance_profiles(
         {name: parts[name]["fraction"] for name in names},
         thresholds,
-        {name: (parts[name]["low"], parts[name]["high"]) for name in names if context.styles[name].is_named},
+        {
+            name: (parts[name]["low"], parts[name]["high"])
+            for name in names
+            if context.styles[name].is_named
+        },
         ax=ax,
         colors=context.colours,
         xlabel=f"threshold τ, {kind.unit}",
@@ -354,7 +389,10 @@ def _sample_efficiency(context: PlotContext, metric: str) -> Drawing | None:
     figure, (ax,) = context.empty(size.width, 0.62 * size.width)
     shown = _draw_curves(ax, context, curves)
     ax.set_title(f"{METRICS[metric]}{comparison.kind.title}, {comparison.curves_label}")
-    ax.set(xlabel="steps (shaded: offline)" if _end_of_offline(curves) else "steps", ylabel=comparison.kind.unit)
+    ax.set(
+        xlabel="steps (shaded: offline)" if _end_of_offline(curves) else "steps",
+        ylabel=comparison.kind.unit,
+    )
     _add_legend(figure, context, shown)
     return Drawing(figure, context.title(f"Sample efficiency, {METRICS[metric]}"), shown)
 
@@ -464,7 +502,9 @@ def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) 
     for name in methods:
         style = context.styles[name]
         if style.is_named:
-            handles.append(Line2D([], [], marker="o" if style.is_own else None, markersize=3, **style.line))
+            handles.append(
+                Line2D([], [], marker="o" if style.is_own else None, markersize=3, **style.line)
+            )
             labels.append(context.label(name))
     if unnamed := len(methods) - len(labels):
         handles.append(Line2D([], [], color=MUTED[0], linewidth=0.7))
@@ -473,7 +513,14 @@ def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) 
     columns = min(len(labels), max(1, int(figure.get_figwidth() / size.letter / (longest + 6))))
     lines = math.ceil(len(labels) / columns) * _height(labels) + 1
     figure.set_figheight(figure.get_figheight() + size.inches(lines))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2, columnspacing=1.2)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=2.2,
+        columnspacing=1.2,
+    )
 
 
 # -- single tasks and single runs -------------------------------------------------------------------------------------
@@ -491,7 +538,9 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
         return None
     rows = {}
     for task, cells in phase.per_task.items():
-        rows[short_name(task)] = {name: kind.scale * cell.mean.point for name, cell in cells.items()}
+        rows[short_name(task)] = {
+            name: kind.scale * cell.mean.point for name, cell in cells.items()
+        }
     means = shades = pd.DataFrame.from_dict(rows, "index").reindex(columns=names)
     if not kind.is_comparable:
         low = means.min(axis=1)

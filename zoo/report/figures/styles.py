@@ -47,7 +47,12 @@ class Style:
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
         width = 0.7 if not self.is_named else 2.2 if self.is_own else 1.2
-        return {"color": self.colour, "linestyle": self.dash, "linewidth": width, "zorder": self.layer}
+        return {
+            "color": self.colour,
+            "linestyle": self.dash,
+            "linewidth": width,
+            "zorder": self.layer,
+        }
 
     @property
     def layer(self) -> float:
@@ -58,7 +63,11 @@ class Style:
 def algorithm_styles() -> dict[str, tuple[tuple[str, str], Any]]:
     """Return the fixed styles: published name -> (colours, dash)."""
     entries = _read()["algorithms"].items()
-    return {name: (tuple(colours), _DASHES[dash]) for dash, names in entries for name, colours in names.items()}
+    return {
+        name: (tuple(colours), _DASHES[dash])
+        for dash, names in entries
+        for name, colours in names.items()
+    }
 
 
 def spare_styles() -> list[tuple[tuple[str, str], Any]]:
@@ -98,7 +107,9 @@ def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[st
     shown = phase or list(comparison.phases.values())[-1]
     names = [name for name in ranking(comparison, shown) if phase is None or name in phase.coverage]
     special = [name for name in (comparison.focus, baseline_of(comparison)) if name in names]
-    unfocused = [name for name in names if comparison.focus not in names or comparison.methods[name].is_own]
+    unfocused = [
+        name for name in names if comparison.focus not in names or comparison.methods[name].is_own
+    ]
     named = list(dict.fromkeys([*special, *unfocused]))[:MOST_NAMED]
     return [name for name in names if name in named]
 

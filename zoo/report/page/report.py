@@ -19,7 +19,14 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from zoo.report.comparison import CURVE_COLUMNS, PROFILE_COLUMNS, Comparison, baseline_of, joined, phases_of
+from zoo.report.comparison import (
+    CURVE_COLUMNS,
+    PROFILE_COLUMNS,
+    Comparison,
+    baseline_of,
+    joined,
+    phases_of,
+)
 from zoo.report.cost import Costs
 from zoo.report.figures.files import FIGURE_SIZES, FORMATS, file_of
 from zoo.report.figures.plots import Drawing, all_figures
@@ -107,13 +114,22 @@ class Content:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         tables = [differences_table(inputs.own, inputs.methods)]
-        makers = (aggregates_table, improvement_table, domains_table, tasks_table, pairs_table, seeds_needed_table)
+        makers = (
+            aggregates_table,
+            improvement_table,
+            domains_table,
+            tasks_table,
+            pairs_table,
+            seeds_needed_table,
+        )
         for comparison in self.comparisons:
             tables += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 tables += [make(comparison, phase) for make in makers]
             if comparison.kind is SUCCESS:
-                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, self.tolerance)
+                reproduced = reproduce(
+                    inputs.methods, inputs.evaluations, inputs.sets, self.tolerance
+                )
                 tables.append(reproduction_table(reproduced, self.tolerance))
         tables += [cost_table(self.comparisons, self.costs)] if self.costs else []
         tables.append(protocol_table(self.comparisons[0]))
@@ -123,15 +139,23 @@ class Content:
     def texts(self) -> dict[str, dict[str, str]]:
         """Each table as the text of a file: its name -> kind of file -> text."""
         return {
-            table.name: {"csv": to_csv(table), "md": to_markdown(table), "tex": to_latex(table, self.width)}
+            table.name: {
+                "csv": to_csv(table),
+                "md": to_markdown(table),
+                "tex": to_latex(table, self.width),
+            }
             for table in self.tables
         }
 
     @cached_property
     def evaluations(self) -> str:
         """The evaluations of all runs that count, as CSV; the environment is the task."""
-        rows = self.inputs.evaluations.reindex(columns=_EVALUATION).rename(columns={"environment": "task"})
-        return csv_text(rows.sort_values(["method", "task", "seed", "phase", "step"], kind="stable"))
+        rows = self.inputs.evaluations.reindex(columns=_EVALUATION).rename(
+            columns={"environment": "task"}
+        )
+        return csv_text(
+            rows.sort_values(["method", "task", "seed", "phase", "step"], kind="stable")
+        )
 
     @property
     def provenance(self) -> str:
@@ -146,7 +170,9 @@ class Content:
         result = {}
         for name, drawing in self.drawings.items():
             about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and CSV files of the report."
-            result[name] = {kind: file_of(drawing.figure, kind, drawing.title, about) for kind in formats}
+            result[name] = {
+                kind: file_of(drawing.figure, kind, drawing.title, about) for kind in formats
+            }
         return result
 
     @cached_property
@@ -165,8 +191,14 @@ def files_of_report(folder: Path) -> set[str]:
     """
     if (folder / LIST).is_file():
         listed = set((folder / LIST).read_text(encoding="utf-8").splitlines())
-        return {name for name in listed if _is_name_of_report(name)}  # never a path to anywhere else
-    return _lookalikes(folder) if (folder / "results.json").is_file() and (folder / "report.html").is_file() else set()
+        return {
+            name for name in listed if _is_name_of_report(name)
+        }  # never a path to anywhere else
+    return (
+        _lookalikes(folder)
+        if (folder / "results.json").is_file() and (folder / "report.html").is_file()
+        else set()
+    )
 
 
 def refuse_foreign_files(folder: Path) -> None:
@@ -220,7 +252,9 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"{name}.csv"] = text
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
     departures = own_runs.runs["departures"].map("; ".join, na_action="ignore")
-    files["runs.csv"] = csv_text(own_runs.runs.assign(departures=departures).drop(columns="settings"))
+    files["runs.csv"] = csv_text(
+        own_runs.runs.assign(departures=departures).drop(columns="settings")
+    )
     files["results.json"] = json_text(
         to_json(content.comparisons, own_runs.skipped(), inputs.references, content.costs)
     )
@@ -250,8 +284,13 @@ def to_html(content: Content) -> str:
             size=count(len(methods), "method"),
             tables={table.name: table for table in content.tables},
             figures={name: contents["svg"].decode() for name, contents in content.figures.items()},
-            widths={name: drawing.figure.get_figwidth() for name, drawing in content.drawings.items()},
-            files={name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()},
+            widths={
+                name: drawing.figure.get_figwidth() for name, drawing in content.drawings.items()
+            },
+            files={
+                name: {"CSV": text["csv"], "LaTeX": text["tex"]}
+                for name, text in content.texts.items()
+            },
             in_phases=in_phases,
             shown=[],
             contents=[],

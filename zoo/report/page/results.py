@@ -39,12 +39,18 @@ def to_json(
     }
     cost: dict[str, Any] = {}
     for (method, machine, replicas), costs_of_group in costs.groups() if costs else ():
-        cost.setdefault(method, []).append({"machine": machine, "seeds_at_once": replicas} | costs_of_group)
+        cost.setdefault(method, []).append(
+            {"machine": machine, "seeds_at_once": replicas} | costs_of_group
+        )
     result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
     result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
     result |= {"methods": methods, "skipped": skipped}
     result |= {"resolve": comparisons[0].resolve, "cost": cost}
-    result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items() if kind is not SUCCESS}
+    result |= {
+        kind.suffix.removeprefix("_"): phases
+        for kind, phases in by_kind.items()
+        if kind is not SUCCESS
+    }
     if references:
         result["reference_scores"] = references
     return result
@@ -87,9 +93,14 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "tests": decision.tested,
         "probability_of_improvement": chances,
         "verdict_on": decision.subject,
-        "verdicts": {v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in decision.verdicts},
+        "verdicts": {
+            v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in decision.verdicts
+        },
         "domains": {
-            domain: {method: _cell_to_json(cell, ("mean", "iqm")) for method, cell in sorted(cells.items())}
+            domain: {
+                method: _cell_to_json(cell, ("mean", "iqm"))
+                for method, cell in sorted(cells.items())
+            }
             for domain, cells in sorted(phase.domains.items())
         },
         "tasks": {

@@ -122,7 +122,11 @@ def _untested_above(comparison: Comparison, phase: Phase, subject: str) -> list[
         return []
     limit = phase.means[subject]
     higher = [name for name, mean in phase.means.items() if mean > limit]
-    return [comparison.methods[name].title for name in higher if (subject, name) not in phase.improvements]
+    return [
+        comparison.methods[name].title
+        for name in higher
+        if (subject, name) not in phase.improvements
+    ]
 
 
 def _can_be_fragile(phase: Phase) -> bool:
@@ -150,15 +154,20 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
     ours = comparison.methods[subject]
     cells = phase.aggregates
-    published_methods = [comparison.methods[name] for name in cells if not comparison.methods[name].is_own]
+    published_methods = [
+        comparison.methods[name] for name in cells if not comparison.methods[name].is_own
+    ]
     if subject not in cells or not published_methods:
         return ""
     closest = max(
-        published_methods, key=lambda method: (method.algorithm == ours.algorithm, cells[method.name].mean.point)
+        published_methods,
+        key=lambda method: (method.algorithm == ours.algorithm, cells[method.name].mean.point),
     )
     if (short := steps_short(phase, ours, closest)) is None:
         return ""
-    published, yours = (_score(comparison.kind, cells[name].mean).text for name in (closest.name, subject))
+    published, yours = (
+        _score(comparison.kind, cells[name].mean).text for name in (closest.name, subject)
+    )
     steps = f"{short[0]:,} of {short[1]:,} {phase.name} steps"
     return f"Not comparable yet: {steps}. {closest.title} published {published}, yours {yours}."
 
@@ -206,7 +215,10 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
 
 
 def warnings(
-    comparisons: Sequence[Comparison], own_runs: RunTables, sets: Sequence[PublishedSet] = (), failed: str = "last"
+    comparisons: Sequence[Comparison],
+    own_runs: RunTables,
+    sets: Sequence[PublishedSet] = (),
+    failed: str = "last",
 ) -> list[str]:
     """Return sentences on what a reader must know before believing a number.
 
@@ -216,17 +228,22 @@ def warnings(
     methods = comparisons[0].methods
     skipped = own_runs.skipped()
     places = {name: _shown_tasks(comparisons, name) for name in methods}
-    shown = own_runs.runs[own_runs.runs["problem"].isna() & own_runs.runs["method"].isin(list(methods))]
+    shown = own_runs.runs[
+        own_runs.runs["problem"].isna() & own_runs.runs["method"].isin(list(methods))
+    ]
     shown = shown[shown["environment"].isin({task for tasks in places.values() for task in tasks})]
     apart = _differences_from_sets(comparisons, sets)
     explained = {name for name, _ in apart}
     sentences = [
-        f"{name} was not run as {published} was: {differences}." for (name, published), differences in apart.items()
+        f"{name} was not run as {published} was: {differences}."
+        for (name, published), differences in apart.items()
     ]
     if skipped:
         few = f"{len(skipped)} of {len(own_runs.runs)} run folders did not finish, or do not count"
         sentences.append(f"{few}; each is listed with its reason.")
-    sentences += describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
+    sentences += describe_tallies(
+        {name: method.tally() for name, method in methods.items()}, failed
+    )
     sentences += _rewards_of_other_versions(shown, sets)
     sentences += [
         f"{published.name}: means only, since single runs are not published. So its methods have no IQM, profile, "
@@ -237,23 +254,31 @@ def warnings(
     for name, method in methods.items():
         departures = {task: method.departures.get(task, ()) for task in places[name]}
         if name not in explained and any(departures.values()):
-            sentences.append(f"{name} departs from the protocol of its profile: {_gathered(departures)}.")
+            sentences.append(
+                f"{name} departs from the protocol of its profile: {_gathered(departures)}."
+            )
     sentences += _never_reported(shown)
     sentences += _told_apart(shown)
     for name, codes in shown.dropna(subset="code").groupby("method")["code"].nunique().items():
         if codes > 1:
-            sentences.append(f"{name}: runs were trained by {codes} versions of the algorithm's file.")
+            sentences.append(
+                f"{name}: runs were trained by {codes} versions of the algorithm's file."
+            )
     for scoring, names in scored_otherwise(comparisons[0], methods).items():
         text = f"Scoring of {', '.join(shortened(names))}: {scoring}"
         sentences.append(f"{text}. Other scores are those of the last evaluation.")
     for comparison in comparisons:
         for phase in comparison.phases.values():
             where = f"{phase.name}{comparison.kind.title}"
-            sentences += [f"{where}: {text}" for text in _warnings_of_phase(comparison, phase, explained)]
+            sentences += [
+                f"{where}: {text}" for text in _warnings_of_phase(comparison, phase, explained)
+            ]
     return [*sentences, *_warnings_of_seeds(comparisons)]
 
 
-def _warnings_of_phase(comparison: Comparison, phase: Phase, explained: Collection[str]) -> Iterator[str]:
+def _warnings_of_phase(
+    comparison: Comparison, phase: Phase, explained: Collection[str]
+) -> Iterator[str]:
     """Yield what limits the comparison in one phase.
 
     :param explained: methods of which it is told already that they were run otherwise.
@@ -262,17 +287,23 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, explained: Collecti
         has = f"{name} has only {_listed(phase.coverage[name])}"
         yield f"{has}; aggregates leave it out, so that the others keep their {phase.tasks_label}."
     if not phase.tasks:
-        who = shortened(f"{name} has {_listed(has)}" for name, has in sorted(phase.coverage.items()))
+        who = shortened(
+            f"{name} has {_listed(has)}" for name, has in sorted(phase.coverage.items())
+        )
         yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(who)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = _with_methods((_listed(tasks), names) for names, tasks in lacking.items())
         yield f"aggregates leave out tasks that some methods lack: {missing}."
-    without = [name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)]
+    without = [
+        name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)
+    ]
     if phase.aggregates and without:
         why = "published are means of whole domains, not of single tasks"
         yield f"no aggregate of {', '.join(shortened(without))}: {why}."
-    sources = {name: method.source for name, method in comparison.methods.items() if not method.is_own}
+    sources = {
+        name: method.source for name, method in comparison.methods.items() if not method.is_own
+    }
     absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
     if absent and comparison.kind is SUCCESS:
         yield f"no scores of {', '.join(absent)}."
@@ -281,7 +312,13 @@ def _warnings_of_phase(comparison: Comparison, phase: Phase, explained: Collecti
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
-    by_steps = by_value({name: range_text(steps) for name, steps in phase.step_ranges.items() if name not in explained})
+    by_steps = by_value(
+        {
+            name: range_text(steps)
+            for name, steps in phase.step_ranges.items()
+            if name not in explained
+        }
+    )
     if len(by_steps) > 1:
         yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
 
@@ -290,7 +327,9 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
     """Yield which runs have no success because only others report any on their environment."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
-        by_method = group.groupby("method")["seed"].agg(lambda seeds: ", ".join(f"{seed:g}" for seed in sorted(seeds)))
+        by_method = group.groupby("method")["seed"].agg(
+            lambda seeds: ", ".join(f"{seed:g}" for seed in sorted(seeds))
+        )
         texts = shortened(f"{name} (seeds {seeds})" for name, seeds in by_method.items())
         yield (
             f"{short_name(environment)}: no episode of {'; '.join(texts)} reported a success, while others did; each "
@@ -305,7 +344,11 @@ def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
         for methods_by_value in runs["settings"]
     ]
     for column, clause in _NOT_ALIKE.items():
-        stated = runs.assign(played=played).dropna(subset=column).sort_values(["environment", column, "method"])
+        stated = (
+            runs.assign(played=played)
+            .dropna(subset=column)
+            .sort_values(["environment", column, "method"])
+        )
         for environment, part in stated.groupby("environment"):
             methods_by_value = part.groupby(column)["method"].unique()
             if len(methods_by_value) > 1:
@@ -354,11 +397,19 @@ def _differences_from_sets(
     for comparison in (differences for differences in comparisons if differences.kind is SUCCESS):
         phase = list(comparison.phases)[-1]
         for published in sets:
-            published_protocols = [m.protocols for m in comparison.methods.values() if m.source == published.name]
+            published_protocols = [
+                m.protocols for m in comparison.methods.values() if m.source == published.name
+            ]
             domains = set().union(*published_protocols)
             for name, method in comparison.methods.items():
-                tasks = [t for t in _shown_tasks([comparison], name) if split_environment(t)[1] in domains]
-                differences = {t: set_differences(phase, method, t, published) for t in tasks if method.is_own}
+                tasks = [
+                    t
+                    for t in _shown_tasks([comparison], name)
+                    if split_environment(t)[1] in domains
+                ]
+                differences = {
+                    t: set_differences(phase, method, t, published) for t in tasks if method.is_own
+                }
                 if any(differences.values()):
                     result[name, published.name] = _gathered(differences)
     return result

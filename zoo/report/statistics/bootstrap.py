@@ -75,7 +75,9 @@ def median(*blocks: Array) -> Array:
 FUNCTIONS: Mapping[str, Function] = {"iqm": interquartile_mean, "median": median}
 
 
-def aggregates(scores: Mapping[str, Scores], names: Sequence[str], reps: int) -> dict[str, dict[str, Curve]]:
+def aggregates(
+    scores: Mapping[str, Scores], names: Sequence[str], reps: int
+) -> dict[str, dict[str, Curve]]:
     """Return method -> name of an aggregate -> its value at every evaluation, with point-wise bounds.
 
     The bounds hold for one evaluation each. They say nothing about an average over a curve: for that, reduce each run

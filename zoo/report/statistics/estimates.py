@@ -146,7 +146,9 @@ def welch_mean(
     :return: the sum; without an interval if a mean with one run has no known variance (NaN).
     """
     total = np.sum(means, keepdims=True)
-    return welch_curve(total, np.asarray(variances, float)[:, None], np.asarray(seeds), limits).estimate(0)
+    return welch_curve(
+        total, np.asarray(variances, float)[:, None], np.asarray(seeds), limits
+    ).estimate(0)
 
 
 def welch_half_width(variances: Array, seeds: Counts) -> Array:
@@ -186,7 +188,9 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
     At most 0.05 means significant at 5% in the family of all of them.
     """
-    values = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0).T  # families are along the last axis
+    values = np.nan_to_num(
+        np.asarray(p_values, np.float64), nan=1.0
+    ).T  # families are along the last axis
     order = np.argsort(values)
     left = np.arange(values.shape[-1], 0, -1)
     stepped = np.maximum.accumulate(np.take_along_axis(values, order, -1) * left, axis=-1)

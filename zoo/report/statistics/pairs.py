@@ -113,13 +113,18 @@ def rank_codes(scores: Mapping[str, Scores]) -> tuple[list[Counts], tuple[int, i
     """
     methods = sorted(scores)
     tasks = sorted(next(iter(scores.values())))
-    levels = {task: np.unique(np.concatenate([scores[method][task] for method in methods])) for task in tasks}
+    levels = {
+        task: np.unique(np.concatenate([scores[method][task] for method in methods]))
+        for task in tasks
+    }
     shape = (len(tasks), len(methods), max(map(len, levels.values())))
     blocks = []
     for m, method in enumerate(methods):
         codes = {}
         for t, task in enumerate(tasks):
-            codes[task] = (t * shape[1] + m) * shape[2] + np.searchsorted(levels[task], scores[method][task])
+            codes[task] = (t * shape[1] + m) * shape[2] + np.searchsorted(
+                levels[task], scores[method][task]
+            )
         blocks += blocks_of([codes])
     return blocks, shape
 

@@ -72,12 +72,18 @@ def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, k
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
-def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(tmp_path, kind):
+def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(
+    tmp_path, kind
+):
     first, second = parts = episodes()
     arrays = read(WRITERS[kind](tmp_path, parts))
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 19 + [0])
     assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
-    expected = [*first["observations"][:19], first["observations"][18], *second["observations"][:20]]
+    expected = [
+        *first["observations"][:19],
+        first["observations"][18],
+        *second["observations"][:20],
+    ]
     assert_array_equal(arrays["observations"], np.array(expected, np.float32))
     assert_array_equal(arrays["actions"][20:39], second["actions"][:19])
     assert_array_equal(arrays["rewards"][:19], first["rewards"].astype(np.float32))
@@ -165,7 +171,9 @@ def test_changes_that_single_precision_loses_are_warned_of(tmp_path):
     arrays["observations"][:, 2] = 1.7e9 + np.arange(39) / 50  # the time since 1970, in seconds
     arrays["next_observations"] = np.roll(arrays["observations"], -1, axis=0)
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.warns(UserWarning, match=r"from 1700000000 to 170000000\d in coordinate 2.*subtract an offset"):
+    with pytest.warns(
+        UserWarning, match=r"from 1700000000 to 170000000\d in coordinate 2.*subtract an offset"
+    ):
         read(tmp_path / "a.npz")
 
 
@@ -205,9 +213,13 @@ def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
 def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path, kind):
     source = WRITERS[kind](tmp_path, episodes())
     write_set(tmp_path / "converted.npz", read_source(source))
-    original, converted = (load_custom(path, ENV, {}) for path in (source, tmp_path / "converted.npz"))
+    original, converted = (
+        load_custom(path, ENV, {}) for path in (source, tmp_path / "converted.npz")
+    )
     assert original.fingerprint == converted.fingerprint
-    assert_array_equal(compact(original.content)["observations"], compact(converted.content)["observations"])
+    assert_array_equal(
+        compact(original.content)["observations"], compact(converted.content)["observations"]
+    )
     assert (tmp_path / "converted.npz.sha256").is_file()
 
 
@@ -219,11 +231,15 @@ def test_a_changed_converted_file_is_refused(tmp_path):
 
 def test_what_formats_leave_open_can_be_given(tmp_path):
     (part,) = episodes(1)
-    table = pyarrow.table({"joints": list(part["observations"][:-1]), "torque": list(part["actions"])})
+    table = pyarrow.table(
+        {"joints": list(part["observations"][:-1]), "torque": list(part["actions"])}
+    )
     parquet.write_table(table, tmp_path / "a.parquet")
     columns = {"observations": "joints", "actions": "torque"}
     assert "`--columns observations=NAME`" in refusal(tmp_path / "a.parquet")
-    assert "`--step-reward -1`" in refusal(tmp_path / "a.parquet", columns=columns, done="terminated")
+    assert "`--step-reward -1`" in refusal(
+        tmp_path / "a.parquet", columns=columns, done="terminated"
+    )
     assert "`--done truncated`" in refusal(tmp_path / "a.parquet", columns=columns, step_reward=-1)
     arrays = read(tmp_path / "a.parquet", ReadOptions(columns, -1.0, "truncated"))
     assert (arrays["rewards"][:-1] == -1).all()
@@ -241,7 +257,9 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     parts[1]["success"][5] = True  # and the episode goes on
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
-    assert "leave out `--step-reward` and `--done`" in refusal(source, reward_from="success", step_reward=0.0)
+    assert "leave out `--step-reward` and `--done`" in refusal(
+        source, reward_from="success", step_reward=0.0
+    )
     dataset = load_custom(source, ENV, {}, reward_from="success")
     success = joined(parts, "success")[: dataset.num_transitions]
     assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
@@ -251,7 +269,8 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
 def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     parquet.write_table(
-        parquet.read_table(folder).drop_columns(["episode_index", "frame_index"]), tmp_path / "a.parquet"
+        parquet.read_table(folder).drop_columns(["episode_index", "frame_index"]),
+        tmp_path / "a.parquet",
     )
     for name, array in read(folder).items():
         assert_array_equal(read(tmp_path / "a.parquet")[name], array)
@@ -268,7 +287,9 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done):
         del file["timeouts"]
     assert "or `--done` if `terminals` marks every end" in refusal(path)
     arrays = read(path, ReadOptions(done=done))
-    assert np.flatnonzero(arrays["masks"] == 0).tolist() == ([18, 39] if done == "terminated" else [])
+    assert np.flatnonzero(arrays["masks"] == 0).tolist() == (
+        [18, 39] if done == "terminated" else []
+    )
     assert int((arrays["valids"] == 0).sum()) == 2
 
 
@@ -378,10 +399,19 @@ BROKEN = {
     ),
     "no rewards": (lambda a: without(a, "rewards"), "missing: rewards"),
     "shape": (lambda a: a | {"rewards": a["rewards"][:-1]}, "must have shape (39,)"),
-    "discrete actions": (lambda a: a | {"actions": np.arange(78).reshape(39, 2)}, "`actions` must be continuous"),
-    "images": (lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)}, "images as uint8 from 0 to 255"),
+    "discrete actions": (
+        lambda a: a | {"actions": np.arange(78).reshape(39, 2)},
+        "`actions` must be continuous",
+    ),
+    "images": (
+        lambda a: a | {"observations": np.zeros((39, 3, 8, 8), np.float32)},
+        "images as uint8 from 0 to 255",
+    ),
     "NaN": (lambda a: a | {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
-    "pickled": (lambda a: a | {"rewards": np.array([print] * 39)}, "Object arrays cannot be loaded"),
+    "pickled": (
+        lambda a: a | {"rewards": np.array([print] * 39)},
+        "Object arrays cannot be loaded",
+    ),
     "no masks": (lambda a: without(a, "timeouts"), "masks"),
 }
 
@@ -403,7 +433,10 @@ EPISODE = {
         "the observation after the last action belongs",
     ),
     "no ending": (lambda a: without(a, "terminated"), "must have `terminated`"),
-    "goes on": (lambda a: a | {"terminated": np.arange(19) == 4}, "in row 4, but the episode goes on to row 18"),
+    "goes on": (
+        lambda a: a | {"terminated": np.arange(19) == 4},
+        "in row 4, but the episode goes on to row 18",
+    ),
     "another size": (lambda a: a | {"actions": a["actions"][:, :1]}, "like the first episode"),
 }
 
@@ -421,12 +454,18 @@ def test_a_broken_episode_is_refused_by_its_file(tmp_path, case):
 
 def test_rows_of_mixed_trajectories_are_refused(tmp_path):
     folder = write_parquet(tmp_path, episodes())
-    table = pyarrow.concat_tables([parquet.read_table(path) for path in sorted(folder.rglob("*.parquet"))])
+    table = pyarrow.concat_tables(
+        [parquet.read_table(path) for path in sorted(folder.rglob("*.parquet"))]
+    )
     parquet.write_table(table.sort_by("frame_index"), tmp_path / "mixed.parquet")
     assert "must follow one another, got them mixed" in refusal(tmp_path / "mixed.parquet")
-    parquet.write_table(table.filter(pyarrow.compute.field("frame_index") != 5), tmp_path / "gap.parquet")
+    parquet.write_table(
+        table.filter(pyarrow.compute.field("frame_index") != 5), tmp_path / "gap.parquet"
+    )
     assert "got 6 instead of 5 in row 5" in refusal(tmp_path / "gap.parquet")
-    for path in sorted(folder.rglob("*.parquet"))[1:]:  # sets that were recorded apart, each from episode 0 on
+    for path in sorted(folder.rglob("*.parquet"))[
+        1:
+    ]:  # sets that were recorded apart, each from episode 0 on
         rows = parquet.read_table(path).drop_columns(["episode_index", "frame_index"])
         parquet.write_table(rows.append_column("episode_index", [np.zeros(len(rows), int)]), path)
     assert "every file must have a column for frame" in refusal(folder)
@@ -486,12 +525,17 @@ def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path,
 
 @pytest.mark.parametrize("recorded", [None, Dict({"a": PAIR, "b": PAIR}), PAIR])
 def test_parts_whose_order_is_not_recorded_are_refused(tmp_path, recorded):
-    name = write_minari(tmp_path, in_two(episodes()), observation_space=Dict({"z": PAIR, "a": PAIR}))
+    name = write_minari(
+        tmp_path, in_two(episodes()), observation_space=Dict({"z": PAIR, "a": PAIR})
+    )
     path, metadata = metadata_of(tmp_path)
     changes = {} if recorded is None else {"observation_space": serialize_space(recorded)}
     path.write_text(json.dumps(without(metadata, "observation_space") | changes))
     text = refusal(name)
-    assert "parts of the recorded space" in text or "must record the spaces of observations and actions" in text
+    assert (
+        "parts of the recorded space" in text
+        or "must record the spaces of observations and actions" in text
+    )
 
 
 @pytest.mark.parametrize("has_next", [False, True], ids=["alone", "with next_observations"])
@@ -519,10 +563,26 @@ def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
 
 
 COLUMNS = {
-    "null": ("next.reward", [None, *[1.0] * 38], "`next.reward` must have a value in each row, got none in 1"),
-    "text": ("next.reward", ["a"] * 39, "`next.reward` must hold numbers or lists of them, got string"),
-    "fractions": ("next.success", [0.5] * 39, "`success` must be 0 or 1 in each of the 39 steps, got 0.5 in row 0"),
-    "ragged": ("action", [[1.0] * (2 + row % 2) for row in range(39)], "lists of one length, got 2 to 3"),
+    "null": (
+        "next.reward",
+        [None, *[1.0] * 38],
+        "`next.reward` must have a value in each row, got none in 1",
+    ),
+    "text": (
+        "next.reward",
+        ["a"] * 39,
+        "`next.reward` must hold numbers or lists of them, got string",
+    ),
+    "fractions": (
+        "next.success",
+        [0.5] * 39,
+        "`success` must be 0 or 1 in each of the 39 steps, got 0.5 in row 0",
+    ),
+    "ragged": (
+        "action",
+        [[1.0] * (2 + row % 2) for row in range(39)],
+        "lists of one length, got 2 to 3",
+    ),
 }
 
 
@@ -548,7 +608,11 @@ def test_reference_scores_of_shorter_episodes_are_told_of(tmp_path, recwarn, low
     path, metadata = metadata_of(tmp_path)
     path.write_text(json.dumps(metadata | {"ref_min_score": low, "ref_max_score": high}))
     read(name)
-    messages = [str(warning.message) for warning in recwarn if "whose episodes have 100 steps" in str(warning.message)]
+    messages = [
+        str(warning.message)
+        for warning in recwarn
+        if "whose episodes have 100 steps" in str(warning.message)
+    ]
     assert len(messages) == (low < 100)
 
 
@@ -556,13 +620,17 @@ def change_success(folder, change):
     for path in folder.rglob("*.parquet"):
         rows = parquet.read_table(path)
         flags = change(rows["next.success"].to_numpy(zero_copy_only=False))
-        parquet.write_table(rows.drop_columns("next.success").append_column("next.success", [flags]), path)
+        parquet.write_table(
+            rows.drop_columns("next.success").append_column("next.success", [flags]), path
+        )
 
 
 def test_successes_that_do_not_end_an_episode_are_warned_of(tmp_path):
     folder = write_parquet(tmp_path, episodes())
     change_success(folder, lambda flags: np.arange(len(flags)) == 7)
-    with pytest.warns(UserWarning, match="2 of 2 episodes succeed before their last row and not in it"):
+    with pytest.warns(
+        UserWarning, match="2 of 2 episodes succeed before their last row and not in it"
+    ):
         arrays = read(folder)
     assert arrays["masks"].all()
 
@@ -576,7 +644,13 @@ def test_demonstrations_without_a_success_are_warned_of(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(-20, 3230.5, (-20.0, 3230.5)), (1.0, None, None), (2.0, 2.0, None), ("0", 1.0, None), (0.0, math.inf, None)],
+    [
+        (-20, 3230.5, (-20.0, 3230.5)),
+        (1.0, None, None),
+        (2.0, 2.0, None),
+        ("0", 1.0, None),
+        (0.0, math.inf, None),
+    ],
 )
 def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, low, high, expected):
     name = write_minari(tmp_path, episodes())

@@ -38,17 +38,24 @@ def transitions(arrays):
 
 def test_transitions_are_those_of_q_chunking(tmp_path):
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
-    transitions_read, reference = transitions(read(write(tmp_path / "a.hdf5", parts))), reference_transitions(parts)
+    transitions_read, reference = (
+        transitions(read(write(tmp_path / "a.hdf5", parts))),
+        reference_transitions(parts),
+    )
     for name, array in reference.items():
         assert_array_equal(transitions_read[name], array.astype(np.float32), err_msg=name)
 
 
 @pytest.mark.parametrize("next_obs", [True, False])
-def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(tmp_path, next_obs):
+def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(
+    tmp_path, next_obs
+):
     failed = demonstration(4, 0)
     failed["dones"][-1] = 1
     arrays = read(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
-    steps = 4 if next_obs else 3  # without the state after the last step, that is the last one known
+    steps = (
+        4 if next_obs else 3
+    )  # without the state after the last step, that is the last one known
     assert_array_equal(arrays["valids"], [1] * steps + [0] + [1] * 3 + [0])
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [steps + 3]
 
@@ -99,8 +106,12 @@ def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path, args, expected):
 
 
 def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
-    path = write(tmp_path / "a.hdf5", [demonstration(4)], env_args=ENV_ARGS | {"env_version": "1.4.1"})
-    with pytest.warns(UserWarning, match=r"recorded with robosuite 1\.4\.1, .* get low_dim_v15\.hdf5"):
+    path = write(
+        tmp_path / "a.hdf5", [demonstration(4)], env_args=ENV_ARGS | {"env_version": "1.4.1"}
+    )
+    with pytest.warns(
+        UserWarning, match=r"recorded with robosuite 1\.4\.1, .* get low_dim_v15\.hdf5"
+    ):
         read(path)
 
 
@@ -122,8 +133,14 @@ BROKEN = {
     "no observations": (replaced("obs", None), "or raw ones; get low_dim_v15.hdf5"),
     "a sensor missing afterwards": (replaced("next_obs/object", None), "has no next_obs/object,"),
     "short sensor": (replaced("obs/object", np.zeros((3, 10))), "cannot be read as HDF5"),
-    "dense rewards": (replaced("rewards", np.full(4, 0.5)), "`rewards` must be 0 or 1 in each of the 4 steps"),
-    "words as actions": (replaced("actions", np.array([b"up"] * 4)), "`actions` must hold rows of numbers, got |S2"),
+    "dense rewards": (
+        replaced("rewards", np.full(4, 0.5)),
+        "`rewards` must be 0 or 1 in each of the 4 steps",
+    ),
+    "words as actions": (
+        replaced("actions", np.array([b"up"] * 4)),
+        "`actions` must hold rows of numbers, got |S2",
+    ),
 }
 
 
@@ -142,7 +159,9 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, case):
 # -- where files are --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(tmp_path, monkeypatch):
+def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / ROBOMIMIC_FILE
     path = demonstrations_file(LIFT, tmp_path / "data")
@@ -156,7 +175,9 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
 def test_a_missing_file_is_told_where_it_comes_from_and_goes(tmp_path, capsys, words):
     assert dataset([*words, "--dataset-dir", str(tmp_path)]) == 2
     text = capsys.readouterr().err
-    assert f"-o {tmp_path}/lift/mh/{ROBOMIMIC_FILE} https://huggingface.co/datasets/robomimic/" in text
+    assert (
+        f"-o {tmp_path}/lift/mh/{ROBOMIMIC_FILE} https://huggingface.co/datasets/robomimic/" in text
+    )
     assert f"v1.5/lift/mh/{ROBOMIMIC_FILE}`, or give a file elsewhere with `--dataset PATH`" in text
 
 

@@ -12,8 +12,27 @@ from zoo.report.figures.plots import all_figures
 from zoo.runs.scores import NORMALISED_RETURN
 
 MANY = [
-    *("QAM", "QAM-E", "QAM-F", "FQL", "IFQL", "ReBRAC", "DSRL", "CGQL", "CGQL-M", "CGQL-L", "DAC", "BAM", "FEdit"),
-    *("FBRAC", "FAWAC", "RLPD", "an agent of mine with a name that is far too long for one column (net_arch=512x4)"),
+    *(
+        "QAM",
+        "QAM-E",
+        "QAM-F",
+        "FQL",
+        "IFQL",
+        "ReBRAC",
+        "DSRL",
+        "CGQL",
+        "CGQL-M",
+        "CGQL-L",
+        "DAC",
+        "BAM",
+        "FEdit",
+    ),
+    *(
+        "FBRAC",
+        "FAWAC",
+        "RLPD",
+        "an agent of mine with a name that is far too long for one column (net_arch=512x4)",
+    ),
 ]
 NAMES = ["QAM", "a <b> & $x_1$", "mine"]
 
@@ -22,7 +41,10 @@ NAMES = ["QAM", "a <b> & $x_1$", "mine"]
 def figures():
     """Return one of each figure."""
     comparison, runs = comparison_of(NAMES, tasks=4), evaluations(NAMES, tasks=4)
-    found = [all_figures(comparison, runs, only=only) for only in ("*_offline", "sample_efficiency_mean", "domains")]
+    found = [
+        all_figures(comparison, runs, only=only)
+        for only in ("*_offline", "sample_efficiency_mean", "domains")
+    ]
     return {name: figure for figures in found for name, figure in figures.items()}
 
 
@@ -59,14 +81,18 @@ def test_texts_of_a_picture_are_texts_and_it_says_what_it_shows(pictures):
 
 
 def test_pictures_of_a_page_share_no_names(pictures):
-    found = [name for picture in pictures.values() for name in set(re.findall(r' id="(.*?)"', picture))]
+    found = [
+        name for picture in pictures.values() for name in set(re.findall(r' id="(.*?)"', picture))
+    ]
     assert len(found) == len(set(found)) > 20
 
 
 def test_same_figures_give_the_same_pdf(figures):
     name = "aggregates_offline"
     again = all_figures(comparison_of(NAMES, tasks=4), evaluations(NAMES, tasks=4), only=name)
-    assert file_of(figures[name].figure, "pdf", "", "") == file_of(again[name].figure, "pdf", "", "")
+    assert file_of(figures[name].figure, "pdf", "", "") == file_of(
+        again[name].figure, "pdf", "", ""
+    )
 
 
 @pytest.mark.parametrize("place", ["column", "text"])
@@ -87,8 +113,14 @@ def texts_of(figure):
     canvas.draw()
     hidden = {id(label) for ax in figure.axes for label in labels_outside(ax)}
     hidden |= {id(text) for ax in figure.axes if not ax.get_visible() for text in ax.findobj(Text)}
-    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return [(text, text.get_window_extent(canvas.get_renderer())) for text in found if id(text) not in hidden]
+    found = [
+        text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()
+    ]
+    return [
+        (text, text.get_window_extent(canvas.get_renderer()))
+        for text in found
+        if id(text) not in hidden
+    ]
 
 
 def labels_outside(ax):
@@ -104,15 +136,32 @@ def labels_outside(ax):
 @pytest.mark.parametrize("place", ["column", "page"])
 def test_texts_of_figures_are_readable_and_neither_cut_off_nor_covered(place):
     one = comparison_of_returns(["SAC", "TD3"], kind=NORMALISED_RETURN)
-    comparisons = [comparison_of(MANY, seeds=2, tasks=8), comparison_of_returns(["SAC", "TD3"]), one]
+    comparisons = [
+        comparison_of(MANY, seeds=2, tasks=8),
+        comparison_of_returns(["SAC", "TD3"]),
+        one,
+    ]
     for comparison in comparisons:
-        for name, drawing in all_figures(comparison, evaluations(MANY), FIGURE_SIZES[place]).items():
+        for name, drawing in all_figures(
+            comparison, evaluations(MANY), FIGURE_SIZES[place]
+        ).items():
             texts, figure = texts_of(drawing.figure), drawing.figure
             for text, box in texts:
                 assert 6 <= text.get_fontsize() <= 9.5, name
-                inside = box.x0 > -0.5 and box.y0 > -0.5 and box.x1 < figure.bbox.x1 + 0.5 and box.y1 < figure.bbox.y1
+                inside = (
+                    box.x0 > -0.5
+                    and box.y0 > -0.5
+                    and box.x1 < figure.bbox.x1 + 0.5
+                    and box.y1 < figure.bbox.y1
+                )
                 assert inside, (name, text.get_text(), box)
             for (a, box), (b, other) in combinations(texts, 2):
-                assert not box.padded(-0.5).overlaps(other.padded(-0.5)), (name, a.get_text(), b.get_text())
-            for ax in (ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"):
+                assert not box.padded(-0.5).overlaps(other.padded(-0.5)), (
+                    name,
+                    a.get_text(),
+                    b.get_text(),
+                )
+            for ax in (
+                ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"
+            ):
                 assert min(ax.bbox.width, ax.bbox.height) > 20, name  # points: two rows

@@ -31,7 +31,9 @@ METHODS = ["A", "B", "C", "D"]
 
 def figures_of(comparison, only="*", runs=NO_RUNS):
     """Return the figures whose names match a pattern: drawing is most of the work."""
-    return {name: drawing.figure for name, drawing in all_figures(comparison, runs, only=only).items()}
+    return {
+        name: drawing.figure for name, drawing in all_figures(comparison, runs, only=only).items()
+    }
 
 
 def axes_of(comparison, name, **options):
@@ -71,7 +73,9 @@ def test_rliable_draws_intervals_profiles_and_curves(monkeypatch):
     drawn = set()
     for name in plots:
         plot = getattr(plot_utils, name)
-        monkeypatch.setattr(plot_utils, name, lambda *data, plot=plot, **how: drawn.add(plot) or plot(*data, **how))
+        monkeypatch.setattr(
+            plot_utils, name, lambda *data, plot=plot, **how: drawn.add(plot) or plot(*data, **how)
+        )
     figures_of(comparison_of(["QAM", "FQL"]))
     assert {plot.__name__ for plot in drawn} == plots
 
@@ -100,7 +104,9 @@ def test_the_axis_of_a_probability_goes_from_0_to_1_and_its_title_breaks_a_name_
     low, high = ax.get_xlim()
     assert low <= 0
     assert high >= 1
-    assert {part for line in ax.get_title().split("over")[1].split() for part in line.split("_")} == {"agent", ""}
+    assert {
+        part for line in ax.get_title().split("over")[1].split() for part in line.split("_")
+    } == {"agent", ""}
 
 
 def test_the_interval_of_a_method_alone_is_whole():
@@ -125,8 +131,13 @@ def test_offline_phase_is_shaded_and_the_online_curve_goes_on_from_it():
     ax = axes_of(comparison, "sample_efficiency_mean")
     (line,) = ax.lines
     assert list(line.get_xdata()) == [1000, 2000, 3000]
-    curves = [phase.curves.query("where == 'all' and metric == 'mean'") for phase in comparison.phases.values()]
-    assert list(line.get_ydata()) == pytest.approx([100 * value for curve in curves for value in curve["value"]])
+    curves = [
+        phase.curves.query("where == 'all' and metric == 'mean'")
+        for phase in comparison.phases.values()
+    ]
+    assert list(line.get_ydata()) == pytest.approx(
+        [100 * value for curve in curves for value in curve["value"]]
+    )
     (offline,) = ax.patches
     assert offline.get_width() == 2000
     assert to_hex(offline.get_facecolor()) == SHADE[0]
@@ -138,18 +149,26 @@ def test_axis_holds_a_method_that_starts_online_where_the_others_end(figure):
     comparison = compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20)
     ax = axes_of(comparison, figure)
     starter = method_styles(comparison.methods)["RLPD"].colour
-    assert [list(line.get_xdata()) for line in ax.lines if line.get_color() == starter] == [[2500, 3000]]
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_color() == starter] == [
+        [2500, 3000]
+    ]
     assert 3000 <= ax.get_xlim()[1] < 3100
 
 
 @pytest.mark.parametrize(
     ("online_steps", "steps", "drawn"),
     [
-        (4000, [2000, 4000], [4000, 6000]),  # its own, none of which is before the end of the others' offline phase
+        (
+            4000,
+            [2000, 4000],
+            [4000, 6000],
+        ),  # its own, none of which is before the end of the others' offline phase
         (2000, [3000, 4000], [3000, 4000]),  # published behind the others' offline phase
     ],
 )
-def test_steps_of_a_method_that_starts_online_are_moved_where_they_are_its_own(online_steps, steps, drawn):
+def test_steps_of_a_method_that_starts_online_are_moved_where_they_are_its_own(
+    online_steps, steps, drawn
+):
     qam = evaluations(["QAM"], steps=((2000, "offline"), (4000, "online")))
     rlpd = evaluations(["RLPD"], steps=[(step, "online") for step in steps])
     methods = own_methods(("QAM", "RLPD"))
@@ -174,7 +193,10 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task():
         f"{domain} task{k}" for domain in ("cube-double-play", "scene-play") for k in (1, 2, 3)
     ]
     means = [
-        [cells[name].estimates["mean"].point if name in cells else np.nan for name in ranking(comparison)]
+        [
+            cells[name].estimates["mean"].point if name in cells else np.nan
+            for name in ranking(comparison)
+        ]
         for cells in comparison.phases["offline"].per_task.values()
     ]
     assert np.allclose(shades_of(ax), 100 * np.array(means), equal_nan=True)
@@ -189,7 +211,10 @@ def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task(
 
 
 def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before():
-    table, methods = evaluations(METHODS, tasks=2), own_methods(METHODS) | {"A": ComparedMethod("A", "A", "a_set")}
+    table, methods = (
+        evaluations(METHODS, tasks=2),
+        own_methods(METHODS) | {"A": ComparedMethod("A", "A", "a_set")},
+    )
     table.loc[table["method"] == "A", "source"] = "a_set"
     comparison = compare(methods, table, NO_MEANS, reps=20)
     np.random.seed(5)
@@ -197,13 +222,16 @@ def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before()
     np.random.seed(5)
     ax = axes_of(comparison, "runs_offline", runs=table)
     assert np.random.rand() == expected
-    assert sum(len(points.get_offsets()) for points in ax.collections) == 3 * 2 * 6  # methods, tasks, seeds
+    assert (
+        sum(len(points.get_offsets()) for points in ax.collections) == 3 * 2 * 6
+    )  # methods, tasks, seeds
     assert set(labels(ax.get_yticklabels())) == {"B", "C", "D"}
 
 
 def test_published_means_alone_are_drawn_without_a_panel_of_iqms():
     means = pd.DataFrame(
-        [[name, "offline", 9, f"{SCENE[0]}", "scene-play", 0.4, 0.1, 3] for name in "AB"], columns=MEAN_COLUMNS
+        [[name, "offline", 9, f"{SCENE[0]}", "scene-play", 0.4, 0.1, 3] for name in "AB"],
+        columns=MEAN_COLUMNS,
     )
     comparison = compare(own_methods("AB"), NO_RUNS, means, reps=10)
     assert len(figures_of(comparison)["aggregates_offline"].axes) == 1

@@ -12,11 +12,21 @@ from zoo.report.figures.files import PAPER
 from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import published_names
 
-TO_XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]])  # of sRGB
+TO_XYZ = np.array(
+    [[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]]
+)  # of sRGB
 # what is seen without the cones for red or green (Machado et al. 2009, severity 1)
 CONES = {
-    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
 }
 
 
@@ -33,7 +43,9 @@ def luminance(colour):
 
 def test_every_algorithm_of_the_zoo_has_a_style_of_its_own():
     found = styles.algorithm_styles()
-    assert {published_names()[id] for id in agents.algorithm_ids()} <= set(found)  # SB3's take spare ones
+    assert {published_names()[id] for id in agents.algorithm_ids()} <= set(
+        found
+    )  # SB3's take spare ones
     assert len({colour for colour, _ in found.values()}) == len(found)
 
 
@@ -57,13 +69,18 @@ def test_any_two_colours_that_can_meet_are_apart_for_every_reader(paper, missing
     names = list(every_style())
     found = lab([colours[paper] for colours, _ in every_style().values()], missing)
     distances = np.linalg.norm(found[:, None] - found, axis=-1)
-    first, second = np.unravel_index((distances + 100 * np.eye(len(names))).argmin(), distances.shape)
+    first, second = np.unravel_index(
+        (distances + 100 * np.eye(len(names))).argmin(), distances.shape
+    )
     assert distances[first, second] >= least, (names[first], names[second])
 
 
 def test_colours_have_a_contrast_of_three_to_light_and_dark_paper():
     assert f"--paper: light-dark({', '.join(PAPER)})" in (FOLDER / "report.css").read_text()
-    for name, colours in {**{name: look[0] for name, look in every_style().items()}, "muted": styles.MUTED}.items():
+    for name, colours in {
+        **{name: look[0] for name, look in every_style().items()},
+        "muted": styles.MUTED,
+    }.items():
         assert 1.05 / (luminance(colours[0]) + 0.05) >= 3, name
         assert (luminance(colours[1]) + 0.05) / (luminance(PAPER[1]) + 0.05) >= 3, name
 
@@ -76,23 +93,32 @@ def test_a_panel_names_the_five_best_and_the_baseline_and_the_others_are_thin_an
     assert styles.named_methods(worst, phase) == [*order[:5], order[-1]]
     assert styles.named_methods(replace(comparison, baseline=order[0]), phase) == order[:6]
     found = styles.panel_styles(worst, phase)
-    assert {name for name, look in found.items() if look.colour == styles.MUTED[0]} == set(order[5:-1])
+    assert {name for name, look in found.items() if look.colour == styles.MUTED[0]} == set(
+        order[5:-1]
+    )
     assert {found[name].line["linewidth"] for name in order[5:-1]} == {0.7}
     last = ranking(comparison, comparison.phases["online"])
-    assert styles.named_methods(replace(worst, baseline=last[0])) == last[:6]  # of all phases: where they ended
+    assert (
+        styles.named_methods(replace(worst, baseline=last[0])) == last[:6]
+    )  # of all phases: where they ended
 
 
 def test_beside_a_focus_a_panel_names_it_the_baseline_and_own_methods():
     comparison = comparison_of([f"agent{k:02d}" for k in range(9)])
     order = ranking(comparison, phase := comparison.phases["offline"])
     own = (order[7], order[6])
-    methods = {name: replace(m, source="own" if name in own else "a_set") for name, m in comparison.methods.items()}
+    methods = {
+        name: replace(m, source="own" if name in own else "a_set")
+        for name, m in comparison.methods.items()
+    }
     focused = replace(comparison, methods=methods, baseline=order[-1], focus=order[7])
     assert styles.named_methods(focused, phase) == order[6:]
 
 
 def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_width_whatever_the_others_are():
-    published = {name: ComparedMethod(name, name, "qam2026") for name in ("BAM", "FQL", "QAM", "other")}
+    published = {
+        name: ComparedMethod(name, name, "qam2026") for name in ("BAM", "FQL", "QAM", "other")
+    }
     found = styles.method_styles({"qam": ComparedMethod("qam", "QAM", "own")} | published)
     assert found["QAM"] == styles.method_styles({"QAM": published["QAM"]})["QAM"]
     assert found["qam"].colour == found["QAM"].colour
@@ -101,8 +127,16 @@ def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_wi
 
 
 def test_variants_and_unknown_algorithms_take_colours_of_no_algorithm():
-    methods = {"qam": "QAM", "qam (big)": "QAM", "fql": "FQL", "my_agent": "my_agent", "DSRL": "my_agent"}
-    found = styles.method_styles({name: ComparedMethod(name, algorithm, "own") for name, algorithm in methods.items()})
+    methods = {
+        "qam": "QAM",
+        "qam (big)": "QAM",
+        "fql": "FQL",
+        "my_agent": "my_agent",
+        "DSRL": "my_agent",
+    }
+    found = styles.method_styles(
+        {name: ComparedMethod(name, algorithm, "own") for name, algorithm in methods.items()}
+    )
     fixed = {colours[0] for colours, _ in styles.algorithm_styles().values()}
     assert {name for name, style in found.items() if style.colour in fixed} == {"qam", "fql"}
     assert len({style.colour for style in found.values()}) == 5

@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PROGRAM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb",
@@ -33,7 +35,10 @@ def chromium(profile):
         with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
             browser = Page(socket)
             target = browser.send("Target.createTarget", url="about:blank")["targetId"]
-            page = Page(socket, browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+            page = Page(
+                socket,
+                browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"],
+            )
             for domain in ("Page", "Runtime", "Log", "Network"):
                 page.send(f"{domain}.enable")
             try:
@@ -55,7 +60,9 @@ def _address(process, file):
         if file.exists() and (lines := file.read_text().splitlines())[1:]:
             return lines[0], lines[1]
         time.sleep(0.05)
-    raise RuntimeError(f"expected {PROGRAM} to open a port for debugging within {_PATIENCE:g} s, it did not")
+    raise RuntimeError(
+        f"expected {PROGRAM} to open a port for debugging within {_PATIENCE:g} s, it did not"
+    )
 
 
 class Page:
@@ -74,7 +81,9 @@ class Page:
         """Send a command and return its result."""
         number = next(self._numbers) + (0 if self._session is None else 1_000_000)
         message = {"id": number, "method": method, "params": parameters}
-        self._socket.send(json.dumps(message | ({"sessionId": self._session} if self._session else {})))
+        self._socket.send(
+            json.dumps(message | ({"sessionId": self._session} if self._session else {}))
+        )
         while True:
             answer = self._receive()
             if answer.get("id") == number:
@@ -89,7 +98,9 @@ class Page:
             details = parameters["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
         elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
-            self.problems += [str(each.get("value", each.get("description"))) for each in parameters["args"]]
+            self.problems += [
+                str(each.get("value", each.get("description"))) for each in parameters["args"]
+            ]
         elif event == "Log.entryAdded":
             self.problems.append(parameters["entry"]["text"])
         elif event == "Network.requestWillBeSent":
@@ -102,7 +113,10 @@ class Page:
 
     def open(self, address):
         """Load an address and wait until the page has drawn."""
-        for place in ("about:blank", str(address)):  # else another fragment of the same page would not load it again
+        for place in (
+            "about:blank",
+            str(address),
+        ):  # else another fragment of the same page would not load it again
             self._loaded = False
             self.problems.clear()
             self._requests.clear()
@@ -113,11 +127,15 @@ class Page:
 
     def settle(self):
         """Wait until what a script has asked for is drawn."""
-        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.evaluate(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
 
     def evaluate(self, expression):
         """Return the value of a JavaScript expression; a promise is waited for."""
-        answer = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        answer = self.send(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")
@@ -137,7 +155,9 @@ class Page:
     def click(self, selector):
         """Click the middle of an element with the mouse, after scrolling to it."""
         found = f"document.querySelector({json.dumps(selector)})"
-        self.evaluate(f"{found}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
+        self.evaluate(
+            f"{found}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})"
+        )
         self.settle()
         box = self.evaluate(f"{found}.getBoundingClientRect().toJSON()")
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -149,5 +169,7 @@ class Page:
         """Press a key."""
         code, text = _KEYS[key]
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
+            self.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code
+            )
         self.settle()

@@ -12,7 +12,9 @@ from zoo.report.page import report
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here; `apt install chromium` brings one"),
+    pytest.mark.skipif(
+        browser.PROGRAM is None, reason="no Chromium here; `apt install chromium` brings one"
+    ),
 ]
 HOSTILE = "</script><b>a&b=c,d</b>\u2028"
 METHODS = ["QAM", "FQL", HOSTILE]
@@ -60,22 +62,30 @@ def column(page, table, number):
 
 
 def sorts(page, table):
-    return page.evaluate(f"[...document.querySelectorAll('#{table} th')].map(each => each.ariaSort)")
+    return page.evaluate(
+        f"[...document.querySelectorAll('#{table} th')].map(each => each.ariaSort)"
+    )
 
 
 def texts(page, selector):
-    return page.evaluate(f"[...document.querySelectorAll(`{selector}`)].map(each => each.textContent)")
+    return page.evaluate(
+        f"[...document.querySelectorAll(`{selector}`)].map(each => each.textContent)"
+    )
 
 
 def test_page_draws_everything_without_errors_or_requests(page, content, address):
-    drawn = page.evaluate("[...document.querySelectorAll('.drawing svg')].map(each => each.parentNode.id)")
+    drawn = page.evaluate(
+        "[...document.querySelectorAll('.drawing svg')].map(each => each.parentNode.id)"
+    )
     assert sorted(drawn) == sorted(f"figure-{name}" for name in content.figures)
     assert page.requests == {address}
 
 
 def test_policy_keeps_scripts_and_the_network_out(tab, address):
     tab.open(address)
-    tab.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/a.png onerror=alert(1)>')")
+    tab.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/a.png onerror=alert(1)>')"
+    )
     tab.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
     tab.settle()
     assert tab.requests == {address}
@@ -98,7 +108,10 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
     page.evaluate("document.querySelectorAll('#verdict_offline tbody tr').forEach((row, k) => {"
                   "row.cells[2].firstChild.textContent = ['< 0.001', '0.001'][k]; })")  # fmt: skip
-    for expected in (["0.001", "< 0.001"], ["< 0.001", "0.001"]):  # the largest first, then the smallest
+    for expected in (
+        ["0.001", "< 0.001"],
+        ["< 0.001", "0.001"],
+    ):  # the largest first, then the smallest
         click("verdict_offline", 3)
         assert column(page, "verdict_offline", 2) == expected
 
@@ -144,14 +157,18 @@ def test_tables_and_figures_can_be_copied(page, content):
         page.evaluate(f"window.copied = ''; {copied}")
         if not is_allowed:  # the old way, as in a page that a browser does not trust
             page.evaluate("navigator.clipboard.writeText = async () => { throw new Error('no'); }")
-            page.evaluate("document.execCommand = () => { window.copied = document.activeElement.value; return true; }")
+            page.evaluate(
+                "document.execCommand = () => { window.copied = document.activeElement.value; return true; }"
+            )
         page.click("#aggregates_offline .copy :last-child")
         page.settle()
         assert page.evaluate("copied") == content.texts["aggregates_offline"]["tex"]
     page.evaluate(copied)
     page.click("#figure-profiles_offline .copy :last-child")
     page.settle()
-    assert ElementTree.fromstring(page.evaluate("copied"))[0].text == "Performance profiles, offline"
+    assert (
+        ElementTree.fromstring(page.evaluate("copied"))[0].text == "Performance profiles, offline"
+    )
 
 
 def test_the_keyboard_reaches_and_does_everything(page):
@@ -162,7 +179,9 @@ def test_the_keyboard_reaches_and_does_everything(page):
     assert page.evaluate("document.activeElement.closest('nav') !== null")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     for key, way in (("Enter", "descending"), (" ", "ascending")):
-        page.evaluate("document.querySelector('#aggregates_offline th:nth-child(2) [role=button]').focus()")
+        page.evaluate(
+            "document.querySelector('#aggregates_offline th:nth-child(2) [role=button]').focus()"
+        )
         page.press(key)
         assert sorts(page, "aggregates_offline")[1] == way
 

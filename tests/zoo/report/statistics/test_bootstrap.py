@@ -18,10 +18,14 @@ def rliable_intervals(scores, function, estimate=library.get_interval_estimates)
     return points["x"], intervals["x"]
 
 
-@pytest.mark.parametrize("scores", [scores_of(12, 10), scores_of(5, 1), np.random.RandomState(4).normal(size=(7, 3))])
+@pytest.mark.parametrize(
+    "scores", [scores_of(12, 10), scores_of(5, 1), np.random.RandomState(4).normal(size=(7, 3))]
+)
 def test_aggregates_are_those_of_rliable(scores):
     both = [metrics.aggregate_iqm, metrics.aggregate_median]
-    points, intervals = rliable_intervals(scores, lambda drawn: np.array([metric(drawn) for metric in both]))
+    points, intervals = rliable_intervals(
+        scores, lambda drawn: np.array([metric(drawn) for metric in both])
+    )
     found = bootstrap.aggregates({"x": by_task(scores)}, ["iqm", "median"], REPS)["x"]
     for k, curve in enumerate(found.values()):
         assert curve.points == pytest.approx(points[[k]], abs=1e-12)
@@ -40,7 +44,10 @@ def test_curves_are_those_of_rliable():
 
 def test_each_method_has_its_own_aggregate_and_bounds():
     scores = {"low": by_task(scores_of(5, 2) / 4), "high": by_task(scores_of(5, 2) / 4 + 0.75)}
-    found = {method: curves["iqm"] for method, curves in bootstrap.aggregates(scores, ["iqm"], REPS).items()}
+    found = {
+        method: curves["iqm"]
+        for method, curves in bootstrap.aggregates(scores, ["iqm"], REPS).items()
+    }
     assert found["low"].points[0] < 0.5 < found["high"].points[0]
     assert found["low"].bounds[1, 0] < 0.5 < found["high"].bounds[0, 0]
 
@@ -55,17 +62,23 @@ def test_profiles_are_those_of_rliable():
 
 def test_the_probability_of_improvement_is_that_of_rliable():
     x, y = scores_of(6, 3, seed=1, levels=20), scores_of(4, 3, seed=2, levels=20)
-    points, intervals = rliable_intervals([x, y], lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)]))
+    points, intervals = rliable_intervals(
+        [x, y], lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)])
+    )
     found = pairs.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
     assert found.point == pytest.approx(points[0], abs=1e-12)
     assert found.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
 
 def test_tasks_with_unequal_numbers_of_runs_count_equally():
-    found = bootstrap.aggregates({"x": {"a": np.zeros(5), "b": np.ones(20)}}, ["iqm", "median"], REPS)["x"]
+    found = bootstrap.aggregates(
+        {"x": {"a": np.zeros(5), "b": np.ones(20)}}, ["iqm", "median"], REPS
+    )["x"]
     assert [curve.points[0] for curve in found.values()] == pytest.approx([0.5, 0.5])
     scores = {"a": scores_of(3, 1)[:, 0], "b": scores_of(6, 1, seed=1)[:, 0]}
-    repeated = np.stack([np.repeat(scores["a"], 8), np.repeat(scores["b"], 4)], axis=1)  # 48 runs have whole quarters
+    repeated = np.stack(
+        [np.repeat(scores["a"], 8), np.repeat(scores["b"], 4)], axis=1
+    )  # 48 runs have whole quarters
     found = bootstrap.aggregates({"x": scores}, ["iqm"], REPS)["x"]["iqm"]
     assert found.points[0] == pytest.approx(metrics.aggregate_iqm(repeated))
 
@@ -75,12 +88,18 @@ def test_unequal_bootstrap_has_the_right_spread():
     scores = {"a": random.rand(6), "b": random.rand(30)}
     low, high = bootstrap.performance_profile(scores, np.array([0.5]), 5_000).bounds[:, 0]
     above = [values > 0.5 for values in scores.values()]
-    exact = np.sqrt(sum(values.var() / len(values) for values in above) / 4)  # of a resampled fraction
+    exact = np.sqrt(
+        sum(values.var() / len(values) for values in above) / 4
+    )  # of a resampled fraction
     assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 
 
 def test_one_run_gives_no_bounds():
-    scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}, "z": {"t": np.array([0.1, 0.9])}}
+    scores = {
+        "x": {"t": np.array([0.5])},
+        "y": {"t": np.array([0.2, 0.3])},
+        "z": {"t": np.array([0.1, 0.9])},
+    }
     assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].estimate(0).interval is None
     found = pairs.probabilities(scores, 10)
     assert found["x", "y"].interval is None

@@ -23,7 +23,10 @@ def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
     scores[..., 1] = 0.8  # all runs agree by chance
     curve = mean(by_task(scores), episodes=episodes)
     for k in range(3):
-        found, expected = curve.estimate(k), mean(by_task(scores[..., k]), episodes=episodes).estimate(0)
+        found, expected = (
+            curve.estimate(k),
+            mean(by_task(scores[..., k]), episodes=episodes).estimate(0),
+        )
         assert found.point == pytest.approx(expected.point)
         assert found.interval == pytest.approx(expected.interval, abs=1e-12)
 
@@ -82,12 +85,16 @@ def test_methods_with_unequal_numbers_of_seeds_are_compared():
     assert found.probability.point == pytest.approx(stats.mannwhitneyu(x, y).statistic / (12 * 7))
     reference = stats.ttest_ind(x, y, equal_var=False)
     assert found.p_value == pytest.approx(reference.pvalue)
-    assert found.difference.interval == pytest.approx(tuple(reference.confidence_interval(0.95)), abs=1e-12)
+    assert found.difference.interval == pytest.approx(
+        tuple(reference.confidence_interval(0.95)), abs=1e-12
+    )
 
 
 def test_difference_of_rates_is_at_most_100_points():
     scores = {"x": {"t": np.array([1.0, 1.0, 0.7])}, "y": {"t": np.array([0.0, 0.2, 0.0])}}
-    reference = stats.ttest_ind(*(part["t"] for part in scores.values()), equal_var=False).confidence_interval(0.95)
+    reference = stats.ttest_ind(
+        *(part["t"] for part in scores.values()), equal_var=False
+    ).confidence_interval(0.95)
     assert reference.high > 1
     found = compared(scores)
     assert found.difference.interval == pytest.approx((reference.low, 1), abs=1e-12)
@@ -106,9 +113,13 @@ def test_difference_of_methods_whose_seeds_agree_by_chance_is_not_certain():
 def test_probability_and_difference_do_not_depend_on_the_scale_of_returns():
     scores = {name: scores_of(6, 3, seed=k) for k, name in enumerate("xy")}
     small = compared({name: by_task(matrix) for name, matrix in scores.items()})
-    large = compared({name: by_task(4000 * matrix - 3000) for name, matrix in scores.items()}, UNLIMITED)
+    large = compared(
+        {name: by_task(4000 * matrix - 3000) for name, matrix in scores.items()}, UNLIMITED
+    )
     assert large.probability == small.probability
-    assert large.difference.interval == pytest.approx([4000 * bound for bound in small.difference.interval])
+    assert large.difference.interval == pytest.approx(
+        [4000 * bound for bound in small.difference.interval]
+    )
 
 
 def test_welch_mean_takes_a_known_part_as_exact():

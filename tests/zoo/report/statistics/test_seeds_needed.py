@@ -12,7 +12,9 @@ PAIR = ("x", "y")
 
 
 def spreads(x, y, seeds=5):
-    return {name: Spread(np.array(v, float), np.full(len(v), seeds)) for name, v in (("x", x), ("y", y))}
+    return {
+        name: Spread(np.array(v, float), np.full(len(v), seeds)) for name, v in (("x", x), ("y", y))
+    }
 
 
 def half_width(x, y, seeds):
@@ -23,7 +25,8 @@ def half_width(x, y, seeds):
 
 
 @pytest.mark.parametrize(
-    ("x", "y"), [([0.0004], [0.0001]), ([0.2, 0.0, 0.05], [0.01, 0.1, 0.0]), ([0.25] * 50, [0.1] * 50)]
+    ("x", "y"),
+    [([0.0004], [0.0001]), ([0.2, 0.0, 0.05], [0.01, 0.1, 0.0]), ([0.25] * 50, [0.1] * 50)],
 )
 @pytest.mark.parametrize("resolve", [0.03, 0.1])
 def test_seeds_are_the_first_number_with_a_narrow_enough_interval(x, y, resolve):
@@ -51,7 +54,10 @@ def test_what_no_number_of_seeds_resolves_is_said_and_runs_that_agree_exactly_gi
 
 def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
     scores = {"base": [0.4, 0.5, 0.6], "one": [0.5], "many": [0.2, 0.3, 0.4, 0.8, 0.9]}
-    comparison = decide(comparison_of_scene({name: [values] * 5 for name, values in scores.items()}), baseline="base")
+    comparison = decide(
+        comparison_of_scene({name: [values] * 5 for name, values in scores.items()}),
+        baseline="base",
+    )
     phase = comparison.phases["offline"]
     table = seeds_needed_table(comparison, phase)
     rows = {row[0].text: [entry.text for entry in row] for row in table.rows}

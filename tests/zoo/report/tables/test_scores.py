@@ -29,7 +29,9 @@ def test_table_of_aggregates_has_points_in_per_cent_with_intervals(content):
     table = tables.aggregates_table(content.comparisons[0], phase)
     row = next(row for row in table.rows if row[0].text == "FQL")
     mean = phase.aggregates["FQL"].estimates["mean"]
-    assert row[1].plain == "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in (mean.point, *mean.interval)))
+    assert row[1].plain == "{:.1f} [{:.1f}, {:.1f}]".format(
+        *(100 * value for value in (mean.point, *mean.interval))
+    )
     assert table.header == ["method", "mean", "IQM", "seeds", "steps"]
     assert [entry.text for entry in row[3:]] == ["6", "2,000"]
     ranges = {name: (1000, 2000 if name == "QAM" else 3000) for name in phase.step_ranges}
@@ -50,8 +52,15 @@ def test_bold_is_the_best_and_a_dagger_reaches_it(content):
         for name, (mean, high, *_) in expected.items()
     }
     coverage = dict.fromkeys(cells, SCENE[:1])
-    phase = replace(phase, domains={"scene-play": cells}, domain_tasks={"scene-play": SCENE[:1]}, coverage=coverage)
-    comparison = replace(content.comparisons[0], methods=own_methods(cells), phases={"offline": phase})
+    phase = replace(
+        phase,
+        domains={"scene-play": cells},
+        domain_tasks={"scene-play": SCENE[:1]},
+        coverage=coverage,
+    )
+    comparison = replace(
+        content.comparisons[0], methods=own_methods(cells), phases={"offline": phase}
+    )
     for row in tables.domains_table(comparison, phase).rows:
         assert (row[1].is_bold, "†" in row[1].text) == expected[row[0].text][2:], row[0].text
 
@@ -70,7 +79,9 @@ def test_nothing_is_bold_below_a_best_of_five_per_cent(content, best, is_bold):
 def test_protocol_table_has_one_row_for_each_protocol():
     protocols = {env: {"offline_steps": 1000, "sparse": True} for env in SCENE}
     methods = {name: ComparedMethod(name, name, "own", protocols) for name in ("a", "b")}
-    methods["c"] = ComparedMethod("c", "c", "own", {SCENE[0]: {"offline_steps": 2000, "sparse": True}})
+    methods["c"] = ComparedMethod(
+        "c", "c", "own", {SCENE[0]: {"offline_steps": 2000, "sparse": True}}
+    )
     runs = pd.concat([scene_runs([[0.5] * 6] * 5, name) for name in methods])
     table = tables.protocol_table(content_of(runs, methods, baseline="a").comparisons[0])
     assert table.header == ["source", "methods", "where", "offline steps"]
@@ -92,7 +103,9 @@ def test_tasks_of_returns_have_means_with_intervals_in_their_own_units():
     for row, environment in zip(table.rows, ("HalfCheetah-v5", "Pendulum-v1"), strict=True):
         mean = phase.per_task[environment]["SAC"].estimates["mean"]
         assert row[0].text == environment
-        expected = "{:,.0f} [{:,.0f}, {:,.0f}]".format(mean.point, *mean.interval).replace("-", "\N{MINUS SIGN}")
+        expected = "{:,.0f} [{:,.0f}, {:,.0f}]".format(mean.point, *mean.interval).replace(
+            "-", "\N{MINUS SIGN}"
+        )
         assert row[column].plain.replace("†", "") == expected
 
 
@@ -107,10 +120,13 @@ def test_tasks_of_success_have_their_intervals_in_files():
 
 
 @pytest.mark.parametrize(
-    ("interval", "point", "text"), [((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")]
+    ("interval", "point", "text"),
+    [((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")],
 )
 def test_numbers_have_true_minus_signs_and_intervals_of_few_digits(interval, point, text):
-    assert number_entry(Estimate(point, interval, "t"), 100, 1).plain == text.replace("~", "\N{MINUS SIGN}")
+    assert number_entry(Estimate(point, interval, "t"), 100, 1).plain == text.replace(
+        "~", "\N{MINUS SIGN}"
+    )
 
 
 def test_an_interval_of_the_whole_scale_reaches_no_best_score():

@@ -27,11 +27,18 @@ def nasty():
 
 def test_markdown_is_a_table_with_its_signs_escaped():
     lines = rendering.to_markdown(nasty()).splitlines()
-    assert lines[2:] == [r"| a\|b | x_y |", "| --- | --- |", r"| &lt;b>\|50% & a_b$ | **1.0†** [0.5, 1.5] |"]
+    assert lines[2:] == [
+        r"| a\|b | x_y |",
+        "| --- | --- |",
+        r"| &lt;b>\|50% & a_b$ | **1.0†** [0.5, 1.5] |",
+    ]
 
 
 def test_csv_has_unrounded_numbers_intervals_and_details():
-    entries = [TableEntry("1.0†", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015)), TableEntry("-")]
+    entries = [
+        TableEntry("1.0†", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015)),
+        TableEntry("-"),
+    ]
     rows = [
         [TableEntry("QAM‡", value="QAM"), entries[0], TableEntry("2", "seeds")],
         [TableEntry("FQL"), entries[1], TableEntry("3")],
@@ -58,7 +65,10 @@ def test_latex_signs_are_escaped():
         ("[-0.5, 1.0]", "{[}$-$0.5, 1.0]"),
         ("QAM-1 (a=-2)", "QAM-1 (a=$-$2)"),
         ("2021-11-05", "2021-11-05"),
-        (r"a_b 5% $x ~ {y} #1 \z ^ & <b>", r"a\_b 5\% \$x $\sim$ \{y\} \#1 $\backslash$z \^{} \& $<$b$>$"),
+        (
+            r"a_b 5% $x ~ {y} #1 \z ^ & <b>",
+            r"a\_b 5\% \$x $\sim$ \{y\} \#1 $\backslash$z \^{} \& $<$b$>$",
+        ),
     ],
 )
 def test_texts_are_escaped_with_true_minus_signs_before_numbers(text, written):
@@ -69,7 +79,9 @@ def test_texts_are_escaped_with_true_minus_signs_before_numbers(text, written):
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs a TeX installation")
 @pytest.mark.parametrize("width", ["column", "text"])
 def test_tables_compile_and_fit_without_bitmap_fonts(tmp_path, width):
-    content = content_of(evaluations(["QAM", "my_agent & co", *(f"agent {k}" for k in range(15))], tasks=8))
+    content = content_of(
+        evaluations(["QAM", "my_agent & co", *(f"agent {k}" for k in range(15))], tasks=8)
+    )
     text = "\\clearpage\n".join(rendering.to_latex(table, width) for table in content.tables)
     (tmp_path / "tables.tex").write_text(DOCUMENT % text)
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
@@ -87,21 +99,32 @@ def content():
 def test_every_evaluation_curve_and_profile_of_the_comparison_is_in_a_file(content, tmp_path):
     page.write_report(tmp_path, content)
     found = pd.read_csv(tmp_path / "evaluations.csv")
-    assert len(found) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3  # methods, tasks, seeds, evaluations
+    assert (
+        len(found) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
+    )  # methods, tasks, seeds, evaluations
     assert (found["score"] == found["successes"] / found["episodes"]).all()
     for name in ("curves", "profiles"):
         found = pd.read_csv(tmp_path / f"{name}.csv")
-        expected = pd.concat([getattr(phase, name) for phase in content.comparisons[0].phases.values()])
+        expected = pd.concat(
+            [getattr(phase, name) for phase in content.comparisons[0].phases.values()]
+        )
         pd.testing.assert_frame_equal(found, expected.reset_index(drop=True))
 
 
-def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_plain_one(content, tmp_path, monkeypatch):
+def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_plain_one(
+    content, tmp_path, monkeypatch
+):
     files = ("evaluations.csv", "evaluations.csv.gz")
     found = []
     for largest in (10_000_000, 1000, 10_000_000):
         monkeypatch.setattr(page, "LARGEST_CSV", largest)
         page.write_report(tmp_path, content)
-        found.append([(tmp_path / name).read_bytes() if (tmp_path / name).exists() else None for name in files])
+        found.append(
+            [
+                (tmp_path / name).read_bytes() if (tmp_path / name).exists() else None
+                for name in files
+            ]
+        )
     plain, compressed = found[0][0], found[1][1]
     assert found == [[plain, None], [None, compressed], [plain, None]]
     assert gzip.decompress(compressed) == plain

@@ -43,7 +43,8 @@ def outcomes(comparison):
 
 
 @pytest.mark.parametrize(
-    ("ours", "other", "outcome"), [([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "unclear"), ([0.5], [0.6], "untested")]
+    ("ours", "other", "outcome"),
+    [([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "unclear"), ([0.5], [0.6], "untested")],
 )
 def test_what_is_not_better_says_why(ours, other, outcome):
     comparison = compared({"ours": [ours] * 5, "other": [other] * 5})
@@ -64,12 +65,16 @@ def test_what_is_not_better_says_why(ours, other, outcome):
 )
 def test_the_margin_decides_the_word(away, outcome, words):
     other = np.array([0.5, 0.51, 0.49, 0.5, 0.5, 0.5] * 4)  # without the least variance of episodes
-    comparison = compared({"other": [other] * 5, "ours": [other + away] * 5}, kind=NORMALISED_RETURN)
+    comparison = compared(
+        {"other": [other] * 5, "ours": [other + away] * 5}, kind=NORMALISED_RETURN
+    )
     assert outcomes(comparison) == {"other": outcome}
     assert words in verdict_sentences([comparison])[0][0]
 
 
-@pytest.mark.parametrize(("ours", "theirs", "outcome"), [(0.95, 1.0, "both solve"), (0.0, 0.04, "both fail")])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "outcome"), [(0.95, 1.0, "both solve"), (0.0, 0.04, "both fail")]
+)
 def test_no_method_is_better_where_both_solve_or_both_fail(ours, theirs, outcome):
     comparison = compared({"ours": [[ours + 0.001] * 12] * 5, "other": [[theirs] * 12] * 5})
     assert offline(comparison).decision.is_clear("ours", "other")
@@ -87,10 +92,14 @@ def test_short_own_runs_beside_published_ones_are_not_compared_yet():
     methods["QAM"] = ComparedMethod("QAM", "QAM", "a_set", {"scene-play": full})
     comparison = compared({"ours": [[0.0, 0.02]], "QAM": [[1.0] * 12]}, **methods)
     ((sentence, basis),) = verdict_sentences([comparison])
-    assert sentence == ("Not comparable yet: 300 of 1,000,000 offline steps. QAM published 100.0%, yours 1.0%.")
+    assert sentence == (
+        "Not comparable yet: 300 of 1,000,000 offline steps. QAM published 100.0%, yours 1.0%."
+    )
     assert not basis
     assert outcomes(comparison) == {"QAM": "not comparable yet"}  # what strip and table say
-    assert "p value" not in verdict_table(comparison, comparison.phases["offline"]).caption  # nothing is tested
+    assert (
+        "p value" not in verdict_table(comparison, comparison.phases["offline"]).caption
+    )  # nothing is tested
     assert not offline(comparison).decision.p_values
 
 
@@ -100,13 +109,17 @@ def test_own_runs_of_as_many_steps_as_published_ones_are_compared():
         "ours": ComparedMethod("ours", "QAM", "own", protocol),
         "QAM": ComparedMethod("QAM", "QAM", "a", protocol),
     }
-    assert outcomes(compared({"ours": [[0.5] * 12], "QAM": [[1.0] * 12]}, **methods)) == {"QAM": "worse"}
+    assert outcomes(compared({"ours": [[0.5] * 12], "QAM": [[1.0] * 12]}, **methods)) == {
+        "QAM": "worse"
+    }
 
 
 def test_equivalence_is_two_one_sided_welch_tests_of_the_margin():
     random = np.random.RandomState(4)
     ours, other = (mean + 0.02 * random.randn(6) for mean in (0.5, 0.6))
-    found = compared({"ours": [ours], "other": [other]}, kind=NORMALISED_RETURN)  # has no least variance
+    found = compared(
+        {"ours": [ours], "other": [other]}, kind=NORMALISED_RETURN
+    )  # has no least variance
     away = abs(ours.mean() - other.mean())
     for margin, expected in ((away + 0.005, False), (away + 0.05, True)):
         tests = [stats.ttest_ind(ours + sign * margin, other, equal_var=False, alternative=side).pvalue
@@ -119,9 +132,13 @@ def test_equivalence_is_two_one_sided_welch_tests_of_the_margin():
 
 def test_p_values_are_welchs_and_adjusted_for_the_number_of_methods():
     scores = {"ours": [0.1, 0.4, 0.3, 0.6], "a": [0.2, 0.6, 0.7, 0.6], "b": [0.4, 0.7, 0.9, 0.8]}
-    comparison = compared({name: [found] for name, found in scores.items()}, kind=RETURN)  # without a floor
+    comparison = compared(
+        {name: [found] for name, found in scores.items()}, kind=RETURN
+    )  # without a floor
     found = {v.other: v.p_value for v in offline(comparison).decision.verdicts}
-    p = {name: stats.ttest_ind(scores["ours"], scores[name], equal_var=False).pvalue for name in "ab"}
+    p = {
+        name: stats.ttest_ind(scores["ours"], scores[name], equal_var=False).pvalue for name in "ab"
+    }
     assert p["b"] < p["a"]
     assert found == pytest.approx({"b": 2 * p["b"], "a": max(p["a"], 2 * p["b"])})
 
@@ -139,7 +156,10 @@ def phases_with(scores, focus=None):
     """Return a comparison of methods that have these scores offline and online."""
     steps = ((1000, "offline"), (2000, "online"))
     runs = pd.concat([evaluations([name], steps=steps) for name in scores])
-    runs["score"] = [scores[name][phase == "online"] for name, phase in zip(runs["method"], runs["phase"], strict=True)]
+    runs["score"] = [
+        scores[name][phase == "online"]
+        for name, phase in zip(runs["method"], runs["phase"], strict=True)
+    ]
     return runs, decide(compare(own_methods(sorted(scores)), runs, NO_MEANS, reps=20), focus=focus)
 
 
@@ -157,7 +177,9 @@ def test_two_own_methods_are_set_against_each_other_first():
     published = ComparedMethod("best", "QAM", "a_set")
     comparison = compared({"old": BAD, "ours": ALIKE, "best": GOOD}, best=published)
     assert "Against old: +" in verdict_sentences([comparison])[0][0]
-    inputs = content_of(evaluations(["QAM", "b", "c"]), {**own_methods("bc"), "QAM": published}).inputs
+    inputs = content_of(
+        evaluations(["QAM", "b", "c"]), {**own_methods("bc"), "QAM": published}
+    ).inputs
     assert inputs.default_focus("QAM") == inputs.default_focus("b") == "c"
     assert inputs.default_focus("c") == "b"
 
@@ -166,7 +188,9 @@ def test_one_seed_decides_nothing_and_says_how_many_do():
     comparison = compared({"ours": [[0.5]] * 5, "other": [[0.2, 0.4, 0.6]] * 5})
     sentence, basis = verdict_sentences([comparison])[0]
     assert "Tested by" not in basis
-    assert "Not to be decided, since a task has one seed or all seeds agree, against other" in sentence
+    assert (
+        "Not to be decided, since a task has one seed or all seeds agree, against other" in sentence
+    )
     assert "It takes at least 5 seeds to decide that." in sentence
     many = compared({"ours": [[0.7] * 12] * 5, "other": [[0.684] * 12] * 5})
     assert outcomes(many) == {"other": "unclear"}
@@ -180,10 +204,15 @@ def test_verdict_says_what_changes_without_a_domain():
     found = []
     for rate in (0.9, 0.5):
         runs["score"] = np.where(is_ours & is_cube, 0.9, np.where(is_ours, rate, 0.5)) + wobble
-        comparison = decide(compare(own_methods(["other", "ours"]), runs, NO_MEANS, reps=20), focus="ours")
+        comparison = decide(
+            compare(own_methods(["other", "ours"]), runs, NO_MEANS, reps=20), focus="ours"
+        )
         found.append(verdict_sentences([comparison])[0][1])
     assert "Leaving out any one domain changes nothing that is clear." in found[0]
-    assert "Fragile: leaving out cube-double-play turns 'better' against other into 'unclear'." in found[1]
+    assert (
+        "Fragile: leaving out cube-double-play turns 'better' against other into 'unclear'."
+        in found[1]
+    )
     alone = compare(own_methods(["other", "ours"]), runs[~is_cube], NO_MEANS, reps=20)
     phase, part = comparison.phases["offline"], alone.phases["offline"]
     reduced = _without(phase, [task for task in phase.tasks if task.startswith("cube")])
@@ -193,23 +222,37 @@ def test_verdict_says_what_changes_without_a_domain():
 
 
 def test_means_without_single_runs_decide_nothing():
-    means = pd.DataFrame([["A", "offline", 9, SCENE[0], "scene-play", 0.4, 0.1, 3]], columns=MEAN_COLUMNS)
-    published, no_runs = {"A": ComparedMethod("A", "A", "a_set")}, scene_runs([]).reindex(columns=EVALUATION_COLUMNS)
+    means = pd.DataFrame(
+        [["A", "offline", 9, SCENE[0], "scene-play", 0.4, 0.1, 3]], columns=MEAN_COLUMNS
+    )
+    published, no_runs = (
+        {"A": ComparedMethod("A", "A", "a_set")},
+        scene_runs([]).reindex(columns=EVALUATION_COLUMNS),
+    )
     comparison = compare(published, no_runs, means, reps=10)
     assert verdict_sentences([comparison]) == [("A, offline, 1 task: 40.0% success.", "")]
     comparison = compared({"ours": BAD, "other": BAD})
     phase = offline(comparison)
     better = replace(phase.aggregates["ours"], estimates={"mean": Estimate(0.99)})
     phase = replace(phase, aggregates={**phase.aggregates, "A": better})
-    comparison = replace(comparison, methods={**comparison.methods, **published}, phases={"offline": phase})
-    assert "Higher means without single runs cannot be tested: A." in verdict_sentences([comparison])[0][0]
+    comparison = replace(
+        comparison, methods={**comparison.methods, **published}, phases={"offline": phase}
+    )
+    assert (
+        "Higher means without single runs cannot be tested: A."
+        in verdict_sentences([comparison])[0][0]
+    )
 
 
 def test_table_shows_what_the_verdict_is_made_from():
     comparison = compared({"ours": GOOD, "bad": BAD})
     table = verdict_table(comparison, offline(comparison))
     assert table.name == "verdict_offline"
-    assert [table.rows[0][k].text for k in (0, 2, 4)] == ["bad", "< 0.001", "4 / 0 / 1"]  # won, lost, undecided
+    assert [table.rows[0][k].text for k in (0, 2, 4)] == [
+        "bad",
+        "< 0.001",
+        "4 / 0 / 1",
+    ]  # won, lost, undecided
     assert table.rows[0][5].is_bold
     assert table.rows[0][5].text == "better"
     assert table.rows[0][2].value < 0.001
@@ -219,12 +262,17 @@ def test_table_shows_what_the_verdict_is_made_from():
 
 
 def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
-    runs, comparison = phases_with({"first": (0.9, 0.6), "later": (0.5, 0.8), "ours": (0.3, 0.3)}, focus="ours")
+    runs, comparison = phases_with(
+        {"first": (0.9, 0.6), "later": (0.5, 0.8), "ours": (0.3, 0.3)}, focus="ours"
+    )
     (offline, _), (online, _) = verdict_sentences([comparison])
     assert "Against first" in offline
     assert "Against later" in online
     shown = replace(content_of(runs), comparisons=[comparison])
-    for phase, order in (("offline", ["first", "later", "ours"]), ("online", ["later", "first", "ours"])):
+    for phase, order in (
+        ("offline", ["first", "later", "ours"]),
+        ("online", ["later", "first", "ours"]),
+    ):
         tables = {table.name: table for table in shown.tables}
         rows = [row[0].text for row in tables[f"aggregates_{phase}"].rows]
         assert rows == order
@@ -236,21 +284,35 @@ def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
 def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
     random = np.random.RandomState(0)
     rates = {"ours": 0.80, "near": 0.77, "other": 0.5, "far": 0.2}
-    scores = {name: np.clip(rate + 0.01 * random.randn(5, 6), 0, 1).tolist() for name, rate in rates.items()}
+    scores = {
+        name: np.clip(rate + 0.01 * random.randn(5, 6), 0, 1).tolist()
+        for name, rate in rates.items()
+    }
     comparison = compared(scores)
     phase = offline(comparison)
     words = {v.other: v.outcome for v in phase.decision.verdicts}
     assert words["near"] == "ahead"  # though it has more than 95% of the best mean
     for name, outcome in words.items():
         assert phase.decision.is_clear("ours", name) == (outcome in ("better", "ahead"))
-    tables = {t.name: t for t in (aggregates_table(comparison, phase), pairs_table(comparison, phase))}
+    tables = {
+        t.name: t for t in (aggregates_table(comparison, phase), pairs_table(comparison, phase))
+    }
     bold = [row[0].text for row in tables["aggregates_offline"].rows if row[1].is_bold]
     assert bold == ["ours"]
     pairs = tables["pairs_offline"]
-    marked = {(row[0].text, pairs.header[k]) for row in pairs.rows for k, entry in enumerate(row) if entry.is_bold}
+    marked = {
+        (row[0].text, pairs.header[k])
+        for row in pairs.rows
+        for k, entry in enumerate(row)
+        if entry.is_bold
+    }
     assert marked == {pair for name in words for pair in (("ours", name), (name, "ours"))}
     family = "Welch's t-test of the difference of means, 5% after Holm's correction for the 3 comparisons with ours"
-    texts = [pairs.caption, verdict_table(comparison, phase).caption, verdict_sentences([comparison])[0][1]]
+    texts = [
+        pairs.caption,
+        verdict_table(comparison, phase).caption,
+        verdict_sentences([comparison])[0][1],
+    ]
     assert all(family in text for text in texts)
     assert family in to_json([comparison], [])["offline"]["tests"]
 
