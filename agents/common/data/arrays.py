@@ -30,10 +30,21 @@ Shape: TypeAlias = tuple[int, ...]
 STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
 FLAGS = ("terminals", "timeouts", "valids")
+ROW_DTYPES = {
+    "observations": torch.float32,  # or uint8, for images
+    "actions": torch.float32,
+    "rewards": torch.float32,
+    "masks": torch.bool,
+    "dones": torch.bool,  # of trajectories
+    "next_row": torch.int32,
+}
+"""Tensors of the replay buffer with a row for each transition."""
 ZERO_OR_ONE, FINITE = "0 or 1", "finite numbers"
 
 ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
-PIECE_ROWS = 1 << 16  # rows that are looked at together, so that temporary arrays stay small
+PIECE_ROWS = (
+    1 << 16
+)  # rows that are checked or written at once, so that temporary arrays stay small
 MIN_CHUNK_FRACTION = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
 WHAT_MASKS_ARE = (
@@ -64,7 +75,7 @@ class Transitions:
 
     @property
     def description(self) -> str:
-        """What was found, in one line."""
+        """How many transitions and trajectories there are, and how these end, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
         count = len(self.final_observations)
         return (
@@ -78,12 +89,16 @@ class Transitions:
         :param chosen: which, (k,).
         :return: their transitions.
         """
+        # in a compact layout the row after a trajectory's last transition is the trajectory's too
         last = self.ends if self.valid.all() else ~self.valid
         rows = chosen[np.cumsum(last) - last]
-        arrays = {name: array[rows] for name, array in self.arrays.items()}
-        ends = self.ends[rows[self.valid]]
-        return Transitions(
-            arrays, self.valid[rows], ends, self.final_observations[chosen], self.broken
+        return replace(
+            self,
+            arrays={name: array[rows] for name, array in self.arrays.items()},
+            valid=self.valid[rows],
+            ends=self.ends[rows[self.valid]],
+            final_observations=self.final_observations[chosen],
+            warnings=(),
         )
 
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
@@ -94,29 +109,28 @@ class Transitions:
         :param action_range: what the actions lie in.
         :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
         """
-        done = 0
+        stop = 0
         for piece in pieces(len(self.valid)):
             valid = self.valid[piece]
-            first = done
-            done += int(valid.sum())
-            for name in ("observations", "rewards", "masks"):
-                _copy(self.arrays[name][piece][valid], tensors[name][first:done])
-            _copy(
-                action_range.scaled(self.arrays["actions"][piece][valid]),
-                tensors["actions"][first:done],
-            )
+            start = stop
+            stop += int(valid.sum())
+            for name in ("observations", "actions", "rewards", "masks"):
+                values = self.arrays[name][piece][valid]
+                if name == "actions":
+                    values = action_range.scaled(values)
+                _copy(values, tensors[name][start:stop])
+        next_row = np.arange(1, stop + 1)
+        next_row[self.ends] = tail + np.arange(len(self.final_observations))
         _copy(self.final_observations, tensors["final_observations"])
         _copy(self.ends, tensors["dones"])
-        next_row = np.arange(1, done + 1)
-        next_row[self.ends] = tail + np.arange(len(self.final_observations))
         _copy(next_row, tensors["next_row"])
 
 
 def _copy(array: Array, target: Tensor) -> None:
     """Copy an array into a tensor, with its type and the shape of its rows."""
-    kinds = {torch.bool: np.bool_, torch.uint8: np.uint8, torch.int32: np.int32}
-    rows: Array = array.reshape(tuple(target.shape)).astype(kinds.get(target.dtype, np.float32))
-    target.copy_(torch.from_numpy(rows))
+    # converted by NumPy, since PyTorch takes no arrays of another byte order
+    dtype = torch.empty(0, dtype=target.dtype).numpy().dtype
+    target.copy_(torch.from_numpy(array.reshape(tuple(target.shape)).astype(dtype)))
 
 
 ArraySource: TypeAlias = Mapping[str, ArrayLike] | Transitions | str | os.PathLike[str]
@@ -179,20 +193,18 @@ def read_transitions(
     transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
     for name in ("actions", "rewards", "masks"):
         refuse_bad(name, arrays[name], FINITE, transitions.valid)
-    refuse_bad(
-        "observations", arrays["observations"], FINITE
-    )  # those after a trajectory's last transition too
-    if "valids" not in arrays:  # the others were found equal to the next row
+    # in all rows: a compact layout has an observation after the last transition of each trajectory
+    refuse_bad("observations", arrays["observations"], FINITE)
+    if "valids" not in arrays:  # inside a trajectory they equal the next row's observation
         refuse_bad("next_observations", arrays["next_observations"], FINITE, transitions.ends)
     refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, transitions.valid)
-    notes = [_broken_message(transitions)] if transitions.broken else []
-    if "timeouts" in arrays and (
-        doubt := check_timeouts(arrays["timeouts"], arrays["masks"], is_derived)
-    ):
-        notes.append(doubt)
-    return replace(
-        transitions, arrays={name: arrays[name] for name in STORED_ARRAYS}, warnings=tuple(notes)
-    )
+    notes = []
+    if transitions.broken:
+        notes.append(_broken_message(transitions))
+    if "timeouts" in arrays:
+        notes.append(check_timeouts(arrays["timeouts"], arrays["masks"], is_derived))
+    stored = {name: arrays[name] for name in STORED_ARRAYS}
+    return replace(transitions, arrays=stored, warnings=tuple(filter(None, notes)))
 
 
 def pieces(rows: int) -> Iterator[slice]:
@@ -208,7 +220,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         names = list(read_npz_headers(path))
-        arrays: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
+        arrays: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)  # unknown ones may be large
     elif isinstance(dataset, Mapping):
         names = list(dataset)
         arrays = dataset
@@ -272,8 +284,8 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 
 
 def refuse_bad(name: str, array: Array, expected: str, rows: Flags | None = None) -> None:
-    """Refuse an array with an entry that is not what is `wanted`, in some rows (None: in all), naming the first."""
-    if expected == FINITE and array.dtype.kind != "f":
+    """Refuse an array with an entry that is not what is expected, in some rows (None: in all), naming the first."""
+    if expected == FINITE and array.dtype.kind != "f":  # integers are finite
         return
     position = _first_bad(array, _BAD[expected], rows)
     if position is not None:
@@ -301,7 +313,7 @@ def _first_bad(
 
 def _single(values: Array) -> Array:
     """Return values as they are stored; those that are too large become infinite."""
-    if values.dtype == np.uint8:  # single precision has all of these numbers
+    if values.dtype == np.uint8:  # images, which are stored as they are
         return values
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float32)

@@ -1,12 +1,14 @@
 """Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
 
-A sequence begins at a *start*. Starts are counted through the segments that a replica samples from, each without the
-last H - 1 rows, where no whole sequence begins::
+A sequence begins at a *start*. Starts are numbered through the dataset and the rings that a replica samples from, each
+without its last H - 1 transitions, where no whole sequence begins. With H = 3, six rows of data and two full rings::
 
-    start     0 ............ n_0 | n_0 ................ n_0 + n_1 | ...
-    segment   dataset            | ring 0, from its oldest row on | ring 1 ...
+    row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
+    age                  | 3  4  0  1  2  | 3  4  0  1  2      from the oldest transition, at `pos`, on
+    start    0 1 2 3 . . | .  .  4  5  6  | .  .  7  8  9
 
-As long as ring 0 has not come round, it directly follows on the dataset: of one replica both are one segment.
+Start 6 is the sequence of rows 10, 6, 7. As long as ring 0 is not full, it directly follows on the dataset. A single
+replica then samples both as one segment, unless `balanced` keeps them apart.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.data.arrays import ActionRange
+from agents.common.data.arrays import ROW_DTYPES, ActionRange
 from agents.common.data.shards import Shard, Shards
 from agents.common.data.storage import Placement, to_device
-from agents.common.data.transitions import RING_TENSORS, TransitionStore
+from agents.common.data.transitions import TransitionStore
 from agents.common.files import DamagedFileError, safe
 from agents.common.files.npz import read_npz
 
@@ -84,16 +86,17 @@ class SequenceReplayBuffer(TransitionStore):
     # -- frames -------------------------------------------------------------------------------------------------------
 
     def _gather_observations(
-        self, rows: Tensor, env: VecNormalize | None, after: Tensor | None = None
+        self, rows: Tensor, env: VecNormalize | None, *last_rows: Tensor
     ) -> Tensor:
         """Return observations with all of their frames, (..., O).
 
         :param rows: where the newest frame of each is stored, (...).
         :param env: normalises them, if given.
-        :param after: the transition that leads to each, for next observations: their rows may begin no transition.
+        :param last_rows: of next observations, the transition that leads to each: what follows an episode or is newest
+            in a ring is stored in a row that begins no transition, so earlier frames are found from there.
         :return: observations as networks see them.
         """
-        newest_first = [rows] if after is None else [rows, after]
+        newest_first = [rows, *last_rows]
         if self.frame_stack == 1:
             observations = self.observations[rows]
         else:
@@ -102,18 +105,19 @@ class SequenceReplayBuffer(TransitionStore):
             observations = self.observations[torch.stack(newest_first[::-1], -1)].flatten(-2)
         if env is None:
             return observations
-        by_name = self.layout.observations(observations.cpu().numpy())
-        normalised = self.layout.flatten(env.normalize_obs(by_name))
-        return torch.from_numpy(normalised).to(observations.device).view(observations.shape)
+        unflattened = self.layout.observations(observations.cpu().numpy())
+        normalised = self.layout.flatten(env.normalize_obs(unflattened))
+        return torch.from_numpy(normalised).to(rows.device).view(observations.shape)
 
     def _previous_row(self, rows: Tensor) -> Tensor:
         """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
         ring_rows = rows - self._rings_begin  # negative in the dataset
         is_first_in_ring = (ring_rows >= 0) & (ring_rows % self.buffer_size == 0)
-        # before the first place of a full ring comes its last place
+        # the first row of a full ring comes after its last one
         step_back = torch.where(is_first_in_ring, self.buffer_size - 1 if self.full else 0, -1)
-        previous = (rows + step_back).clamp(min=0)
-        return torch.where(self.dones[previous], rows, previous)
+        # clamped: row 0 has no predecessor
+        previous_rows = (rows + step_back).clamp(min=0)
+        return torch.where(self.dones[previous_rows], rows, previous_rows)
 
     @property
     def _incomplete(self) -> int:
@@ -136,21 +140,22 @@ class SequenceReplayBuffer(TransitionStore):
 
     def count_starts(self) -> int:
         """Return from how many rows each replica may start a sequence; 0 while there are too few transitions."""
-        dataset_starts, rings = self._segments()
-        return dataset_starts + sum(rings.values())
+        dataset_starts, rings, ring_starts = self._segments()
+        return dataset_starts + len(rings) * ring_starts
 
-    def _segments(self) -> tuple[int, dict[int, int]]:
-        """Return how many starts a replica has in the dataset, and in each of its rings, by the ring's number."""
+    def _segments(self) -> tuple[int, range, int]:
+        """Return the starts in the dataset, a replica's rings that are separate segments, and the starts in each."""
         dataset_rows = self.dataset_size
-        rings = list(range(self.n_envs // self.replicas))
-        # a part of a dataset of several parts may leave rows unused in between
+        first_ring = 0
+        # the rows of a part that is smaller than the largest end before the rings begin
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += self.size()
-            rings.remove(0)
+            first_ring = 1
         lost_rows = self.min_length - 1
         ring_starts = max(self.size() - self._incomplete - lost_rows, 0)
-        return max(dataset_rows - lost_rows, 0), dict.fromkeys(rings, ring_starts)
+        rings = range(first_ring, self.n_envs // self.replicas)
+        return max(dataset_rows - lost_rows, 0), rings, ring_starts
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Draw start positions, and return the rows of the sequences that begin there.
@@ -163,49 +168,39 @@ class SequenceReplayBuffer(TransitionStore):
         :return: rows, (S, B, H).
         :raises ValueError: if there are fewer than H transitions.
         """
-        total = self._require_starts()
-        # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self.data_device, generator=generator)
-        offline, _ = self._segments()
-        if not self.balanced or offline in (0, total):
-            return self._sequence_rows((draw * total).long())
-        of_dataset, of_rings = draw.tensor_split([shape[-1] // 2], -1)
-        offline_starts = (of_dataset * offline).long()
-        online_starts = offline + (of_rings * (total - offline)).long()
-        return self._sequence_rows(torch.cat([offline_starts, online_starts], -1))
-
-    def _require_starts(self) -> int:
-        """Return the number of starts; refuse a buffer with none."""
         total = self.count_starts()
         if total == 0:
             raise ValueError(
                 f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
                 f"{self.min_length}, one sequence; load a dataset or collect more steps first"
             )
-        return total
+        # float64: a float32 draw has 2^24 values, too coarse for large datasets
+        draw = torch.rand(shape, dtype=torch.float64, device=self.data_device, generator=generator)
+        dataset_starts, *_ = self._segments()
+        if not self.balanced or dataset_starts in (0, total):
+            return self._sequence_rows((draw * total).long())
+        offline, online = draw.tensor_split([shape[-1] // 2], -1)
+        offline_starts = (offline * dataset_starts).long()
+        online_starts = dataset_starts + (online * (total - dataset_starts)).long()
+        return self._sequence_rows(torch.cat([offline_starts, online_starts], -1))
 
     def _sequence_rows(self, starts: Tensor) -> Tensor:
         """Return the rows of the sequences at some starts (S, B), (S, B, H)."""
-        first_start, rings = self._segments()
+        dataset_starts, rings, ring_starts = self._segments()
         steps = torch.arange(self.horizon_length, device=starts.device)
-        replica = torch.arange(self.replicas, device=starts.device).view(-1, 1, 1)
         starts = starts.unsqueeze(-1)  # (S, B, 1)
-        # starts in rings are replaced below; a return that is shortened reads no row beyond its end
-        rows = (starts + steps).clamp(max=self.capacity - 1)
+        # clamped for starts in rings, replaced below, and for shortened returns, which read no row beyond their end
+        dataset_rows = (starts + steps).clamp(max=self.capacity - 1)
+        if not rings or not ring_starts:
+            return dataset_rows
+        replica = torch.arange(self.replicas, device=starts.device).view(-1, 1, 1)
+        online_start = starts - dataset_starts  # negative in the dataset
+        ring = rings.start + online_start // ring_starts
+        environment = replica * (self.n_envs // self.replicas) + ring
         oldest = self.pos + self._incomplete if self.full else 0
-        for ring, ring_starts in rings.items():
-            if ring_starts == 0:
-                continue
-            environment = replica * (self.n_envs // self.replicas) + ring
-            age = starts - first_start + steps  # of a transition, from the oldest one on
-            ring_rows = (
-                self._rings_begin
-                + environment * self.buffer_size
-                + (oldest + age) % self.buffer_size
-            )
-            rows = torch.where(starts >= first_start, ring_rows, rows)
-            first_start += ring_starts
-        return rows
+        place = (oldest + online_start % ring_starts + steps) % self.buffer_size
+        ring_rows = self._rings_begin + environment * self.buffer_size + place
+        return torch.where(online_start >= 0, ring_rows, dataset_rows)
 
     def sequences(self, rows: Tensor, env: VecNormalize | None = None) -> Sequences:
         r"""Follow sequences along their rows until the first trajectory ends.
@@ -254,7 +249,7 @@ class SequenceReplayBuffer(TransitionStore):
             rewards=sequences.rewards[..., -1],
             discounts=self.gamma**length * sequences.masks[..., -1],
             next_observations=self._gather_observations(
-                sequences.next_rows[..., -1], env, after=sequences.last_rows[..., -1]
+                sequences.next_rows[..., -1], env, sequences.last_rows[..., -1]
             ),
             valid=valid,
             steps_valid=sequences.valid[..., played],
@@ -265,7 +260,7 @@ class SequenceReplayBuffer(TransitionStore):
         return replace(
             batch,
             step_observations=self._gather_observations(rows[..., played], env),
-            step_next_observations=self._gather_observations(next_rows, env, after=last_rows),
+            step_next_observations=self._gather_observations(next_rows, env, last_rows),
         )
 
     def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
@@ -283,17 +278,16 @@ class SequenceReplayBuffer(TransitionStore):
         :raises ValueError: if there are fewer than H transitions.
         """
         batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
-        return (
-            batch
-            if self.placement.on_device
-            else batch.map(lambda value: to_device(value, self.device))
-        )
+        if self.placement.on_device:
+            return batch
+        return batch.map(lambda value: to_device(value, self.device))
 
     def extend(self, *columns: Any) -> None:
-        """Add transitions, given as SB3's columns; ``observations`` of a buffer have more rows than it has transitions.
+        """Add transitions, as SB3's buffers do; columns may be longer than the last one.
 
         :param columns: what :meth:`add` takes, each with one entry for each transition.
         """
+        # SB3's own is strict, and refuses columns of one of our buffers, whose `observations` have rows to spare
         for transition in zip(*columns, strict=False):
             self.add(*transition)
 
@@ -303,7 +297,7 @@ class SequenceReplayBuffer(TransitionStore):
         return self.dones & self.masks
 
 
-# -- files: tensors as arrays of an ``.npz``, and everything else in a value beside them ------------------------------
+# -- files: tensors as arrays of an ``.npz``, and other attributes in `DESCRIPTION` -----------------------------------
 
 
 def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
@@ -330,7 +324,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
     :raises ValueError: if it is damaged or something else, such as a pickle, as SB3 writes them.
     """
     arrays = read_npz(file)
-    missing = [array for array in (DESCRIPTION, *RING_TENSORS) if array not in arrays]
+    missing = [array for array in (DESCRIPTION, *ROW_DTYPES) if array not in arrays]
     if missing:
         raise DamagedFileError(
             name, f"expected a saved replay buffer, got one without {', '.join(missing)}"
@@ -346,6 +340,7 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
             name, f"expected a saved replay buffer, got another description: {error}"
         ) from error
     buffer: SequenceReplayBuffer = object.__new__(buffer_class)
-    tensors = {array: torch.from_numpy(values) for array, values in arrays.items()}
-    buffer.__setstate__(state | tensors)
+    for array, values in arrays.items():
+        state[array] = torch.from_numpy(values)
+    buffer.__setstate__(state)
     return buffer

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.common.data.arrays import ActionRange, Shape, Transitions, prepare
+from agents.common.data.arrays import ROW_DTYPES, ActionRange, Shape, Transitions, prepare
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,8 @@ class Shards:
             try:
                 prepare(self.part(index), obs_shape, action_range, horizon_length)
             except ValueError as error:
-                raise ValueError(
-                    f"the part with {part.files['observations']} cannot be used: {error}"
-                ) from error
+                file = part.files["observations"]
+                raise ValueError(f"the part with {file} cannot be used: {error}") from error
 
 
 class ShardLoader:
@@ -108,24 +107,19 @@ class ShardLoader:
         tensors = self._coming[index].result() if index in self._coming else self._read(index)
         self.active = index
         following = (index + 1) % len(self.shards.parts)
-        self._coming = (
-            {} if following == index else {following: self._thread.submit(self._read, following)}
-        )
+        self._coming = {}
+        if following != index:
+            self._coming[following] = self._thread.submit(self._read, following)
         return tensors
 
     def _read(self, index: int) -> dict[str, Tensor]:
         part = self.shards.part(index)
         rows, size = part.arrays["observations"].shape
-        tensors = {
-            "observations": torch.empty(rows, size, dtype=torch.float32),
-            "actions": torch.empty(part.arrays["actions"].shape, dtype=torch.float32),
-            "rewards": torch.empty(rows, dtype=torch.float32),
-            "masks": torch.empty(rows, dtype=torch.bool),
-            "dones": torch.empty(rows, dtype=torch.bool),
-            "next_row": torch.empty(rows, dtype=torch.int32),
-            "final_observations": torch.empty(
-                len(part.final_observations), size, dtype=torch.float32
-            ),
-        }
+        shapes = {name: part.arrays[name].shape for name in ("observations", "actions")}
+        shapes["final_observations"] = len(part.final_observations), size
+        dtypes = {**ROW_DTYPES, "final_observations": torch.float32}
+        tensors = {}
+        for name, dtype in dtypes.items():
+            tensors[name] = torch.empty(shapes.get(name, (rows,)), dtype=dtype)
         part.write(tensors, self.action_range, self.tail)
         return tensors

@@ -14,10 +14,9 @@ from agents.common.validation import one_of
 
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
-KEPT_FREE, KEPT_SHARE = (
-    2 * GIB,
-    0.1,
-)  # of a GPU's memory, whichever is more: for networks, activations and graphs
+# of a GPU's memory, whichever is more: for networks, activations and graphs
+KEPT_FREE = 2 * GIB
+KEPT_SHARE = 0.1
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -47,9 +46,8 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
         free, total = device_memory(device)
         in_host = needed > free - max(KEPT_FREE, int(KEPT_SHARE * total))
     left = available_memory()
-    if needed > left and (
-        in_host or device.type != "cuda"
-    ):  # parts that are never filled take no memory
+    # only a warning: parts that are never filled take no memory
+    if needed > left and (in_host or device.type != "cuda"):
         warnings.warn(
             f"the replay buffer needs {needed / GIB:.2f} GiB when it is full, and {left / GIB:.2f} GiB of memory are "
             "free; use a smaller `buffer_size` or dataset",
@@ -83,10 +81,8 @@ def available_memory() -> int:
     except OSError:  # another system than Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit, used = (
-            int((_CGROUP / name).read_text(encoding="utf-8"))
-            for name in ("memory.max", "memory.current")
-        )
+        limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))
         cached = _table(_CGROUP / "memory.stat")
     except (OSError, ValueError):  # no limit, which reads "max"
         return free

@@ -28,20 +28,20 @@ from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
 from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.common.data.arrays import ActionRange, Array, ArraySource, Flags, Shape, prepare
+from agents.common.data.arrays import (
+    ROW_DTYPES,
+    ActionRange,
+    Array,
+    ArraySource,
+    Flags,
+    Shape,
+    prepare,
+)
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.data.storage import place, to_device
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
-RING_TENSORS = {
-    "observations": torch.float32,  # or uint8, for images
-    "actions": torch.float32,
-    "rewards": torch.float32,
-    "masks": torch.bool,
-    "dones": torch.bool,  # of trajectories
-    "next_row": torch.int32,
-}
 NOT_PICKLED = {"_in_episode", "_last_next_obs", "layout", "stored"}
 """Attributes that follow from the others."""
 
@@ -122,19 +122,18 @@ class TransitionStore(NStepReplayBuffer):
         online = self.n_envs * self.buffer_size
         self.capacity = dataset_rows + online
         self._online_tail = self.capacity + dataset_extra
-        dtypes = {**RING_TENSORS, "observations": self.stored.dtype}
-        shapes: dict[str, Shape] = {name: (self.capacity,) for name in RING_TENSORS}
+        dtypes = {**ROW_DTYPES, "observations": self.stored.dtype}
+        shapes: dict[str, Shape] = dict.fromkeys(ROW_DTYPES, (self.capacity,))
         shapes["observations"] = self._online_tail + online, self.stored.size
         shapes["actions"] = self.capacity, self.action_dim
-        for name in RING_TENSORS:
-            setattr(self, name, torch.empty(0, dtype=torch.float32))  # free the old tensors first
+        for name in ROW_DTYPES:
+            setattr(self, name, torch.empty(0))  # free the old tensors first
         needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
         self.placement = place(self.storage, self.device, needed)
         for name, dtype in dtypes.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
-            setattr(
-                self, name, torch.zeros(shapes[name], dtype=dtype, device=self.placement.device)
-            )
+            zeros = torch.zeros(shapes[name], dtype=dtype, device=self.placement.device)
+            setattr(self, name, zeros)
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
@@ -142,7 +141,7 @@ class TransitionStore(NStepReplayBuffer):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors with a row for each transition, by name."""
-        return {name: getattr(self, name) for name in RING_TENSORS}
+        return {name: getattr(self, name) for name in ROW_DTYPES}
 
     @property
     def min_length(self) -> int:
@@ -213,10 +212,9 @@ class TransitionStore(NStepReplayBuffer):
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
         """Return views of where so many transitions of a dataset are stored, and what follows their trajectories."""
-        views = {name: getattr(self, name)[:count] for name in RING_TENSORS}
-        return views | {
-            "final_observations": self.observations[self.capacity : self.capacity + trajectories]
-        }
+        views = {name: tensor[:count] for name, tensor in self.tensors().items()}
+        views["final_observations"] = self.observations[self.capacity :][:trajectories]
+        return views
 
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
@@ -227,12 +225,11 @@ class TransitionStore(NStepReplayBuffer):
         loader = self.loader
         if loader is None or loader.shards.turn(updates) == loader.active:
             return
-        rows = loader.load(loader.shards.turn(updates))
-        self.dataset_size = len(rows["rewards"])
-        for name, target in self._dataset_rows(
-            self.dataset_size, len(rows["final_observations"])
-        ).items():
-            target.copy_(rows[name])
+        part = loader.load(loader.shards.turn(updates))
+        self.dataset_size = len(part["rewards"])
+        views = self._dataset_rows(self.dataset_size, len(part["final_observations"]))
+        for name, view in views.items():
+            view.copy_(part[name])
 
     # -- online transitions -------------------------------------------------------------------------------------------
 
@@ -311,18 +308,14 @@ class TransitionStore(NStepReplayBuffer):
     def _close_trajectories(self, environments: Flags) -> None:
         """End the trajectories of some environments at their newest transitions, whose masks stay."""
         if environments.any():
-            rows = (
-                self._rings_begin + np.flatnonzero(environments) * self.buffer_size + self._newest
-            )
-            self._write("dones", rows, np.ones(len(rows), bool))
+            ring_rows = np.flatnonzero(environments) * self.buffer_size + self._newest
+            self._write("dones", self._rings_begin + ring_rows, np.ones(len(ring_rows), bool))
 
     def _write(self, name: str, rows: Array, values: Array) -> None:
         """Write values into rows of a tensor; the host waits for nothing that the device does."""
         target: Tensor = getattr(self, name)
-        new = torch.tensor(values, dtype=target.dtype)
-        target[to_device(torch.from_numpy(rows), self.data_device)] = to_device(
-            new, self.data_device
-        )
+        index = to_device(torch.from_numpy(rows), target.device)
+        target[index] = to_device(torch.tensor(values, dtype=target.dtype), target.device)
 
     def _sync_host_copy(self) -> None:
         """Copy to the host what :meth:`add` compares with: reading it there would wait for the device at each step."""
@@ -337,31 +330,27 @@ class TransitionStore(NStepReplayBuffer):
         self._in_episode = np.zeros(self.n_envs, bool)
 
     def to(self, device: torch.device | str) -> None:
-        """Move to another training device; an unavailable one stands for the CPU, as in SB3."""
+        """Move to another training device; falls back to the CPU if unavailable, as in SB3."""
         old_device = self.device
         self.device = get_device(device)
         if old_device == self.device and self.data_device.type == self.placement.device.type:
             return
         tensors = self.tensors()
-        self.placement = place(
-            self.storage, self.device, sum(tensor.nbytes for tensor in tensors.values())
-        )
+        needed = sum(tensor.nbytes for tensor in tensors.values())
+        self.placement = place(self.storage, self.device, needed)
         for name, tensor in tensors.items():
             setattr(self, name, tensor.to(self.placement.device))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
-        loader = (
-            None
-            if self.loader is None
-            else (self.loader.shards, self.loader.action_range, self.loader.active)
-        )
-        state = {
-            **vars(self),
-            **{name: tensor.cpu() for name, tensor in self.tensors().items()},
-            "loader": loader,
-        }
-        return {name: value for name, value in state.items() if name not in NOT_PICKLED}
+        state = dict(vars(self))
+        for name in NOT_PICKLED:
+            del state[name]
+        for name, tensor in self.tensors().items():
+            state[name] = tensor.cpu()
+        if self.loader is not None:  # whose thread cannot be pickled
+            state["loader"] = self.loader.shards, self.loader.action_range, self.loader.active
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -392,10 +381,8 @@ class TransitionStore(NStepReplayBuffer):
 
     def _rings(self) -> dict[str, Tensor]:
         """Return views of the rings by name, (n_envs, buffer_size, ...), `next_observations` among them."""
-        rows = {
-            name: getattr(self, name)[self._rings_begin : self.capacity] for name in RING_TENSORS
-        }
-        rows["next_observations"] = self.observations[self._online_tail :]
-        return {
-            name: ring.unflatten(0, (self.n_envs, self.buffer_size)) for name, ring in rows.items()
-        }
+        rings = {"next_observations": self.observations[self._online_tail :]}
+        for name, tensor in self.tensors().items():
+            rings[name] = tensor[self._rings_begin : self.capacity]
+        sizes = self.n_envs, self.buffer_size
+        return {name: ring.unflatten(0, sizes) for name, ring in rings.items()}
