@@ -61,12 +61,22 @@ class Draw:
         :param device: where the tensor lives.
         :return: (S, *axes).
         """
-        shape = [sizes["S"], *({**sizes, **self.sizes}[letter] for letter in self.axes)]
-        if self.kind == "normal":
-            return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        if self.kind == "uniform":
-            return torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
-        return torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device).float()
+        shape = self.shape(sizes)
+        if self.kind == "integer":
+            steps = torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device)
+            return steps.float()
+        draw = torch.randn if self.kind == "normal" else torch.rand
+        return draw(shape, generator=generator, device=device, dtype=torch.float32)
+
+    def shape(self, sizes: Mapping[str, int]) -> list[int]:
+        """Return the shape (S, *axes) of the draw, for sizes of every axis letter that is not its own."""
+        known_sizes = {**sizes, **self.sizes}
+        return [known_sizes[letter] for letter in "S" + self.axes]
+
+    @property
+    def row_axis(self) -> int:
+        """Where the axis B is among (S, *axes)."""
+        return 1 + self.axes.index("B")
 
     def centre(self, flow_steps: int) -> float:
         """Return what stands for each number of the draw in a deterministic plan: the middle of where it is drawn.
@@ -271,18 +281,14 @@ class Method(CommonSettings):
     def candidate_noise(self) -> dict[str, Draw]:
         """Return the draws of one action choice, with an axis N when several candidates compete."""
         table = self.action_noise_table()
-        return (
-            table
-            if self.best_of_n == 1
-            else {name: draw.with_candidates() for name, draw in table.items()}
-        )
+        if self.best_of_n > 1:
+            table = {name: draw.with_candidates() for name, draw in table.items()}
+        return table
 
     def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
         """Return noise whose rows come right after the replicas, (S, N, ...), with the axes of its draws."""
         draws = self.candidate_noise()
-        return {
-            name: draw.movedim(1, 1 + draws[name].axes.index("B")) for name, draw in noise.items()
-        }
+        return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw that the losses of one update read: the next action's, prefixed ``td_``, and its own."""
@@ -291,25 +297,9 @@ class Method(CommonSettings):
 
     def crop_noise(self) -> dict[str, Draw]:
         """Return the draws of random crops: none without them, or whether they are done, and where images begin."""
-        return (
-            {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
-            if self.random_crop
-            else {}
-        )
-
-    def noise_sizes(
-        self, replicas: int, rows: int, chunk_size: int, observation_size: int
-    ) -> dict[str, int]:
-        """Return the sizes of the noise table's axes.
-
-        :param replicas: S.
-        :param rows: B.
-        :param chunk_size: D.
-        :param observation_size: O.
-        :return: letter -> size.
-        """
-        sizes = {"S": replicas, "B": rows, "N": self.best_of_n, "K": self.flow_steps}
-        return {**sizes, "D": chunk_size, "O": observation_size}
+        if not self.random_crop:
+            return {}
+        return {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
 
     def sample_actions(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample chunks, choosing the best of n candidates by :meth:`score` when ``best_of_n`` > 1.
@@ -323,10 +313,12 @@ class Method(CommonSettings):
         if n == 1:
             return self.act(observations, noise, nets)
         table = self.candidate_noise()
-        axes = {name: 1 + table[name].axes.index("B") for name in noise}
-        merged = {name: draw.flatten(axes[name], axes[name] + 1) for name, draw in noise.items()}
+        row_noise = {}
+        for name, draw in noise.items():
+            axis = table[name].row_axis
+            row_noise[name] = draw.flatten(axis, axis + 1)  # each candidate becomes a row
         with nets.repeating(observations, n) as repeated:
-            candidates = self.act(repeated, merged, nets)
+            candidates = self.act(repeated, row_noise, nets)
             scores = self.score(repeated, candidates, nets)
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 

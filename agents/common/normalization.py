@@ -13,6 +13,7 @@ environments or with action noise makes them here:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,11 +94,9 @@ class Normalization:
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Return one part of an observation; in a Dict space it has a name."""
         mean, std, clip = self._scale_of(key)
-        return (
-            values
-            if np.isinf(clip)
-            else np.clip((values - mean) / std, -clip, clip).astype(np.float32)
-        )
+        if np.isinf(clip):
+            return values
+        return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
 
     def _scale_of(self, key: str) -> tuple[Any, Any, float]:
         """Return mean, standard deviation and clip of one part; 0, 1 and infinity where it is not normalised."""
@@ -108,17 +107,14 @@ class Normalization:
             return 0.0, 1.0, np.inf
         return statistics.mean, np.sqrt(statistics.var + self.epsilon), self.clip_obs
 
-    def columns(self, layout: ObservationLayout) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mean, standard deviation and clip of each column of a layout's rows, (O,) each, in float64."""
-        columns: tuple[list[Any], ...] = [], [], []
+    def columns(self, layout: ObservationLayout) -> Tensor:
+        """Return mean, standard deviation and clip of each column of a layout's rows, (3, O), in float64."""
+        columns = []
         for part in layout.parts:
-            size = int(np.prod(part.shape))
-            for column, value in zip(columns, self._scale_of(part.key), strict=True):
-                column.append(np.broadcast_to(np.ravel(value), size))
-        mean, std, clip = (
-            torch.as_tensor(np.concatenate(column), dtype=torch.float64) for column in columns
-        )
-        return mean, std, clip
+            size = math.prod(part.shape)
+            scale = self._scale_of(part.key)
+            columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
+        return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
 
 
 def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: float) -> VecEnv:

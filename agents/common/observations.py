@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +34,16 @@ class SpaceSlice(NamedTuple):
     columns: slice
     is_image: bool
 
+    @property
+    def choices(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """The first value and the number of values of each choice; None for a space of something else."""
+        space = self.space
+        if isinstance(space, spaces.Discrete):
+            return np.array([space.start]), np.array([space.n])
+        if isinstance(space, spaces.MultiDiscrete):
+            return space.start, space.nvec
+        return None
+
 
 class ObservationLayout:
     """How observations of a space become rows (N, O) for the replay buffer and the networks, and what becomes of them.
@@ -45,27 +56,33 @@ class ObservationLayout:
     """
 
     def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
-        self.space, self.normalize_images = space, normalize_images
+        self.normalize_images = normalize_images
+        self.is_dict = isinstance(space, spaces.Dict)
         self.parts: list[SpaceSlice] = []
         self.size = 0
-        leaves: dict[str, Any] = (
-            dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-        )
-        for key, part in leaves.items():
+        for key, part in self._by_key(space).items():
             shape: Any = get_obs_shape(part)
-            columns = slice(self.size, self.size + int(np.prod(shape)))
+            columns = slice(self.size, self.size + math.prod(shape))
             self.parts.append(SpaceSlice(key, part, shape, columns, is_image_space(part)))
             self.size = columns.stop
         only_images = all(part.is_image for part in self.parts)
         self.dtype = torch.uint8 if only_images else torch.float32
-        self.numpy_dtype: type[Any] = np.uint8 if only_images else np.float32
+        self.numpy_dtype = np.uint8 if only_images else np.float32
         self.is_plain = isinstance(space, spaces.Box) and not only_images
         """Whether rows are what networks see, so that nothing needs to be extracted."""
+
+    def _by_key(self, values: Any) -> Mapping[str, Any]:
+        """Return what an observation, or its space, has for each part."""
+        return values if self.is_dict else {"": values}
+
+    def _from_keys(self, values: dict[str, Any]) -> Any:
+        """Return the observation whose parts have these values."""
+        return values if self.is_dict else values[""]
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one observation in a dataset's array: its own, or (O,) where a Dict is made a row."""
-        return (self.size,) if isinstance(self.space, spaces.Dict) else self.parts[0].shape
+        return (self.size,) if self.is_dict else self.parts[0].shape
 
     def flatten(self, observations: Any) -> NDArray[Any]:
         """Return observations as rows.
@@ -73,33 +90,35 @@ class ObservationLayout:
         :param observations: arrays or tensors (N, ...), by name in a Dict space; the channels of images first or last.
         :return: (N, O).
         """
-        values = observations if isinstance(self.space, spaces.Dict) else {"": observations}
+        values = self._by_key(observations)
         rows = []
         for part in self.parts:
             value = values[part.key]
-            array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-            array = array.astype(self.numpy_dtype, copy=False)
+            if isinstance(value, Tensor):
+                value = value.detach().cpu().numpy()
+            array = np.asarray(value).astype(self.numpy_dtype, copy=False)
             if part.is_image:
                 array = channels_first(array, part.shape)
-            rows.append(array.reshape(-1, int(np.prod(part.shape))))
+            rows.append(array.reshape(-1, math.prod(part.shape)))
+        # one part alone, e.g. of many images, is not copied
         return rows[0] if len(rows) == 1 else np.concatenate(rows, -1)
 
-    def observations(self, rows: NDArray[Any]) -> Any:
-        """Return rows (..., O) as the environment's observations, (N, ...), by name in a Dict space."""
-        parts = {part.key: rows[..., part.columns].reshape(-1, *part.shape) for part in self.parts}
-        return parts if isinstance(self.space, spaces.Dict) else parts[""]
-
-    def split(self, rows: Tensor) -> Any:
-        """Return rows (..., O) as the environment's observations, (..., *shape), by name in a Dict space."""
-        parts = {part.key: rows[..., part.columns].unflatten(-1, part.shape) for part in self.parts}
-        return parts if isinstance(self.space, spaces.Dict) else parts[""]
+    def observations(self, rows: Any) -> Any:
+        """Return rows (..., O), an array or a tensor, as the environment's observations (..., *shape)."""
+        leading = rows.shape[:-1]
+        return self._from_keys(
+            {
+                part.key: rows[..., part.columns].reshape(*leading, *part.shape)
+                for part in self.parts
+            }
+        )
 
     def zeros(self, *shape: int) -> Tensor:
         """Return rows of zeros, (*shape, O), in which each choice is the first of its space."""
         rows = torch.zeros(*shape, self.size, dtype=self.dtype)
         for part in self.parts:
-            if isinstance(part.space, spaces.Discrete | spaces.MultiDiscrete):
-                rows[..., part.columns] = torch.as_tensor(part.space.start, dtype=self.dtype)
+            if part.choices is not None:
+                rows[..., part.columns] = torch.as_tensor(part.choices[0], dtype=self.dtype)
         return rows
 
     def to_extractor_input(self, rows: Tensor) -> Any:
@@ -108,22 +127,20 @@ class ObservationLayout:
         :param rows: (N, O).
         :return: (N, ...), by name in a Dict space.
         """
-        inputs = {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
-        return inputs if isinstance(self.space, spaces.Dict) else inputs[""]
+        return self._from_keys(
+            {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
+        )
 
     def _prepare(self, part: SpaceSlice, values: Tensor) -> Tensor:
+        if part.choices is not None:
+            # SB3's `preprocess_obs` expects choices that begin at 0
+            columns = zip(values.long().unbind(-1), *part.choices, strict=True)
+            one_hot = [F.one_hot(column - int(start), int(n)) for column, start, n in columns]
+            return torch.cat(one_hot, -1).float()
+        numbers = values.float()
         if isinstance(part.space, spaces.Box):
-            numbers = values.float().unflatten(-1, part.shape)
-            return numbers / 255.0 if self.normalize_images and part.is_image else numbers
-        if isinstance(part.space, spaces.MultiBinary):
-            return values.float()
-        counts = [part.space.n] if isinstance(part.space, spaces.Discrete) else part.space.nvec
-        choices = zip(
-            values.long().unbind(-1), np.atleast_1d(part.space.start), counts, strict=True
-        )
-        return torch.cat(
-            [F.one_hot(column - int(first), int(n)) for column, first, n in choices], -1
-        ).float()
+            numbers = numbers.unflatten(-1, part.shape)
+        return numbers / 255.0 if self.normalize_images and part.is_image else numbers
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.
@@ -133,13 +150,13 @@ class ObservationLayout:
         :param shift_x: likewise for columns.
         :return: (..., O).
         """
-        parts = [rows[..., part.columns] for part in self.parts]
-        for index, part in enumerate(self.parts):
+        columns = []
+        for part in self.parts:
+            values = rows[..., part.columns]
             if part.is_image:
-                parts[index] = _shift(
-                    parts[index].unflatten(-1, part.shape), shift_y, shift_x
-                ).flatten(-3)
-        return torch.cat(parts, -1)
+                values = _shift(values.unflatten(-1, part.shape), shift_y, shift_x).flatten(-3)
+            columns.append(values)
+        return torch.cat(columns, -1)
 
     def refuse_unknown_choices(self, rows: NDArray[Any]) -> None:
         """Refuse choices that are not in their space.
@@ -149,16 +166,16 @@ class ObservationLayout:
         """
         flat = rows.reshape(len(rows), -1)
         for part in self.parts:
-            if not isinstance(part.space, spaces.Discrete | spaces.MultiDiscrete):
+            if part.choices is None:
                 continue
-            counts = part.space.n if isinstance(part.space, spaces.Discrete) else part.space.nvec
-            chosen = flat[:, part.columns] - part.space.start
-            wrong = (chosen < 0) | (chosen >= counts) | (chosen % 1 != 0)
+            start, count = part.choices
+            values = flat[:, part.columns]
+            wrong = (values < start) | (values >= start + count) | (values % 1 != 0)
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]
                 raise ValueError(
-                    f"dataset array `observations` must hold choices of {part.space}, got "
-                    f"{flat[row, part.columns][column]:g} in row {row}; number them as the environment does"
+                    f"dataset array `observations` must hold choices of {part.space}, got {values[row, column]:g} in "
+                    f"row {row}; number them as the environment does"
                 )
 
     def with_rows(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -170,20 +187,20 @@ class ObservationLayout:
         """
         arrays = dict(dataset)
         for name in ("observations", "next_observations"):
-            if isinstance(self.space, spaces.Dict) and isinstance(dataset.get(name), Mapping):
-                for part in self.parts:
-                    self._require_part(name, part, np.asarray(dataset[name].get(part.key)))
-                arrays[name] = self.flatten(dataset[name])
+            parts = dataset.get(name)
+            if not (self.is_dict and isinstance(parts, Mapping)):
+                continue
+            for part in self.parts:
+                array = np.asarray(parts.get(part.key))
+                if part.is_image:
+                    array = channels_first(array, part.shape)
+                if array.shape[1:] not in (part.shape, part.space.shape) or not array.ndim:
+                    raise ValueError(
+                        f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got "
+                        f"{array.shape}; the environment's space is {part.space}"
+                    )
+            arrays[name] = self.flatten(parts)
         return arrays
-
-    def _require_part(self, name: str, part: SpaceSlice, array: NDArray[Any]) -> None:
-        """Refuse a part of a dataset's observations that is missing or has another shape."""
-        shape = channels_first(array, part.shape).shape if part.is_image else array.shape
-        if not shape or shape[1:] not in (part.shape, part.space.shape):
-            raise ValueError(
-                f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got {array.shape}; "
-                f"the environment's space is {part.space}"
-            )
 
 
 def centre_and_factor(
@@ -226,9 +243,9 @@ def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]
 def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
     """Shift images (..., C, H, W) by numbers of pixels (...)."""
     height, width = images.shape[-2:]
-    down = (torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)).clamp(
-        0, height - 1
-    )  # (..., H)
-    right = (torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)).clamp(0, width - 1)
-    lines = images.gather(-2, down[..., None, :, None].expand(*images.shape))
-    return lines.gather(-1, right[..., None, None, :].expand(*images.shape))
+    lines = torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)
+    columns = torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)
+    # a pixel beyond an edge is that of the edge
+    y = lines.clamp(0, height - 1)[..., None, :, None]
+    x = columns.clamp(0, width - 1)[..., None, None, :]
+    return images.take_along_dim(y, -2).take_along_dim(x, -1)

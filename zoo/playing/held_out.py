@@ -117,7 +117,7 @@ class HeldOutEvaluator:
     def _draw(self, policy: FlowPolicy, table: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
         """Return noise by name, the same for all S replicas, each (S, ...)."""
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed)
-        sizes = policy.method.noise_sizes(1, rows, policy.chunk_size, policy.layout.size)
+        sizes = policy.noise_sizes(1, rows)
         noise = {}
         for name, draw in table.items():
             values = draw(sizes, generator, "cpu").to(policy.device)

@@ -243,10 +243,10 @@ class PolicyInspector:
         method = policy.method
         generator = torch_generator(Purpose.PICTURED_NOISE, 0, episode.number)
         count = max(MIN_SAMPLES - method.best_of_n, 0)
-        sizes = method.noise_sizes(1, count, policy.chunk_size, policy.layout.size)
+        sizes = policy.noise_sizes(1, count)
         noise = {}
         for name, draw in self._draws.items():
-            sampled = draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0)
+            sampled = draw(sizes, generator, "cpu").movedim(draw.row_axis, 1)[0]
             planned = episode.noise[name][None]
             if method.best_of_n > 1:  # the candidates of the plan become rows of their own
                 axes = method.candidate_noise()[name].axes.replace("B", "")

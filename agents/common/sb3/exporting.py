@@ -78,9 +78,7 @@ class ExportedPolicy(nn.Module):
         observations = _as_rows(policy.layout, inputs[:parts])
         noise = inputs[parts:]
         if self.draws_noise:
-            sizes = method.noise_sizes(
-                1, observations.shape[0], policy.chunk_size, policy.layout.size
-            )
+            sizes = policy.noise_sizes(1, observations.shape[0])
             placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
             placed = method.with_rows_in_place(
@@ -151,7 +149,7 @@ def export_onnx(
 
 def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
     """Return what a draw returns, by functions without a generator, which the converter knows."""
-    shape = [1, *({**sizes, **draw.sizes}[axis] for axis in draw.axes)]
+    shape = draw.shape(sizes)
     if draw.kind == "normal":
         return torch.randn(shape, dtype=torch.float32)
     drawn = torch.rand(shape, dtype=torch.float32)

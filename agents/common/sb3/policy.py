@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,14 +13,13 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import maybe_transpose
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     FlattenExtractor,
     get_actor_critic_arch,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.utils import get_device, is_vectorized_observation
+from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
 from agents.common.actions import holds_integers, played_actions, scaled_actions, unscaled_actions
@@ -38,9 +37,8 @@ from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
 
-_LAST_EXTRACTOR = (
-    "features_extractor."  # under which a policy has that of its last network once more
-)
+# SB3 expects this attribute: the policy has the extractor of its last network twice
+_LAST_EXTRACTOR = "features_extractor."
 
 ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -131,20 +129,18 @@ class FlowPolicy(BasePolicy):
         self.chunk_size = self.action_size * self.chunk_length
         self.own_layers: dict[str, bool] = {}
         """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
-        self.register_buffer("observation_mean", torch.zeros(self.layout.size, dtype=torch.float32))
-        self.register_buffer(
-            "observation_factor", torch.ones(self.layout.size, dtype=torch.float32)
-        )
+        size = self.layout.size
+        self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float32))
+        self.register_buffer("observation_factor", torch.ones(size, dtype=torch.float32))
         # extractors draw their weights from the global generator, in the default precision
         with float32_by_default(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()
         self.set_random_seed(self.seeds)
-        one_pass = (
-            {"fused": True} if optimizer_class in (torch.optim.Adam, torch.optim.AdamW) else {}
-        )
-        arguments = one_pass | self.optimizer_kwargs
+        arguments = dict(self.optimizer_kwargs)
+        if optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
+            arguments.setdefault("fused", True)  # one pass over all parameters
         self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
 
     @property
@@ -168,7 +164,9 @@ class FlowPolicy(BasePolicy):
         own_layers = [name for name, is_own in self.own_layers.items() if is_own]
         if not own_layers:
             return ""
-        return "own" if len(own_layers) == len(self.own_layers) else f"own {', '.join(own_layers)}"
+        if all(self.own_layers.values()):
+            return "own"
+        return f"own {', '.join(own_layers)}"
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
@@ -183,7 +181,8 @@ class FlowPolicy(BasePolicy):
         )  # fmt: skip
         for name, spec in specs.items():
             nets[name] = spec.build(sizes)
-            if any(p.ndim > 2 for p in nets[name].parameters()):  # matrices and kernels
+            # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
+            if any(p.ndim > 2 for p in nets[name].parameters()):
                 self.own_layers[name] = not spec.follows_net_arch
         self._connect_observations(nets)
         self._initialise(nets)
@@ -202,18 +201,16 @@ class FlowPolicy(BasePolicy):
         )
         for network in nets.values():
             if isinstance(network, PretrainedNetwork):
-                network.field.read_rows = self.layout.split
+                network.field.read_rows = self.layout.observations
             elif has_extractor and isinstance(network, ObservingNetwork):
-                self.features_extractor = (
-                    self.make_features_extractor()
-                )  # the last one's, at the end
+                # each is made anew; SB3's attribute ends as the last one
+                self.features_extractor = self.make_features_extractor()
                 network.extract_with(self.features_extractor, self.layout.to_extractor_input)
 
     def _initialise(self, nets: Networks) -> None:
         """Draw the weights of every replica from a generator of its own."""
-        for (
-            parameter
-        ) in nets.parameters():  # optimisers that walk memory, and saved moments, need one layout
+        for parameter in nets.parameters():
+            # optimisers that walk memory, and saved moments, need one layout
             parameter.data = parameter.data.contiguous()
         for replica, seed in enumerate(self.seeds):
             generator = torch_generator(Purpose.WEIGHTS, seed)
@@ -226,12 +223,11 @@ class FlowPolicy(BasePolicy):
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
-        is_replicated = issubclass(self.features_extractor_class, ReplicatedExtractor)
-        replicas = {"replicas": self.num_replicas} if is_replicated else {}
-        extractor = self.features_extractor_class(
-            self.observation_space, **self.features_extractor_kwargs, **replicas
-        )
-        if self.num_replicas > 1 and extractor.state_dict() and not is_replicated:
+        arguments = dict(self.features_extractor_kwargs)
+        if issubclass(self.features_extractor_class, ReplicatedExtractor):
+            arguments["replicas"] = self.num_replicas
+        extractor = self.features_extractor_class(self.observation_space, **arguments)
+        if self.num_replicas > 1 and extractor.state_dict() and "replicas" not in arguments:
             raise NotImplementedError(
                 f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {self.num_replicas} seeds "
                 f"at once, got {type(extractor).__name__}, whose layers hold only one replica; train each seed by "
@@ -246,30 +242,33 @@ class FlowPolicy(BasePolicy):
         specs = self.method.specs()
         for name, network in self.nets.items():
             trained = [p for p in network.parameters() if p.requires_grad]
-            training = specs[name].training if name in specs else None
-            if training is None or not (options := training.options()):
+            # a target's copy has no spec; nothing of it is trained
+            options = specs[name].training.options() if name in specs else {}
+            if not options:
                 shared += trained
                 continue
             if not trained:
                 raise ValueError(
                     f"network `{name}` has nothing that is trained by gradient, got {options} for it"
                 )
-            if training.optimizer is not None and self.optimizer_class is not torch.optim.Adam:
+            if "decoupled_weight_decay" in options and self.optimizer_class is not torch.optim.Adam:
                 raise ValueError(
                     f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
                     f"{self.optimizer_class.__name__} for the policy; leave one of them out"
                 )
             own_groups.append({"params": trained, "network": name, **options})
-        return [{"params": shared}, *own_groups] if shared else own_groups
+        if shared:
+            own_groups.insert(0, {"params": shared})
+        return own_groups
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
         """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
         seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
         # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        self.generators = [torch_generator(Purpose.ACTING, replica_seed) for replica_seed in seeds]
-        self.prediction_generators = [
-            torch_generator(Purpose.PREDICTION, replica_seed) for replica_seed in seeds
-        ]
+        self.generators, self.prediction_generators = (
+            [torch_generator(purpose, replica_seed) for replica_seed in seeds]
+            for purpose in (Purpose.ACTING, Purpose.PREDICTION)
+        )
 
     def set_observation_statistics(
         self, observations: Tensor, scale: float | Literal["range"]
@@ -292,9 +291,7 @@ class FlowPolicy(BasePolicy):
         """Return observations as :meth:`plan` gets them, (..., O), as the networks see them."""
         if self.normalization is not None:
             # in float64, as VecNormalize does it
-            mean, std, clip = (
-                column.to(self.device) for column in self.normalization.columns(self.layout)
-            )
+            mean, std, clip = self.normalization.columns(self.layout).to(self.device)
             observations = ((observations - mean) / std).clamp(-clip, clip).to(self.layout.dtype)
         return self.preprocess(observations)
 
@@ -326,17 +323,22 @@ class FlowPolicy(BasePolicy):
         self, table: Mapping[str, Draw], rows: int, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Draw a table for ``rows`` rows of every replica, on the generator's device: name -> (S, ...)."""
-        sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
+        sizes = self.noise_sizes(self.num_replicas, rows)
         return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
+
+    def noise_sizes(self, replicas: int, rows: int) -> dict[str, int]:
+        """Return the sizes of the axes that draws have, by their letters."""
+        method = self.method
+        sizes = {"S": replicas, "B": rows, "N": method.best_of_n, "K": method.flow_steps}
+        return {**sizes, "D": self.chunk_size, "O": self.layout.size}
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
-        sizes = self.method.noise_sizes(1, rows, self.chunk_size, self.layout.size)
-        draws = self.method.candidate_noise()
-        return {
-            name: draw(sizes, generator, "cpu")[0].movedim(draw.axes.index("B"), 0)
-            for name, draw in draws.items()
-        }
+        sizes = self.noise_sizes(1, rows)
+        noise = {}
+        for name, draw in self.method.candidate_noise().items():
+            noise[name] = draw(sizes, generator, "cpu").movedim(draw.row_axis, 1)[0]
+        return noise
 
     def plan(self, observations: NDArray[Any], noise: Noise) -> NDArray[Any]:
         """Plan one chunk for every observation.
@@ -376,9 +378,9 @@ class FlowPolicy(BasePolicy):
     @property
     def _planned_dtype(self) -> np.dtype[Any]:
         """The dtype of planned actions: a NaN must be seen before actions are made integers."""
-        return (
-            np.dtype(np.float64) if holds_integers(self.action_space) else self.action_space.dtype
-        )
+        if holds_integers(self.action_space):
+            return np.dtype(np.float64)
+        return self.action_space.dtype
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
@@ -432,18 +434,11 @@ class FlowPolicy(BasePolicy):
         :return: rows, and whether the observation was a batch.
         :raises ValueError: if an observation has the wrong shape.
         """
-        named = observation if isinstance(observation, dict) else {"": observation}
-        is_batch = False
-        values = {}
-        for part in self.layout.parts:
-            value = np.asarray(named[part.key])
-            values[part.key] = maybe_transpose(
-                value, part.space
-            )  # the channels of images come first
-            is_batch |= is_vectorized_observation(values[part.key], part.space)
-        return self.layout.flatten(
-            values if isinstance(observation, dict) else values[""]
-        ), is_batch
+        arrays = _map_parts(np.asarray, observation)
+        is_batch = self.is_vectorized_observation(arrays)
+        if not is_batch:
+            arrays = _map_parts(lambda array: array[None], arrays)
+        return self.layout.flatten(arrays), is_batch
 
     def next_actions(
         self,
@@ -490,13 +485,14 @@ class FlowPolicy(BasePolicy):
         if generators is None:
             noise = self._centre_noise(grouped.shape[1])
         else:
-            is_due = (
-                np.ones(grouped.shape[:2], dtype=bool) if due is None else due.reshape(replicas, -1)
-            )
-            noise = self._draw_due_noise(torch.as_tensor(is_due), generators)
-        return self.plan(grouped, noise).reshape(
-            len(rows), self.chunk_length, *self.action_space.shape
-        )
+            is_due = torch.ones(grouped.shape[:2], dtype=torch.bool)
+            if due is not None:
+                is_due = torch.from_numpy(due).view_as(is_due)
+            noise = self._draw_due_noise(is_due, generators)
+        return self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))
+
+    def _chunks_shape(self, rows: int) -> tuple[int, ...]:
+        return rows, self.chunk_length, *self.action_space.shape
 
     def _draw_due_noise(
         self, is_due: Tensor, generators: Sequence[torch.Generator]
@@ -505,30 +501,25 @@ class FlowPolicy(BasePolicy):
         noise: dict[str, Tensor] = {}
         for replica, (row, generator) in enumerate(zip(is_due, generators, strict=True)):
             for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
-                noise.setdefault(name, draw.new_zeros(*is_due.shape, *draw.shape[1:]))[
-                    replica, row
-                ] = draw
+                if name not in noise:
+                    noise[name] = draw.new_zeros(*is_due.shape, *draw.shape[1:])
+                noise[name][replica, row] = draw
         return noise
 
     def _centre_noise(self, rows: int) -> dict[str, Tensor]:
         """Return what stands for the noise of a deterministic plan: name -> (S, rows, ...)."""
-        sizes = self.method.noise_sizes(self.num_replicas, rows, self.chunk_size, self.layout.size)
+        sizes = self.noise_sizes(self.num_replicas, rows)
         noise = {}
         for name, draw in self.method.candidate_noise().items():
-            other_axes = draw.axes.replace("B", "")
-            shape = [
-                self.num_replicas,
-                rows,
-                *({**sizes, **draw.sizes}[axis] for axis in other_axes),
-            ]
-            noise[name] = torch.full(shape, draw.centre(self.method.flow_steps))
+            centre = torch.full(draw.shape(sizes), draw.centre(self.method.flow_steps))
+            noise[name] = centre.movedim(draw.row_axis, 1)
         return noise
 
     def _continued(
         self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
     ) -> ChunkState:
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
-        shape = (rows, self.chunk_length, *self.action_space.shape)
+        shape = self._chunks_shape(rows)
         if state is None:
             return np.zeros(shape, dtype=self._planned_dtype), np.full(rows, self.chunk_length)
         if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
@@ -555,10 +546,8 @@ class FlowPolicy(BasePolicy):
         """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
         self.set_training_mode(False)
         watched: Any = WatchedNetworks(self.nets)
-        drawn = self.draw_action_noise(1, torch.Generator())
-        noise = {name: draw.expand(self.num_replicas, *draw.shape) for name, draw in drawn.items()}
         rows = self.layout.zeros(self.num_replicas, 1)
-        actions = self.sample(rows.numpy(), noise, watched)
+        actions = self.sample(rows.numpy(), self._centre_noise(1), watched)
         if self.method.rates_actions:
             with torch.no_grad():
                 self.method.score(self.preprocess_raw(rows.to(self.device)), actions, watched)
@@ -581,17 +570,9 @@ class FlowPolicy(BasePolicy):
                 "a policy's file holds networks of this library alone, got `behaviour`, a module of your own; save the "
                 "model (`model.save`), or export it (`agents.export_onnx`)"
             )
-        kept_networks = self.nets if networks is None else networks
-        state = {
-            name: value
-            for name, value in self.state_dict().items()
-            if not name.startswith(_LAST_EXTRACTOR)
-        }
-        tensors = {
-            name: value
-            for name, value in state.items()
-            if _network_of(name) in {None, *kept_networks}
-        }
+        owners = {"observation_mean", "observation_factor", *(networks or self.nets)}
+        state = self.state_dict()
+        tensors = {name: value for name, value in state.items() if _owner_of(name) in owners}
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
@@ -638,37 +619,39 @@ class FlowPolicy(BasePolicy):
             ) from error
         with raising_damaged_file(str(path)):
             policy = cls(lr_schedule=cls._dummy_schedule, method=method, **description)
-            saved_networks = {_network_of(name) for name in tensors}
-            if set(policy.nets) - saved_networks:
+            owners = {_owner_of(name) for name in tensors}
+            saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
+            if len(saved_networks) < len(policy.nets):
                 del policy.optimizer
-                policy.nets = Networks(
-                    {
-                        name: network
-                        for name, network in policy.nets.items()
-                        if name in saved_networks
-                    }
-                )
+                policy.nets = Networks(saved_networks)
+            # a file holds the last extractor once, as part of its network
             extractor_state = {
                 name: value
                 for name, value in policy.state_dict().items()
                 if name.startswith(_LAST_EXTRACTOR)
             }
             policy.load_state_dict(extractor_state | tensors)
-            policy.normalization = None if normalization is None else Normalization(**normalization)
+            if normalization is not None:
+                policy.normalization = Normalization(**normalization)
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return what makes an equal policy."""
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
-        return {
-            "lr_schedule": self._dummy_schedule,
-            **{name: getattr(self, name) for name in sorted(names)},
-        }
+        parameters = {name: getattr(self, name) for name in sorted(names)}
+        return {"lr_schedule": self._dummy_schedule, **parameters}
 
 
-def _network_of(tensor: str) -> str | None:
-    """Return the network that a tensor of a policy belongs to; None for the statistics of observations."""
-    return tensor.split(".")[1] if tensor.startswith("nets.") else None
+def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:
+    """Return what a function makes of an observation, or of each part of a Dict."""
+    if isinstance(observation, dict):
+        return {key: function(part) for key, part in observation.items()}
+    return function(observation)
+
+
+def _owner_of(tensor: str) -> str:
+    """Return the network that a tensor of a policy belongs to, else the attribute of the policy."""
+    return tensor.removeprefix("nets.").partition(".")[0]
 
 
 load_policy = FlowPolicy.load
