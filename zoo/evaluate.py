@@ -81,12 +81,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool) -> dict[str, Any]:
     """Return whether a stated score is reproduced, if one is stated, and note the exit code."""
     from zoo.models.score import interval_text
-    from zoo.runs.scores import KINDS
+    from zoo.runs.scores import SCORE_KINDS
 
     if args.interval is not None:
         kind = score.kind
         low, high = args.interval
-        lowest, highest = KINDS[kind].limits
+        lowest, highest = SCORE_KINDS[kind].limits
         if not lowest <= low <= high <= highest:
             limits = f"from {lowest:g} to {highest:g}, the lower first"
             raise UsageError(f"`--interval` must be two numbers {limits}, got {low:g} {high:g}")

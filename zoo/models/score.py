@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.runs.episodes import REPORTED, ScoringRule, interval_of_mean, interval_of_successes
-from zoo.runs.scores import KINDS, RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV, spread_digits
+from zoo.runs.scores import (
+    RETURN,
+    SCORE_KINDS,
+    SUCCESS,
+    SUCCESS_BY_RETURN,
+    WITHOUT_ENV,
+    spread_digits,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Score:
     @property
     def mean_text(self) -> str:
         """The mean as it is shown, in percent for success."""
-        return f"{KINDS[self.kind].scale * self.mean:.{_digits(self.kind, self.mean, self.low, self.high)}f}"
+        return f"{SCORE_KINDS[self.kind].scale * self.mean:.{_digits(self.kind, self.mean, self.low, self.high)}f}"
 
     @property
     def interval_text(self) -> str:
@@ -63,17 +70,17 @@ class Score:
     @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
-        unit = "%" if KINDS[self.kind].is_comparable else ""
+        unit = "%" if SCORE_KINDS[self.kind].is_comparable else ""
         return f"{self.kind} {self.mean_text}{unit} {self.interval_text}"
 
 
 def interval_text(kind: str, low: float, high: float) -> str:
     """Return an interval of scores in words, in percent for success."""
-    scale = KINDS[kind].scale
+    scale = SCORE_KINDS[kind].scale
     digits = _digits(kind, low, high)
     return f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
 def _digits(kind: str, *scores: float) -> int:
     """Return how many decimals scores side by side are shown with, at least one."""
-    return 1 if KINDS[kind].is_comparable else max(1, spread_digits(scores))
+    return 1 if SCORE_KINDS[kind].is_comparable else max(1, spread_digits(scores))

@@ -18,7 +18,7 @@ from zoo.models.agent import ENDING, Agent, play
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
-from zoo.runs.scores import KINDS, RETURN
+from zoo.runs.scores import RETURN, SCORE_KINDS
 from zoo.settings.layers import dump_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -212,7 +212,7 @@ def model_card(
         env_kwargs=without_folders(agent.env_kwargs),
         config=config,
         score=score,
-        unit=KINDS[score.kind].unit,
+        unit=SCORE_KINDS[score.kind].unit,
         title=f"{entry.published_name} in {agent.env}",
         paper=entry.paper.replace("arXiv ", "https://arxiv.org/abs/"),
         words=shlex.join(words),

@@ -18,7 +18,7 @@ from zoo.report.statistics.means import Spread
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
 from zoo.runs.read import split_environment
-from zoo.runs.scores import Kind
+from zoo.runs.scores import ScoreKind
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -42,7 +42,7 @@ CURVE_COLUMNS = (
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
 """What learning curves call the tasks that all methods with single runs have."""
-LEAST_BEST = 0.05
+FAILED_BELOW = 0.05
 """Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
 
 
@@ -294,7 +294,7 @@ class Comparison:
     :param resolve: a difference of means that matters; equivalent methods differ by less, and seeds are planned for it.
     """
 
-    kind: Kind
+    kind: ScoreKind
     methods: Methods
     phases: Mapping[str, Phase]
     reps: int

@@ -35,7 +35,7 @@ from zoo.report.statistics.estimates import Array, Estimate
 from zoo.report.statistics.means import FRACTION, Episodes, Scores, Spread, mean
 from zoo.report.statistics.pairs import improvements
 from zoo.runs.folder import PHASES
-from zoo.runs.scores import KINDS, SUCCESS, Kind
+from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 from zoo.terminal.errors import UsageError
 
 CURVE_REPS = 2_000
@@ -50,12 +50,12 @@ def compare_kinds(
     curves: bool = True,
     **choices: Any,
 ) -> list[Comparison]:
-    """Compute one comparison for each kind of scores, in the order of `KINDS`; the arguments are those of `compare`.
+    """Compute one comparison for each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`.
 
     Published means are success rates. Raises UsageError if there is nothing to compare.
     """
     comparisons = []
-    for kind in KINDS.values():
+    for kind in SCORE_KINDS.values():
         table = evaluations[evaluations["kind"] == kind.name]
         published_means = means if kind is SUCCESS else means.iloc[:0]
         if len(table) or len(published_means):
@@ -75,7 +75,7 @@ def compare(
     means: pd.DataFrame,
     reps: int,
     curves: bool = True,
-    kind: Kind = SUCCESS,
+    kind: ScoreKind = SUCCESS,
     **choices: Any,
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
@@ -106,7 +106,7 @@ def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
     return by_place(last_evaluations(evaluations), lambda runs: runs["score"].to_numpy())
 
 
-def episodes_of(runs: pd.DataFrame, kind: Kind = SUCCESS) -> dict[str, dict[str, int]]:
+def episodes_of(runs: pd.DataFrame, kind: ScoreKind = SUCCESS) -> dict[str, dict[str, int]]:
     """Return method -> environment -> the number of episodes of its evaluations, the fewest where they differ.
 
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
@@ -202,7 +202,7 @@ class PhaseScores:
     runs: pd.DataFrame
     means: pd.DataFrame
     methods: Methods
-    kind: Kind
+    kind: ScoreKind
     reps: int
 
     @cached_property
@@ -378,7 +378,7 @@ def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(sorted(task_sets[0].intersection(*task_sets))) if task_sets else ()
 
 
-def _can_average(tasks: Sequence[str], kind: Kind) -> bool:
+def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
     """Return whether there are tasks, and their scores are on one scale."""
     return len(tasks) == 1 or (kind.is_comparable and len(tasks) > 0)
 
@@ -403,7 +403,7 @@ def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
     return set(phases.loc[phases_of_task < phases_of_domain, "environment"])
 
 
-def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: Kind) -> Array:
+def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
     """Return where to evaluate profiles: between all possible success rates, or over the range of other scores."""
     if kind is SUCCESS:
         episodes = int(runs["episodes"].max()) if len(runs) else 1

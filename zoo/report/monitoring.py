@@ -16,10 +16,10 @@ from rich.text import Text
 
 from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
-from zoo.runs.scores import KINDS, SUCCESS, Kind
+from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 from zoo.terminal.tables import empty_table
 
-_MOST_PROBLEMS = 10
+_MAX_PROBLEMS = 10
 
 
 def show_states(tables: RunTables) -> RenderableType:
@@ -34,9 +34,9 @@ def count_states(tables: RunTables) -> dict[str, int]:
 
 def _state_table(tables: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    kinds = [kind for name, kind in KINDS.items() if name in set(tables.evaluations["kind"])] or [
-        SUCCESS
-    ]
+    kinds = [
+        kind for name, kind in SCORE_KINDS.items() if name in set(tables.evaluations["kind"])
+    ] or [SUCCESS]
     header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
     shown = empty_table(
         "", header, unbroken=header[3:]
@@ -107,14 +107,14 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
     """Yield a line for each of the first runs that failed, are dead or cannot be read, unless another replaces them."""
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
     broken_runs = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
-    for row in broken_runs.head(_MOST_PROBLEMS).itertuples():
+    for row in broken_runs.head(_MAX_PROBLEMS).itertuples():
         yield Text(f"! {row.run}: {row.problem}")
 
 
-def _heading(kind: Kind) -> str:
+def _heading(kind: ScoreKind) -> str:
     return "%" if kind is SUCCESS else kind.name
 
 
-def _shown(score: float, kind: Kind) -> str:
+def _shown(score: float, kind: ScoreKind) -> str:
     """Return a score with the decimals that it needs."""
     return f"{kind.scale * score:,.{kind.digits([score])}f}"

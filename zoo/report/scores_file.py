@@ -19,7 +19,7 @@ from zoo.report.score_table import ScoreTable
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
-from zoo.runs.scores import KINDS
+from zoo.runs.scores import SCORE_KINDS
 
 COLUMNS = (
     "method",
@@ -115,8 +115,8 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     )
     added = {name: value for name, value in _ADDED.items() if name not in scores.rows}
     table = scores.rows.assign(**added)
-    lowest = {name: kind.limits[0] for name, kind in KINDS.items()}
-    highest = {name: kind.limits[1] for name, kind in KINDS.items()}
+    lowest = {name: kind.limits[0] for name, kind in SCORE_KINDS.items()}
+    highest = {name: kind.limits[1] for name, kind in SCORE_KINDS.items()}
     is_good = (
         (table[["method", "environment"]] != "").all(axis=1)
         & table["phase"].isin(PHASES)
@@ -124,7 +124,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
         & table["score"].between(table["kind"].map(lowest), table["kind"].map(highest))
     )
     scores = replace(scores, rows=table)
-    scores.refuse({f"a score of a run, of kind {', '.join(KINDS)}": ~is_good})
+    scores.refuse({f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good})
     scores.refuse_clashes(_RUN, PROTOCOL)
     carried = table["carried"] == "True" if "carried" in table else False
     about = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from zoo.report.comparison import (
-    LEAST_BEST,
+    FAILED_BELOW,
     ComparedMethod,
     Comparison,
     Decision,
@@ -221,9 +221,9 @@ def _outcome(
         return Outcome.UNTESTED
     means = [phase.means[name] for name in pair if name in phase.means]
     if comparison.kind.limits == FRACTION and means:
-        if max(means) < LEAST_BEST:
+        if max(means) < FAILED_BELOW:
             return Outcome.BOTH_FAIL
-        if min(means) > 1 - LEAST_BEST:
+        if min(means) > 1 - FAILED_BELOW:
             return Outcome.BOTH_SOLVE
     if p_value <= SIGNIFICANT:
         outcomes = _CLEAR[size if comparison.kind.is_comparable else _LARGER]

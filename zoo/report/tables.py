@@ -16,7 +16,7 @@ import pandas as pd
 
 from agents.common.files import atomic_path
 from zoo.report.comparison import (
-    LEAST_BEST,
+    FAILED_BELOW,
     Cell,
     Comparison,
     Phase,
@@ -29,11 +29,11 @@ from zoo.report.cost import Costs
 from zoo.report.reproduction import Reproduction
 from zoo.report.significance import can_plan, seed_plan
 from zoo.report.statistics.estimates import UNSURE, Estimate, Range
-from zoo.report.statistics.means import MOST_SEEDS
+from zoo.report.statistics.means import MAX_PLANNED_SEEDS
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
 from zoo.runs.read import RunTables
-from zoo.runs.scores import METRICS, SUCCESS, Kind
+from zoo.runs.scores import METRICS, SUCCESS, ScoreKind
 
 NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
 """An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
@@ -124,7 +124,7 @@ def method_entry(comparison: Comparison, name: str) -> TableEntry:
     return TableEntry(comparison.methods[name].title, value=name)
 
 
-def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
+def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
     """Return how many decimals to show of estimates that stand side by side."""
     return kind.digits(
         value for e in estimates if e is not None for value in (e.point, *(e.interval or ()))
@@ -132,7 +132,7 @@ def digits_of(kind: Kind, estimates: Iterable[Estimate | None]) -> int:
 
 
 def score_entry(
-    estimate: Estimate | None, kind: Kind, digits: int, best: float, is_complete: bool = True
+    estimate: Estimate | None, kind: ScoreKind, digits: int, best: float, is_complete: bool = True
 ) -> TableEntry:
     """Return a score, bold if it is the best and with a dagger if its interval reaches the best.
 
@@ -141,7 +141,7 @@ def score_entry(
     :param is_complete: whether all runs behind it finished; else it is not bold.
     """
     entry = number_entry(estimate, kind.scale, digits)
-    if estimate is None or (kind.is_comparable and best < LEAST_BEST):
+    if estimate is None or (kind.is_comparable and best < FAILED_BELOW):
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
@@ -217,11 +217,11 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         caption += f"Verdict and p value: {decision.tested}. "
     if decision.tested and kind.is_comparable:
         points = f"{100 * comparison.resolve:g} points"
-        threshold = f"{LEAST_BEST:.0%}"
+        threshold = f"{FAILED_BELOW:.0%}"
         caption += (
             f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by "
             f"more or less. Equal: surely less than {points} apart. Both fail or solve: means below {threshold} or "
-            f"above {1 - LEAST_BEST:.0%}. "
+            f"above {1 - FAILED_BELOW:.0%}. "
         )
     caption += "Tasks are won or lost by a family of their own, which decides no verdict."
     return _phase_table(
@@ -368,7 +368,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
         if plan is not None:
             counts = (plan.seeds, *plan.interval)
             text, low, high = (
-                f"more than {MOST_SEEDS:,}" if n is None else f"{n:,}" for n in counts
+                f"more than {MAX_PLANNED_SEEDS:,}" if n is None else f"{n:,}" for n in counts
             )
             half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
             needed = TableEntry(text, f"[{low}, {high}]", value=plan.seeds)
@@ -522,7 +522,7 @@ def _phase_table(
     """
     kind = comparison.kind
     if best is not None:
-        threshold = f"{LEAST_BEST:.0%}" if kind is SUCCESS else f"{LEAST_BEST:g}"
+        threshold = f"{FAILED_BELOW:.0%}" if kind is SUCCESS else f"{FAILED_BELOW:g}"
         threshold = "" if not kind.is_comparable else f", where that is at least {threshold}"
         caption += f" Bold: the best{best}{threshold}; †: its interval reaches the best. Neither is a test."
     table = Table.of(
@@ -571,7 +571,10 @@ def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
 
 
 def _scores(
-    cells: Mapping[str, Cell], kind: Kind, metric: str = "mean", beside: Sequence[str] = ("mean",)
+    cells: Mapping[str, Cell],
+    kind: ScoreKind,
+    metric: str = "mean",
+    beside: Sequence[str] = ("mean",),
 ) -> dict[str, TableEntry]:
     """Return the scores of methods at one place, those that are compared with one another.
 

@@ -13,7 +13,7 @@ METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "
 
 
 @dataclass(frozen=True)
-class Kind:
+class ScoreKind:
     """What a score is and how it is shown.
 
     :param limits: the lowest and the highest possible score, infinite where there is none.
@@ -69,20 +69,20 @@ def spread_digits(scores: Iterable[float]) -> int:
     return max(0, 1 - math.floor(math.log10(spread))) if spread else 0
 
 
-SUCCESS = Kind("success", "success (%)", "Success in %")
-SUCCESS_BY_RETURN = Kind(
+SUCCESS = ScoreKind("success", "success (%)", "Success in %")
+SUCCESS_BY_RETURN = ScoreKind(
     "success by return",
     "success by return (%)",
     "Success in % (a return of at least the run's threshold)",
 )
-RETURN = Kind("return", "return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
-NORMALISED_RETURN = Kind(
+RETURN = ScoreKind("return", "return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
+NORMALISED_RETURN = ScoreKind(
     "normalised return",
     "normalised return (%)",
     "Normalised return (0 is random, 100 is the expert)",
     RETURN.limits,
 )
-VALUE = Kind(
+VALUE = ScoreKind(
     "value estimate",
     "value estimate",
     "Discounted return as fitted Q evaluation estimates it from held-out data; nothing was played",
@@ -106,7 +106,7 @@ NEGATIVE_LOSS = replace(
 WITHOUT_ENV = {"value": VALUE, "critic": CRITIC_VALUE, "loss": NEGATIVE_LOSS}
 """The setting ``score`` of runs without an environment -> its kind; releases until 1.0 wrote ``value``."""
 _ALL = (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN, *WITHOUT_ENV.values())
-KINDS = {kind.name: kind for kind in _ALL}
+SCORE_KINDS = {kind.name: kind for kind in _ALL}
 """All kinds, in the order of a report."""
-OWN_SCALE = [kind.name for kind in KINDS.values() if not kind.is_comparable]
+OWN_SCALE = [kind.name for kind in SCORE_KINDS.values() if not kind.is_comparable]
 """Names of the kinds whose scores mean something in their environment alone."""

@@ -15,7 +15,7 @@ from zoo.terminal.messages import log, write_out
 
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
-MAX_SEEDS = 1000
+MAX_PLANNED_SEEDS = 1000
 """How many seeds one command line may name; more is a slip of the keyboard."""
 
 
@@ -185,9 +185,11 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
         if not numbers:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
         if (
-            len(seeds) + len(numbers) > MAX_SEEDS
+            len(seeds) + len(numbers) > MAX_PLANNED_SEEDS
         ):  # before the list is made: 0-4000000000 would fill the memory
-            raise UsageError(f"`{name}` expects at most {MAX_SEEDS} seeds, got {' '.join(words)}")
+            raise UsageError(
+                f"`{name}` expects at most {MAX_PLANNED_SEEDS} seeds, got {' '.join(words)}"
+            )
         seeds += numbers
     if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MAX_SEED:
         raise UsageError(f"`{name}` expects different seeds <= {MAX_SEED}, got {' '.join(words)}")

@@ -56,7 +56,7 @@ from zoo.report.statistics.estimates import Estimate, Improvement, Range
 from zoo.report.statistics.means import FRACTION
 from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import PHASES, short_name
-from zoo.runs.scores import METRICS, SUCCESS, Kind, spread_digits
+from zoo.runs.scores import METRICS, SUCCESS, ScoreKind, spread_digits
 
 matplotlib.use("agg")  # figures are files, not windows
 
@@ -575,7 +575,7 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
     return Drawing(figure, context.title("Mean of each method on each task"), names)
 
 
-def _cell_texts(means: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+def _cell_texts(means: pd.DataFrame, kind: ScoreKind) -> pd.DataFrame:
     """Return the texts of a map's cells, with the decimals that tell the methods apart.
 
     Scores on one scale have equally many everywhere, others those of their row.

@@ -29,13 +29,13 @@ from zoo.report.failed_runs import describe_tallies
 from zoo.report.published_scores import PublishedSet
 from zoo.report.reproduction import set_differences
 from zoo.report.significance import changes, seed_plan, steps_short
-from zoo.report.statistics.estimates import FEW_SEEDS, Estimate
-from zoo.report.statistics.means import FRACTION, MOST_SEEDS
+from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
+from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
 from zoo.report.tables import TableEntry, digits_of, number_entry, range_text, scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
 from zoo.runs.protocol import count, shortened
 from zoo.runs.read import RunTables, split_environment
-from zoo.runs.scores import SUCCESS, Kind
+from zoo.runs.scores import SUCCESS, ScoreKind
 
 REWARDS_CHANGED = Version("1.2.0")
 """Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
@@ -144,7 +144,7 @@ def _fragility(comparison: Comparison, phase: Phase) -> str:
     return f"Fragile: {'; '.join(outcomes[:2])}{remainder}."
 
 
-def _score(kind: Kind, estimate: Estimate) -> TableEntry:
+def _score(kind: ScoreKind, estimate: Estimate) -> TableEntry:
     """Return a score as a table has it, success in per cent."""
     entry = number_entry(estimate, kind.scale, digits_of(kind, [estimate]))
     return replace(entry, text=f"{entry.text}%") if kind is SUCCESS else entry
@@ -204,9 +204,11 @@ def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, s
         return text, details
     plan = seed_plan(comparison, phase, (str(phase.decision.subject), rival.other))
     if plan is None:
-        text += f" It takes at least {FEW_SEEDS} seeds to decide that."
+        text += f" It takes at least {MIN_SEEDS} seeds to decide that."
     elif plan.half_width >= comparison.resolve:  # else there are enough
-        seeds = f"more than {MOST_SEEDS:,}" if plan.seeds is None else f"about {plan.seeds:,}"
+        seeds = (
+            f"more than {MAX_PLANNED_SEEDS:,}" if plan.seeds is None else f"about {plan.seeds:,}"
+        )
         text += f" It takes {seeds} seeds of each to resolve {100 * comparison.resolve:g} points."
     return text, details
 
@@ -382,9 +384,9 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
             for name, cell in cells.items():
                 if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
-    if few := [f"{name} ({number})" for name, number in seeds.items() if number < FEW_SEEDS]:
+    if few := [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]:
         yield (
-            f"Fewer than {FEW_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; bootstrap "
+            f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; bootstrap "
             "intervals (IQM, median, profiles, probabilities) are too narrow."
         )
 

@@ -23,7 +23,7 @@ SIGNIFICANT = 0.05
 """The largest p value, after a correction for many tests, that says that two methods differ."""
 UNSURE = "unsure"
 """The kind of an estimate whose resamples are all equal: an interval of no width would look certain."""
-FEW_SEEDS = 5
+MIN_SEEDS = 5
 """With fewer seeds the percentile bootstrap is too narrow (coverage 0.87 at three seeds instead of 0.95)."""
 
 

@@ -124,7 +124,7 @@ def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[
 
 # -- how many seeds it takes to resolve a difference of means, planned from the variance that was seen ----------------
 
-MOST_SEEDS = 1 << 20
+MAX_PLANNED_SEEDS = 1 << 20
 """No more seeds are counted: a plan of a million is none."""
 
 
@@ -133,7 +133,7 @@ class SeedPlan:
     """How many seeds of each of two methods resolve the difference of their means.
 
     :param half_width: of the 95% t-interval of the difference with the seeds that there are.
-    :param seeds: the least number for each method and task, or None above `MOST_SEEDS`.
+    :param seeds: the least number for each method and task, or None above `MAX_PLANNED_SEEDS`.
     :param interval: what it is at the ends of the 95% interval of the variance.
     """
 
@@ -162,7 +162,7 @@ def plan_seeds(spreads: Mapping[str, Spread], pair: Pair, resolve: float) -> See
 
 
 def _seeds_needed(variances: Array, resolve: float) -> int | None:
-    """Return the least number of seeds, at least 2, with a half width below `resolve`; None above `MOST_SEEDS`.
+    """Return the least number of seeds, at least 2, with a half width below `resolve`; None above `MAX_PLANNED_SEEDS`.
 
     :param variances: of one run, weighted.
     """
@@ -172,5 +172,5 @@ def _seeds_needed(variances: Array, resolve: float) -> int | None:
     def is_enough(seeds: int) -> bool:
         return bool(t_quantile((seeds - 1) * ratio) * np.sqrt(total / seeds) < resolve)
 
-    seeds_needed = bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=is_enough)
-    return seeds_needed if seeds_needed <= MOST_SEEDS else None
+    seeds_needed = bisect_left(range(MAX_PLANNED_SEEDS + 1), True, lo=2, key=is_enough)
+    return seeds_needed if seeds_needed <= MAX_PLANNED_SEEDS else None
