@@ -13,7 +13,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from agents.common.data.buffer import SequenceReplayBuffer
-from tests.common.data.helpers import all_rows
+from tests.common.data.helpers import all_sequences
 
 ENDINGS = ("terminated", "truncated", "jump")
 """How a trajectory ends: by the task, by a time limit, or because other transitions follow."""
@@ -293,7 +293,7 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
         with pytest.raises(ValueError, match="sampling needs at least"):
             buffer.sample(4)
         return
-    batch = buffer.batch_of(all_rows(buffer))
+    batch = all_sequences(buffer)
     for replica, (offline, online) in enumerate(parts):
         assert_same(rows_of(batch, replica), offline + online)
 

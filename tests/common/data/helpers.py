@@ -10,18 +10,15 @@ from agents.common.data.buffer import SequenceReplayBuffer
 def empty_buffer(size=8, n_envs=1, observations=1, actions=1, **settings):
     observation_space = spaces.Box(-np.inf, np.inf, (observations,), np.float32)
     action_space = spaces.Box(-1, 1, (actions,), np.float32)
-    arguments = {"horizon_length": 3, "gamma": 0.9, **settings}
+    settings = {"horizon_length": 3, "gamma": 0.9, **settings}
     return SequenceReplayBuffer(
-        size * n_envs, observation_space, action_space, "cpu", n_envs, **arguments
+        size * n_envs, observation_space, action_space, "cpu", n_envs, **settings
     )
 
 
 def loaded_buffer(dataset, **settings):
-    buffer = empty_buffer(
-        observations=dataset["observations"].shape[1],
-        actions=dataset["actions"].shape[1],
-        **settings,
-    )
+    sizes = {name: dataset[name].shape[1] for name in ("observations", "actions")}
+    buffer = empty_buffer(**sizes, **settings)
     buffer.load_dataset(dataset)
     return buffer
 
@@ -38,10 +35,10 @@ def compacted(dataset):
     }
 
 
-def all_rows(buffer):
-    """Return the rows of every start that may be drawn, (S, starts, H)."""
-    index = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
-    return buffer._sequence_rows(index)
+def all_sequences(buffer):
+    """Return a batch of every sequence that may be drawn, (S, starts, ...)."""
+    starts = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
+    return buffer.batch_of(buffer._sequence_rows(starts))
 
 
 def assert_same_batches(first, second):
@@ -55,30 +52,18 @@ class Recorder:
     def __init__(self, buffer):
         self.buffer, self.step = buffer, 0
 
-    def add(self, ends=None, rewards=-1.0):
+    def add(self, ends=None, reward=-1.0):
         """Add one transition of every environment; ``ends`` maps environments to "truncated" or "terminated"."""
-        ends, envs = ends or {}, self.buffer.n_envs
-        first = np.array([[100.0 * e + self.step] for e in range(envs)], np.float32)
-        next_observations = first + np.array(
-            [[0.5 if e in ends else 1.0] for e in range(envs)], np.float32
+        endings = [(ends or {}).get(e) for e in range(self.buffer.n_envs)]
+        done = np.array([ending is not None for ending in endings])
+        infos = [{"TimeLimit.truncated": ending == "truncated"} for ending in endings]
+        observations = 100.0 * np.arange(len(done)) + self.step
+        # another observation follows in the next episode
+        columns = (
+            observations,
+            observations + 1 - 0.5 * done,
+            np.full(len(done), self.step / 1000),
         )
-        infos = [{"TimeLimit.truncated": ends.get(e) == "truncated"} for e in range(envs)]
-        done = np.array([e in ends for e in range(envs)])
-        action = np.full((envs, 1), self.step / 1000, np.float32)
-        self.buffer.add(
-            first, next_observations, action, np.full(envs, rewards, np.float32), done, infos
-        )
+        rewards = np.full(len(done), reward)
+        self.buffer.add(*np.array(columns, np.float32)[..., None], rewards, done, infos)
         self.step += 1
-
-
-def found_sequences(buffer, replica=0):
-    """Return (s, R, discount, s', valid) of every start of a replica, rounded and sorted."""
-    batch = buffer.batch_of(all_rows(buffer))
-    columns = (
-        batch.observations[..., 0],
-        batch.rewards,
-        batch.discounts,
-        batch.next_observations[..., 0],
-        batch.valid,
-    )
-    return sorted(map(tuple, torch.stack(columns, -1)[replica].double().round(decimals=4).tolist()))

@@ -9,24 +9,21 @@ from gymnasium import spaces
 
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ROUNDING, ActionRange
-from tests.common.data.helpers import all_rows, assert_same_batches
-from tests.common.toys import tiny_model, toy_dataset, toy_shards
-from tests.envs import space_env_of
+from tests.common.data.helpers import empty_buffer
+from tests.common.toys import toy_dataset
+
+UNIT = spaces.Box(-1, 1, (2,), np.float32)
 
 
-def box(low=(-1, -1), high=(1, 1)):
-    return spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+def refuse(actions, space=UNIT):
+    ActionRange.of(space).require_inside("`actions`", np.asarray(actions))
 
 
-def refuse(actions, space=None):
-    ActionRange.of(space or box()).require_inside("`actions`", np.asarray(actions))
-
-
-def model_in(space):
-    return tiny_model(env=space_env_of(spaces.Box(-1, 1, (4,), np.float32), space))
-
-
-WIDE = box([-2, 0], [6, 10])
+def stored_actions(actions, action_range=None):
+    """Return what a buffer stores of a dataset's actions in the box [-1, 1]^2."""
+    buffer = empty_buffer(observations=4, actions=2)
+    buffer.load_dataset({**toy_dataset(), "actions": actions}, action_range)
+    return buffer.actions[:60].numpy()
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -38,7 +35,7 @@ def test_first_value_outside_is_named_by_row_and_coordinate(piece, monkeypatch):
     refuse([[-1.0, 1.0], [0.0, -0.5]])
     actions = np.zeros((50, 2), np.float32)
     actions[21, 1], actions[44, 0] = 1.5, -8.0
-    message = "`actions` must lie in [-1, 1], got 1.5 in row 21, coordinate 1. The actions reach from -8.0 to 1.5: "
+    message = "[-1, 1], got 1.5 in row 21, coordinate 1. The actions reach from -8.0 to 1.5: "
     with pytest.raises(ValueError, match=re.escape(message)):
         refuse(actions)
 
@@ -50,9 +47,10 @@ def test_value_that_is_no_finite_number_is_outside(value):
 
 
 def test_tolerance_is_relative_to_half_the_width_of_the_box():
-    space = box([-1, -300], [1, 100])  # half widths 1 and 200
-    within_rounding = space.high + 0.9 * ROUNDING * np.array([1, 200], np.float32)
-    beyond = space.high + 1.2 * ROUNDING * np.array([1, 200], np.float32)
+    space = spaces.Box(np.float32([-1, -300]), np.float32([1, 100]))
+    half_widths = np.float32([1, 200])
+    within_rounding = space.high + 0.9 * ROUNDING * half_widths
+    beyond = space.high + 1.2 * ROUNDING * half_widths
     refuse([within_rounding, space.low], space)
     for coordinate in range(2):
         actions = np.stack([space.low, within_rounding])
@@ -68,9 +66,8 @@ def test_tolerance_is_relative_to_half_the_width_of_the_box():
     "action_range", [(-5, 5.0), ([-5, -5], np.full(2, 5.0)), (torch.tensor(-5.0), 5)]
 )
 def test_action_range_stands_for_the_box_of_the_environment(action_range):
-    model, dataset = model_in(WIDE), toy_dataset()
-    model.load_dataset({**dataset, "actions": dataset["actions"] * 5}, action_range=action_range)
-    np.testing.assert_allclose(model.replay_buffer.actions[:60], dataset["actions"], atol=1e-6)
+    actions = toy_dataset()["actions"]
+    np.testing.assert_allclose(stored_actions(5 * actions, action_range), actions, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -79,39 +76,18 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range):
 )
 def test_range_that_is_none_is_refused(action_range):
     with pytest.raises(ValueError, match="`action_range`"):
-        model_in(box()).load_dataset(toy_dataset(), action_range=action_range)
+        ActionRange.of(UNIT, action_range)
 
 
 def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggested():
-    dataset = toy_dataset()
-    dataset["actions"] = np.linspace(-5.25, 4.5, 120).reshape(60, 2)
-    model = model_in(box())
+    actions = np.linspace(-5.25, 4.5, 120).reshape(60, 2)
     with pytest.raises(ValueError, match=re.escape("`action_range=(-5.25, 4.5)`")):
-        model.load_dataset(dataset)
-    model.load_dataset(dataset, action_range=(-5.25, 4.5))  # as suggested
+        stored_actions(actions)
+    stored_actions(actions, (-5.25, 4.5))  # as suggested
 
 
 def test_rounding_errors_are_clipped():
-    dataset = toy_dataset()
-    dataset["actions"][[4, 5, 9], 0] = [1 + 2e-6, -1 - 8e-6, 1]
-    model = model_in(box())
-    model.load_dataset(dataset)
-    stored = model.replay_buffer.actions[:60].numpy()
-    np.testing.assert_array_equal(stored, np.clip(dataset["actions"], -1, 1))
-    assert dataset["actions"][4, 0] > 1  # the user's array is left alone
-
-
-# -- datasets of several parts ----------------------------------------------------------------------------------------
-
-
-def test_actions_of_every_part_are_checked_when_the_dataset_is_loaded(tmp_path):
-    first, second = toy_dataset(seed=1), toy_dataset(seed=2)
-    second["actions"][31, 1] = -7
-    model = model_in(box())
-    model.load_dataset(first)
-    old_batch = model.replay_buffer.batch_of(all_rows(model.replay_buffer))
-    with pytest.raises(
-        ValueError, match=r"1-observations\.npy cannot be used: .* row 31, coordinate 1"
-    ):
-        model.load_dataset(toy_shards(tmp_path, first, second))
-    assert_same_batches(old_batch, model.replay_buffer.batch_of(all_rows(model.replay_buffer)))
+    actions = toy_dataset()["actions"]
+    actions[[4, 5, 9], 0] = [1 + 2e-6, -1 - 8e-6, 1]
+    np.testing.assert_array_equal(stored_actions(actions), np.clip(actions, -1, 1))
+    assert actions[4, 0] > 1  # the user's array is left alone

@@ -12,17 +12,17 @@ from numpy.testing import assert_array_equal
 
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ActionRange, prepare
-from tests.common.data.helpers import compacted, empty_buffer, loaded_buffer
+from tests.common.data.helpers import compacted, loaded_buffer
 from tests.common.toys import tiny_model, toy_dataset
+
+UNIT = ActionRange.of(spaces.Box(-1, 1, (2,), np.float32))
 
 
 def prepared(dataset, horizon_length=3):
     """Return a dataset of four observations and two actions, prepared without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return prepare(
-            dataset, (4,), ActionRange.of(spaces.Box(-1, 1, (2,), np.float32)), horizon_length
-        )
+        return prepare(dataset, (4,), UNIT, horizon_length)
 
 
 def limited_dataset(rows=60):
@@ -32,15 +32,6 @@ def limited_dataset(rows=60):
     dataset["terminals"] = np.isin(np.arange(rows), ends[1:2])
     dataset["timeouts"] = np.isin(np.arange(rows), np.delete(ends, 1))
     return dataset
-
-
-def shuffled(dataset):
-    order = np.random.default_rng(0).permutation(len(dataset["rewards"]))
-    return {name: array[order] for name, array in dataset.items()}
-
-
-def ends_of(dataset, **settings):
-    return np.flatnonzero(prepared(dataset, **settings).ends).tolist()
 
 
 # -- where trajectories end -------------------------------------------------------------------------------------------
@@ -55,36 +46,34 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
     assert transitions.warnings == ()
 
 
-@pytest.mark.parametrize(
-    "piece", [13, 1 << 16]
-)  # of the rows that are read at once: one of the two ends begins a piece
+@pytest.mark.parametrize("piece", [13, 1 << 16])  # rows that are read at once: an end begins one
 def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
     dataset = toy_dataset(60)
     dataset["next_observations"][[25, 40]] += 1
     transitions = prepared(dataset)
-    assert np.flatnonzero(transitions.ends).tolist() == [11, 23, 25, 35, 40, 47, 59]
-    assert_array_equal(
-        transitions.final_observations, dataset["next_observations"][transitions.ends]
-    )
+    ends = np.flatnonzero(transitions.ends)
+    assert ends.tolist() == [11, 23, 25, 35, 40, 47, 59]
+    assert_array_equal(transitions.final_observations, dataset["next_observations"][ends])
     assert transitions.description.endswith("of which marked nowhere: 2")
-    assert_array_equal(transitions.arrays["masks"], toy_dataset(60)["masks"])
-    (warning,) = transitions.warnings
-    assert warning.startswith(
-        "2 of 7 trajectories end only because `next_observations` is not the next row's"
-    )
-    buffer = empty_buffer(observations=4, actions=2)
-    with pytest.warns(UserWarning, match=re.escape(warning)):
-        buffer.load_dataset(dataset)
+    assert_array_equal(transitions.arrays["masks"], dataset["masks"])
+    with pytest.warns(UserWarning, match="2 of 7 trajectories end only because"):
+        buffer = loaded_buffer(dataset)
     assert buffer.batch_of(torch.tensor([[[24, 25, 26], [12, 13, 14]]])).valid.tolist() == [[0, 1]]
+
+
+def test_a_compact_dataset_whose_last_trajectory_has_no_end_is_refused():
+    dataset = {name: array[:-1] for name, array in compacted(toy_dataset(24)).items()}
+    with pytest.raises(ValueError, match="every trajectory ends with one row whose `valids` is 0"):
+        prepared(dataset)
 
 
 def test_timeouts_that_contradict_a_compact_layout_are_refused():
     dataset = compacted(toy_dataset(60))
     dataset["timeouts"] = dataset["terminals"].copy()
-    assert ends_of(dataset) == [11, 23, 35, 47, 59]
+    assert np.flatnonzero(prepared(dataset).ends).tolist() == [11, 23, 35, 47, 59]
     dataset["timeouts"][[20, 30]] = 1
-    message = "`valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in 2 rows, first in row 20"
+    message = r"`timeouts` = 1 inside a trajectory, in 2 rows, first in row 20"
     with pytest.raises(ValueError, match=message):
         prepared(dataset)
 
@@ -93,18 +82,17 @@ def test_timeouts_that_contradict_a_compact_layout_are_refused():
 
 
 def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes():
+    order = np.random.default_rng(0).permutation(600)
+    dataset = {name: array[order] for name, array in toy_dataset(600).items()}
     with pytest.raises(ValueError, match=r"`horizon_length` = 5 .*Likely causes"):
-        prepared(shuffled(toy_dataset(600)), horizon_length=5)
+        prepared(dataset, horizon_length=5)
 
 
-@pytest.mark.parametrize("layout", ["regular", "compact"])
+@pytest.mark.parametrize("layout", [dict, compacted])
 def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout):
-    dataset = toy_dataset(60, length=4)
-    dataset = compacted(dataset) if layout == "compact" else dataset
-    assert len(ends_of(dataset, horizon_length=4)) == 15
-    message = (
-        "there are 15 trajectories, the longest of 4 transitions. .* use a smaller `horizon_length`"
-    )
+    dataset = layout(toy_dataset(60, length=4))
+    assert prepared(dataset, horizon_length=4).ends.sum() == 15
+    message = "15 trajectories, the longest of 4 transitions. .* use a smaller `horizon_length`"
     with pytest.raises(ValueError, match=message):
         prepared(dataset, horizon_length=5)
 
@@ -118,9 +106,7 @@ def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name, value):
     dataset = compacted(toy_dataset(36)) if name == "valids" else limited_dataset(36)
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][7] = value
-    with pytest.raises(
-        ValueError, match=f"dataset array `{name}` must hold 0 or 1, got {value} in row 7; correct"
-    ):
+    with pytest.raises(ValueError, match=f"`{name}` must hold 0 or 1, got {value} in row 7;"):
         prepared(dataset)
 
 
@@ -147,10 +133,7 @@ def test_masks_are_not_derived_where_terminals_include_the_time_limits():
     dataset = toy_dataset(60)
     dataset["timeouts"] = dataset["terminals"] * (np.arange(60) > 30)
     del dataset["masks"]
-    with pytest.raises(
-        ValueError,
-        match=re.escape("e.g. `masks = 1 - terminals * (1 - timeouts)` if those 3 trajec"),
-    ):
+    with pytest.raises(ValueError, match=re.escape("`masks = 1 - terminals * (1 - timeouts)`")):
         prepared(dataset)
 
 
@@ -165,16 +148,13 @@ def test_missing_arrays_are_named_with_those_that_are_there():
 
 
 def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
-    np.savez(tmp_path / "own.npz", **toy_dataset())
-    losses = []
-    lists, tensors = (
-        {name: kind(array) for name, array in toy_dataset().items()}
-        for kind in (list, torch.tensor)
-    )
-    for dataset in (toy_dataset(), lists, tensors, tmp_path / "own.npz", str(tmp_path / "own.npz")):
-        model = tiny_model().learn_offline(2, dataset=dataset)
-        losses.append(float(model._last_info["total_loss"]))
-    assert len(set(losses)) == 1
+    path = tmp_path / "own.npz"
+    np.savez(path, **toy_dataset())
+    sources = [path, str(path)]
+    for kind in (np.array, list, torch.tensor):
+        sources.append({name: kind(array) for name, array in toy_dataset().items()})
+    models = [tiny_model().learn_offline(2, dataset=source) for source in sources]
+    assert len({float(model._last_info["total_loss"]) for model in models}) == 1
 
 
 @pytest.mark.parametrize(
@@ -189,11 +169,10 @@ def test_values_that_are_no_array_of_numbers_are_refused(values):
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("layout", "kind"), [("regular", np.float64), ("compact", np.float32)])
+@pytest.mark.parametrize(("layout", "kind"), [(dict, np.float64), (compacted, np.float32)])
 def test_no_array_is_copied_as_a_whole_on_the_way(layout, kind, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", 1000)
-    dataset = toy_dataset(50_000, length=1000, actions=20)
-    dataset = compacted(dataset) if layout == "compact" else dataset
+    dataset = layout(toy_dataset(50_000, length=1000, actions=20))
     dataset = {name: array.astype(kind) for name, array in dataset.items()}
     box = ActionRange.of(spaces.Box(-2, 2, (20,), np.float32))
     tracemalloc.start()
