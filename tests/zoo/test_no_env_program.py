@@ -97,7 +97,7 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
         read_request(make_parser().parse_args(words(tmp_path / "logs", tmp_path / "my.npz", *more)))
     )
     assert plan.config.plain()["reward_from"] == "success"
-    assert set(plan.source.content.arrays["rewards"]) == {-1, 0}
+    assert set(plan.content.arrays["rewards"]) == {-1, 0}
     env = gymnasium.make(plan.env_id)
     assert env.action_space == Box(np.float32([-3, -2]), 5)
     assert env.observation_space == Box(-9, 9, (4,))

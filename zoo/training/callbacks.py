@@ -80,14 +80,6 @@ class StopSignal:
         log.info(self.message)
 
 
-@dataclass(frozen=True)
-class PendingEvaluation:
-    """An evaluation that is due and was not made yet, e.g. because the run was asked to stop."""
-
-    phase: int
-    active: list[int]
-
-
 class TrainingRun(BaseCallback):
     """A run: its phases, and in each step what is due: evaluations, best models, checkpoints, status, and its end.
 
@@ -129,7 +121,8 @@ class TrainingRun(BaseCallback):
         self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
         self.phase = OFFLINE
         self.seconds = 0.0  # of all evaluations
-        self.pending: PendingEvaluation | None = None
+        self.pending: dict[str, Any] | None = None
+        """Phase and active replicas of an evaluation that is due, as the checkpoint keeps them."""
         self.last_step = -1  # of the last evaluation
         self._last_save = self._last_check = 0
         self.init_callback(model)  # SB3 does so in `learn`, and some evaluations come before that
@@ -188,7 +181,7 @@ class TrainingRun(BaseCallback):
             with contextlib.suppress(OSError):  # often for the same reason
                 self.replicas.write_status(
                     self.model, "running"
-                )  # `ending_recorded` says how it ended
+                )  # `ending_recorded` adds the reason
             raise
         finally:
             self.progress.display.stop()
@@ -198,32 +191,26 @@ class TrainingRun(BaseCallback):
         run = self.config.run
         model = self.model
         gradient_steps = run.pretraining_steps + run.offline_steps
+        offline_ends = {run.pretraining_steps, gradient_steps} - {0}
         callbacks = [self, self.progress]
         try:
             self.evaluate_pending()
-            is_at_start = model.num_timesteps == 0 and self.last_step < 0
-            if run.eval_at_start and is_at_start and not run.pretraining_steps:
-                self.phase = OFFLINE if run.offline_steps else ONLINE
+            self.phase = OFFLINE if offline_ends else ONLINE
+            if run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps:
                 self.evaluate()
-            for steps, end in (
-                (run.pretraining_steps, run.pretraining_steps),
-                (run.offline_steps, gradient_steps),
-            ):
+            for end in sorted(offline_ends):
                 if end > model.offline_steps:
-                    model.learn_offline(
-                        end - model.offline_steps, callbacks, log_interval=run.log_interval
-                    )
+                    steps = end - model.offline_steps
+                    model.learn_offline(steps, callbacks, log_interval=run.log_interval)
                     self.updates_per_second = self.progress.steps_per_second
-                if steps and model.num_timesteps == end:  # not where a resumed run is beyond it
-                    self.finish_phase()
-            online_steps = gradient_steps + run.online_steps - model.num_timesteps
+                if model.num_timesteps == end:  # a resumed run may be beyond it
+                    self.evaluate()
             self.phase = ONLINE
+            online_steps = gradient_steps + run.online_steps - model.num_timesteps
             if online_steps > 0:
                 model.learn(online_steps, callbacks, reset_num_timesteps=False)
-            if (
-                run.online_steps
-            ):  # the last rollout's updates came after the last chance to evaluate
-                self.finish_phase()
+            if run.online_steps:  # the updates of the last rollout came after its evaluation
+                self.evaluate()
         except Abandoned:  # where a phase begins or ends
             self.stop_run()
         except (EOFError, ConnectionError) as error:  # of the pipes of SB3's environments
@@ -260,10 +247,8 @@ class TrainingRun(BaseCallback):
     def _on_step(self) -> bool:
         previous = self._last_check
         self._last_check = self.model.num_timesteps
-        if (
-            self._last_check // self.config.run.log_interval
-            > previous // self.config.run.log_interval
-        ):
+        interval = self.config.run.log_interval
+        if self._last_check // interval > previous // interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
         if self.phase == OFFLINE:
             self._between_steps()
@@ -273,77 +258,71 @@ class TrainingRun(BaseCallback):
         """Evaluate and save if it is time to; end the run if it is to stop."""
         run = self.config.run
         if self.step // run.eval_freq > max(self.last_step, 0) // run.eval_freq:
-            with contextlib.suppress(
-                Abandoned
-            ):  # pending now, and in the checkpoint that is written next
+            with contextlib.suppress(Abandoned):  # now pending, as the checkpoint below records
                 self.evaluate()
         if self.stop.requested:
             self.stop_run()
         if self.model.num_timesteps // run.save_freq > self._last_save // run.save_freq:
             self.save("running")
 
-    def finish_phase(self) -> None:
-        """Evaluate where the phase has ended, unless that was just done.
-
-        :raises Abandoned: if the run is to stop first.
-        """
-        if self.last_step != self.step:
-            self.evaluate()
-
     def evaluate(self) -> None:
-        """Evaluate the model as it is now.
+        """Evaluate the model as it is now, unless that was just done.
 
         :raises Abandoned: if the run is to stop; the evaluation is pending then.
         """
-        self.replicas.check(self.model)
-        self.pending = PendingEvaluation(self.phase, self.replicas.active)
-        self.evaluate_pending()
+        if self.last_step != self.step:
+            self.replicas.check(self.model)
+            self.pending = {"phase": self.phase, "active": self.replicas.active}
+            self.evaluate_pending()
 
     def evaluate_pending(self) -> None:
         """Make the pending evaluation, if there is one, and record its results.
 
         :raises Abandoned: if the run is to stop; the evaluation stays pending.
         """
-        if (due := self.pending) is None:
+        if self.pending is None:
             return
+        phase = self.pending["phase"]
+        active = self.pending["active"]
         self.last_step = self.step
         begin = time.perf_counter()
         try:
             self._check_in()
-            with raw_observations(
-                self.model
-            ) as policy:  # the evaluation's environments are not normalised
+            # the environments of the evaluation are not normalised
+            with raw_observations(self.model) as policy:
                 results = self.evaluator.evaluate(
-                    as_chunk_policy(policy), self.replicas.seeds, due.active
+                    as_chunk_policy(policy), self.replicas.seeds, active
                 )
             self.pending = None
             is_reported = any("successes" in history for history in self.histories)
-            self._record(due, self.scoring.apply(results, is_reported))
+            self._record(phase, active, self.scoring.apply(results, is_reported))
         finally:
             self.seconds += time.perf_counter() - begin
 
-    def _record(self, due: PendingEvaluation, results: EpisodeResults) -> None:
+    def _record(self, phase: int, active: Sequence[int], results: EpisodeResults) -> None:
         """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
         step = self.model.num_timesteps
         diverged = []
-        for replica in due.active:
+        for replica in active:
             if results.played[replica]:
-                self._record_replica(replica, due.phase, results)
+                self._record_replica(replica, phase, results)
             else:
                 diverged.append(replica)
         if diverged:
             reason = f"planned actions of the evaluation at step {step} are not finite"
             self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
+        if results.estimates:
+            means = {name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
+        else:
+            means = {"mean_reward": results.returns.mean(axis=1)}
+            means["mean_ep_length"] = results.lengths.mean(axis=1)
+        if results.successes is not None:
+            means["success_rate"] = results.successes.mean(axis=1)
         assert isinstance(self.logger, ReplicaLogger)
-        means = self._mean_results(results)
-        self.logger.write(
-            {f"eval/{name}": PerReplica(values) for name, values in means.items()}, step
-        )
-        log.info(
-            describe_evaluation(
-                self.step, PHASES[due.phase], results, self.replicas.seeds, self.scoring
-            )
-        )
+        row = {f"eval/{name}": PerReplica(values) for name, values in means.items()}
+        self.logger.write(row, step)
+        seeds = self.replicas.seeds
+        log.info(describe_evaluation(self.step, PHASES[phase], results, seeds, self.scoring))
         if self.observe is not None:
             self.observe(self.histories)
 
@@ -363,21 +342,6 @@ class TrainingRun(BaseCallback):
             self.best[replica] = score
             save_model(self.model.replica(replica), folder.best_model)
 
-    def _mean_results(self, results: EpisodeResults) -> dict[str, np.ndarray]:
-        """Return what the logs have of an evaluation, each (S,)."""
-        means = {}
-        if results.successes is not None:
-            means["success_rate"] = results.successes.mean(axis=1)
-        if results.estimates:
-            return {
-                **means,
-                name_of_mean(self.scoring): results.returns.mean(axis=1),
-                **results.estimates,
-            }
-        means["mean_reward"] = results.returns.mean(axis=1)
-        means["mean_ep_length"] = results.lengths.mean(axis=1)
-        return means
-
     def stop_run(self) -> NoReturn:
         """Write a checkpoint and end the run; call it between steps or phases.
 
@@ -395,25 +359,21 @@ class TrainingRun(BaseCallback):
     def save(self, state: str) -> None:
         """Write a checkpoint and the status now."""
         model = self.model
-        pending = None
-        if self.pending is not None:
-            pending = {"phase": self.pending.phase, "active": self.pending.active}
         self.replicas.check(model)  # NaN must not replace the last sound checkpoints
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
-            with explaining_write_errors(
-                folder.status
-            ):  # a run folder that was taken away is an error now
+            # Writing the status would make a run folder again that somebody has taken away.
+            with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_save = model.num_timesteps
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
             self.replicas.folders[0].checkpoints,
-            failed=dict(self.replicas.failed),
-            evaluation={"last_step": self.last_step, "best": list(self.best), "pending": pending},
+            failed=self.replicas.failed,
+            evaluation={"last_step": self.last_step, "best": self.best, "pending": self.pending},
             log=model.logger.state(model.num_timesteps),
-            histories=list(self.histories),
+            histories=self.histories,
             config=self.config.identity(),
         )
         self.replicas.write_status(model, state)
@@ -431,16 +391,15 @@ class TrainingRun(BaseCallback):
                 f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "
                 "(there: in the checkpoint); put the file back, or train a new run"
             )
-        self.replicas.failed = dict(saved["failed"])
-        self.histories = list(saved["histories"])
+        self.replicas.failed = saved["failed"]
+        self.histories = saved["histories"]
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
             if history:  # the file may have later evaluations, which are made again
                 folder.write_evaluations(history)
         state = saved["evaluation"]
         self.last_step = state["last_step"]
         self.best = [tuple(score) for score in state["best"]]
-        if state["pending"] is not None:
-            self.pending = PendingEvaluation(**state["pending"])
+        self.pending = state["pending"]
         return dict(saved["log"])
 
 
@@ -455,19 +414,17 @@ class ProgressCallback(BaseCallback):
     def __init__(self, run: TrainingRun, bar: bool | None) -> None:
         super().__init__()
         self.run = run
-        if bar is None:
-            bar = sys.stderr.isatty()
-        self.bar = bar
-        self.pause = REDRAW_SECONDS if bar else LINE_SECONDS
+        self.bar = sys.stderr.isatty() if bar is None else bar
+        self.pause = REDRAW_SECONDS if self.bar else LINE_SECONDS
         self.steps_per_second = 0.0
-        columns = (
+        self.display = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TimeRemainingColumn(),
-        )
-        console = Console(stderr=True, force_terminal=self.bar)
-        self.display = Progress(
-            *columns, console=console, transient=True, expand=True, disable=not self.bar
+            console=Console(stderr=True, force_terminal=self.bar),
+            transient=True,
+            expand=True,
+            disable=not self.bar,
         )
 
     def _on_training_start(self) -> None:
@@ -480,9 +437,8 @@ class ProgressCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        if (
-            now - self._last_shown >= self.pause and self.num_timesteps < self._total
-        ):  # the end has its own line
+        is_over = self.num_timesteps >= self._total  # `_on_training_end` says so itself
+        if now - self._last_shown >= self.pause and not is_over:
             self._last_shown = now
             text = self._describe(now)
             self.display.update(self._task, completed=self.num_timesteps, description=text)

@@ -1,13 +1,12 @@
 """The command line of the training program."""
 
 import argparse
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import MISSING, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from zoo.algorithms.packages import import_optional
-from zoo.settings.layers import DEFAULT_PROFILE, load_yaml
+from zoo.settings.layers import load_yaml
 from zoo.settings.record import RunSettings
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import (
@@ -25,10 +24,9 @@ from zoo.terminal.parser import (
 )
 from zoo.training.request import TrainRequest
 
-_PLAIN_FIELDS = [
-    field.name for field in fields(TrainRequest) if field.name not in ("seeds", "run", "trial")
-]
-"""Fields of a request that are the values of flags as they are."""
+_FIELDS = {field.name: field.default for field in fields(TrainRequest)}
+_DEFAULTS = {name: value for name, value in _FIELDS.items() if value not in (MISSING, "", ())}
+"""Defaults of flags; a list has none here, since argparse would append to it."""
 PURPOSE = "Train an algorithm on an environment's dataset, then online: one run folder per seed."
 
 
@@ -83,9 +81,7 @@ def make_parser() -> Parser:
     )
     output.add_argument("--wandb-group", help="group of Weights & Biases")
     output.add_argument("--wandb-entity", help="entity of Weights & Biases")
-    output.add_argument(
-        "-tags", "--wandb-tags", nargs="+", default=[], help="tags of Weights & Biases"
-    )
+    output.add_argument("-tags", "--wandb-tags", nargs="+", help="tags of Weights & Biases")
     return parser
 
 
@@ -94,20 +90,20 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
 
     :raises UsageError: if flags contradict each other.
     """
-    given_flags = {name: value for name, value in vars(args).items() if value is not None}
-    request = TrainRequest(
-        seeds=_read_seeds(args),
-        run={name: given_flags[name] for name in RunSettings.declared() if name in given_flags},
-        **{name: _frozen(given_flags[name]) for name in _PLAIN_FIELDS if name in given_flags},
-    )
+    entries: dict[str, Any] = {"run": {}, "seeds": None if args.seed < 0 else (args.seed,)}
+    for name, value in vars(args).items():
+        if value is None:  # left out: the request has the default
+            continue
+        if name in RunSettings.declared():
+            entries["run"][name] = value
+        elif name == "seeds":
+            entries["seeds"] = tuple(parse_seeds(value, "--seeds"))
+        elif name in _FIELDS:
+            entries[name] = tuple(value) if isinstance(value, list) else value
+    request = TrainRequest(**entries)
     if request.track:
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    elif (
-        request.wandb_project_name
-        or request.wandb_entity
-        or request.wandb_group
-        or request.wandb_tags
-    ):
+    elif any(getattr(request, name) for name in _FIELDS if name.startswith("wandb_")):
         raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
     if request.spaces is not None and not request.no_env:
         raise UsageError(
@@ -120,24 +116,13 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     return request
 
 
-def _read_seeds(args: argparse.Namespace) -> tuple[int, ...] | None:
-    """Return the seeds that are given; None where one is to be drawn."""
-    if args.seeds is not None:
-        return tuple(parse_seeds(args.seeds, "--seeds"))
-    return None if args.seed < 0 else (args.seed,)
-
-
-def _frozen(value: Any) -> Any:
-    """Return a value of a flag; words as a tuple."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argparse._ArgumentGroup:
     """Add the flags of algorithm, environment, seeds, phases and settings; return their group.
 
     :param seed: the default; -1 draws one.
     :param has_no_env: whether `--no-env` may be given in place of `--env`.
     """
+    parser.set_defaults(**_DEFAULTS)
     group = parser.add_argument_group("what to train")
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
     where = group.add_mutually_exclusive_group(required=True)
@@ -154,7 +139,6 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
     seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     group.add_argument(
         "--profile",
-        default=DEFAULT_PROFILE,
         help="protocol of the settings; `zoo agents show ALGO` lists them",
     )
     group.add_argument(
@@ -166,7 +150,6 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
         nargs="+",
         metavar="KEY=VALUE",
         action="extend",
-        default=[],
         help="settings, repeatable",
     )
     group.add_argument(
@@ -225,7 +208,6 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
-        default="auto",
         help="auto, download, generate, the path of a file or folder, or minari:ID",
     )
     group.add_argument(
@@ -235,7 +217,6 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
         storage,
         dest="storage",
         choices=("auto", "device", "host"),
-        default="auto",
         help="where the replay buffer is kept: on the device if it fits, always, or never",
     )
     group = parser.add_argument_group("environments")
@@ -247,15 +228,9 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
     group.add_argument(
         "--vec-env",
         choices=("dummy", "subproc"),
-        default="dummy",
         help="how training environments are stepped",
     )
-    keywords: dict[str, Any] = {
-        "nargs": "+",
-        "action": "extend",
-        "default": [],
-        "metavar": "KEY=VALUE",
-    }
+    keywords: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
     group.add_argument("--env-kwargs", **keywords, help="arguments of the environment")
     group.add_argument(
         "--eval-env-kwargs",
@@ -263,7 +238,7 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
         help="those of evaluation environments (default: --env-kwargs)",
     )
     group.add_argument(
-        "--gym-packages", nargs="+", default=[], help="packages to import, for their environments"
+        "--gym-packages", nargs="+", help="packages to import, for their environments"
     )
 
 
@@ -287,7 +262,6 @@ def add_protocol(parser: Parser, eval_seed: int = 0) -> argparse._ArgumentGroup:
     group.add_argument(
         "--on-divergence",
         choices=("stop", "warn"),
-        default="stop",
         help="a seed whose losses or Q are finite but beyond recovery fails (stop), or goes on after a warning (warn); "
         "NaN and infinity always fail",
     )
@@ -298,9 +272,7 @@ def add_output(parser: Parser) -> argparse._ArgumentGroup:
     """Add the flags of device, speed, log folder and messages; return the group of the last two."""
     add_speed(parser.add_argument_group("speed"), "CPU threads of PyTorch; -1: PyTorch's default")
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "-f", "--log-folder", type=a_path, default=Path("logs"), help="where run folders are made"
-    )
+    group.add_argument("-f", "--log-folder", type=a_path, help="where run folders are made")
     add_verbose(group)
     return group
 
@@ -310,7 +282,7 @@ def add_speed(group: argparse._ArgumentGroup, threads: str) -> None:
 
     :param threads: the help of ``--num-threads``.
     """
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    group.add_argument("--device", help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument(
         "--precision",
         choices=("fp32", "tf32", "bf16"),
@@ -319,4 +291,4 @@ def add_speed(group: argparse._ArgumentGroup, threads: str) -> None:
     group.add_argument(
         "--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)"
     )
-    group.add_argument("--num-threads", type=THREADS, default=-1, help=threads)
+    group.add_argument("--num-threads", type=THREADS, help=threads)

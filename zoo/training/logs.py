@@ -82,11 +82,10 @@ class Replicas:
     folders: Sequence[RunFolder]
     seeds: Sequence[int]
     stops: bool = True
-    failed: dict[int, dict[str, Any]] = field(default_factory=dict)  # replica -> reason and step
-    _reported: set[tuple[int, str]] = field(
-        default_factory=set
-    )  # replica and kind of what was warned of
-    _checked: tuple[int, int] | None = None
+    failed: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Replica -> ``reason`` and ``step``."""
+    _reported: set[tuple[int, str]] = field(default_factory=set)
+    """Replica and kind of each warning so far."""
     _largest_reward = 0.0
 
     @property
@@ -95,32 +94,25 @@ class Replicas:
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self, model: FlowAlgorithm) -> None:
-        """Look for replicas that have diverged, at most once a step; waits for the device."""
+        """End the runs of replicas that have diverged, and warn of suspicious ones; waits for the device."""
         step = model.num_timesteps
-        if self._checked == (step, model._n_updates):
-            return
-        self._checked = step, model._n_updates
         reasons = model.find_divergence()
         values = model.last_values()
         if values and model.replay_buffer is not None:
-            low, high = (
-                model.replay_buffer.rewards.aminmax()
-            )  # of rows without a transition it is 0
+            low, high = model.replay_buffer.rewards.aminmax()  # an empty row has reward 0
             self._largest_reward = max(self._largest_reward, -float(low), float(high))
+            horizon = min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
             # The sum of discounted rewards cannot exceed this; the 1 is for a Q that has learnt nothing yet.
-            bound = 1.0 + self._largest_reward * min(
-                1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON
-            )
+            bound = 1.0 + self._largest_reward * horizon
             for replica, kind, text, is_final in find_excess(values, bound):
                 if is_final and self.stops:
                     reasons.setdefault(replica, text)
                 elif replica in self.active and (replica, kind) not in self._reported:
                     self._reported.add((replica, kind))
                     log.warning("seed %s at step %d: %s", self.seeds[replica], step, text)
-        if reasons:
-            self.fail(
-                model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
-            )
+        self.fail(
+            model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
+        )
 
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas that have not ended yet; raise DivergedError if no replica is left.
@@ -134,9 +126,7 @@ class Replicas:
             self.failed[replica] = {"reason": reason, "step": step}
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
-            causes = [
-                f"seed {self.seeds[k]}: {failure['reason']}" for k, failure in self.failed.items()
-            ]
+            causes = [f"seed {self.seeds[k]}: {self.failed[k]['reason']}" for k in self.failed]
             raise DivergedError(
                 f"all replicas have diverged ({'; '.join(causes)}); a smaller `learning_rate` may help"
             )
@@ -146,23 +136,21 @@ class Replicas:
         model: FlowAlgorithm,
         state: str,
         replicas: Sequence[int] | None = None,
-        **entries: object,
+        **entries: Any,
     ) -> None:
         """Write the status of runs, by default of those that have not failed.
 
         :param entries: what the status says besides.
         """
         pretrained = min(model.offline_steps, model.pretraining_steps)
-        offline = model.offline_steps - pretrained
-        online = model.num_timesteps - model.offline_steps
-        if replicas is None:
-            replicas = self.active
-        for replica in replicas:
-            folder = self.folders[replica]
+        steps = {
+            "offline_step": model.offline_steps - pretrained,
+            "online_step": model.num_timesteps - model.offline_steps,
+            "pretraining_step": pretrained,
+        }
+        for replica in self.active if replicas is None else replicas:
             seed = self.seeds[replica]
-            folder.write_status(
-                state, seed, offline, online, pretraining_step=pretrained, **entries
-            )
+            self.folders[replica].write_status(state, seed=seed, **steps, **entries)
 
 
 class ProgressTable(CSVOutputFormat):
@@ -203,26 +191,20 @@ class ReplicaLogger(Logger):
     ) -> None:
         self._replicas = replicas
         texts = log_state["tables"] or [""] * len(replicas.folders)
-        self._tables = [
-            ProgressTable(folder.progress, text)
-            for folder, text in zip(replicas.folders, texts, strict=True)
-        ]
+        paths = [folder.progress for folder in replicas.folders]
+        self._tables = list(map(ProgressTable, paths, texts))
         self._events = [Events(folder, log_state["step"]) for folder in tensorboard]
-        self._begin = time.monotonic() - log_state.get(
-            "seconds", 0.0
-        )  # checkpoints of 1.0 have none
+        # Checkpoints of release 1.0 have no seconds.
+        self._begin = time.monotonic() - log_state.get("seconds", 0.0)
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
         self.name_to_value.update(log_state["pending"])
-        self.name_to_count.update(log_state["counts"])
         self.name_to_excluded.update(log_state["excluded"])
 
     def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
         """Note a value; a mean over replicas does not replace their own values."""
-        if isinstance(self.name_to_value.get(key), PerReplica) and not isinstance(
-            value, PerReplica
-        ):
-            return
-        super().record(key, value, exclude)
+        is_per_replica = isinstance(self.name_to_value.get(key), PerReplica)
+        if isinstance(value, PerReplica) or not is_per_replica:
+            super().record(key, value, exclude)
 
     def dump(self, step: int = 0) -> None:
         """Write what was recorded."""
@@ -259,19 +241,14 @@ class ReplicaLogger(Logger):
         pending = {
             name: value for name, value in self.name_to_value.items() if isinstance(value, plain)
         }
-        counts = {name: count for name, count in self.name_to_count.items() if name in pending}
-        excluded = {name: self.name_to_excluded[name] for name in pending}
         for table in self._tables:
             table.file.seek(0)  # reading it whole puts the position at its end again
-        tables = [table.file.read() for table in self._tables]
-        seconds = time.monotonic() - self._begin
         return {
             "step": step,
             "pending": pending,
-            "counts": counts,
-            "excluded": excluded,
-            "tables": tables,
-            "seconds": seconds,
+            "excluded": {name: self.name_to_excluded[name] for name in pending},
+            "tables": [table.file.read() for table in self._tables],
+            "seconds": time.monotonic() - self._begin,
         }
 
 
@@ -280,14 +257,7 @@ def _value_of(value: Any, replica: int) -> Any:
     return float(value.values[replica]) if isinstance(value, PerReplica) else value
 
 
-EMPTY_LOG: dict[str, Any] = {
-    "step": -1,
-    "tables": None,
-    "pending": {},
-    "counts": {},
-    "excluded": {},
-    "seconds": 0.0,
-}
+EMPTY_LOG: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "excluded": {}}
 
 
 # -- values that no healthy run has -----------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import Env
 from gymnasium.spaces import Box
 from stable_baselines3.common.env_util import make_vec_env
@@ -28,6 +27,7 @@ from zoo.envs.observations import policy_name
 from zoo.envs.snapshot import ResumableEnv
 from zoo.processes.serving import start_server
 from zoo.terminal.errors import STOP_SIGNALS, UsageError, as_usage_error
+from zoo.terminal.messages import log
 from zoo.training.plan import RunPlan
 
 
@@ -93,8 +93,6 @@ def make_model(
             "policy_kwargs": settings.get("policy_kwargs"),
             "behaviour": plan.behaviour,
         }
-    if request.num_threads > 0:
-        torch.set_num_threads(request.num_threads)
     with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
         model = find_algorithm(config.algo).algorithm(
             policy_name(env.observation_space),
@@ -115,11 +113,14 @@ def make_model(
             model.set_parameters(find_model(request.trained_agent), device=request.device)
         if request.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
-        if (
-            isinstance(model, FlowAlgorithm) and config.run.online_steps
-        ):  # now, and not after the offline phase
+        if isinstance(model, FlowAlgorithm) and config.run.online_steps:  # now, as above
             model.require_statistics()
             require_own_environments(len(seeds), env, model.action_noise)
+    log.info(model.replay_buffer.placement.text)
+    if data is not None:
+        log.info(model.replay_buffer.dataset_description)
+    if isinstance(model, FlowAlgorithm):  # not one of SB3's
+        log.info("updates: %s", model.trainer.mode)
     return model
 
 
@@ -142,9 +143,7 @@ def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> Vec
         return built.pop() if built else make_env(plan.env_id, **plan.env_kwargs)
 
     def make_in_process() -> Env[Any, Any]:
-        for number in {*STOP_SIGNALS} - {
-            signal.SIGTERM
-        }:  # by which Python ends them with the program
+        for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # Python ends them by SIGTERM
             signal.signal(number, signal.SIG_IGN)
         np.random.seed()  # all processes have been forked with the same global generator
         return make_env(plan.env_id, **plan.env_kwargs)

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 
 from agents.common.common_settings import CommonSettings
+from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.model_file import algorithm_of, find_model, read_attributes, require_algorithm
 from agents.common.nets.pretrained import PretrainedFlow
@@ -16,29 +17,35 @@ from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.flows import describe_flow, load_flow
 from zoo.algorithms.packages import import_environments
+from zoo.datasets.benchmarks import find_data
+from zoo.datasets.custom import load_custom
 from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
-from zoo.datasets.load import SOURCES
-from zoo.datasets.names import DATASETS
+from zoo.datasets.load import SOURCES, load_dataset
+from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs.make import dataset_only_id, register_dataset_only_env
+from zoo.envs.make import dataset_only_id, find_spec, is_ogbench, register_dataset_only_env
+from zoo.envs.tasks import TASKS
 from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.config import NO_BENCHMARK, Benchmark, Overrides, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
-from zoo.training.data import DataSource, DataWithRewards, NoData, find_source
 from zoo.training.request import TrainRequest
 
 MACHINE_FLAGS = CommonSettings.with_role("machine")
 """Flags that override a setting of the same name."""
+DataKind = Literal["ogbench", "rewards"]
+"""OGBench's files, whose rewards follow from the task; or a set with rewards, of a benchmark or the user's own."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """A run that can be trained.
 
+    :param data_kind: None for an environment without a dataset.
+    :param content: the dataset, where it was read for its spaces.
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
     :param behaviour: a flow that was trained elsewhere.
@@ -47,11 +54,12 @@ class RunPlan:
     request: TrainRequest
     config: RunRecord
     benchmark: Benchmark
-    source: DataSource
+    data_kind: DataKind | None
+    content: Transitions | None
     env_id: str
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
-    behaviour: PretrainedFlow | None = None
+    behaviour: PretrainedFlow | None
 
     @property
     def has_success(self) -> bool:
@@ -62,24 +70,49 @@ class RunPlan:
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
 
     def load_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | ShardedDataset | None:
-        """Return the dataset; None for a run that needs none, or whose environment has none.
+        """Return the dataset, made or fetched first if need be; None for a run that needs none or has none.
 
         :param env: the environment that the run trains in, whose spaces the data must fit.
         """
         run = self.config.run
-        dataset = self.request.dataset
-        takes_data = (
-            run.pretraining_steps + run.offline_steps > 0
-            or self.config.settings["balanced_sampling"]
-        )
+        settings = self.config.settings
+        source = self.request.dataset
+        dataset_dir = self.request.dataset_dir
+        takes_data = run.pretraining_steps + run.offline_steps > 0 or settings["balanced_sampling"]
         if run.offline_data is not None:
             takes_data = run.offline_data != "none"
-        elif not takes_data and dataset not in SOURCES:
+        elif not takes_data and source not in SOURCES:
             raise UsageError(
-                f"`--dataset` {dataset} would not be used: there are no offline steps, and `{self.config.algo}` takes "
+                f"`--dataset` {source} would not be used: there are no offline steps, and `{self.config.algo}` takes "
                 "no data online; give `--offline-data preload` or `balanced`, or leave out the dataset"
             )
-        return self.source.load(self.config, self.request, self.env_id, env) if takes_data else None
+        if not takes_data or self.data_kind is None:
+            return None
+        if self.data_kind == "ogbench":
+            return load_dataset(
+                self.config.env,
+                dataset_dir=dataset_dir,
+                dataset=source,
+                dataset_size=run.dataset_size,
+                sparse=settings["sparse"],
+                replace_interval=run.dataset_replace_interval,
+            )
+        if settings.get("sparse"):
+            raise UsageError(
+                "`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false"
+            )
+        if source in SOURCES:
+            source = find_data(TASKS[self.request.env], dataset_dir, source)
+        return load_custom(
+            source,
+            self.env_id,
+            {},
+            size=run.dataset_size,
+            action_range=run.action_range,
+            reward_from=run.reward_from,
+            content=self.content,
+            env=env,
+        )
 
     def describe(self, data: Dataset | ShardedDataset | None = None) -> RunRecord:
         """Return everything that decides the run's outcome besides its seeds; runs that agree in it are the same run.
@@ -88,34 +121,31 @@ class RunPlan:
         """
         request = self.request
         config = self.config
-        entries: dict[str, Any] = {
-            "eval_seed": request.eval_seed,
-            "label": request.label,
-            "n_envs": request.n_envs,
-        }
-        entries["env_kwargs"] = list(request.env_kwargs) or None
-        entries["eval_env_kwargs"] = list(request.eval_env_kwargs) or None
+        entries: dict[str, Any] = {}
         if config.method is not None and config.algo not in BUILT_IN:
             entries["agent"] = origin_of(type(config.method))
-        if request.pretrained_actor is not None:
-            entries["pretrained_actor"] = describe_model(request.pretrained_actor)
         if self.behaviour is not None:
             assert request.behaviour is not None
             entries["behaviour"] = describe_flow(request.behaviour, self.behaviour)
-        if request.trained_agent is not None:
-            entries["trained_agent"] = describe_model(request.trained_agent)
         if data is not None:
             entries["dataset"] = describe_data(data)
             official = DATASETS.get(data.path.stem)
-            if (
-                config.run.dataset_size is None
-                and official
-                and data.num_transitions < 0.99 * official.transitions
-            ):
+            is_whole = config.run.dataset_size is None
+            if is_whole and official and data.num_transitions < 0.99 * official.transitions:
                 fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
                 log.warning(fewer)
                 entries["departures"] = [*config.departures, fewer]
-        return replace(config, **entries)
+        return replace(
+            config,
+            eval_seed=request.eval_seed,
+            label=request.label,
+            n_envs=request.n_envs,
+            env_kwargs=list(request.env_kwargs) or None,
+            eval_env_kwargs=list(request.eval_env_kwargs) or None,
+            pretrained_actor=describe_model(request.pretrained_actor),
+            trained_agent=describe_model(request.trained_agent),
+            **entries,
+        )
 
 
 def plan_run(request: TrainRequest) -> RunPlan:
@@ -129,14 +159,14 @@ def plan_run(request: TrainRequest) -> RunPlan:
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     for package in request.gym_packages:
         import_environments(package)
-    source, benchmark, env_id = find_source(request)
-    config = _load_config(request, benchmark, source)
-    _check_data(request, config, source)
-    _check_start(request, config)
+    data_kind, benchmark, env_id = find_source(request)
+    config = _load_config(request, benchmark, data_kind)
+    _check_data(request, config, data_kind)
+    behaviour = _find_start(request, config)
+    content = None
     if request.no_env:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
         register_dataset_only_env(request.env, content, config.run.action_range, request.spaces)
-        source = DataWithRewards(content=content)
     env_kwargs = parse_overrides(request.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(request.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
     wrapping: dict[str, Any] = {}
@@ -144,12 +174,12 @@ def plan_run(request: TrainRequest) -> RunPlan:
         wrapping["frame_stack"] = config.settings["frame_stack"]
     if config.run.env_wrapper:
         wrapping["env_wrapper"] = config.run.env_wrapper
-    behaviour = _load_behaviour(request, config)
     return RunPlan(
         request,
         config,
         benchmark,
-        source,
+        data_kind,
+        content,
         env_id,
         env_kwargs | wrapping,
         eval_env_kwargs | wrapping,
@@ -157,7 +187,35 @@ def plan_run(request: TrainRequest) -> RunPlan:
     )
 
 
-def _load_config(request: TrainRequest, benchmark: Benchmark, source: DataSource) -> RunRecord:
+def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]:
+    """Return where the data of a run are from, what a benchmark says of its environment, and the Gymnasium id of that.
+
+    :raises UsageError: for an unknown environment, or one whose simulator is not installed.
+    """
+    task = TASKS.get(request.env)
+    env_id = gym_id(request.env)
+    has_own_rewards = task is not None
+    if request.dataset not in SOURCES:
+        has_own_rewards = has_rewards(request.dataset, request.env)
+    kind: DataKind | None = "rewards" if has_own_rewards else None
+    if task is not None:
+        find_spec(env_id)  # refuses it if its simulator is not installed
+        return kind, Benchmark(task.domain, task.entries), env_id
+    if request.no_env:
+        return kind, NO_BENCHMARK, env_id
+    # Gymnasium need not know OGBench's names.
+    must_be_known = ":" in request.env or kind == "rewards"
+    spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
+    if spec is not None and not is_ogbench(spec):
+        return kind, NO_BENCHMARK, env_id
+    name = parse_env_name(request.env, gymnasium.registry)
+    groups = ("visual",) if name.spec.is_visual else ()
+    return kind or "ogbench", Benchmark(name.domain, groups, name.spec.name), name.env_id
+
+
+def _load_config(
+    request: TrainRequest, benchmark: Benchmark, data_kind: DataKind | None
+) -> RunRecord:
     """Return the checked settings of a run."""
     flags = dict(request.run)
     for name in MACHINE_FLAGS:
@@ -165,7 +223,7 @@ def _load_config(request: TrainRequest, benchmark: Benchmark, source: DataSource
             flags[name] = getattr(request, name)
     if request.no_env:
         flags.setdefault("online_steps", 0)
-    if isinstance(source, NoData):
+    if data_kind is None:
         flags.setdefault("offline_steps", 0)
     overrides = Overrides(
         request.profile, request.quick, request.conf_file, request.trial, request.hyperparams, flags
@@ -173,10 +231,10 @@ def _load_config(request: TrainRequest, benchmark: Benchmark, source: DataSource
     return load_config(request.algo, request.env, benchmark, overrides, request.device)
 
 
-def _check_data(request: TrainRequest, config: RunRecord, source: DataSource) -> None:
+def _check_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | None) -> None:
     """Refuse settings that do not fit the data, or that need data where there are none."""
     run = config.run
-    if run.pretraining_steps + run.offline_steps and isinstance(source, NoData):
+    if run.pretraining_steps + run.offline_steps and data_kind is None:
         if request.dataset not in SOURCES:
             raise UsageError(
                 f"{request.dataset} has no rewards, and `{request.env}` is no task of OGBench, which would give them "
@@ -186,9 +244,7 @@ def _check_data(request: TrainRequest, config: RunRecord, source: DataSource) ->
             f"`{request.env}` has no dataset to train on offline; give your own with --dataset (docs/data.md), or "
             "leave --offline-steps and --pretraining-steps at 0"
         )
-    if (run.action_range, run.reward_from) != (None, None) and not isinstance(
-        source, DataWithRewards
-    ):
+    if data_kind != "rewards" and (run.action_range, run.reward_from) != (None, None):
         raise UsageError(
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
             "them out"
@@ -199,51 +255,47 @@ def _check_data(request: TrainRequest, config: RunRecord, source: DataSource) ->
                 "`--no-env` cannot train online or evaluate: set --online-steps to 0, and leave out --score, "
                 "--success-return and --reference-scores"
             )
-        run.score = (
-            "critic" if config.method is not None and config.method.rates_actions else "loss"
-        )
+        has_critic = config.method is not None and config.method.rates_actions
+        run.score = "critic" if has_critic else "loss"
     elif run.score in WITHOUT_ENV:
         raise UsageError(
             f"`score` = {run.score} is that of data alone; add --no-env, or leave it out"
         )
 
 
-def _check_start(request: TrainRequest, config: RunRecord) -> None:
-    """Refuse a model or a behaviour flow to start from that is missing or does not fit."""
+def _find_start(request: TrainRequest, config: RunRecord) -> PretrainedFlow | None:
+    """Refuse a model or a behaviour flow to start from that is missing or does not fit.
+
+    :return: the flow that was trained elsewhere, if there is one.
+    """
+    method = config.method
+    needs_flow = request.behaviour or request.pretrained_actor
+    if needs_flow and (method is None or "pretraining_steps" not in config.settings):
+        flag = "--behaviour" if request.behaviour else "--pretrained-actor"
+        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out {flag}")
     if request.trained_agent is not None:
         with as_usage_error(OSError, ValueError):
             file = find_model(request.trained_agent)
             require_algorithm(file, algorithm_of(file), find_algorithm(config.algo).algorithm)
-    if request.pretrained_actor is None:
-        return
-    if "pretraining_steps" not in config.settings:
-        raise UsageError(
-            f"`{config.algo}` has no behaviour flow to start from; leave out --pretrained-actor"
-        )
-    if config.run.pretraining_steps:
-        raise UsageError(
-            f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it too; "
-            "set --pretraining-steps to 0"
-        )
-    describe_model(request.pretrained_actor)
-
-
-def _load_behaviour(request: TrainRequest, config: RunRecord) -> PretrainedFlow | None:
-    """Return the flow that was trained elsewhere, if there is one; refuse one that the algorithm cannot take."""
-    if request.behaviour is None:
+    if request.pretrained_actor is not None:
+        if config.run.pretraining_steps:
+            raise UsageError(
+                f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it "
+                "too; set --pretraining-steps to 0"
+            )
+        describe_model(request.pretrained_actor)
+    if request.behaviour is None or method is None:
         return None
-    if config.method is None:
-        raise UsageError(
-            f"`{config.algo}` has no behaviour flow to start from; leave out --behaviour"
-        )
     flow = load_flow(request.behaviour)
     with as_usage_error(ValueError):
-        check_fit(flow, config.method, find_behaviour(config.method.networks()))
+        check_fit(flow, method, find_behaviour(method.networks()))
     return flow
 
 
-def describe_model(path: Path) -> dict[str, Any]:
+def describe_model(path: Path | None) -> dict[str, Any] | None:
     """Return path, updates and sha256 of a saved model to begin with, given its ``.zip`` or the folder of its run."""
+    if path is None:
+        return None
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])

@@ -71,18 +71,18 @@ class TrainRequest:
 
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
-        values = {flag.name: _plain(getattr(self, flag.name)) for flag in fields(self)}
-        values["trial"] = (
-            None if self.trial is None else {"source": self.trial.source, **self.trial.settings}
-        )
-        run = values.pop("run")
-        return {**values, **run}
+        values = {flag.name: getattr(self, flag.name) for flag in fields(self)}
+        if self.trial is not None:
+            values["trial"] = {"source": self.trial.source, **self.trial.settings}
+        values |= values.pop("run")
+        # JSON has neither paths nor tuples, as the safe subset of YAML has none.
+        return dict(json.loads(json.dumps(values, default=str)))
 
     def command_line(self) -> list[str]:
         """Return the words after ``zoo train`` that ask for this run, e.g. for a process on another machine."""
         words: list[str] = []
         derived = {"run", "trial"}
-        if self.no_env:  # the data name what stands for the environment
+        if self.no_env:  # `env` is made from the data's name, and argparse takes one of the two
             derived.add("env")
         for flag in fields(self):
             value = getattr(self, flag.name)
@@ -107,12 +107,3 @@ def _flag(name: str, value: Any) -> Iterator[str]:
             yield json.dumps(item) if isinstance(item, Mapping) else str(item)
     else:
         yield f"{flag}={value}"  # in one word, since a value may begin with a dash
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as YAML has it."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple):
-        return list(value)
-    return value

@@ -5,7 +5,7 @@ import secrets
 import shlex
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from agents.common.files import atomic_path
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.shards import ShardedDataset
-from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.make import make_env
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 from zoo.playing.pool import count_environments
@@ -31,14 +31,6 @@ from zoo.training.plan import RunPlan, plan_run
 from zoo.training.request import TrainRequest
 
 
-@dataclass(frozen=True)
-class RunData:
-    """What a run learns from, and what it is judged by where nothing can be played."""
-
-    training: Dataset | ShardedDataset | None
-    held_out: Dataset | None = None
-
-
 def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, Any]:
     """Train a run, and return the result to print.
 
@@ -47,15 +39,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     begin = time.perf_counter()
     log.log(LOG_FILE_ONLY, shlex.join(sys.orig_argv))
     plan = plan_run(request)
-    _log_plan(plan.config)
-    check_log_folder(request.log_folder)
-    with contextlib.ExitStack() as stack:
-        result = _train(plan, stack, observe)
-    return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
-
-
-def _log_plan(config: RunRecord) -> None:
-    """Say what is to be trained, and what of it may surprise."""
+    config = plan.config
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
     if config.departures:
         log.info(
@@ -70,6 +54,10 @@ def _log_plan(config: RunRecord) -> None:
             learning_starts,
             online_steps,
         )
+    check_log_folder(request.log_folder)
+    with contextlib.ExitStack() as stack:
+        result = _train(plan, stack, observe)
+    return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
 
 def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
@@ -77,25 +65,28 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     request = plan.request
     env = stack.enter_context(contextlib.closing(make_env(plan.env_id, **plan.env_kwargs)))
     check_method_on_env(plan, env)
-    data = _load_data(plan, env)
-    record = plan.describe(data.training)
-    run = None
-    if request.resume:
-        run = find_run(request.log_folder, record, list(request.seeds) if request.seeds else None)
+    data = plan.load_data(env)
+    held_out = None
+    if request.no_env:
+        assert isinstance(data, Dataset)
+        data, held_out = hold_out(data)
+    record = plan.describe(data)
+    seeds = list(request.seeds or ())
+    run = find_run(request.log_folder, record, seeds or None) if request.resume else None
     if run is not None and run.is_done:
         return result_of_done(run)
-    evaluator = stack.enter_context(contextlib.closing(make_evaluator(plan, data.held_out)))
+    evaluator = stack.enter_context(contextlib.closing(make_evaluator(plan, held_out)))
     folders = run.folders if run else []
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
         seeds = run.seeds
-    else:
-        seeds = list(request.seeds or [secrets.randbelow(100_000)])
-    model = make_model(plan, seeds, data.training, make_environments(plan, len(seeds), env))
-    _log_model(model)
+    seeds = seeds or [secrets.randbelow(100_000)]
+    if request.num_threads > 0:
+        torch.set_num_threads(request.num_threads)
+    model = make_model(plan, seeds, data, make_environments(plan, len(seeds), env))
     if not run:
-        make_folders(folders, record, seeds, model, data.training, request)
+        make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(folders, seeds, stops=request.on_divergence == "stop")
     bar = request.progress if request.verbose else bool(request.progress)
     training = TrainingRun(record, model, evaluator, replicas, bar, observe)
@@ -105,34 +96,14 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     events = [
         folder.events_folder(request.tensorboard_log, record.algo, bool(run)) for folder in folders
     ]
-    model.set_logger(
-        stack.enter_context(contextlib.closing(ReplicaLogger(replicas, events, log_state)))
-    )
+    logger = ReplicaLogger(replicas, events, log_state)
+    model.set_logger(stack.enter_context(contextlib.closing(logger)))
     result = training.run()
     if request.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
             model.save_replay_buffer(file)
     replicas.write_status(model, "done")
     return result
-
-
-def _load_data(plan: RunPlan, env: RepeatableEnv) -> RunData:
-    """Return the run's data; without an environment some trajectories of them are held out."""
-    data = plan.load_data(env)
-    if not plan.request.no_env:
-        return RunData(data)
-    assert isinstance(data, Dataset)
-    return RunData(*hold_out(data))
-
-
-def _log_model(model: FlowAlgorithm) -> None:
-    """Say where the data are and how updates are computed."""
-    assert model.replay_buffer is not None
-    log.info(model.replay_buffer.placement.text)
-    if model.replay_buffer.dataset_size:
-        log.info(model.replay_buffer.dataset_description)
-    if isinstance(model, FlowAlgorithm):  # SB3's own algorithms come here too
-        log.info("updates: %s", model.trainer.mode)
 
 
 def make_evaluator(plan: RunPlan, held_out: Dataset | None = None) -> Evaluator | HeldOutEvaluator:
@@ -144,12 +115,9 @@ def make_evaluator(plan: RunPlan, held_out: Dataset | None = None) -> Evaluator 
     if held_out is not None:
         return HeldOutEvaluator(held_out, seed=seed)
     episodes = plan.config.run.eval_episodes
-    count = plan.request.n_eval_envs or count_environments(
-        plan.env_id, plan.eval_env_kwargs, episodes
-    )
-    return Evaluator(
-        plan.env_id, episodes=episodes, n_envs=count, seed=seed, env_kwargs=plan.eval_env_kwargs
-    )
+    env_kwargs = plan.eval_env_kwargs
+    count = plan.request.n_eval_envs or count_environments(plan.env_id, env_kwargs, episodes)
+    return Evaluator(plan.env_id, episodes=episodes, n_envs=count, seed=seed, env_kwargs=env_kwargs)
 
 
 def make_folders(
@@ -176,11 +144,14 @@ def make_folders(
         record = replace(record, agent={**(record.agent or {}), "layers": model.policy.own_widths})
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
+    places = []
     for seed, folder in zip(seeds, folders, strict=True):
         folder.write_origin(request.arguments(), versions)
         folder.write_config(replace(record, seed=seed))
+        places.append(f"{folder.path} (seed {seed})")
     log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
-    places = ", ".join(
-        f"{folder.path} (seed {seed})" for seed, folder in zip(seeds, folders, strict=True)
+    log.info(
+        "run folder%s, with all settings in config.yml: %s",
+        "s" * (len(folders) > 1),
+        ", ".join(places),
     )
-    log.info("run folder%s, with all settings in config.yml: %s", "s" * (len(folders) > 1), places)
