@@ -108,10 +108,15 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites.store import JobStore
     from zoo.terminal.tables import result_for_terminal
 
-    machine = {
-        name: getattr(args, name) for name in ("device", "num_threads", "precision", "compile")
-    }
-    jobs = make_jobs(suite, runs, args.log_folder, machine)  # every run is checked
+    jobs = make_jobs(
+        suite,
+        runs,
+        args.log_folder,
+        device=args.device,
+        num_threads=args.num_threads,
+        precision=args.precision,
+        compile=args.compile,
+    )
     saved = find_saved(jobs, args.scores) if args.scores else frozenset()
     store = JobStore(args.log_folder, saved)
     statuses = store.statuses(jobs)
@@ -201,10 +206,10 @@ def _report(
     from zoo.suites.store import State
 
     states = [status.state for status in statuses]
-    if args.no_report or State.DONE not in states:
+    if args.no_report or State.FINISHED not in states:
         return {"log_folder": str(args.log_folder)}
-    if State.KEPT in states:
-        count = states.count(State.KEPT)
+    if State.SAVED in states:
+        count = states.count(State.SAVED)
         log.info(
             "the report leaves out the jobs of which only the scores are here, in %s: %d",
             args.scores,

@@ -78,44 +78,37 @@ class Job:
         return {self.settings_hash, hash_values(self.settings, len(self.run.seeds))}
 
 
-def make_jobs(
-    suite: Suite, runs: Sequence[Run], log_folder: Path, machine: Mapping[str, Any] | None = None
-) -> list[Job]:
+def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, **machine: Any) -> list[Job]:
     """Return a job for each run of a suite, its settings checked.
 
-    :param machine: fields of the training request that change no settings, e.g. ``{"device": "cuda"}``.
+    :param machine: fields of the training request that change no settings, e.g. ``device="cuda"``.
     :raises UsageError: if a run cannot be trained here.
     """
     jobs = []
     for run in runs:
+        request = TrainRequest(
+            algo=run.algo,
+            env=run.env,
+            seeds=run.seeds,
+            quick=suite.quick,
+            profile=suite.profile,
+            label=run.label or None,
+            hyperparams=_as_words(run.params),
+            dataset=suite.dataset,
+            dataset_dir=suite.dataset_dir or None,
+            env_kwargs=_as_words(suite.env_kwargs),
+            gym_packages=tuple(suite.gym_packages),
+            log_folder=log_folder,
+            resume=True,  # so that another attempt, or another start of the suite, continues the run
+            **machine,
+        )
         try:
-            jobs.append(_make_job(suite, run, log_folder, machine or {}))
+            config = plan_run(request).describe()
         except UsageError as error:
             raise UsageError(f"{run}: {error}") from error
+        # Without the method, whose class the machine that a job is sent to may not be able to import.
+        jobs.append(Job(run, tuple(request.command_line()), replace(config, method=None)))
     return jobs
-
-
-def _make_job(suite: Suite, run: Run, log_folder: Path, machine: Mapping[str, Any]) -> Job:
-    request = TrainRequest(
-        algo=run.algo,
-        env=run.env,
-        seeds=tuple(run.seeds),
-        quick=suite.quick,
-        profile=suite.profile,
-        label=run.label or None,
-        hyperparams=_as_words(run.params),
-        dataset=suite.dataset,
-        dataset_dir=suite.dataset_dir or None,
-        env_kwargs=_as_words(suite.env_kwargs),
-        gym_packages=tuple(suite.gym_packages),
-        log_folder=log_folder,
-        resume=True,  # so that another attempt, or another start of the suite, continues the run
-        **machine,
-    )
-    # Without the method, whose class the machine that a job is sent to may not be able to import.
-    return Job(
-        run, tuple(request.command_line()), replace(plan_run(request).describe(), method=None)
-    )
 
 
 def _as_words(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -46,15 +46,9 @@ def forecast(statuses: Sequence[JobStatus]) -> Forecast:
     A job takes as long as finished ones of its method and domain, by steps and seeds. Where there is none, it takes as
     long as all finished ones, by the published operations of an update too.
     """
-    left = []
-    done = []
-    for status in statuses:
-        if not status.state.is_final:
-            left.append(status)
-        elif (
-            status.state is State.DONE and status.seconds
-        ):  # none of a run that the suite did not train
-            done.append(status)
+    left = [status for status in statuses if not status.state.is_final]
+    # A run that the suite did not train has no time.
+    done = [status for status in statuses if status.state is State.FINISHED and status.seconds]
     if not left:
         return Forecast(0, 0.0)
     if not done:
@@ -109,9 +103,8 @@ def print_states(statuses: Sequence[JobStatus], workers: int | None, expected: F
 
 def describe(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> str:
     """Return what is left in a few lines of text."""
-    lines = [
-        f"{len(statuses)} jobs, {_count_runs(statuses)} runs (one per seed); {expected.jobs} jobs left"
-    ]
+    jobs, runs = len(statuses), _count_runs(statuses)
+    lines = [f"{jobs} jobs, {runs} runs (one per seed); {expected.jobs} jobs left"]
     if expected.seconds is None:
         lines.append("the remaining time is unknown until a job has finished")
     elif expected.jobs:
@@ -205,16 +198,11 @@ def _describe_states(left: Sequence[JobStatus], jobs: int) -> str:
 def describe_progress(run: StoredRun) -> str:
     """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
     step, _ = read_speed(run.folders[0]) or (0, 0.0)
-    words = [describe_step(run, step)]
+    text = describe_step(run, step)
     with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
         histories = [folder.read_evaluations() for folder in run.folders]
+        name, score = "results", "return {:.2f}"
         if all("successes" in history for history in histories):
-            words.append(f"success {_mean_of_last(histories, 'successes'):.1%}")
-        else:
-            words.append(f"return {_mean_of_last(histories, 'results'):.2f}")
-    return ", ".join(words)
-
-
-def _mean_of_last(histories: Sequence[dict[str, np.ndarray]], name: str) -> float:
-    """Return the mean of the last evaluation over episodes and seeds."""
-    return float(np.mean([history[name][-1].mean() for history in histories]))
+            name, score = "successes", "success {:.1%}"
+        text += ", " + score.format(np.mean([history[name][-1].mean() for history in histories]))
+    return text

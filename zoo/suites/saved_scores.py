@@ -32,27 +32,24 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     """
     table = _read(list(folder.glob("*.csv")))
     # Rows of other methods and tasks are none of this suite's business, but one file must not mix two settings.
-    allowed = set()
+    allowed: dict[tuple[str, str], set[str]] = {}
     ends = {}
     for job in jobs:
         ends[_pair(job)] = phase_ends(job.config.run.settings())
-        for settings_hash in job.settings_hashes:
-            allowed.add((*_pair(job), settings_hash))
-    for method, environment, seed, digest in (
-        table[[*_RUN, "settings"]].drop_duplicates().itertuples(index=False)
-    ):
-        if (method, environment) in ends and (method, environment, digest) not in allowed:
+        allowed.setdefault(_pair(job), set()).update(job.settings_hashes)
+    runs = table[[*_RUN, "settings"]].drop_duplicates()
+    for method, environment, seed, digest in runs.itertuples(index=False):
+        if digest not in allowed.get((method, environment), {digest}):
             raise UsageError(
                 f"expected the scores in `{folder}` to be of the settings that runs have now, got other ones of "
                 f"{method} on {environment}, seed {seed} ({digest}); move the file away, or name another folder"
             )
     finished = finished_runs(table.astype({"step": int}), lambda *pair: ends.get(pair, {}))
-    finished_seeds = set(finished[[*_RUN, "settings"]].itertuples(index=False, name=None))
+    seeds = finished.groupby(["method", "environment", "settings"])["seed"].agg(set).to_dict()
     names = set()
     for job in jobs:
-        for settings_hash in job.settings_hashes:
-            seeds = {(*_pair(job), str(seed), settings_hash) for seed in job.run.seeds}
-            if seeds <= finished_seeds:
+        for digest in job.settings_hashes:
+            if set(map(str, job.run.seeds)) <= seeds.get((*_pair(job), digest), set()):
                 names.add(job.name)
     return frozenset(names)
 

@@ -19,8 +19,8 @@ JOBS = ".jobs"
 class State(StrEnum):
     """What has become of a job."""
 
-    DONE = "done"
-    KEPT = "kept"
+    FINISHED = "done"
+    SAVED = "kept"
     """Its run folders are not here, but its scores are saved."""
     DIVERGED = "diverged"
     """Every replica has diverged: a result too, and the same again with the same seeds."""
@@ -32,7 +32,7 @@ class State(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether there is nothing left to train."""
-        return self in (State.DONE, State.KEPT, State.DIVERGED)
+        return self in (State.FINISHED, State.SAVED, State.DIVERGED)
 
 
 PROBLEMS = (State.FAILED, State.DIVERGED)
@@ -102,10 +102,6 @@ class JobStore:
         """Record how a job's last attempt ended."""
         write_text(self._attempt_file(job), json.dumps(asdict(attempt)) + "\n")
 
-    def state(self, job: Job) -> State:
-        """Return what has become of a job."""
-        return self.status(job).state
-
     def status(self, job: Job) -> JobStatus:
         """Return what has become of a job, with its run folders and the reason of a failure."""
         runs = self._runs(job)
@@ -130,11 +126,11 @@ class JobStore:
     def _judge(self, job: Job, run: StoredRun | None, attempt: Attempt) -> State:
         # What was trained counts first: it stays so whoever holds a lock and however an earlier attempt ended.
         if run is not None and run.is_done:
-            return State.DONE
+            return State.FINISHED
         if run is not None and _has_diverged(run):
             return State.DIVERGED
         if job.name in self.saved:
-            return State.KEPT
+            return State.SAVED
         if self.lock(job).is_held():
             return State.RUNNING
         if attempt.outcome == State.FAILED:
@@ -170,9 +166,8 @@ def _closest_run(job: Job, runs: list[StoredRun]) -> str:
 def _has_diverged(run: StoredRun) -> bool:
     """Return whether every replica of a run has diverged."""
     # Any other failure, such as a full disk, may be the machine's: the job is tried again.
-    for status in run.statuses:
-        if status["state"] != "failed" or not str(status.get("reason", "")).startswith(
-            "training diverged"
-        ):
-            return False
-    return True
+    return all(
+        status["state"] == "failed"
+        and str(status.get("reason", "")).startswith("training diverged")
+        for status in run.statuses
+    )

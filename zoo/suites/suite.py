@@ -2,10 +2,10 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
@@ -18,6 +18,8 @@ from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
 
 ALL = "all"
+PATTERNS = ("algorithms", "environments")
+"""Keys of an override that say for which runs it is."""
 KEY_TYPES: Mapping[str, tuple[type, str]] = {
     **dict.fromkeys(
         ("algorithms", "environments", "overrides", "gym_packages", "published"), (list, "a list")
@@ -32,34 +34,27 @@ KEY_TYPES: Mapping[str, tuple[type, str]] = {
 class Run:
     """One start of the training program: an algorithm on an environment, with one seed or several at once.
 
+    Without an environment, it is a method of a suite: an algorithm with the settings and the label that make it one.
+
     :param label: name of its row in the report; empty: the algorithm's.
     :param params: settings over those of the profile, nested.
     """
 
     algo: str
-    env: str
-    seeds: tuple[int, ...]
+    env: str = ""
+    seeds: tuple[int, ...] = ()
     label: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a dict has no hash
+
+    @property
+    def name(self) -> str:
+        """Name by which the suite's file calls the method."""
+        return self.label or self.algo
 
     def __str__(self) -> str:
         """Return what is trained, in a few words."""
         noun = "seeds" if len(self.seeds) > 1 else "seed"
-        return f"{self.label or self.algo} on {self.env}, {noun} {', '.join(map(str, self.seeds))}"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """An algorithm of a suite, with the settings and the name that make it a method."""
-
-    algo: str
-    label: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Name by which the suite's file calls it."""
-        return self.label or self.algo
+        return f"{self.name} on {self.env}, {noun} {', '.join(map(str, self.seeds))}"
 
 
 @dataclass(frozen=True)
@@ -103,28 +98,23 @@ class Suite:
 
     def runs(self) -> list[Run]:
         """Return every run, environment by environment, so that a suite that is stopped has finished some of them."""
-        variants = self._variants()
+        methods = self._methods()
         runs = []
         for env in self._environments():
-            for variant in variants:
-                for seeds in self._seed_groups(variant.algo):
-                    runs.append(
-                        Run(variant.algo, env, seeds, variant.label, merge({}, self.params))
-                    )
+            for method in methods:
+                for seeds in self._seed_groups(method.algo):
+                    runs.append(replace(method, env=env, seeds=seeds))
+        params = {run: merge({}, self.params) for run in runs}
         for override in self.overrides:
-            runs = _with_override(runs, override)
-        # A variant's settings lie over all overrides: they are what makes it another method.
-        params = {variant.name: variant.params for variant in variants}
-        return [
-            replace(run, params=merge(run.params, params[run.label or run.algo])) for run in runs
-        ]
+            _check_keys(override, (*PATTERNS, "params"), "an override of the suite")
+            for run in select(runs, *(_as_list(override.get(name, [])) for name in PATTERNS)):
+                params[run] = merge(params[run], override.get("params", {}))
+        # A method's own settings lie over all overrides: they are what makes it another method.
+        return [replace(run, params=merge(params[run], run.params)) for run in runs]
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
         """Return the seeds that an algorithm trains together; SB3's algorithms train none together."""
-        words: Any = self.seeds
-        if not isinstance(words, list | tuple):
-            words = [words]
-        seeds = parse_seeds(list(map(str, words)), "seeds")
+        seeds = parse_seeds(list(map(str, _as_list(self.seeds))), "seeds")
         size = self.seeds_at_once
         if size == ALL:
             size = len(seeds)
@@ -144,10 +134,10 @@ class Suite:
             environments += tasks or [name]
         return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
 
-    def _variants(self) -> list[Variant]:
+    def _methods(self) -> list[Run]:
         """Return the methods of the suite; refuse two of one name, and a focus that is none of them."""
-        variants = list(map(_read_variant, self.algorithms))
-        names = [variant.name for variant in variants]
+        methods = list(map(_read_method, self.algorithms))
+        names = [method.name for method in methods]
         counts = Counter(ALIASES.get(name, name) for name in names)
         name, count = counts.most_common(1)[0]
         if count > 1:
@@ -158,35 +148,23 @@ class Suite:
             raise UsageError(
                 unknown_name_message("algorithm of the suite as its `focus`", self.focus, names)
             )
-        return variants
+        return methods
 
 
-def _read_variant(entry: Any) -> Variant:
+def _read_method(entry: Any) -> Run:
     """Return what an entry of a suite's algorithms means."""
     if isinstance(entry, str):
-        return Variant(entry)
+        return Run(entry)
     _check_keys(entry, ("algo", "label", "params"), "an algorithm of the suite")
     if "algo" not in entry:
         raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
-    return Variant(entry["algo"], str(entry.get("label", "")), entry.get("params", {}))
+    return Run(**{**entry, "label": str(entry.get("label", ""))})
 
 
-def _with_override(runs: Sequence[Run], override: Mapping[str, Any]) -> list[Run]:
-    """Return runs in which those that an override matches have its settings."""
-    _check_keys(override, ("algorithms", "environments", "params"), "an override of the suite")
-    patterns = []
-    for name in ("algorithms", "environments"):
-        value = override.get(name, [])
-        if not isinstance(value, list):
-            value = [value]
-        patterns.append(value)
-    run_filter = RunFilter.make(runs, *patterns)
-    changed = []
-    for run in runs:
-        if run_filter.matches(run):
-            run = replace(run, params=merge(run.params, override.get("params", {})))
-        changed.append(run)
-    return changed
+def _as_list(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [value]
 
 
 def read_suite(path: Path) -> Suite:
@@ -208,34 +186,19 @@ def read_suite(path: Path) -> Suite:
     return Suite(**content)
 
 
-@dataclass(frozen=True)
-class RunFilter:
-    """The methods and environments that some patterns match.
+def select(
+    runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
+) -> list[Run]:
+    """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all.
 
-    :param methods: ids and labels.
+    :raises UsageError: if a pattern matches none of the runs.
     """
-
-    methods: Collection[str]
-    environments: Collection[str]
-
-    @classmethod
-    def make(cls, runs: Sequence[Run], methods: Sequence[str], environments: Sequence[str]) -> Self:
-        """Expand patterns to names of runs; no patterns match all.
-
-        :raises UsageError: if a pattern matches none of the runs.
-        """
-        known_methods: set[str] = set()
-        known_environments: set[str] = set()
-        for run in runs:
-            known_methods |= {run.algo, run.label} - {""}
-            known_environments.add(run.env)
-        return cls(_expand(methods, known_methods), _expand(environments, known_environments))
-
-    def matches(self, run: Run) -> bool:
-        """Return whether a run is of one of the methods on one of the environments."""
-        return run.env in self.environments and (
-            run.algo in self.methods or run.label in self.methods
-        )
+    methods: set[str] = set()
+    for run in runs:
+        methods |= {run.algo, run.label}
+    methods = _expand(algorithms, methods - {""})
+    envs = _expand(environments, {run.env for run in runs})
+    return [run for run in runs if run.env in envs and methods & {run.algo, run.label}]
 
 
 def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
@@ -252,13 +215,6 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
             )
         matching.update(matches)
     return matching
-
-
-def select(
-    runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
-) -> list[Run]:
-    """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all."""
-    return list(filter(RunFilter.make(runs, algorithms, environments).matches, runs))
 
 
 def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:

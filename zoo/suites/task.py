@@ -1,13 +1,12 @@
 """What trains one job, on this machine or another: starts of the training program until it has reached its end."""
 
-import contextlib
 import os
 import queue
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +61,7 @@ class JobTask:
         with lock:
             # Judged anew before each attempt: whoever had the lock before may have ended the job.
             for _ in range(1 + self.retries):
-                if self.is_stopping or self.store.state(self.job).is_final:
+                if self.is_stopping or self.store.status(self.job).state.is_final:
                     return
                 attempt = self._train(lock)
                 if attempt.outcome != State.FAILED or attempt.exit_code == BAD_INPUT:
@@ -94,9 +93,8 @@ class JobTask:
                     os.sched_setaffinity(child.pid, self.cores)
                 self._watch(child)
             finally:
-                if child.poll() is None:  # unwatched, it would train beside the next attempt
-                    child.kill()
-                    child.wait()
+                child.kill()  # unwatched, it would train beside the next attempt
+                child.wait()
             file.seek(start)
             lines = file.read().decode(errors="replace").rstrip().splitlines() or [""]
         outcome, reason = self._outcome(child.returncode, lines[-1].strip())
@@ -109,7 +107,7 @@ class JobTask:
         return attempt
 
     def _watch(self, child: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a training process, which gets time for its checkpoint when the task is to stop."""
+        """Wait for the end of a training process, or until it has had its time for a checkpoint after a stop."""
         while child.poll() is None:
             time.sleep(POLL_SECONDS)
             if self.is_stopping:
@@ -117,13 +115,9 @@ class JobTask:
                 try:
                     child.wait(STOP_SECONDS)
                 except subprocess.TimeoutExpired:
-                    log.warning(
-                        "process %d has not stopped within %.0f s; it is killed",
-                        child.pid,
-                        STOP_SECONDS,
-                    )
-                    child.kill()
-                    child.wait()
+                    message = "process %d has not stopped within %.0f s; it is killed"
+                    log.warning(message, child.pid, STOP_SECONDS)
+                    return
 
     def _outcome(self, code: int, message: str) -> tuple[State, str]:
         """Return how a training process has ended, and why if the job is not done.
@@ -131,28 +125,25 @@ class JobTask:
         :param message: the last one of the process.
         """
         status = self.store.status(self.job)
-        if status.state is State.DONE:
-            return State.DONE, ""
+        if status.state is State.FINISHED:
+            return State.FINISHED, ""
         if code == INTERRUPTED or (self.is_stopping and code in (-signal.SIGTERM, -signal.SIGKILL)):
             return State.INTERRUPTED, "stopped by a signal"
-        reason = message.removesuffix(TRACEBACK_HINT)
+        message = message.removesuffix(TRACEBACK_HINT)
+        ending = ""
         if code < 0:
-            reason = _with_message(f"killed by signal {-code}", reason)
-        if code == 0:
-            reason = _with_message("ended with exit code 0 before the run was done", reason)
-        if code == 0 and status.run is None:
+            ending = f"killed by signal {-code}"
+        elif code == 0 and status.run is not None:
+            ending = "ended with exit code 0 before the run was done"
+        elif code == 0:
             # Settings files may have changed since the suite was read: the process has trained another run then.
             closest = self.store.closest_run(self.job) or "there is no run folder"
-            reason = f"ended with exit code 0, but {closest}; start the suite again, which reads its settings anew"
+            ending = f"ended with exit code 0, but {closest}; start the suite again, which reads its settings anew"
+            message = ""
+        reason = " after: ".join(filter(None, (ending, message)))
         if status.state is State.DIVERGED:
             return State.DIVERGED, reason
         return State.FAILED, reason
-
-
-def _with_message(ending: str, message: str) -> str:
-    if not message:
-        return ending
-    return f"{ending} after: {message}"
 
 
 # -- on this machine, several at once ------------------------------------------------------------------------------
@@ -187,11 +178,7 @@ def run_locally(
             shares.put(share)
 
     stop_signal = StopSignal("stopping; every run writes a checkpoint first")
-    with (
-        stop_signal.heard() as stop,
-        ThreadPoolExecutor(shares.qsize()) as pool,
-        _stopped_by_error(tasks),
-    ):
+    with stop_signal.heard() as stop, ThreadPoolExecutor(shares.qsize()) as pool:
         running = [pool.submit(run, task) for task in tasks]
 
         def has_ended(seconds: float) -> bool:
@@ -203,21 +190,17 @@ def run_locally(
                     return False
             return True
 
-        follow(has_ended)
+        try:
+            follow(has_ended)
+        except BaseException:
+            _stop(
+                tasks
+            )  # the pool waits for all tasks, and nobody would pass on a signal meanwhile
+            raise
     for future in running:
         future.result()
     if stop.requested:
         raise Interrupted("stopped by a signal; start the same command again to continue")
-
-
-@contextlib.contextmanager
-def _stopped_by_error(tasks: Sequence[JobTask]) -> Iterator[None]:
-    """Stop tasks if the block raises: their pool waits for all of them, and nobody would pass on a signal meanwhile."""
-    try:
-        yield
-    except BaseException:
-        _stop(tasks)
-        raise
 
 
 def _stop(tasks: Sequence[JobTask]) -> None:

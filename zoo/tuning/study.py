@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from matplotlib import pyplot as plt
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.study import MaxTrialsCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization.matplotlib import (
     plot_optimization_history,
@@ -83,11 +83,7 @@ class TrialTaken(Interrupted):
 
 
 class TrialFailed(Exception):
-    """Training failed in a way that other settings may not; the study goes on."""
-
-
-class TrialStopped(Exception):
-    """A signal has ended the trial, which is to be continued."""
+    """Training was stopped by a signal, or failed in a way that other settings may not; Optuna does not raise it."""
 
 
 @dataclass
@@ -108,19 +104,15 @@ class TrialTrainer:
         """Return the mean score over the seeds in the last evaluation.
 
         :raises optuna.TrialPruned: if the pruner ended the trial.
-        :raises TrialFailed: if training failed.
-        :raises TrialStopped: after a signal.
+        :raises TrialFailed: if training failed, or after a signal.
         :raises UsageError: for bad input, which the next trial would find too.
         """
         self.begun += 1
         self.number = trial.number
         settings = suggest(trial, self.plan.searches)
         trial.set_user_attr(SETTINGS, settings)
-        log.info(
-            "trial %d: %s",
-            trial.number,
-            ", ".join(f"{name} {value}" for name, value in settings.items()),
-        )
+        values = (f"{name} {value}" for name, value in settings.items())
+        log.info("trial %d: %s", trial.number, ", ".join(values))
         first = first_attempt(trial.study.get_trials(deepcopy=False)[trial.number])
         folder = self.plan.folder / f"trial_{trial.number if first is None else first}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +128,7 @@ class TrialTrainer:
         except (Interrupted, KeyboardInterrupt) as error:
             self.stop.requested = True  # the training has heard the signal in place of this program
             reason = STOPPED
-            raise TrialStopped(reason) from error
+            raise TrialFailed(reason) from error
         except Exception as error:
             reason = describe_error(error)
             if isinstance(error, UsageError):
@@ -229,18 +221,16 @@ class Reporter:
         """
         self.has_success = self.has_success or is_reported
         name = SUCCESS.name if self.has_success else RETURN.name
-        earlier = {
-            kind: number for kind, number in scored_by(self.trial.study).items() if kind != name
-        }
+        earlier = scored_by(self.trial.study)
         with self._raising_if_taken():
             self.trial.set_user_attr(SCORED_BY, name)
-        if earlier:
-            (kind, number), *_ = earlier.items()
-            raise UsageError(
-                f"the trials of a study must have one score, got {name} in trial {self.trial.number} and {kind} in "
-                f"trial {number}, where no episode had reported a success yet; start another study with --score "
-                "success, which counts such episodes as failures, or with --score return"
-            )
+        for kind, number in earlier.items():
+            if kind != name:
+                raise UsageError(
+                    f"the trials of a study must have one score, got {name} in trial {self.trial.number} and {kind} in "
+                    f"trial {number}, where no episode had reported a success yet; start another study with --score "
+                    "success, which counts such episodes as failures, or with --score return"
+                )
 
     @contextlib.contextmanager
     def _raising_if_taken(self) -> Iterator[None]:
@@ -258,13 +248,11 @@ def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> 
     no success has none.
     """
     name = "successes" if has_success else "results"
-    scores = []
-    for history in histories:
+    scores = [worst_score(has_success)] * len(histories)
+    for index, history in enumerate(histories):
         values = history.get(name, ())
-        score = worst_score(has_success)
         if len(values) > row:
-            score = float(values[row].mean())
-        scores.append(score)
+            scores[index] = float(values[row].mean())
     return scores
 
 
@@ -379,14 +367,19 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     with StopSignal().heard() as stop:
         trainer = TrialTrainer(plan, stop)
         wait_for_killed_trials(study, stop)
-        while time.monotonic() < deadline:
+        while True:
             if stop.requested:
                 raise Interrupted(CONTINUE)
+            if time.monotonic() > deadline:
+                return
+            begun = len(begun_trials(study))
             left = plan.request.n_trials - trainer.begun
             if total is not None:
-                left = total - len(begun_trials(study))
+                left = total - begun
             if left > 0:
-                optimize(study, trainer, left, deadline)
+                # One at a time, since what is proposed depends on how many trials all starts have begun.
+                study.sampler = plan.make_sampler(begun)
+                run_trial(study, trainer)
             elif total is None or not has_running_trials(study):
                 return
             else:
@@ -397,57 +390,31 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
                 fail_stale_trials(study)
 
 
-def optimize(study: optuna.Study, trainer: TrialTrainer, n_trials: int, deadline: float) -> None:
-    """Run some trials, fewer if other starts begin some of the study's total meanwhile."""
-    plan = trainer.plan
-
-    def prepare_next(study: optuna.Study, trial: FrozenTrial | None = None) -> None:
-        study.sampler = plan.make_sampler(len(begun_trials(study)))
-
-    callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] = [
-        partial(finish_trial, trainer.stop),
-        prepare_next,
-    ]
-    if plan.request.max_total_trials is not None:
-        repeated = len(retried_numbers(study.get_trials(deepcopy=False)))
-        callbacks.append(MaxTrialsCallback(plan.request.max_total_trials + repeated, states=None))
-    timeout = None
-    if deadline < math.inf:
-        timeout = deadline - time.monotonic()
-    prepare_next(study)
+def run_trial(study: optuna.Study, trainer: TrialTrainer) -> None:
+    """Run a trial, one that is in the queue if there is any."""
     try:
-        study.optimize(
-            trainer, n_trials, timeout, catch=(TrialFailed, TrialStopped), callbacks=callbacks
-        )
+        study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[finish_trial])
     except ValueError:
         # Optuna takes no result of a trial that has ended: its heartbeat was late, as after a suspension of the
         # machine, and another start repeats it.
         if trainer.number not in retried_numbers(study.get_trials(deepcopy=False)):
             raise
-        log.warning(
-            "trial %d: another start repeats it, since its heartbeat was late", trainer.number
-        )
+        message = "trial %d: another start repeats it, since its heartbeat was late"
+        log.warning(message, trainer.number)
 
 
-def finish_trial(stop: StopSignal, study: optuna.Study, trial: FrozenTrial) -> None:
-    """Log how a trial ended; after a signal, put a trial that it has stopped into the queue again and end the call."""
+def finish_trial(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Log how a trial ended; put one that a signal has stopped into the queue again."""
     reason = trial.user_attrs["reason"]
     if reason == STOPPED:
         # Optuna has recorded the end of this attempt, which works once only, so no other start repeats it too.
         del trial.user_attrs["reason"]
         RetryHeartbeatStaleTrialCallback()(study, trial)
     elif trial.state == TrialState.COMPLETE:
-        log.info(
-            "trial %d: score %.4g, best %.4g %s",
-            trial.number,
-            trial.value,
-            study.best_value,
-            reason,
-        )
+        message = "trial %d: score %.4g, best %.4g %s"
+        log.info(message, trial.number, trial.value, study.best_value, reason)
     else:
         log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
-    if stop.requested:
-        raise Interrupted(CONTINUE)
 
 
 def wait_for_killed_trials(study: optuna.Study, stop: StopSignal) -> None:
@@ -502,7 +469,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     }
     if not complete:
         return result
-    best = max(complete, key=score_of)
+    best = max(complete, key=attrgetter("value"))  # the first one of the highest score
     write_best(best, plan)
     return result | {
         "best": {
@@ -570,7 +537,7 @@ def _finite(value: float | None) -> float | None:
 
 def draw_figures(study: optuna.Study, complete: Sequence[FrozenTrial], plan: Plan) -> list[Path]:
     """Write Optuna's figures that the trials allow to the study's folder; return their paths."""
-    values = list(filter(math.isfinite, map(score_of, complete)))
+    values = list(filter(math.isfinite, map(attrgetter("value"), complete)))
     if not values:
         return []
     plots: dict[str, Callable[..., Any]] = {
@@ -613,7 +580,7 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> TrialS
         raise UsageError(
             f"study `{name}` has tuned {definition['algo']}, got --algo {algo}; choose a study of that algorithm"
         )
-    trial = _find_trial(loaded, name, trial_id)
+    trial = _find_trial(loaded, trial_id)
     result = "pruned"
     if trial.state == TrialState.COMPLETE:
         result = f"score {trial.value:.4g}"
@@ -657,12 +624,12 @@ def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
     )
 
 
-def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
+def _find_trial(study: optuna.Study, trial_id: str) -> FrozenTrial:
     """Return a trial that has been trained, by its number or as the best."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if trial_id == "best" and complete:
-        return max(complete, key=score_of)
+        return max(complete, key=attrgetter("value"))
     for trial in trials:
         if str(trial.number) == trial_id:
             return trial
@@ -670,11 +637,5 @@ def _find_trial(study: optuna.Study, name: str, trial_id: str) -> FrozenTrial:
     if complete:
         numbers += "; or best"
     raise UsageError(
-        f"study `{name}` has no finished trial `{trial_id}`; expected the number of one of these: {numbers}"
+        f"study `{study.study_name}` has no finished trial `{trial_id}`; expected the number of one of these: {numbers}"
     )
-
-
-def score_of(trial: FrozenTrial) -> float:
-    """Return the score of a complete trial."""
-    assert trial.value is not None
-    return trial.value

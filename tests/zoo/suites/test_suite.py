@@ -161,8 +161,8 @@ def status(tmp_path):
 def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain(status):
     statuses = [
         status("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
-        status("fql", "scene-play", State.DONE, seconds=20.0, size=400),
-        status("fql", "cube-single-play", State.DONE, seconds=99.0, size=600),
+        status("fql", "scene-play", State.FINISHED, seconds=20.0, size=400),
+        status("fql", "cube-single-play", State.FINISHED, seconds=99.0, size=600),
         status("fql", "scene-play", State.WAITING, seeds=4),
         status("fql", "scene-play", State.INTERRUPTED, size=300),
     ]
@@ -173,7 +173,7 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
 
 
 def test_an_algorithm_without_a_finished_job_takes_as_long_as_its_operations_say(status):
-    done = status("fql", "scene-play", State.DONE, seconds=20.0)
+    done = status("fql", "scene-play", State.FINISHED, seconds=20.0)
     operations = update_operations()
     for algo in ("qam", "bc"):
         expected = forecast([done, status(algo, "cube-single-play", State.WAITING)])
@@ -201,7 +201,7 @@ def test_failures_are_named_with_their_reason_and_counted(status):
     statuses = [
         status("qam", "scene-play", State.FAILED, reason="no luck"),
         status("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
-        status("qam", "scene-play", State.DONE, seconds=3_600.0, size=10**6),
+        status("qam", "scene-play", State.FINISHED, seconds=3_600.0, size=10**6),
     ]
     result = summary(statuses, forecast(statuses))
     assert result["failed"] == 1
