@@ -9,7 +9,8 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
@@ -19,22 +20,18 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from agents.common.batch import Batch
-from agents.common.method import Method, Noise
-from agents.common.nets.networks import Networks
+from agents.common.method import Losses, Method
 from agents.common.sb3.first_update import Trial, calling, check_first_update
 
-LIBRARY = (Path(__file__).parents[1] / "common", Path(__file__).parent)
+LIBRARY = {Path(__file__).parents[1] / "common", Path(__file__).parent}
 SYNCHRONISING_OPS = {
     "item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "is_nonzero",
     "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "equal", "allclose",
 }  # fmt: skip
 """Functions of tensors that wait for the device."""
-MOST_FINDINGS = 20
-NEARLY = 0.85
-"""How much a name looks like a hook's that is meant, as :mod:`difflib` measures it."""
-
-Losses = Mapping[str, Tensor]
+MAX_FINDINGS = 20
+SIMILARITY = 0.85
+"""From which a name counts as a misspelt hook's, as :mod:`difflib` measures it."""
 
 
 class Finding(NamedTuple):
@@ -61,26 +58,28 @@ def find_habits(
     """
     trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
     tiny = trial.method
-    nets = trial.nets
     changes = tiny.changes
-    watch, losses = _watched_update(trial)
-    findings = [*watch.findings, *find_misled_gradients(tiny, nets, losses)]
-    second_losses = _losses(trial, *trial.copies())
+    watch = Watch()
+    with watch:
+        losses = _losses(trial, {}, watch)
+    second_losses = _losses(trial, {})
+    findings = [*watch.findings]
+    findings += find_misled_gradients(trial, losses)
     findings += find_unread_settings(type(method))
-    findings += find_undeclared_networks(tiny, nets, losses, second_losses)
+    findings += find_undeclared_networks(trial, losses, second_losses)
     if tiny.changes != changes:
-        findings.append(
-            Finding(
-                "pure",
-                "an update changes a setting, which is the user's; keep state in a network's buffer",
-            )
+        problem = (
+            "an update changes a setting, which is the user's; keep state in a network's buffer"
         )
+        findings.append(Finding("pure", problem))
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
     if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
-        findings += list(find_hidden_state(losses, second_losses)) or list(
-            find_unmasked(trial, losses)
-        )
-    for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
+        hidden_state = [*find_hidden_state(losses, second_losses)]
+        findings += hidden_state or find_unmasked(trial, losses)
+    for hook, inputs in (
+        ("after_update", (trial.nets, trial.info)),
+        ("before_online", (trial.nets,)),
+    ):
         old_state = {name: repr(value) for name, value in vars(tiny).items()}
         with calling(tiny, hook):
             getattr(tiny, hook)(*inputs)
@@ -88,62 +87,48 @@ def find_habits(
     return findings
 
 
-def _losses(trial: Trial, batch: Batch, noise: Noise) -> Losses:
-    """Return the losses of a batch, with their graphs."""
-    with torch.no_grad():
-        targets = trial.method.targets(batch, noise, trial.nets, {})
-    return trial.method.losses(batch, targets, noise, trial.nets, {})
-
-
-def _watched_update(trial: Trial) -> tuple[Watch, Losses]:
-    """Return what was seen during an update, and its losses."""
+def _losses(trial: Trial, changes: Mapping[str, Any], watch: Watch | None = None) -> Losses:
+    """Return the losses, with their graphs, of the batch with other tensors; ``watch`` is given what they read."""
     method = trial.method
     nets = trial.nets
     batch, noise = trial.copies()
-    # what `targets` and `losses` must leave as it is, by the name that their author knows
-    inputs = {f"batch.{name}": tensor for name, tensor in batch.tensors().items()}
-    inputs |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
-    for tensors in (nets.named_parameters(), nets.named_buffers()):
-        inputs |= {f"nets.{name}": tensor for name, tensor in tensors}
-    with Watch(inputs) as watch:
-        with torch.no_grad():
-            targets = method.targets(batch, noise, nets, {})
-        watch.add({f'targets["{name}"]': value for name, value in targets.items()})
-        losses = method.losses(batch, targets, noise, nets, {})
-    return watch, losses
+    batch = replace(batch, **changes)
+    if watch:
+        watch.add("batch.{}", batch.tensors())
+        watch.add('noise["{}"]', noise)
+        watch.add("nets.{}", {**dict(nets.named_parameters()), **dict(nets.named_buffers())})
+    with torch.no_grad():
+        targets = method.targets(batch, noise, nets, {})
+    if watch:
+        watch.add('targets["{}"]', targets)
+    return method.losses(batch, targets, noise, nets, {})
 
 
 class Watch(TorchFunctionMode):
-    """Notes, while a ``with`` block runs, what waits for the device, draws random numbers or changes its inputs.
+    """Notes, while a ``with`` block runs, what waits for the device, draws random numbers or changes its inputs."""
 
-    :param inputs: tensors that must not be changed, by name; more can be added inside the block.
-    """
-
-    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.findings: list[Finding] = []
-        self._inputs: dict[
-            str, tuple[Tensor, Tensor, int]
-        ] = {}  # the tensor; its values and version when it was added
-        self.add(inputs)
+        # name -> the tensor; its values and version when it was added
+        self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}
 
-    def add(self, inputs: Mapping[str, Any]) -> None:
-        """Watch further tensors.
+    def add(self, label: str, inputs: Mapping[str, Any]) -> None:
+        """Watch tensors that must not be changed.
 
+        :param label: what their author calls them, with ``{}`` for the name.
         :param inputs: by name; what is not a tensor is left out.
         """
-        tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-        self._inputs |= {
-            name: (value, value.detach().clone(), value._version) for name, value in tensors.items()
-        }
+        for name, value in inputs.items():
+            if isinstance(value, Tensor):
+                self._inputs[label.format(name)] = value, value.detach().clone(), value._version
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for name, (tensor, value, version) in self._inputs.items():
             if tensor._version == version and not torch.equal(tensor, value):
-                self.findings.append(
-                    Finding("pure", f"an update changes `{name}` by its `.data`; make a new tensor")
-                )
+                problem = f"an update changes `{name}` by its `.data`; make a new tensor"
+                self.findings.append(Finding("pure", problem))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -151,12 +136,11 @@ class Watch(TorchFunctionMode):
         versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        index = args[1] if name == "__getitem__" else ()
-        parts = index if isinstance(index, tuple) else (index,)
-        # how many entries a mask selects is known on the device
-        if name in SYNCHRONISING_OPS or any(
-            isinstance(part, Tensor) and part.dtype == torch.bool for part in parts
-        ):
+        waits = name in SYNCHRONISING_OPS
+        if name == "__getitem__":  # how many entries a mask selects is known on the device
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            waits = any(isinstance(part, Tensor) and part.dtype == torch.bool for part in index)
+        if waits:
             self._note(
                 "device",
                 "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
@@ -166,20 +150,19 @@ class Watch(TorchFunctionMode):
                 "noise",
                 "draws random numbers of its own; declare the draw in `noise` and take it from there",
             )
-        written = [
-            name for name, version in versions.items() if self._inputs[name][0]._version != version
-        ]
-        if written:  # views of one tensor change together: the first is the original
-            self._note(
-                "pure",
-                f"changes `{written[0]}` in place; make a new tensor (`x = x + 1`, not `x += 1`)",
-            )
+        for name, version in versions.items():
+            if self._inputs[name][0]._version != version:
+                self._note(
+                    "pure",
+                    f"changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)",
+                )
+                break  # views of one tensor change together: the first is the original
         return result
 
     def _note(self, kind: str, problem: str) -> None:
         """Note a finding at the line that is being run, once."""
         finding = Finding(kind, f"{_place()} {problem}")
-        if finding not in self.findings and len(self.findings) < MOST_FINDINGS:
+        if finding not in self.findings and len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
 
 
@@ -188,9 +171,8 @@ def _place() -> str:
     frame: Any = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if not {*LIBRARY} & {*path.parents} and not frame.f_globals.get("__name__", "").startswith(
-            "torch"
-        ):
+        is_torch = frame.f_globals.get("__name__", "").startswith("torch")
+        if not is_torch and LIBRARY.isdisjoint(path.parents):
             return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
         frame = frame.f_back
     return "an update"
@@ -199,31 +181,35 @@ def _place() -> str:
 # -- what the losses depend on ----------------------------------------------------------------------------------------
 
 
-def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Iterator[Finding]:
+def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[Finding]:
     """Yield a finding for each loss that trains other networks than it says.
 
     A loss trains one network, or those that :attr:`Method.trains` names.
 
-    :param method: the algorithm.
-    :param nets: its networks.
+    :param trial: the algorithm, with its networks.
     :param losses: name -> (S,), with their graphs.
     :yields: a finding for each.
     """
-    owners = [(name, p) for name, net in nets.items() for p in net.parameters() if p.requires_grad]
+    parameters = {}
+    for path, parameter in trial.nets.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            parameters[path] = parameter
     for name, loss in losses.items():
         if not loss.requires_grad:
             continue
         grads = torch.autograd.grad(
-            loss.sum(), [p for _, p in owners], allow_unused=True, retain_graph=True
+            loss.sum(), [*parameters.values()], allow_unused=True, retain_graph=True
         )
-        trained = {net for (net, _), grad in zip(owners, grads, strict=True) if grad is not None}
-        declared = method.trains.get(name)
-        shown = ", ".join(f"`{net}`" for net in sorted(trained)) or "no network"
+        trained = set()
+        for path, grad in zip(parameters, grads, strict=True):
+            if grad is not None:
+                trained.add(path.partition(".")[0])
+        declared = trial.method.trains.get(name)
+        shown = _quoted(trained) or "no network"
         if declared is not None and trained != set(declared):
-            meant = ", ".join(f"`{net}`" for net in sorted(declared))
             yield Finding(
                 "gradients",
-                f"`losses`: loss `{name}` trains {shown}, but `trains` declares {meant}",
+                f"`losses`: loss `{name}` trains {shown}, but `trains` declares {_quoted(declared)}",
             )
         elif declared is None and len(trained) > 1:
             yield Finding(
@@ -233,13 +219,16 @@ def find_misled_gradients(method: Method, nets: Networks, losses: Losses) -> Ite
             )
 
 
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
 def find_undeclared_networks(
-    method: Method, nets: Networks, losses: Losses, second_losses: Losses
+    trial: Trial, losses: Losses, second_losses: Losses
 ) -> Iterator[Finding]:
     """Yield a finding for each module or parameter that `networks` does not know of.
 
-    :param method: the algorithm.
-    :param nets: its networks.
+    :param trial: the algorithm, with its networks.
     :param losses: name -> (S,), with their graphs.
     :param second_losses: the same losses, computed once more. A tensor that both depend on outlives an update; one
         that an update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
@@ -248,20 +237,17 @@ def find_undeclared_networks(
     consequence = (
         "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
     )
-    # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
-    held = {
-        name: m for name, m in vars(method).items() if isinstance(m, nn.Module) and m.state_dict()
-    }
-    for name, module in held.items():
-        yield Finding(
-            "networks",
-            f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}",
-        )
-    declared = {id(p) for p in nets.parameters()} | {
-        id(p) for module in held.values() for p in module.parameters()
-    }
+    reported = {*trial.nets.parameters()}
+    for name, module in vars(trial.method).items():
+        # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
+        if isinstance(module, nn.Module) and module.state_dict():
+            reported |= {*module.parameters()}
+            yield Finding(
+                "networks",
+                f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}",
+            )
     for leaf in {*_leaves(losses)} & {*_leaves(second_losses)}:
-        if id(leaf) not in declared:
+        if leaf not in reported:
             yield Finding(
                 "networks",
                 f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
@@ -270,17 +256,17 @@ def find_undeclared_networks(
 
 
 def _leaves(losses: Losses) -> Iterator[Tensor]:
-    """Give every tensor that the losses send gradient to, once."""
-    waiting = [loss.grad_fn for loss in losses.values() if loss.grad_fn is not None]
-    visited = set(waiting)
+    """Yield every tensor that the losses send gradient to, once."""
+    waiting: list[Any] = [loss.grad_fn for loss in losses.values()]
+    visited = {None}
     while waiting:
         node = waiting.pop()
+        if node in visited:
+            continue
+        visited.add(node)
         if hasattr(node, "variable"):
             yield node.variable
-        for following, _ in node.next_functions:
-            if following is not None and following not in visited:
-                visited.add(following)
-                waiting.append(following)
+        waiting += [following for following, _ in node.next_functions]
 
 
 # -- what the losses change with --------------------------------------------------------------------------------------
@@ -313,14 +299,10 @@ def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> 
     :yields: a finding for each.
     """
     for name, value in vars(method).items():
-        is_derived = isinstance(
-            inspect.getattr_static(type(method), name, None), functools.cached_property
-        )
-        if (
-            not is_derived
-            and name not in {*method.declared(), "changes"}
-            and old_state.get(name) != repr(value)
-        ):
+        attribute = inspect.getattr_static(type(method), name, None)
+        is_derived = isinstance(attribute, functools.cached_property)
+        is_setting = name in {*method.declared(), "changes"}
+        if not is_derived and not is_setting and old_state.get(name) != repr(value):
             yield Finding(
                 "pure",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
@@ -336,21 +318,18 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     :yields: a finding for each.
     """
     method = trial.method
-    batch, noise = trial.copies()
+    batch = trial.batch
     if method.horizon_length == 1:
         return
-    nothing = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}
-    nowhere = {**vars(batch), **nothing}
-    changed = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
+    invalid = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}
+    changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
-        changed["actions"] = -batch.actions
-    unmasked_losses = [
-        _losses(trial, Batch(**values), noise) for values in (nowhere, nowhere | changed)
-    ]
+        changes["actions"] = -batch.actions
+    expected = _losses(trial, invalid)
+    changed_losses = _losses(trial, invalid | changes)
     for name in losses:
-        if name not in method.unmasked_losses and not torch.equal(
-            unmasked_losses[0][name], unmasked_losses[1][name]
-        ):
+        is_masked = torch.equal(changed_losses[name], expected[name])
+        if not is_masked and name not in method.unmasked_losses:
             yield Finding(
                 "masks",
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
@@ -367,21 +346,18 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
     :yields: a finding for each.
     """
-    code = [value for base in method.__mro__ for value in vars(base).values()]
-    files = [
-        sys.modules.get(base.__module__) for base in method.__mro__ if issubclass(base, Method)
-    ]
-    code += [
-        value
-        for file in files
-        for value in vars(file).values()
-        if inspect.isfunction(value)
-        and value.__module__.partition(".")[0] not in ("agents", "torch")
-    ]
-    named = {name for member in code for name in _names_in(member)}
+    members: list[Any] = []
+    for base in method.__mro__:
+        members += vars(base).values()
+        if issubclass(base, Method):
+            file = sys.modules.get(base.__module__)
+            members += [value for value in vars(file).values() if _is_helper(value)]
+    named: set[str] = set()
+    for member in members:
+        named.update(_names_in(member))
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
-        for hook in difflib.get_close_matches(name, hooks, 1, NEARLY):
+        for hook in difflib.get_close_matches(name, hooks, 1, SIMILARITY):
             yield Finding(
                 "settings",
                 f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant",
@@ -394,21 +370,22 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
             )
 
 
-def _names_in(attribute: Any) -> Iterator[str]:
-    """Give every name that the code of a function, method or property mentions."""
-    waiting = [
-        attribute,
-        *(
-            getattr(attribute, holder, None)
-            for holder in ("fget", "__func__", "func", "__wrapped__")
-        ),
-    ]
+def _is_helper(value: Any) -> bool:
+    """Return whether a value is a function of the author's, not one that is imported from the library."""
+    is_function = inspect.isfunction(value)
+    return is_function and value.__module__.partition(".")[0] not in ("agents", "torch")
+
+
+def _names_in(member: Any) -> Iterator[str]:
+    """Yield every name and text in the code of a function, method or property."""
+    holders = ("fget", "__func__", "func", "__wrapped__")  # of decorated ones
+    functions = [member, *(getattr(member, holder, None) for holder in holders)]
+    waiting = [getattr(function, "__code__", None) for function in functions]
     while waiting:
         code = waiting.pop()
-        code = getattr(code, "__code__", code)
-        if isinstance(code, CodeType):
+        if isinstance(code, str):
+            yield code
+        elif isinstance(code, CodeType):
             yield from code.co_names
-            yield from (
-                value for value in code.co_consts if isinstance(value, str)
-            )  # as `getattr` takes them
-            waiting += code.co_consts  # functions inside of it are among its constants
+            # functions inside of it are among its constants, and names as `getattr` takes them
+            waiting += code.co_consts
