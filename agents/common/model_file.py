@@ -67,32 +67,32 @@ class ModelFile:
         """The algorithm as :func:`agents.get` takes it; None for a file that does not say."""
         return _algorithm_in(self.described)
 
-    def require_algorithm(self, algorithm: type[Any]) -> None:
-        """Refuse a model of another algorithm; see :func:`require_algorithm`."""
-        require_algorithm(self.name, self.algorithm_id, algorithm)
-
     def attributes(
-        self, trust: bool = False, given: Collection[str] = ()
+        self, trust: bool = False, replaced: Collection[str] = ()
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the attributes of the model, without running anything of the file.
 
         :param trust: whether code is accepted, as files of SB3's classes hold it.
-        :param given: names of attributes that the caller replaces; they may hold anything.
+        :param replaced: names of attributes that the caller replaces; they may hold anything.
         :return: values by name; and what the attributes were that could not be written, by name.
         :raises UntrustedError: if the file holds code and is not trusted.
         :raises ValueError: if a value cannot be read.
         """
         values: dict[str, Any] = {}
-        pickled, left_out = {}, {}
+        pickled = {}
+        left_out = {}
         for key, value in self.described.items():
-            if key in given:
+            if key in replaced:
                 continue
-            if isinstance(value, dict) and PICKLED in value:
+            marks = value if isinstance(value, dict) else ()
+            if PICKLED in marks:
                 pickled[key] = value
-            elif isinstance(value, dict) and LEFT_OUT in value:
+            elif LEFT_OUT in marks:
                 left_out[key] = value[LEFT_OUT]
+            elif key + VALUE in self.members:
+                values[key] = self._value(key)
             else:
-                values[key] = self._value(key) if key + VALUE in self.members else value
+                values[key] = value
         if pickled and not trust:
             raise UntrustedError(
                 f"{self.name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its "
@@ -116,11 +116,12 @@ class ModelFile:
         :return: both by name.
         :raises DamagedFileError: if they are not tensors.
         """
-        state_dicts, device = {}, get_device(device)
+        state_dicts = {}
         with raising_damaged_file(self.name):
             for member, content in self.members.items():
-                if member.endswith(TENSORS):
-                    state_dicts[member.removesuffix(TENSORS)] = safe.load(content, device=device)
+                name = member.removesuffix(TENSORS)
+                if name != member:
+                    state_dicts[name] = safe.load(content, device=get_device(device))
         return state_dicts, state_dicts.pop("pytorch_variables", None) or {}
 
 
@@ -134,8 +135,8 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items():
-            with archive.open(name, "w") as member:
-                member.write(content)
+            # without a date, so that equal models are equal files
+            archive.writestr(zipfile.ZipInfo(name), content)
         for name, state in tensors.items():
             with archive.open(name + TENSORS, "w", force_zip64=True) as member:
                 torch.save(state, member)
@@ -163,9 +164,8 @@ def read_model_file(source: Source) -> ModelFile:
         if has_checksum and content[-_DIGITS:] != digest:
             raise DamagedFileError(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
-        if (
-            not has_checksum and PICKLED.encode() not in members[ATTRIBUTES]
-        ):  # nor is it one of SB3's
+        is_of_sb3 = PICKLED.encode() in members[ATTRIBUTES]
+        if not has_checksum and not is_of_sb3:
             raise DamagedFileError(
                 name,
                 "its checksum is missing",
@@ -183,8 +183,9 @@ def find_checkpoints(folder: Path) -> list[Path]:
     :param folder: where they are; it need not exist.
     :return: their folders.
     """
+    # not those that are being written or were set aside as damaged
     checkpoints = [
-        path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)
+        path for path in folder.glob("*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)
     ]
     return sorted(checkpoints, key=lambda path: (step_of(path), int(path.suffix[1:])), reverse=True)
 
@@ -204,16 +205,10 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
-    if path.is_file():
-        return path
     final = path / f"{path.name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
-    for candidate in (
-        path.with_name(f"{path.name}.zip"),
-        final,
-        *checkpoints,
-        path / "best_model.zip",
-    ):
+    best = path / "best_model.zip"
+    for candidate in (path, path.with_name(f"{path.name}.zip"), final, *checkpoints, best):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
@@ -248,10 +243,10 @@ def require_algorithm(file: str | Path, saved: str | None, algorithm: type[Any])
     if saved is None:
         return
     algorithm = getattr(algorithm, "method_class", algorithm)
-    names = {name_of(cls) for cls in algorithm.__mro__} | {
-        cls.__qualname__ for cls in algorithm.__mro__
-    }
-    if saved not in names and saved.rpartition(":")[2] not in names:
+    names: set[str] = set()
+    for cls in algorithm.__mro__:
+        names |= {name_of(cls), cls.__qualname__}
+    if names.isdisjoint((saved, saved.rpartition(":")[2])):
         raise ValueError(
             f"{file} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
             "`agents.load(path)` loads any"
@@ -285,9 +280,8 @@ def write_policy(
         "about": json.dumps(dict(about)),
     }
     with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(
-            save(copies, header)
-        )  # its own way to write keeps a file from all others
+        # safetensors' own way to write a file lets nobody else read it
+        temporary.write_bytes(save(copies, header))
 
 
 @contextlib.contextmanager

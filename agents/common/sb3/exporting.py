@@ -39,9 +39,8 @@ OBSERVATIONS, ACTIONS = "observations", "actions"
 TOLERANCE = 1e-5
 CHECKED_ROWS = 1000
 CHECKED_IMAGES = 100
-_TRACED_ROWS = (
-    61  # a size that no other axis is likely to have, so that nothing else is taken for the rows
-)
+# no other axis is likely to have this size, so that nothing else is taken for the rows
+_TRACED_ROWS = 61
 
 
 class ExportedPolicy(nn.Module):
@@ -76,16 +75,14 @@ class ExportedPolicy(nn.Module):
         method = policy.method
         parts = len(policy.layout.parts)
         observations = _as_rows(policy.layout, inputs[:parts])
-        noise = inputs[parts:]
         if self.draws_noise:
             sizes = policy.noise_sizes(1, observations.shape[0])
-            placed = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
+            noise = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
         else:
-            placed = method.with_rows_in_place(
-                {k: v[None] for k, v in zip(self.draws, noise, strict=True)}
-            )
+            values = [value.unsqueeze(0) for value in inputs[parts:]]
+            noise = method.with_rows_in_place(dict(zip(self.draws, values, strict=True)))
         rows = policy.preprocess_raw(observations[None])
-        scaled = method.sample_actions(rows, placed, policy.nets)[0].clamp(-1, 1)
+        scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
         actions = torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
@@ -180,7 +177,7 @@ def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
     for part, value in zip(layout.parts, values, strict=True):
         channels_first = value.movedim(-1, 1) if part.is_image else value
         rows.append(channels_first.reshape(value.shape[0], -1).to(layout.dtype))
-    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
+    return torch.cat(rows, 1)
 
 
 def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
@@ -234,8 +231,7 @@ def _quiet_converter() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(disabled)
@@ -244,24 +240,22 @@ def _quiet_converter() -> Iterator[None]:
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
     """Return what the file says about itself."""
     box = policy.action_space
-    inputs = _inputs(policy, 1)
-    observations = {
-        name: {
-            "dtype": str(inputs[name].dtype).removeprefix("torch."),
-            "shape": list(inputs[name].shape[1:]),
-        }
-        for name in _observation_inputs(policy.layout)
-    }
+    draws = policy.method.candidate_noise()
+    observations: dict[str, Any] = {}
+    noise: dict[str, Any] = {}
+    for name, value in _inputs(policy, 1).items():
+        shape = list(value.shape[1:])
+        if name in draws:
+            noise[name] = {"kind": draws[name].kind, "shape": shape}
+        else:
+            dtype = str(value.dtype).removeprefix("torch.")
+            observations[name] = {"dtype": dtype, "shape": shape}
     described = json.loads(json.dumps(policy.describe(), default=str))
     described.pop("normalization", None)  # the graph does it
-    if own_layers := [name for name, is_own in policy.own_layers.items() if is_own]:
-        described["own_layers"] = own_layers
-        if policy.own_widths == "own":
-            described["settings"]["net_arch"] = "own"
-    noise = {
-        name: {"kind": draw.kind, "shape": list(inputs[name].shape[1:])}
-        for name, draw in policy.method.candidate_noise().items()
-    }
+    if policy.own_widths:
+        described["own_layers"] = [name for name, is_own in policy.own_layers.items() if is_own]
+    if policy.own_widths == "own":
+        described["settings"]["net_arch"] = "own"
     return {
         "format": FORMAT,
         "algorithm": name_of(type(policy.method)),
@@ -286,14 +280,11 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
         graph.SerializeToString(), {name: inputs[name].numpy() for name in names}
     )
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
-    planned_actions = policy.plan(
-        rows[None].numpy(), {name: value[None] for name, value in inputs.items()}
-    )[0]
+    noise = {name: value[None] for name, value in inputs.items()}
+    planned_actions = played_actions(policy.plan(rows[None].numpy(), noise)[0], policy.action_space)
     low, high = action_bounds(policy.action_space)
-    if holds_integers(policy.action_space):
-        planned_actions = played_actions(planned_actions, policy.action_space)
     error = float(np.max(np.abs(exported_actions - planned_actions) / (high - low)))
-    if not error <= TOLERANCE:
+    if not error <= TOLERANCE:  # also where it is NaN
         raise ArithmeticError(
             f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {checked} observations, got "
             f"{error:.2g}"

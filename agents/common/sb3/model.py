@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,6 +26,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Method
+from agents.common.model_file import Source
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.normalization import raw_observations
@@ -40,7 +40,7 @@ from agents.common.sb3.first_update import check_first_update, require_table
 from agents.common.sb3.logged_model import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples
-from agents.common.sb3.stored_model import File, StoredModel, load_behaviour
+from agents.common.sb3.stored_model import StoredModel, load_behaviour
 from agents.common.settings import Configurable
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
@@ -238,7 +238,7 @@ class FlowAlgorithm(LoggedModel):
         """Let a buffer draw what the algorithm asks for."""
         buffer.with_steps = self.method.step_observations
 
-    def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.
 
         :param path: what :meth:`save_replay_buffer` wrote; batches follow this model's settings.
@@ -389,7 +389,7 @@ class FlowAlgorithm(LoggedModel):
                 activation_fn=policy.activation_fn,
             )
 
-    def load_pretrained_actor(self, path: str | Path | BufferedIOBase) -> None:
+    def load_pretrained_actor(self, path: Source) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.
 
         Its online flow becomes this model's; networks that begin at the behaviour flow, and moving averages, become its

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import io
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,7 +35,9 @@ from agents.common.model_file import (
     LEFT_OUT,
     VALUE,
     ModelFile,
+    Source,
     read_model_file,
+    require_algorithm,
     write_archive,
 )
 from agents.common.nets.pretrained import PretrainedFlow
@@ -48,8 +51,6 @@ from agents.common.validation import closest_names, path_of
 MAX_MISMATCHES = 3
 """Differences between two networks that a message names."""
 
-File = str | Path | io.BufferedIOBase
-
 
 class StoredModel(OffPolicyAlgorithm):
     """The part of a model that saves, loads, seeds and logs it; SB3's programs read what it writes."""
@@ -58,7 +59,8 @@ class StoredModel(OffPolicyAlgorithm):
     """What is learnt and how; baselines have none."""
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "_other_action_spaces")
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
-    replay_buffer: SequenceReplayBuffer | None
+    replay_buffer: SequenceReplayBuffer
+    """None in a replica that was taken out of a model, which has nothing to train on."""
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` that a file or a checkpoint holds."""
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()
@@ -79,11 +81,9 @@ class StoredModel(OffPolicyAlgorithm):
         """
         if self._vec_normalize_env is not None:
             return Normalization.of(self._vec_normalize_env)
-        return (
-            None
-            if self._saved_normalization is None
-            else Normalization(**self._saved_normalization)
-        )
+        if self._saved_normalization is None:
+            return None
+        return Normalization(**self._saved_normalization)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on with an environment; one that is not normalised is, if the model was saved with statistics.
@@ -91,10 +91,7 @@ class StoredModel(OffPolicyAlgorithm):
         :param env: with as many environments as the model has.
         :param force_reset: whether training begins with a reset.
         """
-        if self._saved_normalization is not None:
-            env = normalized_as_saved(
-                self._wrap_env(env), Normalization(**self._saved_normalization)
-            )
+        env = normalized_as_saved(self._wrap_env(env), self._saved_normalization)
         super().set_env(env, force_reset)
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -119,9 +116,8 @@ class StoredModel(OffPolicyAlgorithm):
                 for index, owner in enumerate(owners)
             ]
             self.env.seed(starts[0])  # for vector environments with a method of their own
-            self.env.unwrapped._seeds = (
-                starts  # SB3 gives neighbours consecutive seeds, which other runs have too
-            )
+            # SB3 gives neighbours consecutive seeds, which other runs have too
+            self.env.unwrapped._seeds = starts
 
     def _update_info_buffer(
         self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
@@ -134,15 +130,15 @@ class StoredModel(OffPolicyAlgorithm):
         super()._update_info_buffer(infos, dones)
         if finished and self._reports_success:
             # many environments report success only when it is true, and SB3 counts only what is reported
-            assert self.ep_info_buffer is not None
-            assert self.ep_success_buffer is not None
-            self.ep_success_buffer.clear()
-            self.ep_success_buffer.extend(
-                bool(episode.get("success")) for episode in self.ep_info_buffer
-            )
+            episodes = self.ep_info_buffer or deque()
+            successes = [bool(episode.get("success")) for episode in episodes]
+            self.ep_success_buffer = deque(successes, self._stats_window_size)
 
     def save(
-        self, path: File, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+        self,
+        path: Source,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
     ) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
@@ -153,15 +149,16 @@ class StoredModel(OffPolicyAlgorithm):
         :param include: names of attributes to keep that are left out otherwise.
         """
         names, variables = self._get_torch_save_params()
-        left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved} - {
-            *(include or ())
-        }
+        left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved}
+        left_out -= {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
-        settings = self.method.settings() if "method" in vars(self) else {}
-        attributes = vars(self) | settings
+        attributes = dict(vars(self))
+        if "method" in attributes:
+            attributes |= self.method.settings()
         if self.normalization is not None:
             attributes["_saved_normalization"] = vars(self.normalization)
-        attributes = {name: value for name, value in attributes.items() if name not in left_out}
+        for name in left_out & attributes.keys():
+            del attributes[name]
         members = {
             "_stable_baselines3_version": stable_baselines3.__version__.encode(),
             "system_info.txt": get_system_info(print_info=False)[1].encode(),
@@ -169,12 +166,10 @@ class StoredModel(OffPolicyAlgorithm):
         for name, value in attributes.items():
             if value is None or type(value) in (bool, int, float, str):
                 continue
-            if isinstance(
-                value, PretrainedFlow
-            ):  # code; its weights are those of the policy's networks
-                attributes[name] = {
-                    LEFT_OUT: f"`{name}`, the network of a policy that was trained elsewhere"
-                }
+            if isinstance(value, PretrainedFlow):
+                # code; its weights are those of the policy's networks
+                reason = f"`{name}`, the network of a policy that was trained elsewhere"
+                attributes[name] = {LEFT_OUT: reason}
                 continue
             try:
                 members[name + VALUE] = safe.dumps(value)
@@ -189,15 +184,13 @@ class StoredModel(OffPolicyAlgorithm):
         members[ATTRIBUTES] = json.dumps(attributes, indent=1).encode()
         tensors = {name: recursive_getattr(self, name) for name in variables}
         content = write_archive(members, {"pytorch_variables": tensors, **self.get_parameters()})
-        file = open_path(path, "w", verbose=0, suffix="zip")
-        file.write(content)
-        if isinstance(path, str | Path):
-            file.close()
+        with _opened(path, "w", "zip") as file:
+            file.write(content)
 
     @classmethod
     def load(
         cls,
-        path: File | ModelFile,
+        path: Source | ModelFile,
         env: GymEnv | None = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
@@ -225,19 +218,14 @@ class StoredModel(OffPolicyAlgorithm):
         """
         saved = path if isinstance(path, ModelFile) else read_model_file(path)
         if isinstance(path, str | Path | ModelFile):
-            saved.require_algorithm(cls)
+            require_algorithm(saved.name, saved.algorithm_id, cls)
+        custom_objects = custom_objects or {}
         # as in SB3, an attribute that the file has not is not added
-        replaced = {
-            name: value for name, value in (custom_objects or {}).items() if name in saved.described
-        }
+        replaced = {name: custom_objects[name] for name in saved.described.keys() & custom_objects}
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
-        missing = {
-            name: description
-            for name, description in left_out.items()
-            if name not in {**replaced, **kwargs}
-        }
+        missing = {name: left_out[name] for name in left_out if name not in kwargs}
         if missing:
             raise ValueError(
                 f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
@@ -265,9 +253,8 @@ class StoredModel(OffPolicyAlgorithm):
     @classmethod
     def _environment_to_go_on_with(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
         """Return the environment for a model of these attributes; refuse one of other spaces."""
-        wrapped = cls._wrap_env(env)
-        if (values := attributes.get("_saved_normalization")) is not None:
-            wrapped = normalized_as_saved(wrapped, Normalization(**values))
+        saved_normalization = attributes.get("_saved_normalization")
+        wrapped = normalized_as_saved(cls._wrap_env(env), saved_normalization)
         check_for_correct_spaces(
             wrapped, attributes["observation_space"], attributes["action_space"]
         )
@@ -288,12 +275,13 @@ class StoredModel(OffPolicyAlgorithm):
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
             parameters, _ = read_model_file(parameters).parameters(device)
-        if "policy.optimizer" in parameters:
+        saved_optimizer = parameters.get("policy.optimizer")
+        if saved_optimizer is not None:
+            own_groups = self.policy.optimizer.param_groups
             try:
-                groups = parameters["policy.optimizer"]["param_groups"]
                 optimizer_state = {
-                    "state": parameters["policy.optimizer"]["state"],
-                    "param_groups": _with_own_options(self.policy.optimizer.param_groups, groups),
+                    "state": saved_optimizer["state"],
+                    "param_groups": _with_own_options(own_groups, saved_optimizer["param_groups"]),
                 }
             except KeyError as error:
                 raise RuntimeError(
@@ -303,36 +291,37 @@ class StoredModel(OffPolicyAlgorithm):
             parameters = {**parameters, "policy.optimizer": optimizer_state}
         super().set_parameters(parameters, exact_match, device)
 
-    def save_replay_buffer(self, path: File) -> None:
+    def save_replay_buffer(self, path: Source) -> None:
         """Save the replay buffer, dataset and online transitions, as arrays.
 
         :param path: file, with or without ``.npz``, or an open binary file.
         """
-        assert self.replay_buffer is not None, "the model has no replay buffer"
-        file = open_path(path, "w", self.verbose, suffix="npz")
-        try:
+        with _opened(path, "w", "npz", self.verbose) as file:
             write_buffer(self.replay_buffer, file)
-        finally:
-            if isinstance(path, str | Path):
-                file.close()
 
-    def load_replay_buffer(self, path: File, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.
 
         :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
         :raises ValueError: if it is damaged, or something else such as a pickle; the model keeps its buffer then.
         """
-        file = open_path(path, "r", self.verbose, suffix="npz")
-        try:
+        with _opened(path, "r", "npz", self.verbose) as file:
             self.replay_buffer = read_buffer(file, str(getattr(file, "name", "the file")))
-        finally:
-            if isinstance(path, str | Path):
-                file.close()
         self.replay_buffer.to(self.device)
-        self.replay_buffer.device = (
-            self.device
-        )  # as SB3 says it, although one that is not there stands for the CPU
+        # as SB3 says it, although one that is not there stands for the CPU
+        self.replay_buffer.device = self.device
+
+
+@contextlib.contextmanager
+def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[Any]:
+    """Open a file as SB3 does, and close it again; one that the caller has opened stays open."""
+    file = open_path(path, mode, verbose, suffix)
+    try:
+        yield file
+    finally:
+        if file is not path:
+            file.close()
 
 
 def _refuse_replacements(
@@ -365,19 +354,17 @@ def _with_own_options(
             'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
             "exact_match=False)`"
         )
-    groups = []
-    for own_group, saved_group in zip(own_groups, saved_groups, strict=True):
-        groups.append({**own_group, "params": saved_group["params"], "lr": saved_group["lr"]})
-    return groups
+    return [
+        {**own_group, "params": saved_group["params"], "lr": saved_group["lr"]}
+        for own_group, saved_group in zip(own_groups, saved_groups, strict=True)
+    ]
 
 
 def _names_of_groups(groups: list[dict[str, Any]]) -> str:
     return ", ".join(group.get("network", "all others") for group in groups)
 
 
-def load_behaviour(
-    policy: FlowPolicy, behaviour: str | None, path: str | Path | io.BufferedIOBase
-) -> None:
+def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
     ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
@@ -402,13 +389,11 @@ def load_behaviour(
     state: Mapping[str, Tensor] = parameters["policy"]
     prefix = f"nets.{flow}."
     own_state = policy.nets[behaviour].state_dict()
-    saved_state = {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }
+    saved_names = [name for name in state if name.startswith(prefix)]
+    saved_state = {name.removeprefix(prefix): state[name] for name in saved_names}
     expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
-    saved_values = _compatibility(
-        saved, saved["action_space"], saved["policy_kwargs"].get("activation_fn")
-    )
+    activation = saved["policy_kwargs"].get("activation_fn")
+    saved_values = _compatibility(saved, saved["action_space"], activation)
     wrong = [
         f"expected {name} {value}, got {saved_values[name]}"
         for name, value in expected.items()
@@ -433,11 +418,11 @@ def load_behaviour(
 
 def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
     """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
-    expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
     mismatches = []
-    for name in sorted({*expected_shapes, *saved_shapes}):
-        shape, saved_shape = expected_shapes.get(name), saved_shapes.get(name)
+    for name in sorted({*expected, *saved}):
+        shape, saved_shape = (
+            tuple(state[name].shape) if name in state else None for state in (expected, saved)
+        )
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
     return mismatches
@@ -449,6 +434,6 @@ def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -
         "actions in a chunk": settings["horizon_length"] if settings["action_chunking"] else 1,
         "lowest actions": actions.low.tolist(),
         "highest actions": actions.high.tolist(),
-        "activation": None if activation is None else activation.__name__,
+        "activation": getattr(activation, "__name__", None),
         "observation scale": settings["observation_scale"],
     }
