@@ -19,6 +19,7 @@ from typing import (
     Self,
     TypeVar,
     Union,
+    Unpack,
     dataclass_transform,
     get_args,
     get_origin,
@@ -26,6 +27,7 @@ from typing import (
 )
 
 from agents.common.validation import (
+    Bounds,
     boolean,
     closest_names,
     describe_bounds,
@@ -65,7 +67,8 @@ class Range:
 
     def __str__(self) -> str:
         """Return the range as ``zoo tune --search`` takes it."""
-        return f"{self.low}:{self.high}" + (":log" if self.log else "")
+        suffix = ":log" if self.log else ""
+        return f"{self.low}:{self.high}{suffix}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,6 @@ def choice(*values: Any) -> Choice:
 T = TypeVar("T")
 Check = Callable[[str, Any], Any]
 Role = Literal["", "protocol", "machine", "output", "note"]
-BOUNDS = ("above", "at_least", "at_most", "below")
 
 
 @dataclass(eq=False)
@@ -144,7 +146,7 @@ class Setting:
     :param kw_only: whether the constructor takes it by name only.
     :param search: where tuning looks for its value; None where it does not.
     :param role: what it decides; see :func:`setting`.
-    :param bounds: ``above``, ``at_least``, ``at_most``, ``below``: where they are given, what a number must keep to.
+    :param bounds: what a number must keep to.
     """
 
     default: Any
@@ -155,7 +157,7 @@ class Setting:
     kw_only: bool = True
     search: Search | None = None
     role: str = ""
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=Bounds)
     name: str = field(init=False)
     type: Any = field(init=False)
     """Resolved annotation."""
@@ -167,10 +169,8 @@ class Setting:
 
         :param inherited: the declaration of the same setting in a base class.
         """
-        if (
-            self.search is None and self.check is None
-        ):  # a check of its own may refuse what the base class searches
-            self.search = inherited.search
+        if self.check is None:  # else it may refuse what the base class searches
+            self.search = self.search or inherited.search
         self.kw_only = inherited.kw_only
         for name in ("doc", "fixed", "reference", "check", "bounds", "role"):
             setattr(self, name, getattr(self, name) or getattr(inherited, name))
@@ -185,17 +185,20 @@ class Setting:
         """
         if self.check is not None:
             return self.check(self.name, value)
-        parts = get_args(self.type) if get_origin(self.type) in (Union, UnionType) else (self.type,)
-        kinds = [kind for kind in parts if kind is not NoneType]
-        kind = kinds[0] if len(kinds) == 1 else None
+        parts = {self.type}
+        if get_origin(self.type) in (Union, UnionType):
+            parts = set(get_args(self.type))
         if value is None and NoneType in parts:
             return value
+        kind, *alternatives = parts - {NoneType}
+        if alternatives:
+            kind = None
         if get_origin(kind) is Literal:
             return one_of(self.name, value, get_args(kind))
         if kind is bool:
             return boolean(self.name, value)
         if kind is int:
-            return integer(self.name, value, **self.bounds)  # type: ignore[arg-type]
+            return integer(self.name, value, **self.bounds)
         if kind is float:
             return number(self.name, value, **self.bounds)
         if self.bounds:
@@ -208,11 +211,12 @@ class Setting:
     @property
     def meaning(self) -> str:
         """What it means, the range that it must keep to, and what others call it."""
-        bounds = describe_bounds(**self.bounds).strip()
-        limits = f" Must be {bounds}." if bounds else ""
-        return f"{self.doc}{limits}" + (
-            f" Reference: `{self.reference}`." if self.reference else ""
-        )
+        meaning = self.doc
+        if self.bounds:
+            meaning += f" Must be{describe_bounds(**self.bounds)}."
+        if self.reference:
+            meaning += f" Reference: `{self.reference}`."
+        return meaning
 
 
 def setting(
@@ -225,7 +229,7 @@ def setting(
     kw_only: bool = True,
     search: Search | None = None,
     role: Role = "",
-    **bounds: float,
+    **bounds: Unpack[Bounds],
 ) -> T:
     """Declare a setting; in a subclass, another default of an inherited one.
 
@@ -239,15 +243,10 @@ def setting(
     :param role: what a setting that all algorithms have, or one of a run, decides: empty: the numbers of a run;
         ``protocol``: these too, and a benchmark fixes it for all algorithms; ``machine``: how a machine computes;
         ``output``: what is saved and shown on the way; ``note``: nothing of what comes after.
-    :param bounds: ``above``, ``at_least``, ``at_most``, ``below``.
+    :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
     :return: the declaration; type checkers see the default.
     """
-    assert set(bounds) <= set(BOUNDS), bounds
-    declaration = Setting(
-        default, doc=doc, reference=reference, fixed=fixed, check=check, kw_only=kw_only, search=search, role=role,
-        bounds=bounds,
-    )  # fmt: skip
-    return declaration  # type: ignore[return-value]
+    return Setting(default, doc, reference, fixed, check, kw_only, search, role, bounds)  # type: ignore[return-value]
 
 
 def required(*, alias: str, kw_only: bool = False) -> Any:
@@ -281,13 +280,9 @@ class Configurable:
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
         for base in reversed(cls.__mro__[1:]):
-            inherited |= {
-                name: value for name, value in vars(base).items() if isinstance(value, Setting)
-            }
-        declared_here = {
-            name: value for name, value in vars(cls).items() if isinstance(value, Setting)
-        }
-        for name in [name for name in inherited if name in vars(cls) and name not in declared_here]:
+            inherited |= _settings_in(base)
+        declared_here = _settings_in(cls)
+        for name in inherited.keys() & vars(cls).keys() - declared_here.keys():
             raise TypeError(
                 f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
                 f"`{name}: {inherited[name].annotation} = setting(default=...)`"
@@ -303,10 +298,9 @@ class Configurable:
                 raise TypeError(
                     f"setting `{name}` of {cls.__name__} has the name of something else there; rename it"
                 )
-            written = cls.__annotations__[name]
-            declaration.annotation = (
-                written if isinstance(written, str) else inspect.formatannotation(written)
-            )
+            declaration.annotation = cls.__annotations__[name]
+            if not isinstance(declaration.annotation, str):
+                declaration.annotation = inspect.formatannotation(declaration.annotation)
             declaration.name = name
             if name in inherited:
                 declaration.inherit(inherited[name])
@@ -386,6 +380,11 @@ class Configurable:
         )
 
 
+def _settings_in(cls: type) -> dict[str, Setting]:
+    """Return the settings that a class declares itself."""
+    return {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
+
+
 def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) -> inspect.Signature:
     """Return the signature of a constructor that takes the settings of some classes.
 
@@ -393,24 +392,17 @@ def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) ->
     :param parts: the classes, in the order of their arguments.
     :return: positional arguments first, then those by name.
     """
-    first = [
-        p
-        for p in inspect.signature(constructor).parameters.values()
-        if p.kind is p.POSITIONAL_OR_KEYWORD
-    ]
-    declarations = [declaration for part in parts for declaration in part.declared().values()]
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return inspect.Signature(
-        first[1:]
-        + [
-            inspect.Parameter(
-                declaration.name,
-                kind,
-                default=declaration.default,
-                annotation=declaration.annotation,
+    _, *parameters = inspect.signature(constructor).parameters.values()  # without `self`
+    parameters = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    for part in parts:
+        for name, declaration in part.declared().items():
+            kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            if declaration.kw_only:
+                kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(
+                inspect.Parameter(
+                    name, kind, default=declaration.default, annotation=declaration.annotation
+                )
             )
-            for kind in kinds
-            for declaration in declarations
-            if declaration.kw_only == (kind is inspect.Parameter.KEYWORD_ONLY)
-        ]
-    )
+    # `Signature` demands that the positional ones come first; sorting keeps the order otherwise
+    return inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))

@@ -34,15 +34,11 @@ class Purpose(IntEnum):
     UPDATES = 4  # batches and noise, of all seeds together
     HOST_BATCHES = 5  # batches where the data are in host memory, of all seeds together
     GLOBALS = 6  # Python's, NumPy's and PyTorch's global generators, of all seeds together
-    TRAINING_START = (
-        7  # first reset of a training environment: its number among those of its replica
-    )
+    TRAINING_START = 7  # first reset of a training environment: its number in its replica
     WARM_UP = 8  # uniform actions
     ACTING = 9  # noise of actions in training
     REPLICAS = 10  # seeds of replicas that all follow from one: replica
-    ENVIRONMENT = (
-        11  # what an environment draws besides its own generator; the seed is that of its reset
-    )
+    ENVIRONMENT = 11  # what one draws besides its own generator; the seed is that of its reset
     EVALUATION_START = 12  # episode; 0 also for features and resampled trajectories of an estimate without environment
     EVALUATION_NOISE = 13  # seed of the replica, episode; there, repetition
     COLLECTED_START = 14  # episode
@@ -66,13 +62,15 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
     :raises ValueError: if a seed is negative, or it or an index is too large.
     """
     first, *other_seeds = seeds if isinstance(seeds, Sequence) else [seeds]
-    checked = [
-        integer("seed", number, at_least=0, at_most=MAX_SEED) for number in (*index, *other_seeds)
-    ]
-    first = integer("seed", first, at_least=0, at_most=MAX_SEED if other_seeds else None)
-    # a seed alone has its four words to itself; the number of others keeps them apart from purpose and index
-    entropy = [first, 0, 0, len(other_seeds), *other_seeds] if other_seeds else first
-    return np.random.SeedSequence(entropy, spawn_key=(purpose, *checked[: len(index)]))
+    entropy: int | list[int] = integer("seed", first, at_least=0)
+    words = [*index, *other_seeds]
+    if other_seeds:
+        # a seed alone has its four words to itself; the number of others keeps them apart from purpose and index
+        entropy = [first, 0, 0, len(other_seeds), *other_seeds]
+        words.append(first)
+    for word in words:
+        integer("seed", word, at_least=0, at_most=MAX_SEED)
+    return np.random.SeedSequence(entropy, spawn_key=(purpose, *index))
 
 
 def seed_for(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> int:
@@ -96,8 +94,6 @@ def torch_generator(
 
 def seeds_of_replicas(seed: int, replicas: int) -> list[int]:
     """Return one seed for each replica that follows from one seed: the seed itself where there is one replica."""
-    return (
-        [seed]
-        if replicas == 1
-        else [seed_for(Purpose.REPLICAS, seed, replica) for replica in range(replicas)]
-    )
+    if replicas == 1:
+        return [seed]
+    return [seed_for(Purpose.REPLICAS, seed, replica) for replica in range(replicas)]

@@ -1,16 +1,17 @@
 """Checks of user input. Each says what was expected, what was got and what to do.
 
-They take the ``name`` of a setting, for the message, and the ``value`` that the user gave, and return the value. Bounds
-may be None; ``above`` and ``below`` are exclusive, ``at_least`` and ``at_most`` inclusive. A value of the wrong type
-raises TypeError, one that is not allowed ValueError.
+They take the ``name`` of a setting, for the message, and the ``value`` that the user gave, and return the value. One
+of the wrong type raises TypeError, one that is not allowed ValueError.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from typing import Any, TypedDict, Unpack
 
 
 class UntrustedError(ValueError):
@@ -24,15 +25,15 @@ def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]
     name may be a number or nothing at all.
     """
     if isinstance(choices, Mapping):
-        known_as = {
-            choice: getattr(declared, "reference", "") for choice, declared in choices.items()
-        }
-        if published := [choice for choice, names in known_as.items() if name in names.split(", ")]:
+        published = []
+        for choice, declared in choices.items():
+            if name in getattr(declared, "reference", "").split(", "):
+                published.append(choice)
+        if published:
             return published
     names_in_order = sorted(set(choices))
-    return (
-        difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4) or names_in_order[:n]
-    )
+    closest = difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4)
+    return closest or names_in_order[:n]
 
 
 def path_of(kind: type) -> str:
@@ -45,33 +46,39 @@ def unknown_name_message(kind: str, name: object, choices: Iterable[str]) -> str
     return f"unknown {kind} `{name}`; closest: {', '.join(closest_names(name, choices))}"
 
 
-def number(
-    name: str,
-    value: object,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> float:
+class Bounds(TypedDict, total=False):
+    """What a number must keep to."""
+
+    above: float
+    at_least: float
+    below: float
+    at_most: float
+
+
+COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "above": (">", operator.gt),
+    "at_least": (">=", operator.ge),
+    "below": ("<", operator.lt),
+    "at_most": ("<=", operator.le),
+}
+"""Name of a bound -> its sign, and whether a number keeps to it."""
+
+
+def _is_within(value: Any, bounds: Bounds) -> bool:
+    return all(COMPARISONS[name][1](value, bound) for name, bound in bounds.items())
+
+
+def number(name: str, value: object, **bounds: Unpack[Bounds]) -> float:
     """Return a setting as a finite float inside a range; booleans are not numbers here."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    result = float(value) if is_number else math.nan  # type: ignore[arg-type]
-    in_range = (
-        math.isfinite(result)
-        and (above is None or result > above)
-        and (at_least is None or result >= at_least)
-        and (at_most is None or result <= at_most)
-        and (below is None or result < below)
-    )
-    if in_range:
-        return result
-    bounds = describe_bounds(above, at_least, at_most, below)
-    if is_number:
-        raise ValueError(f"`{name}` must be a finite number{bounds}, got {value!r}")
-    raise TypeError(
-        f"`{name}` must be a number{bounds}, got {value!r} of type {type(value).__name__}"
-    )
+    range_text = describe_bounds(**bounds)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be a number{range_text}, got {value!r} of type {type(value).__name__}"
+        )
+    result = float(value)
+    if not math.isfinite(result) or not _is_within(result, bounds):
+        raise ValueError(f"`{name}` must be a finite number{range_text}, got {value!r}")
+    return result
 
 
 def checked_pair(name: str, value: object) -> tuple[float, float]:
@@ -89,18 +96,17 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
     return low, high
 
 
-def integer(
-    name: str, value: object, *, at_least: int | None = None, at_most: int | None = None
-) -> int:
+def integer(name: str, value: object, **bounds: Unpack[Bounds]) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
-    is_whole = isinstance(value, Integral) or (
-        isinstance(value, Real) and float(value).is_integer()
+    message = f"`{name}` must be an int{describe_bounds(**bounds)}, got {value!r}"
+    is_whole = isinstance(value, Real) and (
+        isinstance(value, Integral) or float(value).is_integer()
     )
-    is_int = is_whole and not isinstance(value, bool)
-    if is_int and (at_least is None or value >= at_least) and (at_most is None or value <= at_most):  # type: ignore[operator]
-        return int(value)  # type: ignore[call-overload]
-    message = f"`{name}` must be an int{describe_bounds(at_least=at_least, at_most=at_most)}, got {value!r}"
-    raise ValueError(message) if is_int else TypeError(f"{message} of type {type(value).__name__}")
+    if not is_whole or isinstance(value, bool):
+        raise TypeError(f"{message} of type {type(value).__name__}")
+    if not _is_within(value, bounds):
+        raise ValueError(message)
+    return int(value)  # type: ignore[call-overload]
 
 
 def boolean(name: str, value: object) -> bool:
@@ -120,16 +126,12 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     return value
 
 
-def describe_bounds(
-    above: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-) -> str:
+def describe_bounds(**bounds: Unpack[Bounds]) -> str:
     """Return a range in words with a leading space, e.g. ``" > 0 and <= 1"``; nothing without bounds."""
-    parts = [
-        f"{sign} {bound if isinstance(bound, int) else f'{bound:g}'}"
-        for sign, bound in ((">", above), (">=", at_least), ("<", below), ("<=", at_most))
-        if bound is not None
-    ]
+    parts = []
+    for name, (sign, _) in COMPARISONS.items():
+        if name in bounds:
+            bound: Any = bounds[name]  # type: ignore[literal-required]
+            # `g` would round a large int
+            parts.append(f"{sign} {bound if isinstance(bound, int) else format(bound, 'g')}")
     return " " + " and ".join(parts) if parts else ""

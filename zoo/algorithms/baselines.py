@@ -4,7 +4,6 @@ They train online. The dataset is loaded into their replay buffer first (``prelo
 (``balanced``), or is not used (``none``).
 """
 
-import copy
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,10 @@ import sb3_contrib
 import stable_baselines3
 import torch
 from numpy.typing import ArrayLike, NDArray
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback, ReplayBufferSamples
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import registry
@@ -32,7 +30,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.replicas import PerReplica, find_divergence
 from agents.common.sb3.constructor import with_named_classes
-from agents.common.sb3.environments import available_device, copy_observations
+from agents.common.sb3.environments import available_device
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import (
@@ -205,11 +203,6 @@ class Baseline(StoredModel):
         actions, scaled = super()._sample_action(*args, **kwargs)
         return stored_as_played(actions, scaled, self.action_space)  # type: ignore[arg-type]  # it is a box
 
-    @staticmethod
-    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> Any:
-        """Wrap an environment as SB3 does, whose observations are copied."""
-        return copy_observations(OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
-
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
@@ -261,24 +254,6 @@ class Baseline(StoredModel):
         """Return the model itself, which is its only replica."""
         assert index == 0
         return self
-
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        tb_log_name: str = "run",
-        progress_bar: bool = False,
-    ) -> tuple[int, BaseCallback]:
-        """Prepare a phase; action noise with a memory goes on in the middle of an episode, where SB3 resets it."""
-        noise = copy.deepcopy(self.action_noise)
-        is_in_episode = not reset_num_timesteps and self._last_obs is not None
-        prepared = super()._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        if is_in_episode and type(noise) is type(self.action_noise):
-            self.action_noise = noise
-        return prepared
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Update, on the part of the dataset whose turn it is."""

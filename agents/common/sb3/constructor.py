@@ -241,7 +241,7 @@ def _set_by_other_name(
     """
     declared = method.declared()[name]
     if other_name != name:
-        value = integer(other_name, value, **declared.bounds)  # type: ignore[arg-type]
+        value = integer(other_name, value, **declared.bounds)
         if settings.get(name, value) not in (value, declared.default):
             raise ValueError(
                 f"`{name}` and `{other_name}` are the same setting, got {settings[name]} and {value}; give one of them"

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
@@ -35,7 +34,7 @@ from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
-from agents.common.sb3.environments import check_spaces, copy_observations, require_own_environments
+from agents.common.sb3.environments import check_spaces, require_own_environments
 from agents.common.sb3.first_update import check_first_update, require_table
 from agents.common.sb3.logged_model import LoggedModel
 from agents.common.sb3.policy import FlowPolicy
@@ -47,8 +46,8 @@ from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
 
 SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
-OWN_ARGUMENTS = {"n_steps", "seed", "seeds", "method", "behaviour", "_init_setup_model"}
-"""Those that SB3 does not get as they are."""
+OWN_ARGUMENTS = ("n_steps", "seeds", "method", "behaviour", "_init_setup_model")
+"""Those that SB3 does not know."""
 
 
 class FlowAlgorithm(LoggedModel):
@@ -70,9 +69,7 @@ class FlowAlgorithm(LoggedModel):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
     method_class: ClassVar[type[Method]] = Method
     unsaved = (*StoredModel.unsaved, "method", "trainer", "n_steps", "_chunk_state", "_last_info")
-    method: Method
     policy: FlowPolicy
-    replay_buffer: SequenceReplayBuffer | None
     trainer: Trainer
     """Takes the gradient steps."""
     _chunk_state: tuple[NDArray[Any], ...] | None
@@ -80,17 +77,13 @@ class FlowAlgorithm(LoggedModel):
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse hooks and settings of a method: a model does not read its own."""
         super().__init_subclass__(**options)
-        misplaced = [
-            name
-            for name in vars(cls)
-            if (callable(getattr(Method, name, None)) and not name.startswith("_"))
-            or name in cls.method_class.declared()
-        ]
-        if misplaced:
-            raise TypeError(
-                f"`{misplaced[0]}` of {cls.__name__} must be defined in a subclass of `agents.Method`, not of a model; "
-                "register that one and `agents.get(id).algorithm` is its model (docs/register.md)"
-            )
+        for name in vars(cls):
+            is_hook = callable(getattr(Method, name, None)) and not name.startswith("_")
+            if is_hook or name in cls.method_class.declared():
+                raise TypeError(
+                    f"`{name}` of {cls.__name__} must be defined in a subclass of `agents.Method`, not of a model; "
+                    "register that one and `agents.get(id).algorithm` is its model (docs/register.md)"
+                )
 
     def __init__(
         self,
@@ -99,27 +92,21 @@ class FlowAlgorithm(LoggedModel):
         *positional: Any,
         **named: Any,
     ) -> None:
-        kind = self.policy_aliases.get(policy) if isinstance(policy, str) else policy
+        kind = self.policy_aliases.get(policy, policy)  # type: ignore[arg-type]
         if not isinstance(kind, type) or not issubclass(kind, FlowPolicy):
             aliases = ", ".join(self.policy_aliases)
             raise ValueError(
                 f"`policy` must be one of {aliases}, or a subclass of FlowPolicy, got {policy!r}"
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
-        super().__init__(
-            policy,
-            env,  # type: ignore[arg-type]
-            **{name: getattr(self.method, name) for name in SETTINGS_OF_SB3},
-            **{
-                name: value
-                for name, value in arguments.settings().items()
-                if name not in OWN_ARGUMENTS
-            },
-            support_multi_env=True,
-            seed=arguments.seed if arguments.seeds is None else arguments.seeds[0],
-            sde_support=False,
-        )
-        self.seeds = None if arguments.seeds is None else list(arguments.seeds)
+        of_sb3 = {name: getattr(self.method, name) for name in SETTINGS_OF_SB3}
+        of_sb3 |= arguments.settings()
+        for name in OWN_ARGUMENTS:
+            del of_sb3[name]
+        self.seeds = arguments.seeds
+        if self.seeds is not None:
+            of_sb3["seed"] = self.seeds[0]
+        super().__init__(policy, env, **of_sb3, support_multi_env=True, sde_support=False)  # type: ignore[arg-type]
         self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
         self._is_online = False  # whether the last phase was, or is, an online one
@@ -152,32 +139,32 @@ class FlowAlgorithm(LoggedModel):
         if "trainer" in vars(self):
             self.lr_schedule = LearningRateSchedule(method.learning_rate)
             self._convert_train_freq()
-            if self.replay_buffer is not None:
-                self._prepare_buffer(self.replay_buffer)
             if name in ("compile", "pretraining_steps"):
                 self.trainer.prepare()
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
-    @classmethod
-    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Refuse spaces by name before SB3 wraps the environment, whose observations are copied."""
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Refuse spaces by name before SB3 wraps the environment."""
         check_spaces(env.observation_space, env.action_space)
-        return copy_observations(OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
+        return StoredModel._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        settings = (
-            self.method.settings()
-        )  # SB3's `load` sets them as attributes of the model; move them to the method
-        if loaded := {name: vars(self).pop(name) for name in settings if name in vars(self)}:
-            self.method = type(self.method)(
-                **settings | loaded
-            )  # made again: its constructor may derive from settings
+        attributes = vars(self)
+        settings = self.method.settings()
+        # SB3's `load` sets them as attributes of the model; they belong to the method
+        loaded = {name: attributes.pop(name) for name in settings.keys() & attributes}
+        if loaded:
+            # made again: its constructor may derive from settings
+            self.method = type(self.method)(**settings | loaded)
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         self.lr_schedule = LearningRateSchedule(self.method.learning_rate)
-        seeds = self.seeds or (None if self.seed is None else [self.seed])
+        seeds = self.seeds
+        if seeds is None and self.seed is not None:
+            seeds = [self.seed]
         self._seed_everything(seeds)
         if self.replay_buffer is None:
             buffer_class = self.replay_buffer_class or SequenceReplayBuffer
@@ -200,7 +187,7 @@ class FlowAlgorithm(LoggedModel):
                 **self._settings_of_buffer(),
                 **self.replay_buffer_kwargs,
             )
-            self._prepare_buffer(self.replay_buffer)
+            self.replay_buffer.with_steps = self.method.step_observations
         if self.behaviour is not None:
             check_fit(self.behaviour, self.method, self.behaviour_flow)
             self.method.pretrained = self.behaviour
@@ -222,21 +209,17 @@ class FlowAlgorithm(LoggedModel):
 
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return the buffer arguments that follow from this model's settings."""
-        names = (
-            "horizon_length",
-            "gamma",
-            "action_chunking",
-            "shorten_returns",
-            "sparse",
-            "frame_stack",
-        )
-        settings = {name: getattr(self.method, name) for name in names}
-        replicas = 1 if self.seeds is None else len(self.seeds)
-        return settings | {"balanced": self.method.balanced_sampling, "replicas": replicas}
-
-    def _prepare_buffer(self, buffer: SequenceReplayBuffer) -> None:
-        """Let a buffer draw what the algorithm asks for."""
-        buffer.with_steps = self.method.step_observations
+        method = self.method
+        return {
+            "horizon_length": method.horizon_length,
+            "gamma": method.gamma,
+            "action_chunking": method.action_chunking,
+            "shorten_returns": method.shorten_returns,
+            "sparse": method.sparse,
+            "frame_stack": method.frame_stack,
+            "balanced": method.balanced_sampling,
+            "replicas": len(self.seeds) if self.seeds else 1,
+        }
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.
@@ -248,23 +231,18 @@ class FlowAlgorithm(LoggedModel):
         """
         old_buffer = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        assert self.replay_buffer is not None
-        attributes = vars(self.replay_buffer)
+        loaded = vars(self.replay_buffer)
         expected = self._settings_of_buffer() | {"action_space": self.action_space}
-        names = ("gamma", "horizon_length", "action_chunking", "shorten_returns", "balanced")
-        drawn = {name: expected.pop(name) for name in names}
-        wrong = [
-            f"`{name}` = {attributes[name]}, expected {value}"
-            for name, value in expected.items()
-            if attributes[name] != value
-        ]
-        if wrong:
-            self.replay_buffer = old_buffer
-            raise ValueError(
-                f"{path} is the replay buffer of a model with {'; '.join(wrong)}; make both with the same"
-            )
-        attributes.update(drawn, n_steps=drawn["horizon_length"])
-        self._prepare_buffer(self.replay_buffer)
+        # these decide what is stored, and the other settings how batches are drawn
+        for name in ("sparse", "frame_stack", "replicas", "action_space"):
+            if loaded[name] != expected[name]:
+                self.replay_buffer = old_buffer
+                raise ValueError(
+                    f"{path} is the replay buffer of a model with `{name}` = {loaded[name]}, expected "
+                    f"{expected[name]}; make both with the same"
+                )
+        loaded.update(expected, n_steps=self.method.horizon_length)
+        self.replay_buffer.with_steps = self.method.step_observations
         self._take_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -273,10 +251,11 @@ class FlowAlgorithm(LoggedModel):
         :param seed: any from 0 to 2^32 - 1, from which those of several replicas follow; None draws one for batches and
             noise, and leaves the rest as it is.
         """
-        seeds = seeds_of_replicas(
-            int(torch.randint(2**31, ())) if seed is None else seed, self.policy.num_replicas
-        )
-        if seed is not None:
+        is_given = seed is not None
+        if seed is None:
+            seed = int(torch.randint(2**31, ()))
+        seeds = seeds_of_replicas(seed, self.policy.num_replicas)
+        if is_given:
             self._seed_everything(seeds)
         self.trainer.seed(seeds)
         self.policy.set_random_seed(seeds)
@@ -302,8 +281,9 @@ class FlowAlgorithm(LoggedModel):
         single.action_space = self.action_spaces[index]
         single._other_action_spaces = ()
         # what follows is of all replicas
-        single.replay_buffer = single._last_obs = single._chunk_state = single.ep_info_buffer = None
-        single.ep_success_buffer = None
+        single.replay_buffer = None  # type: ignore[assignment]
+        single._last_obs = single._chunk_state = None
+        single.ep_info_buffer = single.ep_success_buffer = None
         single._last_info = {}
         return single
 
@@ -357,7 +337,6 @@ class FlowAlgorithm(LoggedModel):
             the buffer is then as it was.
         """
         self._check_first_update()
-        assert self.replay_buffer is not None
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
             print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement.text}")
@@ -367,15 +346,11 @@ class FlowAlgorithm(LoggedModel):
 
     def _take_statistics(self) -> None:
         """Scale observations by the statistics of the dataset from now on, unless networks know them by others."""
-        assert self.replay_buffer is not None
         rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
-        has_statistics = self.policy.keeps_statistics
-        if (
-            self.method.observation_scale is not None
-            and len(rows)
-            and not (has_statistics or self._n_updates)
-        ):
-            self.policy.set_observation_statistics(rows, self.method.observation_scale)
+        scale = self.method.observation_scale
+        keeps_statistics = self.policy.keeps_statistics or self._n_updates > 0
+        if scale is not None and len(rows) and not keeps_statistics:
+            self.policy.set_observation_statistics(rows, scale)
 
     def _check_first_update(self) -> None:
         """Try the shapes of the hooks once, before any training; tests have tried those of built-in algorithms."""
@@ -429,7 +404,6 @@ class FlowAlgorithm(LoggedModel):
             self.offline_steps = 0
         if dataset is not None:
             self.load_dataset(dataset)
-        assert self.replay_buffer is not None
         if not self.replay_buffer.dataset_size:
             raise ValueError(
                 "offline training needs a dataset, the buffer holds none; pass `dataset=...`"
@@ -464,19 +438,17 @@ class FlowAlgorithm(LoggedModel):
         :param gradient_steps: number of updates.
         :param batch_size: B.
         """
-        assert self.replay_buffer is not None
         online = self.num_timesteps - self.offline_steps
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
-        if self._n_updates == 0:
-            shortest = self.replay_buffer.min_length
-            longest = max((episode["l"] for episode in self.ep_info_buffer or ()), default=shortest)
-            if longest < shortest:
-                warnings.warn(
-                    f"all episodes so far are shorter than a chunk of `horizon_length` = {shortest} "
-                    f"transitions, the longest has {longest}: nothing is learnt from them; use a smaller one",
-                    stacklevel=2,
-                )
+        lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
+        min_length = self.replay_buffer.min_length
+        if self._n_updates == 0 and lengths and max(lengths) < min_length:
+            warnings.warn(
+                f"all episodes so far are shorter than a chunk of `horizon_length` = {min_length} transitions, the "
+                f"longest has {max(lengths)}: nothing is learnt from them; use a smaller one",
+                stacklevel=2,
+            )
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -510,9 +482,8 @@ class FlowAlgorithm(LoggedModel):
         self.require_statistics()
         if reset_num_timesteps:
             self.offline_steps = 0
-        if (
-            reset_num_timesteps or not self._is_online
-        ):  # else it goes on with a phase, e.g. of a model that was saved
+        # else it goes on with a phase, e.g. of a model that was saved
+        if reset_num_timesteps or not self._is_online:
             self.method.before_online(self.policy.nets)
         self._is_online = True
         if self.method.balanced_sampling and not has_dataset:
@@ -553,26 +524,15 @@ class FlowAlgorithm(LoggedModel):
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
         self.trainer.prepare()
-        buffer = self.replay_buffer
-        noise = copy.deepcopy(self.action_noise)
         begins = reset_num_timesteps or self._last_obs is None
         if begins:
             self._chunk_state = None
-            if buffer is not None:
-                buffer.end_episodes()
-        prepared = super()._setup_learn(
-            total_timesteps,
-            callback,
-            reset_num_timesteps
-            or (
-                begins and self.num_timesteps == 0
-            ),  # a new model has a folder of events of its own
-            tb_log_name or type(self).__name__,
-            progress_bar,
-        )
-        if not begins and type(noise) is type(self.action_noise):
-            self.action_noise = noise  # SB3 resets it even in the middle of an episode
-        return prepared
+            if self.replay_buffer is not None:
+                self.replay_buffer.end_episodes()
+        # a new model has a folder of events of its own
+        resets = reset_num_timesteps or (begins and self.num_timesteps == 0)
+        name = tb_log_name or type(self).__name__
+        return super()._setup_learn(total_timesteps, callback, resets, name, progress_bar)
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """Collect with SB3's loop, and count a replica's own steps: as many updates as that may follow.
@@ -584,9 +544,8 @@ class FlowAlgorithm(LoggedModel):
         rollout = super().collect_rollouts(*args, **kwargs)
         if not rollout.continue_training:
             self._last_obs = None  # SB3 stores no step at which a callback stops: the next phase begins with a reset
-        return rollout._replace(
-            episode_timesteps=rollout.episode_timesteps // self.policy.num_replicas
-        )
+        steps = rollout.episode_timesteps // self.policy.num_replicas
+        return rollout._replace(episode_timesteps=steps)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -594,11 +553,10 @@ class FlowAlgorithm(LoggedModel):
         """Continue each environment's chunk; draw uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
-            environments = range(
-                n_envs // len(self.action_spaces)
-            )  # each replica's actions from its own space
+            # each replica's actions come from its own space
+            n_envs_of_each = n_envs // self.policy.num_replicas
             actions = np.array(
-                [space.sample() for space in self.action_spaces for _ in environments]
+                [space.sample() for space in self.action_spaces for _ in range(n_envs_of_each)]
             )
             self._chunk_state = None
         else:
@@ -640,10 +598,8 @@ class FlowAlgorithm(LoggedModel):
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
-            rows = np.concatenate(
-                [self.policy.layout.flatten(observations) for observations in (new_obs, *last)]
-            )
-            values = {"observation": rows, "reward": reward.astype(np.float32)}
+            rows = [self.policy.layout.flatten(observations) for observations in (new_obs, *last)]
+            values = {"observation": np.concatenate(rows), "reward": reward.astype(np.float32)}
         for name, array in values.items():
             bad = array[~np.isfinite(array)]
             if bad.size:

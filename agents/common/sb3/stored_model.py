@@ -15,9 +15,10 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr, recursive_setattr
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import (
     check_for_correct_spaces,
     get_device,
@@ -44,6 +45,7 @@ from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import start_from_behaviour
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.sb3.constructor import no_behaviour_message
+from agents.common.sb3.environments import copy_observations
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names, path_of
@@ -84,6 +86,30 @@ class StoredModel(OffPolicyAlgorithm):
         if self._saved_normalization is None:
             return None
         return Normalization(**self._saved_normalization)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Wrap an environment as SB3 does, with observations that are copied."""
+        return copy_observations(OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        """Prepare a phase; action noise with a memory goes on in the middle of an episode, where SB3 resets it."""
+        noise = copy.deepcopy(self.action_noise)
+        is_in_episode = not reset_num_timesteps and self._last_obs is not None
+        prepared = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        # SB3 makes one noise for several environments, which has no memory yet
+        if is_in_episode and type(noise) is type(self.action_noise):
+            self.action_noise = noise
+        return prepared
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Go on with an environment; one that is not normalised is, if the model was saved with statistics.
@@ -316,7 +342,7 @@ class StoredModel(OffPolicyAlgorithm):
 @contextlib.contextmanager
 def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[Any]:
     """Open a file as SB3 does, and close it again; one that the caller has opened stays open."""
-    file = open_path(path, mode, verbose, suffix)
+    file = open_path(path, mode, verbose, suffix)  # type: ignore[arg-type]  # SB3 names fewer files
     try:
         yield file
     finally:
