@@ -24,6 +24,16 @@ from zoo.terminal.parser import (
     two_numbers,
 )
 
+COMMANDS = {
+    "list": "every dataset of the benchmarks: size, where it comes from, whether it is here",
+    "info": "one dataset: its sizes, tasks, files and arrays",
+    "generate": "make a dataset with OGBench's or OCBench's scripted oracles",
+    "download": "fetch a dataset from OGBench's or OCBench's host, or a mirror",
+    "check": "test a dataset: arrays, values, trajectories, and whether it fits its environment",
+    "convert": "make an npz of a dataset in another format, or the arrays of one of several files",
+    "collect": "play episodes in an environment and write them as a dataset",
+}
+
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what a command asks for."""
@@ -33,9 +43,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         prepare_pictures(args.name)
     from zoo.datasets import commands
 
-    result: dict[str, Any] = getattr(
-        commands, "list_datasets" if args.command == "list" else args.command
-    )(args)
+    function = "list_datasets" if args.command == "list" else args.command
+    result: dict[str, Any] = getattr(commands, function)(args)
     return result
 
 
@@ -46,21 +55,7 @@ def make_parser() -> Parser:
         description="List, describe, generate, download, check, convert, collect datasets.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for word, purpose in (
-        ("list", "every dataset of the benchmarks: size, where it comes from, whether it is here"),
-        ("info", "one dataset: its sizes, tasks, files and arrays"),
-        ("generate", "make a dataset with OGBench's or OCBench's scripted oracles"),
-        ("download", "fetch a dataset from OGBench's or OCBench's host, or a mirror"),
-        (
-            "check",
-            "test a dataset: arrays, values, trajectories, and whether it fits its environment",
-        ),
-        (
-            "convert",
-            "make an npz of a dataset in another format, or the arrays of one of several files",
-        ),
-        ("collect", "play episodes in an environment and write them as a dataset"),
-    ):
+    for word, purpose in COMMANDS.items():
         command = commands.add_parser(word, help=purpose, description=purpose)
         command.set_defaults(command=word)
         _add_arguments(command, word)
@@ -68,120 +63,108 @@ def make_parser() -> Parser:
 
 
 def _add_arguments(command: Parser, word: str) -> None:
+    """Add the arguments of a command, and those that it shares with others."""
+    add = command.add_argument
     if word == "collect":
-        command.add_argument(
+        add(
             "policy",
             metavar="POLICY",
             help="random, a model (.zip), the folder of a run, or module:function",
         )
     elif word != "list":
-        custom = ", or the path of your own, or minari:ID" if word in ("check", "convert") else ""
-        command.add_argument(
-            "name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{custom}"
-        )
-    where = "folder of datasets (default: where each benchmark keeps its own)"
-    command.add_argument("--dataset-dir", metavar="DIR", help=where)
+        custom = ""
+        if word in ("check", "convert"):
+            custom = ", or the path of your own, or minari:ID"
+        add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{custom}")
+    add(
+        "--dataset-dir",
+        metavar="DIR",
+        help="folder of datasets (default: where each benchmark keeps its own)",
+    )
     add_verbose(command)
-    if word in ("generate", "download"):
-        command.add_argument("--force", action="store_true", help="replace a dataset that exists")
+    if word in ("generate", "download", "convert", "collect"):
+        add("--force", action="store_true", help="replace a dataset or a file that exists")
     if word in ("download", "convert"):
-        command.add_argument(
+        add(
             "--dataset-size",
             type=COUNT,
             help="of several files, those that hold the first N transitions",
         )
     if word == "download":
-        command.add_argument(
-            "--files", type=COUNT, help="of a dataset of OCBench, the first N training files"
-        )
+        add("--files", type=COUNT, help="of a dataset of OCBench, the first N training files")
     if word == "generate":
-        size = command.add_mutually_exclusive_group()
-        size.add_argument(
+        number = command.add_mutually_exclusive_group()
+        number.add_argument(
             "--episodes", type=COUNT, help="training episodes (default: the usual number)"
         )
-        size.add_argument(
+        number.add_argument(
             "--dataset-size", type=COUNT, help="training transitions instead of episodes"
         )
-        command.add_argument(
-            "--episode-steps", type=COUNT, help="transitions of an episode (default: OGBench's)"
-        )
-        command.add_argument("--seed", type=SEED, default=0, help="seed of the dataset")
-        command.add_argument(
-            "--num-workers", type=COUNT, help="processes (default: one for each core)"
-        )
-    _add_own(command, word)
+        add("--episode-steps", type=COUNT, help="transitions of an episode (default: OGBench's)")
+        add("--seed", type=SEED, default=0, help="seed of the dataset")
+        add("--num-workers", type=COUNT, help="processes (default: one for each core)")
+    _add_custom(command, word)
 
 
-def _add_own(command: Parser, word: str) -> None:
+def _add_custom(command: Parser, word: str) -> None:
     """Add the arguments about datasets of the user's own."""
-    if word in ("check", "convert"):  # what formats leave open
-        command.add_argument(
-            "--columns",
-            nargs="+",
-            default=[],
-            metavar="NAME=COLUMN",
-            help="of parquet and HDF5, e.g. rewards=cost",
-        )
-        command.add_argument(
-            "--step-reward",
-            type=REAL,
-            metavar="X",
-            help="reward of each step of a dataset without any",
-        )
-        command.add_argument(
-            "--done",
-            choices=("terminated", "truncated"),
-            help="how episodes end where the dataset does not say",
-        )
-        command.add_argument(
-            "--reward-from",
-            choices=("success",),
-            help="take rewards from the `success` flags of a dataset of your own: -1 a step, 0 where the task is "
-            "achieved",
-        )
+    add = command.add_argument
     if word in ("check", "collect"):
-        command.add_argument(
-            "--env",
-            required=word == "collect",
-            help="environment of a dataset of your own, e.g. HalfCheetah-v5",
+        place = command.add_mutually_exclusive_group(required=word == "collect")
+        place.add_argument(
+            "--env", help="environment of a dataset of your own, e.g. HalfCheetah-v5"
         )
-        command.add_argument(
-            "--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments"
-        )
-        command.add_argument(
+        if word == "check":
+            place.add_argument(
+                "--no-env",
+                action="store_true",
+                help="there is none: check what training on data alone needs",
+            )
+            add(
+                "--action-range",
+                type=two_numbers,
+                metavar="LOW,HIGH",
+                help="what stands for the limits of its actions",
+            )
+        add("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments")
+        add(
             "--gym-packages",
             nargs="+",
             default=[],
             help="packages to import, for their environments",
         )
-    if word == "check":
-        command.add_argument(
-            "--no-env", action="store_true", help="check the data alone: there is no environment"
-        )
-        command.add_argument(
-            "--action-range",
-            type=two_numbers,
-            metavar="LOW,HIGH",
-            help="what stands for the limits of its actions",
-        )
     if word in ("convert", "collect"):
-        command.add_argument(
-            "-o", "--output", type=a_path, required=word == "collect", help="the npz file to write"
-        )
-        command.add_argument("--force", action="store_true", help="replace a file that exists")
+        add("-o", "--output", type=a_path, required=word == "collect", help="the npz file to write")
     if word == "collect":
-        command.add_argument("--episodes", type=COUNT, default=100, help="how many")
-        command.add_argument("--seed", type=SEED, default=0, help="seed of starts and noise")
-        command.add_argument(
-            "--algo", metavar="MODULE:CLASS", help="algorithm of a model, where it is your own"
-        )
-        command.add_argument("--trust", action="store_true", help=TRUST)
-        command.add_argument(
-            "--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range"
-        )
-        command.add_argument(
-            "--max-episode-steps", type=COUNT, help="cut episodes off after so many steps"
-        )
+        add("--episodes", type=COUNT, default=100, help="how many")
+        add("--seed", type=SEED, default=0, help="seed of starts and noise")
+        add("--algo", metavar="MODULE:CLASS", help="algorithm of a model, where it is your own")
+        add("--trust", action="store_true", help=TRUST)
+        add("--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range")
+        add("--max-episode-steps", type=COUNT, help="cut episodes off after so many steps")
+    if word not in ("check", "convert"):
+        return
+    # What formats leave open.
+    add(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="of parquet and HDF5, e.g. rewards=cost",
+    )
+    add(
+        "--step-reward", type=REAL, metavar="X", help="reward of each step of a dataset without any"
+    )
+    add(
+        "--done",
+        choices=("terminated", "truncated"),
+        help="how episodes end where the dataset does not say",
+    )
+    add(
+        "--reward-from",
+        choices=("success",),
+        help="take rewards from the flags `success` of your own data: -1 a step, 0 where the task is achieved",
+    )
 
 
 main = as_program(make_parser, _run)

@@ -16,7 +16,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("zoo.datasets.benchmarks.EPISODES", 2)
+    monkeypatch.setattr("zoo.datasets.generate.EPISODES", 2)
     return tmp_path
 
 

@@ -1,28 +1,18 @@
-"""Data of the tasks of OCBench, robomimic and D4RL: where they are, and how OCBench's are downloaded and generated.
-
-Source of the generation: OCBench (Park and Levine, 2026), ``data_gen_scripts/generate_ocbench.py``, version 1.0: the
-oracles' own settings, and episodes in which something leaves the workspace are replaced.
-"""
+"""Data of the tasks of OCBench, robomimic and D4RL: where they are, and how OCBench's are downloaded."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import shutil
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from zoo.datasets.download import DownloadError
-from zoo.datasets.files import Folder, dataset_files, locked_for_writing
+from zoo.datasets.files import Folder, generated_files, locked_for_writing, ocbench_root
 from zoo.datasets.formats.minari import MINARI, minari_folder
-from zoo.datasets.formats.npz import INTERVAL
-from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
-from zoo.envs.make import make_raw_env
+from zoo.datasets.generate import generate_dataset
 from zoo.envs.tasks import Task, import_ocbench
 from zoo.terminal.errors import UsageError
 
@@ -68,7 +58,7 @@ def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
     if task.benchmark == "robomimic":
         path = demonstrations_file(task, dataset_dir)
         return row | {"file": str(path), "here": path.is_file()}
-    generated = generated_files(task, dataset_dir)[0]
+    generated = generated_files(task.name, dataset_dir)[0]
     return row | {
         "downloaded": _has_files(hosted_folder(task, dataset_dir)),
         "generated": generated.exists(),
@@ -87,28 +77,15 @@ def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
 # -- OCBench ----------------------------------------------------------------------------------------------------------
 
 
-def dataset_root(dataset_dir: Folder) -> Path:
-    """Return the folder of all datasets: where OCBench itself looks for them, unless another is given."""
-    if dataset_dir is not None:
-        return Path(dataset_dir).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "ocbench" / "datasets"
-
-
 def hosted_folder(task: Task, dataset_dir: Folder) -> Path:
     """Return the folder of a task's downloaded files, which tasks on GPUs share, whether it exists or not."""
     category = "lite" if "-lite" in task.name else "full"
-    return dataset_root(dataset_dir) / category / gpu_name(task)
+    return ocbench_root(dataset_dir) / category / gpu_name(task)
 
 
 def gpu_name(task: Task) -> str:
     """Return the name of the same task in OCBench's simulator for GPUs, which is that of the dataset too."""
     return task.name.replace("-cpu", "", 1)
-
-
-def generated_files(task: Task, dataset_dir: Folder) -> tuple[Path, Path]:
-    """Return the paths of a task's generated training and validation file, whether they exist or not."""
-    return dataset_files(task.name, dataset_root(dataset_dir) / "generated")
 
 
 def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path:
@@ -118,7 +95,7 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
         disk is used; a download, which is completed if it was stopped, comes before what was generated.
     """
     folder = hosted_folder(task, dataset_dir)
-    generated = generated_files(task, dataset_dir)
+    generated = generated_files(task.name, dataset_dir)
     is_downloaded = _has_files(folder)
     if origin is None:
         if is_downloaded:
@@ -126,7 +103,7 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
         if generated[0].exists():
             return generated[0]
         raise UsageError(
-            f"there is no dataset of {task.name} in {dataset_root(dataset_dir)}; make it with `zoo dataset "
+            f"there is no dataset of {task.name} in {ocbench_root(dataset_dir)}; make it with `zoo dataset "
             f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
         )
     # A download that was stopped has some of its files: asking again completes it.
@@ -144,8 +121,7 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
                 f"the download failed: {error.problem}; generating {task.name} with its oracle instead",
                 stacklevel=2,
             )
-    generate_ocbench(task, generated, existing="keep")
-    return generated[0]
+    return generate_dataset(task.name, dataset_dir, existing="keep")[0]
 
 
 def download_ocbench(
@@ -159,7 +135,7 @@ def download_ocbench(
     :param replace: download all files again; those that exist stay until the download is complete.
     """
     library = import_ocbench(task.name, "ocbench.dataset_utils")
-    root = dataset_root(dataset_dir)
+    root = ocbench_root(dataset_dir)
     folder = hosted_folder(task, dataset_dir)
     download_root = root
     if replace:  # a name that stays the same, so that a download that was stopped goes on
@@ -193,71 +169,3 @@ def _replace_files(folder: Path, download_root: Path, root: Path) -> None:
 
 def _has_files(folder: Path) -> bool:
     return any(folder.glob("*.npz"))
-
-
-EPISODES = 1000  # as in OCBench's script
-
-
-def generate_ocbench(
-    task: Task,
-    files: tuple[Path, Path],
-    *,
-    num_episodes: int | None = None,
-    seed: int = 0,
-    num_workers: int | None = None,
-    existing: str = "refuse",
-) -> None:
-    """Generate a task's training and validation file; see :func:`zoo.datasets.generate.generate_dataset`.
-
-    :param files: their paths.
-    :param num_episodes: training episodes; None takes `EPISODES`. The validation file gets a tenth of them.
-    """
-    import_ocbench(task.name)
-    make_dataset(
-        task.name,
-        files,
-        num_episodes or EPISODES,
-        functools.partial(OracleWriter, task.name, seed),
-        {"dataset": task.name, "seed": seed},
-        num_workers=num_workers,
-        existing=existing,
-        constants={INTERVAL: np.int32(1)},
-    )
-
-
-class OracleWriter(EpisodeWriter):
-    """Collects episodes of a task with OCBench's oracle."""
-
-    packages = ("ocbench", *EpisodeWriter.packages[1:])
-
-    def __init__(self, name: str, seed: int) -> None:
-        super().__init__(name, seed)
-        oracles = import_ocbench(name, "ocbench.oracles")
-        self._make_oracle = getattr(oracles, f"{name.partition('-')[0].capitalize()}Controller")
-        self._env = make_raw_env(name)
-
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
-        """Return the arrays of one episode; None if something left the workspace in it."""
-        observation, info = self._env.reset(seed=reset_seed)
-        oracle = self._make_oracle(env=self._env)
-        oracle.reset(observation, info)
-        observations = [observation]
-        rows = []
-        is_over = False
-        while not is_over:
-            action = np.clip(oracle.select_action(observation, info), -1.0, 1.0).astype(np.float32)
-            observation, reward, terminated, truncated, info = self._env.step(action)
-            is_over = terminated or truncated
-            observations.append(observation)
-            # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
-            rows.append(
-                {
-                    "actions": action,
-                    "rewards": float(reward),
-                    "masks": 1.0 - terminated,
-                    "terminals": is_over,
-                }
-            )
-            if not info["healthy"]:
-                return None
-        return {"observations": np.array(observations, np.float32), **to_arrays(rows)}

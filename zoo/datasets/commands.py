@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
@@ -22,12 +23,10 @@ from zoo.datasets.benchmarks import (
     describe_task,
     download_ocbench,
     find_data,
-    generate_ocbench,
-    generated_files,
 )
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
-from zoo.datasets.custom import check_fit, spaces_for, warn_of_constant_rewards
+from zoo.datasets.custom import check_actions, check_fit, spaces_for, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
     DatasetError,
@@ -60,7 +59,7 @@ from zoo.terminal.tables import print_table, result_for_terminal
 
 Result = dict[str, Any]
 CUSTOM_FLAGS = (
-    "columns", "step_reward", "done", "reward_from", "env", "no_env", "env_kwargs", "gym_packages", "action_range",
+    "columns", "step_reward", "done", "env", "no_env", "env_kwargs", "gym_packages", "action_range", "reward_from",
 )  # fmt: skip
 
 
@@ -125,33 +124,22 @@ def _describe(spec: DatasetSpec) -> Result:
 
 def generate(args: argparse.Namespace) -> Result:
     """Make a dataset with scripted oracles."""
-    options = {
-        "num_episodes": args.episodes,
-        "seed": args.seed,
-        "num_workers": args.num_workers,
-        "existing": _existing(args),
-    }
     with _explaining_interrupt("finished episodes"):
-        if args.name not in OCBENCH:
-            files = generate_dataset(
-                args.name,
-                args.dataset_dir,
-                dataset_size=args.dataset_size,
-                episode_steps=args.episode_steps,
-                **options,
-            )
-            return _describe_files(args, files)
-        if args.dataset_size or args.episode_steps:
-            raise UsageError(
-                f"the episodes of {args.name} differ in length; give `--episodes` instead of `--dataset-size` or "
-                "`--episode-steps`"
-            )
-        task = OCBENCH[args.name]
-        files = generated_files(task, args.dataset_dir)
-        generate_ocbench(task, files, **options)
-    result = {"name": task.name, "train": str(files[0]), "val": str(files[1])}
+        files = generate_dataset(
+            args.name,
+            args.dataset_dir,
+            num_episodes=args.episodes,
+            dataset_size=args.dataset_size,
+            episode_steps=args.episode_steps,
+            seed=args.seed,
+            num_workers=args.num_workers,
+            existing=_existing(args),
+        )
+    if args.name not in OCBENCH:
+        return _describe_files(args)
+    result = {"name": args.name, "train": str(files[0]), "val": str(files[1])}
     folder = folder_option(args.dataset_dir)
-    return result | _next(f"zoo train --algo fql --env {task.name} --dataset generate{folder}")
+    return result | _next(f"zoo train --algo fql --env {args.name} --dataset generate{folder}")
 
 
 def _existing(args: argparse.Namespace) -> str:
@@ -186,18 +174,16 @@ def download(args: argparse.Namespace) -> Result:
         raise UsageError(
             f"`--files` chooses among OCBench's files, got OGBench's {spec.name}; leave it out"
         )
-    if spec.files == 1:
-        if args.dataset_size is not None:
+    names = None
+    if args.dataset_size is not None:
+        if spec.files == 1:
             raise UsageError(
                 f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out"
             )
-        download_dataset(args.name, args.dataset_dir, existing=_existing(args))
-        return _describe_files(args, dataset_files(spec.name, args.dataset_dir))
-    count = spec.files
-    if args.dataset_size is not None:
-        count = spec.files_for(args.dataset_size)
-    names = spec.shard_names[:count]
+        names = spec.shard_names[: spec.files_for(args.dataset_size)]
     paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=_existing(args))
+    if spec.files == 1:
+        return _describe_files(args)
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 
@@ -308,43 +294,29 @@ def _reject_flags_of_custom(args: argparse.Namespace) -> None:
 
 
 def _check_custom(args: argparse.Namespace) -> Result:
-    """Check a dataset of the user's own, against its environment if there is one."""
-    if (args.env is None) != args.no_env:
-        raise UsageError(
-            f"`--env` must name the environment of {args.name}, e.g. --env HalfCheetah-v5, or `--no-env` say that it "
-            "has none; give one of the two"
-        )
+    """Check a dataset of the user's own: what needs no environment, and whether it fits one that is named."""
     options = _options(args)
-    if args.no_env:
-        return _check_alone(args, options)
-    env_id, env_kwargs = _environment(args)
-    with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-        probe(env, lambda: make_env(env_id, **env_kwargs))
     findings: list[Result] = []
     content = None
-    with _recording(findings):
-        spaces = spaces_for(args.name, env_id, env_kwargs)
-        content = read_source(args.name, options)
-        check_fit(args.name, content, env_id, spaces, args.action_range)
-    return _report_of_custom(args, findings, content)
-
-
-def _check_alone(args: argparse.Namespace, options: ReadOptions) -> Result:
-    """Check a dataset of the user's own that has no environment."""
-    findings: list[Result] = []
-    content = None
-    with _recording(findings):
-        content = read_source(args.name, options)
-        warn_of_constant_rewards(args.name, content)
-        # Training needs this stand-in too: its limits of actions must hold in the data.
-        register_dataset_only_env(dataset_only_id(name_of(args.name)), content, args.action_range)
-    return _report_of_custom(args, findings, content)
-
-
-def _report_of_custom(
-    args: argparse.Namespace, findings: list[Result], content: Transitions | None
-) -> Result:
-    """Report findings about a dataset of the user's own, with its size if it could be read."""
+    with contextlib.ExitStack() as stack:
+        if args.env is None:
+            stack.enter_context(_recording(findings))
+            content = read_source(args.name, options)
+            warn_of_constant_rewards(args.name, content)
+            if args.no_env:  # training plays in a stand-in, which not all data have
+                env_id = dataset_only_id(name_of(args.name))
+                register_dataset_only_env(env_id, content, args.action_range)
+            if args.action_range is not None:
+                box = Box(-1.0, 1.0, content.arrays["actions"].shape[1:])
+                check_actions(args.name, content, box, args.action_range)
+        else:
+            env_id, env_kwargs = _environment(args)
+            env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
+            probe(env, lambda: make_env(env_id, **env_kwargs))
+            stack.enter_context(_recording(findings))
+            spaces = spaces_for(args.name, env_id, env)
+            content = read_source(args.name, options)
+            check_fit(args.name, content, env_id, spaces, args.action_range)
     report = _report(args, args.name, findings)
     if content is not None:
         report |= _counts(content)
@@ -357,29 +329,29 @@ def _training_of_custom(args: argparse.Namespace) -> str:
     """Return the command that trains on a dataset that was checked, or that makes one that training reads."""
     options = _flags(args, "columns", "step_reward", "done")
     if options:
-        return _command(
-            "dataset", "convert", args.name, "-o", "my.npz", *options, *_flags(args, "reward_from")
-        )
-    flags = _flags(
-        args, "env", "no_env", "env_kwargs", "gym_packages", "action_range", "reward_from"
-    )
+        options += _flags(args, "reward_from")
+        return _command("dataset", "convert", args.name, "-o", "my.npz", *options)
+    if args.env is None and not args.no_env:
+        args.env = environment_of(args.name) or "ENV"
+    flags = _flags(args, *CUSTOM_FLAGS)
     return _command("train", "--algo", "fql", "--dataset", args.name, *flags)
 
 
 def _flags(args: argparse.Namespace, *names: str) -> list[str]:
-    """Return the words of the flags that were given, of those with some names."""
-    words = []
+    """Return the words of those flags with some names that were given."""
+    words: list[str] = []
     for name in names:
         value = getattr(args, name, None)
         flag = f"--{name.replace('_', '-')}"
         if name == "action_range" and value:
-            low, high = (str(number).removesuffix(".0") for number in value)
-            words.append(f"{flag}={low},{high}")  # one word: it may begin with a minus
+            words.append(
+                f"{flag}={value[0]:.12g},{value[1]:.12g}"
+            )  # one word: it may begin with a minus
         elif isinstance(value, list) and value:
             words += [flag, *value]
         elif value is True:
             words.append(flag)
-        elif value not in (None, False, []):
+        elif isinstance(value, str | float):
             words += [flag, str(value)]
     return words
 
@@ -480,13 +452,10 @@ def _counts(content: Transitions) -> Result:
     }
 
 
-def _describe_files(args: argparse.Namespace, files: tuple[Path, Path]) -> Result:
-    """Return a dataset's files, their rows and their checksum.
-
-    :param files: for training and for validation.
-    """
-    train, validation = files
+def _describe_files(args: argparse.Namespace) -> Result:
+    """Return the files of one of OGBench's datasets, their rows and their checksum."""
     dataset = parse_name(args.name).spec.name
+    train, validation = dataset_files(dataset, args.dataset_dir)
     result = {
         "name": dataset,
         "train": str(train),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
+from agents.common.actions import holds_integers
 from agents.common.data.arrays import ActionRange, Array, Transitions, compact_transitions, pieces
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import DatasetError
@@ -19,7 +18,7 @@ from zoo.datasets.formats.base import Dataset, ReadOptions, compact, digest_of_a
 from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
 from zoo.datasets.formats.read import name_of, read_source, require_format
 from zoo.datasets.load import first_trajectories
-from zoo.envs.make import make_env
+from zoo.envs.make import dataset_only_id, make_env
 from zoo.terminal.errors import UsageError, as_usage_error
 
 BOUND_TOLERANCE = 1e-3
@@ -47,15 +46,17 @@ def load_custom(
     :param content: the dataset, where it was read before.
     :param env: the environment, where it was built before.
     """
-    spaces = spaces_for(source, env_id, env_kwargs, env)
+    with contextlib.ExitStack() as stack:
+        if env is None:
+            env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
+        spaces = spaces_for(source, env_id, env)
     content = content or read_source(source, ReadOptions(reward_from=reward_from))
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
     check_fit(source, content, env_id, spaces, action_range)
     arrays = compact(content)
-    if (
-        action_range is not None
-    ):  # in the environment's units, so that the fingerprint tells two ranges apart
+    if action_range is not None:
+        # In the environment's units, so that the fingerprint tells two ranges apart.
         low, high = action_range
         box = spaces[1]
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
@@ -71,55 +72,41 @@ def load_custom(
 
 
 def spaces_for(
-    source: str | Path,
-    env_id: str,
-    env_kwargs: dict[str, Any],
-    env: gymnasium.Env[Any, Any] | None = None,
+    source: str | Path, env_id: str, env: gymnasium.Env[Any, Any]
 ) -> tuple[gymnasium.Space[Any], Any]:
     """Return the observation and the action space of an environment, comparing it with where a dataset is from.
 
-    :param env: the environment, where it was built before; data hold single images, which it may stack.
+    :param env: the environment; data hold single images, which it may stack.
     """
     path, source_format = require_format(source)
     recorded_in = source_format.environment(path)
     # A module before the colon only says where an environment is imported from.
-    if recorded_in is not None and recorded_in.rpartition(":")[2] != env_id.rpartition(":")[2]:
+    names = {env_id.rpartition(":")[2], dataset_only_id(name_of(source))}
+    if recorded_in is not None and recorded_in.rpartition(":")[2] not in names:
         warnings.warn(
             f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3
         )
-    with contextlib.ExitStack() as stack:
-        if env is None:
-            env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
-        observations = env.observation_space
-        for layer in _layers(env):
-            if isinstance(layer, FrameStack):
-                observations = layer.env.observation_space
-            if isinstance(layer, gymnasium.wrappers.FlattenObservation) and isinstance(
-                source_format, Minari
-            ):
-                _require_same_order(source, recorded_parts(path), env_id, layer)
-        return observations, env.action_space
-
-
-def _layers(env: Any) -> Iterator[gymnasium.Wrapper[Any, Any, Any, Any]]:
-    """Yield the wrappers around an environment, the outermost first."""
-    while isinstance(env, gymnasium.Wrapper):
-        yield env
-        env = env.env
+    observations = env.observation_space
+    layer: Any = env
+    while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, FrameStack):
+            observations = layer.env.observation_space
+        is_flattened = isinstance(layer, gymnasium.wrappers.FlattenObservation)
+        if is_flattened and isinstance(source_format, Minari):
+            _require_same_order(source, recorded_parts(path), env_id, layer.env.observation_space)
+        layer = layer.env
+    return observations, env.action_space
 
 
 def _require_same_order(
-    source: str | Path,
-    recorded: list[str],
-    env_id: str,
-    layer: gymnasium.Wrapper[Any, Any, Any, Any],
+    source: str | Path, recorded: list[str], env_id: str, space: gymnasium.Space[Any]
 ) -> None:
     """Refuse an environment that flattens the parts of an observation in another order than they are recorded in.
 
     :param recorded: names of the parts, in their order.
-    :param layer: what flattens them.
+    :param space: what is flattened.
     """
-    flattened = list(parts_of(layer.env.observation_space))
+    flattened = list(parts_of(space))
     if sorted(flattened) == sorted(recorded) and flattened != recorded:
         raise UsageError(
             f"{source} has the parts of an observation in the order {', '.join(recorded)}, and {env_id} flattens "
@@ -141,7 +128,7 @@ def check_fit(
     :param action_range: what stands for the limits of actions in the data; None: the environment's.
     :raises DatasetError: for the first array that does not fit.
     """
-    arrays, valid = content.arrays, content.valid
+    arrays = content.arrays
     warn_of_constant_rewards(source, content)
     if isinstance(spaces[0], gymnasium.spaces.Dict):
         raise DatasetError(
@@ -163,12 +150,28 @@ def check_fit(
     if not is_image(spaces[0]):
         for rows in (arrays["observations"], content.final_observations):
             _check_values(source, "observations", rows, spaces[0])
-    if action_range is None:
-        _check_values(source, "actions", arrays["actions"], spaces[1], valid)
+    # Real numbers are checked below, which clips what rounding puts outside.
+    if action_range is None and holds_integers(spaces[1]):
+        played = np.where(content.valid[:, None], arrays["actions"], spaces[1].low)
+        _check_values(source, "actions", played, spaces[1])
+    check_actions(source, content, spaces[1], action_range)
+
+
+def check_actions(
+    source: str | Path,
+    content: Transitions,
+    space: gymnasium.spaces.Box,
+    action_range: tuple[float, float] | None,
+) -> None:
+    """Refuse actions outside their limits.
+
+    :param action_range: what stands for the limits in the data; None: those of the space.
+    :raises DatasetError: for the first of them.
+    """
     with as_usage_error():
-        limits = ActionRange.of(spaces[1], action_range)
+        limits = ActionRange.of(space, action_range)
     try:
-        limits.require_inside("`actions`", arrays["actions"], valid)
+        limits.require_inside("`actions`", content.arrays["actions"], content.valid)
     except ValueError as error:
         raise DatasetError("actions", f"{source}: {error}") from error
 
@@ -185,34 +188,22 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
         )
 
 
-def _check_values(
-    source: str | Path,
-    key: str,
-    values: Array,
-    space: gymnasium.spaces.Box,
-    valid: NDArray[np.bool_] | None = None,
-) -> None:
-    """Refuse values that a space of integers does not hold; warn of observations outside a space of real numbers.
+def _check_values(source: str | Path, key: str, values: Array, space: gymnasium.spaces.Box) -> None:
+    """Refuse values that a space of integers does not hold; warn of those outside a space of real numbers.
 
     :param values: the array `key`, (rows, size).
-    :param valid: which rows count, (rows,); None: all.
     """
     is_integer = space.dtype.kind in "iub"
-    if key == "actions" and not is_integer:
-        return  # `ActionRange` checks their limits, and clips what rounding puts outside
     low, high = space.low, space.high
     if not is_integer:
         low = low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(low))
         high = high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(high))
-    for piece in pieces(
-        len(values)
-    ):  # a comparison of all rows would need as much memory as they do
+    # A comparison of all rows would need as much memory as they do.
+    for piece in pieces(len(values)):
         part = values[piece]
         is_wrong = (part < low) | (part > high)
         if is_integer:
             is_wrong |= part != np.round(part)
-        if valid is not None:
-            is_wrong &= valid[piece, None]
         if not is_wrong.any():
             continue
         row, column = np.argwhere(is_wrong)[0]

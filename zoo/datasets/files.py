@@ -23,7 +23,6 @@ from zoo.terminal.messages import log
 DEFAULT_DATASET_DIR = (
     "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
 )
-SPLITS = ("train", "val")
 ARRAYS = "arrays"
 """The folder of the converted arrays of a dataset of several files, beside these."""
 Folder: TypeAlias = str | Path | None
@@ -51,6 +50,19 @@ def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
         dataset_dir = DEFAULT_DATASET_DIR
     folder = Path(dataset_dir).expanduser()
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
+
+
+def ocbench_root(dataset_dir: Folder) -> Path:
+    """Return the folder of all datasets of OCBench: where OCBench itself looks for them, unless another is given."""
+    if dataset_dir is not None:
+        return Path(dataset_dir).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "ocbench" / "datasets"
+
+
+def generated_files(name: str, dataset_dir: Folder) -> tuple[Path, Path]:
+    """Return the paths of the generated training and validation file of a task of OCBench."""
+    return dataset_files(name, ocbench_root(dataset_dir) / "generated")
 
 
 def shard_folder(name: str, dataset_dir: Folder) -> Path:

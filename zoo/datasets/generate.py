@@ -1,34 +1,33 @@
-"""Generate OGBench's datasets with its scripted oracles and settings.
+"""Generate the datasets of OGBench and OCBench with their scripted oracles and settings.
 
-Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
+Sources of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2; OCBench
+(Park and Levine, 2026), `data_gen_scripts/generate_ocbench.py`, version 1.0: the oracles' own settings, and episodes in
+which something leaves the workspace are replaced.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
-from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
-from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
-from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
-from ogbench.manipspace.oracles.markov.window_markov import WindowMarkovOracle
-from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
-from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
-from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
-from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
-from zoo.datasets.files import Folder, dataset_files
+from zoo.datasets.files import Folder, dataset_files, generated_files
+from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import env_spaces, make_raw_env
 from zoo.envs.rendering import require_pictures
+from zoo.envs.tasks import OCBENCH, import_ocbench
 from zoo.terminal.errors import UsageError
 
 Array: TypeAlias = np.ndarray
+EPISODES = 1000
+"""Of a dataset of OCBench, as in its script."""
 STACKING = {
     "cube-single": (0.0, 0.0),
     "cube-double": (0.0, 0.25),
@@ -50,45 +49,48 @@ def generate_dataset(
     num_workers: int | None = None,
     existing: str = "refuse",
 ) -> tuple[Path, Path]:
-    """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
+    """Generate a dataset's two files with its benchmark's scripted oracles and settings, and return their paths.
 
     Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
+    :param name: of a dataset of OGBench, or of a task of OCBench.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions in place of episodes, rounded up to whole episodes; None for both takes
-        OGBench's size.
+        the benchmark's size.
     :param episode_steps: transitions of an episode; None takes OGBench's number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
-    spec = parse_name(name).spec
-    if not spec.is_generatable:
-        raise UsageError(
-            f"{spec.name} cannot be generated: only pointmaze, cube, scene and puzzle datasets of standard size can; "
-            f"download it with `zoo dataset download {spec.name}`"
-        )
-    if spec.is_visual:
-        require_pictures(spec.name)
-    spec = replace(spec, steps=episode_steps or spec.steps)
-    episodes = num_episodes or spec.episodes
-    if dataset_size:
-        episodes = math.ceil(dataset_size / spec.steps)
-    files = dataset_files(spec.name, dataset_dir)
-    writer = MazeWriter if spec.environment.startswith("pointmaze") else ManipulationWriter
-    make_dataset(
-        spec.name,
-        files,
-        episodes,
-        functools.partial(writer, spec, seed),
-        {
-            "dataset": spec.name,
-            "rows": spec.steps + 1,
-            "seed": seed,
-            "oracle": oracle_settings(spec),
-        },
-        num_workers=num_workers,
-        existing=existing,
-    )
+    settings: dict[str, Any] = {"dataset": name, "seed": seed}
+    build: functools.partial[Any]
+    if name in OCBENCH:
+        if dataset_size or episode_steps:
+            raise UsageError(
+                f"the episodes of {name} differ in length; give `--episodes` instead of `--dataset-size` or "
+                "`--episode-steps`"
+            )
+        import_ocbench(name)
+        files = generated_files(name, dataset_dir)
+        episodes = num_episodes or EPISODES
+        build = functools.partial(OracleWriter, name, seed)
+    else:
+        spec = parse_name(name).spec
+        if not spec.is_generatable:
+            raise UsageError(
+                f"{spec.name} cannot be generated: only pointmaze, cube, scene and puzzle datasets of standard size "
+                f"can; download it with `zoo dataset download {spec.name}`"
+            )
+        if spec.is_visual:
+            require_pictures(spec.name)
+        spec = replace(spec, steps=episode_steps or spec.steps)
+        files = dataset_files(spec.name, dataset_dir)
+        episodes = num_episodes or spec.episodes
+        if dataset_size:
+            episodes = math.ceil(dataset_size / spec.steps)
+        writer = MazeWriter if spec.family.startswith("pointmaze") else ManipulationWriter
+        build = functools.partial(writer, spec, seed)
+        settings |= {"dataset": spec.name, "rows": spec.steps + 1, "oracle": oracle_settings(spec)}
+    make_dataset(files, episodes, build, settings, num_workers, existing)
     return files
 
 
@@ -224,42 +226,71 @@ class ManipulationWriter(EpisodeWriter):
         return action.clip(-1.0, 1.0)
 
 
+class OracleWriter(EpisodeWriter):
+    """Collects episodes of a task with OCBench's oracle."""
+
+    packages = ("ocbench", *EpisodeWriter.packages[1:])
+    constants: ClassVar = {INTERVAL: np.int32(1)}
+
+    def __init__(self, name: str, seed: int) -> None:
+        super().__init__(name, seed)
+        oracles = import_ocbench(name, "ocbench.oracles")
+        self._make_oracle = getattr(oracles, f"{name.partition('-')[0].capitalize()}Controller")
+        self._env = make_raw_env(name)
+
+    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+        """Return the arrays of one episode; None if something left the workspace in it."""
+        observation, info = self._env.reset(seed=reset_seed)
+        oracle = self._make_oracle(env=self._env)
+        oracle.reset(observation, info)
+        observations = [observation]
+        rows = []
+        is_over = False
+        while not is_over:
+            action = np.clip(oracle.select_action(observation, info), -1.0, 1.0).astype(np.float32)
+            observation, reward, terminated, truncated, info = self._env.step(action)
+            is_over = terminated or truncated
+            observations.append(observation)
+            # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
+            rows.append(
+                {
+                    "actions": action,
+                    "rewards": float(reward),
+                    "masks": 1.0 - terminated,
+                    "terminals": is_over,
+                }
+            )
+            if not info["healthy"]:
+                return None
+        return {"observations": np.array(observations, np.float32), **to_arrays(rows)}
+
+
 def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     """Return the oracles of an environment by target: open-loop ones that plan, or closed-loop ones."""
     settings = oracle_settings(spec)
     if spec.kind == "play":
+        kind = "plan"
         options = {
-            "env": env,
             "noise": settings["plan_noise"],
             "noise_smoothing": settings["plan_noise_smoothing"],
         }
-        cube, button, drawer, window = (
-            CubePlanOracle,
-            ButtonPlanOracle,
-            DrawerPlanOracle,
-            WindowPlanOracle,
-        )
-        cube_options = {}
     else:
-        options = {"env": env, "min_norm": settings["min_norm"]}
-        cube, button, drawer, window = (
-            CubeMarkovOracle,
-            ButtonMarkovOracle,
-            DrawerMarkovOracle,
-            WindowMarkovOracle,
-        )
-        # As in OGBench's script, which limits the steps of this oracle in Scene only.
-        cube_options = {"max_step": 100}
+        kind = "markov"
+        options = {"min_norm": settings["min_norm"]}
+    options_of: dict[str, Any] = {"cube": {}, "button": {}, "drawer": {}, "window": {}}
     if spec.family.startswith("puzzle"):
-        return {"button": button(gripper_always_closed=True, **options)}
-    if spec.family.startswith("cube"):
-        return {"cube": cube(**options)}
-    return {
-        "cube": cube(**cube_options, **options),
-        "button": button(**options),
-        "drawer": drawer(**options),
-        "window": window(**options),
-    }
+        options_of = {"button": {"gripper_always_closed": True}}
+    elif spec.family.startswith("cube"):
+        options_of = {"cube": {}}
+    elif kind == "markov":
+        # As in OGBench's script, which limits the steps of this oracle in Scene only.
+        options_of["cube"] = {"max_step": 100}
+    oracles = {}
+    for target, further in options_of.items():
+        module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{target}_{kind}")
+        oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
+        oracles[target] = oracle(env=env, **options, **further)
+    return oracles
 
 
 def _maze_cells(maze_map: Array) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

@@ -9,11 +9,10 @@ import contextlib
 import functools
 import json
 import shutil
-import types
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from agents.common.files import atomic_path, write_text
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
 from zoo.datasets.files import (
-    SPLITS,
     keep_existing,
     locked_for_writing,
     move_into_place,
@@ -63,6 +61,8 @@ class EpisodeWriter:
 
     packages: tuple[str, ...] = ("ogbench", "mujoco", "gymnasium")
     """Whose versions decide what an episode holds."""
+    constants: ClassVar[Mapping[str, np.generic]] = {}
+    """Numbers that the files hold besides the arrays of the episodes."""
 
     def __init__(self, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
@@ -101,26 +101,23 @@ class EpisodeWriter:
 
 
 def make_dataset(
-    name: str,
     files: tuple[Path, Path],
     episodes: int,
     build: functools.partial[Any],
     settings: Mapping[str, Any],
-    *,
     num_workers: int | None,
     existing: str,
-    constants: Mapping[str, np.generic] = types.MappingProxyType({}),
 ) -> None:
     """Make a dataset's training file and its validation file, which has a tenth of the episodes, at least one.
 
-    :param name: of the dataset, for messages.
     :param files: their paths.
     :param build: makes what collects its episodes, in each process.
-    :param settings: everything that decides what an episode holds, besides its split and number.
+    :param settings: everything that decides what an episode holds, besides its split and number; ``dataset`` is its
+        name.
     :param num_workers: processes; None takes one for each core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :param constants: numbers that the files hold besides the arrays of the episodes.
     """
+    name = settings["dataset"]
     if episodes > MAX_EPISODES:
         raise UsageError(
             f"a dataset may have {MAX_EPISODES:,} episodes, got {episodes:,} of {name}; make fewer"
@@ -128,8 +125,8 @@ def make_dataset(
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return
-        counts = {"train": episodes, "val": max(1, episodes // 10)}
-        num_workers = min(num_workers or available_cores(), sum(counts.values()))
+        counts = (episodes, max(1, episodes // 10))
+        num_workers = min(num_workers or available_cores(), sum(counts))
         with _worker_processes(name, build, num_workers) as workers:
             rounding, *_ = [worker.receive() for worker in workers]
             if not rounding["has_common_kernels"]:
@@ -138,29 +135,23 @@ def make_dataset(
                     name,
                 )
             origin = {**settings, **rounding}
-            # Finished episodes of another origin, which a stopped generation has left, must not mix in.
-            subfolder = settings_sha256(origin)[:16]
-            parts: dict[str, list[Path]] = {}
-            jobs = []
-            for split, file in zip(SPLITS, files, strict=True):
-                folder = _parts_folder(file) / subfolder
+            jobs: Jobs = []
+            for split, file, count in zip(PURPOSES, files, counts, strict=True):
+                # Finished episodes of another origin, which a stopped generation has left, must not mix in.
+                folder = _parts_folder(file) / settings_sha256(origin)[:16]
                 folder.mkdir(parents=True, exist_ok=True)
-                parts[split] = [folder / f"{number:06d}.npz" for number in range(counts[split])]
-                for number, part in enumerate(parts[split]):
-                    jobs.append((split, number, part))
+                jobs += [(split, k, folder / f"{k:06d}.npz") for k in range(count)]
             missing = [job for job in jobs if not job[2].exists()]
             num_done = len(jobs) - len(missing)
             log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), num_done)
             with progress_bar(name, unit=" episodes", total=len(jobs), done=num_done) as bar:
                 for _ in _write(workers, missing):
                     bar.update()
+        parts = [path for _, _, path in jobs]
+        constants = build.func.constants
         # The training file comes last: where it is, the dataset is complete.
-        for split, file in reversed(list(zip(SPLITS, files, strict=True))):
-            _join(parts[split], file, constants)
-            write_text(
-                provenance_file(file),
-                json.dumps({**origin, "episodes": counts[split]}, indent=2) + "\n",
-            )
+        _join(parts[episodes:], files[1], constants, origin)
+        _join(parts[:episodes], files[0], constants, origin)
         for file in files:
             shutil.rmtree(_parts_folder(file))
 
@@ -213,16 +204,19 @@ def _write(workers: Sequence[WorkerProcess], jobs: Jobs) -> Iterator[Path]:
                 busy.remove(worker)
 
 
-def _join(parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic]) -> None:
-    """Write the episodes as one npz; equal data become equal bytes."""
+def _join(
+    parts: Sequence[Path], file: Path, constants: Mapping[str, np.generic], origin: dict[str, Any]
+) -> None:
+    """Write the episodes as one npz, and their provenance; equal data become equal bytes."""
     log.info("writing %s", file)
-    temporary = file.with_name(
-        f"{file.name}.tmp"
-    )  # the lock is held, so no other process writes a left-over one
-    names = read_npz_headers(parts[0])
+    # The lock is held, so no other process writes a left-over one.
+    temporary = file.with_name(f"{file.name}.tmp")
     arrays = {}
-    for key in names:  # one array after the other, so that parts need no second copy of all
+    for key in read_npz_headers(parts[0]):
+        # One array after the other, so that parts need no second copy of all.
         arrays[key] = np.concatenate([read_npz(part, [key])[key] for part in parts])
     with temporary.open("wb") as target:
         np.savez_compressed(target, allow_pickle=False, **arrays, **constants)
     move_into_place(temporary, file)
+    provenance = json.dumps({**origin, "episodes": len(parts)}, indent=2)
+    write_text(provenance_file(file), provenance + "\n")

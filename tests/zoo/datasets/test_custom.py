@@ -175,16 +175,26 @@ def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
         check_fit("a", read_source(written(tmp_path)), ENV, spaces, None)
 
 
-def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
-    result, _ = call(main, "check", written(tmp_path, constant), "--no-env", "--action-range=-2,2")
+@pytest.mark.parametrize("words", [[], ["--no-env"]])
+def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal, words):
+    path = written(tmp_path, constant)
+    result, _ = call(main, "check", path, "--action-range=-2,2", *words)
     assert result["sound"]
     assert [row["severity"] for row in result["findings"]] == ["warning"]
-    assert "`--no-env` say that it has none; give one of the two" in refusal(
-        main, "check", written(tmp_path)
-    )
-    assert "give one of the two" in refusal(
-        main, "check", written(tmp_path), "--no-env", "--env", ENV
-    )
+    result, _ = call(main, "check", path, "--action-range=-1,1", *words, code=2)
+    assert result["findings"][0]["array"] == "actions"
+    np.savez(path, **regular(episodes()) | {"rewards": np.full(39, np.nan)})
+    assert "must hold finite numbers" in refusal(main, "check", path, *words)
+
+
+def test_images_are_checked_without_an_environment_but_not_for_training_without_one(
+    tmp_path, call, refusal
+):
+    images = np.zeros((40, 8, 8, 3), np.uint8)
+    arrays = {"observations": images[1:], "next_observations": images[:-1]}
+    np.savez(tmp_path / "a.npz", **regular(episodes()) | arrays)
+    assert call(main, "check", tmp_path / "a.npz")[0]["sound"]
+    assert "got images" in refusal(main, "check", tmp_path / "a.npz", "--no-env")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
             f"zoo train --algo fql --dataset {{path}} --env {ENV} --action-range=-5,5",
         ),
         (["--no-env"], "zoo train --algo fql --dataset {path} --no-env"),
+        ([], "zoo train --algo fql --dataset {path} --env ENV"),
     ],
 )
 def test_the_command_that_follows_a_check_has_its_flags_and_can_be_copied(
@@ -221,7 +232,7 @@ def test_the_command_that_follows_a_check_has_its_flags_and_can_be_copied(
             ["convert", "a.npz", "-o", "{folder}/none/a.npz"],
             "in a folder that exists and can be written to",
         ),
-        (["check", "nothing.csv", "--env", ENV], "expected a dataset at nothing.csv, got nothing"),
+        (["check", "nothing.csv"], "expected a dataset at nothing.csv, got nothing"),
     ],
 )
 def test_flags_that_nothing_reads_and_places_that_cannot_be_written_are_refused(

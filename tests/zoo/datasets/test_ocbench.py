@@ -7,13 +7,12 @@ from numpy.testing import assert_array_equal
 from tests.zoo.datasets.samples import read
 from zoo.datasets import benchmarks as sets
 from zoo.datasets.benchmarks import (
-    OracleWriter,
     describe_task,
     download_ocbench,
     find_set,
-    generate_ocbench,
-    generated_files,
 )
+from zoo.datasets.files import generated_files
+from zoo.datasets.generate import OracleWriter, generate_dataset
 from zoo.envs.make import make_env
 from zoo.envs.tasks import TASKS
 from zoo.terminal.errors import UsageError
@@ -129,13 +128,15 @@ def generated(monkeypatch):
     """Return the tasks whose data are generated, which takes no time here."""
     names = []
 
-    def generate(task, files, *, existing):
+    def generate(name, folder, *, existing):
+        files = generated_files(name, folder)
         if not files[0].exists():
-            names.append(task.name)
+            names.append(name)
             files[0].parent.mkdir(parents=True, exist_ok=True)
             files[0].touch()
+        return files
 
-    monkeypatch.setattr(sets, "generate_ocbench", generate)
+    monkeypatch.setattr(sets, "generate_dataset", generate)
     return names
 
 
@@ -180,8 +181,8 @@ def test_without_hosted_data_they_are_generated(hosted, generated, tmp_path):
         UserWarning,
         match="the download failed: No released dataset .*generating block-cpu-lite-single",
     ):
-        assert find_set(TASK, tmp_path, "auto") == generated_files(TASK, tmp_path)[0]
-    assert find_set(TASK, tmp_path, "auto") == generated_files(TASK, tmp_path)[0]
+        assert find_set(TASK, tmp_path, "auto") == generated_files(TASK.name, tmp_path)[0]
+    assert find_set(TASK, tmp_path, "auto") == generated_files(TASK.name, tmp_path)[0]
     assert generated == [TASK.name]
     with pytest.raises(UsageError, match="there is no complete dataset in"):
         find_set(TASK, tmp_path, "download")
@@ -196,7 +197,7 @@ def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
         == find_set(TASK, tmp_path, "auto")
         == tmp_path / FOLDER
     )
-    assert find_set(TASK, tmp_path, "generate") == generated_files(TASK, tmp_path)[0]
+    assert find_set(TASK, tmp_path, "generate") == generated_files(TASK.name, tmp_path)[0]
     assert find_set(TASK, tmp_path) == tmp_path / FOLDER
     hosted.clear()  # what cannot be completed is not trained on silently
     with pytest.raises(
@@ -258,8 +259,8 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
 
 @pytest.mark.slow
 def test_ocbench_reads_the_files(ocbench, tmp_path):
-    files = generated_files(TASK, tmp_path)
-    generate_ocbench(TASK, files, num_episodes=2, num_workers=1)
+    files = generated_files(TASK.name, tmp_path)
+    generate_dataset(TASK.name, tmp_path, num_episodes=2, num_workers=1)
     reference = ocbench.load_dataset(files[0])
     assert len(ocbench.get_episode_offsets(reference)[0]) == 3
     assert_array_equal(read(files[0])["observations"], reference["observations"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 OF_CONVERT = ": a flag of `zoo dataset convert`, which writes an npz file to train on"
 """What a message adds to flags that training does not have."""
 
+NO_TRANSITION = "must hold an episode with a transition, got none; give another dataset"
 LARGEST_STEP = 1e-3
 """Of the range of a coordinate of observations: how coarse single precision may be there."""
 
@@ -133,13 +134,14 @@ COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
 
 @dataclass(frozen=True)
 class Episode:
-    """One trajectory of T transitions.
+    """Consecutive transitions, T of them: one trajectory, or several.
 
     :param name: what to call it in messages.
     :param observations: shape (T + 1, O), or images: the last one follows the last action.
     :param actions: shape (T, A).
     :param rewards: shape (T,).
     :param masks: 0 where the task terminates, else 1, shape (T,).
+    :param ends: where one trajectory ends and the next begins, shape (T,); the last step always ends one.
     """
 
     name: str
@@ -147,6 +149,7 @@ class Episode:
     actions: Array
     rewards: Array
     masks: Array
+    ends: Array | None = None
 
     def __post_init__(self) -> None:
         steps = len(self.actions)
@@ -163,40 +166,31 @@ class Episode:
 def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
     """Return the transitions of all episodes; those without any are left out with a warning."""
     recorded = list(episodes)
-    episodes = [episode for episode in recorded if len(episode.actions)]
-    if not episodes:
-        raise UsageError(
-            f"{name} must hold an episode with a transition, got none; give another dataset"
-        )
-    num_empty = len(recorded) - len(episodes)
+    parts: dict[str, list[Array]] = defaultdict(list)
+    shapes: list[tuple[Any, Any]] = []
+    for episode in recorded:
+        if not len(episode.actions):
+            continue
+        shapes.append((episode.observations.shape[1:], episode.actions.shape[1:]))
+        if shapes[-1] != shapes[0]:
+            raise UsageError(
+                f"{episode.name} must have observations and actions of the shapes {shapes[0]} like the first episode, "
+                f"got {shapes[-1]}; keep the episodes of one environment apart from others"
+            )
+        parts["observations"].append(episode.observations[:-1])
+        parts["next_observations"].append(episode.observations[1:])
+        for key in ("actions", "rewards", "masks"):
+            parts[key].append(getattr(episode, key))
+        ends = np.zeros(len(episode.actions), bool) if episode.ends is None else episode.ends
+        parts["terminals"].append(np.append(ends[:-1], True))
+    if not parts:
+        raise UsageError(f"{name} {NO_TRANSITION}")
+    num_empty = len(recorded) - len(shapes)
     if num_empty:
         warn(
             name, f"{num_empty:,} of {len(recorded):,} episodes have no transition and are left out"
         )
-    expected = _row_shapes(episodes[0])
-    for episode in episodes:
-        shapes = _row_shapes(episode)
-        if shapes != expected:
-            raise UsageError(
-                f"{episode.name} must have observations and actions of the shapes {expected} like the first episode, "
-                f"got {shapes}; keep the episodes of one environment apart from others"
-            )
-    arrays = {}
-    for key in ("actions", "rewards", "masks"):
-        arrays[key] = np.concatenate([getattr(episode, key) for episode in episodes])
-    arrays["observations"] = np.concatenate([episode.observations[:-1] for episode in episodes])
-    arrays["next_observations"] = np.concatenate([episode.observations[1:] for episode in episodes])
-    ends = np.zeros(len(arrays["actions"]), bool)
-    ends[np.cumsum([len(episode.actions) for episode in episodes]) - 1] = True
-    # Named apart, so that a warning can tell a time limit from the end of a task.
-    terminated = arrays["masks"] == 0
-    return transitions_of(
-        name, arrays | {"terminals": ends & terminated, "timeouts": ends & ~terminated}
-    )
-
-
-def _row_shapes(episode: Episode) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return episode.observations.shape[1:], episode.actions.shape[1:]
+    return transitions_of(name, {key: np.concatenate(part) for key, part in parts.items()})
 
 
 def transitions_of(name: str, arrays: Arrays) -> Transitions:
@@ -412,8 +406,8 @@ def add_rewards(name: str, rows: Arrays, options: ReadOptions) -> None:
     rows["rewards"] = np.full(len(rows["actions"]), options.step_reward, np.float32)
 
 
-def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iterator[Episode]:
-    """Yield the episodes of trajectories whose last observations are missing.
+def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:
+    """Return the transitions of trajectories whose last observations are missing.
 
     Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
     it was cut off its last action and reward are dropped, and the observation before them is the last one.
@@ -422,28 +416,32 @@ def episodes_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Iter
     :param ends: where a trajectory ends, (n,).
     :param masks: 0 where the task terminates, (n,).
     """
-    if not rows["actions"].size:
-        raise UsageError(
-            f"{name} must hold an episode with a transition, got none; give another dataset"
-        )
+    steps = len(rows["actions"])
     for key in ("observations", "rewards"):
-        if rows[key].shape[:1] != rows["actions"].shape[:1]:
+        if rows[key].shape[:1] != (steps,):
             raise UsageError(
                 f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}"
             )
-    ends = np.append(ends[:-1], True)  # rows after the last end that is marked are a trajectory too
+    ends[-1:] = True  # rows after the last end that is marked are a trajectory too
+    is_terminated = ends & (masks == 0)
+    is_kept = is_terminated | ~ends
+    if not is_kept.any():
+        raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
         "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
         "which were cut off, the last transition is dropped",
         name,
-        int((ends & (masks == 0)).sum()),
+        is_terminated.sum(),
     )
-    for begin, end in itertools.pairwise([0, *(np.flatnonzero(ends) + 1)]):
-        observations = rows["observations"][begin:end]
-        if masks[end - 1] == 0:  # no value follows it, so any observation will do
-            observations = np.append(observations, observations[-1:], axis=0)
-        steps = slice(begin, begin + len(observations) - 1)
-        if steps.start < steps.stop:
-            yield Episode(
-                name, observations, rows["actions"][steps], rows["rewards"][steps], masks[steps]
-            )
+    observations = rows["observations"]
+    # No value follows a termination, so any observation will do there.
+    following = np.where(is_terminated, np.arange(steps), np.arange(steps) + 1)
+    arrays = {
+        "next_observations": observations[np.minimum(following, steps - 1)],
+        "masks": masks,
+        # The row before one that is dropped is the last of its trajectory.
+        "terminals": is_terminated | np.append(~is_kept[1:], False),
+    }
+    for key in ("observations", "actions", "rewards"):
+        arrays[key] = rows[key]
+    return transitions_of(name, {key: array[is_kept] for key, array in arrays.items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import mmap
 import re
 import warnings
@@ -24,13 +23,13 @@ from zoo.datasets.formats.base import (
     Format,
     ReadOptions,
     add_rewards,
-    episodes_of_rows,
     explaining_damage,
     joined,
     reject_options,
     require_flags,
     require_keys,
     transitions_of,
+    transitions_of_rows,
     warn,
     warn_without_success,
 )
@@ -51,37 +50,25 @@ def import_extra(package: str, needed_by: str) -> Any:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Stored]:
-    """Open a file and yield its arrays; links are not followed. Whatever is wrong with it becomes a UsageError."""
+def opened(path: Path) -> Iterator[tuple[Stored, list[str]]]:
+    """Open a file and yield its arrays, and the names of entries that lie elsewhere: links, which are not followed.
+
+    Whatever is wrong with the file becomes a UsageError.
+    """
     h5py = import_extra("h5py", f"reading {path}")
-    stored = Stored()
+    stored, elsewhere = Stored(), []
 
-    def add(name: str, entry: Any) -> None:
-        if isinstance(entry, h5py.Dataset):
-            stored[name] = entry
-
-    with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
-        file.visititems(add)
-        yield stored
-
-
-def require_no_links(path: Path) -> None:
-    """Refuse a file that points to others or to its own entries, for libraries that follow where it points."""
-    h5py = import_extra("h5py", f"reading {path}")
-
-    def find_link(name: str, link: Any) -> str | None:
-        """Return the name of an entry that does not lie in the file, which ends the visit."""
+    def visit(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
-            return name
-        entry = file[name]
-        if isinstance(entry, h5py.Dataset) and (entry.is_virtual or entry.external):
-            return name
-        return None
+            elsewhere.append(name)
+        elif isinstance(file[name], h5py.Dataset):
+            stored[name] = file[name]
+            if stored[name].is_virtual or stored[name].external:
+                elsewhere.append(name)
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
-        name = file.visititems_links(find_link)
-    if name is not None:
-        raise UsageError(f"{path}: `{name}` must lie in the file, got a link; write it again")
+        file.visititems_links(visit)
+        yield stored, elsewhere
 
 
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
@@ -138,13 +125,13 @@ def warn_of_earlier_simulator(path: Path) -> None:
         )
 
 
-def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
-    """Yield the episodes of a demonstration.
+def demonstration(path: Path, k: int, group: Stored) -> Episode:
+    """Return a demonstration.
 
     As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
-    is 1, and -1 where it is 0; a step that is ``done`` ends an episode, so that what a demonstration shows after it is
-    an episode of its own. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without
-    success was cut off: else failing would save the rewards of -1 that follow.
+    is 1, and -1 where it is 0; a step that is ``done`` ends a trajectory, and what a demonstration shows after it is
+    another one. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut
+    off: else failing would save the rewards of -1 that follow.
     """
     name = f"{path}, demo_{k}"
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
@@ -161,8 +148,7 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     actions = read_array(name, group, "actions")
     steps = len(actions)
     if not steps:  # left out where episodes are joined
-        yield Episode(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
-        return
+        return Episode(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
@@ -173,13 +159,11 @@ def demonstration(path: Path, k: int, group: Stored) -> Iterator[Episode]:
     elif masks[-1] == 0:  # no value follows a success, so any observation will do
         observations = np.concatenate([observations, observations[-1:]])
     # Else the state after the last step is not known, and that step is left out.
-    num_known = len(observations) - 1
-    boundaries = np.union1d([0, num_known], np.flatnonzero(dones[:num_known]) + 1)
-    for begin, end in itertools.pairwise(boundaries.tolist()):
-        part = slice(begin, end)
-        yield Episode(
-            name, observations[begin : end + 1], actions[part], is_achieved[part] - 1.0, masks[part]
-        )
+    steps = len(observations) - 1
+    rewards = is_achieved - 1.0
+    return Episode(
+        name, observations, actions[:steps], rewards[:steps], masks[:steps], dones[:steps]
+    )
 
 
 def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
@@ -198,14 +182,12 @@ class Hdf5(Format):
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        with opened(path) as stored:
+        with opened(path) as (stored, _):
             groups = groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)")
             if groups:
                 reject_options(path, options)
                 warn_of_earlier_simulator(path)
-                episodes: list[Episode] = []
-                for k in sorted(groups):
-                    episodes += demonstration(path, k, groups[k])
+                episodes = [demonstration(path, k, groups[k]) for k in sorted(groups)]
                 warn_without_success(
                     str(path), np.array([(episode.rewards == 0).any() for episode in episodes])
                 )
@@ -265,6 +247,4 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
         doubt = check_timeouts(flags["timeouts"], masks, "masks" not in flags)
     if doubt:
         warn(name, doubt)
-    return joined(
-        name, episodes_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks)
-    )
+    return transitions_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks)

@@ -24,7 +24,7 @@ from zoo.datasets.formats.base import (
     require_keys,
     warn,
 )
-from zoo.datasets.formats.hdf5 import groups_of, import_extra, opened, require_no_links
+from zoo.datasets.formats.hdf5 import groups_of, import_extra, opened
 from zoo.terminal.errors import UsageError
 
 MINARI = "minari:"
@@ -157,7 +157,11 @@ def _check_hdf5(file: Path, order: list[str]) -> int:
 
     :param order: the names of the arrays of an observation.
     """
-    with opened(file) as stored:
+    with opened(file) as (stored, elsewhere):
+        if elsewhere:
+            raise UsageError(
+                f"{file}: `{elsewhere[0]}` must lie in the file, got a link; write it again"
+            )
         groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
         for number, group in groups.items():
             name = f"{file}, episode {number}"
@@ -168,7 +172,6 @@ def _check_hdf5(file: Path, order: list[str]) -> int:
                     f"{name}: `observations` must have the parts of the recorded space, which says their order, "
                     f"{', '.join(order)}; got {', '.join(sorted(parts))}; write the dataset again with its space"
                 )
-    require_no_links(file)
     return len(groups)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,32 +127,28 @@ class Ocbench(Format):
                     f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between "
                     "others; give a dataset that has all of them"
                 )
-            for number, (begin, end) in enumerate(itertools.pairwise(_boundaries(file, arrays))):
-                # Each episode before this one has a row of observations more than it has actions.
-                observations = arrays["observations"][begin + number : end + number + 1]
-                part = slice(begin, end)
-                actions, rewards, masks = (
-                    arrays[key][part] for key in ("actions", "rewards", "masks")
-                )
-                episodes.append(
-                    Episode(f"{file}, episode {number}", observations, actions, rewards, masks)
-                )
+            cuts = _cuts(file, arrays)
+            # Each episode has a row of observations more than it has actions.
+            parts = [np.split(arrays["observations"], cuts + np.arange(len(cuts)) + 1)]
+            for key in ("actions", "rewards", "masks"):
+                parts.append(np.split(arrays[key], cuts))
+            for number, part in enumerate(zip(*parts, strict=True)):
+                episodes.append(Episode(f"{file}, episode {number}", *part))
         transitions = joined(str(path), episodes)
         warn_without_success(str(path), transitions.arrays["masks"] == 0)
         return transitions
 
 
-def _boundaries(file: Path, arrays: Arrays) -> np.ndarray:
-    """Return the rows of actions at which episodes begin, and their number."""
+def _cuts(file: Path, arrays: Arrays) -> np.ndarray:
+    """Return the rows of actions at which episodes begin, but the first."""
     steps = len(arrays["actions"])
     terminals = require_flags(str(file), "terminals", arrays["terminals"], steps)
     if steps and not terminals[-1]:
         raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
-    begins = np.append(0, np.flatnonzero(terminals) + 1)
-    rows, episodes = len(arrays["observations"]), len(begins) - 1
+    rows, episodes = len(arrays["observations"]), int(terminals.sum())
     if rows != steps + episodes:
         raise UsageError(
             f"{file}: `observations` must have {steps + episodes:,} rows, one for each of the {steps:,} actions and "
             f"one after each of the {episodes:,} episodes, got {rows:,}; get or make the dataset again"
         )
-    return begins
+    return np.flatnonzero(terminals[:-1]) + 1

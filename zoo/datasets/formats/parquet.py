@@ -11,16 +11,16 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from zoo.datasets.formats.base import (
     COLUMNS,
+    NO_TRANSITION,
     OF_CONVERT,
     Array,
     Arrays,
     Format,
     ReadOptions,
     add_rewards,
-    episodes_of_rows,
     explaining_damage,
-    joined,
     require_flags,
+    transitions_of_rows,
     warn,
     warn_without_success,
 )
@@ -57,7 +57,7 @@ class Parquet(Format):
         masks = (
             rows["masks"] if options.reward_from else 1.0 - _terminated(name, rows, ends, options)
         )
-        return joined(name, episodes_of_rows(name, rows, ends, masks))
+        return transitions_of_rows(name, rows, ends, masks)
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -97,9 +97,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
                 f"{path}: every file must have a column for {', '.join(differing)}, or none; add it to the others"
             )
     if not any(len(part["file"]) for part in parts):
-        raise UsageError(
-            f"{path} must hold an episode with a transition, got no row; give another dataset"
-        )
+        raise UsageError(f"{path} {NO_TRANSITION}")
     with explaining_damage(path, "parquet"):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -201,6 +199,6 @@ def _terminated(name: str, rows: Arrays, ends: Array, options: ReadOptions) -> A
             name,
             f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "
             "cut off there, and their successes are left out; end them at the success, or name the column of another "
-            "flag with `--columns terminated=NAME`",
+            f"flag with `--columns terminated=NAME`{OF_CONVERT}",
         )
     return flags & ends

@@ -34,7 +34,7 @@ from tests.zoo.datasets.samples import (
     write_parquet,
 )
 from zoo.datasets.custom import load_custom
-from zoo.datasets.formats.base import COMPACT, ReadOptions, compact, episodes_of_rows, write_set
+from zoo.datasets.formats.base import COMPACT, ReadOptions, compact, transitions_of_rows, write_set
 from zoo.datasets.formats.read import environment_of, has_rewards, read_source
 from zoo.datasets.names import is_custom
 from zoo.terminal.errors import UsageError
@@ -675,9 +675,14 @@ def test_a_set_of_another_environment_is_told_of(tmp_path):
 
 
 def test_rows_after_the_last_marked_end_are_a_trajectory_too():
-    rows = {"observations": np.zeros((7, 1)), "actions": np.zeros((7, 1)), "rewards": np.zeros(7)}
-    trajectories = episodes_of_rows("set", rows, np.arange(7) == 2, np.ones(7))
-    assert [len(trajectory.actions) for trajectory in trajectories] == [2, 3]
+    rows = {
+        "observations": np.arange(7.0)[:, None],
+        "actions": np.zeros((7, 1)),
+        "rewards": np.zeros(7),
+    }
+    transitions = transitions_of_rows("set", rows, np.arange(7) == 2, np.ones(7))
+    assert_array_equal(np.flatnonzero(transitions.ends), [1, 4])
+    assert_array_equal(transitions.final_observations[:, 0], [2, 6])
 
 
 @pytest.mark.parametrize("name", ["nothing.npz", "a.txt", "empty", "pipe.npz", "long" * 99])
