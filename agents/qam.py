@@ -9,9 +9,9 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    left_endpoints,
     memoryless_rollout,
     memoryless_sigmas,
+    step_times,
 )
 from agents.core import (
     Batch,
@@ -61,11 +61,8 @@ class QAM(AdjointMatching, ResidualFineTuning):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
-        if self.inverse_temperature > 0:
-            return super().act(observations, noise, nets)
-        return integrate_flow(
-            nets.behaviour.at(observations), noise["action"], self.flow_steps
-        ).clamp(-1, 1)
+        flow = self.policy(nets, online=True) if self.inverse_temperature > 0 else nets.behaviour
+        return integrate_flow(flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
@@ -87,10 +84,10 @@ class QAM(AdjointMatching, ResidualFineTuning):
         """Return the TD, flow-matching and adjoint-matching losses."""
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
-        states, sigmas = targets["states"], memoryless_sigmas(self.flow_steps, targets["states"])
-        velocities = self.policy(nets)(
-            batch.observations, states, left_endpoints(self.flow_steps, states)
-        )
+        states = targets["states"]
+        sigmas = memoryless_sigmas(self.flow_steps, states)
+        policy = self.policy(nets).at(batch.observations)
+        velocities = policy(states, step_times(self.flow_steps, states))
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),

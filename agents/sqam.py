@@ -8,8 +8,7 @@ from agents.common.maths.adjoint import (
     adjoint_statistics,
     bridge_sigmas,
     path_kl,
-    right_endpoints,
-    terminal_adjoint,
+    step_times,
 )
 from agents.core import (
     Batch,
@@ -19,6 +18,7 @@ from agents.core import (
     Networks,
     Noise,
     Targets,
+    action_gradient,
     cloning_loss,
     integrate_flow,
     interpolate,
@@ -80,12 +80,12 @@ class SQAM(TrustRegion):
         endpoint = integrate_flow(
             nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
         )
-        times = right_endpoints(self.bridge_states, endpoint)
+        times = step_times(self.bridge_states, endpoint, first=1)
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
-        end_adjoint = terminal_adjoint(
-            lambda a: nets.critic_target(batch.observations, a).mean(1), endpoint
+        gradient = action_gradient(
+            lambda a: nets.critic_target(batch.observations, a.clamp(-1, 1)).mean(1), endpoint
         )
-        adjoints = times * end_adjoint.unsqueeze(1)
+        adjoints = times * -gradient.unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
             **self.td_targets(batch, noise, nets),
@@ -102,7 +102,7 @@ class SQAM(TrustRegion):
         q = nets.critic(batch.observations, batch.actions)
         policy_q = nets.critic(batch.observations, targets["endpoint"])
         states, prior = targets["states"], targets["prior"]
-        times = right_endpoints(self.bridge_states, states)
+        times = step_times(self.bridge_states, states, first=1)
         sigmas = bridge_sigmas(times)
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
         info |= {

@@ -7,10 +7,10 @@ from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
     lean_adjoint,
-    left_endpoints,
     memoryless_rollout,
     memoryless_sigmas,
     path_kl,
+    step_times,
 )
 from agents.core import (
     Batch,
@@ -69,7 +69,7 @@ class TRQAM(AdjointMatching, TrustRegion):
         q = nets.critic(batch.observations, batch.actions)
         states, prior = targets["states"], targets["prior"]
         fine_tuned = nets.fine_tuned(
-            batch.observations, states, left_endpoints(self.flow_steps, states)
+            batch.observations, states, step_times(self.flow_steps, states)
         )
         sigmas = memoryless_sigmas(self.flow_steps, states)
         info |= {

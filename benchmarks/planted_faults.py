@@ -32,7 +32,12 @@ def targets_after_step() -> None:
 
 def no_clipping() -> None:
     """Take the gradient as it is."""
-    trainer.scale = lambda gradients, factor: None
+    clip = trainer.clip_gradients
+
+    def faulty(gradients: list[Tensor], groups: trainer.ClipGroups, replicas: int) -> Tensor:
+        return clip(gradients, [(None, places) for _, places in groups], replicas)
+
+    trainer.clip_gradients = faulty
 
 
 FAULTS: dict[str, Callable[[], None]] = {

@@ -120,6 +120,9 @@ def integers(axes: str = "B") -> Draw:
     return Draw("integer", axes)
 
 
+STANDARD_NORMAL = normal()
+
+
 class Method(CommonSettings):
     """An algorithm: a subclass names networks and noise and writes sampler (:meth:`act`), targets and losses.
 
@@ -162,7 +165,7 @@ class Method(CommonSettings):
 
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the random draws of one call of :meth:`act` by name."""
-        return {"action": normal()}
+        return {"action": STANDARD_NORMAL}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample chunks: the one sampler for TD targets, collection and evaluation.

@@ -112,20 +112,20 @@ def compiled(losses: Evaluate) -> Evaluate:
     :param losses: of one model.
     :return: the same function.
     """
-    # the compiler counts over all models of the process how often it has compiled these losses, and gives up at eight
-    without_limit = torch._dynamo.config.patch(
-        recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
-    )
 
-    @functools.cache
-    def compile_once() -> Evaluate:
-        return torch.compile(losses, dynamic=False, fullgraph=True)
+    @functools.cache  # importing the compiler takes seconds, which only training needs
+    def program() -> Evaluate:
+        # the compiler counts over all models of the process how often it has compiled these losses, and gives up at
+        # eight
+        without_limit = torch._dynamo.config.patch(
+            recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
+        )
+        compiled_losses: Evaluate = without_limit(
+            torch.compile(losses, dynamic=False, fullgraph=True)
+        )
+        return compiled_losses
 
-    def evaluate(batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
-        with without_limit:
-            return compile_once()(batch, noise)
-
-    return evaluate
+    return lambda batch, noise: program()(batch, noise)
 
 
 def remove_unloadable_library(error: str) -> Path | None:
@@ -286,15 +286,8 @@ class GraphCache:
         trainer = self.trainer
         source = trainer.batch_source()
         batch = trainer.draw_batch(batch_size) if source is None else None
-        # the generator itself, because a graph draws from the one that it was captured with, and an id may come again
-        key = (
-            batch_size,
-            source,
-            trainer.plan.skipped,
-            trainer.pretraining,
-            trainer.generator,
-            trainer.method.changes,
-        )
+        # plan and generator themselves: a graph has those that it was captured with, and an id may come again
+        key = (batch_size, source, trainer.plan, trainer.generator)
         captured = self._find(key, batch)
         static = batch if captured is None else captured.batch
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -35,27 +36,26 @@ CROP_PIXELS = 3
 """By how many pixels random crops shift images at most, as in FQL's implementation."""
 
 
-@dataclass(frozen=True)
-class UpdatePlan:
-    """What an update trains, which depends on the networks that it skips.
+ClipGroups = list[tuple[float | None, list[int]]]
+"""Bound on the norm of a group of gradients (None: no bound), and the places of its gradients."""
 
-    :param skipped: names of the networks that stay as they are.
+
+@dataclass(frozen=True, eq=False)  # equal to itself only: captured updates are found by their plan
+class UpdatePlan:
+    """What an update draws and trains, which depends on the networks that it skips.
+
+    :param noise: every random draw by name.
     :param parameters: what the gradient is taken of, in the optimiser's order.
-    :param clip_groups: bound on the norm of a group of gradients (None: no bound), and their places in ``parameters``.
+    :param clip_groups: which parameters are clipped together.
     :param polyak_pairs: weight of the new value, online parameters, and the target parameters that follow them.
     :param buffers: buffers of online networks and those of their targets, e.g. the statistics of batch normalisation.
     """
 
-    skipped: frozenset[str]
+    noise: dict[str, Draw]
     parameters: list[Tensor]
-    clip_groups: list[tuple[float | None, list[int]]]
+    clip_groups: ClipGroups
     polyak_pairs: list[tuple[float, list[Tensor], list[Tensor]]]
     buffers: list[tuple[Tensor, Tensor]]
-
-    @property
-    def is_clipped(self) -> bool:
-        """Whether some group has a bound."""
-        return any(bound is not None for bound, _ in self.clip_groups)
 
 
 class Trainer:
@@ -72,7 +72,7 @@ class Trainer:
     graphs: GraphCache | None
     """Replays whole updates, drawing included, where they are captured."""
     plan: UpdatePlan
-    """What the coming update trains."""
+    """What the coming update draws and trains."""
     pretraining: bool
     """Whether the coming update trains the behaviour flow alone; an attribute, since compiled losses would watch the
     count of updates."""
@@ -93,83 +93,44 @@ class Trainer:
         """Why an update of this model could not be captured: there is no second attempt."""
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors, which a captured step reads, and not numbers, which it would repeat."""
-        self._settings_read = -1
+        self.precision: Callable[[], AbstractContextManager[None]] = nullcontext
+        if self.device.type != "cpu":
+            self.precision = partial(matmul_precision, self.method.precision, self.device)
         self.seed(seeds)
         self.prepare()
-        self._read_settings()
-        self._choose_plan()
+        self._plan_update()
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Begin the random numbers of batches and noise again."""
         self.generator = torch_generator(Purpose.UPDATES, seeds, device=self.device)
         self.host_generator = torch_generator(Purpose.HOST_BATCHES, seeds)
 
-    # -- how updates are run ------------------------------------------------------------------------------------------
-
-    def prepare(self) -> None:
-        """Choose how the coming updates are run; what was compiled or captured before is dropped."""
-        self.pretraining = self.model._n_updates < self.method.pretraining_steps
-        self._prepare_optimizer()
-        mode = choose_mode(self.method, self.device, self.model._n_updates)
-        if mode.captured and self.capture_failure is not None:
-            mode = replace(
-                mode, captured=False, reason=f"capturing failed before: {self.capture_failure}"
-            )
-        self._use(mode)
-        if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
-            self.fall_back(
-                "captured",
-                f"{type(self.optimizer).__name__} is not fused Adam; its step may need the host",
-            )
-
-    def _prepare_optimizer(self) -> None:
-        """Let a fused optimiser be captured where learning rates are on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = float(group["lr"])  # a file may hold a tensor of another device
-            if not group.get("fused"):
-                continue
-            group["capturable"] = self.keeps_rates_on_device
-            if self.keeps_rates_on_device:
-                group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
-        # PyTorch would warn of a capturable optimiser at the updates before a capture
-        self.optimizer._warned_capturable_if_run_uncaptured = True
-
-    def _use(self, mode: Mode) -> None:
-        self.mode = mode
-        self.evaluate = compiled(self.losses) if mode.compiled else self.losses
-        self.graphs = GraphCache(self) if mode.captured else None
-
-    def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
-        """Go on without compiling or capturing, and say so once.
-
-        :param feature: what failed.
-        :param error: the reason.
-        """
-        reason = f"not {feature}: {first_lines(error)}"
-        warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
-        if feature == "captured":
-            self.capture_failure = first_lines(error)
-        compiled_still = self.mode.compiled and feature != "compiled"
-        captured_still = self.mode.captured and feature != "captured"
-        self._use(Mode(compiled_still, captured_still, reason))
-
     # -- the update ---------------------------------------------------------------------------------------------------
 
-    def update(self, batch_size: int) -> Info:
-        """Sample a batch and the noise, and take one gradient step.
+    def update(self, batch_size: int, drawn: tuple[Batch, Noise] | None = None) -> Info:
+        """Take one gradient step on a batch and noise that are drawn for it.
 
         :param batch_size: B.
+        :param drawn: batch and noise to take instead, whatever the mode.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
-        buffer = self.model.replay_buffer
-        if buffer.loader is not None:
-            buffer.rotate_dataset(self.model._n_updates)
-        self._before_update()
-        if self.graphs is None:
-            info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        else:
+        model = self.model
+        buffer = model.replay_buffer
+        if drawn is None and buffer.loader is not None:
+            buffer.rotate_dataset(model._n_updates)
+        self._plan_update()
+        if drawn is not None:
+            info = self.step(*drawn)
+        elif self.graphs is not None:
             info = self.graphs.update(batch_size)
-        self._after_update(info)
+        else:
+            info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
+        if self.pretraining:
+            start_from_behaviour(self.policy.nets, self.specs)
+        else:
+            self.method.after_update(self.policy.nets, info)
+        model._n_updates += 1
+        self.pretraining = model._n_updates < self.method.pretraining_steps
         return info
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
@@ -179,39 +140,35 @@ class Trainer:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,), on the device.
         """
-        self._before_update()
-        info = self.step(batch, noise)
-        self._after_update(info)
-        return info
+        return self.update(len(batch.valid[0]), (batch, noise))
 
-    def _before_update(self) -> None:
-        """Bring mode, settings, learning rates and plan up to date."""
+    def _plan_update(self) -> None:
+        """Bring up to date what the coming update follows: compiler, settings, learning rates and plan."""
         model = self.model
-        if (
-            model._n_updates == COMPILE_AFTER_UPDATES
-            and self.method.compile == "auto"
-            and not self.mode.compiled
-        ):
-            mode = choose_mode(self.method, self.device, model._n_updates)
-            self._use(
-                replace(mode, captured=self.mode.captured)
-            )  # what failed before is not tried again
-            if mode.compiled and model.verbose >= 1:
-                print("The coming updates are compiled, which takes about a minute.", flush=True)
-        self.update_count.fill_(model._n_updates)
-        self._read_settings()
-        self._set_learning_rates()
-        self._choose_plan()
-
-    def _after_update(self, info: Info) -> None:
-        """Call the method's hook, or hand the pretrained flow on, and count the update."""
-        model = self.model
+        updates = model._n_updates
+        if updates == COMPILE_AFTER_UPDATES:
+            self._start_compiling()
+        if self._settings_read != self.method.changes:
+            self._read_settings()
+        self.update_count.fill_(updates)
+        for group in self.optimizer.param_groups:
+            schedule = self.schedules.get(group.get("network"), model.lr_schedule)
+            rate = schedule(model._current_progress_remaining, updates)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
         if self.pretraining:
-            start_from_behaviour(self.policy.nets, self.method.networks())
+            skipped = set(self.policy.nets) - {self.behaviour}
         else:
-            self.method.after_update(self.policy.nets, info)
-        model._n_updates += 1
-        self.pretraining = model._n_updates < self.method.pretraining_steps
+            # the N-th update is the one after N - 1
+            intervals = self.update_intervals.items()
+            resting = {name for name, interval in intervals if (updates + 1) % interval}
+            skipped = resting.union(self.method.skipped_networks(updates))
+        key = self.pretraining, frozenset(skipped)
+        if key not in self.plans:
+            self.plans[key] = self._make_plan(skipped)
+        self.plan = self.plans[key]
 
     def draw_batch(self, batch_size: int) -> Batch:
         """Sample a batch.
@@ -222,25 +179,19 @@ class Trainer:
         buffer = self.model.replay_buffer
         generator = self.generator if buffer.placement.on_device else self.host_generator
         batch: Batch = buffer.sample(batch_size, self.model._vec_normalize_env, generator)
-        return (
-            batch
-            if self.method.observation_scale is None
-            else batch.with_observations(self.policy.preprocess)
-        )
+        if self.method.observation_scale is None:
+            return batch
+        return batch.with_observations(self.policy.preprocess)
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
         """Draw the noise of one update.
 
         :param batch_size: B.
-        :return: every draw of ``method.update_noise()`` (while pretraining, of cloning) and of crops by name.
+        :return: every draw of the plan by name, (S, ...).
         """
-        self._read_settings()
-        if self.pretraining not in self.noise_tables:
-            table = CLONING_NOISE if self.pretraining else self.method.update_noise()
-            self.noise_tables[self.pretraining] = table | self.method.crop_noise()
-        table = self.noise_tables[self.pretraining]
-        noise: dict[str, Tensor] = self.policy.draw_noise(table, batch_size, self.generator)
-        return noise
+        sizes = self.noise_sizes | {"B": batch_size}
+        draws = self.plan.noise.items()
+        return {name: draw(sizes, self.generator, self.device) for name, draw in draws}
 
     def step(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
@@ -251,11 +202,40 @@ class Trainer:
         """
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
-        batch = replace(batch, updates=self.update_count)
-        with matmul_precision(self.method.precision, self.device):
-            info, gradients = self.compute_gradients(batch, noise)
+        with self.precision():
+            info, gradients = self.compute_gradients(
+                replace(batch, updates=self.update_count), noise
+            )
         self.apply_gradients(gradients, info)
         return info
+
+    def compute_gradients(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
+        """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
+
+        :param batch: the batch.
+        :param noise: all draws of the update.
+        :return: name -> (S,), and one tensor per parameter.
+        """
+        parameters = self.plan.parameters
+        try:
+            total, info = self.evaluate(batch, noise)
+            if not parameters:  # all networks wait for a later update
+                return info, []
+            return info, torch.autograd.grad(
+                total, parameters, torch.ones_like(total), allow_unused=True
+            )
+        except Exception as error:
+            # the compiler is done before a capture begins
+            is_capturing = self.graphs is not None and self.graphs.is_capturing
+            if not self.mode.compiled or is_capturing:
+                raise
+            text = f"{type(error).__name__}: {error}"
+            if library := remove_unloadable_library(text):
+                warnings.warn(f"{library} could not be loaded and is compiled again", stacklevel=2)
+            else:
+                self.fall_back("compiled", text)
+            # if the losses themselves raised the error, they raise it again uncompiled
+            return self.compute_gradients(batch, noise)
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
         """Evaluate the method's targets and losses, or while pretraining the behaviour flow's loss.
@@ -267,11 +247,11 @@ class Trainer:
         info: Info = {}
         method = self.method
         nets = self.policy.nets
+        weights: dict[str, float] = {}
         if method.random_crop:
             batch = self.crop_images(batch, noise)
         if self.pretraining:
             losses = {"bc_flow": method.pretraining_loss(nets[self.behaviour], batch, noise)}
-            weights: dict[str, float] = {}
         else:
             with nets.caching_features() if self.has_extractors else nullcontext():
                 with torch.no_grad():
@@ -281,7 +261,7 @@ class Trainer:
         terms = []
         for name, loss in losses.items():
             info[f"{name}_loss"] = loss
-            terms.append(loss * weights[name] if name in weights else loss)
+            terms.append(loss * weights.get(name, 1.0))
         total = info["total_loss"] = torch.stack(terms).sum(0)
         return total, {name: value.detach() for name, value in info.items()}
 
@@ -298,46 +278,11 @@ class Trainer:
         shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
 
         def shift(rows: Tensor) -> Tensor:
-            over_steps = (
-                ...,
-                *[None] * (rows.ndim - 3),
-            )  # all states of a chunk are shifted as its first one
+            # all states of a chunk are shifted as its first one
+            over_steps = (..., *[None] * (rows.ndim - 3))
             return self.policy.layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
 
         return batch.with_observations(shift)
-
-    def compute_gradients(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
-        """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
-
-        :param batch: the batch.
-        :param noise: all draws of the update.
-        :return: name -> (S,), and one tensor per parameter.
-        """
-        try:
-            total, info = self.evaluate(batch, noise)
-            parameters = self.plan.parameters
-            if not parameters:  # all networks wait for a later update
-                return info, []
-            return info, torch.autograd.grad(
-                total, parameters, torch.ones_like(total), allow_unused=True
-            )
-        except (
-            Exception
-        ) as error:  # if the losses themselves raised it, they raise it again uncompiled
-            if (
-                not self.mode.compiled or self._is_capturing
-            ):  # the compiler is done before a capture begins
-                raise
-            text = f"{type(error).__name__}: {error}"
-            if library := remove_unloadable_library(text):
-                warnings.warn(f"{library} could not be loaded and is compiled again", stacklevel=2)
-            else:
-                self.fall_back("compiled", text)
-            return self.compute_gradients(batch, noise)
-
-    @property
-    def _is_capturing(self) -> bool:
-        return self.graphs is not None and self.graphs.is_capturing
 
     def apply_gradients(self, gradients: Sequence[Tensor | None], info: Info) -> None:
         """Clip gradients, move the targets towards the weights from before the step, and take the step.
@@ -346,82 +291,104 @@ class Trainer:
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
         plan = self.plan
-        clipped = [
-            lay_out(gradient, p) for gradient, p in zip(gradients, plan.parameters, strict=True)
-        ]
-        if plan.is_clipped:
-            clipped = unshare_memory(clipped)
+        # the optimiser leaves a parameter without gradient, and its moments, alone
+        self.optimizer.zero_grad()
+        clipped = []
+        storages = set()
+        for gradient, parameter in zip(gradients, plan.parameters, strict=True):
+            if gradient is None:
+                clipped.append(torch.zeros_like(parameter))
+                continue
+            storage = gradient.untyped_storage()._cdata
+            # a fused optimiser walks through memory and reads no strides; clipping writes into memory, and autograd
+            # may return one tensor for two parameters
+            if gradient.stride() != parameter.stride() or storage in storages:
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            storages.add(storage)
+            parameter.grad = gradient
+            clipped.append(gradient)
+        info["grad_norm"] = torch.zeros_like(self.update_count)
         if clipped:
             info["grad_norm"] = clip_gradients(clipped, plan.clip_groups, self.policy.num_replicas)
-        else:
-            info["grad_norm"] = torch.zeros_like(self.update_count)
         with torch.no_grad():
             for weight, online, target in plan.polyak_pairs:
                 torch._foreach_lerp_(target, online, weight)
             for buffer, target_buffer in plan.buffers:
                 target_buffer.copy_(buffer)
-        for parameter, gradient, clipped_gradient in zip(
-            plan.parameters, gradients, clipped, strict=True
-        ):
-            parameter.grad = None if gradient is None else clipped_gradient
         self.optimizer.step()
 
-    # -- what an update reads and moves -------------------------------------------------------------------------------
+    # -- what an update follows ---------------------------------------------------------------------------------------
 
-    def skipped_networks(self) -> frozenset[str]:
-        """Return which networks the coming update leaves as they are: while pretraining, all but the behaviour flow."""
-        if self.pretraining:
-            return frozenset(self.policy.nets) - {self.behaviour}
-        updates = self.model._n_updates
-        # the N-th update is the one after N - 1
-        resting = {
-            name for name, interval in self.update_intervals.items() if (updates + 1) % interval
-        }
-        return frozenset(resting.union(self.method.skipped_networks(updates)))
+    def prepare(self) -> None:
+        """Choose how the coming updates are run; what was compiled or captured before is dropped."""
+        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+        self._read_settings()
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(group["lr"])  # a file may hold a tensor of another device
+            if not group.get("fused"):
+                continue
+            group["capturable"] = self.keeps_rates_on_device
+            if self.keeps_rates_on_device:
+                group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
+        # PyTorch would warn of a capturable optimiser at the updates before a capture
+        self.optimizer._warned_capturable_if_run_uncaptured = True
+        mode = choose_mode(self.method, self.device, self.model._n_updates)
+        if mode.captured and self.capture_failure is not None:
+            reason = f"capturing failed before: {self.capture_failure}"
+            mode = replace(mode, captured=False, reason=reason)
+        self._use(mode)
+        if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
+            optimizer = type(self.optimizer).__name__
+            self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")
+
+    def _use(self, mode: Mode) -> None:
+        self.mode = mode
+        self.evaluate = compiled(self.losses) if mode.compiled else self.losses
+        self.graphs = GraphCache(self) if mode.captured else None
+
+    def _start_compiling(self) -> None:
+        """Compile the losses from now on, if that is the mode of a model with so many updates."""
+        if self.method.compile != "auto" or self.mode.compiled:
+            return
+        mode = choose_mode(self.method, self.device, self.model._n_updates)
+        self._use(replace(mode, captured=self.mode.captured))  # what failed is not tried again
+        if mode.compiled and self.model.verbose >= 1:
+            print("The coming updates are compiled, which takes about a minute.", flush=True)
+
+    def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
+        """Go on without compiling or capturing, and say so once.
+
+        :param feature: what failed.
+        :param error: the reason.
+        """
+        reason = f"not {feature}: {first_lines(error)}"
+        warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
+        if feature == "captured":
+            self.capture_failure = first_lines(error)
+        self._use(replace(self.mode, **{feature: False}, reason=reason))  # type: ignore[arg-type]
 
     def _read_settings(self) -> None:
-        """Read what each network has of its own in training again if a setting has changed."""
-        if self._settings_read == self.method.changes:
-            return
+        """Read again what follows from settings, such as what each network has of its own in training."""
         self._settings_read = self.method.changes
-        self.trainings = {name: spec.training for name, spec in self.method.specs().items()}
+        self.specs = self.method.specs()
+        self.noise_sizes = self.method.noise_sizes(
+            self.policy.num_replicas, 0, self.policy.chunk_size, self.policy.layout.size
+        )
         self.update_intervals: dict[str, int] = {}
-        self.schedules: dict[str, LearningRateSchedule] = {}
-        for name, training in self.trainings.items():
-            self.update_intervals[name] = training.train_every
-            self.update_intervals[f"{name}_target"] = training.target_every
-            if training.learning_rate is not None:
-                self.schedules[name] = LearningRateSchedule(training.learning_rate)
+        self.schedules: dict[str | None, LearningRateSchedule] = {}
+        self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}
+        for name, spec in self.specs.items():
+            self.update_intervals[name] = spec.training.train_every
+            self.update_intervals[f"{name}_target"] = spec.training.target_every
+            if spec.training.learning_rate is not None:
+                self.schedules[name] = LearningRateSchedule(spec.training.learning_rate)
         for group in self.optimizer.param_groups:
             if "network" in group:
-                options = self.trainings[group["network"]].options()
+                options = self.specs[group["network"]].training.options()
                 options.pop("lr", None)  # set before every update
                 group.update(options)
-        self.plans: dict[frozenset[str], UpdatePlan] = {}
-        self.noise_tables: dict[bool, dict[str, Draw]] = {}  # by whether it is pretraining
 
-    def _set_learning_rates(self) -> None:
-        """Set the learning rate of every group for the coming update."""
-        for group in self.optimizer.param_groups:
-            schedule: LearningRateSchedule = self.schedules.get(
-                group.get("network", ""), self.model.lr_schedule
-            )
-            rate = schedule(self.model._current_progress_remaining, self.model._n_updates)
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-
-    def _choose_plan(self) -> None:
-        """Choose the plan of the coming update."""
-        skipped = self.skipped_networks()
-        if skipped not in self.plans:
-            self.plans[skipped] = self._make_plan(skipped)
-        if self.plans[skipped] is not getattr(self, "plan", None):
-            self.plan = self.plans[skipped]
-            self.optimizer.zero_grad()  # the optimiser leaves a parameter without gradient, and its moments, alone
-
-    def _make_plan(self, skipped: frozenset[str]) -> UpdatePlan:
+    def _make_plan(self, skipped: set[str]) -> UpdatePlan:
         """Return the plan of updates that skip some networks.
 
         :param skipped: their names.
@@ -445,26 +412,26 @@ class Trainer:
             if f"{name}_target" in skipped:
                 continue
             online, target = nets[name], nets[f"{name}_target"]
-            tau = self.trainings[name].tau
+            tau = self.specs[name].training.tau
             weight = self.method.tau if tau is None else tau
             polyak_pairs.append((weight, list(online.parameters()), list(target.parameters())))
             buffers += zip(online.buffers(), target.buffers(), strict=True)
-        return UpdatePlan(skipped, trained, self._clip_groups(trained), polyak_pairs, buffers)
+        noise = CLONING_NOISE if self.pretraining else self.method.update_noise()
+        noise = noise | self.method.crop_noise()
+        return UpdatePlan(noise, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
-    def _clip_groups(self, parameters: list[Tensor]) -> list[tuple[float | None, list[int]]]:
+    def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
         """Return the groups of parameters: one of each network with a bound of its own, and one of all others."""
-        owners: dict[int, str] = {}
-        for name, training in self.trainings.items():
-            if training.max_grad_norm is not None:
-                owners |= dict.fromkeys(map(id, self.policy.nets[name].parameters()), name)
-        places: dict[str, list[int]] = {}
+        bounds: dict[int, tuple[str, float | None]] = {}
+        for name, spec in self.specs.items():
+            bound = spec.training.max_grad_norm
+            if bound is not None:
+                bounds |= dict.fromkeys(map(id, self.policy.nets[name].parameters()), (name, bound))
+        groups: dict[tuple[str, float | None], list[int]] = {}
         for place, parameter in enumerate(parameters):
-            places.setdefault(owners.get(id(parameter), ""), []).append(place)
-        groups = []
-        for name, group in places.items():
-            bound = self.trainings[name].max_grad_norm if name else self.method.max_grad_norm
-            groups.append((bound, group))
-        return groups
+            owner = bounds.get(id(parameter), ("", self.method.max_grad_norm))
+            groups.setdefault(owner, []).append(place)
+        return [(bound, places) for (_, bound), places in groups.items()]
 
     def batch_source(self) -> Hashable:
         """Return a cache key if batches can be drawn inside a CUDA graph, else None.
@@ -473,11 +440,8 @@ class Trainer:
             come in, where an environment's statistics normalise them, or where the buffer is in the host's memory.
         """
         buffer = self.model.replay_buffer
-        if (
-            buffer.size()
-            or not buffer.placement.on_device
-            or self.model._vec_normalize_env is not None
-        ):
+        is_normalised = self.model._vec_normalize_env is not None
+        if buffer.size() or is_normalised or not buffer.placement.on_device:
             return None
         return buffer.observations.data_ptr(), buffer.dataset_size
 
@@ -489,73 +453,27 @@ class Trainer:
         return generators
 
 
-def lay_out(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    """Return a gradient with the memory layout of its parameter, zeros for None."""
-    if gradient is None:
-        return torch.zeros_like(parameter)
-    if gradient.stride() == parameter.stride():
-        return gradient
-    # a fused optimiser walks through memory and reads no strides
-    return torch.empty_like(parameter).copy_(gradient)
-
-
-def unshare_memory(gradients: list[Tensor]) -> list[Tensor]:
-    """Return gradients that can be scaled in place: autograd may return one tensor for two parameters."""
-    storages: set[int] = set()
-    unshared = []
-    for gradient in gradients:
-        storage = gradient.untyped_storage()._cdata
-        unshared.append(gradient.clone() if storage in storages else gradient)
-        storages.add(storage)
-    return unshared
-
-
-def clip_gradients(
-    gradients: list[Tensor], groups: Sequence[tuple[float | None, list[int]]], replicas: int
-) -> Tensor:
-    """Clip the gradients of each group jointly, in place.
+def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -> Tensor:
+    """Clip the gradients of each group jointly, replica by replica and in place.
 
     :param gradients: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
-    :param groups: bound on a group's norm (None: no bound), and the places of its gradients; at least one.
+    :param groups: at least one.
     :param replicas: S.
-    :return: each replica's norm over all groups before clipping, (S,).
+    :return: each replica's L2 norm over all groups before clipping, (S,).
     """
     norms = []
     for bound, places in groups:
         group = [gradients[place] for place in places]
-        norms.append(joint_norm(group, replicas))
-        if bound is not None:
-            scale(group, (bound / norms[-1]).clamp(max=1.0))
-    return norms[0] if len(norms) == 1 else torch.stack(norms).norm(dim=0)
-
-
-def joint_norm(gradients: list[Tensor], replicas: int) -> Tensor:
-    """Return the L2 norm of each replica's whole gradient.
-
-    :param gradients: tensors (S, ...), or of any shape where S is 1.
-    :param replicas: S.
-    :return: (S,).
-    """
-    if replicas == 1:
-        return torch.nn.utils.get_total_norm(gradients).view(1)
-    slices = [part for replica in _by_replica(gradients, replicas) for part in replica]
-    return torch.stack(torch._foreach_norm(slices)).view(replicas, -1).norm(dim=1)
-
-
-def scale(gradients: list[Tensor], factor: Tensor) -> None:
-    """Multiply each replica's whole gradient by a factor, in place.
-
-    :param gradients: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
-    :param factor: (S,).
-    """
-    # one kernel takes many tensors, but only one factor
-    for slices, number in zip(_by_replica(gradients, len(factor)), factor.unbind(), strict=True):
-        torch._foreach_mul_(slices, number)
-
-
-def _by_replica(tensors: list[Tensor], replicas: int) -> list[list[Tensor]]:
-    """Return each replica's slices of tensors (S, ...)."""
-    if replicas == 1:
-        return [tensors]
-    slices = (tensor.unbind() for tensor in tensors)
-    return [list(of_replica) for of_replica in zip(*slices, strict=True)]
+        # one kernel takes many tensors, but only one factor
+        slices = (
+            [group]
+            if replicas == 1
+            else zip(*(gradient.unbind() for gradient in group), strict=True)
+        )
+        for of_replica in slices:
+            norm = torch.nn.utils.get_total_norm(of_replica)
+            norms.append(norm)
+            if bound is not None:
+                torch._foreach_mul_(of_replica, (bound / norm).clamp(max=1.0))
+    of_groups = torch.stack(norms).view(-1, replicas)
+    return of_groups[0] if len(of_groups) == 1 else of_groups.norm(dim=0)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.maths.adjoint import terminal_adjoint
 from agents.common.nets.networks import SummedFields
 from agents.common.nets.specs import multiplier
 from agents.core import (
@@ -20,6 +19,7 @@ from agents.core import (
     Networks,
     NetworkSpec,
     Noise,
+    action_gradient,
     critic,
     integrate_flow,
     log_range,
@@ -59,7 +59,9 @@ class FineTuning(Method):
 
     def prior(self, nets: Networks) -> Any:
         """Return the behaviour flow that the policy is held to, with constant weights."""
-        return nets.frozen.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+        if self.target_behaviour:
+            return nets.behaviour_target  # no target network is trained by gradient
+        return nets.frozen.behaviour
 
     def policy(self, nets: Networks, online: bool = False) -> Any:
         """Return the fine-tuned flow."""
@@ -102,9 +104,16 @@ class AdjointMatching(FineTuning):
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return the adjoint at the end of rollouts, (S, B, D): minus the gradient of the critics' mean."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        return terminal_adjoint(
-            lambda actions: critic(observations, actions).mean(1), end, self.clip_adjoint
-        )
+
+        def value(actions: Tensor) -> Tensor:
+            if self.clip_adjoint:
+                actions = actions.clamp(
+                    -1, 1
+                )  # so that nothing pulls further out of the action box
+            q: Tensor = critic(observations, actions)
+            return q.mean(1)
+
+        return -action_gradient(value, end)
 
 
 class TrustRegion(FineTuning):

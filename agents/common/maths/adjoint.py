@@ -15,38 +15,30 @@ In all functions ``flow_steps`` is K, ``step`` an index i in 0..K-1, ``like`` a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import action_gradient
 from agents.common.nets.networks import ConditionedVelocity, Velocity
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
     r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`."""
-    return math.sqrt(_memoryless_variance(step, flow_steps))
+    # K + 2 over i + 1 is (1 + 2h) / (t_i + h), with fewer operations and roundings
+    return math.sqrt(2 * (flow_steps + 2) / (step + 1) - 2)
 
 
 def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     """Return the noise scales of all steps, (K, 1, 1)."""
     # made on the device: copying numbers from the host would stall it
-    steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device).view(-1, 1, 1)
-    return _memoryless_variance(steps, flow_steps).sqrt().to(like.dtype)
+    steps = torch.arange(1, flow_steps + 1, dtype=torch.float64, device=like.device)
+    return (2 * (flow_steps + 2) / steps - 2).sqrt().view(-1, 1, 1).to(like.dtype)
 
 
-def _memoryless_variance(step: Any, flow_steps: int) -> Any:
-    """Return the square of the noise scale of one step, or of a tensor of them."""
-    return 2.0 * (flow_steps + 2) / (step + 1) - 2  # with few operations
-
-
-def left_endpoints(flow_steps: int, like: Tensor) -> Tensor:
-    """Return the left end points t_i of all steps, (K, 1, 1)."""
-    return (
-        torch.arange(flow_steps, dtype=like.dtype, device=like.device).view(-1, 1, 1) / flow_steps
-    )
+def step_times(count: int, like: Tensor, first: int = 0) -> Tensor:
+    """Return the left ends k / count of equal steps, (count, 1, 1), or with ``first`` 1 the right ends."""
+    steps = torch.arange(first, first + count, dtype=like.dtype, device=like.device)
+    return steps.view(-1, 1, 1) / count
 
 
 def memoryless_step(
@@ -77,23 +69,11 @@ def memoryless_rollout(
     h = 1.0 / flow_steps
     path = [x_0]
     for i in range(flow_steps - 1):
-        path.append(
-            memoryless_step(path[-1], fine_tuned(path[-1], i * h), noise[:, i], i, flow_steps)
-        )
+        velocity = fine_tuned(path[-1], i * h)
+        path.append(memoryless_step(path[-1], velocity, noise[:, i], i, flow_steps))
     states = torch.stack(path, 1)
-    velocities = base(states, left_endpoints(flow_steps, states))
+    velocities = base(states, step_times(flow_steps, states))
     return states, velocities, torch.add(states[:, -1], velocities[:, -1], alpha=h)
-
-
-def terminal_adjoint(value: Callable[[Tensor], Tensor], x: Tensor, clip: bool = True) -> Tensor:
-    r"""Return :math:`a_K = -\nabla_y\,Q(\mathrm{clip}(y))` at y = x.
-
-    :param value: function of actions (S, B, D) that returns values (S, B).
-    :param x: end states, (S, B, D).
-    :param clip: whether actions are clipped to [-1, 1] inside the gradient, which makes it zero outside the box.
-    :return: (S, B, D).
-    """
-    return -action_gradient((lambda y: value(y.clamp(-1, 1))) if clip else value, x)
 
 
 def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
@@ -118,37 +98,23 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     """
     flow_steps = states.shape[1]
     h = 1.0 / flow_steps
-    pull_back = velocity_pull_back(base, states, right_endpoints(flow_steps, states))
-    adjoints, adjoint = [], terminal
-    for i in reversed(range(flow_steps)):
-        adjoint = (i / (i + 1) * adjoint).add(
-            pull_back(i, adjoint), alpha=2 * h
-        )  # 1 - h / (t_i + h) = i / (i + 1)
-        adjoints.append(adjoint)
-    return torch.stack(adjoints[::-1], dim=1)
+    times = step_times(flow_steps, states, first=1)
 
-
-def velocity_pull_back(
-    velocity: Velocity, states: Tensor, times: Tensor
-) -> Callable[[int, Tensor], Tensor]:
-    r"""Return the products :math:`a^\top \nabla_x v(x, t)` at the states of a rollout, one state at a time.
-
-    A network's field is evaluated at all states at once, because its activations do not depend on the adjoint.
-
-    :param velocity: v.
-    :param states: (S, K, B, D).
-    :param times: of the states, (K, 1, 1).
-    :return: function of a state's index and a vector a, (S, B, D), that returns (S, B, D).
-    """
-    if isinstance(velocity, ConditionedVelocity):
-        return velocity.vjp_at_points(states, times)
-
-    def pull_back(step: int, vector: Tensor) -> Tensor:
+    def pull_back(step: int, adjoint: Tensor) -> Tensor:
         with torch.enable_grad():
             x = states[:, step].detach().requires_grad_()
-            return torch.autograd.grad(velocity(x, times[step].item()), x, vector)[0]
+            return torch.autograd.grad(base(x, times[step].item()), x, adjoint)[0]
 
-    return pull_back
+    if isinstance(base, ConditionedVelocity):
+        # a network's activations do not depend on the adjoint, so all states are evaluated at once
+        pull_back = base.vjp_at_points(states, times)
+    adjoints = []
+    adjoint = terminal
+    for i in reversed(range(flow_steps)):
+        decay = i / (i + 1)  # 1 - h / (t_i + h)
+        adjoint = (decay * adjoint).add(pull_back(i, adjoint), alpha=2 * h)
+        adjoints.append(adjoint)
+    return torch.stack(adjoints[::-1], dim=1)
 
 
 def adjoint_matching_loss(
@@ -176,11 +142,6 @@ def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
     """
     h = 1.0 / fine_tuned.shape[1]
     return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
-
-
-def right_endpoints(count: int, like: Tensor) -> Tensor:
-    r"""Return the right ends of ``count`` steps, :math:`k/M` for k = 1..M, (M, 1, 1): also the times of a bridge."""
-    return torch.arange(1, count + 1, dtype=like.dtype, device=like.device).view(-1, 1, 1) / count
 
 
 def bridge_sigmas(times: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def flow_matching_loss(
     :return: (S,).
     """
     t = t.unsqueeze(-1)
-    error = velocity(interpolate(x_0, x_1, t), t) - (x_1 - x_0)
+    error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
     return (weight * error.square().mean(-1)).mean(-1)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -155,84 +155,3 @@ def use_reference_kernels(network: StackedMLP) -> None:
     network.batched_linear, network.evaluate = mlp.batched_linear, mlp.evaluate
     if network.activation is gelu:
         network.activation = mlp.gelu
-
-
-# -- vector-Jacobian products -----------------------------------------------------------------------------------------
-
-
-def vjp_at_points(layers: Sequence[Layer], first: Tensor) -> Callable[[int, Tensor], Tensor]:
-    """Evaluate layers once at many points, for vector-Jacobian products there, point by point.
-
-    A chain of such products along the points, such as a lean adjoint, then needs only this one forward pass, which
-    covers all points at once. Parameters are constants here.
-
-    :param layers: of one stack.
-    :param first: products of the first layer with their bias, (*stack, K, N, width) for K points of every row.
-    :return: function that pulls a cotangent of the output at one of the points, (*stack, N, out), back to the first
-        layer's product, given the point's index and the cotangent.
-    """
-    hidden, products = layers[:-1], [first][: len(layers) - 1]
-    weights = [layer.weight.detach().to(layer.dtype or layer.weight.dtype) for layer in layers[1:]]
-    for layer, following in itertools.pairwise(hidden):
-        x = layer.epilogue(products[-1])
-        products.append(batched_linear(x, following.weight, following.bias, following.dtype))
-
-    def pull_back(point: int, cotangent: Tensor) -> Tensor:
-        for layer, product, weight in zip(hidden[::-1], products[::-1], weights[::-1], strict=True):
-            cotangent = batched_linear(cotangent, weight.transpose(-2, -1)).to(cotangent.dtype)
-            cotangent = _pull_back(layer, product.select(-3, point), cotangent)
-        return cotangent
-
-    return pull_back
-
-
-def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
-    """Return a cotangent of a layer's output as one of its product."""
-    if layer.activation is gelu and not (
-        mlp.device_type(product) == "cpu" and torch.compiler.is_compiling()
-    ):
-        if layer.norm_scale is None:
-            return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
-        layer = layer._replace(activation=mlp.gelu)
-    of_product: Tensor = torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
-    return of_product
-
-
-# -- derivatives along a direction ------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def push_forward(layers: Sequence[Layer], product: Tensor, tangent: Tensor) -> Tensor:
-    """Carry a derivative through layers; nothing is recorded, and parameters are constants.
-
-    :param layers: of one stack.
-    :param product: of the first layer with its bias, (*stack, N, width).
-    :param tangent: its derivative, of the same shape.
-    :return: the output's derivative, (*stack, N, out).
-    """
-    for layer, following in itertools.pairwise(layers):
-        tangent = _push_forward(layer, product, tangent)
-        product = batched_linear(
-            layer.epilogue(product), following.weight, following.bias, following.dtype
-        )
-        tangent = batched_linear(tangent, following.weight, None, following.dtype)
-    return _push_forward(layers[-1], product, tangent)
-
-
-def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
-    """Return a derivative of a layer's product as one of its output."""
-    plain = layer._replace(norm_scale=None, norm_bias=None)
-    if layer.activation is not None:  # elementwise: its Jacobian is its own transpose
-        tangent = _pull_back(plain, product, tangent)
-    if layer.norm_scale is None:
-        return tangent
-    x = plain.epilogue(product)
-    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-    factor = (variance + mlp.LAYER_NORM_EPS).rsqrt()
-    normal = (x - mean) * factor
-    tangent = (
-        tangent
-        - tangent.mean(-1, keepdim=True)
-        - normal * (normal * tangent).mean(-1, keepdim=True)
-    )
-    return tangent * factor * layer.norm_scale.unsqueeze(-2)

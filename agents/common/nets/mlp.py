@@ -43,16 +43,17 @@ class Layer(NamedTuple):
         x = product if self.activation is None else self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
-        if (
-            self.bias.numel() == x.shape[-1]
-        ):  # one network: scale and shift are part of PyTorch's kernel
-            scale = self.norm_scale.flatten().to(x.dtype)
-            bias = self.norm_bias.flatten().to(x.dtype)
-            return F.layer_norm(x, x.shape[-1:], scale, bias, LAYER_NORM_EPS)
-        over_rows = [1] * (x.ndim - self.norm_scale.ndim) + [-1]  # so that (*stack, out) broadcasts
-        scale = self.norm_scale.to(x.dtype).unflatten(-1, over_rows)
-        bias = self.norm_bias.to(x.dtype).unflatten(-1, over_rows)
-        return torch.addcmul(bias, F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS), scale)
+        scale = self.norm_scale.to(x.dtype)
+        bias = self.norm_bias.to(x.dtype)
+        width = x.shape[-1:]
+        if bias.numel() == width.numel():
+            # one network: scale and shift are part of PyTorch's kernel
+            return F.layer_norm(x, width, scale.flatten(), bias.flatten(), LAYER_NORM_EPS)
+        over_rows = [1] * (x.ndim - scale.ndim) + [-1]  # so that (*stack, out) broadcasts
+        normalised = F.layer_norm(x, width, eps=LAYER_NORM_EPS)
+        return torch.addcmul(
+            bias.unflatten(-1, over_rows), normalised, scale.unflatten(-1, over_rows)
+        )
 
 
 def batched_linear(
@@ -66,14 +67,13 @@ def batched_linear(
     :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
     :return: ``(*stack, ..., out)``, in the precision of the weight.
     """
-    if x.ndim > weight.ndim:  # several row axes: fold them into one
-        lead = weight.ndim - 2
-        return batched_linear(x.flatten(lead, -2), weight, bias, dtype).unflatten(
-            lead, x.shape[lead:-1]
-        )
+    lead = weight.ndim - 2
     factors = dtype or weight.dtype
-    product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
-    return product if bias is None else product + bias.unsqueeze(-2)
+    rows = x.flatten(lead, -2) if x.ndim > weight.ndim else x
+    product = torch.matmul(rows.to(factors), weight.to(factors)).to(weight.dtype)
+    if bias is not None:
+        product = product + bias.unsqueeze(-2)
+    return product.unflatten(lead, x.shape[lead:-1]) if x.ndim > weight.ndim else product
 
 
 def evaluate(
@@ -115,32 +115,23 @@ class StackedMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.stack = tuple(stack)
-        self.layer_norm = layer_norm
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
         self.activated = len(widths) - 1 if activate_final else len(widths) - 2
         self.activation = activation or gelu
         # `fast.make_mlp` sets faster ones
         self.batched_linear = batched_linear
         self.evaluate: Callable[[Sequence[Layer], Tensor], Tensor] = evaluate
-        pairs = list(itertools.pairwise(widths))
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(*self.stack, i, o)) for i, o in pairs
-        )
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(*self.stack, o)) for _, o in pairs)
         normed = widths[1 : self.activated + 1] if layer_norm else []
-        self.norm_scales = nn.ParameterList(
-            nn.Parameter(torch.ones(*self.stack, w)) for w in normed
-        )
-        self.norm_biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(*self.stack, w)) for w in normed
-        )
+        self.weights = nn.ParameterList(torch.zeros(*stack, *w) for w in itertools.pairwise(widths))
+        self.biases = nn.ParameterList(torch.zeros(*stack, width) for width in widths[1:])
+        self.norm_scales = nn.ParameterList(torch.ones(*stack, width) for width in normed)
+        self.norm_biases = nn.ParameterList(torch.zeros(*stack, width) for width in normed)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
         for weight in self.weights:
-            fill_uniform(
-                weight, replica, math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])), generator
-            )
+            fans = sum(weight.shape[-2:])
+            fill_uniform(weight, replica, math.sqrt(6.0 / fans), generator)
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate every member on its replica's rows.
@@ -151,22 +142,16 @@ class StackedMLP(nn.Module):
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
+        parameters: list[list[Tensor]] = []
+        for kind in (self.weights, self.biases, self.norm_scales, self.norm_biases):
+            parameters.append([value.detach() for value in kind] if frozen else list(kind))
         last = len(self.weights) - 1
         layers = []
-        for i in range(last + 1):
-            layer = Layer(
-                weight=maybe_detach(self.weights[i], frozen),
-                bias=maybe_detach(self.biases[i], frozen),
-                activation=self.activation if i < self.activated else None,
-                # the output layer keeps full precision: Q values and velocities are sums of many steps
-                dtype=self.matmul_dtype if i < last else None,
-            )
-            if self.layer_norm and i < self.activated:
-                scale = maybe_detach(self.norm_scales[i], frozen)
-                layer = layer._replace(
-                    norm_scale=scale, norm_bias=maybe_detach(self.norm_biases[i], frozen)
-                )
-            layers.append(layer)
+        for i, (weight, bias, *norm) in enumerate(itertools.zip_longest(*parameters)):
+            activation = self.activation if i < self.activated else None
+            # the output layer keeps full precision: Q values and velocities are sums of many steps
+            dtype = self.matmul_dtype if i < last else None
+            layers.append(Layer(weight, bias, activation, dtype, *norm))
         return layers
 
 

@@ -11,6 +11,7 @@ take has one meaning:
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +24,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from agents.common.nets.fast import make_mlp, push_forward, vjp_at_points
-from agents.common.nets.mlp import Layer, StackedMLP, fill_uniform, maybe_detach
+from agents.common.nets import fast
+from agents.common.nets.fast import make_mlp
+from agents.common.nets.mlp import (
+    LAYER_NORM_EPS,
+    Layer,
+    StackedMLP,
+    fill_uniform,
+    gelu,
+    maybe_detach,
+)
 
 Time = Tensor | float
 Velocity = Callable[[Tensor, Time], Tensor]
@@ -173,66 +182,122 @@ class VelocityField(ObservingNetwork):
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
         """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
-        return ConditionedVelocity(self, self.features(observations, frozen), frozen)
-
-
-class ConditionedVelocity:
-    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
-
-    def __init__(self, field: VelocityField, observations: Tensor, frozen: bool) -> None:
-        self._mlp = field.mlp
-        first, *later = field.mlp.layers(frozen)
-        of_observation, of_x, *self._of_time = first.weight.split(field.split, dim=-2)
-        self._shared = self._mlp.batched_linear(
-            observations, of_observation, first.bias, first.dtype
+        first, *later = self.mlp.layers(frozen)
+        of_observation, of_x, *of_time = first.weight.split(self.split, dim=-2)
+        shared = self.mlp.batched_linear(
+            self.features(observations, frozen), of_observation, first.bias, first.dtype
         )
-        self._layers = [
-            first._replace(weight=of_x),
-            *later,
-        ]  # the first layer's weight is that of x
+        return ConditionedVelocity(
+            self.mlp, [first._replace(weight=of_x), *later], shared, *of_time
+        )
+
+
+@dataclass
+class ConditionedVelocity:
+    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D).
+
+    :param mlp: gives the operations.
+    :param layers: its layers; the first one's weight is that of x alone.
+    :param shared: the first layer's product of the observations, with its bias.
+    :param of_time: the first layer's weight of t; None for a one-step map.
+    """
+
+    mlp: StackedMLP
+    layers: list[Layer]
+    shared: Tensor
+    of_time: Tensor | None = None
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        first, *later = self._layers
-        return self._mlp.evaluate(later, first.epilogue(self._product(first, x, t)))
+        first, *later = self.layers
+        return self.mlp.evaluate(later, first.epilogue(self._first_product(x, t)))
 
     def vjp_at_points(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
-        """Evaluate the field at K points of every row at once, for vector-Jacobian products in x there.
+        """Evaluate the field once at K points of every row, for vector-Jacobian products in x there.
+
+        A chain of such products along the points, such as a lean adjoint, then needs only this forward pass. Parameters
+        are constants here.
 
         :param x: (S, K, N, D).
         :param t: times, broadcastable to (S, K, N, 1).
         :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
         """
-        first = self._layers[0]
-        to_first = vjp_at_points(self._layers, self._product(first, x, t))
-        transposed = first.weight.detach().transpose(-2, -1)
+        multiply = self.mlp.batched_linear
+        products = [self._first_product(x, t)]
+        for layer, following in itertools.pairwise(self.layers[:-1]):
+            rows = layer.epilogue(products[-1])
+            products.append(multiply(rows, following.weight, following.bias, following.dtype))
+        transposed = []
+        for layer in self.layers:
+            weight = layer.weight.detach().to(layer.dtype or layer.weight.dtype)
+            transposed.append(weight.transpose(-2, -1))
 
         def pull_back(point: int, cotangent: Tensor) -> Tensor:
-            product = self._mlp.batched_linear(
-                to_first(point, cotangent), transposed, None, first.dtype
-            )
-            return product.to(cotangent.dtype)
+            for i in reversed(range(len(transposed))):
+                if i < len(products):
+                    product = products[i].select(-3, point)
+                    cotangent = _pull_back(self.layers[i], product, cotangent)
+                cotangent = multiply(cotangent, transposed[i]).to(cotangent.dtype)
+            return cotangent
 
         return pull_back
 
+    @torch.no_grad()
     def slope(self, x: Tensor, t: Time, along: Tensor) -> Tensor:
-        """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient."""
-        first = self._layers[0]
-        with torch.no_grad():
-            tangent = (
-                self._mlp.batched_linear(along, first.weight, None, first.dtype) + self._of_time[0]
-            )
-            return push_forward(self._layers, self._product(first, x, t), tangent)
+        """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient.
 
-    def _product(self, first: Layer, x: Tensor, t: Time | None) -> Tensor:
+        Written out, because `torch.func.jvp` would keep networks from oneDNN.
+        """
+        multiply = self.mlp.batched_linear
+        first, *later = self.layers
+        product = self._first_product(x, t)
+        tangent = multiply(along, first.weight, None, first.dtype) + self.of_time
+        for layer, following in zip(self.layers, later, strict=False):
+            tangent = _push_forward(layer, product, tangent)
+            rows = layer.epilogue(product)
+            product = multiply(rows, following.weight, following.bias, following.dtype)
+            tangent = multiply(tangent, following.weight, None, following.dtype)
+        return _push_forward(self.layers[-1], product, tangent)
+
+    def _first_product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
-        parts = [self._shared, *self._of_time]
-        shared, *of_time = (part.unsqueeze(1) for part in parts) if x.ndim == 4 else parts
+        first = self.layers[0]
+        shared = self.shared
+        of_time = self.of_time
+        if x.ndim == 4:
+            shared = shared.unsqueeze(1)
+            of_time = None if of_time is None else of_time.unsqueeze(1)
         if isinstance(t, Tensor):
-            shared = torch.addcmul(shared, t, of_time[0])
+            shared = torch.addcmul(shared, t, of_time)
         elif t:
-            shared = torch.add(shared, of_time[0], alpha=t)
-        return self._mlp.batched_linear(x, first.weight, None, first.dtype) + shared
+            shared = torch.add(shared, of_time, alpha=t)
+        return self.mlp.batched_linear(x, first.weight, None, first.dtype) + shared
+
+
+def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
+    """Return a cotangent of a layer's output as one of its product."""
+    # the compiler differentiates what it has made of GELU, and fuses that
+    is_fused = product.device.type == "cpu" and torch.compiler.is_compiling()
+    if layer.activation in (fast.gelu, gelu) and layer.norm_scale is None and not is_fused:
+        return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
+    of_product: Tensor = torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
+    return of_product
+
+
+def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
+    """Return a derivative of a layer's product as one of its output."""
+    plain = layer._replace(norm_scale=None, norm_bias=None)
+    if layer.activation is not None:  # elementwise: its Jacobian is its own transpose
+        tangent = _pull_back(plain, product, tangent)
+    if layer.norm_scale is None:
+        return tangent
+    x = plain.epilogue(product)
+    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+    factor = (variance + LAYER_NORM_EPS).rsqrt()
+    normal = (x - mean) * factor
+    centred = tangent - tangent.mean(-1, keepdim=True)
+    tangent = centred - normal * (normal * tangent).mean(-1, keepdim=True)
+    return tangent * factor * layer.norm_scale.unsqueeze(-2)
 
 
 @dataclass
@@ -261,17 +326,16 @@ class NetworkViews:
 
     _networks: Any
     """The networks themselves."""
+    __getitem__: Any
 
     @property
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
-        nets: Any = self
-        return NetworkView(lambda name: _FrozenNetwork(nets[name]), self._networks)
+        return NetworkView(lambda name: _FrozenNetwork(self[name]), self._networks)
 
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
-        nets: Any = self
-        return NetworkView(lambda name: nets[substitutes.get(name, name)], self._networks)
+        return NetworkView(lambda name: self[substitutes.get(name, name)], self._networks)
 
     @contextmanager
     def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:
@@ -287,16 +351,12 @@ class NetworkViews:
                 network.repeats.pop()
 
 
+@dataclass
 class NetworkView(NetworkViews):
-    """View of networks, by a function that finds what is seen under a name.
+    """View of networks, by a function that finds what is seen under a name."""
 
-    :param find: the function.
-    :param networks: the networks themselves.
-    """
-
-    def __init__(self, find: Callable[[str], Any], networks: Networks) -> None:
-        self._find = find
-        self._networks = networks
+    _find: Callable[[str], Any]
+    _networks: Networks
 
     def __getattr__(self, name: str) -> Any:
         return self._find(name)

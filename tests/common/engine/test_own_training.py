@@ -7,10 +7,9 @@ import torch
 
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.common.engine.trainer import joint_norm
 from agents.common.nets.specs import critic, tanh_actor, temperature
 from tests.common.engine.helpers import assert_same as assert_close
-from tests.common.engine.helpers import made_plain
+from tests.common.engine.helpers import made_plain, norms_of
 from tests.common.toys import (
     assert_same,
     parameters_of,
@@ -136,8 +135,7 @@ def test_a_network_with_its_own_bound_is_clipped_alone():
     )
     nets = model.policy.nets
     norms = {
-        name: joint_norm([p.grad for p in nets[name].parameters()], 2)
-        for name in ("critic", "actor")
+        name: norms_of([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")
     }
     alone = nets.temperature.log_value.grad.abs()
     torch.testing.assert_close(norms["actor"], torch.full((2,), 0.25))

@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 import agents
-from agents.common.engine.trainer import Trainer, joint_norm
+from agents.common.engine.trainer import Trainer
 from agents.common.nets.specs import critic, velocity_field
+from tests.common.engine.helpers import norms_of
 from tests.common.toys import step, tiny_model
 
 FOLLOWED = ("critic", "behaviour")
@@ -63,8 +64,8 @@ def test_joint_norm_runs_over_all_tensors_of_each_replica_and_those_without_an_a
         torch.tensor([[4.0], [2.0]]),
         torch.tensor([12.0, 2.0]),
     ]
-    assert joint_norm(grads, 2).tolist() == [13.0, 3.0]
-    assert joint_norm(
+    assert norms_of(grads, 2).tolist() == [13.0, 3.0]
+    assert norms_of(
         [torch.tensor([[3.0], [4.0]]), torch.tensor([0.0]), torch.tensor(12.0)], 1
     ).tolist() == [13.0]
 
@@ -96,13 +97,13 @@ def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norm
     model = tiny_model(seeds=list(range(len(norms))), max_grad_norm=bound)
     update, info = Trainer(model, 0), {}
     grads = [torch.ones_like(parameter) for parameter in update.plan.parameters]
-    factors = torch.tensor(norms) / joint_norm(grads, len(norms))
+    factors = torch.tensor(norms) / norms_of(grads, len(norms))
     update.apply_gradients(
         [grad * factors.view(-1, *[1] * (grad.ndim - 1)) for grad in grads], info
     )
     assert_close(info["grad_norm"], torch.tensor(norms))
     clipped = [parameter.grad for parameter in update.plan.parameters]
-    assert_close(joint_norm(clipped, len(norms)), torch.tensor(expected))
+    assert_close(norms_of(clipped, len(norms)), torch.tensor(expected))
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------

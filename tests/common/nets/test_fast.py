@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from agents.common.nets import mlp, onednn
-from agents.common.nets.fast import evaluate, gelu, vjp_at_points
+from agents.common.nets.fast import evaluate, gelu
 from agents.common.nets.mlp import Layer
 from tests.common.toys import normals
 
@@ -198,25 +198,3 @@ def test_low_precision_keeps_two_digits(stack, norm, library, request):
     for value, expected in zip(rounded, [exact, exact, *exact_gradients], strict=True):
         assert value.dtype == torch.float32
         assert 0 < (value - expected).norm() / expected.norm() < 0.02
-
-
-# -- vector-Jacobian products -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("library", ["onednn", "mkl"])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("activation", [gelu, F.relu, F.mish])
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_pull_back_is_the_transposed_jacobian_at_its_point(
-    replicas, activation, norm, library, request
-):
-    request.getfixturevalue(library)
-    network = with_activation(stacked((replicas,), [5, 16, 12, 3], norm), activation)
-    first, cotangent = normals(replicas, 4, 40, 16, seed=5), normals(replicas, 40, 3, seed=6)
-    with torch.no_grad():
-        cotangent_at_point = vjp_at_points(network, first)(2, cotangent)
-    at = first[:, 2].clone().requires_grad_()
-    output = evaluate(network[1:], network[0].epilogue(at))
-    assert_close(
-        cotangent_at_point, torch.autograd.grad(output, at, cotangent)[0], rtol=1e-4, atol=1e-5
-    )

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from agents.common.nets.networks import (
@@ -94,7 +95,27 @@ def test_log_standard_deviation_is_clipped_and_has_no_gradient_outside():
     assert not network.log_std.biases[0].grad.any()
 
 
-# -- derivatives along a way ------------------------------------------------------------------------------------------
+# -- derivatives ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["plain", "onednn"])
+@pytest.mark.parametrize("activation", [None, F.relu, F.mish])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_pull_back_is_the_transposed_jacobian_at_its_point(
+    layer_norm, activation, library, request
+):
+    if library == "onednn":
+        request.getfixturevalue("onednn")
+    network = filled(VelocityField(sizes(2, (16, 16), layer_norm)))
+    network.mlp.activation = activation or network.mlp.activation
+    field = network.at(normals(2, 40, 3))
+    states, times = normals(2, 4, 40, 2, seed=5), torch.arange(4).view(-1, 1, 1) / 4
+    cotangent = normals(2, 40, 2, seed=6)
+    with torch.no_grad():
+        product = field.vjp_at_points(states, times)(2, cotangent)
+    x = states[:, 2].clone().requires_grad_()
+    expected = torch.autograd.grad(field(x, 0.5), x, cotangent)[0]
+    assert_close(product, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("library", ["plain", "onednn"])
