@@ -1,5 +1,6 @@
 """Typed settings of a run: layers merged, checked, and compared with the benchmark's protocol."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from zoo.settings.layers import (
     read_layers,
     shared_profile,
 )  # fmt: skip
-from zoo.settings.record import RunRecord, RunSettings
+from zoo.settings.record import RunRecord, RunSettings, refuse_conflicts
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
@@ -115,9 +116,12 @@ def load_config(
     run, method, settings = _check(entry, values, device)
     departures = []
     if benchmark.domain is not None:
-        defaults = {name: setting.default for name, setting in declared.items() if setting}
-        departures = find_departures({**run.settings(), **settings}, defaults | protocol)
-        departures += _find_other_dataset(benchmark, overrides.profile)
+        departures = find_departures({**run.settings(), **settings}, _defaults(declared) | protocol)
+        profiles = [shared_profile(name) for name in (DEFAULT_PROFILE, overrides.profile)]
+        entries = [profile.get(benchmark.domain, {}) for profile in profiles]
+        expected = merge(*entries).get("dataset", benchmark.dataset)
+        if benchmark.dataset not in (None, expected):
+            departures.append(f"dataset {benchmark.dataset} instead of {expected}")
     sources = [source for _, source in layers]
     return RunRecord(entry.id, env, overrides.profile, run, settings, method, sources, departures)
 
@@ -127,12 +131,16 @@ def known_settings(entry: Entry) -> dict[str, Setting | None]:
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
-def declared_settings(algo: str) -> dict[str, Setting]:
-    """Return what an algorithm declares of its settings; nothing for a class that a file alone may not import."""
+def _defaults(settings: Mapping[str, Setting | None]) -> dict[str, Any]:
+    return {name: setting.default for name, setting in settings.items() if setting}
+
+
+def _default_settings(algo: str) -> dict[str, Any]:
+    """Return an algorithm's settings where none is given; nothing for a class that a file alone may not import."""
     if algo not in algorithm_ids():
         return {}
     try:
-        return settings_of(find_algorithm(algo).algorithm)
+        return _defaults(settings_of(find_algorithm(algo).algorithm))
     except UsageError:  # an installed package whose import fails; its runs can be read all the same
         return {}
 
@@ -147,8 +155,7 @@ def read_record(content: Mapping[str, Any]) -> RunRecord:
     :raises ValueError: if it lacks what every run has, or a setting is out of range.
     """
     record = RunRecord.read(content)
-    defaults = {name: declared.default for name, declared in declared_settings(record.algo).items()}
-    return replace(record, settings=defaults | record.settings)
+    return replace(record, settings=_default_settings(record.algo) | record.settings)
 
 
 def lasting_identity(
@@ -161,16 +168,14 @@ def lasting_identity(
     :param besides: roles of entries that are left out too.
     :param stored: names of a stored identity, which remain too; those of release 1.0 always remain.
     """
-    defaults = {name: declared.default for name, declared in declared_settings(record.algo).items()}
-    default_identity = RunRecord(record.algo, record.env, settings=defaults).identity(*besides)
-    old_names = {f"settings.{name}" for name in release_1_0.settings_of(record.algo)} | {
-        *release_1_0.ENTRIES.split()
-    }
+    default = RunRecord(record.algo, record.env, settings=_default_settings(record.algo))
+    default_identity = default.identity(*besides)
+    old_names = release_1_0.names_of(record.algo)
     lasting = {}
     for name, value in record.identity(*besides).items():
-        entry, *below = name.split(".")
-        setting = ".".join([entry, *below[:1]]) if entry == "settings" else entry
-        if setting in old_names or name in stored or value != default_identity.get(name):
+        # What is nested in a setting or an entry came with it: settings.per_network.critic.tau, dataset.size.
+        (entry,) = re.findall(r"^(?:settings\.)?\w+", name)
+        if entry in old_names or name in stored or value != default_identity.get(name):
             lasting[name] = value
     return lasting
 
@@ -211,16 +216,6 @@ def _user_layers(
     return layers
 
 
-def _find_other_dataset(benchmark: Benchmark, profile: str) -> list[str]:
-    """Return a departure where the environment's name says another dataset than the profile."""
-    domain = benchmark.domain or ""  # no entry has this name
-    entries = [shared_profile(name).get(domain, {}) for name in (DEFAULT_PROFILE, profile)]
-    expected = merge(*entries).get("dataset", benchmark.dataset)
-    if benchmark.dataset in (None, expected):
-        return []
-    return [f"dataset {benchmark.dataset} instead of {expected}"]
-
-
 def _entries(
     layers: Mapping[str, Entries], names: Sequence[str]
 ) -> list[tuple[Mapping[str, Any], str]]:
@@ -258,19 +253,15 @@ def _merged(
 def _check_exploration(run: RunSettings, noise_std: float | None) -> None:
     """Refuse action noise and normalisation that would not act, or could not."""
     checked_normalize("normalize", run.normalize)
-    if run.noise_type is not None and not noise_std:
-        raise ValueError(
-            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none"
-        )
-    if run.noise_std and not run.online_steps:
-        raise ValueError(
-            "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out"
-        )
-    if run.normalize and run.pretraining_steps + run.offline_steps:
-        raise ValueError(
-            "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
-            "`observation_scale`, which takes them from the dataset, or `offline_steps` and `pretraining_steps` to 0"
-        )
+    refuse_conflicts({
+        f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none":
+            run.noise_type and not noise_std,
+        "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out":
+            run.noise_std and not run.online_steps,
+        "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
+        "`observation_scale`, which takes them from the dataset, or `offline_steps` and `pretraining_steps` to 0":
+            run.normalize and run.pretraining_steps + run.offline_steps,
+    })  # fmt: skip
 
 
 def _check(
@@ -294,9 +285,7 @@ def _check(
                 raise ValueError(
                     f"`{entry.id}` trains online only, got `{name}` = {getattr(run, name)}; set it to 0"
                 )
-        if (
-            run.pretraining_steps
-        ):  # of the run, and a setting of the algorithms that can be pretrained
+        if run.pretraining_steps:  # also a setting of the algorithms that can be pretrained
             remaining["pretraining_steps"] = run.pretraining_steps
         _check_exploration(run, remaining.get("noise_std", run.noise_std))
         if available_device(device).type == "cuda" and "precision" in declared:

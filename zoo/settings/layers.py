@@ -165,28 +165,31 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     if path is None and not file.exists():
         return {DEFAULT_PROFILE: {}}
     content = read_yaml(file, "`-conf`")
-    if not isinstance(content, dict):
-        raise _not_entries(file, DEFAULT_PROFILE)
+    _check_entries(file, DEFAULT_PROFILE, content)
     profiles = content.pop(PROFILES, {})
-    if not isinstance(profiles, dict):
-        raise _not_entries(file, PROFILES)
     if DEFAULT_PROFILE in profiles:
         raise UsageError(
             f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}"
         )
-    profiles = {DEFAULT_PROFILE: content, **profiles}
     for name, entries in profiles.items():
-        if not isinstance(entries, dict) or not all(
-            isinstance(entry, dict) for entry in entries.values()
-        ):
-            raise _not_entries(file, name)
+        _check_entries(file, name, entries)
+    profiles = {DEFAULT_PROFILE: content, **profiles}
     return {name: _with_notes(entries) for name, entries in profiles.items()}
 
 
-def _not_entries(file: Path, name: str) -> UsageError:
-    return UsageError(
-        f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`"
-    )
+def _check_entries(file: Path, name: str, entries: Any) -> None:
+    """Refuse what does not map names to mappings.
+
+    :param name: of the entries, or of the one that is wrong, for the message.
+    """
+    values = {name: entries}
+    if isinstance(entries, dict):
+        values = entries
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            raise UsageError(
+                f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`"
+            )
 
 
 def _with_notes(entries: Entries) -> Entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agents.common.common_settings import CommonSettings
@@ -29,6 +30,19 @@ _MAY_MOVE = (
 def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
     """Return a pair of numbers, or None."""
     return None if value is None else checked_pair(name, value)
+
+
+_optional: Any = partial(setting, default=None)
+
+
+def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
+    """Raise ValueError with the first message whose conflict exists.
+
+    :param conflicts: message -> whether settings contradict each other.
+    """
+    for message, exists in conflicts.items():
+        if exists:
+            raise ValueError(message)
 
 
 class RunSettings(Configurable):
@@ -64,8 +78,7 @@ class RunSettings(Configurable):
     log_interval: int = setting(
         default=5_000, at_least=1, role="output", doc="gradient steps between log entries"
     )
-    dataset_size: int | None = setting(
-        default=None,
+    dataset_size: int | None = _optional(
         at_least=1,
         role="protocol",
         doc="transitions to use, in whole trajectories, or to generate; none uses all",
@@ -75,31 +88,25 @@ class RunSettings(Configurable):
         at_least=1,
         doc="gradient steps until the next file of a dataset of several takes over",
     )
-    offline_data: Literal["preload", "balanced", "none"] | None = setting(
-        default=None,
+    offline_data: Literal["preload", "balanced", "none"] | None = _optional(
         doc="what online training does with the dataset: in front of the buffer, half of every batch, nothing",
     )
-    score: Literal["success", "return", "value", "critic", "loss"] | None = setting(
-        default=None,
+    score: Literal["success", "return", "value", "critic", "loss"] | None = _optional(
         doc="what an episode is scored by (default: success once the environment has reported any, else the return); "
         "value is for --no-env",
     )
-    success_return: float | None = setting(
-        default=None,
+    success_return: float | None = _optional(
         doc="the return from which an episode counts as a success, whatever the environment says",
     )
-    success_at: Literal["any"] | None = setting(
-        default=None,
+    success_at: Literal["any"] | None = _optional(
         role="protocol",
         doc="any: an episode is a success if any of its steps reports one (default: its last step)",
     )
-    reference_scores: tuple[float, float] | None = setting(
-        default=None,
+    reference_scores: tuple[float, float] | None = _optional(
         check=_checked_pair,
         doc="returns of a random and of an expert policy: scores are returns, which comparisons normalise by them",
     )
-    env_wrapper: list[Any] | None = setting(
-        default=None,
+    env_wrapper: list[Any] | None = _optional(
         check=checked_wrappers,
         doc="wrappers around the environment, module:Class or {module:Class: {argument: value}}, the innermost first",
     )
@@ -107,52 +114,44 @@ class RunSettings(Configurable):
         default=False,
         doc="normalise online observations and rewards by running statistics; in a file also options of VecNormalize",
     )
-    noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = setting(
-        default=None,
+    noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = _optional(
         doc="noise on actions that are executed online (default: normal, where `noise_std` is set)",
     )
-    noise_std: float | None = setting(
-        default=None,
+    noise_std: float | None = _optional(
         at_least=0,
         doc="standard deviation of that noise, in halves of the actions' range",
     )
-    action_range: tuple[float, float] | None = setting(
-        default=None,
+    action_range: tuple[float, float] | None = _optional(
         check=_checked_pair,
         doc="what stands for the limits of the environment's actions in a dataset of your own",
     )
-    reward_from: Literal["success"] | None = setting(
-        default=None,
+    reward_from: Literal["success"] | None = _optional(
         doc="take rewards from the `success` flags of a dataset of your own: -1 a step, 0 where the task is achieved",
     )
 
     def check_together(self) -> None:
         """Refuse phases without data or steps, and two kinds of score; reference scores mean that of returns."""
-        for name in ("pretraining_steps", "offline_steps"):
-            if self.offline_data == "none" and getattr(self, name):
-                raise ValueError(
-                    f"`offline_data` is none, but `{name}` = {getattr(self, name)} need data; drop one"
-                )
-        if self.offline_steps + self.online_steps == 0:
-            raise ValueError("`offline_steps` and `online_steps` are both 0; give one of them")
-        if self.reference_scores is not None:
-            if self.score == "success":
-                raise ValueError(
-                    "`reference_scores` normalise returns, but `score` = success; give one of the two"
-                )
+        normalises = self.reference_scores is not None
+        has_no_data = self.offline_data == "none"
+        has_other_score = normalises or self.score not in (None, "success")
+        refuse_conflicts({
+            f"`offline_data` is none, but `pretraining_steps` = {self.pretraining_steps} need data; drop one":
+                has_no_data and self.pretraining_steps,
+            f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; drop one":
+                has_no_data and self.offline_steps,
+            "`offline_steps` and `online_steps` are both 0; give one of them":
+                self.offline_steps + self.online_steps == 0,
+            "`reference_scores` normalise returns, but `score` = success; give one of the two":
+                normalises and self.score == "success",
+            "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their return; "
+            "give one of the two":
+                self.success_return is not None and (normalises or self.score),
+            "`success_at` says which steps count of the success that an environment reports, but the score is another "
+            "one; give one of the two":
+                self.success_at and (has_other_score or self.success_return is not None),
+        })  # fmt: skip
+        if normalises:
             self.score = "return"
-        if self.success_return is not None and self.score is not None:
-            raise ValueError(
-                "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their "
-                "return; give one of the two"
-            )
-        if self.success_at is not None and (
-            self.success_return is not None or self.score not in (None, "success")
-        ):
-            raise ValueError(
-                "`success_at` says which steps count of the success that an environment reports, but the score is "
-                "another one; give one of the two"
-            )
 
 
 _NOTE = {"role": "note"}
@@ -222,13 +221,12 @@ class RunRecord:
 
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
-        entries = {name: getattr(self, name) for name in _ENTRIES}
-        entries["settings"] = _without_tuples(self.settings)
-        head = {
-            name: entries.pop(name) for name in ("algo", "env", "profile")
-        }  # what a reader looks for first
-        run = _without_tuples(self.run.settings())
-        values = {**head, **run, "sparse": self.settings.get("sparse", False), **entries}
+        # What a reader looks for first: a name keeps its first place.
+        values: dict[str, Any] = dict.fromkeys(("algo", "env", "profile"))
+        values |= _without_tuples(self.run.settings())
+        values["sparse"] = self.settings.get("sparse", False)
+        values |= {name: getattr(self, name) for name in _ENTRIES}
+        values["settings"] = _without_tuples(self.settings)
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ SB3 = {
 """All settings of an algorithm of Stable-Baselines3."""
 
 
-def settings_of(algo: str) -> set[str]:
-    """Return the settings of an algorithm; those that all had for one that is not built in."""
-    names = SB3[algo] if algo in SB3 else f"{SHARED} {OF_ALGORITHM.get(algo, '')}"
-    return set(names.split())
+def names_of(algo: str) -> set[str]:
+    """Return the names of a run of an algorithm; those that all had for one that is not built in."""
+    settings = SB3.get(algo, f"{SHARED} {OF_ALGORITHM.get(algo, '')}").split()
+    return {*ENTRIES.split(), *(f"settings.{name}" for name in settings)}
