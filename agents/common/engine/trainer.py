@@ -371,9 +371,7 @@ class Trainer:
         """Read again what follows from settings, such as what each network has of its own in training."""
         self._settings_read = self.method.changes
         self.specs = self.method.specs()
-        self.noise_sizes = self.method.noise_sizes(
-            self.policy.num_replicas, 0, self.policy.chunk_size, self.policy.layout.size
-        )
+        self.noise_sizes = self.policy.noise_sizes(self.policy.num_replicas, rows=0)
         self.update_intervals: dict[str, int] = {}
         self.schedules: dict[str | None, LearningRateSchedule] = {}
         self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}
