@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         fedit,
         fql,
         gfp,
+        idql,
         ifql,
         iql,
         meanflowql,
@@ -101,6 +102,8 @@ if TYPE_CHECKING:
     class FQL(FlowAlgorithm, fql.FQL, Arguments): ...
 
     class GFP(FlowAlgorithm, gfp.GFP, Arguments): ...
+
+    class IDQL(FlowAlgorithm, idql.IDQL, Arguments): ...
 
     class IFQL(FlowAlgorithm, ifql.IFQL, Arguments): ...
 

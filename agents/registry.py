@@ -48,6 +48,7 @@ BUILT_IN = {
     "gfp": "GFP",
     "driftql": "DriftQL",
     "iql": "IQL",
+    "idql": "IDQL",
     "bc": "BC",
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

@@ -188,6 +188,14 @@ SETTINGS: dict[str, dict[str, Translation]] = {
         "alpha": "actor_weight",
         "const_std": ("sample_std", {True: 1.0}),  # actions are recorded with this noise
     },
+    "idql": {
+        **same("beta_schedule"),
+        **unused("time_dim", "clip_sampler", "actor_objective", "critic_objective"),
+        "critic_hyperparam": "expectile",
+        "actor_tau": "policy_tau",
+        "T": "flow_steps",
+        "N": "best_of_n",
+    },
     "rql": {
         **same("expectile"),
         **unused("q_agg"),
@@ -218,6 +226,7 @@ MODULES: dict[str, dict[str, str]] = {
     "fan": {"critic": "noise_critic", "critic_z": "critic"},
     "qgf": {"policy": "behaviour"},
     "driftql": {"actor_bc_drift": "policy"},
+    "idql": {"score_model": "denoiser"},
     "rql": {"value": "critic", "actor": "flow"},
 }
 """The reference's modules -> ours, where they are neither of one name nor among those that several algorithms share."""

@@ -1,0 +1,143 @@
+"""IDQL: implicit Q-learning with a diffusion policy, the best of whose samples is played."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from agents.common.common_settings import OF_NETWORKS
+from agents.common.families.diffusion import BetaSchedule
+from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    choice,
+    critic,
+    expectile_loss,
+    integers,
+    linear_range,
+    noise_predictor,
+    normal,
+    pessimistic_value,
+    q_statistics,
+    register,
+    setting,
+    state_value,
+    td_loss,
+)
+
+
+@register(
+    "idql",
+    paper="IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies "
+    "(Hansen-Estruch et al., arXiv 2304.10573)",
+    published_name="IDQL",
+    when="IFQL's ancestor: the same values, and a diffusion policy in place of the flow.",
+)
+class IDQL(Method):
+    r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is played.
+
+    .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2
+        + \mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2, \qquad u = Q'_{min}(s, a) - V(s)
+
+    Samples come from a slow moving average of the policy, and the target critics choose among them.
+
+    Source: Hansen-Estruch et al., IDQL, arXiv 2304.10573, and the authors' code (github.com/philippe-eecs/IDQL,
+    ``jaxrl5/agents/ddpm_iql``). Differs in: action chunks; an MLP predicts the noise, where the authors take a residual
+    network with dropout; networks take their step together and targets follow the weights from before it, where that
+    code updates policy, value and critics one after the other.
+    """
+
+    expectile: float = setting(
+        default=0.9,
+        reference="critic_hyperparam",
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
+    )
+    policy_tau: float = setting(
+        default=0.001,
+        reference="actor_tau",
+        at_least=0,
+        at_most=1,
+        doc="Weight of the policy in its moving average, which acts.",
+    )
+    beta_schedule: BetaSchedule = setting(
+        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+    )
+    flow_steps: int = setting(
+        default=5,
+        reference="T",
+        fixed="the noise schedule has as many steps",
+        doc="T, diffusion steps.",
+    )
+    best_of_n: int = setting(default=64, reference="N", search=choice(16, 64, 256))
+    ensemble_size: int = setting(default=2)
+    rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, state value, noise prediction with its moving average, and noise schedule."""
+        return {
+            "critic": critic(),
+            "value": state_value(),
+            "denoiser": noise_predictor(
+                target=True, tau=self.policy_tau, optimizer="adamw", weight_decay=1e-4
+            ),
+            "schedule": NetworkSpec(
+                lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)
+            ),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the start of the reverse chain and its step noise."""
+        return {"action": normal(), "denoise": normal("KBD")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the denoising loss."""
+        return {"diffusion_t": integers(), "diffusion_eps": normal()}
+
+    update_noise = noise  # no next action
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the reverse chain of the moving average."""
+        predict = nets.denoiser_target.at(observations)
+        return denoise(
+            predict, noise["action"], noise["denoise"], nets.schedule, "ddpm", clip_states=True
+        )
+
+    def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Rate candidates by the lowest of the target critics."""
+        q: Tensor = nets.critic_target(observations, actions)
+        return q.amin(1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics."""
+        data_q = nets.critic_target(batch.observations, batch.actions)
+        return {
+            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
+            "value": pessimistic_value(data_q, self.rho),
+        }
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the expectile, TD and denoising losses."""
+        q = nets.critic(batch.observations, batch.actions)
+        value = nets.value(batch.observations)
+        step, eps = noise["diffusion_t"], noise["diffusion_eps"]
+        noisy = add_noise(batch.actions, eps, nets.schedule.alpha_bar(step))
+        predicted = nets.denoiser(batch.observations, noisy, step.unsqueeze(-1))
+        info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        value_losses = expectile_loss(targets["value"] - value, self.expectile)
+        return {
+            "value": (batch.valid * value_losses).mean(-1),
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc": (batch.valid * (eps - predicted).square().sum(-1)).mean(-1),
+        }
