@@ -37,7 +37,7 @@ SIMILARITY = 0.85
 class Finding(NamedTuple):
     """One bad habit.
 
-    :param kind: ``device``, ``noise``, ``pure``, ``masks``, ``gradients``, ``networks`` or ``settings``.
+    :param kind: ``device``, ``noise``, ``purity``, ``masks``, ``gradients``, ``networks`` or ``settings``.
     :param text: where it is, what it is and what to do.
     """
 
@@ -71,9 +71,9 @@ def find_habits(
         problem = (
             "an update changes a setting, which is the user's; keep state in a network's buffer"
         )
-        findings.append(Finding("pure", problem))
+        findings.append(Finding("purity", problem))
     # losses that draw or keep something of their own differ with every call: nothing is told from how they change
-    if not {finding.kind for finding in watch.findings} & {"noise", "pure"}:
+    if not {finding.kind for finding in watch.findings} & {"noise", "purity"}:
         hidden_state = [*find_hidden_state(losses, second_losses)]
         findings += hidden_state or find_unmasked(trial, losses)
     for hook, inputs in (
@@ -128,7 +128,7 @@ class Watch(TorchFunctionMode):
         for name, (tensor, value, version) in self._inputs.items():
             if tensor._version == version and not torch.equal(tensor, value):
                 problem = f"an update changes `{name}` by its `.data`; make a new tensor"
-                self.findings.append(Finding("pure", problem))
+                self.findings.append(Finding("purity", problem))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -153,7 +153,7 @@ class Watch(TorchFunctionMode):
         for name, version in versions.items():
             if self._inputs[name][0]._version != version:
                 self._note(
-                    "pure",
+                    "purity",
                     f"changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)",
                 )
                 break  # views of one tensor change together: the first is the original
@@ -284,7 +284,7 @@ def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding
             second_losses[name], loss, rtol=0, atol=0, equal_nan=True
         ):
             yield Finding(
-                "pure",
+                "purity",
                 f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
                 "depend on nothing but settings, batch, noise, targets and networks",
             )
@@ -304,7 +304,7 @@ def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> 
         is_setting = name in {*method.declared(), "changes"}
         if not is_derived and not is_setting and old_state.get(name) != repr(value):
             yield Finding(
-                "pure",
+                "purity",
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
                 "network's buffer (docs/register.md#state-of-your-own)",
             )

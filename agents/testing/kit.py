@@ -18,6 +18,7 @@ from collections import UserDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -82,7 +83,10 @@ def check_hooks(subject: Subject) -> str:
         check_first_update(*subject.example(**settings))
         return "tried"
 
-    return subject.tried(run, *SIZES, *([{"best_of_n": 4}] if subject.rates_actions else []))
+    choices = [*SIZES]
+    if subject.rates_actions:
+        choices.append({"best_of_n": 4})
+    return subject.try_settings(run, choices)
 
 
 def without(kind: str) -> Callable[[Subject], str]:
@@ -113,36 +117,34 @@ def check_noise(subject: Subject) -> str:
     model.trainer.losses(batch, training)
     with torch.no_grad():
         method.act(batch.observations, acting, nets)
-    unread = [
-        f"`act` does not use the draw `{name}`; remove it from `action_noise_table`"
-        for name in acting.unread()
-    ]
-    for name in training.unread():
-        unread.append(
+    problems = []
+    for name in acting.unread:
+        problems.append(
+            f"`act` does not use the draw `{name}`; remove it from `action_noise_table`"
+        )
+    for name in training.unread:
+        problems.append(
             f"no loss depends on the draw `{name}`; remove it from `noise`, or from `update_noise`"
         )
-    if unread:
-        raise ViolationError("; ".join(unread))
+    if problems:
+        raise ViolationError("; ".join(problems))
     return f"used: {', '.join((*acting, *training))}"
 
 
 class RecordedDraws(UserDict[str, Tensor]):
-    """Draws by name, which notes what is read of them; who takes several at once reads all."""
+    """Noise dict that records which draws are not read; taking several at once reads all."""
 
     def __init__(self, draws: Mapping[str, Tensor]) -> None:
-        self.read: set[str] = set()
+        self.unread = [*draws]
         super().__init__(draws)
 
     def __getitem__(self, name: str) -> Tensor:
-        self.read.add(name)
+        if name in self.unread:
+            self.unread.remove(name)
         return self.data[name]
 
     def __or__(self, right: Any) -> Any:
-        return {**self, **right}
-
-    def unread(self) -> list[str]:
-        """Return the names of the draws that nothing has read."""
-        return [name for name in self if name not in self.read]
+        return {**self, **right}  # by items, which reads them, where UserDict copies `data`
 
 
 def check_bounds(subject: Subject) -> str:
@@ -150,10 +152,12 @@ def check_bounds(subject: Subject) -> str:
     model = subject.make_model()
     batch = make_batch(model)
     widest = 0.0
-    kinds = {name: draw.kind for name, draw in model.method.action_noise_table().items()}
+    table = model.method.action_noise_table()
     for scale in (1.0, 10.0):
         noise = make_noise(model, acting=True)
-        noise |= {name: scale * draw for name, draw in noise.items() if kinds[name] == "normal"}
+        for name, draw in table.items():
+            if draw.kind == "normal":
+                noise[name] *= scale
         with torch.no_grad():
             actions = model.method.act(scale * batch.observations, noise, model.policy.nets)
         if not actions.isfinite().all():
@@ -187,24 +191,22 @@ def check_replicas(subject: Subject, number: int) -> str:
     expected = _measure(together, batch, noise, acting)
     for k, seed in enumerate(seeds):
         alone = subject.make_model(seeds=[seed])
-        replica_noise = [
-            {name: draw[k : k + 1] for name, draw in draws.items()} for draws in (noise, acting)
-        ]
-        replica_batch = batch.map(lambda tensor, k=k: tensor[k : k + 1])  # type: ignore[misc]  # a default is no argument
+        of_replica = itemgetter(slice(k, k + 1))
+        replica_noise = {name: of_replica(draw) for name, draw in noise.items()}
+        replica_acting = {name: of_replica(draw) for name, draw in acting.items()}
         for name, value in alone.policy.nets.state_dict().items():
-            if stacked[name].shape[:1] != (2,) or not torch.equal(stacked[name][k : k + 1], value):
+            if stacked[name].shape[:1] != (2,) or not torch.equal(of_replica(stacked[name]), value):
                 raise ViolationError(
                     f"`{name}` of seed {seed} does not start as in a run of that seed alone; give every parameter the "
                     "leading axis S and draw it in `initialise(replica, generator)`"
                 )
-        for quantity, value in _measure(alone, replica_batch, *replica_noise).items():
-            difference = (expected[quantity][k : k + 1] - value).abs().max().item()
-            scale = (
-                1.0 if quantity.startswith("`") else 1e-3
-            )  # of logged values; gradients and actions are smaller
-            if not difference <= TOLERANCE * max(
-                value.abs().max().item(), scale
-            ):  # more than another order of sums
+        measured = _measure(alone, batch.map(of_replica), replica_noise, replica_acting)
+        for quantity, value in measured.items():
+            difference = (of_replica(expected[quantity]) - value).abs().max().item()
+            # of logged values; gradients and actions are smaller
+            scale = 1.0 if quantity.startswith("`") else 1e-3
+            # sums of stacked replicas may run in another order
+            if not difference <= TOLERANCE * max(value.abs().max().item(), scale):
                 raise ViolationError(
                     f"{quantity} of seed {seed} differ by {difference:.2g} from a run of that seed alone; take "
                     "means over every axis but the first"
@@ -215,20 +217,18 @@ def check_replicas(subject: Subject, number: int) -> str:
 def _measure(
     model: FlowAlgorithm, batch: Batch, noise: Tensors, acting: Tensors
 ) -> dict[str, Tensor]:
-    """Return losses and diagnostics, the gradients that are there, and actions, by what messages call them."""
+    """Return losses and diagnostics, the gradients that are not None, and actions, by what messages call them."""
+    nets = model.policy.nets
     total, info = model.trainer.losses(batch, noise)
-    trained = {name: p for name, p in model.policy.nets.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in nets.named_parameters() if p.requires_grad}
     grads = torch.autograd.grad(total.sum(), list(trained.values()), allow_unused=True)
     values = {f"`{name}`": value for name, value in info.items()}
-    values |= {
-        f"the gradient of `{name}`": grad
-        for name, grad in zip(trained, grads, strict=True)
-        if grad is not None
-    }
+    for name, grad in zip(trained, grads, strict=True):
+        if grad is not None:
+            values[f"the gradient of `{name}`"] = grad
     with torch.no_grad():
-        return values | {
-            "the actions": model.method.act(batch.observations, acting, model.policy.nets)
-        }
+        values["the actions"] = model.method.act(batch.observations, acting, nets)
+    return values
 
 
 @in_some_try
@@ -240,9 +240,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
         if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
             raise NotApplicable("no network has layers of the zoo, which alone follow `precision`")
         info = model.trainer.update_on(make_batch(model, number), make_noise(model, number))
-        wrong = [name for name, value in info.items() if not value.isfinite().all()]
-        if wrong:
-            raise ViolationError(f"`{wrong[0]}` is not finite with `precision={precision}`")
+        _require_finite(info, f"with `precision={precision}`")
         norms.append(info["grad_norm"].item())
     if norms[0] == norms[1] == 0:
         raise ViolationError("the gradient is zero, so nothing is known of its precision")
@@ -253,6 +251,12 @@ def check_low_precision(subject: Subject, number: int) -> str:
             "differences of large numbers, exponentials and sums out of the networks' products"
         )
     return f"the gradient's norm changes by {change:.2%}"
+
+
+def _require_finite(tensors: Tensors, circumstances: str) -> None:
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise ViolationError(f"`{name}` is not finite {circumstances}")
 
 
 @in_some_try
@@ -266,49 +270,46 @@ def check_compiled(subject: Subject, number: int) -> str:
     for choice in ("off", "on"):
         model = subject.make_model(compile=choice, seeds=[number])
         infos.append(model.trainer.update_on(make_batch(model, number), make_noise(model, number)))
-        why = (
-            model.trainer.mode.reason
-        )  # PyTorch 2.11 and 2.12 name what makes the actions differentiable
-        if choice == "on" and ("autograd.grad" in why or "requires_grad_" in why):
-            raise NotApplicable(
-                "losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled"
-            )
-        if choice == "on" and not model.trainer.mode.compiled:
-            raise ViolationError(
-                f"the losses cannot be compiled: {model.trainer.mode.reason}; stay with tensor operations and Python "
-                "that does not depend on values"
-            )
+    mode = model.trainer.mode
+    # PyTorch 2.11 and 2.12 name what makes the actions differentiable
+    if "autograd.grad" in mode.reason or "requires_grad_" in mode.reason:
+        raise NotApplicable(
+            "losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled"
+        )
+    if not mode.compiled:
+        raise ViolationError(
+            f"the losses cannot be compiled: {mode.reason}; stay with tensor operations and Python that does not "
+            "depend on values"
+        )
     for name, plain in infos[0].items():
-        difference = (infos[1][name] - plain).abs().max().item()
-        if not (
-            difference <= 1e-3 * max(plain.abs().max().item(), 1.0)
-            or math.isnan(plain.max().item())
-        ):
+        compiled = infos[1][name]
+        tolerance = 1e-3 * max(plain.abs().max().item(), 1.0)
+        if not torch.allclose(compiled, plain, rtol=0, atol=tolerance, equal_nan=True):
             raise ViolationError(
-                f"`{name}` is {infos[1][name].tolist()} compiled and {plain.tolist()} plainly"
+                f"`{name}` is {compiled.tolist()} compiled and {plain.tolist()} plainly"
             )
     return "losses and gradient's norm, to 0.001"
 
+
+# -- learning ---------------------------------------------------------------------------------------------------------
 
 VALUE_MARGIN = 0.15
 """Of a value of 1."""
 SLOPE_MARGIN = 0.2
 """Of the difference that an action makes, relative."""
-LEAST_IMPROVEMENT = 0.08
+MIN_IMPROVEMENT = 0.08
 """Of the mean action over the data's, 0, where the reward is SLOPE times the action."""
-MIN_CHUNK_FRACTION = 0.2
+MIN_MODE_SHARE = 0.2
 """Of the sampled actions near each of two modes."""
 SAMPLES = 256
-
-# -- learning ---------------------------------------------------------------------------------------------------------
 
 
 @in_some_try
 def check_values(subject: Subject, number: int) -> str:
     """Check the values that are learnt of a constant reward, of a reward one step later, and of two actions."""
-    model = subject.learnt(number)
     if not subject.rates_actions:
         raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
+    model = subject.learnt(number)
     shown = []
     for state, expected, rewards in (
         (CONSTANT, 1.0, "1 and the end"),
@@ -337,29 +338,28 @@ def check_actions(subject: Subject, number: int) -> str:
     model = subject.learnt(number)
     if subject.rates_actions:
         mean = _sample(model, CHOICE).mean()
-        if not mean >= LEAST_IMPROVEMENT:
+        if not mean >= MIN_IMPROVEMENT:
             raise ViolationError(
                 f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and that of the data "
-                f"is 0, expected at least {LEAST_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
+                f"is 0, expected at least {MIN_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
                 "critic. If the default settings are meant to stay this close to the data, check with others"
             )
-        return f"mean action {mean:.2f}, of the data 0 (at least {LEAST_IMPROVEMENT})"
+        return f"mean action {mean:.2f}, of the data 0 (at least {MIN_IMPROVEMENT})"
     actions = _sample(model, CONSTANT)
     shares = [(actions * sign > MODE / 2).mean() for sign in (-1, 1)]
-    if not min(shares) >= MIN_CHUNK_FRACTION:
+    if not min(shares) >= MIN_MODE_SHARE:
         raise ViolationError(
             f"of the sampled actions {shares[0]:.0%} and {shares[1]:.0%} are near the two modes of the data, expected "
-            f"at least {MIN_CHUNK_FRACTION:.0%} each; a flow clones both, a mean lies between them"
+            f"at least {MIN_MODE_SHARE:.0%} each; a flow clones both, a mean lies between them"
         )
-    return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {MIN_CHUNK_FRACTION:.0%})"
+    return f"{shares[0]:.0%} and {shares[1]:.0%} near the two modes of the data (at least {MIN_MODE_SHARE:.0%})"
 
 
 def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any]:
     observations = torch.eye(STATES)[state].expand(1, len(actions), STATES)
+    candidates = torch.tensor(actions).view(1, -1, 1)
     with torch.no_grad():
-        return model.method.score(
-            observations, torch.tensor(actions).view(1, -1, 1), model.policy.nets
-        )[0].numpy()
+        return model.method.score(observations, candidates, model.policy.nets)[0].numpy()
 
 
 def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
@@ -371,8 +371,6 @@ def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
 
 # -- phases -----------------------------------------------------------------------------------------------------------
 
-OFFLINE, MOST_PHASES, ONLINE = 3, 10, 16
-
 
 def check_phases(subject: Subject) -> str:
     """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
@@ -381,31 +379,22 @@ def check_phases(subject: Subject) -> str:
         model = subject.make_model(**settings)
         start = copy.deepcopy(model.policy.state_dict())
         model.load_dataset(make_trajectories(model.action_space))
-        for _ in range(MOST_PHASES):  # networks may be trained at every N-th update only
-            model.learn_offline(OFFLINE)
+        for _ in range(10):  # networks may be trained at every N-th update only
+            model.learn_offline(3)
             if first_difference(start, model):
                 break
         else:
             raise ViolationError(
                 f"{model._n_updates} updates offline with {settings} changed no network"
             )
-        model.learn(ONLINE, reset_num_timesteps=False)
-        wrong = [
-            name for name, value in model.policy.state_dict().items() if not value.isfinite().all()
-        ]
-        wrong += [
-            f"info[{name!r}]"
-            for name, value in model._last_info.items()
-            if not value.isfinite().all()
-        ]
-        if wrong:
-            raise ViolationError(
-                f"`{wrong[0]}` is not finite after {model._n_updates} updates with {settings}"
-            )
+        model.learn(16, reset_num_timesteps=False)
+        circumstances = f"after {model._n_updates} updates with {settings}"
+        _require_finite(model.policy.state_dict(), circumstances)
+        _require_finite(model._last_info, circumstances)
         _plan(model)
         return f"{model._n_updates} updates"
 
-    return subject.tried(train, *SIZES)
+    return subject.try_settings(train, SIZES)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -484,6 +473,7 @@ def _trained_twice(
         uninterrupted.learn(14, reset_num_timesteps=False)
     save_checkpoint(uninterrupted, folder)
     go_on(uninterrupted)
+    # as in a new process, whose generators are in another state
     random.seed(11)
     np.random.seed(12)
     torch.manual_seed(13)
@@ -552,7 +542,7 @@ CHECKS = (
         "masks", "losses leave out sequences across a trajectory's end", "rules", without("masks")
     ),
     Check("noise", "declared noise is used, and nothing else is random", "rules", check_noise),
-    Check("purity", "`targets` and `losses` change nothing", "rules", without("pure")),
+    Check("purity", "`targets` and `losses` change nothing", "rules", without("purity")),
     Check("device", "an update never waits for the device", "rules", without("device")),
     Check("bounds", "actions keep to their bounds", "the-hooks", check_bounds),
     Check("replicas", "several seeds at once equal each alone", "rules", check_replicas),
@@ -629,29 +619,26 @@ def try_check(check: Check, subject: Subject) -> Outcome:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what training warns of is a finding here
             return Outcome(check, "holds", check.run(subject))
-    except NotApplicable as reason:
-        return Outcome(check, "does not apply", str(reason))
-    except (ViolationError, AgentError) as error:
-        if check.name in subject.method.fails_by_design:
-            return Outcome(
-                check, "fails by design", f"{subject.method.fails_by_design[check.name]}: {error}"
-            )
-        return Outcome(check, "fails", f"{error}{_line_of(error, subject.method)}")
+    except NotApplicable as error:
+        return Outcome(check, "does not apply", str(error))
     except Exception as error:
-        return Outcome(
-            check, "fails", f"{type(error).__name__}: {error}{_line_of(error, subject.method)}"
-        )
+        method = subject.method
+        explains_itself = isinstance(error, ViolationError | AgentError)
+        if explains_itself and check.name in method.fails_by_design:
+            reason = method.fails_by_design[check.name]
+            return Outcome(check, "fails by design", f"{reason}: {error}")
+        kind = "" if explains_itself else f"{type(error).__name__}: "
+        return Outcome(check, "fails", f"{kind}{error}{_line_of(error, method)}")
 
 
 def _line_of(error: BaseException, method: type[Method]) -> str:
     """Return the innermost line of the author's file that an error, or its cause, passed through; or nothing."""
     file = inspect.getsourcefile(method)
-    place = ""
+    line = ""
     cause: BaseException | None = error
     while cause is not None:
-        lines = [
-            frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file
-        ]
-        place = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno})" if lines else place
+        for frame in traceback.extract_tb(cause.__traceback__):
+            if frame.filename == file:
+                line = f" ({Path(file).name}:{frame.lineno})"
         cause = cause.__cause__ or cause.__context__
-    return place
+    return line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
@@ -219,7 +219,7 @@ class Subject:
         """Whether it has a value; plain cloning has none."""
         return self.method(**self.settings).rates_actions
 
-    def tried(self, run: Callable[..., str], *choices: Mapping[str, Any]) -> str:
+    def try_settings(self, run: Callable[..., str], choices: Iterable[Mapping[str, Any]]) -> str:
         """Return what came of settings that the algorithm's own check of them takes, and why it refuses the others.
 
         :param run: takes settings and says what came of them.
@@ -234,9 +234,8 @@ class Subject:
                 text = f"refused by the algorithm ({error})"
             else:
                 text = run(**settings)
-            outcomes.append(
-                f"{', '.join(f'{name}={value}' for name, value in settings.items())}: {text}"
-            )
+            shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+            outcomes.append(f"{shown}: {text}")
         return "; ".join(outcomes)
 
     @cached_property

@@ -170,7 +170,7 @@ def test_what_a_module_does_in_training_alone_is_found():
                 self.phase = self.phase * 0.5
             return super().forward(observations)
 
-    assert learnt_alike(lambda n: Gathering(n.observations, n.actions)) == ["pure"]
+    assert learnt_alike(lambda n: Gathering(n.observations, n.actions)) == ["purity"]
     with pytest.raises(
         AgentError, match=r"got one that assigns `phase`.* change it in the hook `after_update`"
     ):
