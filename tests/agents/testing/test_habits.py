@@ -13,16 +13,15 @@ from agents.testing.habits import find_habits
 from tests.common.toys import SPACES
 
 
-def findings(base=BC, losses=None, **attributes):
-    """Return the bad habits of an algorithm whose losses are changed by a function of them and the batch."""
+def findings(base=BC, change=None, **attributes):
+    """Return the bad habits of an algorithm; ``change`` takes its losses, batch and networks and returns others."""
 
-    def changed(self, batch, targets, noise, nets, info):
-        found = base.losses(self, batch, targets, noise, nets, info)
-        return found if losses is None else losses(found, batch, nets)
+    def losses(self, batch, targets, noise, nets, info):
+        return change(base.losses(self, batch, targets, noise, nets, info), batch, nets)
 
-    return find_habits(
-        type("Mine", (base,), {"losses": changed, **attributes})(flow_steps=2), *SPACES
-    )
+    if change:
+        attributes["losses"] = losses
+    return find_habits(type("Mine", (base,), attributes)(flow_steps=2), *SPACES)
 
 
 @pytest.mark.parametrize(
@@ -38,36 +37,30 @@ def findings(base=BC, losses=None, **attributes):
     ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
 )
 def test_whatever_waits_for_the_device_is_found(wait):
-    def losses(losses_of_base, batch, nets):
+    def waiting(losses, batch, nets):
         wait(batch)
-        return losses_of_base
+        return losses
 
-    assert [finding.kind for finding in findings(losses=losses)] == ["device"]
+    assert [finding.kind for finding in findings(change=waiting)] == ["device"]
 
 
 def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
-    def penalised(losses_of_base, batch, nets):
-        actions, rewards = (
-            batch.actions.clone().mul_(2).detach().requires_grad_(),
-            batch.rewards.requires_grad_(),
-        )
+    def penalised(losses, batch, nets):
+        actions = batch.actions.clone().mul_(2).detach().requires_grad_()
         q = nets.critic(batch.observations, actions)
         (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
-        return {
-            **losses_of_base,
-            "penalty": (slope.square().sum(-1) * batch.valid).mean(1)
-            + 0 * rewards.detach().mean(1),
-        }
+        rewards = batch.rewards.requires_grad_().detach()
+        penalty = slope.square().sum(-1) * batch.valid + 0 * rewards
+        return {**losses, "penalty": penalty.mean(1)}
 
     assert findings(FQL, penalised) == []
 
 
-def climb(losses, batch, nets):
-    actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
-    return {**losses, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
-
-
 def test_a_loss_may_train_several_networks_if_that_is_declared():
+    def climb(losses, batch, nets):
+        actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
+        return {**losses, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
+
     (finding,) = findings(FQL, climb)
     assert "loss `q` trains `critic`, `one_step` at once" in finding.text
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
@@ -75,20 +68,17 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
 
 @pytest.mark.parametrize("name", ["loss_weight", "after_updates", "train"])
 def test_a_name_that_is_nearly_a_hooks_is_found(name):
-    assert (
-        f"nothing reads `{name}`, which is nearly `" in findings(**{name: lambda self: {}})[0].text
-    )
+    finding, *_ = findings(**{name: lambda self: {}})
+    assert f"nothing reads `{name}`, which is nearly `" in finding.text
 
 
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
     def losses(self, batch, *arguments):
         return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *arguments)
 
-    unmasked = {"losses": losses}
-    (finding,) = find_habits(type("Mine", (BC,), unmasked)(), *SPACES)
+    (finding,) = findings(losses=losses)
     assert finding.kind == "masks"
-    meant = type("Meant", (BC,), unmasked | {"unmasked_losses": frozenset({"bc_flow"})})
-    assert find_habits(meant(), *SPACES) == []
+    assert findings(losses=losses, unmasked_losses=frozenset({"bc_flow"})) == []
 
 
 def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state():
@@ -100,7 +90,7 @@ def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state(
         def after_update(self, nets, info):
             assert self.horizon
 
-    assert find_habits(Derived(), *SPACES) == []
+    assert findings(Derived) == []
 
 
 def scale_of(method):
@@ -115,4 +105,4 @@ def test_a_setting_that_a_function_beside_the_class_reads_in_another_case_is_rea
         def loss_weights(self):
             return {"bc_flow": scale_of(self)}
 
-    assert find_habits(Scaled(), *SPACES) == []
+    assert findings(Scaled) == []

@@ -1,18 +1,55 @@
-"""Networks of one's own learn as in plain PyTorch, whatever the strides of their weights and gradients."""
+"""Networks of one's own: they learn as in plain PyTorch, and ordinary modules as each seed's would alone."""
 
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
-from tests.agents.testing.helpers import PAGE, Imitation
-from tests.common.toys import tiny_model, toy_batch
+import agents
+from agents.common.nets.networks import Networks
+from agents.common.nets.specs import NetworkSpec, Sizes
+from agents.common.sb3.first_update import AgentError, check_first_update
+from agents.core import critic, from_module, tanh_actor, temperature
+from agents.testing.habits import find_habits
+from agents.testing.kit import CHECKS, run_checks
+from tests import code_blocks
+from tests.agents.testing.mistakes import own_network
+from tests.common.toys import SPACES, tiny_model, toy_batch
 
-UPDATES = 150
+SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
+PAGE = {}
+exec(own_network(), PAGE)  # the page's code
+
+
+class Imitation(agents.Method):
+    """Regress to the batch's actions with one network."""
+
+    def noise(self):
+        return {}
+
+    def act(self, observations, noise, nets):
+        return nets.actor(observations)
+
+    def targets(self, *inputs):
+        return {}
+
+    def losses(self, batch, targets, noise, nets, info):
+        error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
+        return {"error": (error * batch.valid).mean(1)}
+
+
+def with_actor(actor, **networks):
+    """Return the algorithm with its network, and others beside it."""
+    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **networks}})
+
+
+# -- layers of one's own ----------------------------------------------------------------------------------------------
 
 
 class Transposed(PAGE["Actor"]):
@@ -30,20 +67,222 @@ class Transposed(PAGE["Actor"]):
 @pytest.mark.few(6)
 @pytest.mark.parametrize("compile", ["off", "on"])
 def test_a_network_with_other_strides_learns_as_in_plain_pytorch(network, settings, compile):
-    method = type("Mine", (Imitation,), {"network": network})
-    model = tiny_model(method, learning_rate=3e-3, compile=compile, **settings)
+    spec = NetworkSpec(lambda n: network(n.replicas, n.observations, n.actions, 64))
+    model = tiny_model(with_actor(spec), learning_rate=3e-3, compile=compile, **settings)
     batch = toy_batch(model)
-    batch = replace(
-        batch,
-        actions=torch.tanh(batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]]),
-    )
+    actions = batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]].tanh()
+    batch = replace(batch, actions=actions)
     plain = copy.deepcopy(model.policy.nets)
     optimizer = torch.optim.Adam(plain.parameters(), 3e-3, foreach=False, fused=False)
-    for _ in range(UPDATES):
+    for _ in range(150):
         loss = model.trainer.update_on(batch, {})["error_loss"]
         optimizer.zero_grad()
         expected = model.method.losses(batch, {}, {}, plain, {})["error"]
         expected.sum().backward()
         optimizer.step()
-    torch.testing.assert_close(loss, expected.detach(), rtol=0.01, atol=1e-6)
+    assert_close(loss, expected.detach(), rtol=0.01, atol=1e-6)
     assert expected.max() < 0.02
+
+
+# -- ordinary modules -------------------------------------------------------------------------------------------------
+
+SLOW = {"phases", "values", "actions", "compiled"}
+QUICK = {check.name for check in CHECKS} - SLOW
+
+
+@pytest.fixture
+def method(write_agent):
+    """Return the page's agent, from a file, as the compiler needs it."""
+    (code,) = code_blocks("docs/register.md", "py\n# my_plain_agent.py")
+    write_agent(code)
+    return agents.get("an_agent:PlainTD3").method
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("skip", [SLOW, QUICK - {"hooks"}], ids=["quick", "slow"])
+def test_the_pages_agent_keeps_the_contract(method, skip):
+    outcomes = [*run_checks(method, skip=skip)]
+    exceptions = {
+        outcome.check.name: outcome.state
+        for outcome in outcomes
+        if outcome.state not in ("holds", "skipped")
+    }
+    assert exceptions == ({} if "bf16" in skip else {"bf16": "does not apply"}), outcomes
+
+
+def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
+    model = tiny_model(method)
+    model.save_policy(tmp_path / "policy.safetensors")
+    loaded = agents.load_policy(tmp_path / "policy.safetensors")
+    observations = torch.ones(1, 4).numpy()
+    assert (loaded.predict(observations)[0] == model.predict(observations)[0]).all()
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, a part that has two names, and a constant."""
+
+    def __init__(self, observations, actions):
+        super().__init__()
+        self.into = nn.Linear(observations, 8)
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(8, actions)
+        self.last = nn.Sequential(self.out, nn.Tanh())
+        self.register_buffer("phase", torch.rand(8))
+
+    def forward(self, observations, x=None, t=None):
+        inputs = observations if x is None else observations + x.sum(-1, keepdim=True) * t
+        hidden = torch.sin(self.into(inputs) + self.phase)
+        return self.last(self.second(torch.relu(self.first(hidden))))
+
+
+def tied_network(*seeds):
+    """Return a network of a module for each of two replicas, drawn by its seed."""
+    network = from_module(lambda n: Tied(n.observations, n.actions), target=True).build(SIZES)
+    for replica, seed in enumerate(seeds):
+        network.initialise(replica, torch.Generator().manual_seed(seed))
+    return network
+
+
+def alone(network, replica):
+    """Return a replica's module by itself."""
+    module = Tied(SIZES.observations, SIZES.actions)
+    state = network.module.state_dict()
+    module.load_state_dict({name: value[replica] for name, value in state.items()})
+    return module
+
+
+def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
+    network, second_network = tied_network(5, 6), tied_network(6, 5)
+    for name, value in network.state_dict().items():
+        assert_close(second_network.state_dict()[name], value.flip(0), rtol=0, atol=0)
+        assert not torch.equal(value[0], value[1]), name
+    assert network.module.second.weight is network.module.first.weight
+    observations, x = torch.randn(2, 7, 4), torch.randn(2, 7, 3)
+    outputs = network(observations)
+    modules = [alone(network, k) for k in range(2)]
+    times = torch.full((2, 7, 1), 0.25)
+    for k, module in enumerate(modules):
+        assert_close(outputs[k], module(observations[k]))
+        expected = module(observations[k], x[k], times[k])
+        for t in (0.25, times):
+            assert_close(network.at(observations)(x, t)[k], expected)
+
+
+def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
+    network = tied_network(5)
+    observations = torch.randn(2, 7, 4, requires_grad=True)
+    Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
+    assert observations.grad[0].abs().min() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class Holding(nn.Linear):
+    """Has a tensor that PyTorch would not save."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.scale = torch.ones(4)
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (nn.Sequential(nn.BatchNorm1d(3)), "got BatchNorm1d: leave out statistics of batches"),
+        (nn.BatchNorm1d(3, track_running_stats=False), "got BatchNorm1d"),
+        (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), "got _SpectralNorm"),
+        (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout"),
+        (nn.LazyLinear(3), "got LazyLinear"),
+        (nn.Sequential(nn.LSTM(4, 3)), "got LSTM"),
+        (Holding(), "`scale` of Holding would not be saved; give it to `register_buffer`"),
+        (lambda rows: rows, "must return a torch.nn.Module, got function"),
+        (nn.Sequential(nn.Linear(4, 3)), "must make a new module at every call"),
+    ],
+)
+def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(module, text):
+    with pytest.raises(TypeError, match=text):
+        from_module(lambda sizes: module).build(SIZES).initialise(0, torch.Generator())
+
+
+class Gathering(Tied):
+    def forward(self, observations):
+        if self.training:
+            self.phase.mul_(0.5)
+        return super().forward(observations)
+
+
+class Assigning(Tied):
+    def forward(self, observations):
+        if self.training:
+            self.phase = self.phase * 0.5
+        return super().forward(observations)
+
+
+def test_what_a_module_does_in_training_alone_is_found():
+    gathering, assigning = (
+        with_actor(from_module(lambda n, kind=kind: kind(n.observations, n.actions)))
+        for kind in (Gathering, Assigning)
+    )
+    assert [finding.kind for finding in find_habits(gathering(), *SPACES)] == ["purity"]
+    with pytest.raises(AgentError, match=r"assigns `phase`.* change it in the hook `after_update`"):
+        find_habits(assigning(), *SPACES)
+
+
+def test_constants_that_a_module_would_not_save_are_saved():
+    module = nn.Linear(4, 3)
+    module.register_buffer("phase", torch.rand(4), persistent=False)
+    network = from_module(lambda sizes: module).build(SIZES)
+    assert network.state_dict()["module.phase"].shape == (2, 4)
+
+
+# -- settings that do not act on layers of one's own ------------------------------------------------------------------
+
+
+def linear(width, **declared):
+    """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
+
+    def make(n):
+        return nn.Sequential(
+            nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions)
+        )
+
+    return from_module(make, **declared)
+
+
+FIXED = linear(lambda n: 24)
+FOLLOWING = linear(lambda n: n.actor_arch[0], follows_net_arch=True)
+
+
+def warnings_of(method, **settings):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_first_update(method(**settings), *SPACES)
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():
+    widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
+    assert "`net_arch` = [16, 16] does not act on networks `actor`" in widths
+    assert "`n.actor_arch`" in widths
+    assert "`precision` = bf16 does not act on network `actor`" in precision
+
+
+@pytest.mark.parametrize(
+    ("actor", "settings"),
+    [(FIXED, {}), (FOLLOWING, {"net_arch": [16, 16]}), (tanh_actor(), {"net_arch": [16]})],
+)
+def test_nothing_is_told_where_no_width_is_given_or_networks_follow_it(actor, settings):
+    assert warnings_of(with_actor(actor), **settings) == []
+
+
+@pytest.mark.parametrize(
+    ("actor", "networks", "text"),
+    [
+        (FIXED, {}, "own"),
+        (FIXED, {"critic": critic(target=False)}, "own actor"),
+        (FIXED, {"heat": temperature()}, "own"),  # which has no layers
+        (FOLLOWING, {}, ""),
+    ],
+)
+def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(actor, networks, text):
+    assert tiny_model(with_actor(actor, **networks)).policy.own_widths == text
