@@ -365,7 +365,7 @@ class Trainer:
         warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
         if feature == "captured":
             self.capture_failure = first_lines(error)
-        self._use(replace(self.mode, **{feature: False}, reason=reason))  # type: ignore[arg-type]
+        self._use(replace(self.mode, **{feature: False}, reason=reason))
 
     def _read_settings(self) -> None:
         """Read again what follows from settings, such as what each network has of its own in training."""

@@ -100,11 +100,12 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     h = 1.0 / flow_steps
     times = step_times(flow_steps, states, first=1)
 
-    def pull_back(step: int, adjoint: Tensor) -> Tensor:
+    def at_one_state(step: int, adjoint: Tensor) -> Tensor:
         with torch.enable_grad():
             x = states[:, step].detach().requires_grad_()
             return torch.autograd.grad(base(x, times[step].item()), x, adjoint)[0]
 
+    pull_back = at_one_state
     if isinstance(base, ConditionedVelocity):
         # a network's activations do not depend on the adjoint, so all states are evaluated at once
         pull_back = base.vjp_at_points(states, times)

@@ -102,13 +102,17 @@ class ObservingNetwork(Network):
         for repeated, rows, times in self.repeats:
             if repeated is observations:
                 return self.features(rows, frozen).repeat_interleave(times, dim=1)
-        if self.cached_features is None or not _is_deterministic(self.features_extractor):
+        # dropout draws anew each time, and batch normalisation takes statistics
+        changing = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
+        parts = self.features_extractor.modules()
+        if self.cached_features is None or any(
+            part.training and isinstance(part, changing) for part in parts
+        ):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            with (
-                torch.enable_grad()
-            ):  # a later loss may need the gradient, where a target needs none
+            # a later loss may need the gradient, where a target needs none
+            with torch.enable_grad():
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))
         return matches[0] if torch.is_grad_enabled() and not frozen else matches[0].detach()
@@ -116,20 +120,11 @@ class ObservingNetwork(Network):
     def _extract(self, observations: Tensor, frozen: bool) -> Tensor:
         assert self.features_extractor is not None
         assert self._prepare is not None
-        prepared = self._prepare(observations.flatten(0, -2))
-        constants = {
-            name: value.detach()
-            for name, value in self.features_extractor.named_parameters()
-            if frozen
-        }
-        features: Tensor = functional_call(self.features_extractor, constants, (prepared,))
+        rows = self._prepare(observations.flatten(0, -2))
+        parameters = self.features_extractor.named_parameters()
+        constants = {name: value.detach() for name, value in parameters if frozen}
+        features: Tensor = functional_call(self.features_extractor, constants, (rows,))
         return features.unflatten(0, observations.shape[:-1])
-
-
-def _is_deterministic(extractor: nn.Module) -> bool:
-    """Return whether an extractor gives the same features each time and remembers nothing."""
-    changing = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
-    return not any(part.training and isinstance(part, changing) for part in extractor.modules())
 
 
 class CriticEnsemble(ObservingNetwork):
@@ -137,19 +132,17 @@ class CriticEnsemble(ObservingNetwork):
 
     def __init__(self, sizes: Sizes, width: int, time: bool = False) -> None:
         super().__init__()
-        widths = [sizes.observations + width + int(time), *sizes.critic_arch, 1]
+        widths = [sizes.observations + width + time, *sizes.critic_arch, 1]
         self.mlp = make_mlp((sizes.replicas, sizes.ensemble), widths, sizes.critic_layer_norm)
 
     def forward(
         self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False
     ) -> Tensor:
         """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
-        parts = [
-            self.features(observations, frozen),
-            actions,
-            *([] if t is None else [as_column(t, actions)]),
-        ]
-        return self.mlp(torch.cat(parts, -1), frozen).squeeze(-1)
+        inputs = [self.features(observations, frozen), actions]
+        if t is not None:
+            inputs.append(as_column(t, actions))
+        return self.mlp(torch.cat(inputs, -1), frozen).squeeze(-1)
 
 
 class StateValue(ObservingNetwork):
@@ -184,12 +177,10 @@ class VelocityField(ObservingNetwork):
         """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
         first, *later = self.mlp.layers(frozen)
         of_observation, of_x, *of_time = first.weight.split(self.split, dim=-2)
-        shared = self.mlp.batched_linear(
-            self.features(observations, frozen), of_observation, first.bias, first.dtype
-        )
-        return ConditionedVelocity(
-            self.mlp, [first._replace(weight=of_x), *later], shared, *of_time
-        )
+        features = self.features(observations, frozen)
+        shared = self.mlp.batched_linear(features, of_observation, first.bias, first.dtype)
+        layers = [first._replace(weight=of_x), *later]
+        return ConditionedVelocity(self.mlp, layers, shared, of_time)
 
 
 @dataclass
@@ -199,13 +190,13 @@ class ConditionedVelocity:
     :param mlp: gives the operations.
     :param layers: its layers; the first one's weight is that of x alone.
     :param shared: the first layer's product of the observations, with its bias.
-    :param of_time: the first layer's weight of t; None for a one-step map.
+    :param of_time: the first layer's weight of t; empty for a one-step map.
     """
 
     mlp: StackedMLP
     layers: list[Layer]
     shared: Tensor
-    of_time: Tensor | None = None
+    of_time: list[Tensor]
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
@@ -251,7 +242,7 @@ class ConditionedVelocity:
         multiply = self.mlp.batched_linear
         first, *later = self.layers
         product = self._first_product(x, t)
-        tangent = multiply(along, first.weight, None, first.dtype) + self.of_time
+        tangent = multiply(along, first.weight, None, first.dtype).add(*self.of_time)
         for layer, following in zip(self.layers, later, strict=False):
             tangent = _push_forward(layer, product, tangent)
             rows = layer.epilogue(product)
@@ -262,15 +253,14 @@ class ConditionedVelocity:
     def _first_product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
         first = self.layers[0]
-        shared = self.shared
-        of_time = self.of_time
-        if x.ndim == 4:
-            shared = shared.unsqueeze(1)
-            of_time = None if of_time is None else of_time.unsqueeze(1)
+        parts = [self.shared, *self.of_time]
+        if x.ndim == 4:  # the same for all K states of a row
+            parts = [part.unsqueeze(1) for part in parts]
+        shared, *of_time = parts
         if isinstance(t, Tensor):
-            shared = torch.addcmul(shared, t, of_time)
+            shared = torch.addcmul(shared, t, of_time[0])
         elif t:
-            shared = torch.add(shared, of_time, alpha=t)
+            shared = torch.add(shared, of_time[0], alpha=t)
         return self.mlp.batched_linear(x, first.weight, None, first.dtype) + shared
 
 
@@ -310,10 +300,6 @@ class SummedFields:
 
     first: Any
     second: Any
-
-    def __call__(self, observations: Tensor, x: Tensor, t: Time) -> Tensor:
-        """Return the velocities at x, as each field does."""
-        return self.at(observations)(x, t)
 
     def at(self, observations: Tensor) -> Velocity:
         """Fix the observations, as each field does."""
@@ -406,15 +392,11 @@ class Networks(NetworkViews, nn.ModuleDict):
             self[f"{name}_target"] = copy.deepcopy(self[name]).requires_grad_(False)
         self.with_target = tuple(names)
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Return the pairs (network, its target network)."""
-        return [(self[name], self[f"{name}_target"]) for name in self.with_target]
-
     def train(self, mode: bool = True) -> Self:
         """Set PyTorch's training mode, except in target networks, which are always in evaluation mode."""
         super().train(mode)
-        for _, target in self.targets():
-            target.eval()
+        for name in self.with_target:
+            self[f"{name}_target"].eval()
         return self
 
 
@@ -447,19 +429,16 @@ class TanhGaussian(ObservingNetwork):
         widths = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
         self.trunk = make_mlp((sizes.replicas,), widths, activate_final=True)
         ends = [widths[-1], sizes.actions]
-        self.mean, self.log_std = (
-            make_mlp((sizes.replicas,), ends),
-            make_mlp((sizes.replicas,), ends),
-        )
+        self.mean = make_mlp((sizes.replicas,), ends)
+        self.log_std = make_mlp((sizes.replicas,), ends)
 
     def forward(
         self, observations: Tensor, *inputs: Tensor, frozen: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
         hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
-        return self.mean(hidden, frozen), self.log_std(hidden, frozen).clamp(
-            LOG_STD_MIN, LOG_STD_MAX
-        )
+        log_std = self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
+        return self.mean(hidden, frozen), log_std
 
 
 class GaussianMean(ObservingNetwork):
@@ -476,7 +455,7 @@ class GaussianMean(ObservingNetwork):
         )
         ends = [widths[-1], sizes.actions]
         self.mean = make_mlp((sizes.replicas,), ends)
-        self.head_bound = math.sqrt(3 * head_scale / (sum(ends) / 2))
+        self.head_bound = math.sqrt(6 * head_scale / sum(ends))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, those of the head in its own bounds."""
@@ -505,9 +484,8 @@ class Multiplier(Network):
 
     def __init__(self, replicas: int, initial: float, budget: float) -> None:
         super().__init__()
-        self.register_buffer("value", torch.full((replicas,), float(initial)))
-        self.register_buffer("kl_average", torch.zeros(replicas))
-        self.register_buffer("budget", torch.full((replicas,), float(budget)))
+        for name, start in {"value": initial, "kl_average": 0.0, "budget": budget}.items():
+            self.register_buffer(name, torch.full((replicas,), float(start)))
 
 
 class NoisePredictor(ObservingNetwork):
@@ -528,10 +506,8 @@ class NoisePredictor(ObservingNetwork):
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
-        with torch.no_grad():
-            self.frequencies[replica].copy_(
-                0.2 * torch.randn(self.frequencies.shape[1:], generator=generator)
-            )
+        drawn = torch.randn(self.frequencies.shape[1:], generator=generator)
+        self.frequencies.data[replica] = 0.2 * drawn
         super().initialise(replica, generator)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
@@ -543,26 +519,21 @@ class NoisePredictor(ObservingNetwork):
         first, *later = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
         multiply = self.mlp.batched_linear
-        shared = multiply(
-            self.features(observations, frozen), of_observation, first.bias, first.dtype
-        )
+        features = self.features(observations, frozen)
+        shared = multiply(features, of_observation, first.bias, first.dtype)
+
+        frequencies = maybe_detach(self.frequencies, frozen).transpose(-2, -1)
 
         def predict(x: Tensor, t: Time) -> Tensor:
-            embedded = self._embed(t, x, frozen)
-            product = (
-                multiply(x, of_x, None, first.dtype)
-                + multiply(embedded, of_time, None, first.dtype)
-                + shared
-            )
+            # one row when all rows share the step
+            column = t if isinstance(t, Tensor) else torch.full_like(x[:, :1, :1], t)
+            angles = 2 * math.pi * column * frequencies
+            embedded = self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
+            product = multiply(x, of_x, None, first.dtype)
+            product = product + multiply(embedded, of_time, None, first.dtype) + shared
             return self.mlp.evaluate(later, first.epilogue(product))
 
         return predict
-
-    def _embed(self, t: Time, like: Tensor, frozen: bool) -> Tensor:
-        """Return the time MLP's output; one row when all rows share the step."""
-        column = t if isinstance(t, Tensor) else torch.full_like(like[:, :1, :1], t)
-        angles = 2 * math.pi * column * maybe_detach(self.frequencies, frozen).transpose(-2, -1)
-        return self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
 
 
 class Temperature(Network):
@@ -595,8 +566,7 @@ def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[
 
 def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
     """Return the log density of tanh(u), (...,), at a pre-tanh value u; all arguments are (..., D)."""
-    normal = (
-        -0.5 * ((pre_tanh - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
-    )
+    error = (pre_tanh - mean) / log_std.exp()
+    normal = -0.5 * error.square() - log_std - 0.5 * math.log(2 * math.pi)
     squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
     return (normal - squash).sum(-1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from agents.common.nets.networks import Sizes, Time, Velocity, as_column
+from agents.common.nets.networks import Sizes, as_column
 from agents.common.nets.specs import NetworkSpec, VmappedModule
 
 Prediction = Literal["velocity", "noise", "sample"]
@@ -80,13 +81,9 @@ class PretrainedFlow:
                 "convert a time that runs over another range"
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):
-            needed = (
-                "belongs to a diffusion"
-                if self.predicts == "velocity"
-                else f"is needed for {self.predicts!r}"
-            )
             raise ValueError(
-                f"`alpha_bar` {needed}, got predicts={self.predicts!r} and alpha_bar={self.alpha_bar!r}"
+                "`alpha_bar` is needed for the noise or sample of a diffusion, and for these alone, got "
+                f"predicts={self.predicts!r} and alpha_bar={self.alpha_bar!r}"
             )
         if self.alpha_bar is not None:
             _check_schedule(self.alpha_bar)
@@ -112,21 +109,15 @@ class PretrainedFlow:
             "train": self.train,
         }
 
-    def velocity_field(self) -> PretrainedField:
-        """Return a copy of the module as a velocity field of our convention."""
-        return PretrainedField(self)
-
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
         """Return an algorithm's networks with this flow as the behaviour, and as the copy that begins equal to it."""
         replaced = dict(specs)
         for name, spec in specs.items():
             if spec.role in ("behaviour", "copy"):
-                is_trained = self.train or spec.role == "copy"
-                replaced[name] = spec.built_by(self._builder(is_trained))
+                build = partial(PretrainedNetwork, self, self.train or spec.role == "copy")
+                training = spec.training.settings()
+                replaced[name] = NetworkSpec(build, spec.target, spec.role, **training)
         return replaced
-
-    def _builder(self, is_trained: bool) -> Callable[[Sizes], PretrainedNetwork]:
-        return lambda sizes: PretrainedNetwork(self, sizes.replicas, is_trained)
 
 
 def _check_schedule(alpha_bar: Sequence[float]) -> None:
@@ -170,14 +161,13 @@ class PretrainedField(nn.Module):
         self.action_shape = flow.action_shape
         self.scale = float(flow.action_scale)
         shift = torch.as_tensor(np.asarray(flow.action_shift, np.float32))
-        self.register_buffer(
-            "shift", shift.expand(flow.action_shape).flatten() if flow.action_shape else shift
-        )
+        if flow.action_shape is not None:
+            shift = shift.expand(flow.action_shape).flatten()
+        self.register_buffer("shift", shift)
         self.is_scaled = self.scale != 1 or bool((shift != 0).any())
         # noisiest step first, so that times rise from noise to actions
-        alpha_bar = torch.as_tensor(
-            flow.alpha_bar if flow.alpha_bar is not None else [], dtype=torch.float64
-        ).flip(0)
+        table = [] if flow.alpha_bar is None else flow.alpha_bar
+        alpha_bar = torch.as_tensor(table, dtype=torch.float64).flip(0)
         signal = alpha_bar.sqrt()
         noise_scale = (1 - alpha_bar).sqrt()
         self.register_buffer("signal", signal.float())
@@ -256,12 +246,12 @@ class PretrainedNetwork(VmappedModule):
     """The velocity field of every replica, each of which begins with the weights of the pretrained module.
 
     :param flow: the pretrained policy.
-    :param replicas: S.
     :param is_trained: whether its parameters are trained, of those that require gradients in the module.
+    :param sizes: gives the number of replicas.
     """
 
-    def __init__(self, flow: PretrainedFlow, replicas: int, is_trained: bool) -> None:
-        super().__init__(flow.velocity_field, replicas)
+    def __init__(self, flow: PretrainedFlow, is_trained: bool, sizes: Sizes) -> None:
+        super().__init__(partial(PretrainedField, flow), sizes.replicas)
         if not is_trained:
             self.requires_grad_(False)
 
@@ -270,15 +260,6 @@ class PretrainedNetwork(VmappedModule):
         """The velocity field, whose parameters are those of all replicas."""
         field: PretrainedField = self.module  # type: ignore[assignment]
         return field
-
-    def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
-        """Fix the observations, (S, N, O): (x, t) -> velocity, both (S, N, D) or (S, K, N, D)."""
-
-        def velocity(x: Tensor, t: Time) -> Tensor:
-            velocities: Tensor = self(observations, x, t, frozen=frozen)
-            return velocities
-
-        return velocity
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Return the velocities for (observations, x, t): x is (S, N, D), or (S, K, N, D) for K states of every row."""

@@ -7,7 +7,7 @@ input; ``role``: its part in pretraining; ``training``: what it has of its own, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -74,10 +74,6 @@ class NetworkSpec:
             raise ValueError(
                 "`tau` and `target_every` are of a target, and this network has none; leave them out"
             )
-
-    def built_by(self, build: Callable[[Sizes], Network]) -> NetworkSpec:
-        """Return the same part of the algorithm as another network."""
-        return NetworkSpec(build, self.target, self.role, **self.training.settings())
 
     def trained_with(self, options: Mapping[str, Any]) -> NetworkSpec:
         """Return the same network with other options of training."""
@@ -185,7 +181,8 @@ def find_behaviour(specs: Mapping[str, NetworkSpec]) -> str | None:
     :param specs: an algorithm's networks.
     :return: its name; None where the algorithm has none.
     """
-    return next((name for name, spec in specs.items() if spec.role == "behaviour"), None)
+    behaviours = [name for name, spec in specs.items() if spec.role == "behaviour"]
+    return behaviours[0] if behaviours else None
 
 
 @torch.no_grad()
@@ -198,22 +195,20 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
     behaviour = find_behaviour(specs)
     assert behaviour is not None
     for name, spec in specs.items():
+        network: Any = nets[name]
         if spec.role == "copy":
-            _copy(nets[behaviour], nets[name])
+            _copy(nets[behaviour], network)
         elif spec.role == "residual":
-            network: Any = nets[name]
             network.mlp.weights[-1].zero_()
             network.mlp.biases[-1].zero_()
         if spec.role is not None and spec.target:
-            _copy(nets[name], nets[f"{name}_target"])
+            _copy(network, nets[f"{name}_target"])
 
 
-def _copy(source: torch.nn.Module, copy: torch.nn.Module) -> None:
-    torch._foreach_copy_(list(copy.parameters()), list(source.parameters()))
-    for copied, buffer in zip(
-        copy.buffers(), source.buffers(), strict=True
-    ):  # statistics of a features extractor
-        copied.copy_(buffer)
+def _copy(source: nn.Module, copy: nn.Module) -> None:
+    # buffers too: a features extractor may have statistics
+    tensors = [*source.parameters(), *source.buffers()]
+    torch._foreach_copy_([*copy.parameters(), *copy.buffers()], tensors)
 
 
 STATEFUL_MODULES = (
@@ -239,11 +234,13 @@ class VmappedModule(Network):
 
     def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
         super().__init__()
-        self._make, self.replicas, self.module = make, replicas, _checked(make())
+        self._make = make
+        self.replicas = replicas
+        self.module = _checked(make())
         for part in self.module.modules():
             part._non_persistent_buffers_set.clear()  # what is drawn at random must be saved
-        for held in (*self.module.parameters(), *self.module.buffers()):
-            held.data = held.data.new_zeros(replicas, *held.shape)
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Make the module of one replica; what that draws from PyTorch's global generator follows from its own."""
@@ -252,30 +249,32 @@ class VmappedModule(Network):
             seed = torch.randint(2**62, (), generator=generator, device="cpu")
             torch.default_generator.manual_seed(int(seed))
             module = self._make()
-            stacked = [*self.module.parameters(), *self.module.buffers()]
+            tensors = [*self.module.parameters(), *self.module.buffers()]
             drawn = [*module.parameters(), *module.buffers()]
-            for held, values in zip(stacked, drawn, strict=True):
-                if held is values:
+            for tensor, values in zip(tensors, drawn, strict=True):
+                if tensor is values:
                     raise TypeError(
                         "`from_module` must make a new module at every call, got parts that were there before; what "
                         "networks share must be a network of its own, as `encoder` in docs/register.md"
                     )
-                held[replica].copy_(values)
+                tensor[replica].copy_(values)
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
-        held = {name: maybe_detach(value, frozen) for name, value in self._held()}
+        # a part that is used twice has one name, a tensor of two parts has two; PyTorch's own way to tie them leaves
+        # the last call's tensors in a part that has two names
+        stacked = {}
+        for path, part in self.module.named_modules():
+            for named in (part.named_parameters, part.named_buffers):
+                for name, value in named(path, recurse=False, remove_duplicate=False):
+                    stacked[name] = maybe_detach(value, frozen)
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
 
-        def call(tensors: dict[str, Tensor], *parts: Any) -> Any:
+        def call(tensors: dict[str, Tensor], *rows: Any) -> Any:
             assigned = dict(tensors)
-            outputs = functional_call(self.module, assigned, parts, tie_weights=False)
-            for (
-                name,
-                value,
-            ) in (
-                tensors.items()
-            ):  # PyTorch notes in the dict what was assigned, and puts the old one back
+            outputs = functional_call(self.module, assigned, rows, tie_weights=False)
+            # PyTorch notes in the dict what was assigned, and puts the old one back
+            for name, value in tensors.items():
                 if assigned[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, "
@@ -283,32 +282,14 @@ class VmappedModule(Network):
                     )
             return outputs
 
-        if self.replicas == 1:  # the module itself, which exports as it is
-            rows = [
-                value if axis is None else value[0]
-                for axis, value in zip(axes, inputs, strict=True)
-            ]
-            outputs = call({name: value[0] for name, value in held.items()}, *rows)
-            return tree_map(lambda value: value.unsqueeze(0), outputs)
-        return vmap(call, in_dims=(0, *axes), randomness="different")(held, *inputs)
-
-    def _held(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield names and tensors: a part that is used twice has one name, a tensor of two parts has two.
-
-        PyTorch's own way to tie them leaves the last call's tensors in a part that has two names.
-        """
-        for path, part in self.module.named_modules():
-            for named in (part.named_parameters, part.named_buffers):
-                yield from named(path, recurse=False, remove_duplicate=False)
-
-
-class VmappedObserver(VmappedModule, ObservingNetwork):
-    """The same, whose first input is observations, or what a features extractor makes of them."""
-
-    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Call each replica's module."""
-        observations, *rows = inputs
-        return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
+        if self.replicas > 1:
+            return vmap(call, in_dims=(0, *axes), randomness="different")(stacked, *inputs)
+        # the module itself, which exports as it is
+        rows = [
+            value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
+        ]
+        outputs = call({name: value[0] for name, value in stacked.items()}, *rows)
+        return tree_map(lambda value: value.unsqueeze(0), outputs)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
         """Fix the observations, as a velocity field does; the module is given the times t as a column, (N, 1)."""
@@ -320,6 +301,15 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
         return velocity
 
 
+class VmappedObserver(VmappedModule, ObservingNetwork):
+    """The same, whose first input is observations, or what a features extractor makes of them."""
+
+    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
+        """Call each replica's module."""
+        observations, *rows = inputs
+        return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
+
+
 def _checked(module: Any) -> nn.Module:
     """Return a module; refuse what gives other results, or changes, when it is called again."""
     if not isinstance(module, nn.Module):
@@ -327,9 +317,8 @@ def _checked(module: Any) -> nn.Module:
             f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module"
         )
     for part in module.modules():
-        keeps_none = (
-            isinstance(part, nn.modules.instancenorm._InstanceNorm) and not part.track_running_stats
-        )
+        is_instance_norm = isinstance(part, nn.modules.instancenorm._InstanceNorm)
+        keeps_none = is_instance_norm and not part.track_running_stats
         does_nothing = getattr(part, "p", None) == 0  # dropout
         if isinstance(part, STATEFUL_MODULES) and not (keeps_none or does_nothing):
             raise TypeError(

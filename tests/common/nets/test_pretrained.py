@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.common.nets.pretrained import PretrainedFlow
+from agents.common.nets.pretrained import PretrainedField, PretrainedFlow
 
 MEAN, STD = 0.3, 0.4
 """Of actions y in [-1, 1], which are normal; so every velocity has a closed form."""
@@ -26,13 +26,16 @@ class Denoiser(nn.Module):
 
     def __init__(self, predicts, mean=MEAN, std=STD):
         super().__init__()
-        self.predicts, self.mean, self.std = predicts, mean, std
+        self.predicts = predicts
+        self.mean = mean
+        self.std = std
 
     def forward(self, observations, x, index):
         log_alpha = torch.as_tensor(np.log(ALPHA_BAR), dtype=torch.float32)
         low = index.long().clamp(0, len(ALPHA_BAR) - 2)
         share = index - low
-        signal = (0.5 * torch.lerp(log_alpha[low], log_alpha[low + 1], share)).exp().unsqueeze(-1)
+        log_signal = torch.lerp(log_alpha[low], log_alpha[low + 1], share) / 2
+        signal = log_signal.exp().unsqueeze(-1)
         noise_variance = 1 - signal**2
         centred = x - signal * self.mean
         variance = (signal * self.std) ** 2 + noise_variance
@@ -44,7 +47,9 @@ class Denoiser(nn.Module):
 class ExactFlow(nn.Module):
     def __init__(self, mean=MEAN, std=STD, reversed_time=False):
         super().__init__()
-        self.mean, self.std, self.reversed_time = mean, std, reversed_time
+        self.mean = mean
+        self.std = std
+        self.reversed_time = reversed_time
 
     def forward(self, observations, x, times):
         t = times.reshape(-1, *[1] * (x.ndim - 1))
@@ -61,24 +66,21 @@ def points():
     return torch.zeros(64, 3), x, t
 
 
-def test_a_flow_of_our_convention_is_taken_as_it_is(points):
-    observations, x, t = points
-    field = PretrainedFlow(ExactFlow()).velocity_field()
-    assert torch.equal(field(observations, x, t), exact_velocity(x, t))
+def field_of(*arguments, **conventions):
+    return PretrainedField(PretrainedFlow(*arguments, **conventions))
 
 
-def test_a_flow_from_action_to_noise_is_turned_round(points):
+@pytest.mark.parametrize("noise_at", [0, 1])
+def test_a_flow_is_turned_round_where_it_runs_from_action_to_noise(noise_at, points):
     observations, x, t = points
-    field = PretrainedFlow(ExactFlow(reversed_time=True), noise_at=1.0).velocity_field()
+    field = field_of(ExactFlow(reversed_time=noise_at == 1), noise_at=noise_at)
     torch.testing.assert_close(field(observations, x, t), exact_velocity(x, t))
 
 
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
 def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
     observations, x, t = points
-    field = PretrainedFlow(
-        Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR
-    ).velocity_field()
+    field = field_of(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR)
     # the table's steps are apart: a velocity between two of them is interpolated
     torch.testing.assert_close(
         field(observations, x, t), exact_velocity(x, t), rtol=2e-3, atol=2e-3
@@ -87,9 +89,7 @@ def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
 
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
 def test_samples_of_a_diffusion_have_the_moments_of_its_data(predicts):
-    field = PretrainedFlow(
-        Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR
-    ).velocity_field()
+    field = field_of(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR)
     x = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(0))
     steps = 100
     for step in range(steps):
@@ -101,16 +101,15 @@ def test_samples_of_a_diffusion_have_the_moments_of_its_data(predicts):
 @pytest.mark.parametrize(("scale", "shift"), [(2.5, 0.0), (1.0, -0.7), (0.4, 1.2)])
 @pytest.mark.parametrize("predicts", ["velocity", "noise"])
 def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, points):
-    observations, x, t = points
-    mean, std = scale * MEAN + shift, scale * STD
-    table = None if predicts == "velocity" else ALPHA_BAR
-    module = ExactFlow(mean, std) if predicts == "velocity" else Denoiser(predicts, mean, std)
-    flow = PretrainedFlow(
-        module, predicts=predicts, alpha_bar=table, action_scale=scale, action_shift=shift
-    )
-    tolerance = 1e-5 if predicts == "velocity" else 5e-3
-    velocity = flow.velocity_field()(observations, x, t)
-    torch.testing.assert_close(velocity, exact_velocity(x, t), rtol=tolerance, atol=tolerance)
+    moments = scale * MEAN + shift, scale * STD
+    units = {"action_scale": scale, "action_shift": shift}
+    if predicts == "velocity":
+        field, tolerance = field_of(ExactFlow(*moments), **units), 1e-5
+    else:
+        module = Denoiser(predicts, *moments)
+        field, tolerance = field_of(module, predicts=predicts, alpha_bar=ALPHA_BAR, **units), 5e-3
+    expected = exact_velocity(*points[1:])
+    torch.testing.assert_close(field(*points), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_chunks_reach_the_module_in_its_own_shape():
@@ -120,17 +119,17 @@ def test_chunks_reach_the_module_in_its_own_shape():
         shapes.append((tuple(observations.shape), tuple(x.shape), tuple(times.shape)))
         return module(x)
 
-    field = PretrainedFlow(nn.Linear(2, 2), call, action_shape=(3, 2)).velocity_field()
+    field = field_of(nn.Linear(2, 2), call, action_shape=(3, 2))
     states = torch.randn(4, 5, 6)  # K states of N rows
     velocities = field(torch.zeros(5, 7), states, torch.zeros(4, 1, 1))
     assert shapes == [((20, 7), (20, 3, 2), (20,))]
     assert velocities.shape == states.shape
-    one = field(torch.zeros(5, 7), states[2], torch.zeros(1))
-    torch.testing.assert_close(velocities[2], one)
+    velocity = field(torch.zeros(5, 7), states[2], torch.zeros(1))
+    torch.testing.assert_close(velocities[2], velocity)
 
 
 def test_a_module_of_lower_precision_stays_as_it_is():
-    field = PretrainedFlow(nn.Linear(2, 2).bfloat16(), lambda m, o, x, t: m(x)).velocity_field()
+    field = field_of(nn.Linear(2, 2).bfloat16(), lambda m, o, x, t: m(x))
     velocity = field(torch.zeros(3, 1), torch.randn(3, 2), torch.zeros(1, 1))
     assert field.module.weight.dtype == torch.bfloat16
     assert velocity.dtype == torch.float32
@@ -141,8 +140,8 @@ def test_a_module_of_lower_precision_stays_as_it_is():
     [
         ({"noise_at": 0.5}, "`noise_at` must be 0 or 1"),
         ({"predicts": "score"}, "`predicts` must be"),
-        ({"predicts": "noise"}, "`alpha_bar` is needed for 'noise'"),
-        ({"alpha_bar": [0.9, 0.5]}, "`alpha_bar` belongs to a diffusion"),
+        ({"predicts": "noise"}, "`alpha_bar` is needed"),
+        ({"alpha_bar": [0.9, 0.5]}, "`alpha_bar` is needed"),
         ({"predicts": "noise", "alpha_bar": [0.5, 0.9]}, "must fall from step to step"),
         ({"predicts": "noise", "alpha_bar": [1.0, 0.5]}, "must lie between 0 and 1"),
         ({"predicts": "noise", "alpha_bar": [0.5]}, "at least two numbers"),
