@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -46,9 +46,8 @@ class Batch:
     @property
     def action_valid(self) -> Tensor:
         """`steps_valid` for every coordinate, (S, B, D): for losses that count the part of a chunk before an end."""
-        return self.steps_valid.repeat_interleave(
-            self.actions.shape[-1] // self.steps_valid.shape[-1], -1
-        )
+        action_size = self.actions.shape[-1] // self.steps_valid.shape[-1]
+        return self.steps_valid.repeat_interleave(action_size, -1)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every tensor changed alike.
@@ -64,7 +63,8 @@ class Batch:
         :param function: what is done to each, (S, B, O) or (S, B, C, O).
         :return: the new batch.
         """
-        observations = {
-            name: tensor for name, tensor in self.tensors().items() if name.endswith("observations")
-        }
-        return replace(self, **{name: function(tensor) for name, tensor in observations.items()})
+        changed = self.tensors()
+        for name, tensor in changed.items():
+            if name.endswith("observations"):
+                changed[name] = function(tensor)
+        return Batch(**changed)

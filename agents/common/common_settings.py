@@ -35,17 +35,20 @@ class LearningRateSchedule:
     """
 
     def __init__(self, value: float | str | Callable[[float], float]) -> None:
-        self.warmup, self.decay, start = 0, "", value
+        self.warmup = 0
+        self.decay = ""
         if isinstance(value, str):
-            read = re.fullmatch(r"(?:warmup_(\d+)_)?(lin_|cos_|)(\d.*|\..*)", value)
+            parts = re.fullmatch(r"(?:warmup_(\d+)_)?(lin_|cos_|)(\d.*|\..*)", value)
             try:
-                self.warmup, self.decay, start = int(read[1] or 0), read[2], float(read[3])  # type: ignore[index]
-            except (TypeError, ValueError):
+                warmup, self.decay, start = parts.groups("0")  # type: ignore[union-attr]  # None is refused too
+                self.warmup = int(warmup)
+                value = float(start)
+            except (AttributeError, ValueError):
                 raise ValueError(
                     "`learning_rate` must be a number > 0, or such a number after `lin_`, `cos_`, `warmup_1000_` or "
                     f"`warmup_1000_cos_`, e.g. cos_1e-3; got {value!r}"
                 ) from None
-        self.start = start if callable(start) else number("learning_rate", start, above=0)
+        self.start = value if callable(value) else number("learning_rate", value, above=0)
 
     def __call__(self, remaining: float, updates: int = 0) -> float:
         """Return the step size of the coming update.
@@ -57,7 +60,9 @@ class LearningRateSchedule:
         if callable(self.start):
             return float(self.start(remaining))
         rate = DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
-        return rate * min(1.0, (updates + 1) / self.warmup) if self.warmup else rate
+        if self.warmup:
+            rate *= min(1.0, (updates + 1) / self.warmup)
+        return rate
 
 
 def checked_rate(name: str, value: Any) -> Any:
@@ -118,9 +123,9 @@ OF_BUFFER = "the replay buffer is built with it"
 
 def _per_network(name: str, value: Any) -> Any:
     """Check what networks have of their own; which networks there are is known later."""
-    if value is not None and not (
-        isinstance(value, dict) and all(isinstance(options, dict) for options in value.values())
-    ):
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(isinstance(part, dict) for part in value.values()):
         raise TypeError(
             f"`{name}` must be a mapping such as {{critic: {{learning_rate: 1e-3}}}}, got {value!r}"
         )
@@ -143,29 +148,29 @@ def checked_frequency(name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _net_arch(name: str, value: Any) -> list[int] | dict[str, list[int]]:
+def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
     """Check hidden widths; None stands for the default."""
     if value is None:
         return [512] * 4
-    parts = value if isinstance(value, dict) else {"pi": value, "qf": value}
+    if isinstance(value, list):
+        return [integer(name, width, at_least=1) for width in value]
+    parts = value if isinstance(value, dict) else {}
     if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) for widths in parts.values()):
         raise ValueError(
             f"`{name}` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {value!r}"
         )
-    checked = {
-        part: [integer(name, width, at_least=1) for width in widths]
-        for part, widths in parts.items()
-    }
-    return checked if isinstance(value, dict) else checked["pi"]
+    return {part: _net_arch(name, widths) for part, widths in parts.items()}
 
 
-def _observation_scale(name: str, value: Any) -> float | str | None:
+def _observation_scale(name: str, value: Any) -> float | Literal["range"] | None:
     """Check how observations are scaled."""
-    if isinstance(value, str) and value != "range":
+    if value is None or value == "range":
+        return value
+    if isinstance(value, str):
         raise ValueError(
             f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them'
         )
-    return value if value is None or isinstance(value, str) else number(name, value, above=0)
+    return number(name, value, above=0)
 
 
 class CommonSettings(Configurable):
@@ -377,7 +382,6 @@ class CommonSettings(Configurable):
                 f"`shorten_returns` is for single actions, got chunks of {self.chunk_length}, which cannot be shorter; "
                 "set `action_chunking` to False too"
             )
-
         if self.played_actions is not None and self.played_actions > self.chunk_length:
             raise ValueError(
                 f"`played_actions` must be at most the {self.chunk_length} actions of a chunk, got "

@@ -47,7 +47,8 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
 
     def __init__(self, env: gymnasium.Env[NDArray[Any], NDArray[Any]], frames: int) -> None:
         super().__init__(env)
-        frames, space = integer("frames", frames, at_least=1), env.observation_space
+        self.frames = integer("frames", frames, at_least=1)
+        space = env.observation_space
         if not isinstance(space, spaces.Box) or not is_image(space):
             raise ValueError(
                 f"frames are stacked of images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got observations "
@@ -55,17 +56,16 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
             )
         self._axis = channel_axis(space.shape)
         self._channels = space.shape[self._axis]
-        sides = np.delete(space.shape, self._axis)
-        if frames * self._channels >= sides.min():  # SB3 takes the shortest axis for the channels
+        stacked_channels = self.frames * self._channels
+        # SB3 takes the shortest axis for the channels
+        if stacked_channels >= np.delete(space.shape, self._axis).min():
             raise ValueError(
-                f"images must have more pixels a side than the {frames * self._channels} channels of {frames} frames, "
-                f"got {space.shape}; stack fewer"
+                f"images must have more pixels a side than the {stacked_channels} channels of {frames} frames, got "
+                f"{space.shape}; stack fewer"
             )
-        low, high = (
-            np.concatenate([bound] * frames, self._axis) for bound in (space.low, space.high)
-        )
-        self.observation_space = spaces.Box(low, high, dtype=np.uint8)
-        self.frames = frames
+        shape = np.array(space.shape)
+        shape[self._axis] = stacked_channels
+        self.observation_space = spaces.Box(0, 255, tuple(shape.tolist()), np.uint8)
         self._stacked = np.zeros(0, np.uint8)
 
     def reset(
@@ -88,10 +88,8 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         :return: as the environment does, with the frames as the observation.
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
-        newer_frames = np.take(
-            self._stacked, range(self._channels, self.frames * self._channels), self._axis
-        )
-        self._stacked = np.concatenate([newer_frames, frame], self._axis)
+        frames = np.concatenate([self._stacked, frame], self._axis)
+        self._stacked = self._last(frames, self.frames)
         return self._stacked.copy(), reward, terminated, truncated, info
 
     def newest(self, observations: NDArray[Any]) -> NDArray[Any]:
@@ -100,7 +98,10 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         :param observations: (..., H, W, k * C), or with the channels first.
         :return: (..., H, W, C), or with the channels first.
         """
-        return observations.take(range(-self._channels, 0), self._axis)
+        return self._last(observations, 1)
+
+    def _last(self, observations: NDArray[Any], frames: int) -> NDArray[Any]:
+        return observations.take(range(-frames * self._channels, 0), self._axis)
 
 
 def frames_of(model: Any) -> int:
@@ -128,5 +129,4 @@ def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
             f"`frame_stack` = {frames} expects images that are {frames} frames stacked along the channels, got "
             f"observations in {space}; wrap the environment in `agents.FrameStack(env, {frames})`"
         )
-    channels = space.shape[0] // frames
-    return spaces.Box(space.low[:channels], space.high[:channels], dtype=np.uint8)
+    return spaces.Box(0, 255, (space.shape[0] // frames, *space.shape[1:]), np.uint8)

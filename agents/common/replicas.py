@@ -37,16 +37,12 @@ def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:
     :param tensors: description -> tensors (S, ...), or none.
     :return: replica -> the first description that applies, e.g. ``parameters of critic are not finite``.
     """
-    groups = {
-        name: [tensor.detach() for tensor in group] for name, group in tensors.items() if group
-    }
-    finite = [
-        torch.stack([t.isfinite().reshape(len(t), -1).all(1) for t in group]).all(0)
-        for group in groups.values()
-    ]
-    table = torch.stack(finite).cpu().numpy()  # (len(groups), S)
-    names = list(groups)
-    return {
-        int(k): f"{names[int(table[:, k].argmin())]} not finite"
-        for k in np.flatnonzero(~table.all(0))
-    }
+    finite = {}
+    for name, group in tensors.items():
+        if group:
+            rows = [t.detach().isfinite().reshape(len(t), -1).all(1) for t in group]
+            finite[name] = torch.stack(rows).all(0)
+    names = np.array(list(finite))
+    table = torch.stack(list(finite.values())).cpu().numpy()  # (len(names), S)
+    diverged = np.flatnonzero(~table.all(0)).tolist()
+    return {k: f"{names[~table[:, k]][0]} not finite" for k in diverged}

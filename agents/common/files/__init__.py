@@ -56,26 +56,20 @@ def raising_damaged_file(name: str) -> Iterator[None]:
             raise MemoryError(
                 f"{name} could not be read, memory ran out: {error}; free some and try again"
             ) from error
-        raise DamagedFileError(
-            name, " ".join(str(error).split()) or type(error).__name__
-        ) from error
+        problem = " ".join(str(error).split())
+        raise DamagedFileError(name, problem or type(error).__name__) from error
 
 
 def is_transient(error: BaseException) -> bool:
     """Return whether storage or memory stopped the reading of a file, which says nothing against the file."""
+    # damage can send a reader to a position before the beginning: EINVAL
+    of_damage = (None, errno.EINVAL, errno.EISDIR, *_OF_PATHS)
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError) or "allocate" in str(
-            cause
-        ):  # PyTorch has RuntimeErrors for that
+        # PyTorch has RuntimeErrors for memory
+        if isinstance(cause, MemoryError) or "allocate" in str(cause):
             return True
-        # damage can send a reader to a position before the beginning: EINVAL
-        if isinstance(cause, OSError) and cause.errno not in (
-            None,
-            errno.EINVAL,
-            errno.EISDIR,
-            *_OF_PATHS,
-        ):
+        if isinstance(cause, OSError) and cause.errno not in of_damage:
             return True
         cause = cause.__cause__
     return False
@@ -232,9 +226,8 @@ def write_manifest(folder: Path, **values: Any) -> None:
     :param values: plain values to keep beside the checksums.
     """
     files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(
-        json.dumps({**values, "files": files}, indent=1) + "\n", encoding="utf-8"
-    )
+    text = json.dumps({**values, "files": files}, indent=1)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

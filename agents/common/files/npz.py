@@ -7,7 +7,6 @@ import math
 import os
 import zipfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -36,19 +35,19 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     arrays = {}
     with _members(file) as (archive, members):
         for name, member in members.items():
-            if names is None or name in names:
-                with archive.open(member) as content:
-                    shape, dtype = _read_header(content)
-                    size = archive.getinfo(member).file_size - content.tell()
-                    if (
-                        not dtype.hasobject and size != math.prod(shape) * dtype.itemsize
-                    ):  # before memory is taken
-                        raise ValueError(
-                            f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}"
-                        )
-                    content.seek(0)
-                    arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
-                    content.read(1)  # `zipfile` compares the checksum at the end
+            if names is not None and name not in names:
+                continue
+            with archive.open(member) as content:
+                shape, dtype = _read_header(content)
+                size = archive.getinfo(member).file_size - content.tell()
+                # before memory is taken for it; objects are refused by `read_array`
+                if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:
+                    raise ValueError(
+                        f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}"
+                    )
+                content.seek(0)
+                arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+                content.read(1)  # `zipfile` compares the checksum at the end
     return arrays
 
 
@@ -76,12 +75,7 @@ def _read_header(content: IO[bytes]) -> Header:
 @contextlib.contextmanager
 def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
     """Open an archive and yield it with its members by the names of their arrays."""
-    with contextlib.ExitStack() as stack:
-        raw = (
-            stack.enter_context(Path(file).open("rb"))
-            if isinstance(file, str | os.PathLike)
-            else file
-        )
-        stack.enter_context(raising_damaged_file(str(getattr(raw, "name", "the file"))))
-        archive = stack.enter_context(zipfile.ZipFile(raw))
+    is_path = isinstance(file, str | os.PathLike)
+    name = str(file if is_path else getattr(file, "name", "the file"))
+    with raising_damaged_file(name), zipfile.ZipFile(file) as archive:
         yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}

@@ -80,10 +80,9 @@ def _random_state(state: dict[str, Any]) -> np.random.RandomState:
     return generator
 
 
-FUNCTIONS = (_class, _array, _scalar, _generator, _random_state)
-"""Functions that a file may call to make NumPy's values and to find classes."""
 SAFE: tuple[Any, ...] = (
-    *FUNCTIONS, bytes, np.dtype, deque, frozenset, random.Random, type(Path()), TrainFreq, TrainFrequencyUnit,
+    _class, _array, _scalar, _generator, _random_state, bytes, np.dtype, deque, frozenset, random.Random, type(Path()),
+    TrainFreq, TrainFrequencyUnit,
     RunningMeanStd, spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict,
     noise.NormalActionNoise, noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule,
     utils.ConstantSchedule, utils.LinearSchedule,
@@ -136,16 +135,15 @@ def load(
     :return: the value.
     :raises ValueError: if it is damaged, or needs what it may not use.
     """
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
         with torch.serialization.safe_globals([*SAFE, *classes]):
-            source = io.BytesIO(file) if isinstance(file, bytes) else file
             return torch.load(source, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
         if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        reason = (
-            str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
-        )  # the rest is advice
+        # what follows is advice to trust the file
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
         problem = " ".join(reason.split()) or type(error).__name__
         raise ValueError(f"it holds no values, or needs more than it may use: {problem}") from error
 

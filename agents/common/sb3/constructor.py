@@ -27,15 +27,13 @@ if TYPE_CHECKING:  # names that only annotations need
 
 
 def _seeds(name: str, value: Any) -> list[int] | None:
-    if value is not None and not len(value):
+    if value is None:
+        return None
+    if not len(value):
         raise ValueError(
             f"`{name}` must hold at least one seed, got none; use None for one run with `seed`"
         )
-    return (
-        None
-        if value is None
-        else [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
-    )
+    return [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
 
 
 # arguments of a policy that are settings of the method here -> their names
@@ -95,28 +93,20 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     arguments = dict(value)
     for argument in CLASSES_OF_POLICY.keys() & arguments.keys():
         base, classes = CLASSES_OF_POLICY[argument]
-        argument_value = arguments[argument]
+        written = arguments[argument]
         label = f"`{name}.{argument}`"
-        if isinstance(argument_value, str) and classes:
-            short_name = argument_value.rpartition(".")[2].lower()
+        if isinstance(written, str) and classes:
+            short_name = written.rpartition(".")[2].lower()
             if short_name not in classes:
-                closest = ", ".join(
-                    classes[name].__name__ for name in closest_names(short_name, classes)
-                )
+                closest = [classes[name].__name__ for name in closest_names(short_name, classes)]
                 raise ValueError(
-                    f"{label} must name a class of PyTorch, got {argument_value!r}; closest: {closest}"
+                    f"{label} must name a class of PyTorch, got {written!r}; closest: {', '.join(closest)}"
                 )
             arguments[argument] = classes[short_name]
-        elif argument_value is not None and not (
-            isinstance(argument_value, type) and issubclass(argument_value, base)
-        ):
-            names = (
-                f", or the name of one, e.g. {next(iter(classes))}"
-                if classes
-                else "; give it in Python"
-            )
+        elif written is not None and not (isinstance(written, type) and issubclass(written, base)):
+            alternative = f", or the name of one, e.g. {next(iter(classes))}" if classes else ""
             raise TypeError(
-                f"{label} must be a subclass of {base.__name__}{names}, got {argument_value!r}"
+                f"{label} must be a subclass of {base.__name__}{alternative}, got {written!r}; give it in Python"
             )
     return arguments
 
@@ -206,13 +196,14 @@ def read_arguments(
             f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name"
         )
     kind.refuse_unknown(settings.keys(), also=Arguments.declared())
-    arguments = Arguments(
-        **{name: settings.pop(name) for name in Arguments.declared() if name in settings}
-    )
+    names = Arguments.declared().keys() & settings.keys()
+    arguments = Arguments(**{name: settings.pop(name) for name in names})
     if arguments.method is not None:
-        if beside := [*settings, *(["n_steps"] if arguments.n_steps is not None else [])]:
+        if arguments.n_steps is not None:
+            settings["n_steps"] = arguments.n_steps
+        for name in settings:
             raise TypeError(
-                f"`{beside[0]}` is a setting of `method`, which was given too; give it to the method"
+                f"`{name}` is a setting of `method`, which was given too; give it to the method"
             )
         return arguments.method, arguments
     for name, value in (arguments.policy_kwargs or {}).items():
@@ -222,10 +213,8 @@ def read_arguments(
         _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
         settings |= {"action_chunking": False, "shorten_returns": True}
     method = kind(**settings)
-    if (
-        method.pretraining_steps
-        and find_behaviour(require_table(method, "networks", NetworkSpec)) is None
-    ):
+    specs = require_table(method, "networks", NetworkSpec)
+    if method.pretraining_steps and find_behaviour(specs) is None:
         raise ValueError(no_behaviour_message(kind.__name__))
     if method.per_network:
         method.specs()  # refuses names and values that are wrong

@@ -86,10 +86,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         images = observations.unflatten(0, (self.replicas, -1)).split(together)  # (S, N, C, H, W)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
-        rows = [
-            self._convolve(*replica_layers)
-            for replica_layers in zip(images, weights, biases, strict=True)
-        ]  # (S, N, C * H * W)
+        rows = list(map(self._convolve, images, weights, biases))  # each (S, N, C * H * W)
         features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
         return features.flatten(0, 1)
 
@@ -98,9 +95,8 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     ) -> Tensor:
         """Return what the convolutions of some replicas make of their images (S, N, C, H, W), (S, N, C * H * W)."""
         groups = len(images)
-        x = images.transpose(0, 1).flatten(
-            1, 2
-        )  # replicas side by side in the channels, (N, S * C, H, W)
+        # replicas side by side in the channels, (N, S * C, H, W)
+        x = images.transpose(0, 1).flatten(1, 2)
         layers = iter(zip(weights, biases, strict=True))
 
         def convolve(x: Tensor) -> Tensor:
@@ -167,23 +163,18 @@ def make_policy(
     :raises ValueError: if both `encoder` and a features extractor are given.
     """
     arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
-    policy_arguments = {
-        name: value for name, value in arguments.items() if name not in SETTINGS_OF_POLICY
-    }
+    for name in SETTINGS_OF_POLICY.keys() & arguments:
+        del arguments[name]
     if method.encoder is not None:
-        if "features_extractor_class" in policy_arguments:
+        if "features_extractor_class" in arguments:
             raise ValueError(
                 f"`encoder` and `features_extractor_class` both say what sees images, got {method.encoder!r} and "
-                f"{policy_arguments['features_extractor_class'].__name__}; give one of them"
+                f"{arguments['features_extractor_class'].__name__}; give one of them"
             )
-        extractor_arguments = ENCODERS[method.encoder] | policy_arguments.get(
-            "features_extractor_kwargs", {}
-        )
-        policy_arguments |= {
-            "features_extractor_class": ImpalaEncoder,
-            "features_extractor_kwargs": extractor_arguments,
-        }
+        arguments["features_extractor_class"] = ImpalaEncoder
+        extractor_kwargs = arguments.get("features_extractor_kwargs", {})
+        arguments["features_extractor_kwargs"] = ENCODERS[method.encoder] | extractor_kwargs
     policy: FlowPolicy = kind(
-        observation_space, action_space, lr_schedule, method, seeds, **policy_arguments
+        observation_space, action_space, lr_schedule, method, seeds, **arguments
     )
     return policy

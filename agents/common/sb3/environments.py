@@ -29,16 +29,13 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     :param actions: must be a bounded Box, each of whose coordinates has a width.
     :raises UnsupportedSpaceError: if they are not.
     """
-    parts = (
-        list(observations.spaces.values())
-        if isinstance(observations, spaces.Dict)
-        else [observations]
-    )
-    are_known = all(
-        isinstance(part, PARTS) and not (isinstance(part, spaces.MultiDiscrete) and part.shape[1:])
-        for part in parts
-    )
-    if not parts or not are_known:
+    parts: list[Any] = [observations]
+    if isinstance(observations, spaces.Dict):
+        parts = list(observations.spaces.values())
+    for part in parts or [None]:
+        is_table = isinstance(part, spaces.MultiDiscrete) and part.shape[1:]
+        if isinstance(part, PARTS) and not is_table:
+            continue
         raise UnsupportedSpaceError(
             "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
             f"{observations}; flatten it with gymnasium.wrappers.FlattenObservation"
@@ -76,9 +73,8 @@ def available_device(device: torch.device | str) -> torch.device:
         )
     if chosen.type not in ("cpu", "cuda"):
         try:
-            torch.zeros(
-                1, dtype=torch.float64, device=chosen
-            ).cpu()  # rows of large datasets are drawn in float64
+            # rows of large datasets are drawn in float64
+            torch.zeros(1, dtype=torch.float64, device=chosen).cpu()
         except (RuntimeError, NotImplementedError, AssertionError, TypeError) as error:
             raise ValueError(
                 f"`device` is {device!r}, on which PyTorch cannot compute in float64 here: {error}; use 'cpu', or "

@@ -26,12 +26,10 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
-REPLICAS, ROWS, WIDTH = (
-    2,
-    7,
-    8,
-)  # of the made-up batch and its networks; all different, to tell the axes apart
-TINY = {"net_arch": [WIDTH, WIDTH], "precision": "fp32", "random_crop": 0.0}
+# different numbers, to tell the axes apart
+REPLICAS = 2
+ROWS = 7
+TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
 
 
 class AgentError(ValueError):
@@ -83,8 +81,9 @@ def check_first_update(
             "`follows_net_arch=True`, or leave the setting out",
             stacklevel=3,
         )
-    for network in policy.own_layers if method.precision == "bf16" else ():
-        if not any(isinstance(part, StackedMLP) for part in policy.nets[network].modules()):
+    for network in policy.own_layers:
+        is_stacked = any(isinstance(part, StackedMLP) for part in policy.nets[network].modules())
+        if method.precision == "bf16" and not is_stacked:
             warnings.warn(
                 f"{name}: `precision` = bf16 does not act on network `{network}`, {own_layers_note}",
                 stacklevel=3,
@@ -97,9 +96,8 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
     """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
     with calling(method, hook):
         table = getattr(method, hook)()
-        if not isinstance(table, Mapping) or not all(
-            isinstance(value, kind) for value in table.values()
-        ):
+        values = table.values() if isinstance(table, Mapping) else [None]
+        if not all(isinstance(value, kind) for value in values):
             _fail(f"must return a dict of name -> {kind.__name__}; got {_describe(table)}")
     return dict(table)
 
@@ -124,9 +122,8 @@ class Trial:
 
     def copies(self) -> tuple[Batch, dict[str, Tensor]]:
         """Return copies of the batch and its noise, which hooks may spoil."""
-        return self.batch.map(Tensor.clone), {
-            name: draw.clone() for name, draw in self.noise.items()
-        }
+        noise = {name: draw.clone() for name, draw in self.noise.items()}
+        return self.batch.map(Tensor.clone), noise
 
 
 def _check_acting(trial: Trial) -> None:
@@ -142,15 +139,10 @@ def _check_acting(trial: Trial) -> None:
             if "B" not in draw.axes:
                 _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
     with calling(method, "act"), torch.no_grad():
-        actions = method.act(
-            observations, policy.draw_noise(table, ROWS, trial.generator), policy.nets
-        )
-        _require_tensor(
-            "actions",
-            actions,
-            (REPLICAS, ROWS, policy.chunk_size),
-            "(S, N, D): replicas, rows, flattened chunk",
-        )
+        noise = policy.draw_noise(table, ROWS, trial.generator)
+        actions = method.act(observations, noise, policy.nets)
+        meaning = "(S, N, D): replicas, rows, flattened chunk"
+        _require_tensor("actions", actions, (REPLICAS, ROWS, policy.chunk_size), meaning)
     if method.best_of_n > 1:
         with calling(method, "score"), torch.no_grad():
             scores = method.score(observations, actions, policy.nets)
@@ -208,10 +200,8 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     steps_of_chunks: dict[str, Tensor] = {}
     if policy.method.step_observations:
-        steps = policy.chunk_length
-        steps_of_chunks |= {
-            name: normals(steps, size) for name in ("step_observations", "step_next_observations")
-        }
+        for name in ("step_observations", "step_next_observations"):
+            steps_of_chunks[name] = normals(policy.chunk_length, size)
     return Batch(
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),

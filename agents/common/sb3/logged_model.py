@@ -29,9 +29,9 @@ class LoggedModel(StoredModel):
         """
         groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
         for name, net in self.policy.nets.items():
-            groups[f"parameters of {name} are"] = [
-                p.reshape(self.policy.num_replicas, -1) for p in net.parameters()
-            ]
+            # an extractor of one replica has no axis S
+            parameters = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
+            groups[f"parameters of {name} are"] = parameters
         return find_divergence(groups)
 
     def last_values(self) -> dict[str, PerReplica]:
@@ -41,12 +41,9 @@ class LoggedModel(StoredModel):
         """
         if not self._last_info:
             return {}
-        rows = (
-            torch.stack([value.detach().float() for value in self._last_info.values()])
-            .cpu()
-            .numpy()
-        )
-        return {name: PerReplica(row) for name, row in zip(self._last_info, rows, strict=True)}
+        values = torch.stack([value.detach().float() for value in self._last_info.values()])
+        rows = map(PerReplica, values.cpu().numpy())  # one copy, so one wait
+        return dict(zip(self._last_info, rows, strict=True))
 
     def dump_logs(self) -> None:
         """Write the log of the online phase."""
@@ -57,26 +54,23 @@ class LoggedModel(StoredModel):
 
     def _record_episodes(self) -> None:
         """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+        if not self.ep_info_buffer:
+            return
         keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
         if self._reports_success:
             keys["success_rate"] = "success"
         for name, key in keys.items():
-            values: list[list[float]] = [[] for _ in range(self.policy.num_replicas)]
-            for episode in self.ep_info_buffer or ():
-                values[episode["replica"]].append(float(episode.get(key) or 0))
-            if any(values):
-                means = [
-                    float(np.mean(replica_values)) if replica_values else float("nan")
-                    for replica_values in values
-                ]
-                self.logger.record(f"rollout/{name}", PerReplica(means))
+            means = np.full(self.policy.num_replicas, np.nan)
+            for replica in {episode["replica"] for episode in self.ep_info_buffer}:
+                episodes = [info for info in self.ep_info_buffer if info["replica"] == replica]
+                means[replica] = np.mean([float(info.get(key) or 0) for info in episodes])
+            self.logger.record(f"rollout/{name}", PerReplica(means))
 
     def _dump_offline_logs(self) -> None:
         self._record_info()
         seconds = max(time.time_ns() - self.start_time, 1) / 1e9
-        self.logger.record(
-            "time/updates_per_s", (self.num_timesteps - self._num_timesteps_at_start) / seconds
-        )
+        updates = self.num_timesteps - self._num_timesteps_at_start
+        self.logger.record("time/updates_per_s", updates / seconds)
         self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
@@ -86,8 +80,8 @@ class LoggedModel(StoredModel):
         for name, value in self.last_values().items():
             self.logger.record(f"train/{name}", value)
         for group in self.policy.optimizer.param_groups:
-            of_one = f"_{group['network']}" if "network" in group else ""
-            self.logger.record(f"train/learning_rate{of_one}", float(group["lr"]))
+            suffix = f"_{group['network']}" if "network" in group else ""
+            self.logger.record(f"train/learning_rate{suffix}", float(group["lr"]))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _update_info_buffer(

@@ -65,24 +65,20 @@ def check_outputs(policy: FlowPolicy) -> None:
     size = policy.chunk_size
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
+    inputs = torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device)
     with torch.enable_grad():
-        x = (
-            torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device)
-            .view(2, size)
-            .requires_grad_()
-        )
+        x = inputs.view(2, size).requires_grad_()
         times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
         try:
-            velocities = [_first_replica(policy, observations, x, times) for _ in range(2)]
+            first, second = (_first_replica(policy, observations, x, times) for _ in range(2))
         except (TypeError, ValueError):
-            raise
+            raise  # the message of the network's own check says what to do
         except Exception as error:
+            shape = (2, *(field.action_shape or [size]))
             raise ValueError(
-                f"`behaviour` failed at x of shape {_shape_of_actions(field, x)}, observations "
-                f"{_describe(field.read_rows(observations))} and times of shape (2,): {type(error).__name__}: {error}; "
-                "let `call` give the module what it takes"
+                f"`behaviour` failed at x of shape {shape}, observations {_describe(field.read_rows(observations))} "
+                f"and times of shape (2,): {type(error).__name__}: {error}; let `call` give the module what it takes"
             ) from error
-        first, second = velocities
         if not torch.isfinite(first).all():
             raise ValueError(
                 "`behaviour` must return finite numbers, got NaN or infinity in the middle of its path"
@@ -107,14 +103,11 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     :param buffer: with the dataset.
     :raises ValueError: if samples are not nearer to the data than noise is.
     """
-    generator = torch_generator(
-        Purpose.CHECKS, 0, 3, device=policy.device if buffer.placement.on_device else "cpu"
-    )
-    batch = buffer.sample(ROWS, None, generator)
-    noise_generator = torch_generator(Purpose.CHECKS, 0, 4)
-    noise = torch.randn(batch.actions.shape, generator=noise_generator, dtype=torch.float32).to(
-        policy.device
-    )
+    device = policy.device if buffer.placement.on_device else "cpu"
+    batch = buffer.sample(ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
+    generator = torch_generator(Purpose.CHECKS, 0, 4)
+    noise = torch.randn(batch.actions.shape, generator=generator, dtype=torch.float32)
+    noise = noise.to(policy.device)
     with torch.no_grad():
         velocity = _pretrained(policy).at(batch.observations)
         samples = integrate_flow(velocity, noise, policy.method.flow_steps)
@@ -136,9 +129,8 @@ def _error(samples: Tensor, actions: Tensor, valid: Tensor) -> float:
 
 def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
     """Return the network of a policy that stands for the behaviour flow."""
-    return next(
-        network for network in policy.nets.values() if isinstance(network, PretrainedNetwork)
-    )
+    networks = policy.nets.values()
+    return next(network for network in networks if isinstance(network, PretrainedNetwork))
 
 
 def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: Tensor) -> Tensor:
@@ -146,10 +138,6 @@ def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: T
     inputs = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
     first: Tensor = _pretrained(policy)(*inputs)[0]
     return first
-
-
-def _shape_of_actions(field: Any, x: Tensor) -> tuple[int, ...]:
-    return tuple(x.shape) if field.action_shape is None else (len(x), *field.action_shape)
 
 
 def _describe(observations: Any) -> str:
