@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import matplotlib
@@ -31,24 +31,38 @@ BETTER_COLOURS, WORSE_COLOURS = ("#0b5394", "#4f9fe8"), ("#b04a00", "#e08a3c")
 """The colours of a method that is better, or worse, than another."""
 _SHADES = 25  # of a map: few, since each has its counterpart on dark paper
 _RC_PARAMS: dict[Any, Any] = {
-    "font.sans-serif": [
-        "DejaVu Sans"
-    ],  # comes with matplotlib, so that figures look the same on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same bytes on every machine
     "text.parse_math": False,  # names of runs hold no formulas
     "axes.grid.axis": "both",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": QUIET[0],
+    "axes.linewidth": 0.6,
     "grid.color": RULE[0],
+    "grid.linewidth": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
     "svg.fonttype": "none",
 }
+_TEXT_SIZES = (
+    "font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize",
+)  # fmt: skip
 _UNDATED = {
     "pdf": {"CreationDate": None},
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
 }
-_ID = re.compile(r' id="[\w.]+_\d+"')  # matplotlib numbers its parts anew in each figure of a page
-_LONG = re.compile(r"(\.\d\d)\d+")
+_SHORTER = {
+    r' id="[\w.]+_\d+"': "",  # matplotlib numbers its parts anew in each figure of a page
+    r"(\.\d\d)\d+": r"\1",  # hundredths of a point are enough
+    "; font-family: 'DejaVu Sans', sans-serif": "",  # the root has it
+    r"\s+": " ",
+    r' transform="rotate\(-?0 [^"]*"': "",
+}
+"""What no tag of an SVG needs -> what stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -69,27 +83,7 @@ class FigureSize:
     @property
     def rc_params(self) -> dict[Any, Any]:
         """The settings of matplotlib for a figure of this size."""
-        sizes = (
-            "font.size",
-            "axes.labelsize",
-            "axes.titlesize",
-            "xtick.labelsize",
-            "ytick.labelsize",
-        )
-        ticks = {
-            f"{axis}tick.major.{part}": size
-            for axis in "xy"
-            for part, size in (("size", 2.5), ("width", 0.6))
-        }
-        legend = {
-            "legend.fontsize": self.text,
-            "legend.frameon": False,
-            "axes.linewidth": 0.6,
-            "grid.linewidth": 0.5,
-        }
-        return (
-            sns.axes_style("ticks") | _RC_PARAMS | dict.fromkeys(sizes, self.text) | ticks | legend
-        )
+        return sns.axes_style("ticks") | _RC_PARAMS | dict.fromkeys(_TEXT_SIZES, self.text)
 
     @property
     def letter(self) -> float:
@@ -136,29 +130,27 @@ def file_of(figure: Figure, kind: str, title: str, description: str) -> bytes:
             figure.draw_without_rendering()  # finds the layout, once for all kinds of files
             figure.set_layout_engine(None)
         figure.savefig(buffer, format=kind, dpi=200, metadata=_UNDATED.get(kind))
-    if kind != "svg":
-        return buffer.getvalue()
-    return _for_any_paper(buffer.getvalue().decode(), title, description).encode()
+    content = buffer.getvalue()
+    return (
+        _for_any_paper(content.decode(), title, description).encode() if kind == "svg" else content
+    )
 
 
 def _for_any_paper(drawn: str, title: str, description: str) -> str:
     """Return an SVG of matplotlib with a title, shorter, and with colours for dark paper."""
-    drawn = re.sub("<[^>]*>", _shortened, drawn[drawn.index("<svg") :])
-    rules = "".join(
-        f'[style*="{paint}: {light}"]{{{paint}:light-dark({light},{dark})!important}}'
-        for light, dark in dark_colours().items()
-        for paint in ("fill", "stroke")
-        if f"{paint}: {light}" in drawn
-    )
+    drawn = re.sub("<[^>]*>", _shorter_tag, drawn[drawn.index("<svg") :])
+    rules = ""
+    for (light, dark), paint in product(dark_colours().items(), ("fill", "stroke")):
+        if f"{paint}: {light}" in drawn:
+            rules += f'[style*="{paint}: {light}"]{{{paint}:light-dark({light},{dark})!important}}'
     style = f"svg:root{{color-scheme:light dark}}@supports(color:light-dark(red,red)){{{rules}}}</style>"
     about = f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
     font = ' role="img" font-family="DejaVu Sans, Verdana, sans-serif">'
     return drawn.replace("</style>", style, 1).replace(">", font + about, 1)
 
 
-def _shortened(tag: re.Match[str]) -> str:
-    """Return a tag of an SVG without what no figure needs: numbers of parts, and more than hundredths of a point."""
-    text = _LONG.sub(r"\1", _ID.sub("", tag[0])).replace(
-        "; font-family: 'DejaVu Sans', sans-serif", ""
-    )
-    return re.sub(r' transform="rotate\(-?0 [^"]*"', "", " ".join(text.split()))
+def _shorter_tag(tag: re.Match[str]) -> str:
+    text = tag[0]
+    for pattern, replacement in _SHORTER.items():
+        text = re.sub(pattern, replacement, text)
+    return text

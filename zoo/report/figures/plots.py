@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from fnmatch import filter as matching
 from functools import cached_property, partial
 
 import matplotlib
@@ -37,7 +37,6 @@ from zoo.report.comparison import (
     Phase,
     baseline_of,
     joined,
-    ranking,
 )
 from zoo.report.figures.files import (
     BETTER_COLOURS,
@@ -52,7 +51,7 @@ from zoo.report.figures.files import (
 from zoo.report.figures.styles import MUTED, Style, panel_styles
 from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
-from zoo.report.statistics.estimates import Estimate, Improvement, Range
+from zoo.report.statistics.estimates import Array, Estimate, Improvement, Range
 from zoo.report.statistics.means import FRACTION
 from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import PHASES, short_name
@@ -87,21 +86,22 @@ def all_figures(
     :param evaluations: of all runs that count; those of own runs are drawn one by one.
     :param only: a pattern of the names of the figures to draw.
     """
-    kind = comparison.kind
-    of_all_phases = PlotContext(comparison, evaluations, size)
+    context = PlotContext(comparison, evaluations, size)
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
         for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map, _runs):
             name = f"{make.__name__.removeprefix('_')}_{phase.name}"
-            makers[name] = partial(make, replace(of_all_phases, phase=phase), phase)
+            makers[name] = partial(make, replace(context, phase=phase), phase)
     for metric in SHOWN_METRICS:
-        makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, of_all_phases, metric)
-    makers["domains" if kind is SUCCESS else "environments"] = partial(_domains, of_all_phases)
+        makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, context, metric)
+    makers["domains" if context.kind is SUCCESS else "environments"] = partial(_domains, context)
+    drawings = {}
     with matplotlib.rc_context(size.rc_params):
-        drawings = {
-            name + kind.suffix: make() for name, make in makers.items() if fnmatchcase(name, only)
-        }
-    return {name: drawing for name, drawing in drawings.items() if drawing is not None}
+        for name in matching(makers, only):
+            drawing = makers[name]()
+            if drawing is not None:
+                drawings[name + context.kind.suffix] = drawing
+    return drawings
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ class PlotContext:
     size: FigureSize
     phase: Phase | None = None
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of scores."""
+        return self.comparison.kind
+
     @cached_property
     def styles(self) -> dict[str, Style]:
         """How each method is drawn, the best first."""
@@ -123,10 +128,9 @@ class PlotContext:
         """The colour of each method."""
         return {name: style.colour for name, style in self.styles.items()}
 
-    def shown(self, names: Iterable[str]) -> list[str]:
+    def shown(self, names: Collection[str]) -> list[str]:
         """Return methods in the order in which they are drawn."""
-        present = set(names)
-        return [name for name in self.styles if name in present]
+        return [name for name in self.styles if name in names]
 
     def label(self, method: str, most_lines: int = 2) -> str:
         """Return what a method is called, in few lines."""
@@ -140,19 +144,11 @@ class PlotContext:
     @property
     def where(self) -> str:
         """The phase and the kind of scores."""
-        return f"{self.phase.name if self.phase else ''}{self.comparison.kind.title}"
+        return f"{self.phase.name if self.phase else ''}{self.kind.title}"
 
     def title(self, subject: str) -> str:
         """Return a title that names the phase and the kind of scores."""
         return f"{subject}{', ' if self.phase else ''}{self.where}"
-
-    def empty(
-        self, width: float, height: float, rows: int = 1, columns: int = 1
-    ) -> tuple[Figure, list[Axes]]:
-        """Return a figure with empty panels; sizes are in inches."""
-        figure = Figure(figsize=(width, height), layout="constrained")
-        share = columns > 1 and self.comparison.kind.is_comparable
-        return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=share).ravel())
 
     def tidy(self, ax: Axes) -> None:
         """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
@@ -176,10 +172,15 @@ class PlotContext:
             if self.comparison.methods[name].is_own:
                 bar.set(edgecolor=INK[0], linewidth=0.8)
 
-    def fit_rows(self, figure: Figure, names: Sequence[str]) -> None:
-        """Make a figure as high as its rows, with room for the texts around them."""
+    def fit_rows(self, figure: Figure, names: Sequence[str], lines: int = 1) -> None:
+        """Name the rows, and make a figure as high as they are, with room for the texts around them.
+
+        :param lines: of text for which a row has room, in place of one.
+        """
+        labels = [self.label(name) for name in names]
+        figure.axes[0].set_yticks(range(len(names)), labels)
         around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
-        rows = max(0.6, len(names) * self.size.inches(1.15 * _height(map(self.label, names))))
+        rows = max(0.6, lines * len(names) * self.size.inches(1.15 * _height(labels)))
         figure.set_layout_engine("constrained")
         figure.set_size_inches(self.size.width, rows + self.size.inches(4.5 + around))
 
@@ -202,6 +203,7 @@ def _height(labels: Iterable[str]) -> int:
 class _Panel:
     """Estimates of some methods on one axis.
 
+    :param estimates: None where a method has none.
     :param scale: the unit of the axis in that of the estimates.
     :param even: from where to where a method is neither better nor worse; None where there is no such place.
     :param holds: numbers that the axis holds beside the estimates.
@@ -209,18 +211,18 @@ class _Panel:
 
     title: str
     unit: str
-    estimates: Mapping[str, Estimate]
+    estimates: Mapping[str, Estimate | None]
     scale: float = 1.0
     even: Range | None = None
-    holds: tuple[float, ...] = ()
+    holds: Range | None = None
 
-    def table(self) -> pd.DataFrame:
-        """Return the estimates on the axis, a row each: the ``point``, and the ``low`` and ``high`` end."""
-        rows = {}
-        for name, estimate in self.estimates.items():
-            low, high = estimate.interval or (estimate.point, estimate.point)
-            rows[name] = (estimate.point, low, high)
-        return self.scale * pd.DataFrame.from_dict(rows, "index", columns=["point", "low", "high"])
+    def values(self) -> Array:
+        """Return the point, the low and the high end of each estimate on the axis: (methods, 3), NaN for None."""
+        rows = np.full((len(self.estimates), 3), np.nan)
+        for row, estimate in zip(rows, self.estimates.values(), strict=True):
+            if estimate is not None:
+                row[:] = estimate.point, *(estimate.interval or (estimate.point, estimate.point))
+        return self.scale * rows
 
 
 def _verdict(context: PlotContext, phase: Phase) -> Drawing | None:
@@ -231,104 +233,83 @@ def _verdict(context: PlotContext, phase: Phase) -> Drawing | None:
     subject = context.comparison.methods[str(phase.decision.subject)].title
     words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
     colours = {v.other: words.get(v.outcome, QUIET)[0] for v in verdicts}
-    panel = _ahead(context, {v.other: v.improvement for v in verdicts}, f"{subject} against")[-1]
-    figure, (ax,) = _intervals(context, [panel], colours)
-    for place, v in enumerate(verdicts):
-        ax.text(
-            1.03,
-            place,
-            v.outcome,
-            color=colours[v.other],
-            va="center",
-            transform=ax.get_yaxis_transform(),
-        )
-    return Drawing(figure, context.title(f"{subject} against each other method"), list(colours))
+    pairs = {v.other: v.improvement for v in verdicts}
+    figure = _intervals(context, _ahead(context, pairs, f"{subject} against")[-1:], colours)
+    ax = figure.axes[0]
+    right = ax.get_yaxis_transform()  # x as a fraction of the panel
+    for row, v in enumerate(verdicts):
+        ax.text(1.03, row, v.outcome, color=colours[v.other], va="center", transform=right)
+    return Drawing(figure, context.title(f"{subject} against each other method"), list(pairs))
 
 
 def _improvement(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the probability of improvement over the baseline, with the difference of means beside it."""
     baseline = baseline_of(context.comparison)
-    pairs = {
-        name: phase.improvements[name, baseline]
-        for name in context.styles
-        if (name, baseline) in phase.improvements
-    }
+    improvements = {name: phase.improvements.get((name, baseline)) for name in context.styles}
+    pairs = {name: pair for name, pair in improvements.items() if pair is not None}
     if not pairs:
         return None
-    figure, _ = _intervals(context, _ahead(context, pairs, f"over {baseline}"), context.colours)
-    return Drawing(
-        figure, context.title(f"Probability of improvement over {baseline}"), list(pairs)
-    )
+    figure = _intervals(context, _ahead(context, pairs, f"over {baseline}"), context.colours)
+    title = context.title(f"Probability of improvement over {baseline}")
+    return Drawing(figure, title, list(pairs))
 
 
 def _ahead(context: PlotContext, pairs: Mapping[str, Improvement], title: str) -> list[_Panel]:
     """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
-    kind = context.comparison.kind
+    kind = context.kind
+    margin = kind.scale * context.comparison.resolve if kind.is_comparable else 0.0
     chances = {name: pair.probability for name, pair in pairs.items()}
+    differences = {name: pair.difference for name, pair in pairs.items()}
+    unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
     panels = [
-        _Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0))
+        _Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0)),
+        _Panel(title, unit, differences, kind.scale, even=(-margin, margin)),
     ]
-    differences = {
-        name: pair.difference for name, pair in pairs.items() if pair.difference is not None
-    }
-    if differences:
-        margin = kind.scale * context.comparison.resolve if kind.is_comparable else 0.0
-        unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
-        panels.append(_Panel(title, unit, differences, kind.scale, even=(-margin, margin)))
-    return panels
+    return panels if any(differences.values()) else panels[:1]
 
 
 def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the mean and the IQM of each method; published means have no IQM."""
-    kind = context.comparison.kind
-    cells = phase.aggregates
-    names = [name for name in ranking(context.comparison, phase) if name in cells]
+    kind = context.kind
+    names = context.shown(phase.aggregates)
     panels = []
     for metric in SHOWN_METRICS:
-        estimates = {
-            name: cells[name].estimates[metric] for name in names if metric in cells[name].estimates
-        }
-        if estimates:
-            panels.append(
-                _Panel(METRICS[metric], f"{kind.unit}\n{phase.tasks_label}", estimates, kind.scale)
-            )
+        estimates = {name: phase.aggregates[name].estimates.get(metric) for name in names}
+        if any(estimates.values()):
+            unit = f"{kind.unit}\n{phase.tasks_label}"
+            panels.append(_Panel(METRICS[metric], unit, estimates, kind.scale))
     if not panels:
         return None
-    figure, _ = _intervals(context, panels, context.colours)
-    return Drawing(figure, context.title("Mean and IQM"), list(panels[0].estimates))
+    figure = _intervals(context, panels, context.colours)
+    return Drawing(figure, context.title("Mean and IQM"), names)
 
 
 def _intervals(
     context: PlotContext, panels: Sequence[_Panel], colours: Mapping[str, str]
-) -> tuple[Figure, list[Axes]]:
-    """Draw estimates in panels beside one another, the methods of the first panel from top to bottom."""
+) -> Figure:
+    """Draw estimates of the same methods in panels beside one another, the first method on top."""
     names = list(panels[0].estimates)
     width = 0.6 / len(panels) * context.size.width
-    tables = [panel.table().reindex(names) for panel in panels]
-    figure, drawn = plot_utils.plot_interval_estimates(
-        {name: [table.loc[name, "point"] for table in tables] for name in names},
-        {
-            name: np.array([table.loc[name, ["low", "high"]] for table in tables]).T
-            for name in names
-        },
+    values = np.stack([panel.values() for panel in panels], axis=-1)  # (methods, 3, panels)
+    figure, _ = plot_utils.plot_interval_estimates(
+        dict(zip(names, values[:, 0], strict=True)),
+        dict(zip(names, values[:, 1:], strict=True)),
         [context.wrap(f"{context.where}, {panel.title}", width) for panel in panels],
-        algorithms=names,
         colors=colours,
         xlabel="",
     )
     plt.close(figure)  # pyplot forgets it; the figure stays
-    axes = list(np.atleast_1d(drawn))
-    for ax, panel, table in zip(axes, panels, tables, strict=True):
-        values = table if len(names) == 1 and panel.even is None else table["point"]
+    for k, (ax, panel) in enumerate(zip(figure.axes, panels, strict=True)):
+        estimates = values[..., k]
+        shown = estimates if len(names) == 1 and panel.even is None else estimates[:, 0]
         if panel.even is not None:
-            values = np.append(values, [*panel.even, *panel.holds])
+            shown = np.append(shown, panel.holds or panel.even)
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
             ax.axvline(float(np.mean(panel.even)), color=INK[0], linewidth=0.8, linestyle=":")
-        context.tidy_rows(ax, names, _cut(values, np.append(values, table)))
+        context.tidy_rows(ax, names, _cut(shown, np.append(shown, estimates)))
         ax.set_xlabel("\n".join(context.wrap(line, width) for line in panel.unit.splitlines()))
-    axes[0].set_yticks(range(len(names)), map(context.label, names))
     context.fit_rows(figure, names)
-    return figure, axes
+    return figure
 
 
 def _cut(values: ArrayLike, ends: ArrayLike) -> Range:
@@ -347,22 +328,20 @@ def _cut(values: ArrayLike, ends: ArrayLike) -> Range:
 
 def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the performance profiles."""
-    kind = context.comparison.kind
+    kind = context.kind
     size = context.size
     parts = dict(iter(phase.profiles.groupby("method")))
     names = context.shown(parts)
     if not names:
         return None
     thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
-    figure, (ax,) = context.empty(size.width, 0.62 * size.width)
+    named = [name for name in names if context.styles[name].is_named]
+    figure = Figure((size.width, 0.62 * size.width), layout="constrained")
+    ax = figure.subplots()
     plot_utils.plot_performance_profiles(
         {name: parts[name]["fraction"] for name in names},
         thresholds,
-        {
-            name: (parts[name]["low"], parts[name]["high"])
-            for name in names
-            if context.styles[name].is_named
-        },
+        {name: (parts[name]["low"], parts[name]["high"]) for name in named},
         ax=ax,
         colors=context.colours,
         xlabel=f"threshold τ, {kind.unit}",
@@ -380,54 +359,57 @@ def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
 
 def _sample_efficiency(context: PlotContext, metric: str) -> Drawing | None:
     """Draw the learning curves over all tasks."""
-    comparison = context.comparison
     size = context.size
-    curves = _curves_of(comparison, metric)
+    curves = _curves_of(context, metric)
     curves = curves[curves["where"] == ALL_TASKS]
     if curves.empty:
         return None
-    figure, (ax,) = context.empty(size.width, 0.62 * size.width)
-    shown = _draw_curves(ax, context, curves)
-    ax.set_title(f"{METRICS[metric]}{comparison.kind.title}, {comparison.curves_label}")
+    figure = Figure((size.width, 0.62 * size.width), layout="constrained")
+    ax = figure.subplots()
+    names = _draw_curves(ax, context, curves)
     ax.set(
+        title=f"{METRICS[metric]}{context.kind.title}, {context.comparison.curves_label}",
         xlabel="steps (shaded: offline)" if _end_of_offline(curves) else "steps",
-        ylabel=comparison.kind.unit,
+        ylabel=context.kind.unit,
     )
-    _add_legend(figure, context, shown)
-    return Drawing(figure, context.title(f"Sample efficiency, {METRICS[metric]}"), shown)
+    _add_legend(figure, context, names)
+    return Drawing(figure, context.title(f"Sample efficiency, {METRICS[metric]}"), names)
 
 
 def _domains(context: PlotContext) -> Drawing | None:
     """Draw the learning curves over the tasks of each domain."""
-    kind = context.comparison.kind
-    size = context.size
-    curves = _curves_of(context.comparison, "mean")
+    kind = context.kind
+    curves = _curves_of(context, "mean")
     curves = curves[curves["where"] != ALL_TASKS]
-    domains = sorted(set(curves["where"]))
+    domains = dict(iter(curves.groupby("where")))
     if not domains:
         return None
-    fitting = max(1, round(size.wide / 2.5))
-    width = size.wide / fitting
+    fitting = max(1, round(context.size.wide / 2.5))
+    width = context.size.wide / fitting
     columns = min(len(domains), fitting)
     rows = math.ceil(len(domains) / columns)
-    figure, axes = context.empty(width * columns, 0.75 * width * rows, rows, columns)
-    for ax, domain in zip(axes, domains, strict=False):
-        _draw_curves(ax, context, curves[curves["where"] == domain])
+    figure = Figure((width * columns, 0.75 * width * rows), layout="constrained")
+    share = columns > 1 and kind.is_comparable
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=share).ravel()
+    for ax, (domain, points) in zip(axes, domains.items(), strict=False):
+        _draw_curves(ax, context, points)
         ax.set_title(context.wrap(domain, 0.95 * width))
         ax.set_ylabel(kind.unit)
         ax.label_outer()
     for ax in axes[len(domains) :]:
         figure.delaxes(ax)
-    ordered = context.shown(curves["method"])
-    _add_legend(figure, context, ordered)
+    names = context.shown(set(curves["method"]))
+    _add_legend(figure, context, names)
     place = "domain" if kind is SUCCESS else "environment"
-    return Drawing(figure, context.title(f"Learning curves of each {place}"), ordered)
+    return Drawing(figure, context.title(f"Learning curves of each {place}"), names)
 
 
-def _curves_of(comparison: Comparison, metric: str) -> pd.DataFrame:
-    """Return the points of the learning curves of all phases."""
-    curves = joined([phase.curves for phase in comparison.phases.values()], CURVE_COLUMNS)
-    return curves[curves["metric"] == metric]
+def _curves_of(context: PlotContext, metric: str) -> pd.DataFrame:
+    """Return the points of the learning curves of all phases, in the unit of the axis."""
+    tables = [phase.curves for phase in context.comparison.phases.values()]
+    curves = joined(tables, CURVE_COLUMNS)
+    curves = curves[curves["metric"] == metric]
+    return curves.assign(**(context.kind.scale * curves[["value", "low", "high"]]))
 
 
 def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[str]:
@@ -436,25 +418,22 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
     A method that starts online begins where the others go online. A band much wider than the curves are apart is cut by
     the axis.
     """
-    scale = context.comparison.kind.scale
     border = _end_of_offline(curves)
-    names = context.shown(curves["method"])
-    last = 0
+    parts = dict(iter(curves.groupby("method")))
+    names = context.shown(parts)
     if border:
         ax.axvspan(0, border, color=SHADE[0], zorder=0)
     for name in names:
         style = context.styles[name]
-        part = curves[curves["method"] == name]
-        steps = part["step"].to_numpy(int)
-        points = scale * part["value"]
-        if border and _counts_online_steps_alone(context.comparison.methods[name], part, border):
+        curve = parts[name]
+        steps = curve["step"].to_numpy(int)
+        if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
             steps = steps + border
-        last = max(last, steps[-1])
-        band = (scale * part["low"], scale * part["high"]) if style.is_named else (points, points)
+        ends = ["low", "high"] if style.is_named else ["value", "value"]
         plot_utils.plot_sample_efficiency_curve(
             steps,
-            {name: points},
-            {name: band},
+            {name: curve["value"]},
+            {name: curve[ends].to_numpy().T},
             colors={name: style.colour},
             xlabel="",
             ylabel="",
@@ -462,11 +441,11 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
             marker="o" if len(steps) == 1 or style.is_own else "",
         )
         ax.lines[-1].set(**style.line, markersize=2.5)
-        ax.collections[-1].set(zorder=style.layer - 1, linewidth=0)
+        ax.collections[-1].set(zorder=style.line["zorder"] - 1, linewidth=0)
     context.tidy(ax)
-    limits = _cut(scale * curves["value"], scale * curves[["value", "low", "high"]])
-    ax.set_ylim((0, 102) if context.comparison.kind is SUCCESS else limits)
-    ax.set_xlim(0, 1.01 * last)
+    limits = _cut(curves["value"], curves[["value", "low", "high"]])
+    ax.set_ylim((0, 102) if context.kind is SUCCESS else limits)
+    ax.set_xlim(0, 1.01 * ax.dataLim.x1)
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
     return names
@@ -479,13 +458,12 @@ def _counts_online_steps_alone(method: ComparedMethod, curve: pd.DataFrame, bord
 
     :param border: the last offline step of the other methods.
     """
+    steps = curve["step"]
     if (curve["phase"] == PHASES[0]).any():
         return False
     planned = [protocol.get("online_steps") for protocol in method.protocols.values()]
-    longest = max((steps for steps in planned if isinstance(steps, int)), default=0)
-    if longest:
-        return bool(curve["step"].max() <= longest)
-    return bool(curve["step"].min() < border)
+    longest = max((count for count in planned if isinstance(count, int)), default=0)
+    return bool(steps.max() <= longest if longest else steps.min() < border)
 
 
 def _end_of_offline(curves: pd.DataFrame) -> int | None:
@@ -502,11 +480,11 @@ def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) 
     for name in methods:
         style = context.styles[name]
         if style.is_named:
-            handles.append(
-                Line2D([], [], marker="o" if style.is_own else None, markersize=3, **style.line)
-            )
+            marker = "o" if style.is_own else None
+            handles.append(Line2D([], [], marker=marker, markersize=3, **style.line))
             labels.append(context.label(name))
-    if unnamed := len(methods) - len(labels):
+    unnamed = len(methods) - len(labels)
+    if unnamed:
         handles.append(Line2D([], [], color=MUTED[0], linewidth=0.7))
         labels.append(f"{unnamed} others")
     longest = max(len(line) for label in labels for line in label.splitlines())
@@ -531,33 +509,30 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
 
     Returns have no common scale, so a colour there lies between those of the worst and the best method of a task.
     """
-    kind = context.comparison.kind
+    kind = context.kind
     size = context.size
     names = context.shown(phase.coverage)
     if len(phase.per_task) < 2:
         return None
-    rows = {}
-    for task, cells in phase.per_task.items():
-        rows[short_name(task)] = {
-            name: kind.scale * cell.mean.point for name, cell in cells.items()
-        }
-    means = shades = pd.DataFrame.from_dict(rows, "index").reindex(columns=names)
+    cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
+    means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore").astype(float)
+    shades = means
     if not kind.is_comparable:
         low = means.min(axis=1)
-        high = means.max(axis=1)
-        shades = means.sub(low, axis=0).div(np.maximum(high - low, 1e-9), axis=0)
+        span = np.maximum(means.max(axis=1) - low, 1e-9)
+        shades = means.sub(low, axis=0).div(span, axis=0)
     labels = [context.label(name, 1) for name in names]
-    width = size.letter * (max(map(len, rows)) + _CELL * len(names) + 3)
-    height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(rows))
-    figure, (ax,) = context.empty(min(size.wide, max(width, 0.75 * size.width)), height)
+    width = size.letter * (max(map(len, means.index)) + _CELL * len(names) + 3)
+    height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(means))
+    figure = Figure((min(size.wide, max(width, 0.75 * size.width)), height), layout="constrained")
     has_room = width <= size.wide
-    is_rate = kind.limits == FRACTION
-    sns.heatmap(
+    lowest, highest = (0, 100) if kind.limits == FRACTION else (None, None)
+    ax = sns.heatmap(
         shades,
-        ax=ax,
+        ax=figure.subplots(),
         cmap=ListedColormap([light for light, _ in scale_colours()]),
-        vmin=0 if is_rate else None,
-        vmax=100 if is_rate else None,
+        vmin=lowest,
+        vmax=highest,
         linewidths=0.4,
         xticklabels=labels,
         yticklabels=True,
@@ -567,11 +542,10 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
         cbar=not has_room,
         cbar_kws={"location": "bottom", "shrink": 0.5},
     )
-    ax.set_facecolor(SHADE[0])  # of what is missing
+    ax.set(facecolor=SHADE[0], title=f"{phase.name}, {kind.unit}")  # the face is what is missing
     ax.xaxis.tick_top()
     ax.tick_params("x", rotation=90, length=0)
     ax.tick_params("y", rotation=0, length=0)
-    ax.set_title(f"{phase.name}, {kind.unit}")
     return Drawing(figure, context.title("Mean of each method on each task"), names)
 
 
@@ -590,17 +564,17 @@ def _cell_texts(means: pd.DataFrame, kind: ScoreKind) -> pd.DataFrame:
 
 def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the last score of each own run."""
-    kind = context.comparison.kind
+    kind = context.kind
     runs = context.evaluations
     is_shown = (runs["source"] == OWN) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
     last = last_evaluations(runs[is_shown])
     if last.empty or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None
-    names = context.shown(last["method"])
+    names = context.shown(set(last["method"]))
     scores = kind.scale * last["score"]
-    figure, (ax,) = context.empty(1, 1)
+    figure = Figure()
     with seeded():  # seaborn draws the jitter from NumPy's own generator
-        sns.stripplot(
+        ax = sns.stripplot(
             x=scores,
             y=last["method"],
             hue=last["method"],
@@ -611,10 +585,9 @@ def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
             alpha=0.5,
             jitter=0.25,
             legend=False,
-            ax=ax,
+            ax=figure.subplots(),
         )
     context.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
-    ax.set_yticks(range(len(names)), map(context.label, names))
     ax.set(xlabel=kind.unit, ylabel="", title=f"{context.where}, single runs")
-    context.fit_rows(figure, [*names, *names])
+    context.fit_rows(figure, names, lines=2)
     return Drawing(figure, context.title("Last score of each own run"), names)

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 from zoo.report.comparison import Comparison, Methods, Phase, baseline_of, ranking
 from zoo.report.published_scores import FOLDER
 from zoo.settings.layers import read_yaml
 
+Appearance = tuple[tuple[str, str], Any]
+"""Colours on light and on dark paper, and a dash pattern."""
 SOLID = "-"
 _DASHES: dict[str, Any] = {
     "solid": SOLID,
@@ -46,33 +48,30 @@ class Style:
     @property
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
-        width = 0.7 if not self.is_named else 2.2 if self.is_own else 1.2
+        width = 2.2 if self.is_own else 1.2
+        layer = 2.0
+        if not self.is_named:
+            width = 0.7
+            layer = 1.8  # below the named ones
         return {
             "color": self.colour,
             "linestyle": self.dash,
             "linewidth": width,
-            "zorder": self.layer,
+            "zorder": layer,
         }
 
-    @property
-    def layer(self) -> float:
-        """The order of drawing: what is not named lies below the others."""
-        return 2.0 if self.is_named else 1.8
+
+def algorithm_styles() -> dict[str, Appearance]:
+    """Return the fixed colours and dashes by published name."""
+    styles: dict[str, Appearance] = {}
+    for dash, entries in _read()["algorithms"].items():
+        styles |= {name: (tuple(colours), _DASHES[dash]) for name, colours in entries.items()}
+    return styles
 
 
-def algorithm_styles() -> dict[str, tuple[tuple[str, str], Any]]:
-    """Return the fixed styles: published name -> (colours, dash)."""
-    entries = _read()["algorithms"].items()
-    return {
-        name: (tuple(colours), _DASHES[dash])
-        for dash, names in entries
-        for name, colours in names.items()
-    }
-
-
-def spare_styles() -> list[tuple[tuple[str, str], Any]]:
-    """Return the (colours, dash) of methods without a fixed style, in the order in which they are given out."""
-    return [(tuple(colours), dash) for dash in _SPARE_DASHES for colours in _read()["spare"]]
+def spare_styles() -> list[Appearance]:
+    """Return the colours and dashes of methods without fixed ones, in the order in which they are given out."""
+    return [(tuple(colours), dash) for dash, colours in product(_SPARE_DASHES, _read()["spare"])]
 
 
 @cache
@@ -86,43 +85,32 @@ def method_styles(methods: Methods) -> dict[str, Style]:
     Own and published runs of one algorithm share its style, so that they meet in a figure. Further variants of it, and
     algorithms without a fixed style, take spare ones in alphabetical order, never the colour of another algorithm.
     """
-    fixed = algorithm_styles()
+    unused = algorithm_styles(), algorithm_styles()  # of published methods, and of own ones
     spare = cycle(spare_styles())
-    used: set[tuple[str, bool]] = set()
     result = {}
     for name, method in sorted(methods.items()):
-        key = (method.algorithm, method.is_own)
-        is_first = method.algorithm in fixed and key not in used
-        colours, dash = fixed[method.algorithm] if is_first else next(spare)
-        used.add(key)
+        colours, dash = unused[method.is_own].pop(method.algorithm, None) or next(spare)
         result[name] = Style(colours[0], dash, method.is_own)
     return result
-
-
-def named_methods(comparison: Comparison, phase: Phase | None = None) -> list[str]:
-    """Return the methods that a panel tells apart: the focus, the baseline and own ones, without a focus the best ones.
-
-    :param phase: what the panel is about; None for all phases, of which the last one counts.
-    """
-    shown = phase or list(comparison.phases.values())[-1]
-    names = [name for name in ranking(comparison, shown) if phase is None or name in phase.coverage]
-    special = [name for name in (comparison.focus, baseline_of(comparison)) if name in names]
-    unfocused = [
-        name for name in names if comparison.focus not in names or comparison.methods[name].is_own
-    ]
-    named = list(dict.fromkeys([*special, *unfocused]))[:MOST_NAMED]
-    return [name for name in names if name in named]
 
 
 def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str, Style]:
     """Return how a panel draws each method, in the order in which tables and figures show them.
 
-    Those that are not named are grey, thin and solid.
+    It names the focus, the baseline and own methods; without a focus the best ones. The others are grey and thin.
 
-    :param phase: as in `named_methods`.
+    :param phase: what the panel is about; None for all phases, of which the last one says which methods are best.
     """
+    last = list(comparison.phases.values())[-1]
+    best = ranking(comparison, phase or last)
+    if phase is not None:
+        best = [name for name in best if name in phase.coverage]
+    candidates = best
+    if comparison.focus in best:
+        candidates = [name for name in best if comparison.methods[name].is_own]
+    candidates = [comparison.focus, baseline_of(comparison), *candidates]
+    named = [name for name in dict.fromkeys(candidates) if name in best][:MOST_NAMED]
     styles = method_styles(comparison.methods)
-    named = named_methods(comparison, phase)
     result = {}
     for name in ranking(comparison, phase):
         result[name] = styles[name]
