@@ -64,7 +64,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
         width=request.width,
         formats=request.format,
         costs=costs,
-        made=f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}",
+        origin=f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}",
     )
     if request.output:
         result["report"] = str(write_report(request.output, content))

@@ -114,7 +114,7 @@ class PlotContext:
     phase: Phase | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ScoreKind:
         """The kind of scores."""
         return self.comparison.kind
 

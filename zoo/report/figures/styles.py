@@ -3,7 +3,7 @@
 An algorithm has one style everywhere: two colours, for light and dark paper, and a dash pattern, which
 ``results/published/styles.yml`` lists. The colours were found by search: any two can be told apart, by readers without
 red or green cones too (simulated after Machado et al. 2009), and each has a contrast of at least 3 to its paper, which
-a test checks. Colours of their own are kept for methods that have no fixed style. A panel draws at most `MOST_NAMED`
+a test checks. Colours of their own are kept for methods that have no fixed style. A panel draws at most `MAX_NAMED`
 methods in their styles, the others thin and grey.
 """
 
@@ -29,7 +29,7 @@ _DASHES: dict[str, Any] = {
 }
 MUTED = ("#8f8f8f", "#787d86")
 """The colours of methods that a panel is not about; they have a contrast of at least 3 to paper too."""
-MOST_NAMED = 6
+MAX_NAMED = 6
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 
 
@@ -109,7 +109,7 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
     if comparison.focus in best:
         candidates = [name for name in best if comparison.methods[name].is_own]
     candidates = [comparison.focus, baseline_of(comparison), *candidates]
-    named = [name for name in dict.fromkeys(candidates) if name in best][:MOST_NAMED]
+    named = [name for name in dict.fromkeys(candidates) if name in best][:MAX_NAMED]
     styles = method_styles(comparison.methods)
     result = {}
     for name in ranking(comparison, phase):

@@ -58,15 +58,12 @@ from zoo.runs.scores import SUCCESS
 from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).parent / "templates"
-_NAMES = (
-    "verdict", "aggregates", "profiles", "improvement", "pairs", "seeds_needed", "sample_efficiency", "domains",
-    "environments", "tasks", "heat_map", "runs", "reproduction", "differences", "cost",
-)  # fmt: skip
-_OF_REPORTS = re.compile(
-    rf"(tables|figures)/({'|'.join(_NAMES)})(_\w+)?\.(csv|md|tex|pdf|svg|png)|(evaluations|curves|profiles)\.csv(\.gz)?"
+_FILES = re.compile(
+    r"(tables|figures)/(verdict|aggregates|profiles|improvement|pairs|seeds_needed|sample_efficiency|domains|environments"
+    r"|tasks|heat_map|runs|reproduction|differences|cost)(_\w+)?\.(csv|md|tex|pdf|svg|png)"
+    r"|(evaluations|curves|profiles)\.csv(\.gz)?|(runs|scores)\.csv|report\.html|results\.json"
 )
-"""Tables, figures and data of this or an older report."""
-_OTHERS = ("report.html", "results.json", "runs.csv", "scores.csv")
+"""Names of the files of this or an older report."""
 LIST = ".report_files"
 """File with the names of the files of a report, a line each: what the next one may replace or remove."""
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
@@ -85,7 +82,7 @@ class Content:
     :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.FIGURE_SIZES`.
     :param formats: the kinds of these files, of `zoo.report.figures.files.FORMATS`.
     :param costs: what own runs cost.
-    :param made: when and with which code the report is made.
+    :param origin: when and with which code the report is made.
     """
 
     inputs: Inputs
@@ -95,7 +92,7 @@ class Content:
     width: str = "page"
     formats: Sequence[str] = FORMATS
     costs: Costs | None = None
-    made: str = ""
+    origin: str = ""
 
     @cached_property
     def verdicts(self) -> list[tuple[str, str]]:
@@ -107,7 +104,7 @@ class Content:
     def warnings(self) -> list[str]:
         """What a reader must know before believing a number."""
         inputs = self.inputs
-        return warnings(self.comparisons, inputs.own, inputs.sets, inputs.failed)
+        return list(warnings(self.comparisons, inputs.own, inputs.sets, inputs.failed))
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -138,30 +135,25 @@ class Content:
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
         """Each table as the text of a file: its name -> kind of file -> text."""
-        return {
-            table.name: {
-                "csv": to_csv(table),
-                "md": to_markdown(table),
-                "tex": to_latex(table, self.width),
-            }
-            for table in self.tables
-        }
+        texts = {}
+        for table in self.tables:
+            latex = to_latex(table, self.width)
+            texts[table.name] = {"csv": to_csv(table), "md": to_markdown(table), "tex": latex}
+        return texts
 
     @cached_property
     def evaluations(self) -> str:
         """The evaluations of all runs that count, as CSV; the environment is the task."""
-        rows = self.inputs.evaluations.reindex(columns=_EVALUATION).rename(
-            columns={"environment": "task"}
-        )
-        return csv_text(
-            rows.sort_values(["method", "task", "seed", "phase", "step"], kind="stable")
-        )
+        rows = self.inputs.evaluations.reindex(columns=_EVALUATION)
+        order = ["method", "environment", "seed", "phase", "step"]
+        rows = rows.sort_values(order, kind="stable")
+        return csv_text(rows.rename(columns={"environment": "task"}))
 
     @property
     def provenance(self) -> str:
         """Where the report comes from: when it was made, with which code and from which data."""
         digest = hashlib.sha256(self.evaluations.encode()).hexdigest()[:12]
-        return " · ".join(filter(None, (self.made, f"SHA-256 of evaluations.csv: {digest}")))
+        return " · ".join(filter(None, (self.origin, f"SHA-256 of evaluations.csv: {digest}")))
 
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
@@ -187,18 +179,13 @@ class Content:
 def files_of_report(folder: Path) -> set[str]:
     """Return the names of the files in a folder that an earlier report has written.
 
-    Reports of older releases have no `LIST`: all files with names of theirs are, if the page is among them.
+    Reports of release 1.0.0 have no `LIST`: all files with names of theirs are, if the page is among them.
     """
     if (folder / LIST).is_file():
-        listed = set((folder / LIST).read_text(encoding="utf-8").splitlines())
-        return {
-            name for name in listed if _is_name_of_report(name)
-        }  # never a path to anywhere else
-    return (
-        _lookalikes(folder)
-        if (folder / "results.json").is_file() and (folder / "report.html").is_file()
-        else set()
-    )
+        listed = (folder / LIST).read_text(encoding="utf-8").splitlines()
+        return set(filter(_FILES.fullmatch, listed))  # never a path to anywhere else
+    names = _lookalikes(folder)
+    return names if names >= {"report.html", "results.json"} else set()
 
 
 def refuse_foreign_files(folder: Path) -> None:
@@ -206,7 +193,8 @@ def refuse_foreign_files(folder: Path) -> None:
 
     :raises UsageError: if there are any; says which.
     """
-    if foreign := sorted(_lookalikes(folder) - files_of_report(folder)):
+    foreign = sorted(_lookalikes(folder) - files_of_report(folder))
+    if foreign:
         raise UsageError(
             f"`--output` must be a new folder or that of an earlier report, got {folder}, whose "
             f"{', '.join(shortened(foreign, 3))} no report has written; choose another folder, or move them away"
@@ -217,11 +205,7 @@ def _lookalikes(folder: Path) -> set[str]:
     """Return the names of the files in a folder that are called like those of a report."""
     paths = [*folder.glob("*"), *folder.glob("tables/*"), *folder.glob("figures/*")]
     names = (path.relative_to(folder).as_posix() for path in paths if path.is_file())
-    return {name for name in names if _is_name_of_report(name)}
-
-
-def _is_name_of_report(name: str) -> bool:
-    return name in _OTHERS or _OF_REPORTS.fullmatch(name) is not None
+    return set(filter(_FILES.fullmatch, names))
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -234,7 +218,6 @@ def write_report(folder: Path, content: Content) -> Path:
     """
     refuse_foreign_files(folder)
     inputs = content.inputs
-    own_runs = inputs.own
     phases = phases_of(content.comparisons)
     files: dict[str, str | bytes] = {}
     for name, texts in content.texts.items():
@@ -251,16 +234,13 @@ def write_report(folder: Path, content: Content) -> Path:
         else:
             files[f"{name}.csv"] = text
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
-    departures = own_runs.runs["departures"].map("; ".join, na_action="ignore")
-    files["runs.csv"] = csv_text(
-        own_runs.runs.assign(departures=departures).drop(columns="settings")
-    )
-    files["results.json"] = json_text(
-        to_json(content.comparisons, own_runs.skipped(), inputs.references, content.costs)
-    )
+    runs = inputs.own.runs.drop(columns="settings")
+    departures = runs["departures"].map("; ".join, na_action="ignore")
+    files["runs.csv"] = csv_text(runs.assign(departures=departures))
+    skipped = inputs.own.skipped()
+    results = to_json(content.comparisons, skipped, inputs.references, content.costs)
+    files["results.json"] = json_text(results)
     files["report.html"] = to_html(content)
-    for name in ("tables", "figures"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     outdated = files_of_report(folder) - files.keys()
     # the list comes first: a report that is interrupted while it is written may be replaced by the next one
     write_file(folder / LIST, "\n".join(sorted({*files, *outdated})))
@@ -274,36 +254,6 @@ def write_report(folder: Path, content: Content) -> Path:
 
 def to_html(content: Content) -> str:
     """Return the page with everything inside."""
-    methods = content.comparisons[0].methods
-    inputs = content.inputs
-    return (
-        _templates()
-        .get_template("report.html")
-        .render(
-            content=content,
-            size=count(len(methods), "method"),
-            tables={table.name: table for table in content.tables},
-            figures={name: contents["svg"].decode() for name, contents in content.figures.items()},
-            widths={
-                name: drawing.figure.get_figwidth() for name, drawing in content.drawings.items()
-            },
-            files={
-                name: {"CSV": text["csv"], "LaTeX": text["tex"]}
-                for name, text in content.texts.items()
-            },
-            in_phases=in_phases,
-            shown=[],
-            contents=[],
-            baseline_of=baseline_of,
-            skipped=inputs.own.skipped(),
-            own=[method.title for method in methods.values() if method.is_own],
-            versions=", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-            + f", Python {platform.python_version()}",
-        )
-    )
-
-
-def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -314,7 +264,19 @@ def _templates() -> jinja2.Environment:
         extensions=["jinja2.ext.do"],
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment
+    versions = [f"{name} {version(name)}" for name in _PACKAGES]
+    return environment.get_template("report.html").render(
+        content=content,
+        methods=content.comparisons[0].methods,
+        tables={table.name: table for table in content.tables},
+        files={
+            name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()
+        },
+        in_phases=in_phases,
+        baseline_of=baseline_of,
+        count=count,
+        versions=", ".join([*versions, f"Python {platform.python_version()}"]),
+    )
 
 
 def in_phases(comparison: Comparison, name: str) -> list[str]:

@@ -29,28 +29,23 @@ def to_json(
     ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost, by machine and number of
     seeds at once.
     """
+    first = comparisons[0]  # what is not about scores is the same in all
     by_kind = {
-        costs_of_group.kind: {name: _phase_to_json(costs_of_group, name) for name in PHASES}
-        for costs_of_group in comparisons
+        comparison.kind: {name: _phase_to_json(comparison, name) for name in PHASES}
+        for comparison in comparisons
     }
+    result = by_kind.pop(SUCCESS, None) or dict.fromkeys(PHASES)
     methods = {
         name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally())
-        for name, m in comparisons[0].methods.items()
+        for name, m in first.methods.items()
     }
     cost: dict[str, Any] = {}
-    for (method, machine, replicas), costs_of_group in costs.groups() if costs else ():
-        cost.setdefault(method, []).append(
-            {"machine": machine, "seeds_at_once": replicas} | costs_of_group
-        )
-    result = by_kind.get(SUCCESS) or dict.fromkeys(PHASES)
-    result |= {"repetitions": comparisons[0].reps, "focus": comparisons[0].focus}
-    result |= {"methods": methods, "skipped": skipped}
-    result |= {"resolve": comparisons[0].resolve, "cost": cost}
-    result |= {
-        kind.suffix.removeprefix("_"): phases
-        for kind, phases in by_kind.items()
-        if kind is not SUCCESS
-    }
+    for (method, machine, replicas), group in costs.groups() if costs else ():
+        entry = {"machine": machine, "seeds_at_once": replicas} | group
+        cost.setdefault(method, []).append(entry)
+    result |= {"repetitions": first.reps, "focus": first.focus, "methods": methods}
+    result |= {"skipped": skipped, "resolve": first.resolve, "cost": cost}
+    result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items()}
     if references:
         result["reference_scores"] = references
     return result
@@ -64,21 +59,19 @@ def json_text(results: Mapping[str, Any]) -> str:
 def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     """Return one phase as plain values; None where nothing was evaluated."""
     phase = comparison.phases.get(name)
-    kind = comparison.kind
     if phase is None:
         return None
     decision = phase.decision
     steps = set(phase.steps.values())
     chances: dict[str, dict[str, Any]] = {}
-    for (x, y), improvement in sorted(phase.improvements.items()):
-        tested = {"p_value": improvement.p_value, "p_holm": decision.p_values.get((x, y))}
-        entry = _estimate_to_json(improvement.probability) | tested
-        if improvement.difference is not None:
+    for (x, y), pair in sorted(phase.improvements.items()):
+        entry = _estimate_to_json(pair.probability)
+        entry |= {"p_value": pair.p_value, "p_holm": decision.p_values.get((x, y))}
+        if pair.difference is not None:
             plan = seed_plan(comparison, phase, (x, y))
-            entry["difference"] = _estimate_to_json(improvement.difference) | {
-                "seeds_needed": None if plan is None else plan.seeds,
-            }
-        entry["tasks"] = asdict(improvement.tasks)
+            entry["difference"] = _estimate_to_json(pair.difference)
+            entry["difference"]["seeds_needed"] = plan and plan.seeds
+        entry["tasks"] = asdict(pair.tasks)
         chances.setdefault(x, {})[y] = entry
     return {
         "steps": steps.pop() if len(steps) == 1 else None,
@@ -87,7 +80,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "left_out_tasks": phase.left_out,
         "stray_methods": phase.strays,
         "aggregates": {
-            method: _cell_to_json(cell, kind.metrics) | {"steps": phase.steps[method]}
+            method: _cell_to_json(cell, comparison.kind.metrics) | {"steps": phase.steps[method]}
             for method, cell in sorted(phase.aggregates.items())
         },
         "tests": decision.tested,

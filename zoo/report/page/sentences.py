@@ -7,6 +7,7 @@ decides; this module words it.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from zoo.runs.scores import SUCCESS, ScoreKind
 
 REWARDS_CHANGED = Version("1.2.0")
 """Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
-_NOT_ALIKE = {
+_SHOULD_AGREE = {
     "success_return": "count a success from different returns on",
     "played": "were evaluated with different arguments of the environment",
     "dataset_fingerprint": "were trained on different data",
@@ -72,76 +73,85 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]
 
 
 def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
-    """Return the verdict of one phase in words, and what it rests on: nothing where nothing can be compared."""
+    """Return the verdict of one phase, and what it rests on: nothing where nothing can be compared."""
     means = phase.means
-    decision = phase.decision
-    subject = decision.subject or max(sorted(means), key=lambda name: means[name])
+    subject = phase.decision.subject or max(sorted(means), key=lambda name: means[name])
+    place = f"{phase.name}{comparison.kind.title}, {count(len(phase.tasks), 'task')}"
     if comparison.kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
-        return f"No method succeeds {_place(comparison, phase)}.", ""
+        return f"No method succeeds {place}.", ""
     lacking = _not_comparable(comparison, phase, subject)
     if lacking:
         return lacking, ""
-    sentences = [_opening(comparison, phase, subject)]
-    if decision.rival is None:
-        if len(means) > 1:
-            sentences.append("Means without single runs decide nothing.")
-        return " ".join(sentences), ""
-    against_rival, details = _rival(comparison, phase, decision.rival)
-    sentences += [_outcomes(comparison, decision.verdicts), against_rival]
-    untested = _untested_above(comparison, phase, subject)
-    if untested:
-        names = ", ".join(shortened(untested))
-        sentences.append(f"Higher means without single runs cannot be tested: {names}.")
-    if decision.tested:
-        details += f" Tested by {decision.tested}."
-    if _can_be_fragile(phase):
-        details += f" {_fragility(comparison, phase)}"
-    return " ".join(sentences), details
+    leads = subject != comparison.focus and len(means) != 1
+    opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {place}:"
+    if subject in means:
+        unit = " success" if comparison.kind is SUCCESS else ""
+        opening += f" {_score(comparison.kind, phase.aggregates[subject].mean).plain}{unit}."
+    verdict = [opening, *_verdict(comparison, phase, subject)]
+    return " ".join(verdict), " ".join(_basis(comparison, phase))
 
 
-def _place(comparison: Comparison, phase: Phase) -> str:
-    """Return the phase, the kind of scores and the number of tasks in words."""
-    return f"{phase.name}{comparison.kind.title}, {count(len(phase.tasks), 'task')}"
-
-
-def _opening(comparison: Comparison, phase: Phase, subject: str) -> str:
-    """Return which method the verdict is about, where, and its score."""
+def _verdict(comparison: Comparison, phase: Phase, subject: str) -> Iterator[str]:
+    """Yield how the subject of a phase compares with the others."""
     kind = comparison.kind
-    leads = subject != comparison.focus and len(phase.means) != 1
-    verb = " leads" if leads else ","
-    text = f"{comparison.methods[subject].title}{verb} {_place(comparison, phase)}:"
-    if subject not in phase.means:
-        return text
-    unit = " success" if kind is SUCCESS else ""
-    return f"{text} {_score(kind, phase.aggregates[subject].mean).plain}{unit}."
-
-
-def _untested_above(comparison: Comparison, phase: Phase, subject: str) -> list[str]:
-    """Return the methods with a higher mean than the subject whose runs are not published, so nothing tests them."""
-    if subject not in phase.means:
-        return []
-    limit = phase.means[subject]
-    higher = [name for name, mean in phase.means.items() if mean > limit]
-    return [
+    means = phase.means
+    rival = phase.decision.rival
+    if rival is None:
+        if len(means) > 1:
+            yield "Means without single runs decide nothing."
+        return
+    yield _outcomes(comparison, phase.decision.verdicts)
+    against = f"Against {comparison.methods[rival.other].title}"
+    difference = rival.improvement.difference
+    if difference is None:
+        chance = number_entry(rival.improvement.probability, 1, 2).plain
+        yield f"{against}: probability of improvement {chance}."
+    else:
+        entry = number_entry(difference, kind.scale, digits_of(kind, [difference]))
+        sign = "+" if difference.point > 0 else ""
+        yield f"{against}: {sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
+    if rival.outcome in (Outcome.UNCLEAR, Outcome.UNTESTED):
+        plan = seed_plan(comparison, phase, (subject, rival.other))
+        if plan is None:
+            yield f"It takes at least {MIN_SEEDS} seeds to decide that."
+        elif plan.half_width >= comparison.resolve:  # else there are enough
+            seeds = (
+                f"more than {MAX_PLANNED_SEEDS:,}"
+                if plan.seeds is None
+                else f"about {plan.seeds:,}"
+            )
+            yield f"It takes {seeds} seeds of each to resolve {100 * comparison.resolve:g} points."
+    untested = [
         comparison.methods[name].title
-        for name in higher
-        if (subject, name) not in phase.improvements
+        for name, mean in means.items()
+        if mean > means.get(subject, math.inf) and (subject, name) not in phase.improvements
     ]
+    if untested:
+        yield f"Higher means without single runs cannot be tested: {_enumerated(untested)}."
 
 
-def _can_be_fragile(phase: Phase) -> bool:
-    """Return whether there are several domains of which one can be left out, and all verdicts are tested."""
-    has_domains = len(by_domain(phase.tasks)) > 1 and bool(phase.spreads)
-    return has_domains and all(verdict.p_value is not None for verdict in phase.decision.verdicts)
-
-
-def _fragility(comparison: Comparison, phase: Phase) -> str:
-    """Return what leaving out one domain changes, as a sentence."""
-    outcomes = changes(comparison, phase)
-    if not outcomes:
-        return "Leaving out any one domain changes nothing that is clear."
-    remainder = f"; and {len(outcomes) - 2} more" if len(outcomes) > 2 else ""
-    return f"Fragile: {'; '.join(outcomes[:2])}{remainder}."
+def _basis(comparison: Comparison, phase: Phase) -> Iterator[str]:
+    """Yield what a verdict rests on: counts and tests, and what leaving out one domain changes."""
+    decision = phase.decision
+    rival = decision.rival
+    if rival is None:
+        return
+    chance = number_entry(rival.improvement.probability, 1, 2).plain
+    tasks = rival.improvement.tasks
+    yield (
+        f"Against {comparison.methods[rival.other].title}: probability of improvement {chance}; tasks won {tasks.won}, "
+        f"lost {tasks.lost}, undecided {tasks.undecided}."
+    )
+    if decision.tested:
+        yield f"Tested by {decision.tested}."
+    is_tested = all(verdict.p_value is not None for verdict in decision.verdicts)
+    if is_tested and phase.spreads and len(by_domain(phase.tasks)) > 1:
+        fragile = changes(comparison, phase)
+        if fragile:
+            remainder = f"; and {len(fragile) - 2} more" if len(fragile) > 2 else ""
+            yield f"Fragile: {'; '.join(fragile[:2])}{remainder}."
+        else:
+            yield "Leaving out any one domain changes nothing that is clear."
 
 
 def _score(kind: ScoreKind, estimate: Estimate) -> TableEntry:
@@ -153,64 +163,34 @@ def _score(kind: ScoreKind, estimate: Estimate) -> TableEntry:
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
     ours = comparison.methods[subject]
-    cells = phase.aggregates
-    published_methods = [
-        comparison.methods[name] for name in cells if not comparison.methods[name].is_own
+    means = phase.means
+    published = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
+    if subject not in means or not published:
+        return ""
+    closest = max(published, key=lambda m: (m.algorithm == ours.algorithm, means[m.name]))
+    short = steps_short(phase, ours, closest)
+    if short is None:
+        return ""
+    scores = [
+        _score(comparison.kind, phase.aggregates[name].mean).text
+        for name in (closest.name, subject)
     ]
-    if subject not in cells or not published_methods:
-        return ""
-    closest = max(
-        published_methods,
-        key=lambda method: (method.algorithm == ours.algorithm, cells[method.name].mean.point),
-    )
-    if (short := steps_short(phase, ours, closest)) is None:
-        return ""
-    published, yours = (
-        _score(comparison.kind, cells[name].mean).text for name in (closest.name, subject)
-    )
     steps = f"{short[0]:,} of {short[1]:,} {phase.name} steps"
-    return f"Not comparable yet: {steps}. {closest.title} published {published}, yours {yours}."
+    return f"Not comparable yet: {steps}. {closest.title} published {scores[0]}, yours {scores[1]}."
 
 
 def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     """Return which methods have which outcome, as a sentence."""
     clauses = []
-    points = f"{100 * comparison.resolve:g}"
     for outcome, words in _WORDS.items():
         names = [comparison.methods[v.other].title for v in verdicts if v.outcome == outcome]
         if not comparison.kind.is_comparable and outcome in (Outcome.BETTER, Outcome.WORSE):
             words = f"{outcome} than"
         if names:
-            clauses.append(f"{words.format(points=points)} {', '.join(shortened(names))}")
+            points = f"{100 * comparison.resolve:g}"
+            clauses.append(f"{words.format(points=points)} {_enumerated(names)}")
     verdict = f"{'; '.join(clauses)}."
     return verdict[0].upper() + verdict[1:]
-
-
-def _rival(comparison: Comparison, phase: Phase, rival: Verdict) -> tuple[str, str]:
-    """Return how the subject compares with its rival, and details."""
-    kind = comparison.kind
-    pair = rival.improvement
-    record = rival.improvement.tasks
-    against = f"Against {comparison.methods[rival.other].title}"
-    chance = number_entry(pair.probability, 1, 2).plain
-    details = f"{against}: probability of improvement {chance}; tasks won {record.won}, lost {record.lost}, "
-    details += f"undecided {record.undecided}."
-    text = f"{against}: probability of improvement {chance}."
-    if pair.difference is not None:
-        entry = number_entry(pair.difference, kind.scale, digits_of(kind, [pair.difference]))
-        sign = "+" if pair.difference.point > 0 else ""
-        text = f"{against}: {sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
-    if rival.outcome not in (Outcome.UNCLEAR, Outcome.UNTESTED):
-        return text, details
-    plan = seed_plan(comparison, phase, (str(phase.decision.subject), rival.other))
-    if plan is None:
-        text += f" It takes at least {MIN_SEEDS} seeds to decide that."
-    elif plan.half_width >= comparison.resolve:  # else there are enough
-        seeds = (
-            f"more than {MAX_PLANNED_SEEDS:,}" if plan.seeds is None else f"about {plan.seeds:,}"
-        )
-        text += f" It takes {seeds} seeds of each to resolve {100 * comparison.resolve:g} points."
-    return text, details
 
 
 # -- what a reader must know before believing a number ---------------------------------------------------------------
@@ -221,61 +201,41 @@ def warnings(
     own_runs: RunTables,
     sets: Sequence[PublishedSet] = (),
     failed: str = "last",
-) -> list[str]:
-    """Return sentences on what a reader must know before believing a number.
+) -> Iterator[str]:
+    """Yield what a reader must know before believing a number.
 
     :param sets: the published sets that were asked for.
     :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
     """
     methods = comparisons[0].methods
-    skipped = own_runs.skipped()
     places = {name: _shown_tasks(comparisons, name) for name in methods}
-    shown = own_runs.runs[
-        own_runs.runs["problem"].isna() & own_runs.runs["method"].isin(list(methods))
-    ]
-    shown = shown[shown["environment"].isin({task for tasks in places.values() for task in tasks})]
-    apart = _differences_from_sets(comparisons, sets)
-    explained = {name for name, _ in apart}
-    sentences = [
-        f"{name} was not run as {published} was: {differences}."
-        for (name, published), differences in apart.items()
-    ]
+    runs = own_runs.runs
+    shown = runs[runs["problem"].isna() & runs["method"].isin(list(methods))]
+    shown = shown[shown["environment"].isin(set().union(*places.values()))]
+    explained = set()
+    for name, published, differences in _differences_from_sets(comparisons, sets):
+        explained.add(name)
+        yield f"{name} was not run as {published} was: {differences}."
+    skipped = own_runs.skipped()
     if skipped:
-        few = f"{len(skipped)} of {len(own_runs.runs)} run folders did not finish, or do not count"
-        sentences.append(f"{few}; each is listed with its reason.")
-    sentences += describe_tallies(
-        {name: method.tally() for name, method in methods.items()}, failed
-    )
-    sentences += _rewards_of_other_versions(shown, sets)
-    sentences += [
-        f"{published.name}: means only, since single runs are not published. So its methods have no IQM, profile, "
-        "curve, probability of improvement or verdict here."
-        for published in sets
-        if published.runs is None
-    ]
+        share = f"{len(skipped)} of {len(runs)} run folders"
+        yield f"{share} did not finish, or do not count; each is listed with its reason."
+    yield from describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
+    yield from _warnings_of_sets(shown, sets)
     for name, method in methods.items():
         departures = {task: method.departures.get(task, ()) for task in places[name]}
         if name not in explained and any(departures.values()):
-            sentences.append(
-                f"{name} departs from the protocol of its profile: {_gathered(departures)}."
-            )
-    sentences += _never_reported(shown)
-    sentences += _told_apart(shown)
-    for name, codes in shown.dropna(subset="code").groupby("method")["code"].nunique().items():
-        if codes > 1:
-            sentences.append(
-                f"{name}: runs were trained by {codes} versions of the algorithm's file."
-            )
+            yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
+    yield from _never_reported(shown)
+    yield from _unlike_runs(shown)
     for scoring, names in scored_otherwise(comparisons[0], methods).items():
-        text = f"Scoring of {', '.join(shortened(names))}: {scoring}"
-        sentences.append(f"{text}. Other scores are those of the last evaluation.")
+        text = f"Scoring of {_enumerated(names)}: {scoring}"
+        yield f"{text}. Other scores are those of the last evaluation."
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            where = f"{phase.name}{comparison.kind.title}"
-            sentences += [
-                f"{where}: {text}" for text in _warnings_of_phase(comparison, phase, explained)
-            ]
-    return [*sentences, *_warnings_of_seeds(comparisons)]
+            for text in _warnings_of_phase(comparison, phase, explained):
+                yield f"{phase.name}{comparison.kind.title}: {text}"
+    yield from _few_seeds(comparisons)
 
 
 def _warnings_of_phase(
@@ -289,23 +249,19 @@ def _warnings_of_phase(
         has = f"{name} has only {_listed(phase.coverage[name])}"
         yield f"{has}; aggregates leave it out, so that the others keep their {phase.tasks_label}."
     if not phase.tasks:
-        who = shortened(
-            f"{name} has {_listed(has)}" for name, has in sorted(phase.coverage.items())
+        has = shortened(
+            f"{name} has {_listed(phase.coverage[name])}" for name in sorted(phase.coverage)
         )
-        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(who)}."
+        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(has)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = _with_methods((_listed(tasks), names) for names, tasks in lacking.items())
         yield f"aggregates leave out tasks that some methods lack: {missing}."
-    without = [
-        name for name in sorted(phase.coverage) if name not in (*phase.aggregates, *phase.strays)
-    ]
+    without = sorted(set(phase.coverage) - {*phase.aggregates, *phase.strays})
     if phase.aggregates and without:
         why = "published are means of whole domains, not of single tasks"
-        yield f"no aggregate of {', '.join(shortened(without))}: {why}."
-    sources = {
-        name: method.source for name, method in comparison.methods.items() if not method.is_own
-    }
+        yield f"no aggregate of {_enumerated(without)}: {why}."
+    sources = {name: m.source for name, m in comparison.methods.items() if not m.is_own}
     absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
     if absent and comparison.kind is SUCCESS:
         yield f"no scores of {', '.join(absent)}."
@@ -314,13 +270,8 @@ def _warnings_of_phase(
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
-    by_steps = by_value(
-        {
-            name: range_text(steps)
-            for name, steps in phase.step_ranges.items()
-            if name not in explained
-        }
-    )
+    steps = {name: range_text(steps) for name, steps in phase.step_ranges.items()}
+    by_steps = by_value({name: steps[name] for name in steps if name not in explained})
     if len(by_steps) > 1:
         yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
 
@@ -329,54 +280,63 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
     """Yield which runs have no success because only others report any on their environment."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
-        by_method = group.groupby("method")["seed"].agg(
-            lambda seeds: ", ".join(f"{seed:g}" for seed in sorted(seeds))
-        )
-        texts = shortened(f"{name} (seeds {seeds})" for name, seeds in by_method.items())
+        texts = [
+            f"{name} (seeds {', '.join(f'{seed:g}' for seed in sorted(seeds))})"
+            for name, seeds in group.groupby("method")["seed"]
+        ]
         yield (
-            f"{short_name(environment)}: no episode of {'; '.join(texts)} reported a success, while others did; each "
-            "counts as a failure."
+            f"{short_name(environment)}: no episode of {'; '.join(shortened(texts))} reported a success, while others "
+            "did; each counts as a failure."
         )
 
 
-def _told_apart(runs: pd.DataFrame) -> Iterator[str]:
+def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     """Yield where runs that stand side by side were scored, played or trained on something else."""
-    played = [
-        methods_by_value.get("eval_env_kwargs") or methods_by_value.get("env_kwargs") or "none"
-        for methods_by_value in runs["settings"]
-    ]
-    for column, clause in _NOT_ALIKE.items():
-        stated = (
-            runs.assign(played=played)
-            .dropna(subset=column)
-            .sort_values(["environment", column, "method"])
-        )
+    runs = runs.assign(
+        played=[
+            settings.get("eval_env_kwargs") or settings.get("env_kwargs") or "none"
+            for settings in runs["settings"]
+        ]
+    )
+    for column, clause in _SHOULD_AGREE.items():
+        stated = runs.dropna(subset=column).sort_values(["environment", column, "method"])
         for environment, part in stated.groupby("environment"):
             methods_by_value = part.groupby(column)["method"].unique()
             if len(methods_by_value) > 1:
                 texts = _with_methods(methods_by_value.items())
                 yield f"{short_name(environment)}: runs {clause}: {texts}. That alone may set their scores apart."
+    for name, codes in runs.groupby("method")["code"].nunique().items():
+        if codes > 1:
+            yield f"{name}: runs were trained by {codes} versions of the algorithm's file."
 
 
-def _rewards_of_other_versions(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> list[str]:
-    """Return whether scores stand side by side whose rewards came at different steps of an episode."""
+def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Iterator[str]:
+    """Yield which sets lack single runs, and whether rewards of scores came at different steps of an episode."""
     versions = [(published.name, published.ogbench) for published in sets]
     for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
         with contextlib.suppress(UnreadableRun):  # old runs may have none
             packages = RunFolder(Path(run)).read_versions().get("packages") or {}
             versions.append((name, packages.get("ogbench")))
-    parsed = [(name, Version(version)) for name, version in dict.fromkeys(versions) if version]
-    older = [f"{name} ({version})" for name, version in parsed if version < REWARDS_CHANGED]
-    newer = [f"{name} ({version})" for name, version in parsed if version >= REWARDS_CHANGED]
-    if not older or not newer:
-        return []
-    return [
-        f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for that "
-        f"alone: {', '.join(shortened(older))}, and {', '.join(shortened(newer))}."
-    ]
+    older = []
+    newer = []
+    for name, version in dict.fromkeys(versions):
+        if version:
+            group = older if Version(version) < REWARDS_CHANGED else newer
+            group.append(f"{name} ({version})")
+    if older and newer:
+        yield (
+            f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for "
+            f"that alone: {_enumerated(older)}, and {_enumerated(newer)}."
+        )
+    for published in sets:
+        if published.runs is None:
+            yield (
+                f"{published.name}: means only, since single runs are not published. So its methods have no IQM, "
+                "profile, curve, probability of improvement or verdict here."
+            )
 
 
-def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
@@ -384,7 +344,8 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
             for name, cell in cells.items():
                 if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
-    if few := [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]:
+    few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
+    if few:
         yield (
             f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; bootstrap "
             "intervals (IQM, median, profiles, probabilities) are too narrow."
@@ -393,28 +354,25 @@ def _warnings_of_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def _differences_from_sets(
     comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]
-) -> dict[tuple[str, str], str]:
-    """Return (own method, set) -> where it was not run as the published scores beside it were."""
-    result = {}
-    for comparison in (differences for differences in comparisons if differences.kind is SUCCESS):
+) -> Iterator[tuple[str, str, str]]:
+    """Yield own methods, and where they were not run as the published scores of a set beside them were."""
+    for comparison in comparisons:
+        if comparison.kind is not SUCCESS:
+            continue
         phase = list(comparison.phases)[-1]
+        methods = comparison.methods.values()
         for published in sets:
-            published_protocols = [
-                m.protocols for m in comparison.methods.values() if m.source == published.name
-            ]
-            domains = set().union(*published_protocols)
-            for name, method in comparison.methods.items():
-                tasks = [
-                    t
-                    for t in _shown_tasks([comparison], name)
-                    if split_environment(t)[1] in domains
-                ]
+            protocols = [m.protocols for m in methods if m.source == published.name]
+            domains = set().union(*protocols)
+            for method in methods:
+                tasks = _shown_tasks([comparison], method.name) if method.is_own else []
                 differences = {
-                    t: set_differences(phase, method, t, published) for t in tasks if method.is_own
+                    task: set_differences(phase, method, task, published)
+                    for task in tasks
+                    if split_environment(task)[1] in domains
                 }
                 if any(differences.values()):
-                    result[name, published.name] = _gathered(differences)
-    return result
+                    yield method.name, published.name, _gathered(differences)
 
 
 def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
@@ -440,9 +398,13 @@ def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
 
 
 def _with_methods(methods_by_text: Iterable[tuple[Any, Iterable[str]]]) -> str:
-    """Return things, each with the methods that it is about."""
-    return "; ".join(f"{text} ({', '.join(shortened(names))})" for text, names in methods_by_text)
+    """Return texts, each with the methods that it is about."""
+    return "; ".join(f"{text} ({_enumerated(names)})" for text, names in methods_by_text)
+
+
+def _enumerated(names: Iterable[str]) -> str:
+    return ", ".join(shortened(names))
 
 
 def _listed(environments: Iterable[str]) -> str:
-    return ", ".join(shortened(places_of(environments)))
+    return _enumerated(places_of(environments))

@@ -130,7 +130,7 @@ def test_sentences_of_a_verdict_come_first(content, draw):
 
 @pytest.mark.usefixtures("figures_on_demand")
 def test_page_says_where_it_comes_from_and_what_was_skipped(content, folder, page):
-    made = report.to_html(replace(content, made="2026-11-30, commit 0123abc"))
+    made = report.to_html(replace(content, origin="2026-11-30, commit 0123abc"))
     digest = hashlib.sha256((folder / "evaluations.csv").read_bytes()).hexdigest()[:12]
     assert (
         f">2026-11-30, commit 0123abc · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<"
