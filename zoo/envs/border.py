@@ -20,6 +20,8 @@ from zoo.terminal.errors import UsageError
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
+UNREPORTED = -1
+"""The success of a step, or of an episode, that reports none."""
 RESET_FORM = "`reset` must return (observation, info)"
 STEP_FORM = "`step` must return (observation, reward, terminated, truncated, info)"
 OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"

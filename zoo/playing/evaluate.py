@@ -6,7 +6,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import gymnasium
@@ -16,10 +16,11 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.common.actions import action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
+from zoo.envs.border import UNREPORTED
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.pool import Ending, EnvPool, Progress, Spaces
+from zoo.playing.pool import EnvPool, EpisodeTotals, Progress, Spaces
 from zoo.processes.serving import Hook, keep_waiting
-from zoo.runs.episodes import UNREPORTED, EpisodeResults
+from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
@@ -128,11 +129,8 @@ class Evaluator:
         """
         names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
         players = range(len(names)) if active is None else sorted(active)
-        states = (
-            random.getstate(),
-            np.random.get_state(),
-            torch.get_rng_state(),
-        )  # the policy may draw from them
+        # the policy may draw from them
+        states = (random.getstate(), np.random.get_state(), torch.get_rng_state())
         try:
             endings = self._play(policy, names, players)
         except BaseException:
@@ -142,51 +140,28 @@ class Evaluator:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
-        shape = (len(names), self.episodes)
-        returns = np.zeros(shape)
-        lengths = np.zeros(shape, np.int64)
-        successes = np.zeros(shape, np.int64)
-        any_successes = np.zeros(shape, np.int64)
-        for job, ending in endings.items():
-            returns[job] = ending.episode_return
-            lengths[job] = ending.length
-            successes[job] = UNREPORTED if ending.success is None else ending.success
-            any_successes[job] = UNREPORTED if ending.any_success is None else ending.any_success
-        is_silent = all(ending.success is None for ending in endings.values())
-        never_reports = all(ending.any_success is None for ending in endings.values())
-        return EpisodeResults(
-            successes=None if is_silent else successes,
-            returns=returns,
-            lengths=lengths,
-            seeds=self.episode_seeds,
-            played=np.all(lengths > 0, axis=1),
-            any_successes=None if never_reports else any_successes,
-        )
+        return results_of(endings, (len(names), self.episodes), self.episode_seeds)
 
     def _play(
         self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]
-    ) -> dict[Job, Ending]:
+    ) -> dict[Job, EpisodeTotals]:
         """Play every episode with every player; any environment takes the next one when it is free.
 
         A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
         """
         pool = self._open_pool()
         schedule = Schedule(players, self.episodes, pool.n_envs)
-        planner = BatchPlanner(
-            policy, self.spaces, NoiseStock(policy, self.seed, names, self.episodes)
-        )
+        planner = BatchPlanner(policy, self.spaces, self.seed, names, self.episodes)
         running: list[int] = []
         chunks = np.empty((0, policy.chunk_length))
-        while not schedule.has_no_players():
+        while schedule.players:
             self.check_in()
-            openings = {
-                number: int(self.episode_seeds[episode])
-                for number, (_, episode) in schedule.begin().items()
-            }
-            pool.send(running, chunks, openings)
+            begun = schedule.begin()
+            seeds = {number: int(self.episode_seeds[job[1]]) for number, job in begun.items()}
+            pool.send(running, chunks, seeds)
             progress = pool.receive(planner.seconds)
             if progress is None:
-                return schedule.finished()
+                return schedule.endings
             for job in schedule.update(progress):
                 planner.noise.restart(*job)
             running = progress.running
@@ -203,10 +178,24 @@ class Evaluator:
         return self._pool
 
 
-def played_length(policy: ChunkPolicy) -> int:
-    """Return how many actions of a plan are played before the next one."""
-    length: int = getattr(policy, "played_length", policy.chunk_length)
-    return length
+def results_of(
+    endings: Mapping[Job, EpisodeTotals], shape: tuple[int, int], seeds: Array
+) -> EpisodeResults:
+    """Return how episodes ended as arrays of a shape (S, episodes), with zeros where they are missing."""
+    table = np.zeros((4, *shape))
+    for (replica, episode), ending in endings.items():
+        table[:, replica, episode] = ending
+    lengths, successes, any_successes = table[1:].astype(np.int64)
+    is_silent = all(ending.success == UNREPORTED for ending in endings.values())
+    never_reports = all(ending.any_success == UNREPORTED for ending in endings.values())
+    return EpisodeResults(
+        successes=None if is_silent else successes,
+        returns=table[0],
+        lengths=lengths,
+        seeds=seeds,
+        played=np.all(lengths > 0, axis=1),
+        any_successes=None if never_reports else any_successes,
+    )
 
 
 def seeds_of_starts(seed: int, episodes: int) -> Array:
@@ -220,71 +209,60 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
 class Schedule:
     """Which job each environment plays, which wait, and how those that have been played ended.
 
-    :param players: the replicas that take part.
+    :param players: the replicas that take part; those that diverge are taken out.
     """
 
     def __init__(self, players: Sequence[int], episodes: int, n_envs: int) -> None:
-        self._players = frozenset(players)
+        self.players = set(players)
+        self.endings: dict[Job, EpisodeTotals] = {}
+        self._n_envs = n_envs
         self._waiting = deque(itertools.product(players, range(episodes)))
-        self._idle = deque(range(n_envs))
-        self._playing: dict[int, Job] = {}
-        self._endings: dict[Job, Ending] = {}
-        self._diverged: set[int] = set()
+        self._playing: dict[int, Job] = {}  # by number of the environment
 
     def begin(self) -> dict[int, Job]:
         """Give each idle environment the next job; return these environments and their jobs."""
         begun = {}
-        while self._idle and self._waiting:
-            begun[self._idle.popleft()] = self._waiting.popleft()
-        self._playing |= begun
+        for number in range(self._n_envs):
+            if self._waiting and number not in self._playing:
+                begun[number] = self._playing[number] = self._waiting.popleft()
         return begun
 
     def update(self, progress: Progress) -> list[Job]:
         """Note which episodes ended; return the lost ones, which come next again."""
         for number, ending in progress.endings.items():
-            self._endings[self._playing.pop(number)] = ending
-            self._idle.append(number)
-        lost = []
-        for number in progress.lost:
             job = self._playing.pop(number)
-            lost.append(job)
-            self._idle.append(number)
-            if job[0] not in self._diverged:
-                self._waiting.appendleft(job)
+            if job[0] in self.players:
+                self.endings[job] = ending
+        lost = [self._playing.pop(number) for number in progress.lost]
+        self._waiting.extendleft(job for job in lost if job[0] in self.players)
         return lost
 
     def rows_of(self, numbers: Sequence[int]) -> Rows:
         """Return the rows of the batch that environments play."""
         return tuple(np.array([self._playing[number] for number in numbers]).T)
 
-    def drop(self, replicas: Collection[int]) -> None:
-        """Begin no further episode of replicas that have diverged."""
+    def drop(self, replicas: set[int]) -> None:
+        """Leave out the episodes of replicas that have diverged; those under way are played to their ends."""
         if replicas:
-            self._diverged.update(replicas)
-            self._waiting = deque(job for job in self._waiting if job[0] not in self._diverged)
-
-    def has_no_players(self) -> bool:
-        """Return whether all replicas that took part have diverged."""
-        return bool(self._diverged) and self._diverged.issuperset(self._players)
-
-    def finished(self) -> dict[Job, Ending]:
-        """Return the endings of the replicas that have not diverged."""
-        return {
-            job: ending for job, ending in self._endings.items() if job[0] not in self._diverged
-        }
+            self.players -= replicas
+            self._waiting = deque(job for job in self._waiting if job[0] in self.players)
+            self.endings = {job: end for job, end in self.endings.items() if job[0] in self.players}
 
 
 class BatchPlanner:
     """Plans for some rows of a batch of all S * episodes rows, since a product rounds differently at another size.
 
     :param spaces: observation and action space.
+    :param seed: decides the noise, with `names`, the number that stands for each replica.
     """
 
     seconds = 0.0
     """How long the last plan took."""
 
-    def __init__(self, policy: ChunkPolicy, spaces: Spaces, noise: NoiseStock) -> None:
-        self.noise = noise
+    def __init__(
+        self, policy: ChunkPolicy, spaces: Spaces, seed: int, names: Sequence[int], episodes: int
+    ) -> None:
+        self.noise = NoiseStock(policy, seed, names, episodes)
         self._policy = policy
         self._observation_space, self._action_space = spaces
         self.last_noise: dict[str, torch.Tensor] = {}
@@ -297,20 +275,22 @@ class BatchPlanner:
         :return: actions as they are played, (len(rows), `played_length`, A); and the replicas that planned NaN or
             infinity, in whose rows stands the middle of the action space.
         """
-        current = to_rows(self._policy, self._observation_space, observations)
+        policy = self._policy
+        space = self._observation_space
+        if isinstance(space, gymnasium.spaces.Dict) or len(space.shape or ()) != 1:
+            observations = policy.layout.flatten(observations)  # type: ignore[attr-defined]  # one for such spaces
         if self._rows is None:
             # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
-            shape = (*self.noise.shape, *current.shape[1:])
-            self._rows = np.broadcast_to(current[0], shape).copy()
-        self._rows[rows] = current
+            shape = (*self.noise.shape, *observations.shape[1:])
+            self._rows = np.broadcast_to(observations[0], shape).copy()
+        self._rows[rows] = observations
         begin = time.perf_counter()
         self.last_noise = self.noise.take(rows)
-        plans = np.asarray(self._policy.plan(self._rows, self.last_noise))
-        chunks = plans[rows][:, : played_length(self._policy)]
+        plans = np.asarray(policy.plan(self._rows, self.last_noise))
+        chunks = plans[rows][:, : getattr(policy, "played_length", policy.chunk_length)]
         self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
-        if is_bad.any():
-            chunks[is_bad] = np.mean(action_bounds(self._action_space), axis=0)
+        chunks[is_bad] = np.mean(action_bounds(self._action_space), axis=0)
         return played_actions(chunks, self._action_space), set(rows[0][is_bad].tolist())
 
 
@@ -356,14 +336,3 @@ class NoiseStock:
         for replica, episode in zip(rows[0][is_used_up], rows[1][is_used_up], strict=True):
             self._fill(replica, episode)
         return noise
-
-
-def to_rows(policy: Any, space: gymnasium.Space[Any], observations: Any) -> Array:
-    """Return an environment's observations (N, ...), by name in a Dict space, as rows (N, O).
-
-    :param policy: has a ``layout`` if observations are images or Dicts, which then become what its networks see.
-    :param space: of the environment's observations.
-    """
-    is_vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-    rows: Array = observations if is_vector else policy.layout.flatten(observations)
-    return rows

@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from zoo.envs.border import UNREPORTED
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
 from zoo.envs.observations import join, stack
 from zoo.envs.probe import probe
@@ -42,17 +43,25 @@ SIMULATORS = ("gymnasium", "gymnasium_robotics", "ocbench", "ogbench", "zoo")
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 
 
-class Ending(NamedTuple):
-    """The result of a finished episode.
+class EpisodeTotals(NamedTuple):
+    """What an episode has come to, until now or at its end.
 
-    :param success: that of its last step, or None where the environment reports none.
+    :param success: that of its last step, or `UNREPORTED`.
     :param any_success: the same of any of its steps.
     """
 
-    episode_return: float
-    length: int
-    success: int | None
-    any_success: int | None
+    episode_return: float = 0.0
+    length: int = 0
+    success: int = UNREPORTED
+    any_success: int = UNREPORTED
+
+    def after_step(self, reward: float, info: Mapping[str, Any]) -> EpisodeTotals:
+        """Return the totals with one more step."""
+        success = info.get("success")
+        if success is None:
+            success = UNREPORTED
+        any_success = max(self.any_success, success)
+        return EpisodeTotals(self.episode_return + reward, self.length + 1, success, any_success)
 
 
 @dataclass
@@ -67,7 +76,7 @@ class Progress:
 
     running: list[int]
     observations: Any
-    endings: dict[int, Ending]
+    endings: dict[int, EpisodeTotals]
     lost: list[int] = field(default_factory=list)
 
 
@@ -104,8 +113,7 @@ class EnvGroup:
             self._envs[-1].set_name(name)
         if is_first:
             probe(self._envs[0], lambda: make_env(spec, **env_kwargs))
-        # of the running episode: its return, its length, and whether any step was a success
-        self._totals: list[tuple[float, int, int | None]] = [(0.0, 0, None)] * len(names)
+        self._totals = [EpisodeTotals()] * len(names)
         self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
 
     def advance(
@@ -117,24 +125,19 @@ class EnvGroup:
         :param openings: environment to the reset seed of the episode that it begins.
         """
         observations: dict[int, Any] = {}
-        endings: dict[int, Ending] = {}
+        endings: dict[int, EpisodeTotals] = {}
         for number, chunk in zip(numbers, chunks, strict=True):
-            total, length, any_success = self._totals[number]
             for action in chunk:
                 observation, reward, terminated, truncated, info = self._envs[number].step(action)
-                total += reward
-                length += 1
-                success = info.get("success")
-                any_success = at_any_step(any_success, success)
+                self._totals[number] = self._totals[number].after_step(reward, info)
                 if terminated or truncated:
-                    endings[number] = Ending(total, length, success, any_success)
+                    endings[number] = self._totals[number]
                     break
             else:  # the episode goes on
                 observations[number] = observation
-            self._totals[number] = (total, length, any_success)
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
-            self._totals[number] = (0.0, 0, None)
+            self._totals[number] = EpisodeTotals()
         return Progress(
             list(observations), stack(self.spaces[0], list(observations.values())), endings
         )
@@ -290,16 +293,6 @@ class EnvPool:
         close_all(self._workers)
         self._workers = []
         self._stay_at_exit()
-
-
-def at_any_step(earlier: int | None, success: int | None) -> int | None:
-    """Return whether any step was a success, None while none has reported any.
-
-    :param earlier: the same of the steps before.
-    :param success: what this step reports.
-    """
-    reported = [value for value in (earlier, success) if value is not None]
-    return max(reported, default=None)
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:

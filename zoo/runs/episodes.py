@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from zoo.envs.border import UNREPORTED
 from zoo.settings.record import RunRecord
-
-UNREPORTED = -1
-"""The success of an episode in which the environment reported none."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,6 @@ class EpisodeResults:
     def successes_of(self, replica: int) -> np.ndarray | None:
         """Return the success of a replica's episodes, or None where the score is another."""
         return None if self.successes is None else self.successes[replica]
-
-
-def as_reported(successes: Sequence[int | None]) -> np.ndarray | None:
-    """Return what the episodes of one replica reported as in `EpisodeResults`, shape (1, episodes), or None."""
-    if all(success is None for success in successes):
-        return None
-    return np.array(
-        [[UNREPORTED if success is None else success for success in successes]], np.int64
-    )
 
 
 @dataclass(frozen=True)
@@ -124,21 +113,6 @@ class ScoringRule:
         if successes is None:
             return replace(results, successes=np.zeros(results.returns.shape, np.int64))
         return replace(results, successes=np.where(successes == UNREPORTED, 0, successes))
-
-    def success_of(
-        self, at_end: int | None, at_any: int | None, episode_return: float
-    ) -> int | None:
-        """Return whether one episode is a success, None where nothing says so or the score is another.
-
-        :param at_end: the success that its last step reports, if any.
-        :param at_any: the same of any of its steps.
-        """
-        if self.score not in (None, "success"):
-            return None
-        if self.success_return is not None:
-            return int(episode_return >= self.success_return)
-        success = at_any if self.success_at == "any" else at_end
-        return 0 if success is None and self.score == "success" else success
 
     def normalised(self, episode_return: float) -> float | None:
         """Return where a return lies between those of a random and of an expert policy, if these are known."""

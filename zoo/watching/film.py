@@ -242,9 +242,8 @@ class Film:
         if episode.is_over:
             if episode.success is not None:
                 self._wins.append(episode.success)
-            log.info(
-                episode_text(episode.number + 1, episode.success, episode.length, episode.total)
-            )
+            total, length, *_ = episode.totals
+            log.info(episode_text(episode.number + 1, episode.success, length, total))
         elif self._inspector is not None:
             plans = self._inspector.sample(episode)
             if plans.values is not None:
@@ -252,7 +251,7 @@ class Film:
             if episode.has_new_chunk:
                 trace.plans = plans
                 if plans.values is not None:
-                    trace.planned[episode.length] = float(plans.values[plans.played])
+                    trace.planned[episode.totals.length] = float(plans.values[plans.played])
                 if self._simulator is not None:
                     trace.paths = self._simulator.paths(episode.env, plans.chunks)
                     self._reach = max(
@@ -302,7 +301,7 @@ class Film:
         ending = ""
         if episode.is_over and episode.success is not None:
             ending = ": success" if episode.success else ": failure"
-        ax.set_title(f"episode {episode.number + 1}, step {episode.length}{ending}", size=10)
+        ax.set_title(f"episode {episode.number + 1}, step {episode.totals.length}{ending}", size=10)
 
     def _draw_plans(self, close_up: Axes, flow: Axes, below: Axes, episode: RunningEpisode) -> None:
         """Draw the panels beside a scene."""

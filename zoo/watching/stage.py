@@ -22,9 +22,9 @@ from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.observations import stack
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
-from zoo.playing.evaluate import BatchPlanner, NoiseStock, seeds_of_starts
-from zoo.playing.pool import at_any_step
-from zoo.runs.episodes import EpisodeResults, as_reported
+from zoo.playing.evaluate import BatchPlanner, results_of, seeds_of_starts
+from zoo.playing.pool import EpisodeTotals
+from zoo.runs.episodes import EpisodeResults
 
 MIN_SAMPLES = 16
 """Least number of chunks that are sampled in a state."""
@@ -39,8 +39,8 @@ class RunningEpisode:
     :param chunk: the actions that are being played, (H, A).
     :param used: how many of them were played.
     :param noise: of the plan that gave the chunk: name -> (...).
-    :param reported: the success that the last step reported, if any, and `any_reported` any step until now.
-    :param success: whether it is one until now, by the agent's rule.
+    :param totals: its return, length and success until now.
+    :param success: whether it was one by the agent's rule, once it is over; None for another score.
     """
 
     env: RepeatableEnv
@@ -49,10 +49,7 @@ class RunningEpisode:
     chunk: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     used: int = 0
     noise: dict[str, torch.Tensor] = field(default_factory=dict)
-    length: int = 0
-    total: float = 0.0
-    reported: int | None = None
-    any_reported: int | None = None
+    totals: EpisodeTotals = field(default_factory=EpisodeTotals)
     success: int | None = None
     is_over: bool = False
 
@@ -82,9 +79,7 @@ class Stage:
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         policy = as_chunk_policy(agent.policy)
-        self._planner = BatchPlanner(
-            policy, spaces, NoiseStock(policy, agent.seed, [agent.replica], agent.episodes)
-        )
+        self._planner = BatchPlanner(policy, spaces, agent.seed, [agent.replica], agent.episodes)
         self._episodes: list[RunningEpisode] = []
 
     def play(self) -> Iterator[list[RunningEpisode]]:
@@ -110,15 +105,11 @@ class Stage:
 
     def results(self) -> EpisodeResults:
         """Return the results of all episodes, once they are over."""
-        results = EpisodeResults(
-            successes=as_reported([episode.reported for episode in self._episodes]),
-            returns=np.array([[episode.total for episode in self._episodes]]),
-            lengths=np.array([[episode.length for episode in self._episodes]]),
-            seeds=self._seeds,
-            played=np.array([True]),
-            any_successes=as_reported([episode.any_reported for episode in self._episodes]),
-        )
-        return self.agent.scoring.apply(results)
+        return self._results_of(self._episodes, self._seeds)
+
+    def _results_of(self, episodes: Sequence[RunningEpisode], seeds: np.ndarray) -> EpisodeResults:
+        totals = {(0, k): episode.totals for k, episode in enumerate(episodes)}
+        return self.agent.scoring.apply(results_of(totals, (1, len(episodes)), seeds))
 
     def close(self) -> None:
         """Close the environments."""
@@ -126,18 +117,14 @@ class Stage:
             env.close()
 
     def _step(self, episode: RunningEpisode) -> None:
-        episode.observation, reward, terminated, truncated, info = episode.env.step(
-            episode.chunk[episode.used]
-        )
+        action = episode.chunk[episode.used]
+        episode.observation, reward, terminated, truncated, info = episode.env.step(action)
         episode.used += 1
-        episode.length += 1
-        episode.total += reward
+        episode.totals = episode.totals.after_step(reward, info)
         episode.is_over = terminated or truncated
-        episode.reported = info.get("success")
-        episode.any_reported = at_any_step(episode.any_reported, episode.reported)
-        episode.success = self.agent.scoring.success_of(
-            episode.reported, episode.any_reported, episode.total
-        )
+        if episode.is_over:
+            successes = self._results_of([episode], self._seeds[:1]).successes_of(0)
+            episode.success = None if successes is None else int(successes[0])
 
     def _plan(self, episodes: Sequence[RunningEpisode]) -> None:
         """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""

@@ -99,7 +99,7 @@ def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
     stage, moments = Stage(agent, episodes), []
     assert len(stage.envs) == min(episodes, 4)
     for shown in stage.play():
-        moments.append((shown[0].length, shown[0].has_new_chunk))
+        moments.append((shown[0].totals.length, shown[0].has_new_chunk))
     assert moments[:13] == [
         (length, length % 3 == 0 and length < 12) for length in range(13)
     ]  # chunks of 3
