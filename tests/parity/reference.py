@@ -278,7 +278,11 @@ class Agent:
                 online_module, online_module
             )
             name += "_target" if module.startswith("target_") else ""
-            yield path, find_parameter(self.model.policy.nets[name], below)
+            yield path, find_parameter(self.network(name), below)
+
+    def network(self, name: str) -> nn.Module:
+        """Return one of our networks."""
+        return self.model.policy.nets[name]
 
     def multiplier(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (reference name, our value) of a trust region's state, if there is one."""
@@ -313,16 +317,21 @@ class Agent:
 class OurAgents:
     """What the checker asks of an algorithm, for every built-in one."""
 
+    agent_class = Agent
+
     def __init__(self, device: str = "cpu", compile: str = "off") -> None:
         self.device, self.compile = device, compile
 
+    def options(self, fixture: Fixture) -> dict[str, Any]:
+        """Return further arguments of the model."""
+        return {}
+
     def create(self, fixture: Fixture) -> Agent:
         env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
-        options = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
-        model = agents.get(fixture.id).algorithm(
-            "MlpPolicy", env, **our_settings(fixture), **options
-        )
-        agent = Agent(model, fixture)
+        settings = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
+        settings |= our_settings(fixture) | self.options(fixture)
+        model = agents.get(fixture.id).algorithm("MlpPolicy", env, **settings)
+        agent = self.agent_class(model, fixture)
         with torch.no_grad():
             for path, parameter in agent.parameters():
                 parameter.copy_(torch.tensor(fixture.parameters[path]))
@@ -357,7 +366,7 @@ class OurAgents:
         agent.model.policy.zero_grad()
         total.sum().backward()
         return {
-            path: parameter.grad[0]
+            path: parameter.grad.reshape(agent.fixture.parameters[path].shape)
             for path, parameter in agent.parameters()
             if parameter.grad is not None
         }
@@ -369,7 +378,10 @@ class OurAgents:
         return (
             agent,
             info["total_loss"][0],
-            {path: parameter[0] for path, parameter in agent.parameters()},
+            {
+                path: parameter.reshape(agent.fixture.parameters[path].shape)
+                for path, parameter in agent.parameters()
+            },
         )
 
     def state(self, agent: Agent) -> dict[str, float | Tensor]:
