@@ -8,24 +8,23 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from agents.common.engine.checkpoint import save_checkpoint
-from agents.common.model_file import find_checkpoints
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.snapshot import ResumableEnv
 
 
 class SaveAt(BaseCallback):
-    """Writes one checkpoint between steps, and stops training behind it if asked to."""
+    """Writes one checkpoint between steps."""
 
-    def __init__(self, step, folder, stop=False):
+    def __init__(self, step, folder):
         super().__init__()
-        self.step, self.folder, self.stop = step, folder, stop
+        self.step, self.folder = step, folder
 
     def _on_rollout_start(self):
         if self.model.num_timesteps == self.step:
             save_checkpoint(self.model, self.folder, note="kept")
 
     def _on_step(self):
-        return not (self.stop and find_checkpoints(self.folder))
+        return True
 
 
 def environments(count=1, **arguments):

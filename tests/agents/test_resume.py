@@ -1,5 +1,6 @@
 """Checkpoints: training that goes on from one, in a new model and new environments, differs in no bit."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -8,7 +9,6 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
@@ -29,39 +29,33 @@ STEPS = 40
 
 
 def model_on(env, **settings):
-    settings = {"learning_starts": 6, "buffer_size": 24, "horizon_length": 3, **settings}
-    model = tiny_model(env=env, **settings)  # a vectorised environment
+    """Return a model on a vectorised environment, with a dataset."""
+    model = tiny_model(env=env, **{"learning_starts": 6, "buffer_size": 24, **settings})
     model.load_dataset(toy_dataset(30, 3))
     return model
 
 
-def finished(folder, *, resume, envs=1, make=environments, offline=4, **settings):
-    """Train in both phases, without a break or with a new model that goes on from a checkpoint at the middle."""
+def require_resumable(folder, *, envs=1, make=environments, offline=4, **settings):
+    """Train in both phases, without a break and with a new model from a checkpoint at the middle; compare the two."""
     middle = offline + STEPS // 2 // envs * envs
-    model = model_on(make(envs), **settings)
+    whole = model_on(make(envs), **settings)
     if offline:
-        model.learn_offline(offline)
-    if not resume:
-        return model.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
-    model.learn(STEPS, SaveAt(middle, folder, stop=True), reset_num_timesteps=False)
+        whole.learn_offline(offline)
+    whole.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
     forget_all_randomness()
     resumed = model_on(make(envs), **settings)
     assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
-    return resumed.learn(offline + STEPS - resumed.num_timesteps, reset_num_timesteps=False)
-
-
-def assert_same_training(first, second):
-    assert_same(parameters_of(first), parameters_of(second))
-    assert first.num_timesteps == second.num_timesteps
-    assert first._n_updates == second._n_updates
-    for name in ("observations", "actions", "rewards", "dones"):
-        assert torch.equal(
-            getattr(first.replay_buffer, name), getattr(second.replay_buffer, name)
-        ), name
-    np.testing.assert_array_equal(first._last_obs, second._last_obs)
-    assert [dict(info, t=0) for info in first.ep_info_buffer] == [
-        dict(info, t=0) for info in second.ep_info_buffer
-    ]
+    assert resumed.num_timesteps == middle
+    resumed.learn(offline + STEPS - middle, reset_num_timesteps=False)
+    assert_same(parameters_of(whole), parameters_of(resumed))
+    assert_same(whole.replay_buffer.tensors(), resumed.replay_buffer.tensors())
+    assert whole.num_timesteps == resumed.num_timesteps
+    assert whole._n_updates == resumed._n_updates
+    np.testing.assert_array_equal(whole._last_obs, resumed._last_obs)
+    episodes, resumed_episodes = (
+        [dict(info, t=0) for info in model.ep_info_buffer] for model in (whole, resumed)
+    )
+    assert episodes == resumed_episodes
 
 
 @pytest.mark.few(5)
@@ -85,8 +79,7 @@ def assert_same_training(first, second):
     ids=lambda settings: "-".join(settings) or "default",
 )
 def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
-    uninterrupted = finished(tmp_path / "whole", resume=False, **settings)
-    assert_same_training(finished(tmp_path / "killed", resume=True, **settings), uninterrupted)
+    require_resumable(tmp_path, **settings)
 
 
 @pytest.mark.parametrize(
@@ -100,43 +93,32 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     ids=["normalised", "in other processes"],
 )
 def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
-    arguments = {"make": make, "envs": 2, "offline": offline}
-    arguments |= {
-        "learning_starts": STEPS // 2 + 4
-    }  # random actions before and behind the checkpoint
-    whole = finished(tmp_path / "whole", resume=False, **arguments)
-    assert_same_training(finished(tmp_path / "killed", resume=True, **arguments), whole)
+    starts = STEPS // 2 + 4  # random actions before and after the checkpoint
+    require_resumable(tmp_path, make=make, envs=2, offline=offline, learning_starts=starts)
 
 
-@pytest.mark.parametrize("space", ["observation_space", "action_space"])
-def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path, space):
-    changed = {
-        "observation_space": spaces.Box(-9.0, 9.0, (3,), np.float64),
-        "action_space": spaces.Box(-2.0, 2.0, (2,)),
-    }
+@contextlib.contextmanager
+def refusal(model, error, message):
+    """Check that a checkpoint is refused, and the model left as it is."""
+    old_parameters = parameters_of(model)
+    with pytest.raises(error, match=message):
+        yield
+    assert_same(parameters_of(model), old_parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        ("observation_space", spaces.Box(-9.0, 9.0, (3,), np.float64)),
+        ("action_space", spaces.Box(-2.0, 2.0, (2,))),
+    ],
+)
+def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path, name, space):
     saved = save_checkpoint(model_on(environments()), tmp_path)
-    changed_model = model_on(
-        make_vec_env(
-            type("Changed", (ToyEnv,), {space: changed[space]}), wrapper_class=ResumableEnv
-        )
-    )
-    saved_space, now = map(re.escape, map(str, (getattr(ToyEnv, space), changed[space])))
-    old_parameters = {name: value.clone() for name, value in parameters_of(changed_model).items()}
-    with pytest.raises(ValueError, match=f"{saved_space} != {now}"):
-        load_checkpoint(changed_model, saved)
-    assert_same(parameters_of(changed_model), old_parameters)
-
-
-def test_the_last_two_checkpoints_are_kept(tmp_path):
-    model = model_on(environments())
-    for _ in range(3):
-        save_checkpoint(model, tmp_path)
-        model.learn_offline(1)
-    assert [path.name for path in find_checkpoints(tmp_path)] == [
-        "step_000000002.0",
-        "step_000000001.0",
-    ]
-    assert len(list(tmp_path.iterdir())) == 2
+    changed_env = type("Changed", (ToyEnv,), {name: space})
+    model = model_on(make_vec_env(changed_env, wrapper_class=ResumableEnv))
+    with refusal(model, ValueError, re.escape(f"{getattr(ToyEnv, name)} != {space}")):
+        load_checkpoint(model, saved)
 
 
 def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path):
@@ -145,13 +127,11 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
             super().__init__()
             self.generator = (n for n in range(3))
 
-    def make():
-        return make_vec_env(Opaque, n_envs=1, seed=0, wrapper_class=ResumableEnv)
-
-    model = model_on(make())
+    model, resumed = (
+        model_on(make_vec_env(Opaque, seed=0, wrapper_class=ResumableEnv)) for _ in range(2)
+    )
     with pytest.warns(UserWarning, match="`env.env.generator` cannot be saved"):
         model.learn(STEPS, SaveAt(20, tmp_path))
-    resumed = model_on(make())
     with pytest.warns(UserWarning, match="new episodes begin"):
         load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
     last = resumed.replay_buffer.dataset_size + 19
@@ -164,18 +144,16 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
 
 
 def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path):
-    checkpoint = save_checkpoint(tiny_model("bc"), tmp_path)
-    (checkpoint / "manifest.json").unlink()
-    write_manifest(checkpoint, format=3)
-    resumed = tiny_model("bc", seed=1)
-    old_parameters = parameters_of(resumed)
-    with pytest.raises(ValueError, match="format 3, expected 9"):
-        load_checkpoint(resumed, checkpoint)
-    assert_same(old_parameters, parameters_of(resumed))
+    saved = save_checkpoint(tiny_model("bc"), tmp_path)
+    (saved / "manifest.json").unlink()
+    write_manifest(saved, format=3)
+    model = tiny_model("bc", seed=1)
+    with refusal(model, ValueError, "format 3, expected 9"):
+        load_checkpoint(model, saved)
 
 
 def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
-    model = tiny_model(env=environments())
+    model = tiny_model("bc")
     first = save_checkpoint(model, tmp_path)
 
     def full(path):
@@ -190,7 +168,7 @@ def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
 def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / ".step_000000000.0").mkdir()
     (tmp_path / ".step_000000000.0" / "model.zip").write_bytes(b"half")
-    saved = save_checkpoint(tiny_model(env=environments()), tmp_path)
+    saved = save_checkpoint(tiny_model("bc"), tmp_path)
     assert list(tmp_path.iterdir()) == [saved]
 
 
@@ -201,17 +179,30 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
     saved = save_checkpoint(source, tmp_path)
     content = bytearray((saved / name).read_bytes())
     model = tiny_model(env=environments(), seed=7)
-    old_parameters = parameters_of(model)
     for position in range(0, len(content), max(len(content) // 7, 1)):
         content[position] ^= 4
         (saved / name).write_bytes(content)
-        with pytest.raises(DamagedFileError, match="cannot be read: "):
+        with refusal(model, DamagedFileError, "cannot be read: "):
             load_checkpoint(model, saved)
         content[position] ^= 4
-    assert_same(old_parameters, parameters_of(model))
     (saved / name).unlink()
-    with pytest.raises(DamagedFileError, match=rf"{name} cannot be read"):
+    with refusal(model, DamagedFileError, f"{name} cannot be read"):
         load_checkpoint(model, saved)
+
+
+def test_the_last_two_checkpoints_are_kept_also_of_one_step(tmp_path):
+    model = tiny_model("bc").learn_offline(2, dataset=toy_dataset())
+    names = [save_checkpoint(model, tmp_path).name for _ in range(12)]
+    assert names == [f"step_000000002.{number}" for number in range(12)]
+    assert [path.name for path in find_checkpoints(tmp_path)] == [names[11], names[10]]
+    newest = save_checkpoint(model.learn_offline(1), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {newest.name, names[11]}
+
+
+def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
+    model = tiny_model("bc")
+    damaged = [checkpoint.set_aside(save_checkpoint(model, tmp_path)).name for _ in range(2)]
+    assert damaged == ["damaged_step_000000000.0", "damaged_step_000000000.1"]
 
 
 # -- snapshots of environments ----------------------------------------------------------------------------------------
@@ -220,12 +211,10 @@ def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_
 def trace(env, actions):
     steps = []
     for action in actions:
-        observation, reward, terminated, truncated, info = env.step(action)
-        steps.append(
-            (observation.tobytes(), float(reward), terminated, truncated, info.get("success"))
-        )
-        if terminated or truncated:
-            steps.append((env.reset()[0].tobytes(),))
+        observation, *outcome, info = env.step(action)
+        steps.append((observation.tobytes(), *outcome, info.get("success")))
+        if any(outcome[1:]):  # terminated or truncated
+            steps.append(env.reset()[0].tobytes())
     return steps
 
 
@@ -247,11 +236,8 @@ def trace(env, actions):
 )
 def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
     first, second = (ResumableEnv(make_env(env_id, max_episode_steps=40)) for _ in range(2))
-    draw = np.random.default_rng(0)
-    actions = draw.uniform(
-        first.action_space.low, first.action_space.high, (75, *first.action_space.shape)
-    )
-    actions = actions.astype(np.float32)
+    first.action_space.seed(0)
+    actions = [first.action_space.sample() for _ in range(75)]
     first.reset(seed=1)
     trace(first, actions[:25])
     state = first.snapshot()
@@ -274,42 +260,16 @@ class Lossy(gymnasium.utils.EzPickle):
     ],
 )
 def test_what_hides_state_is_not_taken_for_restorable(part, obstacle):
-    env = ToyEnv()
-    env.part = part
-    wrapped = ResumableEnv(env)
-    assert wrapped.snapshot() is None
-    assert obstacle in str(wrapped.obstacle)
+    env = ResumableEnv(ToyEnv())
+    env.unwrapped.part = part
+    assert env.snapshot() is None
+    assert obstacle in str(env.obstacle)
 
 
 def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored():
-    env = ToyEnv()
-    env.part = SaveAt.__new__(SaveAt)
-    wrapped = ResumableEnv(env)
-    state = wrapped.snapshot()
-    assert "Unsupported global" in str(ResumableEnv(ToyEnv()).restore(state))
-
-
-# -- where checkpoints are ---------------------------------------------------------------------------------------------
-
-
-def test_a_run_that_is_stopped_again_and_again_at_one_step_saves_each_time(tmp_path):
-    model = model_on(environments())
-    model.learn_offline(2)
-    for number in range(12):
-        assert save_checkpoint(model, tmp_path / "checkpoints").name == f"step_000000002.{number}"
-    newest, older = find_checkpoints(tmp_path / "checkpoints")
-    assert (newest.suffix, older.suffix) == (".11", ".10")
-
-
-def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
-    model = model_on(environments())
-    damaged = [
-        checkpoint.set_aside(save_checkpoint(model, tmp_path / "checkpoints")) for _ in range(2)
-    ]
-    assert [path.name for path in damaged] == [
-        "damaged_step_000000000.0",
-        "damaged_step_000000000.1",
-    ]
+    env = ResumableEnv(ToyEnv())
+    env.unwrapped.part = SaveAt.__new__(SaveAt)
+    assert "Unsupported global" in str(ResumableEnv(ToyEnv()).restore(env.snapshot()))
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
@@ -331,12 +291,9 @@ print(hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.policy.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_compiling_again_in_another_process_gives_the_same_bits(tmp_path):
-    names = []
+    hashes = set()
     for cache in ("first", "second"):
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / cache)}
-        done = subprocess.run(
-            [sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        names.append(done.stdout)
-    assert names[0] == names[1]
+        command = [sys.executable, "-c", COMPILED]
+        hashes.add(subprocess.check_output(command, env=environment, text=True))
+    assert len(hashes) == 1
