@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -66,22 +66,21 @@ class ScoringRule:
     @classmethod
     def of_run(cls, record: RunRecord) -> ScoringRule:
         """Return what a run is scored by."""
-        run = record.run
-        references = run.reference_scores or (record.dataset or {}).get("reference_scores")
-        return cls(
-            run.score, run.success_return, run.success_at, tuple(references) if references else None
+        settings = record.run.settings()
+        dataset = record.dataset or {}
+        settings["reference_scores"] = settings["reference_scores"] or dataset.get(
+            "reference_scores"
         )
+        return cls.read(settings)
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> ScoringRule:
-        """Return what :meth:`plain` returned."""
-        references = content.get("reference_scores")
-        return cls(
-            content.get("score"),
-            content.get("success_return"),
-            content.get("success_at"),
-            tuple(references) if references else None,
-        )
+        """Return the rule of a mapping, e.g. of what :meth:`plain` returned."""
+        entries = {entry.name: content.get(entry.name) for entry in fields(cls)}
+        references = entries["reference_scores"]
+        if references is not None:  # a list, where it is from a file
+            entries["reference_scores"] = tuple(references)
+        return cls(**entries)
 
     def plain(self) -> dict[str, Any]:
         """Return what differs from :data:`REPORTED` as plain values."""
@@ -103,16 +102,14 @@ class ScoringRule:
         """
         if self.score not in (None, "success"):
             return replace(results, successes=None)
-        if self.success_return is not None:
-            return replace(
-                results, successes=(results.returns >= self.success_return).astype(np.int64)
-            )
         successes = results.any_successes if self.success_at == "any" else results.successes
-        if successes is None and not (is_reported or self.score == "success"):
-            return results
-        if successes is None:
-            return replace(results, successes=np.zeros(results.returns.shape, np.int64))
-        return replace(results, successes=np.where(successes == UNREPORTED, 0, successes))
+        if self.success_return is not None:
+            successes = (results.returns >= self.success_return).astype(np.int64)
+        elif successes is not None:
+            successes = np.where(successes == UNREPORTED, 0, successes)
+        elif is_reported or self.score == "success":
+            successes = np.zeros(results.returns.shape, np.int64)
+        return replace(results, successes=successes)
 
     def normalised(self, episode_return: float) -> float | None:
         """Return where a return lies between those of a random and of an expert policy, if these are known."""
@@ -149,8 +146,9 @@ def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
     """Return Student's 95% interval of a mean; of one value it is all numbers."""
     if len(values) < 2:
         return -math.inf, math.inf
-    mean, error = float(values.mean()), float(stats.sem(values))
-    if error == 0:
-        return mean, mean
-    low, high = stats.t.interval(LEVEL, len(values) - 1, mean, error)
+    mean = values.mean()
+    error = stats.sem(values)
+    low, high = mean, mean
+    if error:  # SciPy's interval of a scale of 0 is NaN
+        low, high = stats.t.interval(LEVEL, len(values) - 1, mean, error)
     return float(low), float(high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
+import itertools
 import json
 import os
 import secrets
@@ -47,14 +48,14 @@ STALE_AFTER = datetime.timedelta(days=1)
 TOTAL_SECONDS = "time/total_seconds"
 """Column of ``progress.csv``: seconds of training since the beginning of the run, over all phases and processes."""
 PROGRESS = {
-    "steps": ("time/total_timesteps",),
-    "seconds": ("time/time_elapsed",),
-    "total_seconds": (TOTAL_SECONDS,),
-    "fps": ("time/fps",),
-    "updates": ("train/n_updates",),
-    "speed": ("time/updates_per_s", "time/fps"),
+    "time/total_timesteps": "steps",
+    "time/time_elapsed": "seconds",
+    TOTAL_SECONDS: "total_seconds",
+    "time/fps": "fps",
+    "train/n_updates": "updates",
+    "time/updates_per_s": "speed",
 }
-"""What `RunFolder.read_progress` returns, and under which names ``progress.csv`` has it offline and online."""
+"""Columns of ``progress.csv`` -> what `RunFolder.read_progress` calls them."""
 
 
 class UnreadableRun(UsageError):
@@ -77,9 +78,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableRun(path, "is missing") from error
     except (OSError, TypeError, ValueError, UsageError) as error:
         problem = error.problem if isinstance(error, DamagedFileError) else str(error)
-        raise UnreadableRun(
-            path, f"cannot be read: {shorten(problem, 300, placeholder='...')}"
-        ) from error
+        problem = shorten(problem, 300, placeholder="...")  # YAML's errors quote the file
+        raise UnreadableRun(path, f"cannot be read: {problem}") from error
 
 
 class RunFolder:
@@ -106,33 +106,31 @@ class RunFolder:
     def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
         """Make and lock the folder with the next free number; runs that start together never share one."""
         parent = log_folder / algo
-        number = 1 + max(numbered_folders(parent, env), default=0)
-        while True:
+        first = 1 + max(numbered_folders(parent, env), default=0)
+        for number in itertools.count(first):
             folder = cls(parent / f"{file_name_of(env)}_{number}")
             try:
                 folder.path.mkdir(parents=True)
             except FileExistsError:
-                number += 1
-            else:
-                folder.lock.take()  # nobody else wants it: nothing says yet what the run is
-                folder.write_status("running", seed, 0, 0)
-                return folder
+                continue
+            break
+        folder.lock.take()  # nobody else wants it: nothing says yet what the run is
+        folder.write_status("running", seed, 0, 0)
+        return folder
 
     # -- status.json --------------------------------------------------------------------------------------------------
 
     def write_status(
-        self, state: str, seed: int, offline_step: int, online_step: int, **more: Any
+        self, state: str, seed: int, offline_step: int, online_step: int, **entries: Any
     ) -> None:
         """Record how far the run is, in gradient steps offline and environment steps online."""
-        assert state in STATES
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         status = {
             "state": state,
             "seed": seed,
             "offline_step": offline_step,
             "online_step": online_step,
-            **more,
-            "updated": now,
+            **entries,
+            "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         if state == "running":
             status["host"] = HOST
@@ -146,16 +144,13 @@ class RunFolder:
         status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
-        for name in ("seed", "offline_step", "online_step", "pretraining_step"):
-            value = status.get(name, 0 if name == "pretraining_step" else None)
-            if type(value) is not int:  # for isinstance, `True` is an int
-                raise UnreadableRun(
-                    self.status, f"must have a whole number as `{name}`, got {value!r}"
-                )
-        if not isinstance(status.get("reason", ""), str):
-            raise UnreadableRun(
-                self.status, f"must have a text as `reason`, got {status['reason']!r}"
-            )
+        checked = {"pretraining_step": 0, "reason": "", **status}  # older runs lack these
+        for name in ("seed", "offline_step", "online_step", "pretraining_step", "reason"):
+            expected = str if name == "reason" else int
+            value = checked.get(name)
+            if type(value) is not expected:  # for isinstance, `True` is an int
+                noun = "text" if expected is str else "whole number"
+                raise UnreadableRun(self.status, f"must have a {noun} as `{name}`, got {value!r}")
         with _reading(self.status):
             if datetime.datetime.fromisoformat(status.get("updated", "")).tzinfo is None:
                 raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
@@ -219,15 +214,15 @@ class RunFolder:
         recorded = self._read_tracking().get("tensorboard")
         if isinstance(recorded, str) and Path(recorded).parent == parent.absolute():
             return Path(recorded)
-        folder = parent.absolute() / f"{algo}_{self.path.name}"
-        number = 1
-        while True:
+        name = f"{algo}_{self.path.name}"
+        folder = parent.absolute() / name
+        for number in itertools.count(2):
             try:
                 folder.mkdir(parents=True, exist_ok=is_resumed)
-                break
             except FileExistsError:
-                number += 1
-                folder = folder.with_name(f"{algo}_{self.path.name}_{number}")
+                folder = folder.with_name(f"{name}_{number}")
+            else:
+                break
         self._add_tracking(tensorboard=str(folder))
         return folder
 
@@ -257,7 +252,8 @@ class RunFolder:
         """
         with _reading(self.evaluations):
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
-        if missing := [name for name in COLUMNS if name not in arrays]:
+        missing = [name for name in COLUMNS if name not in arrays]
+        if missing:
             raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
         shape = arrays["results"].shape
         if len(shape) != 2 or 0 in shape:
@@ -268,11 +264,8 @@ class RunFolder:
             is_of_evaluation = name in ("timesteps", "phase")
             expected = shape[:1] if is_of_evaluation else shape
             kinds = "iu" if is_of_evaluation else "biuf"
-            if (
-                values.shape != expected
-                or values.dtype.kind not in kinds
-                or not np.isfinite(values).all()
-            ):
+            fits = values.shape == expected and values.dtype.kind in kinds
+            if not fits or not np.isfinite(values).all():
                 raise UnreadableRun(
                     self.evaluations,
                     f"must have finite numbers of shape {expected} as `{name}`, got {values.dtype} of shape "
@@ -297,6 +290,7 @@ class RunFolder:
     def read_progress(self) -> dict[str, np.ndarray]:
         """Return the rows of ``progress.csv`` that say how long training has taken, an array for each of `PROGRESS`.
 
+        Speed is that of updates offline, and of environment steps online.
         Steps count from the beginning of pretraining, seconds from the beginning of a phase, or from where a process
         continued it. A last line that is not whole is left out. A run that logged no time has no rows.
 
@@ -305,15 +299,10 @@ class RunFolder:
         with _reading(self.progress):
             text = read_text(self.progress)
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
-            columns = {
-                name: table.reindex(columns=list(names)).astype(float)
-                for name, names in PROGRESS.items()
-            }
-        rows = pd.DataFrame(
-            {name: column.bfill(axis=1).iloc[:, 0] for name, column in columns.items()}
-        )
-        rows = rows.dropna(subset="seconds")  # the others are evaluations
-        return {name: column.to_numpy() for name, column in rows.items()}
+            rows = table.reindex(columns=list(PROGRESS)).astype(float)
+        rows = rows.rename(columns=PROGRESS).dropna(subset="seconds")  # others are evaluations
+        rows["speed"] = rows["speed"].fillna(rows["fps"])
+        return {name: rows[name].to_numpy() for name in rows}
 
 
 def with_evaluation(
@@ -343,7 +332,7 @@ def with_evaluation(
     if not history:
         return {name: values[None] for name, values in row.items()}
     if "successes" in row and "successes" not in history:
-        # the environment reports success only when it is true, so the episodes until now were failures
+        # The environment reports success only when it is true, so the episodes until now were failures.
         history = {**history, "successes": np.zeros(history["results"].shape, np.int64)}
     return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
 
@@ -426,14 +415,12 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
     except BaseException as error:
         ending = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
         for folder in folders:
-            with contextlib.suppress(
-                OSError, UnreadableRun
-            ):  # often for the same reason; the first error says more
+            # Recording often fails for the same reason as the run, whose error says more.
+            with contextlib.suppress(OSError, UnreadableRun):
                 status = folder.read_status()
                 if status["state"] not in ("done", "failed"):  # it had ended before
-                    folder.write_status(
-                        **status | {"state": ending, "reason": describe_error(error)}
-                    )
+                    status |= {"state": ending, "reason": describe_error(error)}
+                    folder.write_status(**status)
         raise
 
 
@@ -451,9 +438,8 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
 
     :param status: what ``status.json`` says.
     """
-    state = str(status["state"])
-    if state != "running":
-        return state
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(status["updated"])
-    is_gone = folder.lock.is_held() is False and (status.get("host") == HOST or age > STALE_AFTER)
-    return DEAD if is_gone else state
+    is_of_here = status.get("host") == HOST
+    may_be_dead = status["state"] == "running" and (is_of_here or age > STALE_AFTER)
+    # None: the storage cannot tell.
+    return DEAD if may_be_dead and folder.lock.is_held() is False else str(status["state"])

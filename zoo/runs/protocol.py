@@ -1,7 +1,7 @@
 """How a run was made: the fields of its protocol, its settings, where two runs differ, and what methods are called."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, filterfalse
 from itertools import count as numbers
 from string import ascii_lowercase
 from typing import Any
@@ -67,8 +67,8 @@ def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
     end = 0
     for phase in PHASES:
         steps = int(protocol.get(f"{phase}_steps") or 0)
-        end += steps
         if steps:
+            end += steps
             ends[phase] = end
     return ends
 
@@ -135,11 +135,9 @@ def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
 LONGEST_DIFFERENCE = 28
 """A name says what differs if that is one value of at most so many characters; else it ends in a letter."""
 
-_SAME_ON_ALL_TASKS = ("algorithm", "profile", "offline_steps", "online_steps", "eval_episodes")
-_SAME_FOR_RETURNS = (
-    "algorithm",
-    "profile",
-)  # each environment has a scale, and a usual number of steps, of its own
+# Returns of environments differ in scale anyway, and their usual numbers of steps differ too.
+_SAME_FOR_RETURNS = ("algorithm", "profile")
+_SAME_ON_ALL_TASKS = (*_SAME_FOR_RETURNS, "offline_steps", "online_steps", "eval_episodes")
 
 Variant = tuple[str, ...]
 
@@ -165,7 +163,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             names[candidates.pop()] = str(label)
         unnamed = sorted(set(variants) - set(names))
         names |= _name_variants(str(label), fields, unnamed, used_names)
-        used_names |= set(names.values())
+        used_names.update(names.values())
         methods.loc[group.index] = variants.map(names)
     return methods
 
@@ -206,12 +204,10 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
         shared = set.intersection(*environments)
         if shared:
             group = group[group["environment"].isin(shared)]
-        values: dict[str, pd.Series] = {}
-        for method, part in _texts(group).groupby(group["method"]):
-            values[str(method)] = part.apply(lambda column: " / ".join(column.unique()))
-        table = pd.DataFrame(values)
-        table = table[table.nunique(axis=1) > 1]
-        result |= {method: table[method].to_dict() for method in table}
+        texts = _texts(group).groupby(group["method"])
+        table = texts.agg(lambda column: " / ".join(column.unique()))
+        table = table.loc[:, table.nunique() > 1]
+        result |= {str(method): row.to_dict() for method, row in table.iterrows()}
     return result
 
 
@@ -264,11 +260,7 @@ def _name_variants(
         is_short = all(len(difference) <= LONGEST_DIFFERENCE for difference in differences)
         if is_short and not set(names) & set(used_names):
             return dict(zip(variants, names, strict=True))
-    names_by_variant = {}
     endings = chain(ascii_lowercase, numbers(len(ascii_lowercase) + 1))
-    for variant in variants:
-        name = f"{label} {next(endings)}"
-        while name in used_names:
-            name = f"{label} {next(endings)}"
-        names_by_variant[variant] = name
-    return names_by_variant
+    names_with_letters = (f"{label} {ending}" for ending in endings)
+    free_names = filterfalse(used_names.__contains__, names_with_letters)
+    return dict(zip(variants, free_names, strict=False))

@@ -4,8 +4,9 @@
 be counted stays in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
 """
 
+import contextlib
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,8 @@ EVALUATION_COLUMNS = (
     "kind", "score", "return", "length", "run", "carried",
 )  # fmt: skip
 _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
+_MAY_CHANGE_SCORES = ("offline_data", "env_wrapper", "normalize", "noise_type", "noise_std")
+"""Settings of a run that are no field of `PROTOCOL`."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code", "problem",
@@ -119,33 +122,41 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
     """
-    rows = []
-    tables = []
+    rows = {}
+    tables = {}
     for folder in find_run_folders(paths):
-        row, table = _read_run(folder)
-        rows.append(row)
-        tables.append(table)
+        path = str(folder.path)
+        rows[path], table = _read_run(folder)
+        if table is not None:
+            tables[path] = table
     _decide_kinds(rows, tables)
-    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS)).astype(
-        {"problem": object, "replaced_by": object}
-    )
+    runs = pd.DataFrame(rows.values(), columns=list(_RUN_COLUMNS))
+    runs = runs.astype({"problem": object, "replaced_by": object})
     kinds = kinds_of(runs)
-    runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = (
-        None  # these have no success to take at a step
-    )
+    # Runs of another kind of score have no success that could be taken at a step.
+    runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = None
     runs["method"] = labels_by_kind(runs) if merge_protocols else name_methods(runs)
     _mark_duplicates(runs)
-    return RunTables(runs, _join(runs, tables))
+    if not tables:
+        return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
+    evaluations = pd.concat(tables, names=["run"]).reset_index("run")
+    evaluations = evaluations.merge(runs[list(_OF_RUNS)], on="run")
+    evaluations = evaluations.assign(source="own", carried=False).astype({"successes": "Int64"})
+    return RunTables(runs, evaluations[list(EVALUATION_COLUMNS)])
 
 
-def _decide_kinds(rows: Sequence[dict[str, Any]], tables: Sequence[pd.DataFrame | None]) -> None:
+def _decide_kinds(rows: Mapping[str, dict[str, Any]], tables: Mapping[str, pd.DataFrame]) -> None:
     """Score runs by success where any run on their environment has reported success: then theirs never did.
 
     Many environments put ``success`` into an info only when it is true, so a run that never succeeds reports none.
+
+    :param rows: of all runs, by their paths.
+    :param tables: evaluations of those that can be read.
     """
-    reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
-    for row, table in zip(rows, tables, strict=True):
-        if table is not None and row["follows_environment"] and row["kind"] == RETURN.name:
+    reporting = {row["environment"] for row in rows.values() if row.get("kind") == SUCCESS.name}
+    for path, table in tables.items():
+        row = rows[path]
+        if row["follows_environment"] and row["kind"] == RETURN.name:
             row["never_reported"] = row["environment"] in reporting
             if row["never_reported"]:
                 row["kind"] = SUCCESS.name
@@ -153,81 +164,49 @@ def _decide_kinds(rows: Sequence[dict[str, Any]], tables: Sequence[pd.DataFrame 
                 table["score"] = 0.0
 
 
-def _join(runs: pd.DataFrame, evaluations: Sequence[pd.DataFrame | None]) -> pd.DataFrame:
-    """Return the evaluations of runs as one table, columns `EVALUATION_COLUMNS`.
-
-    :param runs: the rows of `RunTables`.
-    :param evaluations: what `_tabulate` returned for each of them, or None.
-    """
-    tables = [
-        table.assign(**{name: row[name] for name in _OF_RUNS})
-        for (_, row), table in zip(runs.iterrows(), evaluations, strict=True)
-        if table is not None
-    ]
-    if not tables:
-        return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-    joined_table = pd.concat(tables, ignore_index=True).assign(source="own", carried=False)
-    return joined_table.astype({"successes": "Int64"})[list(EVALUATION_COLUMNS)]
-
-
 def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
     """Return a run's row, and its evaluations if they can be read."""
     row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
+    table = None
     try:
         status = folder.read_status()
-        row |= describe_config(folder.read_config(), status)
-        if odd := [name for name in PROTOCOL if isinstance(row[name], list | dict)]:
+        row |= describe_config(folder.read_config()) | status | {"state": "unknown"}
+        odd = [name for name in PROTOCOL if isinstance(row[name], list | dict)]
+        if odd:
             raise TypeError(f"`{odd[0]}` is {row[odd[0]]!r}")
-        row |= {name: status[name] for name in ("offline_step", "online_step")}
-        row |= {
-            "state": state_now(folder, status),
-            "updated": datetime.datetime.fromisoformat(status["updated"]),
-        }
-        unfinished = row["state"] != "done"
-        if unfinished and not folder.evaluations.exists():
-            table = None
-        else:
-            table = _tabulate(folder)
-            kind = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
-            if table["successes"].isna().all():
-                kind = WITHOUT_ENV.get(row["score"], RETURN)
-            row["kind"] = kind.name
-            if row["score"] in WITHOUT_ENV:  # nothing was played
-                table[["return", "length"]] = np.nan
+        row["state"] = state_now(folder, status)
+        row["updated"] = datetime.datetime.fromisoformat(status["updated"])
+        is_done = row["state"] == "done"
+        if is_done or folder.evaluations.exists():
+            row["kind"], table = _tabulate(folder, row)
     except UnreadableRun as error:
         return row | {"problem": error.reason}, None
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # of a value that no release writes
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # An entry has a value that no release writes.
         return row | {"problem": f"cannot be understood ({describe_error(error)})"}, None
-    if unfinished:
-        reason = (
-            DEAD_RUN_HINT if row["state"] == DEAD else " ".join(status.get("reason", "").split())
-        )
-        row["problem"] = f"{row['state']}: {_progress(row, status)}" + (
-            f"; {reason}" if reason else ""
-        )
-    elif table is not None and (missing := _find_missing_evaluation(row, table)):
-        return row | {"problem": missing}, None
+    if not is_done:
+        reason = " ".join(status.get("reason", "").split())
+        if row["state"] == DEAD:
+            reason = DEAD_RUN_HINT
+        progress = f"{row['state']}: {_progress(row, status)}"
+        row["problem"] = f"{progress}; {reason}" if reason else progress
+    elif table is not None:
+        row["problem"] = _find_missing_evaluation(row, table)
+        if row["problem"]:
+            table = None
     return row, table
 
 
-def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of a run that ``config.yml`` gives."""
+def describe_config(record: RunRecord) -> dict[str, Any]:
+    """Return the columns of a run that ``config.yml`` gives, and the other settings of the run."""
     environment, domain, task = split_environment(record.env)
     run = record.run
+    values = run.settings()
     rule = ScoringRule.of_run(record)
     dataset = record.dataset or {}
     actor = record.pretrained_actor or {}
     besides: dict[str, Any] = {
-        "offline_data": run.offline_data,
-        "env_wrapper": run.env_wrapper,
-        "normalize": run.normalize,
-        "noise_type": run.noise_type,
-        "noise_std": run.noise_std,
+        **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
         "trained_agent": record.trained_agent is not None,  # each seed may have its own file
@@ -236,16 +215,13 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
     if n_envs > 1 and run.online_steps:  # one update follows a step of all of them
         besides["n_envs"] = n_envs
     return {
+        **values,
         "algorithm": record.algo,
         "label": record.label or record.algo,
         "environment": environment,
         "domain": domain,
         "task": task,
-        "seed": status["seed"],
         "profile": record.profile,
-        "offline_steps": run.offline_steps,
-        "online_steps": run.online_steps,
-        "eval_episodes": run.eval_episodes,
         "sparse": bool(record.settings.get("sparse")),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
@@ -254,9 +230,7 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
         ),
         "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
         "pretrained_actor": bool(actor),
-        "score": run.score,
         "follows_environment": rule.follows_environment,
-        "success_return": run.success_return,
         "success_at": run.success_at or SUCCESS_AT_END,
         "action_range": None if run.action_range is None else str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
@@ -268,36 +242,41 @@ def describe_config(record: RunRecord, status: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _tabulate(folder: RunFolder) -> pd.DataFrame:
-    """Return a run's evaluations, scored by success where it was recorded, else by the return.
+def _tabulate(folder: RunFolder, row: Mapping[str, Any]) -> tuple[str, pd.DataFrame]:
+    """Return the kind of a run's scores, and its evaluations: scored by success where it was recorded, else by return.
 
-    Their number of successes is NaN where it was not recorded.
+    :param row: what `describe_config` returned.
     """
     arrays = folder.read_evaluations()
-    average = arrays["results"].mean(axis=1)
-    episodes = arrays["results"].shape[1]
-    successes = arrays["successes"].sum(axis=1) if "successes" in arrays else np.nan
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "phase": [PHASES[phase] for phase in arrays["phase"]],
+            "phase": np.take(PHASES, arrays["phase"]),
             "step": arrays["timesteps"],
-            "successes": successes,
-            "episodes": episodes,
-            "score": successes / episodes if "successes" in arrays else average,
-            "return": average,
+            "episodes": arrays["results"].shape[1],
+            "return": arrays["results"].mean(axis=1),
             "length": arrays["ep_lengths"].mean(axis=1),
         }
     )
+    if "successes" in arrays:
+        kind = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
+        table["successes"] = arrays["successes"].sum(axis=1)
+        table["score"] = table["successes"] / table["episodes"]
+    else:
+        kind = WITHOUT_ENV.get(row["score"], RETURN)
+        table["successes"] = np.nan
+        table["score"] = table["return"]
+    if row["score"] in WITHOUT_ENV:  # nothing was played
+        table[["return", "length"]] = np.nan
+    return kind.name, table
 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) -> str | None:
     """Return which phase of a finished run lacks an evaluation at its end."""
-    last = evaluations.groupby("phase")["step"].max()
+    last_steps = evaluations.groupby("phase")["step"].max()
     for phase, end in phase_ends(row).items():
-        if last.get(phase, 0) < end:
-            return (
-                f"its last {phase} evaluation is at step {last.get(phase, 0):,}, expected {end:,}"
-            )
+        last = last_steps.get(phase, 0)
+        if last < end:
+            return f"its last {phase} evaluation is at step {last:,}, expected {end:,}"
     return None
 
 
@@ -311,23 +290,19 @@ def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
     """Let one run of a method, environment and seed stand for all: the newest that is finished, or else the newest."""
-    newest_first = runs.assign(is_open=runs["problem"].notna()).sort_values(
-        ["is_open", "updated", "run"], ascending=[True, False, False]
-    )
     key = ["method", "environment", "seed"]
-    first = newest_first.dropna(subset=key).groupby(key)["run"].transform("first")
-    first = first[first != runs.loc[first.index, "run"]]
-    runs.loc[first.index, "replaced_by"] = first
-    first = first[runs.loc[first.index, "problem"].isna()]
-    runs.loc[first.index, "problem"] = (
-        "duplicate: " + first + " is a newer run of the same method, environment and seed"
+    best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
+    best_last = best_last.sort_values(["is_done", "updated", "run"])
+    newest = best_last.groupby(key)["run"].transform("last")
+    newest = newest[newest != best_last["run"]]
+    runs.loc[newest.index, "replaced_by"] = newest
+    newest = newest[best_last["is_done"]]
+    runs.loc[newest.index, "problem"] = (
+        "duplicate: " + newest + " is a newer run of the same method, environment and seed"
     )
 
 
 # -- how long training has taken ---------------------------------------------------------------------------------------
-
-
-_UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -367,18 +342,12 @@ def read_times(folder: RunFolder) -> Times:
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
     seconds = cumulative_seconds(rows)
-    updates = rows["updates"]
-    speed = None
-    logged = np.flatnonzero(~np.isnan(updates))
-    if len(logged) and seconds[logged[-1]] > seconds[logged[0]]:
-        speed = float(np.ptp(updates[logged]) / np.ptp(seconds[logged]))
-    return Times(
-        rows["steps"],
-        seconds,
-        speed,
-        len(folder.read_config().all_seeds),
-        _describe_machine(folder),
-    )
+    logged = ~np.isnan(rows["updates"])
+    updates = rows["updates"][logged]
+    duration = np.ptp(seconds[logged]) if logged.any() else 0.0
+    speed = float(np.ptp(updates) / duration) if duration else None
+    replicas = len(folder.read_config().all_seeds)
+    return Times(rows["steps"], seconds, speed, replicas, _describe_machine(folder))
 
 
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
@@ -391,9 +360,10 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     except UnreadableRun:
         return None
     logged = np.flatnonzero(rows["speed"] > 0)
-    return (
-        (int(rows["steps"][logged[-1]]), float(rows["speed"][logged[-1]])) if len(logged) else None
-    )
+    if not len(logged):
+        return None
+    last = logged[-1]
+    return int(rows["steps"][last]), float(rows["speed"][last])
 
 
 def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -411,21 +381,16 @@ def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:
     begins = seconds[1:] < seconds[:-1]
     for column in (total, rows["fps"]):
         begins |= np.isnan(column[:-1]) & ~np.isnan(column[1:])
-    ended = np.concatenate(
-        [[0.0], np.where(begins, seconds[:-1], 0.0)]
-    )  # seconds of the parts before
-    return seconds + np.cumsum(ended)
+    ended = np.where(begins, seconds[:-1], 0.0)  # seconds of a part where the next one begins
+    return seconds + np.cumsum([0.0, *ended])
 
 
 def _describe_machine(folder: RunFolder) -> str:
     """Return the device that a run was started on; a CPU by the name of the processor."""
-    try:
+    versions: dict[str, Any] = {}
+    with contextlib.suppress(UnreadableRun):  # the times are as good without
         versions = folder.read_versions()
-    except UnreadableRun:
-        return _UNKNOWN  # the times are as good as with it, and no other machine has this name
-    device = versions.get("device") or _UNKNOWN
-    return (
-        f"cpu, {versions.get('processor') or 'processor not recorded'}"
-        if device == "cpu"
-        else str(device)
-    )
+    device = versions.get("device") or "not recorded"
+    if device == "cpu":
+        return f"cpu, {versions.get('processor') or 'processor not recorded'}"
+    return str(device)

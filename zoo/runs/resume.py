@@ -105,10 +105,8 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
     if run is None:
         unfinished = [stored for stored in runs if not stored.is_done]
         if unfinished:
-            log.warning(
-                "no unfinished run matches: %s; starting a new run",
-                closest_run(settings, seeds, unfinished),
-            )
+            closest = closest_run(settings, seeds, unfinished)
+            log.warning("no unfinished run matches: %s; starting a new run", closest)
         else:
             log.info(
                 "there is no unfinished run of this algorithm and environment; starting a new run"
@@ -128,7 +126,8 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
             )
     _warn_if_packages_changed(run)
     place = "the start, because it has no checkpoint yet"
-    if checkpoints := find_checkpoints(run.folders[0].checkpoints):
+    checkpoints = find_checkpoints(run.folders[0].checkpoints)
+    if checkpoints:
         place = describe_step(run, step_of(checkpoints[0]))
     log.info("resuming %s from %s", run, place)
     return run
@@ -179,12 +178,10 @@ def stored_runs(
         try:
             record = folder.read_config()
             if record.seed == record.all_seeds[0]:  # the first replica stands for the others
-                folders = [
-                    RunFolder(path.with_name(name)) for name in record.folders or [path.name]
-                ]
-                runs.append(
-                    StoredRun(folders, record, [replica.read_status() for replica in folders])
-                )
+                names = record.folders or [path.name]
+                folders = [RunFolder(path.with_name(name)) for name in names]
+                statuses = [replica.read_status() for replica in folders]
+                runs.append(StoredRun(folders, record, statuses))
         except UnreadableRun as error:
             if find_checkpoints(folder.checkpoints):
                 unreadable.append(error)
@@ -205,7 +202,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
             except UnreadableRun as error:
                 log.warning(error)
         results.append(result_of(folder, seed, history, ScoringRule.of_run(run.record), failure))
-    joint = joint_result(run.record.algo, run.record.env, None, results)
+    joint = joint_result(run.record, None, results)
     return {**joint, "already_done": True}
 
 
@@ -234,26 +231,20 @@ def result_of(
     :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
     :param failure: reason and step of a replica that failed while others continued.
     """
-    result = {
-        "run": str(folder.path),
-        "seed": seed,
-        "success": None,
-        "return": None,
-        "episodes": 0,
-        "steps": None,
-    }
+    result: dict[str, Any] = {"run": str(folder.path), "seed": seed}
+    result |= {"success": None, "return": None, "episodes": 0, "steps": None}
     if failure is not None:
         return {**result, "steps": failure["step"], **failure}
     if history:
-        last = {name: values[-1] for name, values in history.items()}
-        mean = float(last["results"].mean())
+        returns = history["results"][-1]
+        mean = float(returns.mean())
         result[name_of_mean(scoring)] = mean
-        if "successes" in last:
-            result["success"] = float(last["successes"].mean())
+        if "successes" in history:
+            result["success"] = float(history["successes"][-1].mean())
         elif scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(mean)
-        result["episodes"] = len(last["results"])
-        result["steps"] = int(last["timesteps"])
+        result["episodes"] = len(returns)
+        result["steps"] = int(history["timesteps"][-1])
     if folder.learning_curve.exists():
         result["learning_curve"] = str(folder.learning_curve)
     return result
@@ -266,15 +257,13 @@ def name_of_mean(scoring: ScoringRule) -> str:
 
 
 def joint_result(
-    algo: str, env: str, updates_per_second: float | None, results: list[dict[str, Any]]
+    record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``."""
     if updates_per_second is not None:
         updates_per_second = round(updates_per_second, 2)
-    head = {"algo": algo, "env": env, "updates_per_s": updates_per_second}
-    if len(results) == 1:
-        return head | results[0]
-    return head | {"runs": results}
+    head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
+    return head | (results[0] if len(results) == 1 else {"runs": results})
 
 
 def describe_evaluation(
@@ -291,19 +280,20 @@ def describe_evaluation(
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
     scores = returns
-    name = "mean return"
     digits = ".2f"
-    if results.estimates:
-        name = WITHOUT_ENV[scoring.score or ""].name
     if results.successes is not None:
         name = scoring.success
         scores = results.successes[played]
         digits = ".1%"
+    elif results.estimates:
+        name = WITHOUT_ENV[scoring.score or ""].name
+    else:
+        name = "mean return"
     text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
     if len(seeds) > 1:
         of_seeds = []
-        for replica, values in zip(played, scores, strict=True):
-            of_seeds.append(f"seed {seeds[replica]}: {values.mean():{digits}}")
+        for replica, mean in zip(played, scores.mean(axis=1), strict=True):
+            of_seeds.append(f"seed {seeds[replica]}: {mean:{digits}}")
         text += f" ({', '.join(of_seeds)})"
     if results.estimates:
         return f"{text}, held-out loss {results.estimates['held_out_loss'][played].mean():.4g}"

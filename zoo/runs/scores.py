@@ -23,12 +23,16 @@ class ScoreKind:
     """
 
     name: str
-    unit: str
     caption: str
     limits: tuple[float, float] = (0.0, 1.0)
     scale: float = 100.0
     is_comparable: bool = True
     metrics: tuple[str, ...] = tuple(METRICS)
+
+    @property
+    def unit(self) -> str:
+        """What axes and headings call it."""
+        return f"{self.name} (%)" if self.scale == 100 else self.name
 
     @property
     def suffix(self) -> str:
@@ -69,38 +73,27 @@ def spread_digits(scores: Iterable[float]) -> int:
     return max(0, 1 - math.floor(math.log10(spread))) if spread else 0
 
 
-SUCCESS = ScoreKind("success", "success (%)", "Success in %")
+SUCCESS = ScoreKind("success", "Success in %")
 SUCCESS_BY_RETURN = ScoreKind(
-    "success by return",
-    "success by return (%)",
-    "Success in % (a return of at least the run's threshold)",
+    "success by return", "Success in % (a return of at least the run's threshold)"
 )
-RETURN = ScoreKind("return", "return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
+RETURN = ScoreKind("return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
 NORMALISED_RETURN = ScoreKind(
-    "normalised return",
-    "normalised return (%)",
-    "Normalised return (0 is random, 100 is the expert)",
-    RETURN.limits,
+    "normalised return", "Normalised return (0 is random, 100 is the expert)", RETURN.limits
 )
-VALUE = ScoreKind(
-    "value estimate",
-    "value estimate",
-    "Discounted return as fitted Q evaluation estimates it from held-out data; nothing was played",
-    RETURN.limits,
-    1.0,
-    False,
-    RETURN.metrics,
+VALUE = replace(
+    RETURN,
+    name="value estimate",
+    caption="Discounted return as fitted Q evaluation estimates it from held-out data; nothing was played",
 )
 CRITIC_VALUE = replace(
-    VALUE,
+    RETURN,
     name="critic value",
-    unit="critic value",
     caption="What the algorithm's own critic expects of the policy in held-out trajectories; nothing was played",
 )
 NEGATIVE_LOSS = replace(
-    VALUE,
+    RETURN,
     name="negative loss",
-    unit="negative loss",
     caption="Minus the algorithm's loss on held-out trajectories; nothing was played",
 )
 WITHOUT_ENV = {"value": VALUE, "critic": CRITIC_VALUE, "loss": NEGATIVE_LOSS}

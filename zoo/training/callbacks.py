@@ -176,7 +176,7 @@ class TrainingRun(BaseCallback):
             results = [
                 self._finish_replica(replica) for replica in range(len(self.replicas.folders))
             ]
-            return joint_result(self.config.algo, self.config.env, self.updates_per_second, results)
+            return joint_result(self.config, self.updates_per_second, results)
         except BaseException:
             with contextlib.suppress(OSError):  # often for the same reason
                 self.replicas.write_status(

@@ -223,7 +223,7 @@ def add_data(parser: Parser, storage: str = "--storage") -> None:
     group.add_argument(
         "--n-envs",
         type=COUNT,
-        help="training environments (default: one per seed); an update follows a step of all",
+        help="training environments (default: one per seed); one update per step of all environments",
     )
     group.add_argument(
         "--vec-env",
