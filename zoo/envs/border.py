@@ -8,6 +8,7 @@ shapes of its spaces.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -55,10 +56,11 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "
             "environment with continuous actions"
         )
-    if (actions.low >= actions.high).any():
+    is_empty = actions.low >= actions.high
+    if is_empty.any():
         raise UsageError(
-            f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(actions.low >= actions.high))}, "
-            "expected a range to choose from; leave out coordinates that cannot move in a wrapper"
+            f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(is_empty))}, expected a range to "
+            "choose from; leave out coordinates that cannot move in a wrapper"
         )
     parts = observations.spaces if isinstance(observations, spaces.Dict) else {"": observations}
     for key, part in parts.items():
@@ -91,10 +93,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 
 
 def check_same_spaces(
-    source: object,
-    trained: tuple[spaces.Space[Any], spaces.Space[Any]],
-    env_id: str,
-    played: tuple[spaces.Space[Any], spaces.Space[Any]],
+    source: object, trained: tuple[Any, Any], env_id: str, played: tuple[Any, Any]
 ) -> None:
     """Refuse a model that was trained with other observations or action limits than it is to play with.
 
@@ -113,19 +112,16 @@ def check_same_spaces(
                 f"{source} was trained with {noun} {_describe(own_space)}, got {_describe(env_space)} in {env_id}; "
                 "give the environment that it was trained in"
             )
-    own_actions, env_actions = trained[1], played[1]
-    assert isinstance(own_actions, spaces.Box)
-    assert isinstance(env_actions, spaces.Box)
-    for end in ("low", "high"):
-        own_ends, env_ends = getattr(own_actions, end), getattr(env_actions, end)
-        differs = ~np.isclose(own_ends, env_ends)
-        if differs.any():
-            index = int(np.argmax(differs))
-            raise UsageError(
-                f"{source} was trained with actions from {own_actions.low[index]:g} to {own_actions.high[index]:g} in "
-                f"coordinate {index}, got {env_actions.low[index]:g} to {env_actions.high[index]:g} in {env_id}; give "
-                "the environment that it was trained in, or wrap this one in gymnasium.wrappers.RescaleAction"
-            )
+    limits = [np.array([pair[1].low, pair[1].high]) for pair in (trained, played)]
+    differs = ~np.isclose(*limits).all(axis=0)
+    if differs.any():
+        index = int(np.argmax(differs))
+        (own_low, own_high), (low, high) = (ends[:, index] for ends in limits)
+        raise UsageError(
+            f"{source} was trained with actions from {own_low:g} to {own_high:g} in coordinate {index}, got {low:g} to "
+            f"{high:g} in {env_id}; give the environment that it was trained in, or wrap this one in "
+            "gymnasium.wrappers.RescaleAction"
+        )
 
 
 def _signature(space: spaces.Space[Any]) -> Any:
@@ -141,9 +137,8 @@ def _signature(space: spaces.Space[Any]) -> Any:
 
 def _describe(space: spaces.Space[Any]) -> str:
     if isinstance(space, spaces.Dict):
-        return (
-            f"Dict({', '.join(f'{key}: {_describe(part)}' for key, part in space.spaces.items())})"
-        )
+        parts = [f"{key}: {_describe(part)}" for key, part in space.spaces.items()]
+        return f"Dict({', '.join(parts)})"
     if not isinstance(space, spaces.Box):
         return str(space)
     return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
@@ -204,8 +199,11 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             key: read_observation(part, observation[key], f"{name} {key}")
             for key, part in space.spaces.items()
         }
-    array, dtype = np.asarray(observation), np.dtype(space.dtype)
-    has_dtype = array.dtype.kind in "fiub" if dtype.kind == "f" else np.can_cast(array.dtype, dtype)
+    array = np.asarray(observation)
+    dtype = np.dtype(space.dtype)
+    has_dtype = np.can_cast(array.dtype, dtype)
+    if dtype.kind == "f":
+        has_dtype = array.dtype.kind in "fiub"
     has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
     if not has_type or not has_dtype or array.shape != space.shape:
         noun = "an image" if is_image(space) else f"{name} of {type(space).__name__}{space.shape}"
@@ -215,22 +213,13 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             "`gymnasium.wrappers.TransformObservation` anything",
         )
     if array.dtype.kind == "f":
-        _require_finite(name, np.abs(array).max(initial=0))
+        require_finite(name, np.abs(array).max(initial=0))
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(
             f"{name} must be one of {space}, got {array.tolist()}",
             "number the choices as the space does in a `gymnasium.ObservationWrapper`",
         )
     return array.astype(dtype)
-
-
-def read_reward(reward: float) -> float:
-    """Return a reward; refuse one that float32 cannot hold.
-
-    :raises ReturnError: for NaN, infinity and larger numbers.
-    """
-    _require_finite("reward", abs(reward))
-    return reward
 
 
 def read_success(info: dict[str, Any]) -> int | None:
@@ -252,7 +241,11 @@ def read_success(info: dict[str, Any]) -> int | None:
     return int(success)
 
 
-def _require_finite(name: str, magnitude: float) -> None:
+def require_finite(name: str, magnitude: float) -> None:
+    """Refuse a value that float32 cannot hold.
+
+    :raises ReturnError: for NaN, infinity and larger numbers.
+    """
     if not magnitude <= LARGEST:  # NaN is not, either
         raise ReturnError(
             f"an environment's values must be finite in float32, got {name} {magnitude}",
@@ -292,8 +285,33 @@ def _form(value: Any) -> str:
         return f"{len(value)} values ({', '.join(type(item).__name__ for item in value)})"
     if isinstance(value, dict):
         return f"a dict with {', '.join(map(str, value)) or 'nothing'}"
-    return (
-        repr(value)
-        if _is_number(value) or value is None
-        else f"an object of type {type(value).__name__}"
-    )
+    if _is_number(value) or value is None:
+        return repr(value)
+    return f"an object of type {type(value).__name__}"
+
+
+# -- observations of several environments ------------------------------------------------------------------------------
+
+
+def policy_name(space: spaces.Space[Any]) -> str:
+    """Return SB3's name of the policy for observations of a space."""
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image(space) else "MlpPolicy"
+
+
+def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
+    """Return observations as one array (N, ...), or as one of each part."""
+    if isinstance(space, spaces.Dict):
+        stacked = {}
+        for key, part in space.spaces.items():
+            stacked[key] = stack(part, [observation[key] for observation in observations])
+        return stacked
+    return np.array(observations, space.dtype).reshape(-1, *(space.shape or ()))
+
+
+def join(parts: Sequence[Any]) -> Any:
+    """Return several results of :func:`stack` as one."""
+    if isinstance(parts[0], dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)

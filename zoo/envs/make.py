@@ -27,8 +27,8 @@ from zoo.envs.border import (
     ReturnError,
     check_spaces,
     read_observation,
-    read_reward,
     read_success,
+    require_finite,
     unpack_reset,
     unpack_step,
 )
@@ -45,13 +45,8 @@ if TYPE_CHECKING:  # processes of environments do without PyTorch
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 Array: TypeAlias = np.ndarray
 
-for _size, (
-    _maze,
-    _start,
-    _goal,
-    _steps,
-    _,
-) in MAZES.items():  # Gymnasium-Robotics is imported when one is built
+# Their simulators, Gymnasium-Robotics and robosuite, are imported when one is built.
+for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():
     gymnasium.register(
         f"d4rl-antmaze-{_size}",
         entry_point=f"{__name__}:make_antmaze",
@@ -59,7 +54,7 @@ for _size, (
         max_episode_steps=_steps,
         disable_env_checker=True,
     )
-for _name, _scene in SCENES.items():  # robosuite is imported when one is built
+for _name, _scene in SCENES.items():
     gymnasium.register(
         _name,
         entry_point="zoo.envs.robosuite:RobosuiteEnv",
@@ -173,9 +168,8 @@ def require_simulator(env_id: str) -> None:
     """
     if env_id in OCBENCH:
         import_ocbench(env_id)
-    elif (
-        env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None
-    ):  # importing it takes seconds
+    elif env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:
+        # robosuite itself is not imported yet, which takes seconds
         install = "`pip install 'flow-rl-zoo[robomimic]'`"
         raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
     elif env_id in ROBOTICS:
@@ -204,12 +198,10 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
 
 def ignore_startup_warnings() -> None:
     """Ignore the warnings that OGBench causes whatever the user does."""
-    warnings.filterwarnings(
-        "ignore", module="glfw"
-    )  # MuJoCo's viewer is imported, and there may be no display
-    warnings.filterwarnings(
-        "ignore", message=".*precision lowered by casting"
-    )  # OGBench's own action bounds
+    # MuJoCo's viewer is imported, and there may be no display.
+    warnings.filterwarnings("ignore", module="glfw")
+    # OGBench gives bounds of actions in float64.
+    warnings.filterwarnings("ignore", message=".*precision lowered by casting")
 
 
 @contextlib.contextmanager
@@ -302,7 +294,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     def set_name(self, name: str) -> None:
         """Set the name for messages, e.g. ``training environment 3``."""
-        self._called = name
+        self._called = f", {name},"
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
@@ -314,19 +306,17 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         try:
             observation, reward, terminated, truncated, info = unpack_step(result)
             observation = read_observation(self.observation_space, observation)
-            return observation, read_reward(reward), terminated, truncated, self._select(info)
+            require_finite("reward", abs(reward))
+            return observation, reward, terminated, truncated, self._select(info)
         except ReturnError as error:
             raise self._fault(error) from error
 
     def _fault(self, error: ReturnError) -> EnvironmentFault:
         """Return an error that says which environment is at fault, when, and what to do."""
-        called = ""
-        if self._called:
-            called = f", {self._called},"
         kind = EnvironmentApiFault if error.is_form else EnvironmentFault
         return kind(
-            f"{error} from `{name_of(self.env)}`{called} at step {self._steps} of its episode; this is a fault of the "
-            f"environment: correct it, or {error.remedy}"
+            f"{error} from `{name_of(self.env)}`{self._called} at step {self._steps} of its episode; this is a fault "
+            f"of the environment: correct it, or {error.remedy}"
         )
 
     def _select(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -388,7 +378,8 @@ class DatasetOnlyEnv(gymnasium.Env[Array, Array]):
     """Has the spaces of some data, and cannot be stepped."""
 
     def __init__(self, observations: Box, actions: Box) -> None:
-        self.observation_space, self.action_space = observations, actions
+        self.observation_space = observations
+        self.action_space = actions
 
     def reset(
         self, *, seed: int | None = None, options: Any = None
@@ -432,12 +423,9 @@ def register_dataset_only_env(
         )
     ends: Any = limits or (-1, 1)
     if not limits and np.abs(actions).max() > 1:
-        ends = (
-            np.minimum(actions.min(0), 0),
-            np.maximum(actions.max(0), 0),
-        )  # 0, no motion, is an action too
-    low = np.full(actions.shape[1:], ends[0], np.float32)
-    high = np.full(actions.shape[1:], ends[1], np.float32)
+        # 0, no motion, is an action too.
+        ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)
+    low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
     free = np.full(observations.shape[1], np.inf, np.float32)
     bounds = {"observations": (-free, free), "actions": (low, high)}
@@ -470,16 +458,14 @@ def _read_spaces(
     bounds_of = {}
     try:
         for name, limits in content.items():
-            bounds = [np.array(limits[end]) for end in ("low", "high")]
-            if any(bound.dtype.kind not in "iuf" for bound in bounds):  # `false` would be 0
-                raise TypeError
-            low, high = (bound.astype(np.float32) for bound in bounds)
-            if not ({low.shape, high.shape} <= {(), shapes[name]} and (low < high).all()):
+            shape = shapes[name]
+            ends = [np.array(limits[end]) for end in ("low", "high")]
+            low, high = (np.broadcast_to(end.astype(np.float32), shape) for end in ends)
+            is_number = all(end.dtype.kind in "iuf" for end in ends)  # `false` would be 0
+            is_whole = {end.shape for end in ends} <= {(), shape}  # a list of one would be repeated
+            if not is_number or not is_whole or not (low < high).all():
                 raise ValueError
-            bounds_of[name] = (
-                np.broadcast_to(low, shapes[name]),
-                np.broadcast_to(high, shapes[name]),
-            )
+            bounds_of[name] = low, high
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} must give `observations` or `actions` a `low` below a `high`, each a number or a list of as many "

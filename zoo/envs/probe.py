@@ -37,8 +37,11 @@ def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
     :param make: makes another one.
     :raises UsageError: if it does.
     """
-    if is_benchmarks_own(env):
-        return
+    spec = env.spec
+    if spec is not None and (is_ogbench(spec) or is_ocbench(spec)):
+        wrappers = [wrapper.entry_point for wrapper in spec.additional_wrappers]
+        if all(name.startswith(("agents.", "zoo.")) for name in wrappers):
+            return
     try:
         require_independent_episodes(env, make)
     except UsageError:
@@ -49,16 +52,6 @@ def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
         require_api(env)
     else:
         warn_of_departures(env)
-
-
-def is_benchmarks_own(env: RepeatableEnv) -> bool:
-    """Return whether an environment is OGBench's or OCBench's, in no wrappers but those of this library."""
-    spec = env.spec
-    if spec is None or not (is_ogbench(spec) or is_ocbench(spec)):
-        return False
-    return all(
-        wrapper.entry_point.startswith(("agents.", "zoo.")) for wrapper in spec.additional_wrappers
-    )
 
 
 def require_api(env: RepeatableEnv) -> None:

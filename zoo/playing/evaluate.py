@@ -271,7 +271,7 @@ class BatchPlanner:
     def plan(self, rows: Rows, observations: Any) -> tuple[Array, set[int]]:
         """Plan a chunk in some rows.
 
-        :param observations: of these rows, as `zoo.envs.observations.stack` returns them.
+        :param observations: of these rows, as `zoo.envs.border.stack` returns them.
         :return: actions as they are played, (len(rows), `played_length`, A); and the replicas that planned NaN or
             infinity, in whose rows stands the middle of the action space.
         """

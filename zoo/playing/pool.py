@@ -21,9 +21,8 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.border import UNREPORTED
+from zoo.envs.border import UNREPORTED, join, stack
 from zoo.envs.make import RepeatableEnv, find_spec, make_env
-from zoo.envs.observations import join, stack
 from zoo.envs.probe import probe
 from zoo.processes.serving import (
     Hook,

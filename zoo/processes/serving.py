@@ -116,7 +116,6 @@ class WorkerProcess:
     :param method: name of the method that answers.
     :param noun: ``"environment"`` or the like, for messages.
     :param preload: modules to import in the server that processes are forked from; only the first process decides.
-    :param has_children: whether the object starts processes itself.
     :param imports_main: whether to import the caller's main module, whose classes later arguments may need. Without
         that, a script needs no ``if __name__ == "__main__"``.
     :param is_watched: whether the process is ended as one that hangs when it gives no answer for `ANSWER_SECONDS`.
@@ -131,7 +130,6 @@ class WorkerProcess:
     noun: str
     name: str
     preload: Sequence[str] = ()
-    has_children: bool = False
     imports_main: bool = True
     is_watched: bool = False
     first: str = "spaces"
@@ -154,9 +152,7 @@ class WorkerProcess:
         self._connection, child_end = self._context.Pipe()
         build = CloudpickleWrapper(self.build)  # type: ignore[type-var]
         arguments = (child_end, {**os.environ, **self.variables}, build, self.method, self.first)
-        self._process = self._context.Process(
-            target=_serve, args=arguments, daemon=not self.has_children
-        )  # type: ignore[attr-defined]
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)  # type: ignore[attr-defined]
         if not self.variables:
             start_server()
         with _environment_of_children(self.variables, self.imports_main):

@@ -61,7 +61,11 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
     :return: ``has_common_kernels`` says whether the process has those of :func:`common_kernels`.
     """
     features = _multiarray_umath.__cpu_features__
-    kernel = _blas_kernel()
+    kernel = None
+    with contextlib.suppress(AttributeError, OSError):  # where NumPy has another library
+        corename = ctypes.CDLL(_multiarray_umath.__file__).scipy_openblas_get_corename64_
+        corename.restype = ctypes.c_char_p
+        kernel = str(corename().decode())
     has_avx512 = any(features[name] for name in _avx512_features())
     return {
         "processor": processor(),
@@ -76,16 +80,6 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
             **{p: version(p) for p in packages},
         },
     }
-
-
-def _blas_kernel() -> str | None:
-    """Return the family of kernels that NumPy's OpenBLAS chose, or None where NumPy has another library."""
-    try:
-        corename = ctypes.CDLL(_multiarray_umath.__file__).scipy_openblas_get_corename64_
-    except (AttributeError, OSError):
-        return None
-    corename.restype = ctypes.c_char_p
-    return str(corename().decode())
 
 
 # -- what produced a run ----------------------------------------------------------------------------------------------

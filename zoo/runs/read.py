@@ -129,7 +129,17 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
         rows[path], table = _read_run(folder)
         if table is not None:
             tables[path] = table
-    _decide_kinds(rows, tables)
+    # Many environments put success into an info only when it is true. So where any run reports success, the others on
+    # its environment never succeeded.
+    reporting = {row["environment"] for row in rows.values() if row.get("kind") == SUCCESS.name}
+    for path, table in tables.items():
+        row = rows[path]
+        if row["follows_environment"] and row["kind"] == RETURN.name:
+            row["never_reported"] = row["environment"] in reporting
+            if row["never_reported"]:
+                row["kind"] = SUCCESS.name
+                table["successes"] = 0
+                table["score"] = 0.0
     runs = pd.DataFrame(rows.values(), columns=list(_RUN_COLUMNS))
     runs = runs.astype({"problem": object, "replaced_by": object})
     kinds = kinds_of(runs)
@@ -143,25 +153,6 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     evaluations = evaluations.merge(runs[list(_OF_RUNS)], on="run")
     evaluations = evaluations.assign(source="own", carried=False).astype({"successes": "Int64"})
     return RunTables(runs, evaluations[list(EVALUATION_COLUMNS)])
-
-
-def _decide_kinds(rows: Mapping[str, dict[str, Any]], tables: Mapping[str, pd.DataFrame]) -> None:
-    """Score runs by success where any run on their environment has reported success: then theirs never did.
-
-    Many environments put ``success`` into an info only when it is true, so a run that never succeeds reports none.
-
-    :param rows: of all runs, by their paths.
-    :param tables: evaluations of those that can be read.
-    """
-    reporting = {row["environment"] for row in rows.values() if row.get("kind") == SUCCESS.name}
-    for path, table in tables.items():
-        row = rows[path]
-        if row["follows_environment"] and row["kind"] == RETURN.name:
-            row["never_reported"] = row["environment"] in reporting
-            if row["never_reported"]:
-                row["kind"] = SUCCESS.name
-                table["successes"] = 0
-                table["score"] = 0.0
 
 
 def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -336,18 +327,35 @@ class Times:
 def read_times(folder: RunFolder) -> Times:
     """Return how long a run has taken.
 
+    Logs of older releases lack the seconds since the beginning of the run. Their clock begins anew with each phase and
+    process, which shows where it goes back, where the column of online speeds begins, and where another release goes
+    on.
+
     :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
     """
     rows = folder.read_progress()
     if not len(rows["steps"]):
         raise UnreadableRun(folder.progress, "has no row with the time")
-    seconds = cumulative_seconds(rows)
+    seconds = rows["total_seconds"]
+    if np.isnan(seconds).any():
+        clock = rows["seconds"]
+        begins = clock[1:] < clock[:-1]
+        for column in (seconds, rows["fps"]):
+            begins |= np.isnan(column[:-1]) & ~np.isnan(column[1:])
+        ended = np.where(begins, clock[:-1], 0.0)  # seconds of a part where the next one begins
+        seconds = clock + np.cumsum([0.0, *ended])
     logged = ~np.isnan(rows["updates"])
     updates = rows["updates"][logged]
     duration = np.ptp(seconds[logged]) if logged.any() else 0.0
     speed = float(np.ptp(updates) / duration) if duration else None
     replicas = len(folder.read_config().all_seeds)
-    return Times(rows["steps"], seconds, speed, replicas, _describe_machine(folder))
+    versions: dict[str, Any] = {}
+    with contextlib.suppress(UnreadableRun):  # the times are as good without
+        versions = folder.read_versions()
+    machine = versions.get("device") or "not recorded"
+    if machine == "cpu":
+        machine = f"cpu, {versions.get('processor') or 'processor not recorded'}"
+    return Times(rows["steps"], seconds, speed, replicas, str(machine))
 
 
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
@@ -364,33 +372,3 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
         return None
     last = logged[-1]
     return int(rows["steps"][last]), float(rows["speed"][last])
-
-
-def cumulative_seconds(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the seconds since the beginning of the run, shape (rows,).
-
-    Logs of older releases lack them. Their clock begins anew with each phase and process, which shows where it goes
-    back, where the column of online speeds begins, and where another release goes on.
-
-    :param rows: what `RunFolder.read_progress` returns.
-    """
-    total = rows["total_seconds"]
-    if not np.isnan(total).any():
-        return total
-    seconds = rows["seconds"]
-    begins = seconds[1:] < seconds[:-1]
-    for column in (total, rows["fps"]):
-        begins |= np.isnan(column[:-1]) & ~np.isnan(column[1:])
-    ended = np.where(begins, seconds[:-1], 0.0)  # seconds of a part where the next one begins
-    return seconds + np.cumsum([0.0, *ended])
-
-
-def _describe_machine(folder: RunFolder) -> str:
-    """Return the device that a run was started on; a CPU by the name of the processor."""
-    versions: dict[str, Any] = {}
-    with contextlib.suppress(UnreadableRun):  # the times are as good without
-        versions = folder.read_versions()
-    device = versions.get("device") or "not recorded"
-    if device == "cpu":
-        return f"cpu, {versions.get('processor') or 'processor not recorded'}"
-    return str(device)

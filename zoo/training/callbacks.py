@@ -304,10 +304,19 @@ class TrainingRun(BaseCallback):
         step = self.model.num_timesteps
         diverged = []
         for replica in active:
-            if results.played[replica]:
-                self._record_replica(replica, phase, results)
-            else:
+            if not results.played[replica]:
                 diverged.append(replica)
+                continue
+            folder = self.replicas.folders[replica]
+            history = with_evaluation(self.histories[replica], self.step, phase, results, replica)
+            self.histories[replica] = history
+            folder.write_evaluations(history)
+            success = float(history["successes"][-1].mean()) if "successes" in history else 0.0
+            # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
+            score = (success, float(history["results"][-1].mean()), step > 0)
+            if score > self.best[replica]:
+                self.best[replica] = score
+                save_model(self.model.replica(replica), folder.best_model)
         if diverged:
             reason = f"planned actions of the evaluation at step {step} are not finite"
             self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
@@ -325,22 +334,6 @@ class TrainingRun(BaseCallback):
         log.info(describe_evaluation(self.step, PHASES[phase], results, seeds, self.scoring))
         if self.observe is not None:
             self.observe(self.histories)
-
-    def _record_replica(self, replica: int, phase: int, results: EpisodeResults) -> None:
-        """Write the results of a replica, and its model if that is its best."""
-        folder = self.replicas.folders[replica]
-        self.histories[replica] = with_evaluation(
-            self.histories[replica], self.step, phase, results, replica
-        )
-        folder.write_evaluations(self.histories[replica])
-        success = 0.0
-        if results.successes is not None:
-            success = float(results.successes[replica].mean())
-        # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
-        score = (success, float(results.returns[replica].mean()), self.model.num_timesteps > 0)
-        if score > self.best[replica]:
-            self.best[replica] = score
-            save_model(self.model.replica(replica), folder.best_model)
 
     def stop_run(self) -> NoReturn:
         """Write a checkpoint and end the run; call it between steps or phases.

@@ -128,7 +128,11 @@ class RunPlan:
             assert request.behaviour is not None
             entries["behaviour"] = describe_flow(request.behaviour, self.behaviour)
         if data is not None:
-            entries["dataset"] = describe_data(data)
+            dataset: dict[str, Any] = {"name": data.path.stem, "size": data.num_transitions}
+            dataset["fingerprint"] = data.fingerprint
+            if isinstance(data, Dataset) and data.reference_scores is not None:
+                dataset["reference_scores"] = list(data.reference_scores)
+            entries["dataset"] = dataset
             official = DATASETS.get(data.path.stem)
             is_whole = config.run.dataset_size is None
             if is_whole and official and data.num_transitions < 0.99 * official.transitions:
@@ -300,15 +304,3 @@ def describe_model(path: Path | None) -> dict[str, Any] | None:
         file = find_model(path)
         updates = int(read_attributes(file)["_n_updates"])
     return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}
-
-
-def describe_data(data: Dataset | ShardedDataset) -> dict[str, Any]:
-    """Return what a run records of its dataset."""
-    described = {
-        "name": data.path.stem,
-        "size": data.num_transitions,
-        "fingerprint": data.fingerprint,
-    }
-    if isinstance(data, Dataset) and data.reference_scores is not None:
-        described["reference_scores"] = list(data.reference_scores)
-    return described

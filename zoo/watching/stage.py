@@ -17,9 +17,8 @@ from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.algorithms.baselines import as_chunk_policy
-from zoo.envs.border import check_same_spaces
+from zoo.envs.border import check_same_spaces, stack
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
-from zoo.envs.observations import stack
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
 from zoo.playing.evaluate import BatchPlanner, results_of, seeds_of_starts

@@ -6,9 +6,8 @@ from gymnasium import spaces
 from numpy.testing import assert_array_equal
 
 from tests.envs import PicturesEnv, space_env_of
-from zoo.envs.border import check_spaces
+from zoo.envs.border import check_spaces, join, policy_name, stack
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.observations import join, policy_name, stack
 from zoo.terminal.errors import EnvironmentFault, UsageError
 
 ENV = "tests.envs:Pictures-v0"
