@@ -37,13 +37,8 @@ FORMAT = 9
 MAX_CHECKPOINTS = 2
 IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, STATE = "model.zip", "state.pt"
-OF_THE_PROCESS = {
-    "observation_space",
-    "action_space",
-    "verbose",
-    "tensorboard_log",
-    "n_envs",
-}  # not taken from a file
+# of the process that goes on, and not taken from a file
+OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}
 
 
 class OtherVersionError(ValueError):
@@ -72,19 +67,17 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> P
     assert model.replay_buffer is not None
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
+        in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
         state = {
             # an environment may put anything into its infos: what could not be read is refused now
-            "in_flight": safe.dumps(
-                {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
-            ),
+            "in_flight": safe.dumps(in_flight),
             "environments": _environment_states(model),
             "random": random_states(model),
             "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
             "more": values,
         }
-        with (temporary / STATE).open(
-            "wb"
-        ) as file:  # PyTorch, given a path, does not say that a disk is full
+        # PyTorch, given a path, does not say that a disk is full
+        with (temporary / STATE).open("wb") as file:
             safe.save(state, file)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[MAX_CHECKPOINTS:]:
@@ -129,13 +122,11 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     torch.set_rng_state(states["torch"])
     if states["cuda"] and model.device.type == "cuda":
         torch.cuda.set_rng_state_all(states["cuda"])
-    drawn_from = getattr(model, "action_spaces", [model.action_space])
-    for space, drawn in zip(drawn_from, states["actions"], strict=True):
-        space.np_random.bit_generator.state = drawn
+    for space, action_state in zip(_action_spaces(model), states["actions"], strict=True):
+        space.np_random.bit_generator.state = action_state
     for name, generator in _generators(model).items():
-        if (
-            name in states["own"]
-        ):  # checkpoints of 1.0.0 know no stream of predictions, which training does not read
+        # checkpoints of 1.0.0 know no stream of predictions, which training does not read
+        if name in states["own"]:
             generator.set_state(states["own"][name])
     return dict(state["more"])
 
@@ -176,15 +167,19 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     :param model: gives the device and its own generators.
     :return: plain values, arrays and tensors.
     """
-    drawn_from = getattr(model, "action_spaces", [model.action_space])  # SB3's own models have one
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
-        "actions": [space.np_random.bit_generator.state for space in drawn_from],
+        "actions": [space.np_random.bit_generator.state for space in _action_spaces(model)],
         "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }
+
+
+def _action_spaces(model: OffPolicyAlgorithm) -> list[Any]:
+    """Return the action space of each replica; SB3's algorithms have one."""
+    return getattr(model, "action_spaces", [model.action_space])
 
 
 def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:
@@ -207,10 +202,8 @@ def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
             )
         return None
     normalize = model.get_vec_normalize_env()
-    return {
-        "states": states,
-        "normalize": None if normalize is None else (normalize.__getstate__(), normalize.returns),
-    }
+    statistics = None if normalize is None else (normalize.__getstate__(), normalize.returns)
+    return {"states": states, "normalize": statistics}
 
 
 def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | None) -> None:
@@ -220,9 +213,8 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
         return
     normalize = model.get_vec_normalize_env()
     statistics = getattr(model, "_saved_normalization", None)
-    if (
-        normalize is not None and statistics is not None
-    ):  # they are known even where the environments' state is not
+    # they are known even where the environments' state is not
+    if normalize is not None and statistics is not None:
         Normalization(**statistics).copy_to(normalize)
     first = env.reset()  # uses up the seeds that were set when it was made
     if saved is None:

@@ -24,16 +24,12 @@ from agents.common.batch import Batch
 from agents.common.method import Info, Method, Noise
 from agents.common.nets import onednn
 
-WARMUP_STEPS = (
-    3  # libraries and the optimiser allocate memory in their first steps, which a capture forbids
-)
+# libraries and the optimiser allocate memory in their first steps, which a capture forbids
+WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
 IDLE_UPDATES = 100  # a graph that was not used for so long makes room for another
-
-REASON_LINES, REASON_CHARACTERS = 2, 500  # of an error that updates go on after
-COMPILE_AFTER_UPDATES = (
-    5_000  # of a model: training is long then, and compiling takes about a minute
-)
+# of a model: training is long then, and compiling takes about a minute
+COMPILE_AFTER_UPDATES = 5_000
 NO_LIMIT = 2**31 - 1
 
 
@@ -55,11 +51,7 @@ class Mode:
 
     def __str__(self) -> str:
         """Return the mode in words."""
-        words = [
-            word
-            for word, used in (("compiled", self.compiled), ("captured", self.captured))
-            if used
-        ]
+        words = [word for word in ("compiled", "captured") if getattr(self, word)]
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
@@ -83,22 +75,18 @@ def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
     if not cuda and method.precision != "bf16" and onednn.is_faster():
-        return Mode(
-            False, False, "oneDNN is faster on this processor, and the compiler cannot use it"
-        )
+        reason = "oneDNN is faster on this processor, and the compiler cannot use it"
+        return Mode(False, False, reason)
     if updates < COMPILE_AFTER_UPDATES:
-        return Mode(
-            False,
-            cuda,
-            f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute",
-        )
+        reason = f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute"
+        return Mode(False, cuda, reason)
     return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
 
 
 def first_lines(text: str) -> str:
     """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
-    lines = " ".join(text.split("\n")[:REASON_LINES])
-    return textwrap.shorten(lines, REASON_CHARACTERS, placeholder="...") or "no reason given"
+    lines = " ".join(text.split("\n")[:2])
+    return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
 
 
 # -- compiling --------------------------------------------------------------------------------------------------------
@@ -137,9 +125,8 @@ def remove_unloadable_library(error: str) -> Path | None:
     :param error: its text.
     :return: the library; None if the error names none, or it is gone already.
     """
-    from torch._inductor.runtime.cache_dir_utils import (
-        cache_dir,
-    )  # imports of seconds, which only compiling needs
+    # imports of seconds, which only compiling needs
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
     from torch._inductor.utils import clear_caches
 
     match = re.search(rf"ImportError: ({re.escape(cache_dir())}.+?\.so)\b", error)
@@ -182,24 +169,18 @@ def capture(
     with torch.cuda.device(device), _without_collection():
         stream = torch.cuda.current_stream(device)
         index = stream.device_index
-        all_generators = [
-            *generators,
-            torch.cuda.default_generators[index],
-        ]  # a graph takes the default one along
+        # a graph takes the default generator along
+        all_generators = [*generators, torch.cuda.default_generators[index]]
         states = [generator.get_state() for generator in all_generators]
         graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle()
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
+        side_stream = torch.cuda.Stream(device)  # the default one is on the first device used
         try:
-            # other threads may use the device meanwhile; `graph`'s default stream is on the first device used
-            with torch.cuda.graph(
-                graph,
-                pool=pool,
-                stream=torch.cuda.Stream(device),
-                capture_error_mode="thread_local",
-            ):
+            # other threads may use the device meanwhile
+            with torch.cuda.graph(graph, pool, side_stream, capture_error_mode="thread_local"):
                 try:
                     info = step()
                 except BaseException as error:
@@ -207,13 +188,11 @@ def capture(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(stream)
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the allocator has left the pool, if the capture got that far
+            # the allocator has left the pool already, if the capture got that far
+            with contextlib.suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(index, pool)
-                torch._C._cuda_releasePool(
-                    index, pool
-                )  # a graph does so only if it was captured to the end
+                # a graph does so only if it was captured to the end
+                torch._C._cuda_releasePool(index, pool)
             for generator, state in zip(all_generators, states, strict=True):
                 # a state of its own: the old one still counts as being captured, and raises at every draw
                 fresh = torch.Generator(generator.device)
@@ -299,15 +278,20 @@ class GraphCache:
 
         if captured is None:
             return step()
-        if captured.replay is None and captured.warmups < WARMUP_STEPS:
-            captured.warmups += 1
-            return run_on_side_stream(step, trainer.device)
         if captured.replay is None:
+            if captured.warmups < WARMUP_STEPS:
+                captured.warmups += 1
+                return run_on_side_stream(step, trainer.device)
+            generators = trainer.generators().values()
+            on_cuda = [generator for generator in generators if generator.device.type == "cuda"]
+            self.is_capturing = True
             try:
-                captured.replay, captured.info = self._capture(step)
+                captured.replay, captured.info = capture(step, trainer.device, on_cuda)
             except RuntimeError as error:
                 trainer.fall_back("captured", str(error))
                 return step()
+            finally:
+                self.is_capturing = False
         captured.replay()
         return captured.info
 
@@ -341,16 +325,3 @@ class GraphCache:
                 stacklevel=4,
             )
         return False
-
-    def _capture(self, step: Callable[[], Info]) -> tuple[Callable[[], None], Info]:
-        trainer = self.trainer
-        generators = [
-            generator
-            for generator in trainer.generators().values()
-            if generator.device.type == "cuda"
-        ]
-        self.is_capturing = True
-        try:
-            return capture(step, trainer.device, generators)
-        finally:
-            self.is_capturing = False

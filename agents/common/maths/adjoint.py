@@ -15,6 +15,7 @@ In all functions ``flow_steps`` is K, ``step`` an index i in 0..K-1, ``like`` a 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -100,20 +101,20 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     h = 1.0 / flow_steps
     times = step_times(flow_steps, states, first=1)
 
-    def at_one_state(step: int, adjoint: Tensor) -> Tensor:
+    def pull_back(step: int, adjoint: Tensor) -> Tensor:
         with torch.enable_grad():
             x = states[:, step].detach().requires_grad_()
             return torch.autograd.grad(base(x, times[step].item()), x, adjoint)[0]
 
-    pull_back = at_one_state
+    # a network's activations do not depend on the adjoint: all states are evaluated at once
+    vjp: Callable[[int, Tensor], Tensor] = pull_back
     if isinstance(base, ConditionedVelocity):
-        # a network's activations do not depend on the adjoint, so all states are evaluated at once
-        pull_back = base.vjp_at_points(states, times)
+        vjp = base.vjp_at_points(states, times)
     adjoints = []
     adjoint = terminal
     for i in reversed(range(flow_steps)):
         decay = i / (i + 1)  # 1 - h / (t_i + h)
-        adjoint = (decay * adjoint).add(pull_back(i, adjoint), alpha=2 * h)
+        adjoint = (decay * adjoint).add(vjp(i, adjoint), alpha=2 * h)
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1], dim=1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     Where oneDNN is the faster library, members are evaluated one by one, so that the values between two layers stay in
     the processor's cache.
     """
-    layers = _in_low_precision(layers, x)
+    # the compiler fuses conversions with what lies between two products
+    if mlp.device_type(x) == "cpu" and not torch.compiler.is_compiling():
+        layers = list(map(_in_low_precision, layers))
     # recorded bfloat16 gains nothing
     gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
     if not gains or not any(onednn.is_preferred(x, layer.weight, layer.dtype) for layer in layers):
@@ -40,7 +42,26 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     return torch.cat(list(map(_evaluate_member, members, rows))).unflatten(0, stack)
 
 
-def _evaluate_member(layers: Sequence[Layer], x: Tensor) -> Tensor:
+def _in_low_precision(layer: Layer) -> Layer:
+    """Return a layer whose output stays in the precision of its product, to which the next one would round anyway."""
+    if layer.dtype is None:
+        return layer
+    weight = layer.weight.to(layer.dtype)
+    return layer._replace(weight=weight, bias=layer.bias.to(layer.dtype), dtype=None)
+
+
+def _members(layer: Layer) -> Iterable[Layer]:
+    """Return the layer of every member of the stack, with one stack axis of size 1."""
+    columns: list[Iterable[Any]] = []
+    for value in layer:
+        if isinstance(value, Tensor):
+            columns.append(value.flatten(0, layer.weight.ndim - 3).split(1))
+        else:
+            columns.append(itertools.repeat(value))
+    return itertools.starmap(Layer, zip(*columns, strict=False))
+
+
+def _evaluate_member(layers: Iterable[Layer], x: Tensor) -> Tensor:
     """Evaluate one network by oneDNN."""
     if torch.is_grad_enabled():
         return mlp.evaluate(layers, x, onednn.recorded_linear)
@@ -53,46 +74,17 @@ def _evaluate_member(layers: Sequence[Layer], x: Tensor) -> Tensor:
     return x
 
 
-def _members(layer: Layer) -> list[Layer]:
-    """Return the layer of every member of the stack, with one stack axis of size 1."""
-    lead = layer.weight.ndim - 2
-    tensors = {name: value for name, value in layer._asdict().items() if isinstance(value, Tensor)}
-    split = {name: value.flatten(0, lead - 1).split(1) for name, value in tensors.items()}
-    rows = zip(*split.values(), strict=True)
-    return [layer._replace(**dict(zip(split, row, strict=True))) for row in rows]
-
-
-def _in_low_precision(layers: Sequence[Layer], x: Tensor) -> Sequence[Layer]:
-    """Return layers whose outputs stay in the precision of their products, to which the next one would round anyway."""
-    # the compiler fuses the conversions with what lies between two products
-    if mlp.device_type(x) != "cpu" or torch.compiler.is_compiling():
-        return layers
-    rounded = []
-    for layer in layers:
-        if layer.dtype is not None:
-            layer = layer._replace(
-                weight=layer.weight.to(layer.dtype), bias=layer.bias.to(layer.dtype), dtype=None
-            )
-        rounded.append(layer)
-    return rounded
-
-
 def batched_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.batched_linear` does."""
-    stack, outputs = weight.shape[:-2], weight.shape[-1]
+    stack = weight.shape[:-2]
     on_cuda = mlp.device_type(x) == "cuda"
-    if (
-        stack.numel() == 1
-        and on_cuda
-        and bias is not None
-        and (dtype or weight.dtype) == bias.dtype
-    ):
-        rows, matrix = x.flatten(0, -2).to(bias.dtype), weight.flatten(0, -2)
-        product = torch.addmm(bias.flatten(), rows, matrix)  # one kernel, which adds the bias too
-        return product.view(*stack, *x.shape[len(stack) : -1], outputs)
-    return onednn.batched_linear(x, weight, bias, dtype)
+    if not on_cuda or stack.numel() > 1 or bias is None or bias.dtype != (dtype or weight.dtype):
+        return onednn.batched_linear(x, weight, bias, dtype)
+    rows = x.flatten(0, -2).to(bias.dtype)
+    product = torch.addmm(bias.flatten(), rows, weight.flatten(0, -2))  # one kernel with the bias
+    return product.view(*stack, *x.shape[len(stack) : -1], -1)
 
 
 # -- GELU -------------------------------------------------------------------------------------------------------------
@@ -106,21 +98,18 @@ def gelu(x: Tensor) -> Tensor:
     """
     if mlp.device_type(x) != "cpu":
         return mlp.gelu(x)
-    if torch.compiler.is_compiling():
-        return x * torch.sigmoid(
-            GELU_SLOPE * x * (1 + GELU_CUBIC * x * x)
-        )  # the compiler makes one pass of it
-    if torch.is_grad_enabled() and onednn.is_transformed(x):
+    if torch.compiler.is_compiling():  # which makes one pass of it
+        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
+    if not torch.is_grad_enabled():
+        return _gelu_by_sigmoid(x)
+    if onednn.is_transformed(x):
         return mlp.gelu(x)
-    if torch.is_grad_enabled() and x.requires_grad:
-        return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
-    return _gelu_by_sigmoid(x)
+    return _RecordedGelu.apply(x)  # type: ignore[no-untyped-call]
 
 
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
-    full = (
-        x.float() if x.dtype == torch.bfloat16 else x
-    )  # bfloat16 is too coarse for intermediate results
+    # bfloat16 is too coarse for intermediate results
+    full = x.float() if x.dtype == torch.bfloat16 else x
     slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
     return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
 

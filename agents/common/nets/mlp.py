@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -77,7 +77,7 @@ def batched_linear(
 
 
 def evaluate(
-    layers: Sequence[Layer], x: Tensor, product: Callable[..., Tensor] = batched_linear
+    layers: Iterable[Layer], x: Tensor, product: Callable[..., Tensor] = batched_linear
 ) -> Tensor:
     """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` is a :func:`batched_linear`."""
     for layer in layers:

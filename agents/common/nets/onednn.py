@@ -41,12 +41,10 @@ def is_faster(of_weights: bool = False) -> bool:
     On AMD processors MKL does not use AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
     nothing in the gradient of a weight; since Zen 5 it halves the speed of every product.
     """
-    if not torch.backends.mkldnn.is_available() or not hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    ):
-        return False
     vendor, family = processor()
-    return vendor == "AuthenticAMD" and (family >= 26 or not of_weights)
+    if vendor != "AuthenticAMD" or (of_weights and family < 26):
+        return False
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def is_transformed(x: Tensor) -> bool:
@@ -54,9 +52,8 @@ def is_transformed(x: Tensor) -> bool:
 
     Operations of our own, and oneDNN's, would refuse the one and silently drop the other.
     """
-    return (
-        torch._C._are_functorch_transforms_active() or forward_ad.unpack_dual(x).tangent is not None
-    )
+    is_dual = forward_ad.unpack_dual(x).tangent is not None
+    return is_dual or torch._C._are_functorch_transforms_active()
 
 
 @functools.cache
@@ -87,11 +84,8 @@ def batched_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Multiply rows by stacked matrices as :func:`agents.common.nets.mlp.batched_linear` does, one by oneDNN."""
-    if (
-        weight.shape[:-2].numel() == 1
-        and not torch.is_grad_enabled()
-        and is_preferred(x, weight, dtype)
-    ):
+    is_one = weight.shape[:-2].numel() == 1
+    if is_one and not torch.is_grad_enabled() and is_preferred(x, weight, dtype):
         return linear(x, weight, bias, dtype)
     return mlp.batched_linear(x, weight, bias, dtype)
 
@@ -105,11 +99,11 @@ def linear(
 ) -> Tensor:
     """Multiply rows by one matrix, in one pass with the bias and with GELU; no gradient is recorded."""
     factors = dtype or weight.dtype
-    rows, matrix = x.flatten(0, -2).to(factors), weight.flatten(0, -2).t().to(factors)
-    product = _linear(rows, matrix, None if bias is None else bias.flatten().to(factors), with_gelu)
-    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], weight.shape[-1]).to(
-        weight.dtype
-    )
+    rows = x.flatten(0, -2).to(factors)
+    matrix = weight.flatten(0, -2).t().to(factors)
+    bias = None if bias is None else bias.flatten().to(factors)
+    product = _linear(rows, matrix, bias, with_gelu).to(weight.dtype)
+    return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], -1)
 
 
 def _linear(
@@ -133,17 +127,19 @@ class _RecordedProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         gradient = gradient.contiguous()
-        by_onednn = is_faster(of_weights=True) and not torch.is_grad_enabled()
-        rows, cotangent = x[0].t(), gradient[0]
-        return (
-            batched_linear(gradient, weight.transpose(-2, -1)) if of_x else None,
-            (_linear(rows, cotangent.t()) if by_onednn else rows @ cotangent).unsqueeze(0)
-            if of_weight
-            else None,
-            gradient.sum(1) if of_bias else None,
-        )
+        of_x = of_weight = of_bias = None
+        if needs_x:
+            of_x = batched_linear(gradient, weight.transpose(-2, -1))
+        if needs_weight and is_faster(of_weights=True) and not torch.is_grad_enabled():
+            of_weight = _linear(x[0].t(), gradient[0].t()).unsqueeze(0)
+        elif needs_weight:
+            of_weight = (x[0].t() @ gradient[0]).unsqueeze(0)
+        if needs_bias:
+            of_bias = gradient.sum(1)
+        return of_x, of_weight, of_bias
 
 
 def recorded_linear(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype | None) -> Tensor:
