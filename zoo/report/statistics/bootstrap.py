@@ -1,13 +1,12 @@
 """Aggregates with bootstrap intervals: rliable's definitions, resamples and percentiles.
 
 Runs are resampled with replacement inside each task (Agarwal et al., "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", arXiv 2108.13264). rliable draws from NumPy's global generator, so each call seeds it and then
-gives it its state back. Functions here equal rliable's metrics where every task has as many runs, which a test checks;
-they add what those lack: further axes, tasks with unequal numbers of runs, and speed.
+Statistical Precipice", arXiv 2108.13264). The numbers equal those of rliable on its random stream where every task has
+as many runs, which tests check; this adds what rliable lacks: further axes, tasks with unequal numbers of runs, speed.
 
 rliable takes scores as matrices of runs and tasks. Tasks with unequal numbers of runs become several, one for each
-number of runs, called blocks here; `StratifiedIndependentBootstrap` resamples each of them. A task counts as much as
-any other: a run weighs one over its task's number of runs.
+number of runs, called blocks here, which are resampled independently. A task counts as much as any other: a run weighs
+one over its task's number of runs.
 """
 
 from __future__ import annotations
@@ -17,38 +16,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from arch.bootstrap import IIDBootstrap, IndependentSamplesBootstrap
 from numpy.typing import NDArray
-from rliable import library, metrics
 
 from zoo.report.statistics.estimates import Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
 
-
-class _WithoutRandomState(IIDBootstrap):
-    """Drops the `random_state=None` that rliable 1.2 passes on, which arch 8 would take for scores."""
-
-    def __init__(self, *scores: Any, random_state: None = None) -> None:
-        super().__init__(*scores)
-
-
-class _IndependentWithoutRandomState(IndependentSamplesBootstrap):
-    """The same for blocks that are resampled independently."""
-
-    def __init__(self, *scores: Any, random_state: None = None) -> None:
-        super().__init__(*scores)
-
-
-class _OneBlock(library.StratifiedBootstrap, _WithoutRandomState):  # type: ignore[misc]  # rliable has no types
-    """rliable's resamples of one block; Python calls the second parent where rliable calls arch."""
-
-
-class _SeveralBlocks(library.StratifiedIndependentBootstrap, _IndependentWithoutRandomState):  # type: ignore[misc]
-    """rliable's resamples of several blocks."""
-
-
 Function = Callable[..., Array]
 """Blocks, each (runs, tasks, ...), to one number for each entry of the further axes."""
+_TAIL = (1 - 0.95) / 2
+"""The share of resamples below an interval, rounded as rliable has it: 0.025 would change last digits."""
 
 
 def interquartile_mean(*blocks: Array) -> Array:
@@ -62,14 +38,14 @@ def interquartile_mean(*blocks: Array) -> Array:
     order = np.argsort(cells, axis=0)
     part = weights[order] / weights.sum()
     end = np.cumsum(part, axis=0)
-    kept_weight = np.clip(end, 0.25, 0.75) - np.clip(end - part, 0.25, 0.75)
-    return 2 * (kept_weight * np.take_along_axis(cells, order, axis=0)).sum(axis=0)
+    # a run on the edge of the middle half counts with the share of its weight that is inside
+    middle = np.clip(end, 0.25, 0.75) - np.clip(end - part, 0.25, 0.75)
+    return 2 * (middle * np.take_along_axis(cells, order, axis=0)).sum(axis=0)
 
 
 def median(*blocks: Array) -> Array:
-    """Return the median over tasks of the means of their runs."""
-    means = np.concatenate([block.mean(axis=0, keepdims=True) for block in blocks], axis=1)
-    return np.asarray(metrics.aggregate_median(means))
+    """Return the median over tasks of the means of their runs, `rliable.metrics.aggregate_median`."""
+    return np.median(np.concatenate([block.mean(axis=0) for block in blocks]), axis=0)
 
 
 FUNCTIONS: Mapping[str, Function] = {"iqm": interquartile_mean, "median": median}
@@ -81,22 +57,21 @@ def aggregates(
     """Return method -> name of an aggregate -> its value at every evaluation, with point-wise bounds.
 
     The bounds hold for one evaluation each. They say nothing about an average over a curve: for that, reduce each run
-    to its average first. Methods with as many runs are resampled side by side, each independently.
+    to its average first.
 
     :param scores: method -> task -> (runs,), or (runs, evaluations).
     :param names: of `FUNCTIONS`.
     """
-    result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
-    if not names:
-        return result
 
-    def values(*drawn: Array) -> Array:
-        return np.concatenate([FUNCTIONS[name](*drawn).ravel() for name in names])
+    def values(*blocks: Array) -> Array:
+        return np.concatenate([FUNCTIONS[name](*blocks).ravel() for name in names])
 
+    # methods with equal numbers of runs are drawn side by side, each independently: one loop serves all of them
     groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
     for method, runs in scores.items():
-        groups.setdefault(tuple(runs[task].shape for task in sorted(runs)), []).append(method)
-    for methods in groups.values():
+        groups.setdefault(tuple(map(np.shape, runs.values())), []).append(method)
+    result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
+    for methods in groups.values() if names else ():
         curve = estimated(blocks_of([scores[method] for method in methods]), values, reps)
         points = curve.points.reshape(len(names), len(methods), -1)
         bounds = curve.bounds.reshape(2, *points.shape)
@@ -111,34 +86,39 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
 
     Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
     """
-    blocks = [block[:, :, 0, 0] for block in blocks_of([scores])]
 
-    def above(*drawn: Array) -> Array:
+    def above(*blocks: Array) -> Array:
         at_most = []
-        tasks = []
-        for block in drawn:
+        for block in blocks:
             runs = np.sort(block, axis=None)
             at_most.append(np.searchsorted(runs, thresholds, side="right") / len(runs))
-            tasks.append(block.shape[1])
-        return 1 - np.average(at_most, axis=0, weights=tasks)
+        return 1 - np.average(at_most, axis=0, weights=[block.shape[1] for block in blocks])
 
-    return estimated(blocks, above, reps)
+    return estimated(blocks_of([scores]), above, reps)
 
 
-def estimated(blocks: list[NDArray[Any]], function: Function, reps: int, fewest: int = 2) -> Curve:
-    """Return a function of blocks with its bounds; without them where a task has fewer runs than `fewest`."""
-    if min(map(len, blocks)) < fewest:
-        points = function(*blocks)
+def estimated(
+    blocks: list[NDArray[Any]], function: Function, reps: int, min_runs: int = 2
+) -> Curve:
+    """Return a function of blocks with its bounds; without them where a task has fewer runs than `min_runs`."""
+    points = function(*blocks)
+    if min(map(len, blocks)) < min_runs:
         return Curve(points, np.full((2, len(points)), np.nan), "none")
+    values = np.empty((reps, len(points)))
     with seeded():
-        bootstrap = _OneBlock(blocks[0]) if len(blocks) == 1 else _SeveralBlocks(*blocks)
-        bounds = bootstrap.conf_int(function, reps=reps, method="percentile")
-    return Curve(function(*blocks), bounds, "bootstrap")
+        for k in range(reps):
+            values[k] = function(*map(_resample, blocks))
+    return Curve(points, np.quantile(values, [_TAIL, 1 - _TAIL], axis=0), "bootstrap")
+
+
+def _resample(block: NDArray[Any]) -> NDArray[Any]:
+    """Return as many runs of each entry of the other axes, drawn with replacement."""
+    return np.take_along_axis(block, np.random.randint(len(block), size=block.shape), axis=0)
 
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Seed NumPy's global generator, and give it its state back afterwards."""
+    """Seed NumPy's global generator, which rliable draws from, and give it its state back afterwards."""
     state = np.random.get_state()
     np.random.seed(0)
     try:

@@ -61,7 +61,8 @@ class Curve:
 
     def estimate(self, index: int) -> Estimate:
         """Return one point with its interval, or without one that has no width: it would look certain."""
-        point, (low, high) = float(self.points[index]), self.bounds[:, index].tolist()
+        point = float(self.points[index])
+        low, high = self.bounds[:, index].tolist()
         if math.isnan(low):
             return Estimate(point)
         if math.isclose(low, high):
@@ -70,9 +71,9 @@ class Curve:
 
     def table(self) -> pd.DataFrame:
         """Return the points, ``value``, with their intervals from ``low`` to ``high``, NaN where there is none."""
-        estimates = [self.estimate(k) for k in range(len(self.points))]
-        ends = [estimate.interval or (math.nan, math.nan) for estimate in estimates]
-        return pd.DataFrame(ends, columns=["low", "high"]).assign(value=self.points)
+        has_width = ~np.isclose(*self.bounds, rtol=1e-9, atol=0)  # as `math.isclose` in `estimate`
+        low, high = np.where(has_width, self.bounds, np.nan)
+        return pd.DataFrame({"value": self.points, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,8 @@ def welch_mean(
     :return: the sum; without an interval if a mean with one run has no known variance (NaN).
     """
     total = np.sum(means, keepdims=True)
-    return welch_curve(
-        total, np.asarray(variances, float)[:, None], np.asarray(seeds), limits
-    ).estimate(0)
+    column = np.asarray(variances, float)[:, None]
+    return welch_curve(total, column, np.asarray(seeds), limits).estimate(0)
 
 
 def welch_half_width(variances: Array, seeds: Counts) -> Array:
@@ -188,12 +188,12 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
     At most 0.05 means significant at 5% in the family of all of them.
     """
-    values = np.nan_to_num(
-        np.asarray(p_values, np.float64), nan=1.0
-    ).T  # families are along the last axis
+    values = np.nan_to_num(np.asarray(p_values, np.float64), nan=1.0).T  # a row is a family
     order = np.argsort(values)
-    left = np.arange(values.shape[-1], 0, -1)
-    stepped = np.maximum.accumulate(np.take_along_axis(values, order, -1) * left, axis=-1)
+    hypotheses_left = np.arange(values.shape[-1], 0, -1)
+    scaled = np.take_along_axis(values, order, -1) * hypotheses_left
+    # a larger p value is never adjusted to less than a smaller one
+    stepped = np.maximum.accumulate(scaled, axis=-1)
     return np.take_along_axis(np.minimum(stepped, 1), np.argsort(order), -1).T
 
 

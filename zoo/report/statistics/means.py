@@ -29,7 +29,8 @@ from zoo.report.statistics.estimates import (
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
 
-A run counts once per task: average the episodes of an evaluation first.
+A run counts once per task: average the episodes of an evaluation first. Methods that are compared have the same tasks
+in the same order.
 """
 
 Episodes = Mapping[str, int]
@@ -42,11 +43,11 @@ FRACTION = (0.0, 1.0)
 def blocks_of(methods: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any]]:
     """Return the scores of methods with as many runs of each task, one array for each number of runs.
 
-    :return: arrays of shape (runs, tasks, methods, evaluations), tasks in alphabetical order.
+    :return: arrays of shape (runs, tasks, methods, evaluations).
     """
     blocks: dict[int, list[NDArray[Any]]] = {}
-    for task in sorted(methods[0]):
-        runs = len(methods[0][task])
+    for task, scores_of_first in methods[0].items():
+        runs = len(scores_of_first)
         side_by_side = np.stack([scores[task].reshape(runs, -1) for scores in methods], axis=1)
         blocks.setdefault(runs, []).append(side_by_side)
     return [np.stack(tasks, axis=1) for tasks in blocks.values()]
@@ -58,9 +59,9 @@ def mean(scores: Scores, limits: Range = FRACTION, episodes: Episodes | None = N
     :param limits: the lowest and highest possible score, infinite where there is none.
     :param episodes: the number of episodes behind each success rate, see `seed_variances`.
     """
-    points = np.mean([np.atleast_1d(scores[task].mean(axis=0)) for task in sorted(scores)], axis=0)
-    variances = seed_variances(scores, episodes) / len(scores) ** 2
-    return welch_curve(points, variances, _seeds(scores), limits)
+    points = np.mean([np.atleast_1d(runs.mean(axis=0)) for runs in scores.values()], axis=0)
+    seeds = np.array([*map(len, scores.values())])
+    return welch_curve(points, seed_variances(scores, episodes) / len(scores) ** 2, seeds, limits)
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
@@ -74,9 +75,11 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     :param episodes: task -> the number of episodes behind each of its scores; without them there is no least variance.
     """
     variances = []
-    for task in sorted(scores):
-        runs = scores[task].reshape(len(scores[task]), -1)
-        variance = runs.var(axis=0, ddof=1) if len(runs) > 1 else np.full(runs.shape[1], np.nan)
+    for task, values in scores.items():
+        runs = values.reshape(len(values), -1)
+        variance = np.full(runs.shape[1], np.nan)
+        if len(runs) > 1:
+            variance = runs.var(axis=0, ddof=1)
         if episodes is not None:
             total = len(runs) * episodes[task]
             rate = (runs.mean(axis=0) * total + 2) / (total + 4)
@@ -85,14 +88,9 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     return np.array(variances)
 
 
-def _seeds(scores: Scores) -> Counts:
-    """Return the number of runs of each task, shape (tasks,)."""
-    return np.array([len(scores[task]) for task in sorted(scores)])
-
-
 @dataclass(frozen=True)
 class Spread:
-    """How much the runs of a method vary on each task, the tasks in alphabetical order.
+    """How much the runs of a method vary on each task.
 
     :param variances: of one run of each task, as `seed_variances` has them, shape (tasks,).
     :param seeds: the number of runs of each task, shape (tasks,).
@@ -104,7 +102,8 @@ class Spread:
     @classmethod
     def of(cls, scores: Scores, episodes: Episodes | None = None) -> Spread:
         """Return that of a method's last scores, task -> (runs,)."""
-        return cls(seed_variances(scores, episodes)[:, 0], _seeds(scores))
+        seeds = np.array([*map(len, scores.values())])
+        return cls(seed_variances(scores, episodes)[:, 0], seeds)
 
 
 def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[Array, Counts]:
@@ -116,8 +115,8 @@ def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[
     variances = []
     seeds = []
     for x, y in pairs:
-        variances.append([*spreads[x].variances, *spreads[y].variances])
-        seeds.append([*spreads[x].seeds, *spreads[y].seeds])
+        variances.append(np.append(spreads[x].variances, spreads[y].variances))
+        seeds.append(np.append(spreads[x].seeds, spreads[y].seeds))
     tasks = len(variances[0]) / 2
     return np.array(variances).T / tasks**2, np.array(seeds).T
 
@@ -125,7 +124,7 @@ def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[
 # -- how many seeds it takes to resolve a difference of means, planned from the variance that was seen ----------------
 
 MAX_PLANNED_SEEDS = 1 << 20
-"""No more seeds are counted: a plan of a million is none."""
+"""The most seeds that a plan counts: one of a million is none."""
 
 
 @dataclass(frozen=True)
@@ -172,5 +171,6 @@ def _seeds_needed(variances: Array, resolve: float) -> int | None:
     def is_enough(seeds: int) -> bool:
         return bool(t_quantile((seeds - 1) * ratio) * np.sqrt(total / seeds) < resolve)
 
+    # the width falls with the number of seeds, so the first one that is enough can be bisected for
     seeds_needed = bisect_left(range(MAX_PLANNED_SEEDS + 1), True, lo=2, key=is_enough)
-    return seeds_needed if seeds_needed <= MAX_PLANNED_SEEDS else None
+    return None if seeds_needed > MAX_PLANNED_SEEDS else seeds_needed

@@ -44,7 +44,7 @@ def improvements(
         return {}
     means = {}
     for name, runs in scores.items():
-        means[name] = np.array([runs[task].mean() for task in sorted(runs)])
+        means[name] = np.array([*map(np.mean, runs.values())])
     task_differences = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
     variances, seeds = pair_spreads(spreads, pairs)
     largest = limits[1] - limits[0]
@@ -77,13 +77,9 @@ def _decided_tasks(differences: Array, variances: Array, seeds: Counts) -> Array
     :param differences: X minus Y, shape (tasks, pairs).
     :param variances: as `pair_spreads` returns them, like `seeds`: the tasks of X, then those of Y, (2 tasks, pairs).
     """
-    tasks = len(differences)
     # one test for each task and pair, of two means: (2, tasks * pairs). The weight of a task, 1 / tasks, is undone.
-    p_values = welch_p_values(
-        differences.ravel(),
-        (variances * tasks**2).reshape(2, -1),
-        seeds.reshape(2, -1),
-    )
+    variances = (variances * len(differences) ** 2).reshape(2, -1)
+    p_values = welch_p_values(differences.ravel(), variances, seeds.reshape(2, -1))
     is_significant = holm(p_values.reshape(differences.shape)) <= SIGNIFICANT
     return np.where(is_significant, differences, 0)
 
@@ -95,12 +91,12 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
     j of one has nothing to do with run j of another.
     """
     codes, shape = rank_codes(scores)
-    curve = estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, fewest=1)
-    alone = {method for method, runs in scores.items() if min(map(len, runs.values())) < 2}
+    curve = estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, min_runs=1)
     result = {}
     for k, (x, y) in enumerate(product(sorted(scores), repeat=2)):
-        if x != y:
-            result[x, y] = Estimate(float(curve.points[k])) if alone & {x, y} else curve.estimate(k)
+        result[x, y] = curve.estimate(k)
+        if min(map(len, [*scores[x].values(), *scores[y].values()])) < 2:
+            result[x, y] = Estimate(result[x, y].point)  # the runs of one method alone vary
     return result
 
 
@@ -111,20 +107,16 @@ def rank_codes(scores: Mapping[str, Scores]) -> tuple[list[Counts], tuple[int, i
     :return: blocks of every method in alphabetical order, each (runs, tasks, 1, 1), and the numbers of tasks, methods
         and ranks.
     """
-    methods = sorted(scores)
-    tasks = sorted(next(iter(scores.values())))
-    levels = {
-        task: np.unique(np.concatenate([scores[method][task] for method in methods]))
-        for task in tasks
-    }
-    shape = (len(tasks), len(methods), max(map(len, levels.values())))
+    levels = {}
+    for task in next(iter(scores.values())):
+        levels[task] = np.unique(np.concatenate([runs[task] for runs in scores.values()]))
+    shape = (len(levels), len(scores), max(map(len, levels.values())))
     blocks = []
-    for m, method in enumerate(methods):
+    for m, method in enumerate(sorted(scores)):
         codes = {}
-        for t, task in enumerate(tasks):
-            codes[task] = (t * shape[1] + m) * shape[2] + np.searchsorted(
-                levels[task], scores[method][task]
-            )
+        for t, (task, values) in enumerate(levels.items()):
+            ranks = np.searchsorted(values, scores[method][task])
+            codes[task] = np.ravel_multi_index((t, m, ranks), shape)
         blocks += blocks_of([codes])
     return blocks, shape
 
@@ -157,6 +149,7 @@ def rank_p_value(x: Scores, y: Scores) -> float:
         if min(count_x, count_y) < 2:
             return math.nan
         ranks = stats.rankdata(np.append(runs, y[task]))
+        # the mean rank of x among all runs, less that among its own, is the number of runs of y below one of x
         away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
         variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * special.ndtr(-abs(away) / math.sqrt(variance)) if variance else 1.0
