@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from agents.common.files import atomic_path
-from zoo.report.published_scores import load_runs, load_set, published_names
+from zoo.report.published_scores import load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.terminal.cli import run_program
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     with atomic_path(path) as temporary:
         scores.to_csv(temporary, index=False)
-    published = load_runs(load_set(SET))
+    published = load_set(SET).evaluations
     assert published is not None
     lines, are_inside = compare(scores, published)
     with atomic_path(path.with_suffix(".md")) as temporary:

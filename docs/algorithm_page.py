@@ -96,14 +96,14 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
     """Give a method's success in each domain of a set, its rank, and the command that trains the runs again."""
     published, scores = load_set(set_name), means(set_name)
     phases = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
-    rows = [(", ".join((published.about["reference"], str(published.about["date"])[:4])), *phases)]
+    rows = [(", ".join((published.reference, str(published.date)[:4])), *phases)]
     for column in scores:
         rows.append((column, *(entry(of_phase[column], name) for of_phase in phases.values())))
     ranks = []
     for phase, of_phase in phases.items():
         rank = of_phase["mean"].rank(ascending=False)[name]
         ranks.append(f"{rank:.0f} of {len(of_phase)} {phase}")
-    yield from (f".. rubric:: {published.about['title']}", "", *table(rows, ""))
+    yield from (f".. rubric:: {published.title}", "", *table(rows, ""))
     if len(scores) > 1:
         yield from (f"Rank by the mean: {', '.join(ranks)}.", "")
     if set_name in REPORTS:

@@ -36,9 +36,7 @@ def drawn(published: str) -> dict[str, bytes]:
     """Return the figures of a published set: name of the file -> SVG."""
     inputs = collect(CompareRequest(published=[published]))
     (comparison,) = compare_kinds(
-        inputs.methods,
-        inputs.evaluations,
-        inputs.means,
+        inputs,
         reps=1,
         curves=False,
         baseline=inputs.default_baseline(),

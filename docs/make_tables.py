@@ -34,7 +34,6 @@ from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.published_scores import (  # noqa: E402
     FOLDER,
     load_means,
-    load_runs,
     load_set,
     published_names,
     suite_tasks,
@@ -163,7 +162,7 @@ def rank_correlations() -> pd.DataFrame:
     Spearman's rank correlation of scores' means over tasks (rows) with those of the 50 published tasks, offline
     (columns): over all 16 methods, over six of them, and the best over 16 that any single domain has.
     """
-    published, mini = (load_runs(load_set(name)) for name in ("qam2026", "mini"))
+    published, mini = (load_set(name).evaluations for name in ("qam2026", "mini"))
     assert published is not None
     assert mini is not None
     published = published[published["phase"] == "offline"]

@@ -200,7 +200,6 @@ def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
-    from zoo.compare import expected_settings
     from zoo.report.request import CompareRequest
     from zoo.report.run import run
     from zoo.suites.store import State
@@ -224,7 +223,6 @@ def _report(
         suite_focus=focus_methods.get(suite.focus, ""),
         output=args.output or args.log_folder / "report",
         command_line=args.command_line,
-        expected=expected_settings,
     )
     return {"log_folder": str(args.log_folder), **run(request)}
 

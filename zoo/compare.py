@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from dataclasses import fields
-from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import COUNT, REAL, Parser, a_path, add_reference_scores, add_verbose
 
 
@@ -172,43 +170,7 @@ def request_of(args: argparse.Namespace) -> CompareRequest:
         for field in fields(CompareRequest)
         if field.name in args
     }
-    return CompareRequest(**asked, prints=args.print, expected=expected_settings)
-
-
-@cache
-def expected_settings(
-    published: str, environment: str, profile: str | None
-) -> dict[str, str] | None:
-    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
-
-    The algorithm's class knows the settings that no file states, so this imports torch.
-
-    :param published: the name under which it is published.
-    :param profile: the profile of the published scores; None: the default one.
-    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
-        to all of them.
-    """
-    from zoo.report.published_scores import published_names
-    from zoo.runs.protocol import describe_settings
-    from zoo.runs.read import split_environment
-    from zoo.settings.config import Benchmark, Overrides, load_config
-    from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
-
-    ids = {name: algorithm for algorithm, name in published_names().items()}
-    domain = split_environment(environment)[1]
-    profile = profile or DEFAULT_PROFILE
-    if published not in ids:
-        layers = [
-            shared_profile(name).get(entry, {})
-            for name in (DEFAULT_PROFILE, profile)
-            for entry in ("default", domain)
-        ]
-        return describe_settings(reduce(merge, layers))
-    try:
-        config = load_config(ids[published], environment, Benchmark(domain), Overrides(profile))
-    except UsageError:
-        return None
-    return describe_settings(config.settings)
+    return CompareRequest(**asked, prints=args.print)
 
 
 main = as_program(make_parser, _run)

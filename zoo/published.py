@@ -39,7 +39,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
             "methods": load_means(published)["method"].nunique(),
         }
         entry["runs"] = "none published" if published.runs is None else "included"
-        about = f"{published.about['title']} ({published.about['reference']})"
+        about = f"{published.title} ({published.reference})"
         rows.append((name, published.suite, str(entry["methods"]), entry["runs"], about))
         result.append(entry)
     print_table(

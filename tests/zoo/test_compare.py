@@ -463,7 +463,7 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
         [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)],
     )
     inputs = collected(published=["qam2026", "small"])
-    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, reps=50)
+    (found,) = compare_kinds(inputs, reps=50)
     offline, online = (found.phases[name] for name in ("offline", "online"))
     assert len(offline.tasks) == 2
     assert len(online.tasks) == 5  # there are no online runs of the small benchmark

@@ -254,8 +254,8 @@ class Phase:
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]
     per_task: Mapping[str, Mapping[str, Cell]]
-    profiles: pd.DataFrame
-    curves: pd.DataFrame
+    profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     suite: str | None = None
     strays: tuple[str, ...] = ()
     spreads: Mapping[str, Spread] = field(default_factory=dict)

@@ -6,7 +6,7 @@ The score of a run is that of its last evaluation in the phase, never its best o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from zoo.report.comparison import (
     label_of,
 )
 from zoo.report.published_scores import suite_of, tasks_of
-from zoo.report.scores_file import last_evaluations
+from zoo.report.scores_file import ScoreTables, last_evaluations
 from zoo.report.significance import decide
 from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_profile
 from zoo.report.statistics.estimates import Array, Estimate
@@ -36,36 +36,20 @@ from zoo.report.statistics.means import FRACTION, Episodes, Scores, Spread, mean
 from zoo.report.statistics.pairs import improvements
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
-from zoo.terminal.errors import UsageError
 
 CURVE_REPS = 2_000
 """The most repetitions for the bounds of curves and profiles, of which the eye sees no more."""
 
 
-def compare_kinds(
-    methods: Methods,
-    evaluations: pd.DataFrame,
-    means: pd.DataFrame,
-    reps: int,
-    curves: bool = True,
-    **choices: Any,
-) -> list[Comparison]:
-    """Compute one comparison for each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`.
-
-    Published means are success rates. Raises UsageError if there is nothing to compare.
-    """
+def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
+    """Compute one comparison for each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`."""
     comparisons = []
+    means = scores.means  # published means are success rates, the first kind
     for kind in SCORE_KINDS.values():
-        table = evaluations[evaluations["kind"] == kind.name]
-        published_means = means if kind is SUCCESS else means.iloc[:0]
-        if len(table) or len(published_means):
-            comparisons.append(
-                compare(methods, table, published_means, reps, curves, kind, **choices)
-            )
-    if not comparisons:
-        raise UsageError(
-            "expected runs with evaluations, got none; see which runs were skipped and why"
-        )
+        runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
+        if len(runs) or len(means):
+            comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
+        means = means.iloc[:0]
     return comparisons
 
 
@@ -86,18 +70,17 @@ def compare(
     :param choices: fields of `Comparison` that decide what is tested: ``order``, ``baseline``, ``focus``, ``resolve``.
     """
     curve_tasks = _curve_tasks(evaluations, methods)
-    incomplete_tasks = set()
-    if kind is SUCCESS:
-        incomplete_tasks = _tasks_missing_a_phase(evaluations)
+    incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
     phases = {}
     for name in PHASES:
-        runs, published = (table[table["phase"] == name] for table in (evaluations, means))
+        runs = evaluations[evaluations["phase"] == name]
+        published = means[means["phase"] == name]
         if len(runs) or len(published):
-            scores = PhaseScores(runs, published, methods, kind, reps)
-            phases[name] = _compare_phase(
-                name, scores, curve_tasks if curves else None, incomplete_tasks
-            )
-    label = label_of(curve_tasks, suite_of(curve_tasks) if kind is SUCCESS else None)
+            scores = PhaseScores(name, runs, published, methods, kind, reps)
+            phases[name] = scores.phase()
+            if curves:
+                phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
+    label = label_of(curve_tasks, _suite(curve_tasks, kind))
     return decide(Comparison(kind, methods, phases, reps, label, **choices))
 
 
@@ -106,89 +89,12 @@ def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
     return by_place(last_evaluations(evaluations), lambda runs: runs["score"].to_numpy())
 
 
-def episodes_of(runs: pd.DataFrame, kind: ScoreKind = SUCCESS) -> dict[str, dict[str, int]]:
+def episodes_of(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return method -> environment -> the number of episodes of its evaluations, the fewest where they differ.
 
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param kind: of their scores; what is no rate has no number of episodes.
     """
-    return (
-        by_place(runs, lambda part: int(part["episodes"].min())) if kind.limits == FRACTION else {}
-    )
-
-
-def _compare_phase(
-    name: str,
-    scores: PhaseScores,
-    curve_tasks: Sequence[str] | None,
-    incomplete_tasks: Collection[str],
-) -> Phase:
-    """Compute every number of one phase.
-
-    :param curve_tasks: what learning curves are over; None for no curves and profiles.
-    :param incomplete_tasks: tasks that the learning curves of their domain leave out.
-    """
-    kind = scores.kind
-    coverage = scores.coverage()
-    strays = _find_strays(coverage, scores.methods)
-    tasks, left_out = _common_tasks(coverage, strays)
-    is_averaged = _can_average(tasks, kind)
-    common = scores.having(tasks, strays)
-    spreads = {}
-    for method, runs in common.items():
-        spreads[method] = Spread.of(runs, scores.episodes.get(method))
-    domain_tasks = scores.domain_tasks()
-    domains = {}
-    if kind is SUCCESS:  # other scores have no domains of several tasks
-        for domain, tasks_inside in domain_tasks.items():
-            domains[domain] = scores.cells(tasks_inside, ("mean", "iqm"))
-    per_task = {}
-    for task in sorted(set().union(*coverage.values())):
-        cells = scores.cells([task], ("mean",))
-        if cells:
-            per_task[task] = cells
-    profiles: list[pd.DataFrame] = []
-    curves: list[pd.DataFrame] = []
-    if curve_tasks is not None:
-        if is_averaged:
-            profiles = scores.profiles(common)
-        if _can_average(curve_tasks, kind):
-            curves += scores.curves(ALL_TASKS, curve_tasks, ("mean", "iqm"))
-        for domain, tasks_inside in domain_tasks.items():
-            whole_tasks = [task for task in tasks_inside if task not in incomplete_tasks]
-            curves += scores.curves(domain, whole_tasks, ("mean",))
-    about = {"kind": kind.name, "phase": name}
-    return Phase(
-        name=name,
-        step_ranges=scores.step_ranges(),
-        coverage=coverage,
-        tasks=tasks,
-        left_out=left_out,
-        strays=strays,
-        aggregates=scores.cells(tasks, kind.metrics, strays) if is_averaged else {},
-        improvements=improvements(
-            common, spreads, scores.reps, kind.limits, with_difference=is_averaged
-        ),
-        domains=domains,
-        domain_tasks=domain_tasks,
-        per_task=per_task,
-        profiles=joined(profiles, PROFILE_COLUMNS).assign(**about)[list(PROFILE_COLUMNS)],
-        curves=joined(curves, CURVE_COLUMNS).assign(**about)[list(CURVE_COLUMNS)],
-        suite=suite_of(tasks) if kind is SUCCESS else None,
-        spreads=spreads if is_averaged else {},
-    )
-
-
-def _common_tasks(
-    coverage: Mapping[str, Sequence[str]], strays: Collection[str]
-) -> tuple[tuple[str, ...], dict[str, list[str]]]:
-    """Return the tasks that all methods but strays have, and each task that is left out with those that lack it."""
-    compared = {method: tasks for method, tasks in coverage.items() if method not in strays}
-    common = _shared(compared.values())
-    left_out = {}
-    for task in sorted(set().union(*compared.values()) - set(common)):
-        left_out[task] = sorted(method for method, tasks in compared.items() if task not in tasks)
-    return common, left_out
+    return by_place(runs, lambda part: int(part["episodes"].min()))
 
 
 @dataclass(frozen=True)
@@ -199,11 +105,73 @@ class PhaseScores:
     :param means: published means of methods without single runs, which are points without intervals.
     """
 
+    name: str
     runs: pd.DataFrame
     means: pd.DataFrame
     methods: Methods
     kind: ScoreKind
     reps: int
+
+    def phase(self) -> Phase:
+        """Compute every number of the phase but its profiles and curves."""
+        coverage = self.coverage()
+        strays = _find_strays(coverage, self.methods)
+        tasks, left_out = _common_tasks(coverage, strays)
+        is_averaged = _can_average(tasks, self.kind)
+        common = self.having(tasks, strays)
+        spreads = {}
+        for name, runs in common.items():
+            spreads[name] = Spread.of(runs, self.episodes.get(name))
+        pairs = improvements(common, spreads, self.reps, self.kind.limits, is_averaged)
+        domain_tasks = self.domain_tasks()
+        domains = {}
+        if self.kind is SUCCESS:  # other scores have no domains of several tasks
+            for domain, tasks_inside in domain_tasks.items():
+                domains[domain] = self.cells(tasks_inside, ("mean", "iqm"))
+        per_task = {}
+        for task in sorted(set().union(*coverage.values())):
+            cells = self.cells([task], ("mean",))
+            if cells:
+                per_task[task] = cells
+        return Phase(
+            name=self.name,
+            step_ranges=self.step_ranges(),
+            coverage=coverage,
+            tasks=tasks,
+            left_out=left_out,
+            strays=strays,
+            aggregates=self.cells(tasks, self.kind.metrics, strays) if is_averaged else {},
+            improvements=pairs,
+            domains=domains,
+            domain_tasks=domain_tasks,
+            per_task=per_task,
+            suite=_suite(tasks, self.kind),
+            spreads=spreads if is_averaged else {},
+        )
+
+    def with_curves(
+        self, phase: Phase, curve_tasks: Sequence[str], incomplete_tasks: Collection[str]
+    ) -> Phase:
+        """Return the phase with its profiles and learning curves.
+
+        :param curve_tasks: what the curves over all tasks are over.
+        :param incomplete_tasks: tasks that the curves of their domain leave out.
+        """
+        profiles: list[pd.DataFrame] = []
+        curves: list[pd.DataFrame] = []
+        if phase.aggregates:
+            profiles = self.profiles(self.having(phase.tasks, phase.strays))
+        if _can_average(curve_tasks, self.kind):
+            curves = self.curves(ALL_TASKS, curve_tasks, ("mean", "iqm"))
+        for domain, tasks_inside in phase.domain_tasks.items():
+            whole_tasks = [task for task in tasks_inside if task not in incomplete_tasks]
+            curves += self.curves(domain, whole_tasks, ("mean",))
+        about = {"kind": self.kind.name, "phase": self.name}
+        return replace(
+            phase,
+            profiles=joined(profiles, PROFILE_COLUMNS).assign(**about)[list(PROFILE_COLUMNS)],
+            curves=joined(curves, CURVE_COLUMNS).assign(**about)[list(CURVE_COLUMNS)],
+        )
 
     @cached_property
     def single(self) -> dict[str, dict[str, Array]]:
@@ -212,16 +180,14 @@ class PhaseScores:
 
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
-        """Method -> task -> the episodes behind a success rate; empty for other scores."""
-        return episodes_of(self.runs, self.kind)
+        """Method -> task -> the episodes behind a success rate; empty for what is no rate."""
+        return episodes_of(self.runs) if self.kind.limits == FRACTION else {}
 
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
         """Method -> its published means, a row for each task or domain."""
-        return {
-            name: rows.set_index("environment")
-            for name, rows in self.means.groupby("method", sort=False)
-        }
+        by_method = self.means.set_index("environment").groupby("method", sort=False)
+        return dict(iter(by_method))
 
     def coverage(self) -> dict[str, list[str]]:
         """Return the tasks of each method.
@@ -232,9 +198,8 @@ class PhaseScores:
         evaluated = {*self.runs["environment"], *self.means["environment"]}
         for method, rows in self.published.items():
             tasks: set[str] = set()
-            for place in rows.index:
-                tasks_inside = tasks_of(place)
-                tasks |= evaluated.intersection(tasks_inside) or set(tasks_inside)
+            for tasks_inside in map(tasks_of, rows.index):
+                tasks.update(evaluated.intersection(tasks_inside) or tasks_inside)
             result[method] = sorted(tasks)
         return result
 
@@ -257,18 +222,18 @@ class PhaseScores:
             return {task: [task] for task in sorted(tasks)}
         result = dict(sorted(by_domain(tasks).items()))
         for domain in sorted({*self.means.loc[is_whole, "domain"]}):
-            everything = sorted(tasks_of(domain))
-            if result.setdefault(domain, everything) != everything:
-                result[f"{domain}, whole"] = everything
+            all_tasks = sorted(tasks_of(domain))
+            if result.setdefault(domain, all_tasks) != all_tasks:
+                result[f"{domain}, whole"] = all_tasks
         return result
 
     def having(self, tasks: Collection[str], without: Collection[str] = ()) -> dict[str, Scores]:
         """Return the single runs on some tasks of each method that has all of them."""
-        return {
-            name: {task: scores[task] for task in tasks}
-            for name, scores in self.single.items()
-            if tasks and set(tasks) <= set(scores) and name not in without
-        }
+        result = {}
+        for name, scores in self.single.items():
+            if tasks and scores.keys() >= set(tasks) and name not in without:
+                result[name] = {task: scores[task] for task in tasks}
+        return result
 
     def cells(
         self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()
@@ -276,38 +241,34 @@ class PhaseScores:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         having = self.having(tasks, without)
         limits = self.kind.limits
-        curves_by_method = aggregates(
-            having, [metric for metric in metrics if metric in FUNCTIONS], self.reps
-        )
+        drawn = [metric for metric in metrics if metric in FUNCTIONS]
+        curves_by_method = aggregates(having, drawn, self.reps)
         result = {}
         for name, scores in having.items():
             episodes = self.episodes.get(name)
-            estimates = {"mean": mean(scores, limits, episodes).estimate(0)}
-            estimates |= {
-                metric: curve.estimate(0) for metric, curve in curves_by_method[name].items()
-            }
+            curves = {"mean": mean(scores, limits, episodes)} | curves_by_method[name]
+            estimates = {metric: curve.estimate(0) for metric, curve in curves.items()}
             if "optimality_gap" in metrics:  # what is missing to 1, where scores above 1 count as 1
                 at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
                 gap = mean(at_most_1, (limits[0], 1.0), episodes).estimate(0).taken_from(1)
                 estimates["optimality_gap"] = gap
-            seeds = [len(runs) for runs in scores.values()]
+            seeds = sorted(map(len, scores.values()))
             tally = self.methods[name].tally(tasks)
-            result[name] = Cell(estimates, len(tasks), (min(seeds), max(seeds)), tally)
+            result[name] = Cell(estimates, len(tasks), (seeds[0], seeds[-1]), tally)
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
         """Return the published mean over some tasks of each method that has all, task by task or in whole domains."""
         domains = sorted(by_domain(tasks))
         result = {}
-        for method, rows in self.published.items():
-            has_tasks = set(tasks) <= set(rows.index)
-            places = [*tasks] if has_tasks else domains
-            is_whole = has_tasks or len(tasks) == NUM_TASKS * len(domains)
-            if tasks and is_whole and set(places) <= set(rows.index):
-                means = rows.loc[places, "mean"].to_numpy(float)
-                seeds = rows.loc[places, "seeds"]
-                estimates = {"mean": Estimate(float(np.mean(means)))}
-                result[method] = Cell(estimates, len(tasks), (int(seeds.min()), int(seeds.max())))
+        for method, means in self.published.items():
+            rows = means.reindex(tasks)
+            if rows["mean"].hasnans and len(tasks) == NUM_TASKS * len(domains):
+                rows = means.reindex(domains)
+            if not rows["mean"].hasnans:
+                estimates = {"mean": Estimate(float(rows["mean"].mean()))}
+                seeds = (int(rows["seeds"].min()), int(rows["seeds"].max()))
+                result[method] = Cell(estimates, len(tasks), seeds)
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
@@ -328,54 +289,60 @@ class PhaseScores:
         A curve has the steps at which all runs of the method on these tasks were evaluated.
         """
         parts = []
-        for name, group in self.runs[self.runs["environment"].isin(tasks)].groupby("method"):
-            table = group.pivot_table(
-                index=["environment", "seed"], columns="step", values="score"
-            ).dropna(axis=1)
-            if not table.shape[1] or not set(tasks) <= set(
-                table.index.get_level_values("environment")
-            ):
+        for name, runs in self.runs[self.runs["environment"].isin(tasks)].groupby("method"):
+            table = runs.pivot(index=["environment", "seed"], columns="step", values="score")
+            table = table.dropna(axis=1)
+            if table.empty or runs["environment"].nunique() < len(tasks):
                 continue
             scores = {task: table.loc[task].to_numpy() for task in tasks}
             curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
                 curves |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
-            about = {
-                "method": name,
-                "where": where,
-                "step": table.columns,
-                "seeds": min(map(len, scores.values())),
-            }
-            parts += [
-                curve.table().assign(metric=metric, **about) for metric, curve in curves.items()
-            ]
+            seeds = min(map(len, scores.values()))
+            about = {"method": name, "where": where, "step": table.columns, "seeds": seeds}
+            for metric, curve in curves.items():
+                parts.append(curve.table().assign(metric=metric, **about))
         return parts
 
 
-def _find_strays(coverage: Mapping[str, Sequence[str]], methods: Methods) -> tuple[str, ...]:
+def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
+    """Return the suite that consists of tasks; suites are of success rates."""
+    return suite_of(tasks) if kind is SUCCESS else None
+
+
+def _common_tasks(
+    coverage: Mapping[str, Sequence[str]], strays: Collection[str]
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """Return the tasks that all methods but strays have, and each task that is left out with those that lack it."""
+    compared = {method: tasks for method, tasks in coverage.items() if method not in strays}
+    common = _shared(compared.values())
+    left_out = {}
+    for task in sorted(set().union(*compared.values()) - set(common)):
+        left_out[task] = sorted(method for method, tasks in compared.items() if task not in tasks)
+    return common, left_out
+
+
+def _find_strays(coverage: Mapping[str, Collection[str]], methods: Methods) -> tuple[str, ...]:
     """Return the own methods that have less than half as many tasks as the median method.
 
     They are left out if they would take tasks from at least two others.
     """
-    typical = np.median([len(tasks) for tasks in coverage.values()])
+    typical = np.median([*map(len, coverage.values())])
     small_methods = []
-    tasks_of_others = {}
+    tasks_of_others = []
     for name, tasks in sorted(coverage.items()):
         if methods[name].is_own and len(tasks) < typical / 2:
             small_methods.append(name)
         else:
-            tasks_of_others[name] = tasks
-    if len(tasks_of_others) < 2 or len(_shared(tasks_of_others.values())) <= len(
-        _shared(coverage.values())
-    ):
-        return ()
-    return tuple(small_methods)
+            tasks_of_others.append(tasks)
+    takes_tasks = len(_shared(tasks_of_others)) > len(_shared(coverage.values()))
+    return tuple(small_methods) if takes_tasks and len(tasks_of_others) > 1 else ()
 
 
 def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """Return the tasks that all methods have."""
-    task_sets = [set(tasks) for tasks in coverage]
-    return tuple(sorted(task_sets[0].intersection(*task_sets))) if task_sets else ()
+    task_sets = [*map(set, coverage)]
+    return tuple(sorted(set.intersection(*task_sets))) if task_sets else ()
 
 
 def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
@@ -385,22 +352,20 @@ def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
 
 def _curve_tasks(evaluations: pd.DataFrame, methods: Methods) -> tuple[str, ...]:
     """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
-    task_lists = []
+    task_sets = []
     for _, runs in evaluations.groupby("phase"):
-        coverage = {
-            method: sorted(set(part["environment"])) for method, part in runs.groupby("method")
-        }
-        strays = _find_strays(coverage, methods)
-        task_lists += [tasks for method, tasks in coverage.items() if method not in strays]
-    return _shared(task_lists)
+        coverage = runs.groupby("method")["environment"].agg(set).to_dict()
+        for stray in _find_strays(coverage, methods):
+            del coverage[stray]
+        task_sets += coverage.values()
+    return _shared(task_sets)
 
 
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
     """Return the tasks that lack a phase of their domain, whose curve would go on about other tasks."""
-    phases = evaluations[["domain", "environment", "phase"]].drop_duplicates()
-    phases_of_task = phases.groupby("environment")["phase"].transform("nunique")
-    phases_of_domain = phases.groupby("domain")["phase"].transform("nunique")
-    return set(phases.loc[phases_of_task < phases_of_domain, "environment"])
+    phases_of_task = evaluations.groupby("environment")["phase"].transform("nunique")
+    phases_of_domain = evaluations.groupby("domain")["phase"].transform("nunique")
+    return set(evaluations.loc[phases_of_task < phases_of_domain, "environment"])
 
 
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
@@ -408,9 +373,7 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     if kind is SUCCESS:
         episodes = int(runs["episodes"].max()) if len(runs) else 1
         return (np.arange(episodes) + 0.5) / episodes
-    if not scores:
-        return np.empty(0)
-    values = np.concatenate([values for by_task in scores.values() for values in by_task.values()])
+    values = np.concatenate([runs for by_task in scores.values() for runs in by_task.values()])
     low = values.min()
     high = values.max()
     margin = 0.02 * (high - low or abs(high) or 1.0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from zoo.report.failed_runs import failed_scores, tallies
 from zoo.report.published_scores import (
     PublishedSet,
     load_means,
-    load_runs,
     load_set,
     published_names,
     set_names,
@@ -62,11 +62,11 @@ class Inputs(ScoreTables):
         It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others; else
         the last of two own ones that is not the baseline.
         """
+        own_methods = [name for name, method in self.methods.items() if method.is_own]
         if wished in self.methods:
             return wished
-        own_methods = [name for name, method in self.methods.items() if method.is_own]
         if len(own_methods) == 2:
-            return next(name for name in reversed(own_methods) if name != baseline)
+            return [name for name in own_methods if name != baseline][-1]
         return own_methods[0] if len(own_methods) == 1 < len(self.methods) else None
 
 
@@ -75,7 +75,7 @@ def collect(request: CompareRequest) -> Inputs:
 
     Runs that do not count are named on standard error.
     """
-    sets = [load_set(name, request.expected) for name in dict.fromkeys(request.published)]
+    sets = [load_set(name) for name in dict.fromkeys(request.published)]
     own_runs = read_runs(request.paths, request.merge_protocols)
     skipped = own_runs.skipped()
     for entry in skipped:
@@ -90,24 +90,21 @@ def collect(request: CompareRequest) -> Inputs:
     if request.paths and counted.empty:
         raise UsageError(nothing_counts(own_runs, request.paths))
     counted = joined([counted, failed_scores(own_runs, request.failed)], EVALUATION_COLUMNS)
-    tables_by_source = {published.name: _read_published(published) for published in sets}
-    for path, source in _sources(request.scores, list(tables_by_source)).items():
-        tables_by_source[source] = read_scores(path, source)
+    parts = {published.name: _read_published(published) for published in sets}
+    for path, source in _sources(request.scores, list(parts)).items():
+        parts[source] = read_scores(path, source)
     uncovered = ""
     if request.paths:
-        tables_by_source = {
-            source: _beside(counted, part) for source, part in tables_by_source.items()
-        }
-        if lacking := [source for source, part in tables_by_source.items() if not part.methods]:
+        parts = {source: _beside(counted, part) for source, part in parts.items()}
+        lacking = [source for source, part in parts.items() if not part.methods]
+        if lacking:
             uncovered = _describe_uncovered(lacking, counted)
             log.info("%s", uncovered)
     methods = _own_methods(own_runs, counted)
-    times = Counter(
-        [*methods, *(name for part in tables_by_source.values() for name in part.methods)]
-    )
+    times = Counter(chain(methods, *(part.methods for part in parts.values())))
     evaluations = [counted]
     means = []
-    for source, part in tables_by_source.items():
+    for source, part in parts.items():
         names = {name: f"{name} ({source})" if times[name] > 1 else name for name in part.methods}
         renamed = part.renamed(names)
         methods |= renamed.methods
@@ -115,10 +112,10 @@ def collect(request: CompareRequest) -> Inputs:
         means.append(renamed.means)
     table = joined(evaluations, EVALUATION_COLUMNS)
     means_table = joined(means, MEAN_COLUMNS)
-    return _chosen(
-        Inputs(methods, table, means_table, own_runs, sets, references, request.failed, uncovered),
-        request,
+    inputs = Inputs(
+        methods, table, means_table, own_runs, sets, references, request.failed, uncovered
     )
+    return _chosen(inputs, request)
 
 
 def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
@@ -136,25 +133,24 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
         if name not in names:
             raise UsageError(unknown_name_message("method", name, methods))
         names[name] = label.strip()
-    shared = [label for label, times in Counter(names.values()).items() if times > 1]
-    if shared:
+    label, times = Counter(names.values()).most_common(1)[0]
+    if times > 1:
         raise UsageError(
-            f"`--labels` must give each method a name of its own, got `{shared[0]}` twice; change one"
+            f"`--labels` must give each method a name of its own, got `{label}` twice; change one"
         )
     return names
 
 
 def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
     """Return inputs whose methods have new names; colours follow the algorithm and stay."""
-    runs, evaluations = (
-        with_names(table, names) for table in (inputs.own.runs, inputs.own.evaluations)
-    )
-    return replace(inputs.renamed(names), own=RunTables(runs, evaluations))
+    runs = with_names(inputs.own.runs, names)
+    own = RunTables(runs, with_names(inputs.own.evaluations, names))
+    return replace(inputs.renamed(names), own=own)
 
 
 def nothing_counts(tables: RunTables, paths: Sequence[Path]) -> str:
     """Return the message for paths without a run that counts."""
-    places = ", ".join(str(path) for path in paths)
+    places = ", ".join(map(str, paths))
     if tables.runs.empty:
         return f"expected run folders below {places}, got none; a run folder holds the status.json that train.py writes"
     return (
@@ -172,23 +168,21 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
-    departures = by_place(
-        runs, lambda part: tuple(dict.fromkeys(part["departures"].explode().dropna()))
-    )
+    departures = by_place(runs, lambda part: tuple(part["departures"].explode().dropna().unique()))
     settings = by_place(runs, lambda part: _common_settings(part["settings"]))
     tallies_by_method = tallies(tables)
-    return {
-        name: ComparedMethod(
+    methods = {}
+    for name, algorithm in algorithms.items():
+        methods[name] = ComparedMethod(
             name,
-            algorithms[name],
+            algorithm,
             OWN,
             protocols[name],
             departures[name],
             tallies=tallies_by_method[name],
             settings=settings[name],
         )
-        for name in protocols
-    }
+    return methods
 
 
 def _common_settings(settings: pd.Series) -> dict[str, str]:
@@ -205,7 +199,7 @@ def _common(values: pd.Series) -> Any:
 
 def _read_published(published: PublishedSet) -> ScoreTables:
     """Return the scores of a set."""
-    runs = load_runs(published)
+    runs = published.evaluations
     means = pd.DataFrame(columns=MEAN_COLUMNS)
     if runs is None:
         runs = pd.DataFrame(columns=EVALUATION_COLUMNS)
@@ -213,16 +207,12 @@ def _read_published(published: PublishedSet) -> ScoreTables:
         means["domain"] = [split_environment(name)[1] for name in means["environment"]]
         log.info("%s: means without intervals (single runs are not published)", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
-    methods = {
-        name: ComparedMethod(
-            name,
-            name,
-            published.name,
-            {domain: published.protocol_of(name, domain) for domain in domains},
-            scoring=published.scoring,
+    methods = {}
+    for name in sorted({*runs["method"], *means["method"]}):
+        protocols = {domain: published.protocol_of(name, domain) for domain in domains}
+        methods[name] = ComparedMethod(
+            name, name, published.name, protocols, scoring=published.scoring
         )
-        for name in sorted({*runs["method"], *means["method"]})
-    }
     return ScoreTables(methods, runs, means)
 
 
@@ -263,37 +253,30 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
-    environments = None
     if request.methods:
         chosen = chosen.only("method", request.methods)
-    if request.envs:
-        evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
-        evaluated |= {*inputs.own.runs["environment"].dropna()}
-        environments = {
-            name
-            for name in evaluated
-            if any(fnmatchcase(name, pattern) for pattern in request.envs)
-        }
-        chosen = chosen.only("environment", environments)
-    own_scores = chosen.evaluations[chosen.evaluations["source"] == OWN]
-    if request.paths and len(own_scores):
-        # A phase that no own run has reached says nothing about own runs.
-        phases = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "phase"])
-        table = chosen.evaluations
+    patterns = request.envs or ["*"]
+    evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
+    evaluated |= {*inputs.own.runs["environment"].dropna()}
+    environments: set[str] = set()
+    for pattern in patterns:
+        environments.update(fnmatch.filter(evaluated, pattern))
+    chosen = chosen.only("environment", environments)
+    table = chosen.evaluations
+    is_success = table["kind"] == SUCCESS.name
+    phases = table.loc[is_success & (table["source"] == OWN), "phase"].unique()
+    if len(phases):  # a phase that no own run has reached says nothing about own runs
         means = chosen.means
-        table = table[table["phase"].isin(phases) | (table["kind"] != SUCCESS.name)]
+        table = table[table["phase"].isin(phases) | ~is_success]
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
     chosen = chosen.restricted(environments)
     if not chosen.methods:
-        raise UsageError(
-            f"expected scores on environments like {', '.join(request.envs or ['any'])}, got none"
-        )
+        raise UsageError(f"expected scores on environments like {', '.join(patterns)}, got none")
     for flag, method in asked.items():
         if method is not None and method not in chosen.methods:
             raise UsageError(
                 f"`{flag}` must be a method of the comparison, got `{method}`, which has no scores in it"
             )
-    evaluations = chosen.evaluations
-    normalised = set(evaluations.loc[evaluations["kind"] == NORMALISED_RETURN.name, "environment"])
+    normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)

@@ -6,7 +6,7 @@ intervals, as an array or as CSV files, or tables of means where there is no mor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -42,79 +42,88 @@ The last five say what made a run: a hash of its settings, the commit of the cod
 of its data. They are empty where they are not known.
 """
 _RUN = ["method", "environment", "seed"]
-Expected = Callable[[str, str, str | None], Mapping[str, str] | None]
+_COUNTS = ["seed", "step", "successes", "episodes"]
+_INSTALL_AGAIN = "install the package again"
 
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A set of published scores.
+    """A set of published scores, the fields of its entry in ``sets.yml``.
 
-    :param about: its entry in ``sets.yml``, e.g. ``title``, ``authors``, ``reference``, ``date``, ``source``.
     :param suite: name of the tasks that its scores are about.
+    :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param baseline: the method that others are compared with unless a user names one, or None for the first by name.
-    :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
-    :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None.
+    :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None where there
+        are only means.
     :param ogbench: the version that its scores were made with, or None where the source does not say.
-    :param means: the table of means where there are no single runs.
-    :param expected: published name of an algorithm, environment, profile -> the settings behind its scores, or None
-        where they are not known.
     """
 
     name: str
-    about: dict[str, Any]
+    title: str
+    authors: str
+    reference: str
+    date: Any
+    source: str
     suite: str
     protocol: dict[str, Any]
+    notes: Sequence[str] = ()
     scoring: str | None = None
     baseline: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    runs: Path | None = None
+    runs: str | None = None
     ogbench: str | None = None
-    means: Path | None = None
-    expected: Expected | None = None
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
-        of_method = dict(self.methods.get(method, {}))
-        of_method_on_domain = of_method.pop("domains", {}).get(domain, {})
-        protocol = (
-            {"success_at": SUCCESS_AT_END}
-            | self.protocol
-            | self.domains.get(domain, {})
-            | of_method
-            | of_method_on_domain
-        )
+        protocol = {"success_at": SUCCESS_AT_END} | self.protocol | self.domains.get(domain, {})
+        protocol |= self.methods.get(method, {})
+        protocol |= protocol.pop("domains", {}).get(domain, {})
         return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}
 
     @cached_property
-    def included(self) -> pd.DataFrame:
-        """The rows of the CSV files' runs that reached the end of each of their phases."""
-        assert self.runs is not None
-        table = read_included_runs(self.runs, suite_tasks(self.suite))
+    def evaluations(self) -> pd.DataFrame | None:
+        """The data of single runs, one row for each evaluation, or None where only means were published.
+
+        The columns are `zoo.runs.read.EVALUATION_COLUMNS`; arrays of counts have no returns and lengths, and their seed
+        is the number of a column. It pairs nothing, because the columns of different tasks and methods are in different
+        orders. Raises UsageError if a file is damaged.
+        """
+        if self.runs is None:
+            return None
+        path = (FOLDER / self.runs).resolve()
+        table = (
+            _read_counts(path, self.protocol) if path.suffix == ".npz" else self._read_rows(path)
+        )
+        about = {"source": self.name, "run": self.name, "kind": SUCCESS.name, "carried": False}
+        score = table["successes"] / table["episodes"]
+        table = with_places(table.assign(algorithm=table["method"], score=score, **about))
+        return table[[name for name in EVALUATION_COLUMNS if name in table]]
+
+    def _read_rows(self, folder: Path) -> pd.DataFrame:
+        """Return the rows of CSV files' runs that reached the end of each of their phases."""
+
+        def last_steps(method: str, environment: str) -> dict[str, int]:
+            return phase_ends(self.protocol_of(method, split_environment(environment)[1]))
+
+        table = read_included_runs(folder, suite_tasks(self.suite))
         table["method"] = table["method"].replace(published_names())
-        return finished_runs(table, self.last_steps)
-
-    def last_steps(self, method: str, environment: str) -> dict[str, int]:
-        """Return the step at which each phase of a method's runs ends; phases that it does not have are left out."""
-        return phase_ends(self.protocol_of(method, split_environment(environment)[1]))
+        return finished_runs(table, last_steps)
 
 
-def load_set(name: str, expected: Expected | None = None) -> PublishedSet:
+def load_set(name: str) -> PublishedSet:
     """Return what is known about a set of published scores; raises UsageError if there is no such set."""
     sets = _metadata()["sets"]
     if name not in sets:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
-    entry = sets[name]
-    places = [(FOLDER / entry[key]).resolve() for key in ("runs", "raw") if entry.get(key)]
-    runs = next((path for path in places if path.exists() or entry.get("runs")), None)
-    stated = ("suite", "scoring", "baseline", "protocol", "domains", "methods", "ogbench")
-    fields = {key: entry[key] for key in stated if key in entry}
-    return PublishedSet(
-        name, entry, runs=runs, means=FOLDER / f"{name}.csv", expected=expected, **fields
-    )
+    entry = dict(sets[name])
+    counts = entry.pop("raw", None)
+    if counts and (FOLDER / counts).exists():
+        entry["runs"] = counts
+    return PublishedSet(name, **entry)
 
 
 def set_names() -> list[str]:
@@ -153,90 +162,73 @@ def load_means(published: PublishedSet) -> pd.DataFrame:
     The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean`` and ``sd`` (sample
     standard deviation over seeds; fractions, NaN where the source does not say) and ``seeds``.
     """
-    runs = load_runs(published)
-    return pd.read_csv(published.means) if runs is None else _means_of_runs(runs)
+    if published.evaluations is None:
+        return pd.read_csv(FOLDER / f"{published.name}.csv")
+    return _means_of_runs(published.evaluations)
 
 
-def load_runs(published: PublishedSet) -> pd.DataFrame | None:
-    """Return the data of single runs, one row for each evaluation, or None where only means were published.
-
-    The columns are `zoo.runs.read.EVALUATION_COLUMNS`; arrays of counts have no returns and lengths, and their seed is
-    the number of a column. It pairs nothing, because the columns of different tasks and methods are in different
-    orders. Raises UsageError if a file is damaged.
-    """
-    if published.runs is None:
-        return None
-    table = _counted_runs(published) if published.runs.suffix == ".npz" else published.included
-    score = table["successes"] / table["episodes"]
-    about = {
-        "source": published.name,
-        "run": published.name,
-        "kind": SUCCESS.name,
-        "carried": False,
-    }
-    table = with_places(table.assign(algorithm=table["method"], score=score, **about))
-    return table[[name for name in EVALUATION_COLUMNS if name in table]]
-
-
-def _counted_runs(published: PublishedSet) -> pd.DataFrame:
+def _read_counts(path: Path, protocol: Mapping[str, Any]) -> pd.DataFrame:
     """Return the single runs of an array of counts."""
-    assert published.runs is not None
-    names = ("methods", "environments", "steps", "successes")
     try:
-        arrays = read_npz(published.runs, names)
-        methods, environments, steps, successes = (arrays[name] for name in names)
+        arrays = read_npz(path)
+        methods = arrays["methods"].astype(object)  # shares one string between all rows
+        environments = arrays["environments"].astype(object)
+        steps = arrays["steps"]
+        successes = arrays["successes"]
     except (OSError, DamagedFileError, KeyError) as error:
-        raise UsageError(
-            f"`{published.runs}` cannot be read ({error}); install the package again"
-        ) from error
+        raise UsageError(f"`{path}` cannot be read ({error}); {_INSTALL_AGAIN}") from error
     where = np.nonzero(successes != NOT_EVALUATED)
     method, environment, step, seed = where
-    offline = published.protocol["offline_steps"]
     columns = {
-        "method": methods.astype(object)[method],  # shares one string between all rows
-        "environment": environments.astype(object)[environment],
+        "method": methods[method],
+        "environment": environments[environment],
         "seed": seed,
-        "phase": np.where(steps[step] <= offline, *PHASES),
+        "phase": np.where(steps[step] <= protocol["offline_steps"], *PHASES),
         "step": steps[step],
         "successes": successes[where].astype(int),
-        "episodes": published.protocol["eval_episodes"],
+        "episodes": protocol["eval_episodes"],
     }
     return pd.DataFrame(columns)
 
 
 def with_places(table: pd.DataFrame) -> pd.DataFrame:
     """Return scores with the full name of each environment, its domain and its task."""
-    places = [split_environment(name) for name in table["environment"]]
-    return table.assign(**pd.DataFrame(places, table.index, ["environment", "domain", "task"]))
+    columns = ["environment", "domain", "task"]
+    places = {name: split_environment(name) for name in table["environment"].unique()}
+    rows = pd.DataFrame.from_dict(places, "index", columns=columns).loc[table["environment"]]
+    return table.assign(**rows.set_index(table.index))
 
 
 def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the means of single runs: those of single tasks, and of the domains that a method has whole."""
     key = ["method", "phase", "environment"]
     last = runs.sort_values("step").drop_duplicates([*key, "seed"], keep="last")
-    scores = last.groupby([*key, "domain"], as_index=False)
-    tasks = scores.agg(
+    tasks = last.groupby([*key, "domain"], as_index=False).agg(
         step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size")
     )
-    rows = []
-    for (method, phase, domain), part in tasks.groupby(["method", "phase", "domain"]):
-        if len(part) == len(tasks_of(domain)):
-            step = part["step"].max()
-            seeds = part["seeds"].min()
-            sd = np.sqrt((part["sd"] ** 2).sum(skipna=False)) / len(
-                part
-            )  # seeds are not paired between tasks
-            rows.append((method, phase, domain, step, part["mean"].mean(), sd, seeds))
-    tasks = tasks.drop(columns="domain")
-    domains = pd.DataFrame(rows, columns=tasks.columns)
-    return joined([tasks, domains], tasks.columns).sort_values(key, ignore_index=True)
+    domains = tasks.groupby(["method", "phase", "domain"], as_index=False).agg(
+        step=("step", "max"),
+        mean=("mean", pd.Series.mean),
+        sd=("sd", _sd_of_mean),
+        seeds=("seeds", "min"),
+        tasks=("mean", "size"),
+    )
+    is_whole = domains["tasks"] == [len(tasks_of(domain)) for domain in domains["domain"]]
+    domains = domains[is_whole].rename(columns={"domain": "environment"})
+    columns = [*key, "step", "mean", "sd", "seeds"]
+    return joined([tasks, domains], columns)[columns].sort_values(key, ignore_index=True)
+
+
+def _sd_of_mean(deviations: pd.Series) -> float:
+    """Return the standard deviation of the mean of tasks, whose seeds are not paired."""
+    return np.sqrt((deviations**2).sum(skipna=False)) / len(deviations)
 
 
 def _metadata() -> dict[str, Any]:
     path = FOLDER / "sets.yml"
     if not path.exists():
         raise UsageError(
-            f"expected the published tables in `{FOLDER}`, got no such folder; install the package again"
+            f"expected the published tables in `{FOLDER}`, got no such folder; {_INSTALL_AGAIN}"
         )
     return _parsed(read_text(path), str(path))
 
@@ -258,21 +250,20 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
     files = sorted(folder.glob("*.csv"))
     if not files:
         raise UsageError(
-            f"expected CSV files of single runs in `{folder}`, got none; install the package again"
+            f"expected CSV files of single runs in `{folder}`, got none; {_INSTALL_AGAIN}"
         )
-    counts = ["seed", "step", "successes", "episodes"]
-    scores = ScoreTable.read(files, COLUMNS).with_numbers(counts, ["return", "length"])
+    scores = ScoreTable.read(files, COLUMNS).with_numbers(_COUNTS, ["return", "length"])
     table = scores.rows
     is_good = (
         (table["method"] != "")
         & table["environment"].isin(tasks)
         & table["phase"].isin(PHASES)
-        & (table[counts] >= 0).all(axis=1)
+        & (table[_COUNTS] >= 0).all(axis=1)
         & (table["episodes"] >= table["successes"].clip(lower=1))
     )
     scores.refuse({"an evaluation on a task of the set's suite": ~is_good})
     scores.refuse_clashes([*_RUN, "phase", "step"], ["settings"])
-    return table.astype(dict.fromkeys(counts, int)).reset_index(drop=True)
+    return table.astype(dict.fromkeys(_COUNTS, int)).reset_index(drop=True)
 
 
 def finished_runs(
@@ -284,13 +275,10 @@ def finished_runs(
     :param last_steps: (method, environment) -> the step at which each of its phases ends.
     """
     reached = table.groupby([*_RUN, "phase"])["step"].max().to_dict()
-    ends = cache(last_steps)
 
-    def is_finished(method: str, environment: str, seed: int) -> bool:
-        last_steps_of_run = ends(method, environment).items()
-        return all(
-            reached.get((method, environment, seed, phase), -1) >= end
-            for phase, end in last_steps_of_run
-        )
+    @cache
+    def is_finished(*run: Any) -> bool:
+        ends = last_steps(*run[:2]).items()
+        return all(reached.get((*run, phase), -1) >= end for phase, end in ends)
 
     return table.loc[[is_finished(*run) for run in table[_RUN].itertuples(index=False)]]

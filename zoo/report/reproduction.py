@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from zoo.report.published_scores import PublishedSet, load_means, published_name
 from zoo.report.statistics.estimates import Estimate, welch_mean
 from zoo.report.statistics.means import Episodes, Scores, Spread
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import protocol_differences, setting_differences
+from zoo.runs.protocol import describe_settings, protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
+from zoo.terminal.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,7 @@ def set_differences(
     """
     published_protocol = published.protocol_of(method.algorithm, split_environment(task)[1])
     differences = protocol_differences(phase, method.protocols[task], published_protocol)
-    expected = published.expected
-    settings = (
-        None
-        if expected is None
-        else expected(method.algorithm, task, published_protocol.get("profile"))
-    )
+    settings = expected_settings(method.algorithm, task, published_protocol.get("profile"))
     if settings is None:
         return [*differences, "settings not compared"]
     own_settings = method.settings.get(task, {})
@@ -167,3 +164,36 @@ def _verdict(difference: Estimate, tolerance: float) -> str:
     if low > tolerance or high < -tolerance:
         return "differs"
     return "agrees" if low >= -tolerance and high <= tolerance else "open"
+
+
+@cache
+def expected_settings(
+    published: str, environment: str, profile: str | None
+) -> dict[str, str] | None:
+    """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
+
+    The algorithm's class knows the settings that no file states, so this imports torch.
+
+    :param published: the name under which it is published.
+    :param profile: the profile of the published scores; None: the default one.
+    :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
+        to all of them.
+    """
+    from zoo.settings.config import Benchmark, Overrides, load_config
+    from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
+
+    ids = {name: algorithm for algorithm, name in published_names().items()}
+    domain = split_environment(environment)[1]
+    profile = profile or DEFAULT_PROFILE
+    if published not in ids:
+        layers = [
+            shared_profile(name).get(entry, {})
+            for name in (DEFAULT_PROFILE, profile)
+            for entry in ("default", domain)
+        ]
+        return describe_settings(reduce(merge, layers))
+    try:
+        config = load_config(ids[published], environment, Benchmark(domain), Overrides(profile))
+    except UsageError:
+        return None
+    return describe_settings(config.settings)

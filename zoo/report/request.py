@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,8 +32,6 @@ class CompareRequest:
     :param json: file for every number.
     :param prints: whether to print the main tables.
     :param command_line: what the report names as its command.
-    :param expected: the settings behind published scores, see `zoo.report.published_scores.PublishedSet`; without it
-        settings are not compared.
     """
 
     paths: Sequence[Path] = ()
@@ -60,7 +58,6 @@ class CompareRequest:
     json: Path | None = None
     prints: bool = False
     command_line: str = ""
-    expected: Callable[[str, str, str | None], Mapping[str, str] | None] | None = None
 
     def check(self) -> None:
         """Raise UsageError if there is nothing to compare, or a value makes no sense."""

@@ -36,9 +36,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
     names = read_labels(request.labels, inputs.methods)
     inputs = relabelled(inputs, names)
     comparisons = compare_kinds(
-        inputs.methods,
-        inputs.evaluations,
-        inputs.means,
+        inputs,
         request.reps,
         curves=request.output is not None,
         order=[names[name] for name in dict.fromkeys(request.order) if name in names],

@@ -5,12 +5,11 @@ Another report reads them with ``--with``, so that runs can be compared where on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
@@ -34,10 +33,8 @@ COLUMNS = (
     "score",
 )
 """What a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
-_ADDED = {"success_at": SUCCESS_AT_END}
-"""Columns that files of older releases lack -> what their scores were made with."""
 _RUN = ["method", "environment", "seed", "phase"]
-_COUNTS = ("seed", "step", "episodes")
+_COUNTS = ["seed", "step", "episodes"]
 _REMEDY = "take the `scores.csv` that `zoo compare -o` writes, unchanged"
 
 
@@ -53,30 +50,34 @@ class ScoreTables:
     evaluations: pd.DataFrame
     means: pd.DataFrame
 
-    def only(self, column: str, values: Iterable[str]) -> Self:
+    def only(self, column: str, values: Collection[str]) -> Self:
         """Return those scores that have one of some values in a column."""
-        kept_values = list(values)
-        return self._changed(lambda table: table[table[column].isin(kept_values)], self.methods)
+        runs = self.evaluations
+        means = self.means
+        return replace(
+            self,
+            evaluations=runs[runs[column].isin(values)],
+            means=means[means[column].isin(values)],
+        )
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the scores of methods under other names."""
-        methods = {
-            names[name]: replace(method, name=names[name]) for name, method in self.methods.items()
-        }
-        return self._changed(lambda table: with_names(table, names), methods)
-
-    def _changed(self, change: Callable[[pd.DataFrame], pd.DataFrame], methods: Methods) -> Self:
+        methods = {}
+        for name, method in self.methods.items():
+            methods[names[name]] = replace(method, name=names[name])
+        evaluations = with_names(self.evaluations, names)
         return replace(
-            self, methods=methods, evaluations=change(self.evaluations), means=change(self.means)
+            self, methods=methods, evaluations=evaluations, means=with_names(self.means, names)
         )
 
-    def restricted(self, environments: Iterable[str] | None = None) -> Self:
+    def restricted(self, environments: Iterable[str]) -> Self:
         """Return scores with the methods that have some, which know of their runs on some environments only."""
-        present = {*self.evaluations["method"], *self.means["method"]}
-        methods = {name: method for name, method in self.methods.items() if name in present}
-        if environments is not None:
-            places = places_of_scores(environments)
-            methods = {name: method.only(places) for name, method in methods.items()}
+        with_scores = {*self.evaluations["method"], *self.means["method"]}
+        places = places_of_scores(environments)
+        methods = {}
+        for name, method in self.methods.items():
+            if name in with_scores:
+                methods[name] = method.only(places)
         return replace(self, methods=methods)
 
 
@@ -109,48 +110,38 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     :param source: what tables call it.
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
-    required = [name for name in (*COLUMNS, *PROTOCOL) if name not in _ADDED]
-    scores = ScoreTable.read([path], required, _REMEDY).with_numbers(
-        _COUNTS, ["successes", "score"]
-    )
-    added = {name: value for name, value in _ADDED.items() if name not in scores.rows}
-    table = scores.rows.assign(**added)
-    lowest = {name: kind.limits[0] for name, kind in SCORE_KINDS.items()}
-    highest = {name: kind.limits[1] for name, kind in SCORE_KINDS.items()}
+    required = [name for name in (*COLUMNS, *PROTOCOL) if name != "success_at"]
+    scores = ScoreTable.read([path], required, _REMEDY)
+    scores = scores.with_numbers(_COUNTS, ["successes", "score"])
+    table = scores.rows
+    if "success_at" not in table:  # older releases had no other way
+        table["success_at"] = SUCCESS_AT_END
+    limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
+    lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
     is_good = (
         (table[["method", "environment"]] != "").all(axis=1)
         & table["phase"].isin(PHASES)
-        & (table[list(_COUNTS)] >= 0).all(axis=1)
-        & table["score"].between(table["kind"].map(lowest), table["kind"].map(highest))
+        & (table[_COUNTS] >= 0).all(axis=1)
+        & table["score"].between(lowest, highest)
     )
-    scores = replace(scores, rows=table)
     scores.refuse({f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good})
     scores.refuse_clashes(_RUN, PROTOCOL)
+    types = dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
+    table = with_places(table.assign(source=source, run=f"{path}")).astype(types)
     carried = table["carried"] == "True" if "carried" in table else False
-    about = {
-        "source": source,
-        "run": f"{path}",
-        "carried": carried,
-        "return": np.nan,
-        "length": np.nan,
-    }
-    table = with_places(table.assign(**about)).astype(
-        dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
-    )
+    table = table.assign(carried=carried).reindex(columns=[*EVALUATION_COLUMNS, *PROTOCOL])
     algorithms = table.groupby("method")["algorithm"].first()
     protocols = by_place(
         table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL}
     )
-    methods = {
-        name: ComparedMethod(name, algorithms[name], source, protocols_of_method)
-        for name, protocols_of_method in protocols.items()
-    }
+    methods = {}
+    for name, protocols_of_method in protocols.items():
+        methods[name] = ComparedMethod(name, algorithms[name], source, protocols_of_method)
     return ScoreTables(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=MEAN_COLUMNS))
 
 
 def _value(text: str) -> Any:
     """Return a field of a protocol as it was before it became a text."""
-    words = {"": None, "True": True, "False": False}
-    if text in words:
-        return words[text]
-    return int(text) if text.isdecimal() and show(int(text)).replace(",", "") == text else text
+    if text.isdecimal() and show(int(text)).replace(",", "") == text:
+        return int(text)
+    return {"": None, "True": True, "False": False}.get(text, text)

@@ -16,7 +16,7 @@ from tests.zoo.report.samples import (
     scene_runs,
 )
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, baseline_of, ranking
-from zoo.report.compute import compare, compare_kinds
+from zoo.report.compute import compare
 from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, relabelled
 from zoo.report.page.sentences import warnings
@@ -28,7 +28,7 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     table = evaluations(["QAM"], tasks=3)  # two of scene, one of cube
     first, second = sorted(set(table.loc[table["domain"] == "scene-play", "environment"]))
     keep = (table["environment"] != first) | ((table["phase"] == "offline") & (table["seed"] < 3))
-    (found,) = compare_kinds(own_methods(["QAM"]), table[keep], NO_MEANS, reps=20)
+    found = compare(own_methods(["QAM"]), table[keep], NO_MEANS, reps=20)
     phase = found.phases["offline"]
     assert phase.domain_tasks["scene-play"] == [first, second]
     curve = phase.curves.query("where == 'scene-play'")
@@ -43,8 +43,8 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
 def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     steps = ((0, "offline"), (1000, "offline"), (2000, "offline"))
     table = evaluations(["QAM"], steps=steps)
-    (found,) = compare_kinds(own_methods(["QAM"]), table, NO_MEANS, reps=20)
-    (without,) = compare_kinds(own_methods(["QAM"]), table[table["step"] > 0], NO_MEANS, reps=20)
+    found = compare(own_methods(["QAM"]), table, NO_MEANS, reps=20)
+    without = compare(own_methods(["QAM"]), table[table["step"] > 0], NO_MEANS, reps=20)
     curve = found.phases["offline"].curves.query("where == 'all' and metric == 'mean'")
     assert curve["step"].tolist() == [0, 1000, 2000]
     assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())

@@ -12,7 +12,7 @@ from zoo.report.tables import cost_table
 
 def read(tmp_path, **options):
     inputs = collected(paths=[tmp_path], **options)
-    return compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 20), read_costs(inputs)
+    return compare_kinds(inputs, 20), read_costs(inputs)
 
 
 def test_cost_is_the_median_over_runs_with_their_range(tmp_path):

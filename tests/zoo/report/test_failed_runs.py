@@ -49,7 +49,7 @@ def write_survivors(folder):
 
 def content_of(folder, **options):
     inputs = collected(paths=[folder], **options)
-    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
+    (found,) = compare_kinds(inputs, 50, curves=False)
     return Content(inputs, [replace(found, baseline="fql")], 0.05, "zoo compare")
 
 

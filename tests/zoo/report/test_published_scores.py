@@ -100,7 +100,7 @@ def test_every_table_has_the_tasks_of_its_suite_and_its_baseline(name):
 
 def test_runs_in_files_are_read_like_arrays_of_counts(tmp_path, monkeypatch):
     write_small(tmp_path, monkeypatch, [run_rows("qam", SCENE[0], 7, (5, 40))])
-    runs = published.load_runs(published.load_set("small"))
+    runs = published.load_set("small").evaluations
     assert set(runs) == set(EVALUATION_COLUMNS)
     row = runs[runs["step"] == 2000].iloc[0]
     assert row["method"] == "QAM"
@@ -129,7 +129,7 @@ def test_runs_need_the_end_of_both_phases(tmp_path, monkeypatch):
     ]
     write_small(tmp_path, monkeypatch, runs, protocol=protocol)
     small = published.load_set("small")
-    assert set(published.load_runs(small)["seed"]) == {0}
+    assert set(small.evaluations["seed"]) == {0}
 
 
 def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(
@@ -163,9 +163,9 @@ def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
 
 def test_damaged_counts_say_how_to_repair_them(tmp_path):
     (tmp_path / "qam2026.npz").write_bytes(b"nothing")
-    damaged = replace(published.load_set("qam2026"), runs=tmp_path / "qam2026.npz")
+    damaged = replace(published.load_set("qam2026"), runs=str(tmp_path / "qam2026.npz"))
     with pytest.raises(UsageError, match="cannot be read"):
-        published.load_runs(damaged)
+        _ = damaged.evaluations
 
 
 def write(folder, *runs, name="runs.csv"):

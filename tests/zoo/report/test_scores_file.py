@@ -30,7 +30,7 @@ def written(tmp_path):
 
 def aggregates_of(**options):
     inputs = collected(**options)
-    (found,) = compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 50, curves=False)
+    (found,) = compare_kinds(inputs, 50, curves=False)
     return {name: cell.estimates for name, cell in found.phases["offline"].aggregates.items()}
 
 
@@ -105,9 +105,7 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
     write_runs(tmp_path, SCENE[:2], algo="fql")
     write_runs(tmp_path, SCENE[:2], start=22)
     inputs = collected(paths=[tmp_path])
-    (comparison,) = compare_kinds(
-        inputs.methods, inputs.evaluations, inputs.means, REPS, curves=False
-    )
+    (comparison,) = compare_kinds(inputs, REPS, curves=False)
     phase = comparison.phases["offline"]
     table = pd.read_csv(io.StringIO(csv_text(scores_table(inputs.evaluations, inputs.methods))))
     scores = {

@@ -96,7 +96,7 @@ def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
         write_run(tmp_path / str(number), algo=f"mine{number}", env=env, **more)
     inputs = collected(paths=[tmp_path], envs=["[!L]*"])
     found = warnings(
-        compare_kinds(inputs.methods, inputs.evaluations, inputs.means, 20, curves=False),
+        compare_kinds(inputs, 20, curves=False),
         inputs.own,
     )
     assert [text.partition(". That alone")[0] for text in found if text.endswith("apart.")] == [
