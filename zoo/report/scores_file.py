@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
@@ -127,9 +128,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     scores.refuse({f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good})
     scores.refuse_clashes(_RUN, PROTOCOL)
     types = dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
-    table = with_places(table.assign(source=source, run=f"{path}")).astype(types)
-    carried = table["carried"] == "True" if "carried" in table else False
-    table = table.assign(carried=carried).reindex(columns=[*EVALUATION_COLUMNS, *PROTOCOL])
+    about = {"source": source, "run": f"{path}", "return": np.nan, "length": np.nan}
+    table = with_places(table.assign(**about)).astype(types)
+    table["carried"] = table.get("carried") == "True"
     algorithms = table.groupby("method")["algorithm"].first()
     protocols = by_place(
         table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL}
