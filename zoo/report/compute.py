@@ -229,7 +229,7 @@ class PhaseScores:
 
     def having(self, tasks: Collection[str], without: Collection[str] = ()) -> dict[str, Scores]:
         """Return the single runs on some tasks of each method that has all of them."""
-        result = {}
+        result: dict[str, Scores] = {}
         for name, scores in self.single.items():
             if tasks and scores.keys() >= set(tasks) and name not in without:
                 result[name] = {task: scores[task] for task in tasks}

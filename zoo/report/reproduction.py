@@ -19,6 +19,8 @@ from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_settings, protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
+from zoo.settings.config import Benchmark, Overrides, load_config
+from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 from zoo.terminal.errors import UsageError
 
 
@@ -172,16 +174,13 @@ def expected_settings(
 ) -> dict[str, str] | None:
     """Return the settings of a published algorithm, in the form of `zoo.runs.protocol.describe_settings`.
 
-    The algorithm's class knows the settings that no file states, so this imports torch.
+    The algorithm's class knows the settings that no file states.
 
     :param published: the name under which it is published.
     :param profile: the profile of the published scores; None: the default one.
     :return: None for a profile that does not exist; for an algorithm that this zoo does not have, what the profile says
         to all of them.
     """
-    from zoo.settings.config import Benchmark, Overrides, load_config
-    from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
-
     ids = {name: algorithm for algorithm, name in published_names().items()}
     domain = split_environment(environment)[1]
     profile = profile or DEFAULT_PROFILE

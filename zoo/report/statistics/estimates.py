@@ -71,7 +71,8 @@ class Curve:
 
     def table(self) -> pd.DataFrame:
         """Return the points, ``value``, with their intervals from ``low`` to ``high``, NaN where there is none."""
-        has_width = ~np.isclose(*self.bounds, rtol=1e-9, atol=0)  # as `math.isclose` in `estimate`
+        low, high = self.bounds
+        has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)  # as `math.isclose` in `estimate`
         low, high = np.where(has_width, self.bounds, np.nan)
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
 
