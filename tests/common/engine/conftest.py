@@ -4,7 +4,7 @@ import pytest
 
 from agents.common.engine import execution, trainer
 from agents.common.engine.execution import Mode
-from tests.common.engine.helpers import TapeRecorder, made
+from tests.common.engine.helpers import TapeRecorder, loaded_model
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def captured(monkeypatch):
     monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
 
     def make(id="qam", **settings):
-        recorder.model = model = made(id, **settings)
+        recorder.model = model = loaded_model(id, **settings)
         model.trainer.keeps_rates_on_device = True  # as on CUDA
         model.trainer.prepare()
         return model

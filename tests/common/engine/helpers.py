@@ -25,40 +25,34 @@ class Tape(TorchDispatchMode):
         self.operations.append((func, args, kwargs or {}, result))
         return result
 
+    @torch.no_grad()
     def replay(self):
-        with torch.no_grad():
-            for func, args, kwargs, result in self.operations:
-                inputs = {
-                    t.data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)
-                }
-                output = func(*args, **kwargs)
-                for old, new in zip(tree_leaves(result), tree_leaves(output), strict=True):
-                    if (
-                        isinstance(old, Tensor)
-                        and old.data_ptr() not in inputs
-                        and old.data_ptr() != new.data_ptr()
-                    ):
-                        old.copy_(new)
+        for func, args, kwargs, result in self.operations:
+            inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+            addresses = {tensor.data_ptr() for tensor in inputs}
+            output = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(result), tree_leaves(output), strict=True):
+                # views of inputs, and results in their memory, are up to date
+                if isinstance(old, Tensor) and old.data_ptr() not in {*addresses, new.data_ptr()}:
+                    old.copy_(new)
 
 
 class TapeRecorder:
-    """Stands for the recording of a CUDA graph: what recording runs here is undone."""
+    """Stands for the capture of a CUDA graph: what capturing runs here is undone."""
 
     model: FlowAlgorithm
 
     def __call__(self, step, device, generators):
-        policy, generators = self.model.policy, list(self.model.trainer.generators().values())
-        moments = [value for values in policy.optimizer.state.values() for value in values.values()]
+        policy = self.model.policy
+        moments = tree_leaves(list(policy.optimizer.state.values()))
         tensors = [*policy.parameters(), *policy.buffers(), *moments]
-        values, states = (
-            [tensor.clone() for tensor in tensors],
-            [generator.get_state() for generator in generators],
-        )
+        values = [tensor.clone() for tensor in tensors]
+        generators = list(self.model.trainer.generators().values())
+        states = [generator.get_state() for generator in generators]
         with Tape() as tape:
             info = step()
         with torch.no_grad():
-            for tensor, value in zip(tensors, values, strict=True):
-                tensor.copy_(value)
+            torch._foreach_copy_(tensors, values)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         return tape.replay, info
@@ -69,20 +63,27 @@ def norms_of(gradients, replicas=1):
     return clip_gradients(gradients, [(None, [*range(len(gradients))])], replicas)
 
 
-def made(id="qam", **settings):
+def loaded_model(id="qam", **settings):
     model = tiny_model(id, **settings)
     model.load_dataset(toy_dataset())
     return model
 
 
-def assert_same(first, second):
-    # a step is 3e-4; a learning rate on the device is rounded to float32
-    torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=1e-4, atol=2e-6)
-
-
-def made_plain(id="qam", **settings):
+def plain_model(id="qam", **settings):
     """Return a model that is not captured, although the fixture captures all."""
-    model = made(id, **settings)
+    model = loaded_model(id, **settings)
     model.trainer._use(Mode(False, False, "test"))
     model.trainer.prepare = lambda: None
     return model
+
+
+def update(model, count=1, size=16):
+    """Update a model and return what the last update reports."""
+    for _ in range(count):
+        info = model.trainer.update(size)
+    return info
+
+
+def assert_same(first, second):
+    # a step is 3e-4; a learning rate on the device is rounded to float32
+    torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=1e-4, atol=2e-6)

@@ -7,7 +7,7 @@ import torch
 
 from agents import core
 from agents.fql import FQL
-from tests.common.engine.helpers import assert_same, made, made_plain
+from tests.common.engine.helpers import assert_same, loaded_model, plain_model, update
 from tests.common.toys import tiny_model, toy_dataset
 
 
@@ -19,26 +19,13 @@ class FadingCloning(FQL):
         return losses | {"bc_flow": losses["bc_flow"] * (1 - batch.updates / 10).clamp(min=0)}
 
 
-def test_a_batch_counts_the_updates_before_it(monkeypatch):
-    model, losses, counts = made(FadingCloning), FadingCloning.losses, []
-
-    def counting(self, batch, *arguments):
-        counts.append(batch.updates.tolist())
-        return losses(self, batch, *arguments)
-
-    monkeypatch.setattr(FadingCloning, "losses", counting)
-    for _ in range(3):
-        model.trainer.update(16)
-    assert counts == [[0], [1], [2]]
-
-
-def test_captured_updates_read_the_count_of_updates_as_plain_ones(captured):
-    plain, replayed = made_plain(FadingCloning), captured(FadingCloning)
-    for _ in range(12):
-        infos = [model.trainer.update(16) for model in (replayed, plain)]
-        torch.testing.assert_close(*(info["bc_flow_loss"] for info in infos), rtol=1e-4, atol=1e-6)
-    assert infos[0]["bc_flow_loss"].item() == 0
-    assert_same(replayed, plain)
+def test_batches_count_the_updates_before_them_and_captured_updates_read_the_count(captured):
+    models = captured(FadingCloning), plain_model(FadingCloning)
+    for number in range(12):
+        losses = [update(model)["bc_flow_loss"] for model in models]
+        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+        assert (losses[1].item() > 0) == (number < 10)
+    assert_same(*models)
 
 
 class OneStep(FQL):
@@ -53,30 +40,23 @@ class OneStep(FQL):
 @pytest.mark.parametrize("chunks", [True, False])
 @pytest.mark.parametrize("scale", [None, 1.0])
 def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
-    model = made(OneStep, action_chunking=chunks, observation_scale=scale)
+    model = loaded_model(OneStep, action_chunking=chunks, observation_scale=scale)
     batch = model.trainer.draw_batch(64)
     length = 3 if chunks else 1
-    states_before, states_after, valid = (
-        batch.step_observations,
-        batch.step_next_observations,
-        batch.steps_valid > 0,
-    )
-    assert states_before.shape == states_after.shape == (1, 64, length, 4)
-    assert torch.equal(states_before[:, :, 0], batch.observations)
+    assert batch.step_observations.shape == batch.step_next_observations.shape == (1, 64, length, 4)
+    assert torch.equal(batch.step_observations[:, :, 0], batch.observations)
     dataset = {name: torch.from_numpy(array) for name, array in toy_dataset().items()}
     states = model.policy.preprocess(dataset["observations"])
     next_states = model.policy.preprocess(dataset["next_observations"])
-    for row in range(64):
+    for row, step in (batch.steps_valid[0] > 0).nonzero().tolist():
         (start,) = (states == batch.observations[0, row]).all(1).nonzero().flatten().tolist()
-        for step in range(length):
-            if valid[0, row, step]:
-                assert torch.equal(states_before[0, row, step], states[start + step])
-                assert torch.equal(states_after[0, row, step], next_states[start + step])
-    assert not chunks or not valid.all()
+        assert torch.equal(batch.step_observations[0, row, step], states[start + step])
+        assert torch.equal(batch.step_next_observations[0, row, step], next_states[start + step])
+    assert not chunks or not batch.steps_valid.all()
 
 
 def test_noise_has_own_axes_and_the_shape_of_observations():
-    model = made(OneStep, seeds=[1, 2])
+    model = loaded_model(OneStep, seeds=[1, 2])
     noise = model.trainer.draw_noise(5)
     assert noise["latent"].shape == (2, 5, 6)
     assert noise["shaken"].shape == (2, 5, 4)

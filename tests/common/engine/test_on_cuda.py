@@ -8,20 +8,12 @@ import torch
 
 import agents
 from agents.common.engine import execution
-from tests.common.engine.helpers import made, made_plain
+from tests.common.engine.helpers import loaded_model, plain_model, update
 from tests.common.toys import assert_same, parameters_of
 
-ROWS = 16
 UPDATES = execution.WARMUP_STEPS + 7
 TOLERANCES = {"cpu": {"rtol": 1e-4, "atol": 2e-6}, "cuda": {"rtol": 1e-3, "atol": 1e-4}}
 """Of parameters after these updates: a step is 3e-4, and a GPU adds up in another order."""
-
-
-def update(model, count=UPDATES):
-    """Update a model and return what the last update reports."""
-    for _ in range(count):
-        info = model.trainer.update(ROWS)
-    return info
 
 
 def assert_close(model, plain):
@@ -33,7 +25,7 @@ def assert_close(model, plain):
 
 def pair_on_cuda(id="qam", compile="auto", **settings):
     """Return a model whose updates are captured, and a plain one that is otherwise alike."""
-    return [made(id, device="cuda", compile=wish, **settings) for wish in (compile, "off")]
+    return [loaded_model(id, device="cuda", compile=wish, **settings) for wish in (compile, "off")]
 
 
 @pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -42,7 +34,7 @@ def make_pair(request):
     if request.param == "cuda":
         return pair_on_cuda
     captured = request.getfixturevalue("captured")
-    return lambda id="qam", **settings: [captured(id, **settings), made_plain(id, **settings)]
+    return lambda id="qam", **settings: [captured(id, **settings), plain_model(id, **settings)]
 
 
 @pytest.mark.few
@@ -51,7 +43,7 @@ def make_pair(request):
 def test_captured_offline_updates_equal_plain_ones_and_report_on_the_device(id, seeds, make_pair):
     captured, plain = make_pair(id, seeds=seeds, seed=None)
     for model in (captured, plain):
-        assert {value.device for value in update(model).values()} == {model.device}
+        assert {value.device for value in update(model, UPDATES).values()} == {model.device}
     assert_close(captured, plain)
 
 
@@ -66,8 +58,8 @@ def test_captured_online_updates_equal_plain_ones(id, make_pair):
 
 def test_captured_updates_with_batches_from_host_memory_equal_plain_ones(make_pair):
     captured, plain = make_pair(replay_buffer_kwargs={"storage": "host"})
-    update(captured)
-    update(plain)
+    update(captured, UPDATES)
+    update(plain, UPDATES)
     assert_close(captured, plain)
 
 
@@ -75,13 +67,12 @@ def test_captured_updates_with_batches_from_host_memory_equal_plain_ones(make_pa
 @pytest.mark.parametrize("seeds", [1, 12])
 def test_a_replayed_update_never_waits_for_the_device_and_draws_a_new_batch(seeds):
     model, _ = pair_on_cuda(seeds=list(range(seeds)), seed=None)
-    update(model)
-    before = torch.cuda.get_sync_debug_mode()
+    update(model, UPDATES)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        losses = [update(model, 1)["td_loss"].clone() for _ in range(4)]
+        losses = [update(model)["td_loss"].clone() for _ in range(4)]
     finally:
-        torch.cuda.set_sync_debug_mode(before)
+        torch.cuda.set_sync_debug_mode("default")
     assert len({loss.sum().item() for loss in losses}) == 4
 
 
@@ -99,7 +90,7 @@ def test_a_capture_that_fails_leaves_a_working_model(monkeypatch):
     monkeypatch.setattr(model.trainer, "draw_noise", wait_for_device)
     update(model, execution.WARMUP_STEPS)
     with pytest.warns(UserWarning, match="updates are not captured"):
-        update(model, 1)
+        update(model)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.rand(1, device="cuda")  # raises while the default generator counts as captured
     update(plain, execution.WARMUP_STEPS + 1)
@@ -113,7 +104,7 @@ def test_where_a_capture_begins_changes_no_bit():
         if number in (6, 8):
             models[0].trainer.prepare()
         for model in models:
-            update(model, 1)
+            update(model)
     assert all(model.trainer.mode.captured for model in models)
     assert_same(*map(parameters_of, models))
 
@@ -123,7 +114,7 @@ def test_where_a_capture_begins_changes_no_bit():
 @pytest.mark.parametrize("id", agents.algorithm_ids())
 def test_compiled_updates_equal_plain_ones(id):
     compiled, plain = pair_on_cuda(id, compile="on")
-    update(compiled)
-    update(plain)
+    update(compiled, UPDATES)
+    update(plain, UPDATES)
     assert compiled.trainer.mode.compiled
     assert_close(compiled, plain)

@@ -9,7 +9,7 @@ from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.nets.specs import critic, tanh_actor, temperature
 from tests.common.engine.helpers import assert_same as assert_close
-from tests.common.engine.helpers import made_plain, norms_of
+from tests.common.engine.helpers import loaded_model, norms_of, plain_model
 from tests.common.toys import (
     assert_same,
     parameters_of,
@@ -36,11 +36,8 @@ def rlpd(**options):
     return tiny_model("rlpd", per_network=options)
 
 
-def updated(model, updates=1):
-    """Take updates, and return the parameters by name."""
-    for seed in range(updates):
-        step(model, seed)
-    return parameters_of(model)
+def groups(model):
+    return model.policy.optimizer.param_groups
 
 
 # -- step sizes -------------------------------------------------------------------------------------------------------
@@ -57,10 +54,7 @@ def test_rates_are_those_of_torchs_schedulers():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
         scheduler, rate = make(optimizer), LearningRateSchedule(text)
         for update in range(steps):
-            assert rate(1 - update / steps, update) == pytest.approx(scheduler.get_last_lr()[0]), (
-                text,
-                update,
-            )
+            assert rate(1 - update / steps, update) == pytest.approx(scheduler.get_last_lr()[0])
             optimizer.step()
             scheduler.step()
     assert LearningRateSchedule("warmup_4_cos_0.02")(0.5, 1) == pytest.approx(0.02 / 2 / 2)
@@ -80,25 +74,23 @@ def test_a_text_that_is_no_rate_is_refused(text):
 def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
     model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "warmup_4_0.01"})
     rates, logged = [], {}
-    update = model.trainer.update
 
-    def noted(size):
-        info = update(size)
-        rates.append([group["lr"] for group in model.policy.optimizer.param_groups])
-        return info
+    def note_rates(local_variables, global_variables):
+        rates.append([group["lr"] for group in groups(model)])
+        return True
 
-    monkeypatch.setattr(model.trainer, "update", noted)
-    monkeypatch.setattr(
-        model.logger, "record", lambda name, value, **more: logged.setdefault(name, value)
-    )
-    model.learn_offline(4, dataset=toy_dataset(), log_interval=4)
+    def record(name, value, **options):
+        logged.setdefault(name, value)
+
+    monkeypatch.setattr(model.logger, "record", record)
+    model.learn_offline(4, note_rates, dataset=toy_dataset(), log_interval=4)
     common, of_critic, of_actor = zip(*rates, strict=True)
     assert common == (3e-4,) * 4
     assert of_critic == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == 0.01
-    model.learn_offline(4)  # goes on half-way, as SB3 counts
+    model.learn_offline(4, note_rates)  # goes on half-way, as SB3 counts
     assert rates[4][2] == pytest.approx(5e-4)
 
 
@@ -120,27 +112,18 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
         torch.testing.assert_close(parameter, copied, rtol=1e-5, atol=1e-7)
 
 
-def groups(model):
-    return model.policy.optimizer.param_groups
-
-
 def test_a_network_with_its_own_bound_is_clipped_alone():
-    model = tiny_model(
-        "rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network={"actor": {"max_grad_norm": 0.25}}
-    )
-    update = model.trainer
+    options = {"actor": {"max_grad_norm": 0.25}}
+    model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network=options)
+    parameters = model.trainer.plan.parameters
     info = {}
-    update.apply_gradients(
-        [torch.ones_like(parameter) for parameter in update.plan.parameters], info
-    )
-    nets = model.policy.nets
-    norms = {
-        name: norms_of([p.grad for p in nets[name].parameters()], 2) for name in ("critic", "actor")
-    }
-    alone = nets.temperature.log_value.grad.abs()
-    torch.testing.assert_close(norms["actor"], torch.full((2,), 0.25))
-    torch.testing.assert_close((norms["critic"].square() + alone.square()).sqrt(), torch.ones(2))
-    count = sum(p.numel() for p in update.plan.parameters) / 2
+    model.trainer.apply_gradients(list(map(torch.ones_like, parameters)), info)
+    of_actor = set(model.policy.nets.actor.parameters())
+    norm = norms_of([p.grad for p in parameters if p in of_actor], 2)
+    norm_of_others = norms_of([p.grad for p in parameters if p not in of_actor], 2)
+    torch.testing.assert_close(norm, torch.full((2,), 0.25))
+    torch.testing.assert_close(norm_of_others, torch.ones(2))
+    count = sum(p.numel() for p in parameters) / 2
     torch.testing.assert_close(info["grad_norm"], torch.full((2,), count**0.5))
 
 
@@ -150,28 +133,27 @@ def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():
     for seed in range(6):
         step(model, seed)
         states.append(parameters_of(model))
-    actor, online, target = (
-        "nets.actor.mean.weights.0",
-        "nets.critic.mlp.weights.0",
-        "nets.critic_target.mlp.weights.0",
-    )
-    moved = [not torch.equal(a[actor], b[actor]) for a, b in pairwise(states)]
+    actor = [state["nets.actor.mean.weights.0"] for state in states]
+    online = [state["nets.critic.mlp.weights.0"] for state in states]
+    target = [state["nets.critic_target.mlp.weights.0"] for state in states]
+    moved = [not torch.equal(*weights) for weights in pairwise(actor)]
     assert moved == [False, False, True, False, False, True]
     assert model.policy.optimizer.state[next(model.policy.nets.actor.parameters())]["step"] == 2
-    for number, (before, after) in enumerate(pairwise(states), 1):
-        wanted = (
-            before[online] if number % 2 == 0 else before[target]
-        )  # weights from before the step
-        assert torch.equal(after[target], wanted), number
+    for number in range(6):
+        is_copied = number % 2 == 1
+        # weights from before the step
+        expected = online[number] if is_copied else target[number]
+        assert torch.equal(target[number + 1], expected)
 
 
 def test_updates_that_train_nothing_pass():
     model = tiny_model("bc", seeds=[1, 2], per_network={"behaviour": {"train_every": 2}})
     start = parameters_of(model)
-    assert_same(updated(model), start)
-    assert (
-        updated(model)["nets.behaviour.mlp.weights.0"] != start["nets.behaviour.mlp.weights.0"]
-    ).any()
+    step(model)
+    assert_same(parameters_of(model), start)
+    step(model)
+    weight = model.policy.nets.behaviour.mlp.weights[0]
+    assert not torch.equal(weight, start["nets.behaviour.mlp.weights.0"])
 
 
 # -- the declaration --------------------------------------------------------------------------------------------------
@@ -181,27 +163,11 @@ def test_updates_that_train_nothing_pass():
     ("options", "error", "message"),
     [
         ({"critc": {}}, ValueError, "unknown network of RLPD `critc`; closest: critic"),
-        (
-            {"critic": {"learnig_rate": 1}},
-            TypeError,
-            r"`per_network.critic`: .*'learnig_rate'; closest: learning_rate",
-        ),
-        (
-            {"critic": {"learning_rate": 0}},
-            ValueError,
-            "`per_network.critic`: `learning_rate` must be a finite number",
-        ),
-        (
-            {"critic": {"optimizer": "sgd"}},
-            ValueError,
-            "`optimizer` must be one of adam, adamw, got 'sgd'",
-        ),
+        ({"critic": {"learnig_rate": 1}}, TypeError, "critic`: .*'learnig_rate'; closest: learni"),
+        ({"critic": {"learning_rate": 0}}, ValueError, "`per_network.critic`: `learning_rate`"),
+        ({"critic": {"optimizer": "sgd"}}, ValueError, "`optimizer` must be one of adam, adamw"),
         ({"critic": {"train_every": 1.5}}, TypeError, "`train_every` must be an int >= 1"),
-        (
-            {"actor": {"tau": 0.1}},
-            ValueError,
-            "`per_network.actor`: `tau` and `target_every` are of a target",
-        ),
+        ({"actor": {"tau": 0.1}}, ValueError, "`per_network.actor`: `tau` and `target_every`"),
         ({"critic": 3e-4}, TypeError, "`per_network` must be a mapping such as"),
     ],
 )
@@ -216,9 +182,8 @@ def test_what_cannot_be_trained_so_is_refused():
     kinds = {"optimizer_class": torch.optim.RMSprop}
     with pytest.raises(ValueError, match="`optimizer` of network `actor`"):
         tiny_model("rlpd", per_network={"actor": {"optimizer": "adamw"}}, policy_kwargs=kinds)
-    model = rlpd(**OPTIONS)
-    with pytest.raises(ValueError, match="`per_network` of a finished model cannot be changed"):
-        model.per_network = None
+    with pytest.raises(ValueError, match="`per_network` of a finished model"):
+        rlpd(**OPTIONS).per_network = None
 
 
 def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch):
@@ -250,39 +215,35 @@ def test_stacked_seeds_learn_as_each_alone():
         )
     single = together.replica(1)
     torch.testing.assert_close(parameters_of(single), parameters_of(alone), rtol=1e-4, atol=1e-5)
-    assert groups(single) == [
-        {**group, "params": mine["params"]}
-        for group, mine in zip(groups(together), groups(single), strict=True)
-    ]
+    for group, group_of_single in zip(groups(together), groups(single), strict=True):
+        assert {**group, "params": group_of_single["params"]} == group_of_single
 
 
 def test_replayed_updates_follow_the_rates_of_all_groups(captured):
-    replayed, plain = captured("rlpd", per_network=OPTIONS), made_plain("rlpd", per_network=OPTIONS)
-    for model in (replayed, plain):
+    models = [make("rlpd", per_network=OPTIONS) for make in (captured, plain_model)]
+    for model in models:
         model.learn_offline(24)
-    assert any(update.replay for update in replayed.trainer.graphs.updates.values())
-    assert_close(replayed, plain)
+    assert any(update.replay for update in models[0].trainer.graphs.updates.values())
+    assert_close(*models)
 
 
 def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
-    whole, parts = (rlpd(**OPTIONS) for _ in range(2))
-    for model in (whole, parts):
-        model.load_dataset(toy_dataset())
-    whole.learn_offline(5)
-    saved = save_checkpoint(whole, tmp_path / "checkpoints")
-    whole.save(tmp_path / "model")
-    whole.learn_offline(4)
-    load_checkpoint(parts, saved)
-    parts.learn_offline(4)
-    assert_same(parameters_of(whole), parameters_of(parts))
-    loaded = type(whole).load(tmp_path / "model", whole.get_env())
+    model, resumed = (loaded_model("rlpd", per_network=OPTIONS) for _ in range(2))
+    model.learn_offline(5)
+    saved = save_checkpoint(model, tmp_path / "checkpoints")
+    model.save(tmp_path / "model")
+    model.learn_offline(4)
+    load_checkpoint(resumed, saved)
+    resumed.learn_offline(4)
+    assert_same(parameters_of(model), parameters_of(resumed))
+    loaded = type(model).load(tmp_path / "model", model.get_env())
     assert loaded.per_network == OPTIONS
     assert [group["network"] for group in groups(loaded)] == ["critic", "actor", "temperature"]
 
 
 def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings():
-    model, other = (rlpd(critic={"weight_decay": decay}) for decay in (0.5, 0.1))
-    model.set_parameters(other.get_parameters())
+    model = rlpd(critic={"weight_decay": 0.5})
+    model.set_parameters(rlpd(critic={"weight_decay": 0.1}).get_parameters())
     assert [group["weight_decay"] for group in groups(model)] == [0, 0.5]
     with pytest.raises(ValueError, match=r"all others, critic .*, got all others, actor"):
         model.set_parameters(rlpd(actor={"weight_decay": 0.1}).get_parameters())
