@@ -1,13 +1,13 @@
 """Every algorithm on a device that is not the CPU, without one: what would fail on a GPU alone fails here."""
 
 import io
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 import agents
-from agents.common.batch import Batch
 from agents.fql import FQL
 from tests.common.data.helpers import Recorder, empty_buffer
 from tests.common.elsewhere import Dispatch, emulation
@@ -46,41 +46,35 @@ def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
     on_device.policy.load_state_dict(on_cpu.policy.state_dict())
     batch, noise = toy_batch(on_cpu), toy_noise(on_cpu)
     expected = on_cpu.trainer.update_on(batch, noise) | on_cpu.policy.state_dict()
-    results = (
-        on_device.trainer.update_on(
-            Batch(**moved(batch.tensors(), elsewhere)), moved(noise, elsewhere)
-        )
-        | on_device.policy.state_dict()
-    )
+    batch = batch.map(lambda tensor: tensor.to(elsewhere))
+    results = on_device.trainer.update_on(batch, moved(noise, elsewhere))
+    results |= on_device.policy.state_dict()
     torch.testing.assert_close(moved(results, "cpu"), moved(expected, "cpu"), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.few
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_a_model_acts_collects_and_is_loaded_on_either_device(id, elsewhere):
-    model = tiny_model(id, device=elsewhere)
-    model.learn(12)
-    observation = np.zeros((1, 4), np.float32)
+    model = tiny_model(id, device=elsewhere).learn(12)
     content = io.BytesIO()
     model.save(content)
     for device in ("cpu", elsewhere):
         content.seek(0)
         loaded = type(model).load(content, device=device)
         assert {p.device for p in loaded.policy.parameters()} == {torch.device(device)}
-        assert_same(
-            moved(loaded.policy.state_dict(), "cpu"), moved(model.policy.state_dict(), "cpu")
-        )
-        assert loaded.predict(observation)[0].shape == (1, 2)
+        states = [moved(m.policy.state_dict(), "cpu") for m in (loaded, model)]
+        assert_same(*states)
+        assert loaded.predict(np.zeros((1, 4)))[0].shape == (1, 2)
 
 
 @pytest.mark.parametrize("storage", ["device", "host"])
 @pytest.mark.parametrize("sharded", [False, True])
 def test_batches_come_to_the_device_from_any_storage(storage, sharded, elsewhere, tmp_path):
     model = tiny_model("fql", device=elsewhere, replay_buffer_kwargs={"storage": storage})
-    parts = toy_dataset(seed=0), toy_dataset(seed=1)
-    model.learn_offline(
-        3, dataset=toy_shards(tmp_path, *parts, replace_interval=2) if sharded else parts[0]
-    )
+    dataset = toy_dataset()
+    if sharded:
+        dataset = toy_shards(tmp_path, dataset, toy_dataset(seed=1), replace_interval=2)
+    model.learn_offline(3, dataset=dataset)
     assert model.trainer.draw_batch(4).observations.device == elsewhere
 
 
@@ -88,8 +82,8 @@ def test_storing_transitions_never_waits_for_the_device(elsewhere):
     buffers = [empty_buffer(4, n_envs=2), empty_buffer(4, n_envs=2)]
     buffers[1].to(elsewhere)
     recorders = [Recorder(buffer) for buffer in buffers]
-    for step in range(11):  # each ring begins again twice
-        ends = {0: "terminated"} if step % 3 == 1 else {1: "truncated"} if step == 5 else {}
+    endings = [{}, {0: "terminated"}, {1: "truncated"}, {}]
+    for ends in 3 * endings:  # each ring begins again twice
         recorders[0].add(ends)
         with Dispatch(may_cross=True, may_read=False):
             recorders[1].add(ends)
@@ -104,32 +98,41 @@ def precisions():
     return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize(
-    ("precision", "inside"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")]
-)
-@pytest.mark.parametrize("outside", ["highest", "high"])
-def test_a_models_precision_is_its_own(precision, inside, outside, elsewhere, monkeypatch):
-    precisions_in_hooks = []
+class Noting(FQL):
+    """Notes the precisions in which it is computed."""
 
-    def noting(function):
-        return lambda *arguments: precisions_in_hooks.append(precisions()) or function(*arguments)
+    notes: ClassVar[list] = []
 
+    def act(self, *arguments):
+        self.notes.append(precisions())
+        return super().act(*arguments)
+
+    def losses(self, *arguments):
+        self.notes.append(precisions())
+        return super().losses(*arguments)
+
+
+@pytest.fixture(params=["highest", "high"])
+def global_precision(request, monkeypatch):
     old_precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(outside)
-    monkeypatch.setattr(
-        torch.backends.cudnn, "allow_tf32", outside == "highest"
-    )  # the other way round
-    try:
-        model, readings = tiny_model("fql", device=elsewhere, precision=precision), [precisions()]
-        model.load_dataset(toy_dataset())
-        for hook in ("losses", "act"):
-            monkeypatch.setattr(FQL, hook, noting(getattr(FQL, hook)))
-        model.trainer.update(16)
-        model.predict(np.zeros((1, 4), np.float32))
-        readings.append(precisions())
-    finally:
-        torch.set_float32_matmul_precision(old_precision)
-    assert readings == [(outside, outside == "highest")] * 2
+    torch.set_float32_matmul_precision(request.param)
+    # the other way round, so that each of the two is read
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", request.param == "highest")
+    yield request.param
+    torch.set_float32_matmul_precision(old_precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "high")]
+)
+def test_a_models_precision_is_its_own(precision, expected, global_precision, elsewhere):
+    model = tiny_model(Noting, device=elsewhere, precision=precision)
+    assert precisions() == (global_precision, global_precision == "highest")
+    model.load_dataset(toy_dataset())
+    Noting.notes.clear()
+    model.trainer.update(16)
+    model.predict(np.zeros((1, 4), np.float32))
     assert (
-        precisions_in_hooks == [(inside, inside == "high")] * 3
+        Noting.notes == [(expected, expected == "high")] * 3
     )  # the next action, the losses, the plan
+    assert precisions() == (global_precision, global_precision == "highest")
