@@ -1,6 +1,7 @@
 """Small models, and behaviours and critics in closed form, with which algorithms are checked against exact results."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -32,17 +33,12 @@ def bare(id, **settings):
 
 def acting_depends_on(network, model, noise):
     """Return whether a model acts differently when the parameters of one of its networks change, which they do."""
-    observations = toy_batch(model).observations
-
-    def actions():
-        with torch.no_grad():
-            return model.act(observations, noise, model.policy.nets)
-
-    old_actions = actions()
+    observations, nets = toy_batch(model).observations, model.policy.nets
     with torch.no_grad():
-        for parameter in model.policy.nets[network].parameters():
+        old_actions = model.act(observations, noise, nets)
+        for parameter in nets[network].parameters():
             parameter.mul_(1.5)
-    return not torch.equal(old_actions, actions())
+        return not torch.equal(old_actions, model.act(observations, noise, nets))
 
 
 # -- closed forms -----------------------------------------------------------------------------------------------------
@@ -87,12 +83,10 @@ class Behaviour:
     def sample(self, rows, seed=0):
         """Draw actions, (rows, D)."""
         generator = torch.Generator().manual_seed(seed)
-        component = torch.multinomial(
-            self.log_weights.exp(), rows, replacement=True, generator=generator
-        )
-        return self.means[component] + self.std * torch.randn(
-            rows, self.means.shape[1], generator=generator
-        )
+        shares = self.log_weights.exp()
+        component = torch.multinomial(shares, rows, replacement=True, generator=generator)
+        noise = torch.randn(rows, self.means.shape[1], generator=generator)
+        return self.means[component] + self.std * noise
 
 
 class Field(nn.Module):
@@ -139,11 +133,14 @@ def networks(**nets):
 def rows_of(actions):
     """Return a bandit's batch of data actions (B, D): one replica, one state, no reward and nothing after it."""
     zeros = torch.zeros(1, len(actions))
-    state = torch.zeros(1, len(actions), 1)
-    full_ones = torch.ones_like(zeros)
-    return Batch(
-        state, actions.unsqueeze(0), zeros, zeros, state, full_ones, full_ones.unsqueeze(-1)
-    )
+    state = zeros.unsqueeze(-1)
+    return Batch(state, actions.unsqueeze(0), zeros, zeros, state, zeros + 1, state + 1)
+
+
+def zero_noise(model, rows):
+    """Return zeros in place of all draws of one update with one-dimensional actions."""
+    sizes = {"S": 1, "B": rows, "D": 1, "K": model.flow_steps}
+    return {name: torch.zeros(draw.shape(sizes)) for name, draw in model.update_noise().items()}
 
 
 # -- learning on a bandit ---------------------------------------------------------------------------------------------
@@ -151,9 +148,8 @@ def rows_of(actions):
 
 def bandit_model(id, actions, **settings):
     """Return an algorithm that learns a bandit within seconds; a temperature starts nearer to its goal."""
-    model = small_model(
-        id, 1, actions, flow_steps=10, net_arch=[64, 64], learning_rate=3e-3, **settings
-    )
+    sizes = {"flow_steps": 10, "net_arch": [64, 64]}
+    model = small_model(id, 1, actions, learning_rate=3e-3, **sizes, **settings)
     if "temperature" in model.policy.nets:
         with torch.no_grad():
             model.policy.nets.temperature.log_value.fill_(math.log(0.3))
@@ -167,13 +163,11 @@ def learn_bandit(model, behaviour, steps, rows=256, **exact):
     start, begun = model.learning_rate, model._n_updates
     model.lr_schedule = lambda _, updates: start * min(1.0, 2 * (1 - (updates - begun) / steps))
     for step in range(steps):
-        batch = rows_of(
-            behaviour.sample(rows, seed=2 * step)
-        )  # other numbers than the update's noise
-        reward = Quadratic(0.0) if "critic_target" not in exact else exact["critic_target"]
-        batch = Batch(
-            **{**vars(batch), "rewards": reward(batch.observations, batch.actions, 1.0).mean(1)}
-        )
+        batch = rows_of(behaviour.sample(rows, seed=2 * step))
+        if "critic_target" in exact:
+            rewards = exact["critic_target"](batch.observations, batch.actions).mean(1)
+            batch = replace(batch, rewards=rewards)
+        # an odd seed: other numbers than those of the actions
         model.trainer.update_on(batch, toy_noise(model, rows, seed=2 * step + 1))
 
 

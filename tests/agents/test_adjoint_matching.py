@@ -7,7 +7,16 @@ import torch
 from torch.testing import assert_close
 
 from agents.common.maths.flow import integrate_flow
-from tests.agents.oracles import Field, Quadratic, bare, networks, rows_of, small_model, weights
+from tests.agents.oracles import (
+    Field,
+    Quadratic,
+    bare,
+    networks,
+    rows_of,
+    small_model,
+    weights,
+    zero_noise,
+)
 from tests.common.closed_forms import Gaussian
 from tests.common.toys import step, tiny_model, toy_batch, toy_dataset, toy_noise
 
@@ -34,21 +43,15 @@ def loss_of(shifts, s, **settings):
     def shifted(x, t):
         return behaviour(x, t) + shifts[round(float(t) * len(shifts))]
 
-    flows = {
-        "behaviour": Field(behaviour),
-        "behaviour_target": Field(behaviour),
-        "fine_tuned": Field(shifted),
-    }
-    nets = networks(critic=Quadratic(1.0), critic_target=Quadratic(1.0), **flows)
-    zeros = torch.zeros(1, 2, 1)
-    noise = (
-        torch.tensor([1.0, -1.0]).view(1, 1, 2, 1).expand(1, len(shifts), 2, 1)
-    )  # cancels: the mean is exact
-    draws = {"bc_x0": zeros, "bc_t": torch.zeros(1, 2), "am_x0": zeros, "am_eps": noise}
-    loss = model.losses(rows_of(torch.zeros(2, 1)), {"td": torch.zeros(1, 2)}, draws, nets, {})[
-        "bam"
-    ]
-    return loss
+    nets = networks(
+        critic=Quadratic(1.0),
+        behaviour=Field(behaviour),
+        behaviour_target=Field(behaviour),
+        fine_tuned=Field(shifted),
+    )
+    batch, noise = rows_of(torch.zeros(2, 1)), zero_noise(model, 2)
+    noise["am_eps"] += torch.tensor([[1.0], [-1.0]])  # cancels: the mean is exact
+    return model.losses(batch, {"td": batch.rewards}, noise, nets, {})["bam"]
 
 
 @pytest.mark.parametrize(
@@ -56,11 +59,8 @@ def loss_of(shifts, s, **settings):
     [
         (0.5, 3, {"inverse_temperature": 10.0}),
         (0.2, 10, {"inverse_temperature": 10.0}),
-        (
-            0.5,
-            10,
-            {"inverse_temperature": 1.0, "kl_scale": 0.1},
-        ),  # of temperature 10 h = 1 with the path KL as cost
+        # of temperature 10 h = 1 with the path KL as cost
+        (0.5, 10, {"inverse_temperature": 1.0, "kl_scale": 0.1}),
     ],
 )
 def test_predicted_shifts_are_stationary(s, flow_steps, settings):
@@ -78,17 +78,13 @@ def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in
         nets.behaviour_target.mlp.biases[-1].add_(0.5)
         _, info = model.trainer.losses(batch, noise)
         acted = model.act(batch.observations, {"action": noise["td_action"]}, nets)
-        online = integrate_flow(nets.behaviour.at(batch.observations), noise["td_action"], 3).clamp(
-            -1, 1
-        )
+        online = integrate_flow(nets.behaviour.at(batch.observations), noise["td_action"], 3)
     assert float(info["bam_control_loss"]) == 0
-    assert_close(acted, online)
+    assert_close(acted, online.clamp(-1, 1))
 
 
 def test_one_flow_step_has_no_control_cost():
-    model = small_model("bam", flow_steps=1)
-    info = step(model)
-    assert float(info["bam_control_loss"]) == 0
+    assert float(step(small_model("bam", flow_steps=1))["bam_control_loss"]) == 0
 
 
 # -- trust regions ----------------------------------------------------------------------------------------------------
@@ -97,28 +93,29 @@ def test_one_flow_step_has_no_control_cost():
 def test_multiplier_approaches_its_equilibrium_as_known():
     model = small_model("trqam", kl_budget=0.05)
     state = model.policy.nets.multiplier
-    for _ in range(
-        101
-    ):  # the policy is at its fixed point for it all along (s = .5, K = 10, H = 1)
+    for _ in range(101):
+        # the policy is at its fixed point for it all along (s = .5, K = 10, H = 1)
         model.after_update(model.policy.nets, {"path_kl": 0.36497 / (2 * (3 * state.value) ** 2)})
     assert float(state.value) == pytest.approx(0.96874, abs=2e-5)
 
 
+def multiplier_after(divergences, **settings):
+    """Return the multiplier after updates with these path KLs."""
+    model = small_model("trqam", **settings)
+    for path_kl in divergences:
+        model.after_update(model.policy.nets, {"path_kl": torch.tensor([path_kl])})
+    return float(model.policy.nets.multiplier.value)
+
+
 def test_one_large_divergence_counts_as_two_budgets():
-    large, capped = small_model("trqam"), small_model("trqam")
-    large.after_update(large.policy.nets, {"path_kl": torch.tensor([1e6])})
-    capped.after_update(capped.policy.nets, {"path_kl": torch.tensor([2.0])})
-    assert torch.equal(large.policy.nets.multiplier.value, capped.policy.nets.multiplier.value)
+    assert multiplier_after([1e6]) == multiplier_after([2.0])
 
 
-def test_multiplier_stays_inside_its_bounds():
-    model = small_model(
-        "trqam", multiplier_min=0.9, multiplier_max=1.1, multiplier_learning_rate=5.0
-    )
-    for kl, bound in ((0.0, 0.9), (1e9, 1.1)):
-        for _ in range(30):
-            model.after_update(model.policy.nets, {"path_kl": torch.tensor([kl])})
-        assert float(model.policy.nets.multiplier.value) == pytest.approx(bound)
+@pytest.mark.parametrize(("path_kl", "bound"), [(0.0, 0.9), (1e9, 1.1)])
+def test_multiplier_stays_inside_its_bounds(path_kl, bound):
+    bounds = {"multiplier_min": 0.9, "multiplier_max": 1.1}
+    multiplier = multiplier_after([path_kl] * 30, multiplier_learning_rate=5.0, **bounds)
+    assert multiplier == pytest.approx(bound)
 
 
 def test_online_phase_brings_its_own_budget():
@@ -138,15 +135,12 @@ def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
     start = weights(nets.behaviour)
     step(model)
     assert not torch.equal(weights(nets.behaviour), start)
-    nets.behaviour_target.mlp.biases[0].fill_(
-        0.1
-    )  # a target apart from its network would move towards it
+    # a target apart from its network would move towards it
+    nets.behaviour_target.mlp.biases[0].fill_(0.1)
     old_weights = {name: weights(net) for name, net in nets.items() if name != "multiplier"}
     step(model, seed=1)
     step(model, seed=2)
-    moved = {
-        name for name in old_weights if not torch.equal(weights(nets[name]), old_weights[name])
-    }
+    moved = {name for name, old in old_weights.items() if not torch.equal(weights(nets[name]), old)}
     assert moved == {"critic", "critic_target", "fine_tuned"}
 
 

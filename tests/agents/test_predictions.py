@@ -2,33 +2,25 @@
 
 import numpy as np
 import pytest
-from gymnasium.wrappers import TimeLimit
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 
-class Predicting(BaseCallback):
-    """Asks the model for an action at every step."""
-
-    def __init__(self, deterministic):
-        super().__init__()
-        self.deterministic = deterministic
-
-    def _on_step(self):
-        self.model.predict(np.zeros(4, np.float32), deterministic=self.deterministic)
-        return True
+def predicting(deterministic):
+    """Return a callback that asks the model for an action at every step."""
+    return lambda local, _: local["self"].predict(np.zeros(4), deterministic=deterministic)
 
 
 def evaluating(deterministic):
-    env = Monitor(TimeLimit(SpacesEnv(4, 2), 5))
+    env = Monitor(SpacesEnv(4, 2, episode_length=5))
     return EvalCallback(env, n_eval_episodes=1, eval_freq=7, deterministic=deterministic, verbose=0)
 
 
-def trained(callback=None, **settings):
-    model = tiny_model(**settings)
+def trained(horizon_length, callback=None):
+    model = tiny_model(horizon_length=horizon_length, best_of_n=2)
     model.learn_offline(3, callback, toy_dataset())
     return parameters_of(model.learn(30, callback, reset_num_timesteps=False))
 
@@ -36,10 +28,10 @@ def trained(callback=None, **settings):
 @pytest.mark.few(4)
 @pytest.mark.parametrize("horizon_length", [1, 3])
 @pytest.mark.parametrize("deterministic", [True, False])
-@pytest.mark.parametrize("callback", [Predicting, evaluating])
+@pytest.mark.parametrize("callback", [predicting, evaluating])
 def test_a_callback_that_predicts_changes_no_parameter(callback, deterministic, horizon_length):
-    settings = {"horizon_length": horizon_length, "best_of_n": 2}
-    assert_same(trained(callback(deterministic), **settings), trained(**settings))
+    observed = trained(horizon_length, callback(deterministic))
+    assert_same(observed, trained(horizon_length))
 
 
 def test_predictions_follow_the_seed_and_are_not_those_of_training():

@@ -1,0 +1,92 @@
+"""What is special about algorithms with a Gaussian or deterministic actor: IQL, RLPD, ReBRAC, and edits of actions."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from agents.common.nets.networks import Sizes, TanhActor
+from agents.iql import IQL
+from tests.agents.oracles import networks, rows_of, small_model, weights
+from tests.common.toys import step, toy_batch, toy_noise
+from tests.parity.fixture import read_fixture
+from tests.parity.reference import OWN_FIXTURES, OurAgents
+
+
+def test_the_mean_of_iql_is_the_action_that_its_authors_evaluate():
+    fixture = read_fixture(OWN_FIXTURES / "fql_code" / "iql.npz")
+    ours = OurAgents()
+    agent = ours.create(fixture)
+    agent.model.method.sample_std = 0.0
+    noise = {"action": np.zeros_like(fixture["sample/noise/action"])}
+    actions = ours.sample(agent, fixture["sample/obs"], noise)
+    np.testing.assert_allclose(actions, fixture["sample/mode_actions"], atol=2e-5)
+
+
+@pytest.mark.parametrize("advantage", [1.0, 100.0])
+def test_the_weight_of_an_advantage_is_bounded(advantage):
+    batch = rows_of(torch.zeros(2, 1))
+    zeros = batch.rewards
+    nets = networks(
+        critic=lambda s, a: zeros.unsqueeze(1), value=lambda s: zeros, actor=torch.zeros_like
+    )
+    targets = {"advantage": zeros + advantage, "value": zeros, "td": zeros}
+    losses = IQL(actor_weight=10.0).losses(batch, targets, {}, nets, {})
+    assert losses["actor"].item() == pytest.approx(100 * 0.5 * math.log(2 * math.pi))
+
+
+@pytest.mark.parametrize("id", ["dsrl", "fedit", "qam_e", "rlpd"])
+def test_target_entropy_enters_the_temperature_loss(id):
+    default, other = (
+        model.trainer.losses(toy_batch(model), toy_noise(model))[1]["temperature_loss"]
+        for model in (small_model(id), small_model(id, target_entropy=0.0))
+    )
+    assert float(default - other) == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
+
+
+@pytest.mark.parametrize("border", [-1.0, 1.0])
+def test_rlpd_clones_actions_on_the_border_of_the_box(border):
+    model = small_model("rlpd", bc_weight=1.0)
+    batch = toy_batch(model)
+    batch = replace(batch, actions=torch.full_like(batch.actions, border))
+    info = model.trainer.update_on(batch, toy_noise(model))
+    assert info["bc_loss"].isfinite().all()
+    assert info["grad_norm"].isfinite().all()
+
+
+def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum():
+    model = small_model("rebrac", true_delay=True, policy_delay=3)
+    nets = model.policy.nets
+    for update in range(1, 8):
+        old_actor, old_critic = weights(nets.actor), weights(nets.critic)
+        step(model, seed=update)
+        assert torch.equal(weights(nets.actor), old_actor) == (update % 3 != 0)
+        assert not torch.equal(weights(nets.critic), old_critic)
+    parameter = next(nets.actor.parameters())
+    assert int(model.policy.optimizer.state[parameter]["step"]) == 2
+
+
+def test_rebrac_chooses_among_the_target_actors_noisy_actions():
+    model = small_model("rebrac", actor_noise=0.3, best_of_n=6)
+    nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
+    nets.actor_target.mean.biases[0].add_(0.4)
+
+    def score(actions):
+        return nets.critic(batch.next_observations, actions).mean(1)
+
+    with torch.no_grad():
+        shift = (0.3 * noise["td_smooth"]).clamp(-0.5, 0.5)
+        candidates = nets.actor_target(batch.next_observations).unsqueeze(2) + shift
+        scores = [score(actions) for actions in candidates.clamp(-1, 1).unbind(2)]
+        best = score(model.next_actions(batch, noise, nets))
+    assert_close(best, torch.stack(scores).amax(0))
+
+
+def test_rebracs_last_layer_starts_small():
+    actor = TanhActor(Sizes(1, 5, 3, 1, 1, [64], [], False, False), head_scale=0.01)
+    actor.initialise(0, torch.Generator().manual_seed(0))
+    bound = (3 * 0.01 / ((64 + 3) / 2)) ** 0.5
+    assert 0.9 * bound < float(actor.mean.weights[0].detach().abs().max()) <= bound
