@@ -21,10 +21,10 @@ from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, no_startu
 from zoo.envs.rendering import VISUAL
 from zoo.terminal.errors import UsageError
 
-_CHUNK_ROWS = (
-    250_000  # rows that are relabelled together, which bounds the memory of temporary arrays
-)
-ACTION_MARGIN = 1e-5  # actions are kept this far inside [-1, 1], so that atanh of them is finite
+_CHUNK_ROWS = 250_000
+"""Rows that are relabelled together, which bounds the memory of temporary arrays."""
+ACTION_MARGIN = 1e-5
+"""Actions are kept this far inside [-1, 1], so that atanh of them is finite."""
 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
@@ -32,9 +32,8 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
     axes = {"observations": 2, "actions": 2, "terminals": 1, "qpos": 2}
     if spec.is_visual:
         axes["observations"] = 4
-    if spec.family.startswith(
-        ("scene", "puzzle")
-    ):  # their tasks are about buttons, which `qpos` does not have
+    # The tasks of these are about buttons, which `qpos` does not have.
+    if spec.family.startswith(("scene", "puzzle")):
         axes["button_states"] = 2
     return axes
 
@@ -103,9 +102,7 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
         return
     observation_space, action_space = env_spaces(env)
     row_shapes = {"observations": observation_space.shape, "actions": action_space.shape}
-    if (
-        spec.is_visual
-    ):  # the environment that labels states draws nothing, so its observations are no images
+    if spec.is_visual:  # the environment that labels states has no images
         row_shapes["observations"] = IMAGE_SHAPE
     for name, expected in row_shapes.items():
         shape = headers[name][0][1:]
@@ -123,12 +120,14 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
         trajectory, else 0.
     :raises DatasetError: for the first array that is wrong.
     """
-    for name, array in arrays.items():
-        kind = ZERO_OR_ONE if name == "terminals" else FINITE
-        try:
-            refuse_bad(name, array, kind)
-        except ValueError as error:
-            raise DatasetError(name, str(error)) from error
+    try:
+        for name, array in arrays.items():
+            refuse_bad(name, array, ZERO_OR_ONE if name == "terminals" else FINITE)
+            if name == "actions":
+                low, high = np.full((2, array.shape[1]), [[-1.0], [1.0]])
+                ActionRange(low, high).require_inside("`actions`", array)
+    except ValueError as error:
+        raise DatasetError(name, str(error)) from error
     ends = arrays["terminals"]
     min_length = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
     if not ends[-1] or min_length < 2:
@@ -137,11 +136,6 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
             "`terminals` must end with 1, and leave at least 2 rows to each trajectory, got "
             f"{ends[-1]:g} at the end, and {min_length} rows at least",
         )
-    low, high = np.full((2, arrays["actions"].shape[1]), [[-1.0], [1.0]])
-    try:
-        ActionRange(low, high).require_inside("`actions`", arrays["actions"])
-    except ValueError as error:
-        raise DatasetError("actions", str(error)) from error
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> None:
@@ -181,9 +175,8 @@ def relabel(arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.
     rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
     for start in range(0, rows, _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
-        labels = {
-            name: array[part] for name, array in sources.items()
-        }  # the relabeller adds its arrays to it
+        # The relabeller adds its arrays to it.
+        labels = {name: array[part] for name, array in sources.items()}
         with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
             relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
@@ -202,9 +195,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
     """
     with readable():
         state = _file_state(path)
-        digest = check_checksum(
-            path
-        )  # which brings the file into the page cache: the disk is read once
+        digest = check_checksum(path)  # brings the file into the page cache: the disk is read once
         arrays = read_npz(path, required_arrays(spec))
         is_unchanged = _file_state(path) == state
     if not is_unchanged:
@@ -212,11 +203,9 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
             "file",
             "the file must stay as it is while it is read, got one that changed; start again",
         )
-    kinds: dict[str, type] = dict.fromkeys(("observations", "actions", "terminals"), np.float32)
-    if spec.is_visual:
-        kinds["observations"] = np.uint8
-    for name, kind in kinds.items():
-        arrays[name] = arrays[name].astype(kind, copy=False)
+    for name in ("observations", "actions", "terminals"):
+        if arrays[name].ndim < 4:  # images stay bytes
+            arrays[name] = arrays[name].astype(np.float32, copy=False)
     check_values(arrays)
     # OGBench's compact layout: in its files 1 marks a trajectory's last row, whose action leads nowhere; in training
     # also the row before, which is the last transition.
@@ -236,22 +225,23 @@ def _file_state(path: Path) -> tuple[int, int, int]:
 # -- the standard sets ------------------------------------------------------------------------------------------------
 
 TRANSITIONS = 100_000
-SHA256 = {
-    "pointmaze-medium-navigate-v0": "712db2de8363314edf21a6ae4342a2dbc9c45c1aae1ce27c7f4f64ac74156ad6",
-    "pointmaze-large-navigate-v0": "13cbc749236f23e884003a3a4a1ec9af5579584e88693d7e02377bb57b0f591a",
-    "pointmaze-teleport-navigate-v0": "1abd40b957946d789fc747bda5ccc6c392e348a4da5123113dad0658e780fe2b",
-    "pointmaze-giant-navigate-v0": "fe4fc851dfdcb765265181aaab7f88905679d802e6c9a49363216c80fea344ac",
-    "pointmaze-medium-stitch-v0": "dc32505bd07fe969afbebd403bb0bef0dbbe7fce01dd1b63057b9c014c6cf58e",
-    "pointmaze-large-stitch-v0": "8a1ed76066d7d4fc5a7e13b299326b374292943243867ac54933c0af887effc3",
-    "pointmaze-giant-stitch-v0": "b74d685fcc95e3fd0fb488da567a87745fb7fd1bc7ddd699ab1410ed07093d1c",
-    "pointmaze-teleport-stitch-v0": "962065bb994ac243141b0866f57675e57e804cc14a0c1ab25a8f5a6d61b72ee9",
-    "cube-single-play-v0": "2d0754e69a940ea05db0a93754a4ef21184d66bf4dca5784b6dc29c3dd35eeef",
-    "cube-double-play-v0": "16121ba27236aee885726a36037d2679995f25f5fd51341b2d1cb890a72cd7be",
-    "scene-play-v0": "93f679dde00a334eac34e30ec16657bd3e444b7e29c67dd8b750b7df8a717d66",
-    "puzzle-3x3-play-v0": "b1daab5cd8712fa45a929dc4ba36f726411d1968dd76f4a68fc9278709acccef",
-    "puzzle-4x4-play-v0": "3c5f0aa4af13557f84b9f02fc82673d25f6f7e9b5b9365d46a7c1bc53436c9ec",
-    "cube-triple-play-v0": "0c866fe231c186800d4d7a37399be52f93f118e303158770816885333affddb8",
-}
+_SHA256SUMS = """
+712db2de8363314edf21a6ae4342a2dbc9c45c1aae1ce27c7f4f64ac74156ad6  pointmaze-medium-navigate-v0
+13cbc749236f23e884003a3a4a1ec9af5579584e88693d7e02377bb57b0f591a  pointmaze-large-navigate-v0
+1abd40b957946d789fc747bda5ccc6c392e348a4da5123113dad0658e780fe2b  pointmaze-teleport-navigate-v0
+fe4fc851dfdcb765265181aaab7f88905679d802e6c9a49363216c80fea344ac  pointmaze-giant-navigate-v0
+dc32505bd07fe969afbebd403bb0bef0dbbe7fce01dd1b63057b9c014c6cf58e  pointmaze-medium-stitch-v0
+8a1ed76066d7d4fc5a7e13b299326b374292943243867ac54933c0af887effc3  pointmaze-large-stitch-v0
+b74d685fcc95e3fd0fb488da567a87745fb7fd1bc7ddd699ab1410ed07093d1c  pointmaze-giant-stitch-v0
+962065bb994ac243141b0866f57675e57e804cc14a0c1ab25a8f5a6d61b72ee9  pointmaze-teleport-stitch-v0
+2d0754e69a940ea05db0a93754a4ef21184d66bf4dca5784b6dc29c3dd35eeef  cube-single-play-v0
+16121ba27236aee885726a36037d2679995f25f5fd51341b2d1cb890a72cd7be  cube-double-play-v0
+93f679dde00a334eac34e30ec16657bd3e444b7e29c67dd8b750b7df8a717d66  scene-play-v0
+b1daab5cd8712fa45a929dc4ba36f726411d1968dd76f4a68fc9278709acccef  puzzle-3x3-play-v0
+3c5f0aa4af13557f84b9f02fc82673d25f6f7e9b5b9365d46a7c1bc53436c9ec  puzzle-4x4-play-v0
+0c866fe231c186800d4d7a37399be52f93f118e303158770816885333affddb8  cube-triple-play-v0
+"""
+SHA256 = {name: digest for digest, name in map(str.split, _SHA256SUMS.strip().splitlines())}
 """Of the content of the training file: seed 0, OGBench 1.2.2, MuJoCo 4.0.0."""
 
 

@@ -15,7 +15,7 @@ import agents
 from agents.common.actions import action_bounds, holds_integers, played_actions
 from agents.common.data.arrays import Transitions
 from agents.common.frames import FrameStack, frame_space, frames_of
-from agents.common.model_file import algorithm_of, find_model
+from agents.common.model_file import read_model_file
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.algorithms.baselines import find_named_by_file
@@ -26,7 +26,6 @@ from zoo.envs.make import RepeatableEnv, make_env, name_of
 from zoo.envs.probe import probe
 from zoo.terminal.errors import UsageError, as_usage_error
 
-RANDOM = "random"
 Policy = Callable[[Array, bool], Any]
 """Gives the action for an observation, (O,); told whether an episode begins."""
 
@@ -61,26 +60,19 @@ def collect(
                 f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps"
             )
         probe(env, lambda: make_env(env_id, **env_kwargs))
-        actions = env.action_space
-        assert isinstance(actions, gymnasium.spaces.Box)
-        if noise and not np.isfinite(action_bounds(actions)).all():
+        box: Any = env.action_space
+        if noise and not np.isfinite(action_bounds(box)).all():
             raise UsageError(
-                f"`--noise` is in halves of the range of actions, and `{env_id}` has {actions}; leave it out"
+                f"`--noise` is in halves of the range of actions, and `{env_id}` has {box}; leave it out"
             )
         act, frames = make_policy(policy, env, seed, trust)
         playing: RepeatableEnv | FrameStack = env
         if frames > 1:
             playing = FrameStack(env, frames)
         played = []
-        with progress_bar(f"collecting in {env_id}", unit=" episodes", total=episodes) as bar:
-            for number in range(episodes):
-                start = seed_for(Purpose.COLLECTED_START, seed, number)
-                # A stream for each episode, so that its noise does not depend on the length of those before it.
-                generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
-                played.append(
-                    _play(f"episode {number}", playing, act, start, generator, noise, max_steps)
-                )
-                bar.update()
+        numbers = range(episodes)
+        for number in progress_bar(f"collecting in {env_id}", iterable=numbers, unit=" episodes"):
+            played.append(_play(number, playing, act, seed, noise, max_steps))
     return joined(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
 
@@ -88,19 +80,17 @@ def make_policy(
     word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool
 ) -> tuple[Policy, int]:
     """Return the policy that a word names, and the number of frames that it sees."""
-    space = env.action_space
-    assert isinstance(space, gymnasium.spaces.Box)
-    if word == RANDOM:
+    space: Any = env.action_space
+    if word == "random":
         generator = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
-        if holds_integers(space):  # rounded real numbers would give both ends half of their share
-            return lambda observation, begins: generator.integers(
-                space.low, space.high, endpoint=True
-            ), 1
-        # Without limits, the range that networks play in.
-        low, high = (
-            np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high)
-        )
-        return lambda observation, begins: generator.uniform(low, high), 1
+        draw = functools.partial(generator.integers, space.low, space.high, endpoint=True)
+        if not holds_integers(
+            space
+        ):  # rounded real numbers would give both ends half of their share
+            # Without limits, the range that networks play in.
+            low = np.nan_to_num(space.low, neginf=-1.0)
+            draw = functools.partial(generator.uniform, low, np.nan_to_num(space.high, posinf=1.0))
+        return lambda observation, begins: draw(), 1
     if ":" in word and not Path(word).exists():
         module, _, name = word.partition(":")
         try:
@@ -130,13 +120,11 @@ def make_policy(
 def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
-        file = find_model(Path(word))
-        algo = algorithm_of(file)
-        if algo is None:
-            agents.load(file, device="cpu")  # refuses it, and says how to load it
-        model: Any = find_named_by_file(str(algo), file, trust=trust).algorithm.load(
-            file, device="cpu", trust=trust
-        )
+        saved = read_model_file(word)
+        if saved.algorithm_id is None:
+            agents.load(saved.name)  # refuses it, and says how to load it
+        entry = find_named_by_file(str(saved.algorithm_id), saved.name, trust=trust)
+        model: Any = entry.algorithm.load(saved, device="cpu", trust=trust)
     frames = frames_of(model)
     trained = frame_space(model.observation_space, frames), model.action_space
     check_same_spaces(word, trained, name_of(env), (env.observation_space, env.action_space))
@@ -157,24 +145,25 @@ def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> t
 
 
 def _play(
-    name: str,
+    number: int,
     env: RepeatableEnv | FrameStack,
     act: Policy,
     seed: int,
-    generator: np.random.Generator,
     noise: float,
     max_steps: int | None,
 ) -> Episode:
     """Play one episode.
 
-    :param name: of the episode, for messages.
-    :param generator: of the noise.
+    :param number: of the episode.
+    :param seed: of all episodes.
     :param max_steps: cut it off after so many steps; None: where the environment does.
     """
-    space = env.action_space
-    assert isinstance(space, gymnasium.spaces.Box)
+    name = f"episode {number}"
+    space: Any = env.action_space
     low, high = action_bounds(space)
-    observation, _ = env.reset(seed=seed)
+    # A stream for each episode, so that its noise does not depend on the length of those before it.
+    generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
+    observation, _ = env.reset(seed=seed_for(Purpose.COLLECTED_START, seed, number))
     observations = [observation]
     actions: list[Array] = []
     rewards: list[float] = []

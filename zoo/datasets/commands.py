@@ -65,19 +65,16 @@ CUSTOM_FLAGS = (
 
 def list_datasets(args: argparse.Namespace) -> Result:
     """Show every dataset of the benchmarks."""
-    rows = []
+    tables: dict[str, list[Result]] = {"Datasets": []}
     for spec in DATASETS.values():
         is_complete = all(path.exists() for path in training_files(spec, args.dataset_dir))
-        rows.append({**_describe(spec), "here": is_complete})
-    _print_table("Datasets", rows)
-    tables = {"datasets": rows}
-    benchmarks = {"OCBench": OCBENCH, "robomimic": ROBOMIMIC, "D4RL, in Minari": D4RL}
-    for title, tasks in benchmarks.items():
-        rows = [describe_task(task, args.dataset_dir) for task in tasks.values()]
+        tables["Datasets"].append({**_describe(spec), "here": is_complete})
+    for title, tasks in (("OCBench", OCBENCH), ("robomimic", ROBOMIMIC), ("D4RL", D4RL)):
+        tables[title] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
+    for title, rows in tables.items():
         _print_table(title, rows)
-        tables[title.partition(",")[0].lower()] = rows
     return result_for_terminal(
-        tables,
+        {title.lower(): rows for title, rows in tables.items()},
         "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs",
     )
 
@@ -87,25 +84,22 @@ def info(args: argparse.Namespace) -> Result:
     if args.name in OCBENCH:
         return describe_task(OCBENCH[args.name], args.dataset_dir)
     spec = parse_name(args.name).spec
-    paths: Sequence[Path] = dataset_files(spec.name, args.dataset_dir)
-    if spec.files > 1:
-        paths = training_files(spec, args.dataset_dir)
+    validation = dataset_files(spec.name, args.dataset_dir)[1]
     files = {}
-    for path in paths:
-        if path.exists():
-            with explained(path, spec):  # before its checksum, which reads all of a large file
-                check_headers(path, spec)
-            headers = read_npz_headers(path)
-            arrays = {
-                name: {"shape": list(shape), "dtype": str(dtype)}
-                for name, (shape, dtype) in headers.items()
-            }
-            files[str(path)] = {
-                "bytes": path.stat().st_size,
-                "sha256": digest_of(path),
-                "arrays": arrays,
-            }
-            _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
+    for path in (*training_files(spec, args.dataset_dir), validation):
+        if not path.exists():
+            continue
+        with explained(path, spec):  # before its checksum, which reads all of a large file
+            check_headers(path, spec)
+        arrays = {}
+        for name, (shape, dtype) in read_npz_headers(path).items():
+            arrays[name] = {"shape": list(shape), "dtype": str(dtype)}
+        files[str(path)] = {
+            "bytes": path.stat().st_size,
+            "sha256": digest_of(path),
+            "arrays": arrays,
+        }
+        _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
     result = {**_describe(spec), "environments": single_task_names(spec.name)}
     return result | result_for_terminal({"files": files}, _training(spec.name, args))
 

@@ -16,11 +16,11 @@ from zoo.datasets.check import check_headers, readable
 from zoo.datasets.files import (
     DatasetError,
     Folder,
+    dataset_file,
     dataset_files,
     keep_existing,
     locked_for_writing,
     make_folder,
-    move_into_place,
     progress_bar,
     shard_folder,
     training_files,
@@ -28,14 +28,11 @@ from zoo.datasets.files import (
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.terminal.errors import UsageError
 
-MIRROR_URL = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
-SOURCES = (DATASET_URL, MIRROR_URL)
-"""Folders that are tried in this order: OGBench's host, then its public mirror."""
-CONNECT_TIMEOUT, READ_TIMEOUT = (
-    10.0,
-    60.0,
-)  # seconds; the second is the longest silence, not the whole transfer
-MAX_STALLS = 5  # attempts in a row that bring nothing new before the next source is tried
+HOSTS = [DATASET_URL, "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"]
+"""Folders that are tried in this order: OGBench's own, then its public mirror."""
+TIMEOUTS = (10.0, 60.0)
+"""Seconds: for a connection, and of the longest silence, not the whole transfer."""
+MAX_STALLS = 5  # attempts in a row that bring nothing new before the next host is tried
 _CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
 
@@ -56,7 +53,6 @@ def download_dataset(
     dataset_dir: Folder = None,
     *,
     names: Sequence[str] | None = None,
-    sources: Sequence[str] = SOURCES,
     existing: str = "refuse",
 ) -> list[Path]:
     """Download a dataset's training and validation file, or its training files where it has several; return the former.
@@ -64,7 +60,6 @@ def download_dataset(
     Of several files, those that exist stay.
 
     :param names: which of several files, without ending; None takes all.
-    :param sources: addresses of folders to try in this order, which hold the folder of several files.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -76,35 +71,34 @@ def download_dataset(
     train = training_files(spec, dataset_dir)
     if names is not None:
         train = [path for path in train if path.stem in names]
-    folders = [source.rstrip("/") for source in sources]
+    locked = shard_folder(spec.name, dataset_dir)
+    files = train
+    folder = f"/{spec.name}"
     if spec.files == 1:
         locked = train[0]
         # The training file comes last: where it is, the dataset is complete.
         files = [dataset_files(spec.name, dataset_dir)[1], *train]
-    else:
-        locked = shard_folder(spec.name, dataset_dir)
-        files = train
-        folders = [f"{folder}/{spec.name}" for folder in folders]
+        folder = ""
     with locked_for_writing(locked):
         # Another process may have downloaded it while this one waited for the lock.
         if all(path.exists() for path in train) and keep_existing(train[-1], existing):
             return train
         for file in files:
             if existing == "replace" or not file.exists():
-                download_file(file, folders, spec)
+                _download_file(file, folder, spec)
     return train
 
 
-def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None:
+def _download_file(file: Path, folder: str, spec: DatasetSpec) -> None:
     """Download a file, continuing where it stopped; it gets its place when it is complete and sound.
 
-    :param sources: addresses of folders to try in this order.
+    :param folder: where hosts have it.
     """
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
     problems = []
-    for source in sources:
-        url = f"{source}/{file.name}"
+    for host in HOSTS:
+        url = f"{host}{folder}/{file.name}"
         try:
             _fetch(url, part)
             check_headers(part, spec)
@@ -118,7 +112,8 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
             part.unlink()  # perhaps it began as another file than the one that is there now
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:
-            move_into_place(part, file)
+            with dataset_file(file) as temporary:
+                part.rename(temporary)
             return
     raise DownloadError(
         "; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}"
@@ -127,9 +122,7 @@ def download_file(file: Path, sources: Sequence[str], spec: DatasetSpec) -> None
 
 def _size(part: Path) -> int:
     """Return how many bytes of a file have come so far."""
-    if not part.exists():
-        return 0
-    return part.stat().st_size
+    return part.stat().st_size if part.exists() else 0
 
 
 def _fetch(url: str, part: Path) -> None:
@@ -161,9 +154,7 @@ def _transfer(url: str, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with requests.get(
-        url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-    ) as response:
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
         if start and response.status_code == 416:
             return  # there is no more
         response.raise_for_status()
@@ -172,12 +163,8 @@ def _transfer(url: str, part: Path) -> None:
         total = None
         if "Content-Length" in response.headers:
             total = start + int(response.headers["Content-Length"])
-        name = url.rsplit("/", 1)[-1]
-        mode = "ab" if start else "wb"
-        with (
-            part.open(mode) as target,
-            progress_bar(name, total=total, done=start, unit="B", unit_scale=True) as bar,
-        ):
+        bar = progress_bar(part.stem, total=total, done=start, unit="B", unit_scale=True)
+        with part.open("ab" if start else "wb") as target, bar:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 target.write(chunk)
                 bar.update(len(chunk))

@@ -14,15 +14,14 @@ from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
-from agents.common.files import digest_of, read_text, sync, write_text
+from agents.common.files import atomic_path, digest_of, read_text, write_text
 from zoo.datasets.names import DatasetSpec
 from zoo.processes.locks import Lock
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-DEFAULT_DATASET_DIR = (
-    "~/.ogbench/data"  # OGBench's own default, so that both find each other's files
-)
+DEFAULT_DATASET_DIR = "~/.ogbench/data"
+"""OGBench's own default, so that both find each other's files."""
 ARRAYS = "arrays"
 """The folder of the converted arrays of a dataset of several files, beside these."""
 Folder: TypeAlias = str | Path | None
@@ -46,18 +45,14 @@ def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
     :return: the training file and the validation file, whether they exist or not.
     """
-    if dataset_dir is None:
-        dataset_dir = DEFAULT_DATASET_DIR
-    folder = Path(dataset_dir).expanduser()
+    folder = Path(dataset_dir or DEFAULT_DATASET_DIR).expanduser()
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
 def ocbench_root(dataset_dir: Folder) -> Path:
     """Return the folder of all datasets of OCBench: where OCBench itself looks for them, unless another is given."""
-    if dataset_dir is not None:
-        return Path(dataset_dir).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "ocbench" / "datasets"
+    return Path(dataset_dir or f"{cache}/ocbench/datasets").expanduser()
 
 
 def generated_files(name: str, dataset_dir: Folder) -> tuple[Path, Path]:
@@ -86,9 +81,7 @@ def folder_option(folder: Folder) -> str:
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    with contextlib.suppress(
-        OSError
-    ):  # the question below says more than the error, e.g. of a file in the way
+    with contextlib.suppress(OSError):  # the check below says more, e.g. of a file in the way
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(
@@ -123,17 +116,18 @@ def keep_existing(train: Path, existing: str) -> bool:
     return True
 
 
-def move_into_place(temporary: Path, path: Path) -> None:
-    """Move a finished dataset file to its place and write its checksum next to it.
+@contextlib.contextmanager
+def dataset_file(path: Path) -> Iterator[Path]:
+    """Yield where to write a dataset file; it gets its place, and its checksum beside it, when it is whole.
 
     The old checksum and provenance go first and the new checksum comes last, so a crash leaves a file without
     checksum, never a wrong one.
     """
-    digest = digest_of(temporary)
-    sync(temporary)
-    for described in (checksum_file(path), provenance_file(path)):
-        described.unlink(missing_ok=True)
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        yield temporary
+        digest = digest_of(temporary)
+        for described in (checksum_file(path), provenance_file(path)):
+            described.unlink(missing_ok=True)
     write_text(checksum_file(path), f"{digest}  {path.name}\n")
 
 
@@ -172,15 +166,14 @@ def settings_sha256(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def progress_bar(title: str, *, total: int | None, done: int = 0, **options: Any) -> tqdm:
+def progress_bar(title: str, *, done: int = 0, **options: Any) -> tqdm:
     """Return a progress bar on standard error; without a terminal it prints a line once a minute.
 
-    :param options: of ``tqdm``, e.g. ``unit``.
+    :param options: of ``tqdm``, e.g. ``total`` and ``unit``.
     """
     interval = 0.1 if sys.stderr.isatty() else 60.0  # a log file keeps every line
     return tqdm(
         desc=title,
-        total=total,
         initial=done,
         mininterval=interval,
         maxinterval=max(10.0, interval),

@@ -26,6 +26,7 @@ from zoo.envs.tasks import OCBENCH, import_ocbench
 from zoo.terminal.errors import UsageError
 
 Array: TypeAlias = np.ndarray
+Cell: TypeAlias = tuple[int, int]
 EPISODES = 1000
 """Of a dataset of OCBench, as in its script."""
 STACKING = {
@@ -132,10 +133,7 @@ class MazeWriter(EpisodeWriter):
         rows = []
         done = False
         while not done:
-            direction = self.direction()
-            action = np.clip(
-                direction + np.random.normal(0.0, self.noise, direction.shape), -1.0, 1.0
-            )
+            action = np.clip(self.direction() + np.random.normal(0.0, self.noise, 2), -1.0, 1.0)
             next_observation, _, terminated, truncated, info = self.env.step(action)
             done = terminated or truncated
             if info["success"] and self.kind == "navigate":
@@ -144,20 +142,20 @@ class MazeWriter(EpisodeWriter):
             observation = next_observation
         return to_arrays(rows)
 
-    def sample_junction(self) -> tuple[int, int]:
+    def sample_junction(self) -> Cell:
         """Return a random cell that is not in a straight corridor."""
         return self.junctions[np.random.randint(len(self.junctions))]
 
-    def sample_nearby(self, start: tuple[int, int]) -> tuple[int, int]:
+    def sample_nearby(self, start: Cell) -> Cell:
         """Return a random cell four steps from the start; the start when there is none."""
         maze = self.env.unwrapped
         xy = maze.ij_to_xy(start)
         _, distance = maze.get_oracle_subgoal(xy, xy)
-        nearby = np.argwhere(distance == 4)
-        if len(nearby) == 0:
+        nearby = np.argwhere(distance == 4).tolist()
+        if not nearby:
             return start
         i, j = nearby[np.random.randint(len(nearby))]
-        return int(i), int(j)
+        return i, j
 
     def direction(self) -> Array:
         """Return the unit vector to the next cell on the shortest path to the goal, shape (2,)."""
@@ -293,20 +291,15 @@ def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
     return oracles
 
 
-def _maze_cells(maze_map: Array) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _maze_cells(maze_map: Array) -> tuple[list[Cell], list[Cell]]:
     """Return the open cells of a maze, and those of them that are not inside a straight corridor."""
-    is_open = maze_map == 0
-    cells = [(int(i), int(j)) for i, j in np.argwhere(is_open)]
-    junctions = []
-    for i, j in cells:
-        vertical = is_open[i - 1, j], is_open[i + 1, j]
-        horizontal = is_open[i, j - 1], is_open[i, j + 1]
-        is_corridor = (all(vertical) and not any(horizontal)) or (
-            all(horizontal) and not any(vertical)
-        )
-        if not is_corridor:
-            junctions.append((i, j))
-    return cells, junctions
+    is_open = (maze_map == 0).astype(int)
+    # How many of the two neighbours in a direction are open; walls surround a maze, so nothing wraps around.
+    vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
+    horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
+    is_corridor = np.abs(vertical - horizontal) == 2
+    junctions = np.argwhere(is_open * ~is_corridor).tolist()
+    return [*map(tuple, np.argwhere(is_open).tolist())], [*map(tuple, junctions)]
 
 
 def is_healthy(qpos: Array) -> bool:

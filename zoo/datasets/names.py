@@ -23,43 +23,41 @@ NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
 # Families whose data OGBench collects with a scripted oracle; the others need trained expert policies.
 _ORACLE_FAMILIES = ("pointmaze", "cube", "scene", "puzzle")
 
-# (environments, kind, training episodes, transitions an episode)
-_STANDARD = (
-    ("pointmaze-medium pointmaze-large pointmaze-teleport", "navigate", 1000, 1000),
-    ("pointmaze-giant", "navigate", 500, 2000),
-    ("pointmaze-medium pointmaze-large pointmaze-giant pointmaze-teleport", "stitch", 5000, 200),
-    ("antmaze-medium antmaze-large antmaze-teleport", "navigate", 1000, 1000),
-    ("antmaze-giant", "navigate", 500, 2000),
-    ("antmaze-medium antmaze-large antmaze-giant antmaze-teleport", "stitch", 5000, 200),
-    ("antmaze-medium antmaze-large antmaze-teleport", "explore", 10000, 500),
-    ("humanoidmaze-medium humanoidmaze-large", "navigate", 1000, 2000),
-    ("humanoidmaze-giant", "navigate", 1000, 4000),
-    ("humanoidmaze-medium humanoidmaze-large", "stitch", 5000, 400),
-    ("humanoidmaze-giant", "stitch", 10000, 400),
-    ("antsoccer-arena", "navigate", 1000, 1000),
-    ("antsoccer-medium", "navigate", 4000, 1000),
-    ("antsoccer-arena", "stitch", 5000, 200),
-    ("antsoccer-medium", "stitch", 8000, 500),
-    ("cube-single cube-double scene puzzle-3x3 puzzle-4x4", "play noisy", 1000, 1000),
-    ("cube-triple puzzle-4x5", "play noisy", 3000, 1000),
-    ("cube-quadruple puzzle-4x6", "play noisy", 5000, 1000),
-)
+# Environments, kinds, files, training episodes a file and transitions an episode. The sets of several files are the
+# large ones of 100 million transitions.
+_TABLE = """
+pointmaze-medium,pointmaze-large,pointmaze-teleport                   navigate     1   1000  1000
+pointmaze-giant                                                       navigate     1    500  2000
+pointmaze-medium,pointmaze-large,pointmaze-giant,pointmaze-teleport   stitch       1   5000   200
+antmaze-medium,antmaze-large,antmaze-teleport                         navigate     1   1000  1000
+antmaze-giant                                                         navigate     1    500  2000
+antmaze-medium,antmaze-large,antmaze-giant,antmaze-teleport           stitch       1   5000   200
+antmaze-medium,antmaze-large,antmaze-teleport                         explore      1  10000   500
+humanoidmaze-medium,humanoidmaze-large                                navigate     1   1000  2000
+humanoidmaze-giant                                                    navigate     1   1000  4000
+humanoidmaze-medium,humanoidmaze-large                                stitch       1   5000   400
+humanoidmaze-giant                                                    stitch       1  10000   400
+antsoccer-arena                                                       navigate     1   1000  1000
+antsoccer-medium                                                      navigate     1   4000  1000
+antsoccer-arena                                                       stitch       1   5000   200
+antsoccer-medium                                                      stitch       1   8000   500
+cube-single,cube-double,scene,puzzle-3x3,puzzle-4x4                   play,noisy   1   1000  1000
+cube-triple,puzzle-4x5                                                play,noisy   1   3000  1000
+cube-quadruple,puzzle-4x6                                             play,noisy   1   5000  1000
+cube-octuple                                                          play,noisy   1   1000  1000
+cube-double,cube-triple,cube-quadruple,cube-octuple,scene             play       100   1000  1000
+puzzle-3x3,puzzle-4x4,puzzle-4x5,puzzle-4x6                           play       100   1000  1000
+cube-quadruple                                                        noisy      100   1000  1000
+humanoidmaze-giant                                                    navigate    25   1000  4000
+"""
 
 # OGBench has the environment and the oracle but hosts no file of the standard size; one shard of its large set has
 # 1000 episodes.
-_GENERATED_ONLY = (("cube-octuple", "play noisy", 1000, 1000),)
+_GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
 
 # Families that have the same datasets with images too, under names that begin with `visual-`.
 _VISUAL_FAMILIES = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
 IMAGE_SHAPE = (64, 64, 3)
-
-# 100M transitions in files of 1000 episodes: (environments, kind, files, transitions an episode)
-_LARGE = (
-    ("cube-double cube-triple cube-quadruple cube-octuple scene", "play", 100, 1000),
-    ("puzzle-3x3 puzzle-4x4 puzzle-4x5 puzzle-4x6", "play", 100, 1000),
-    ("cube-quadruple", "noisy", 100, 1000),
-    ("humanoidmaze-giant", "navigate", 25, 4000),
-)
 
 
 @dataclass(frozen=True)
@@ -149,26 +147,19 @@ class DatasetName:
 
 def _build_table() -> dict[str, DatasetSpec]:
     specs = []
-    for rows, is_hosted in ((_STANDARD, True), (_GENERATED_ONLY, False)):
-        for environments, kinds, episodes, steps in rows:
-            for environment, kind in itertools.product(environments.split(), kinds.split()):
-                name = f"{environment}-{kind}-v0"
-                specs.append(
-                    DatasetSpec(name, environment, kind, episodes, steps, hosted=is_hosted)
-                )
     visual = []
-    for spec in specs:
-        if spec.hosted and spec.environment.startswith(_VISUAL_FAMILIES):
-            visual.append(
-                replace(spec, name=VISUAL + spec.name, environment=VISUAL + spec.environment)
-            )
-    large = []
-    for environments, kind, files, steps in _LARGE:
-        for environment in environments.split():
-            large.append(
-                DatasetSpec(f"{environment}-{kind}-100m-v0", environment, kind, 1000, steps, files)
-            )
-    return {spec.name: spec for spec in (*specs, *large, *visual)}
+    for line in _TABLE.strip().splitlines():
+        environments, kinds, *numbers = line.split()
+        files, episodes, steps = map(int, numbers)
+        size = "-100m" if files > 1 else ""
+        for environment, kind in itertools.product(environments.split(","), kinds.split(",")):
+            name = f"{environment}-{kind}{size}-v0"
+            is_hosted = name not in _GENERATED_ONLY
+            spec = DatasetSpec(name, environment, kind, episodes, steps, files, is_hosted)
+            specs.append(spec)
+            if is_hosted and files == 1 and environment.startswith(_VISUAL_FAMILIES):
+                visual.append(replace(spec, name=VISUAL + name, environment=VISUAL + environment))
+    return {spec.name: spec for spec in specs + visual}
 
 
 DATASETS = _build_table()

@@ -20,9 +20,9 @@ from agents.common.files import atomic_path, write_text
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.streams import Purpose, stream
 from zoo.datasets.files import (
+    dataset_file,
     keep_existing,
     locked_for_writing,
-    move_into_place,
     progress_bar,
     provenance_file,
     settings_sha256,
@@ -168,7 +168,7 @@ def _worker_processes(
     """Start the processes that write episodes; the first answer of each is its rounding."""
     kernels = common_kernels()
     workers: list[WorkerProcess] = []
-    try:
+    with contextlib.ExitStack() as stack:
         for _ in range(count):
             worker = WorkerProcess(
                 build,
@@ -180,21 +180,20 @@ def _worker_processes(
                 first="rounding",
                 variables=kernels,
             )
+            stack.callback(worker.close)
+            stack.callback(
+                worker.kill
+            )  # perhaps in the middle of an episode, of which no file exists then
             workers.append(worker)
         yield workers
-    finally:
-        for worker in workers:
-            worker.kill()  # perhaps in the middle of an episode, of which no file exists then
-            worker.close()
 
 
 def _write(workers: Sequence[WorkerProcess], jobs: Jobs) -> Iterator[Path]:
     """Write the episodes; yield each finished file."""
     waiting = deque(jobs)
-    busy: list[WorkerProcess] = []
-    for worker in workers[: len(jobs)]:
+    busy = list(workers[: len(jobs)])
+    for worker in busy:
         worker.send(*waiting.popleft())
-        busy.append(worker)
     while busy:
         for worker in wait_for_answers(busy, 0.0):
             yield worker.receive()
@@ -209,14 +208,11 @@ def _join(
 ) -> None:
     """Write the episodes as one npz, and their provenance; equal data become equal bytes."""
     log.info("writing %s", file)
-    # The lock is held, so no other process writes a left-over one.
-    temporary = file.with_name(f"{file.name}.tmp")
     arrays = {}
     for key in read_npz_headers(parts[0]):
         # One array after the other, so that parts need no second copy of all.
         arrays[key] = np.concatenate([read_npz(part, [key])[key] for part in parts])
-    with temporary.open("wb") as target:
-        np.savez_compressed(target, allow_pickle=False, **arrays, **constants)
-    move_into_place(temporary, file)
+    with dataset_file(file) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays, **constants)
     provenance = json.dumps({**origin, "episodes": len(parts)}, indent=2)
     write_text(provenance_file(file), provenance + "\n")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.shards import Shard, Shards
-from agents.common.files import digest_of, read_text, sync
+from agents.common.files import atomic_folder, digest_of, read_text
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.files import ARRAYS, locked_for_writing, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
@@ -55,11 +55,11 @@ class ConvertedShard:
         :param task: whose rewards, 1 to 5.
         :param min_transitions: take the first whole trajectories with at least this many; all if there are fewer.
         """
-        files = {}
-        for name in ("observations", "actions", "terminals", "final_observations"):
-            files[name] = self.folder / f"{name}.npy"
-        for name in ("rewards", "masks"):
-            files[name] = self.folder / f"{name}-task{task}.npy"
+        names = {
+            name: name for name in ("observations", "actions", "terminals", "final_observations")
+        }
+        names |= {"rewards": f"rewards-task{task}", "masks": f"masks-task{task}"}
+        files = {name: self.folder / f"{file}.npy" for name, file in names.items()}
         if min_transitions >= self.transitions:
             return Shard(files, self.transitions, self.trajectories)
         ends = np.flatnonzero(np.load(files["terminals"], mmap_mode="r")) + 1
@@ -139,49 +139,47 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
         raise UsageError(
             f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder"
         )
-    shards = _converted_so_far(folder, names, spec, size)
-    if len(shards) == len(names) or _is_enough(shards, size):
-        return shards
+    shards: list[ConvertedShard] = []
+    tasks: Tasks = {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked_for_writing(folder / ARRAYS))
+        for number, name in enumerate(names):
+            if size is not None and sum(shard.transitions for shard in shards) >= size:
+                break
+            shard = find_converted(folder, name, spec)
+            if shard is None and not tasks:
+                tasks = stack.enter_context(_converting(folder, names[number:], spec))
+                title = f"converting {folder.name}"
+                bar = progress_bar(title, unit=" files", total=len(names), done=number)
+                stack.enter_context(bar)
+                # Another process may have converted it while this one waited for the lock.
+                shard = find_converted(folder, name, spec)
+            shards.append(shard or _convert(folder, name, spec, tasks))
+            if tasks:
+                bar.update()
+    return shards
+
+
+@contextlib.contextmanager
+def _converting(folder: Path, names: list[str], spec: DatasetSpec) -> Iterator[Tasks]:
+    """Hold the lock of the converted files and yield the tasks; refuse files that do not fit.
+
+    They are refused now, and not after the minutes that those before them take.
+
+    :param names: of the files from the first on that is not converted.
+    """
+    with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
         (folder / ARRAYS).mkdir(exist_ok=True)
+        for unfinished in (folder / ARRAYS).glob(".*"):  # of a process that was killed
+            shutil.rmtree(unfinished)
         tasks: Tasks = {}
         for task, env_id in spec.task_env_ids.items():
             tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
-        # A later file that does not fit is refused now, and not after the minutes that those before it take.
-        for name in names[len(shards) :]:
+        for name in names:
             if find_converted(folder, name, spec) is None:
                 source = folder / f"{name}.npz"
                 with explained(source, spec):
                     check_headers(source, spec, tasks[1])
-        bar = stack.enter_context(
-            progress_bar(f"converting {folder.name}", unit=" files", total=len(names))
-        )
-        for name in names[len(shards) :]:
-            if _is_enough(shards, size):
-                break
-            # Another process may have converted it while this one waited for the lock.
-            shards.append(find_converted(folder, name, spec) or _convert(folder, name, spec, tasks))
-            bar.update(len(shards) - bar.n)
-    return shards
-
-
-def _converted_so_far(
-    folder: Path, names: list[str], spec: DatasetSpec, size: int | None
-) -> list[ConvertedShard]:
-    """Return the first files of a dataset that are converted, up to the first that is not."""
-    shards: list[ConvertedShard] = []
-    for name in names:
-        shard = None if _is_enough(shards, size) else find_converted(folder, name, spec)
-        if shard is None:
-            break
-        shards.append(shard)
-    return shards
-
-
-def _is_enough(shards: list[ConvertedShard], size: int | None) -> bool:
-    """Return whether files have so many transitions; None: those of all files."""
-    return size is not None and sum(shard.transitions for shard in shards) >= size
+        yield tasks
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
@@ -190,18 +188,13 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     source = folder / f"{name}.npz"
     try:
         shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD)))
+        sizes = {file: (target / file).stat().st_size for file in shard.sizes}
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     # Another version of OGBench may label states otherwise.
-    if (shard.format, shard.environment, shard.ogbench) != (
-        FORMAT,
-        spec.environment,
-        version("ogbench"),
-    ):
+    made_by = (shard.format, shard.environment, shard.ogbench)
+    if sizes != shard.sizes or made_by != (FORMAT, spec.environment, version("ogbench")):
         return None
-    for file, size in shard.sizes.items():
-        if not (target / file).is_file() or (target / file).stat().st_size != size:
-            return None
     if source.exists():  # else it was deleted after the conversion
         state = source.stat()
         if state.st_size != shard.bytes:
@@ -220,42 +213,33 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     with explained(source, spec):
         digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
-    temporary = target.with_name(
-        f".{target.name}.tmp"
-    )  # the lock is held, so no other process writes a left-over one
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     ends = arrays.pop("terminals")[valid] > 0
-    np.save(temporary / "terminals", ends)
-    np.save(temporary / "actions", arrays.pop("actions")[valid])
-    observations = arrays.pop("observations")
-    np.save(temporary / "final_observations", observations[~valid])
-    np.save(temporary / "observations", observations[valid])
-    del observations  # the largest array, before those of every task
-    solved = {}
-    for task, env in tasks.items():
-        rewards, masks = relabel(arrays, env)
-        np.save(temporary / f"rewards-task{task}", rewards[valid])
-        np.save(temporary / f"masks-task{task}", masks[valid] > 0)
-        solved[str(task)] = int(np.count_nonzero(masks == 0))
-    shard = ConvertedShard(
-        folder=target,
-        transitions=len(ends),
-        trajectories=int(np.count_nonzero(ends)),
-        solved=solved,
-        sizes={file.name: file.stat().st_size for file in sorted(temporary.iterdir())},
-        sha256=digest,
-        bytes=state.st_size,
-        modified=state.st_mtime_ns,
-        environment=spec.environment,
-        ogbench=version("ogbench"),
-    )
-    record = {key: value for key, value in asdict(shard).items() if key != "folder"}
-    (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
-    for file in temporary.iterdir():
-        sync(file)
-    # Only what is on the disk gets its name, so that a crash leaves no folder that looks complete.
     shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
-    sync(target.parent)
+    with atomic_folder(target) as temporary:
+        np.save(temporary / "terminals", ends)
+        np.save(temporary / "actions", arrays.pop("actions")[valid])
+        observations = arrays.pop("observations")
+        np.save(temporary / "final_observations", observations[~valid])
+        np.save(temporary / "observations", observations[valid])
+        del observations  # the largest array, before those of every task
+        solved = {}
+        for task, env in tasks.items():
+            rewards, masks = relabel(arrays, env)
+            np.save(temporary / f"rewards-task{task}", rewards[valid])
+            np.save(temporary / f"masks-task{task}", masks[valid] > 0)
+            solved[str(task)] = int(np.count_nonzero(masks == 0))
+        shard = ConvertedShard(
+            folder=target,
+            transitions=len(ends),
+            trajectories=int(np.count_nonzero(ends)),
+            solved=solved,
+            sizes={file.name: file.stat().st_size for file in sorted(temporary.iterdir())},
+            sha256=digest,
+            bytes=state.st_size,
+            modified=state.st_mtime_ns,
+            environment=spec.environment,
+            ogbench=version("ogbench"),
+        )
+        record = {key: value for key, value in asdict(shard).items() if key != "folder"}
+        (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return shard

@@ -35,15 +35,9 @@ def episodes(count=2, steps=20, seed=0, env=None):
             observation, reward, *_ = env.step(actions[-1])
             observations.append(observation)
             rewards.append(float(reward))
-        terminated = np.arange(length) == (length - 1 if number == 0 else -1)
-        parts.append(
-            {
-                "observations": np.array(observations),
-                "actions": np.array(actions),
-                "rewards": np.array(rewards),
-                "terminated": terminated,
-            }
-        )
+        part = {"observations": observations, "actions": actions, "rewards": rewards}
+        part = {name: np.array(values) for name, values in part.items()}
+        parts.append(part | {"terminated": np.arange(length) == (number > 0) * length + 18})
     return parts
 
 
@@ -65,11 +59,16 @@ def without_steps(part):
     return empty | {"observations": part["observations"][:1]}
 
 
-def regular(parts):
-    """Return episodes in the regular layout."""
+def changed(arrays, changes):
+    """Return arrays of which some are replaced, and those left out whose place None takes."""
+    return {name: array for name, array in (arrays | changes).items() if array is not None}
+
+
+def regular(parts, **changes):
+    """Return episodes in the regular layout, with some arrays changed."""
     terminals = joined(parts, "terminated")
-    ends = np.zeros(len(terminals), bool)
-    ends[np.cumsum([len(part["actions"]) for part in parts]) - 1] = True
+    lengths = [len(part["actions"]) for part in parts]
+    ends = np.isin(np.arange(len(terminals)), np.cumsum(lengths) - 1)
     arrays = {
         "observations": joined(parts, "observations", slice(None, -1)),
         "next_observations": joined(parts, "observations", slice(1, None)),
@@ -80,12 +79,12 @@ def regular(parts):
     for name in ("rewards", "success"):
         if name in parts[0]:
             arrays[name] = joined(parts, name)
-    return arrays
+    return changed(arrays, changes)
 
 
-def write_npz(folder, parts):
+def write_npz(folder, parts, **changes):
     path = folder / "my.npz"
-    np.savez(path, **regular(parts))
+    np.savez(path, **regular(parts, **changes))
     return path
 
 
@@ -98,61 +97,53 @@ def write_folder(folder, parts):
 
 def write_parquet(folder, parts):
     """Write episodes as LeRobot 2 does, in a file each: without the last observation."""
+    data = folder / "robot" / "data" / "chunk-000"
+    data.mkdir(parents=True)
     for number, part in enumerate(parts):
-        length = len(part["actions"])
-        table = pyarrow.table(
-            {
-                "observation.state": list(part["observations"][:-1].astype(np.float32)),
-                "action": list(part["actions"]),
-                **({"next.reward": part["rewards"]} if "rewards" in part else {}),
-                "next.success": part.get("success", part["terminated"]),
-                "next.done": np.arange(length) == length - 1,
-                "episode_index": np.full(length, number),
-                "frame_index": np.arange(length),
-            }
-        )
-        path = folder / "robot" / "data" / "chunk-000" / f"episode_{number:06d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table, path)
+        steps = np.arange(len(part["actions"]))
+        columns = {
+            "observation.state": list(part["observations"][:-1].astype(np.float32)),
+            "action": list(part["actions"]),
+            "next.success": part.get("success", part["terminated"]),
+            "next.done": steps == len(steps) - 1,
+            "episode_index": np.full(len(steps), number),
+            "frame_index": steps,
+        }
+        if "rewards" in part:
+            columns["next.reward"] = part["rewards"]
+        parquet.write_table(pyarrow.table(columns), data / f"episode_{number:06d}.parquet")
     return folder / "robot"
 
 
-def write_d4rl(folder, parts, names=()):
-    """Write an HDF5 file as D4RL's, without ``next_observations`` if ``names`` does not have it."""
-    arrays = regular(parts)
+def write_d4rl(folder, parts, **changes):
+    """Write an HDF5 file as D4RL's, without ``next_observations``, and with some arrays changed."""
+    arrays = changed(regular(parts, next_observations=None), changes)
     with h5py.File(folder / "d4rl.hdf5", "w") as file:
         for name, array in arrays.items():
-            if name != "next_observations" or name in names:
-                file.create_dataset(name, data=array, compression="gzip")
+            file.create_dataset(name, data=array, compression="gzip")
         file.create_dataset("infos/qpos", data=np.zeros(3))
     return folder / "d4rl.hdf5"
 
 
 def write_minari(root, parts, name="spring/random-v0", **overrides):
     """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
-    buffers = [
-        EpisodeBuffer(
+    buffers = []
+    for number, part in enumerate(parts):
+        truncations = np.arange(len(part["actions"])) == len(part["actions"]) - 1
+        buffer = EpisodeBuffer(
             id=number,
             observations=part["observations"],
             actions=part["actions"],
             rewards=part["rewards"].tolist(),
             terminations=part["terminated"].tolist(),
-            truncations=[False] * (len(part["actions"]) - 1) + [not part["terminated"][-1]],
+            truncations=(truncations & ~part["terminated"]).tolist(),
             infos={},
         )
-        for number, part in enumerate(parts)
-    ]
-    about = {
-        "algorithm_name": "random",
-        "author": "a",
-        "author_email": "a@b.c",
-        "code_permalink": "d",
-    }
-    spaces = {
-        "observation_space": toys.SpringEnv.observation_space,
-        "action_space": toys.SpringEnv.action_space,
-    }
-    settings = {"env": "Spring-v0", **spaces, **about, **overrides}
+        buffers.append(buffer)
+    settings = dict.fromkeys(("algorithm_name", "author", "author_email", "code_permalink"), "a")
+    for space in ("observation_space", "action_space"):
+        settings[space] = getattr(toys.SpringEnv, space)
+    settings |= {"env": "Spring-v0"} | overrides
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a description
         patch.setenv("MINARI_DATASETS_PATH", str(root))
@@ -169,6 +160,7 @@ WRITERS = {
 }
 
 
-def metadata_of(root, name="spring/random-v0"):
-    path = root / name / "data" / "metadata.json"
-    return path, json.loads(path.read_text())
+def change_metadata(root, **changes):
+    """Change what the Minari set below a folder says of itself."""
+    path = root / "spring" / "random-v0" / "data" / "metadata.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), changes)))

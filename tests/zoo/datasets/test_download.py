@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import pathlib
 import threading
 import time
 from dataclasses import dataclass, field
@@ -41,18 +42,8 @@ class Behaviour:
     sends_length: bool = True
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range of each
 
-
-@dataclass
-class Server:
-    behaviour: Behaviour
-    url: str
-
-    @property
-    def sources(self):
-        return (self.url,)
-
     def requests_for(self, name):
-        return [byte_range for path, byte_range in self.behaviour.requests if path == f"/{name}"]
+        return [byte_range for path, byte_range in self.requests if path == f"/{name}"]
 
 
 def make_handler(behaviour):
@@ -98,34 +89,31 @@ def serving(behaviour):
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(behaviour))
     thread = threading.Thread(target=lambda: httpd.serve_forever(poll_interval=0.01))
     thread.start()
-    yield Server(behaviour, f"http://127.0.0.1:{httpd.server_address[1]}")
+    yield f"http://127.0.0.1:{httpd.server_address[1]}"
     httpd.shutdown()
     thread.join()
     httpd.server_close()
 
 
 @pytest.fixture
-def server(tmp_path):
-    """A server that offers the dataset."""
-    files = {}
+def server(tmp_path, monkeypatch):
+    """A server that offers the dataset, the only host."""
+    behaviour = Behaviour()
     for name, episodes in zip(FILES, (1, 100), strict=True):
         np.savez_compressed(tmp_path / name, **small_arrays(episodes))
-        files[name] = (tmp_path / name).read_bytes()
-    with serving(Behaviour(files)) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
+        behaviour.files[name] = (tmp_path / name).read_bytes()
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
+    with serving(behaviour) as url:
+        monkeypatch.setattr(download, "HOSTS", [url])
+        yield behaviour
 
 
 def assert_complete(server, folder):
     for name in FILES:
         path = folder / name
-        assert path.read_bytes() == server.behaviour.files[name]
-        assert recorded_sha256(path) == hashlib.sha256(server.behaviour.files[name]).hexdigest()
+        assert path.read_bytes() == server.files[name]
+        assert recorded_sha256(path) == hashlib.sha256(server.files[name]).hexdigest()
     left = {path.name for path in folder.iterdir() if path.suffix != ".lock"}
     assert left == {*FILES, *(f"{name}.sha256" for name in FILES)}
 
@@ -143,8 +131,8 @@ def assert_complete(server, folder):
     ids=["dropped", "without ranges", "busy"],
 )
 def test_what_stops_a_transfer_is_overcome(server, tmp_path, behaviour, asked):
-    vars(server.behaviour).update(behaviour)
-    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    vars(server).update(behaviour)
+    download_dataset(NAME, tmp_path / "data")
     assert server.requests_for(FILES[1]) == asked
     assert_complete(server, tmp_path / "data")
 
@@ -152,7 +140,7 @@ def test_what_stops_a_transfer_is_overcome(server, tmp_path, behaviour, asked):
 def test_interrupted_program_goes_on_where_it_was(server, tmp_path):
     stop_halfway(server, tmp_path / "data")
     assert not (tmp_path / "data" / FILES[1]).exists()
-    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+    download_dataset(NAME, tmp_path / "data")
     assert server.requests_for(FILES[1])[-1] == "bytes=3072-"
     assert_complete(server, tmp_path / "data")
 
@@ -160,51 +148,50 @@ def test_interrupted_program_goes_on_where_it_was(server, tmp_path):
 def test_file_that_changed_meanwhile_is_not_kept_and_fetched_again(server, tmp_path):
     stop_halfway(server, tmp_path / "data")
     np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
-    server.behaviour.files[FILES[1]] = (tmp_path / "new.npz").read_bytes()
+    server.files[FILES[1]] = (tmp_path / "new.npz").read_bytes()
     with pytest.raises(DownloadError, match="not a valid dataset"):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
-    download_dataset(NAME, tmp_path / "data", sources=server.sources)
+        download_dataset(NAME, tmp_path / "data")
+    download_dataset(NAME, tmp_path / "data")
     assert server.requests_for(FILES[1])[-2:] == ["bytes=3072-", None]
     assert_complete(server, tmp_path / "data")
 
 
 def stop_halfway(server, folder):
     """Download the beginning of the training file only; return the part file."""
-    server.behaviour.drop_after = [None, 3072] + [0] * download.MAX_STALLS
+    server.drop_after = [None, 3072] + [0] * download.MAX_STALLS
     with pytest.raises(DownloadError):
-        download_dataset(NAME, folder, sources=server.sources)
+        download_dataset(NAME, folder)
     return folder / f"{FILES[1]}.part"
 
 
-def test_next_source_goes_on_with_the_same_file(server, tmp_path):
-    server.behaviour.files |= {f"first/{name}": server.behaviour.files[name] for name in FILES}
-    server.behaviour.drop_after = [None, 3072] + [0] * download.MAX_STALLS
-    download_dataset(NAME, tmp_path / "data", sources=(f"{server.url}/first", server.url))
+def test_next_host_goes_on_with_the_same_file(server, tmp_path):
+    server.files |= {f"first/{name}": server.files[name] for name in FILES}
+    server.drop_after = [None, 3072] + [0] * download.MAX_STALLS
+    download.HOSTS.insert(0, f"{download.HOSTS[0]}/first")
+    download_dataset(NAME, tmp_path / "data")
     assert server.requests_for(FILES[1]) == ["bytes=3072-"]
     assert_complete(server, tmp_path / "data")
 
 
 def test_missing_file_is_told_with_every_address(server, tmp_path):
-    del server.behaviour.files[FILES[0]]
+    del server.files[FILES[0]]
+    url = download.HOSTS[0]
+    download.HOSTS.append(f"{url}/mirror")
     with pytest.raises(DownloadError) as caught:
-        download_dataset(NAME, tmp_path / "data", sources=(server.url, f"{server.url}/mirror/"))
-    places = (
-        f"{server.url}/{FILES[0]}",
-        f"{server.url}/mirror/{FILES[0]}",
-        str(tmp_path / "data" / FILES[0]),
-    )
-    assert all(place in str(caught.value) for place in places)
+        download_dataset(NAME, tmp_path / "data")
+    for folder in (url, f"{url}/mirror", tmp_path / "data"):
+        assert f"{folder}/{FILES[0]}" in str(caught.value)
     assert str(caught.value).count("404 Client Error") == 2
 
 
 def test_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.02)
+    monkeypatch.setattr(download, "TIMEOUTS", (1.0, 0.02))
     monkeypatch.setattr(download, "MAX_STALLS", 2)
-    server.behaviour.silence = 0.3
+    server.silence = 0.3
     # The handler sleeps by the same module that the fixture above silences, hence an event of its own.
     monkeypatch.setattr(download.time, "sleep", threading.Event().wait)
     with pytest.raises(DownloadError, match="Read timed out"):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+        download_dataset(NAME, tmp_path / "data")
 
 
 def damaged():
@@ -231,33 +218,27 @@ def damaged():
 def test_what_is_not_the_dataset_is_refused_and_not_kept(
     server, tmp_path, content, behaviour, message
 ):
-    server.behaviour.files[FILES[1]] = content or server.behaviour.files[FILES[1]]
-    vars(server.behaviour).update(behaviour)
+    server.files[FILES[1]] = content or server.files[FILES[1]]
+    vars(server).update(behaviour)
     with pytest.raises(DownloadError, match=message):
-        download_dataset(NAME, tmp_path / "data", sources=server.sources)
+        download_dataset(NAME, tmp_path / "data")
     assert not any((tmp_path / "data" / f"{FILES[1]}{end}").exists() for end in ("", ".part"))
 
 
 # -- datasets of several files ----------------------------------------------------------------------------------------
 
 LARGE = "humanoidmaze-giant-navigate-100m-v0"
-SHARDS = [f"humanoidmaze-giant-navigate-v0-{number:03d}" for number in range(3)]
 
 
-@pytest.fixture
-def large(server, monkeypatch):
-    """The server, which offers the three training files of a large dataset too."""
+def test_files_of_a_large_dataset_arrive_in_a_folder(server, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, LARGE, dataclasses.replace(DATASETS[LARGE], files=3))
-    for name in SHARDS:
-        server.behaviour.files[f"{LARGE}/{name}.npz"] = server.behaviour.files[FILES[1]]
-    return server
-
-
-def test_files_of_a_large_dataset_arrive_in_a_folder(large, tmp_path):
-    (first,) = download_dataset(LARGE, tmp_path / "data", names=SHARDS[1:2], sources=large.sources)
-    paths = download_dataset(LARGE, tmp_path / "data", sources=large.sources)
-    assert first == paths[1]
-    assert [len(large.requests_for(f"{LARGE}/{name}.npz")) for name in SHARDS] == [1, 1, 1]
-    assert paths == [tmp_path / "data" / LARGE / f"{name}.npz" for name in SHARDS]
+    names = [f"{LARGE}/humanoidmaze-giant-navigate-v0-00{number}.npz" for number in range(3)]
+    server.files |= dict.fromkeys(names, server.files[FILES[1]])
+    second = pathlib.Path(names[1]).stem
+    (path,) = download_dataset(LARGE, tmp_path / "data", names=[second])
+    paths = download_dataset(LARGE, tmp_path / "data")
+    assert path == paths[1]
+    assert [len(server.requests_for(name)) for name in names] == [1, 1, 1]
+    assert paths == [tmp_path / "data" / name for name in names]
     for path in paths:
         assert recorded_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests.zoo.datasets.samples import read
+from tests.zoo.datasets.samples import changed, read
 from zoo.datasets import benchmarks as sets
 from zoo.datasets.benchmarks import (
     describe_task,
@@ -23,20 +23,17 @@ LENGTHS = (3, 1, 4)
 def arrays(lengths=LENGTHS, **changes):
     """Return episodes of some lengths in OCBench's format; the last is cut off, the others terminate."""
     generator, steps = np.random.default_rng(0), sum(lengths)
-    terminals = np.zeros(steps, bool)
-    terminals[np.cumsum(lengths) - 1] = True
-    masks = 1 - terminals.astype(np.float32)
-    masks[-1] = 1
+    terminals = np.isin(np.arange(steps), np.cumsum(lengths) - 1)
     values = {
-        "observations": generator.normal(size=(steps + len(lengths), 5)).astype(np.float32),
-        "observation_interval": np.asarray(1, np.int32),
-        "actions": generator.uniform(-1, 1, (steps, 7)).astype(np.float32),
-        "rewards": generator.integers(0, 2, steps).astype(np.float32),
-        "masks": masks,
-        "terminals": terminals,
-        "qpos": np.zeros((steps, 3), np.float32),  # what training does not need
+        "observations": generator.normal(size=(steps + len(lengths), 5)),
+        "actions": generator.uniform(-1, 1, (steps, 7)),
+        "rewards": generator.integers(0, 2, steps),
+        "masks": ~terminals | (np.arange(steps) == steps - 1),
+        "qpos": np.zeros((steps, 3)),  # what training does not need
     }
-    return {name: value for name, value in (values | changes).items() if value is not None}
+    values = {name: value.astype(np.float32) for name, value in values.items()}
+    values |= {"observation_interval": np.asarray(1, np.int32), "terminals": terminals}
+    return changed(values, changes)
 
 
 def write(folder, name="a", **changes):
@@ -81,22 +78,20 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"observation_interval": np.asarray(5)}, "5, expected 1: it leaves observations out"),
         (
-            {"observation_interval": np.asarray(5)},
-            "`observation_interval` 5, expected 1: it leaves observations out",
+            {"observations": np.zeros((8, 5))},
+            "must have 11 rows, .* 8 actions .* 3 episodes, got 8",
         ),
-        (
-            {"observations": np.zeros((8, 5), np.float32)},
-            r"must have 11 rows, .* 8 actions .* 3 episodes, got 8",
-        ),
+        ({"observations": np.zeros(())}, "must have 11 rows"),
         ({"terminals": np.zeros(8, bool)}, "`terminals` must be"),
+        ({"terminals": None}, "missing: terminals"),
         ({"actions": np.zeros(8, np.float32)}, "`actions` must be continuous"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, changes, message):
-    path = write(tmp_path, **changes)
     with pytest.raises(UsageError, match=message):
-        read(path)
+        read(write(tmp_path, **changes))
 
 
 # -- where the data come from ------------------------------------------------------------------------------------------
@@ -242,19 +237,14 @@ def test_its_actions_played_back_give_its_observations_and_rewards(writer):
     episode = writer.collect("train", 0)
     env = make_env(TASK.name)
     words = np.random.SeedSequence(0, spawn_key=(0, 0, 0)).generate_state(5)
-    observations = [env.reset(seed=int(words[4]))[0]]
-    rows = zip(
-        *(episode[name] for name in ("actions", "rewards", "masks", "terminals")), strict=True
-    )
-    for action, reward, mask, is_last in rows:
-        observation, played_reward, terminated, truncated, info = env.step(action)
-        observations.append(observation)
-        assert played_reward == reward
-        assert 1 - terminated == mask
-        assert (terminated or truncated) == is_last
-    assert_array_equal(episode["observations"], np.array(observations, np.float32))
-    assert info["success"] == 1
-    assert episode["rewards"].sum() == 1
+    first, _ = env.reset(seed=int(words[4]))
+    steps = [env.step(action) for action in episode["actions"]]
+    observations, rewards, terminated, truncated, infos = zip(*steps, strict=True)
+    assert_array_equal(episode["observations"], np.array([first, *observations], np.float32))
+    assert_array_equal(episode["rewards"], rewards)
+    assert_array_equal(episode["masks"] == 0, terminated)
+    assert_array_equal(episode["terminals"], np.logical_or(terminated, truncated))
+    assert infos[-1]["success"] == episode["rewards"].sum() == 1
 
 
 @pytest.mark.slow
@@ -274,6 +264,5 @@ def test_each_family_has_its_oracle(name):
     first, _, repeated = (writer.collect("train", number) for number in (0, 1, 0))
     for key, array in first.items():
         assert_array_equal(array, repeated[key], err_msg=key)
-    assert len(first["actions"]) <= TASKS[name].steps
-    assert len(first["observations"]) == len(first["actions"]) + 1
-    assert np.abs(first["actions"]).max() <= 1
+    steps = len(first["actions"])
+    assert steps + 1 == len(first["observations"]) <= TASKS[name].steps + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 
 from agents.common.data.arrays import Transitions, read_transitions
 from agents.common.validation import unknown_name_message
-from zoo.datasets.files import move_into_place
-from zoo.terminal.errors import UsageError
+from zoo.datasets.files import dataset_file
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -237,12 +236,12 @@ def _warn_of_lost_digits(name: str, observations: Array) -> None:
     """
     low = observations.min(0).astype(np.float64)
     high = observations.max(0).astype(np.float64)
-    largest = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused elsewhere
-        lost = np.flatnonzero(np.spacing(largest.astype(np.float32)) > LARGEST_STEP * (high - low))
-    lost = lost[low[lost] < high[lost]]  # a constant tells nothing, rounded or not
-    if lost.size:
-        k = int(lost[0])
+        steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32))
+        # A constant tells nothing, rounded or not.
+        is_lost = (steps > LARGEST_STEP * (high - low)) & (low < high)
+    if is_lost.any():
+        k = int(is_lost.argmax())
         warn(
             name,
             f"`observations` reach from {low[k]:.10g} to {high[k]:.10g} in coordinate {k}, where single precision, in "
@@ -296,18 +295,8 @@ def digest_of_arrays(arrays: Arrays) -> str:
 
 def write_set(path: Path, transitions: Transitions) -> None:
     """Write a dataset as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
-    # Hidden and of this process alone: two may write the same file, and a folder of episodes may be read meanwhile.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **compact(transitions))
-        move_into_place(temporary, path)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with as_usage_error(OSError), dataset_file(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **compact(transitions))
 
 
 @contextlib.contextmanager
@@ -333,23 +322,24 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
 # -- what arrays must be ----------------------------------------------------------------------------------------------
 
 
-def require_keys(name: str, keys: Iterable[str], required: Iterable[str]) -> None:
+def require_keys(
+    name: str,
+    keys: Collection[str],
+    required: Iterable[str],
+    advice: str = "rename or add them (docs/data.md lists what is read)",
+) -> None:
     """Refuse a dataset that lacks arrays.
 
     :param keys: the names of its arrays.
     """
-    keys = list(keys)
-    required = list(required)
     missing = [key for key in required if key not in keys]
-    if not missing:
-        return
-    hint = ""
     if missing == ["rewards"] and "success" in keys:
-        hint = ", or give `--reward-from success`"
-    raise UsageError(
-        f"{name} must have the arrays {', '.join(required)}; missing: {', '.join(missing)}, got "
-        f"{', '.join(keys[:12]) or 'none'}; rename or add them (docs/data.md lists what is read){hint}"
-    )
+        advice += ", or give `--reward-from success`"
+    if missing:
+        raise UsageError(
+            f"{name} must have the arrays {', '.join(required)}; missing: {', '.join(missing)}, got "
+            f"{', '.join(list(keys)[:12]) or 'none'}; {advice}"
+        )
 
 
 def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:

@@ -97,27 +97,22 @@ def read_array(name: str, stored: Stored, key: str) -> Array:
     return array
 
 
-def robomimic_environment(path: Path) -> tuple[str | None, str | None]:
-    """Return the name of the task that a file of robomimic is of, and the version of robosuite, where it says them.
+def recorded_text(path: Path, key: bytes) -> str | None:
+    """Return what a file of robomimic says of its environment, ``env_name`` or ``env_version``, where it says it.
 
-    They are sought as text: reading the attribute that has them, HDF5's library never ends in some damaged files.
+    It is sought as text: reading the attribute that has it, HDF5's library never ends in some damaged files.
     """
     if not path.stat().st_size:  # an empty file cannot be mapped
-        return None, None
-    values: list[str | None] = []
+        return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for key in (b"env_name", b"env_version"):
-            match = re.search(rb'"%s": ?"([\w.]{1,40})"' % key, content)
-            values.append(match and match[1].decode("ascii"))
-    scene, version = values
-    tasks = {scene_name: task for task, scene_name in SCENES.items()}
-    return tasks.get(scene or ""), version
+        match = re.search(rb'"%s": ?"([\w.]{1,40})"' % key, content)
+        return match and match[1].decode("ascii")
 
 
 def warn_of_earlier_simulator(path: Path) -> None:
     """Warn of demonstrations that were recorded with another robosuite than is used here."""
-    version = robomimic_environment(path)[1]
-    if version is not None and not version.startswith("1.5"):
+    version = recorded_text(path, b"env_version") or "1.5"
+    if not version.startswith("1.5"):
         warnings.warn(
             f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
             "1.5, which is used here; get low_dim_v15.hdf5 instead",
@@ -137,14 +132,10 @@ def demonstration(path: Path, k: int, group: Stored) -> Episode:
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
     next_sensors = []
     if any(key.startswith("next_obs/") for key in group):
-        next_sensors = [f"next_obs/{sensor}" for sensor in OBSERVATIONS]
-    missing = [
-        key for key in ("actions", "rewards", "dones", *sensors, *next_sensors) if key not in group
-    ]
-    if missing:
-        raise UsageError(
-            f"{name} has no {', '.join(missing)}, as files of images or raw ones; get low_dim_v15.hdf5"
-        )
+        next_sensors = [f"next_{sensor}" for sensor in sensors]
+    required = ("actions", "rewards", "dones", *sensors, *next_sensors)
+    advice = "files of images lack some, and raw ones; get low_dim_v15.hdf5"
+    require_keys(name, group, required, advice)
     actions = read_array(name, group, "actions")
     steps = len(actions)
     if not steps:  # left out where episodes are joined
@@ -153,12 +144,12 @@ def demonstration(path: Path, k: int, group: Stored) -> Episode:
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
     observations = _join_sensors(name, group, sensors)
+    last = observations[-1:]  # no value follows a success, so any observation will do
     if next_sensors:
         last = _join_sensors(name, group, next_sensors)[-1:]
-        observations = np.concatenate([observations, last])
-    elif masks[-1] == 0:  # no value follows a success, so any observation will do
-        observations = np.concatenate([observations, observations[-1:]])
-    # Else the state after the last step is not known, and that step is left out.
+    elif masks[-1]:  # the state after the last step is not known, and that step is left out
+        last = last[:0]
+    observations = np.concatenate([observations, last])
     steps = len(observations) - 1
     rewards = is_achieved - 1.0
     return Episode(
@@ -192,30 +183,30 @@ class Hdf5(Format):
                     str(path), np.array([(episode.rewards == 0).any() for episode in episodes])
                 )
                 return joined(str(path), episodes)
-            names = {*KNOWN_ARRAYS, *options.columns.values(), options.reward_from}
-            arrays = {name: read_array(str(path), stored, name) for name in stored if name in names}
+            arrays = _read_d4rl(str(path), stored, options)
         return _of_d4rl(str(path), arrays, options)
 
     def environment(self, path: Path) -> str | None:
         """Return the name of the task that demonstrations are of."""
-        return robomimic_environment(path)[0] if path.is_file() else None
+        scene = recorded_text(path, b"env_name")
+        tasks = {simulated: task for task, simulated in SCENES.items()}
+        return tasks.get(scene or "")
 
 
-def _rename(arrays: Arrays, options: ReadOptions) -> Arrays:
+def _read_d4rl(name: str, stored: Stored, options: ReadOptions) -> Arrays:
     """Return the arrays that are read, by what they mean."""
-    renamed = {}
-    for key, column in options.columns.items():
-        if column not in arrays:
-            raise UsageError(unknown_name_message("array", column, arrays))
-        renamed[{"terminated": "terminals"}.get(key, key)] = arrays[column]
     # An array that is named means only what it is named for, also where its own name means something.
-    unnamed = (arrays.keys() - options.columns.values()) & {*KNOWN_ARRAYS, options.reward_from}
-    return {key: arrays[key] for key in unnamed} | renamed
+    usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
+    column_of = {key: key for key in stored if key in usual_names}
+    for key, column in options.columns.items():
+        if column not in stored:
+            raise UsageError(unknown_name_message("array", column, stored))
+        column_of[{"terminated": "terminals"}.get(key, key)] = column
+    return {key: read_array(name, stored, column) for key, column in column_of.items()}
 
 
 def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     """Return the transitions of D4RL's arrays."""
-    arrays = _rename(arrays, options)
     require_keys(name, arrays, ("observations", "actions", "terminals"))
     add_rewards(name, arrays, options)
     if options.done is not None:
@@ -227,9 +218,8 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
         if options.done == "truncated":
             arrays["terminals"], arrays["timeouts"] = arrays["timeouts"], arrays["terminals"]
     # Each row has the state after it, so no trajectory loses its end.
-    if "next_observations" in arrays and len(arrays["next_observations"]) == len(
-        arrays["observations"]
-    ):
+    following = arrays.get("next_observations")
+    if following is not None and len(following) == len(arrays["observations"]):
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
         return transitions_of(name, arrays)
     if "timeouts" not in arrays:

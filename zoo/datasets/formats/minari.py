@@ -44,9 +44,8 @@ class Minari(Format):
         """Return the transitions."""
         metadata = _metadata(path)
         order = recorded_parts(path)
-        if not order or not isinstance(
-            metadata.get("action_space"), str
-        ):  # for which Minari would make the environment
+        # Minari would make the environment to learn a space that is missing.
+        if not order or not isinstance(metadata.get("action_space"), str):
             raise UsageError(
                 f"{path} must record the spaces of observations and actions; write it again with Minari"
             )
@@ -58,19 +57,14 @@ class Minari(Format):
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
             # Before Minari makes an array of as many numbers.
-            if metadata["total_episodes"] != num_episodes:
-                raise ValueError(
-                    f"its metadata have {metadata['total_episodes']} episodes, got {num_episodes:,}"
-                )
+            _require_equal("episodes", metadata["total_episodes"], num_episodes)
             dataset = minari.MinariDataset(data)
-            episodes = [
-                _episode(f"{path}, episode {part.id}", part, order)
-                for part in dataset.iterate_episodes()
-            ]
+            episodes = []
+            for part in dataset.iterate_episodes():
+                episodes.append(_episode(f"{path}, episode {part.id}", part, order))
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
             steps = sum(len(episode.actions) for episode in episodes)
-            if steps != dataset.total_steps:
-                raise ValueError(f"its metadata have {dataset.total_steps:,} steps, got {steps:,}")
+            _require_equal("steps", dataset.total_steps, steps)
         low_and_high = self.references(path)
         if low_and_high is not None and np.allclose(low_and_high, PEN_OF_100_STEPS):
             warn(
@@ -111,11 +105,6 @@ def find_minari(source: str) -> Path:
     # An id is joined to a folder, which it must not leave.
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
-    if (folder / "data").is_dir() and not (folder / "data" / "metadata.json").is_file():
-        raise UsageError(
-            f"{folder} has no data/metadata.json, as after a download that was stopped; remove the folder, so that it "
-            "is downloaded again"
-        )
     if not (folder / "data").is_dir():
         minari = import_extra("minari", f"downloading {source}")
         try:
@@ -126,6 +115,11 @@ def find_minari(source: str) -> Path:
                 f"({' '.join(str(error).split()) or type(error).__name__}); check the id with `minari list remote`, or "
                 f"run `minari download {name}` where there is internet, and copy it there or set MINARI_DATASETS_PATH"
             ) from error
+    elif not (folder / "data" / "metadata.json").is_file():
+        raise UsageError(
+            f"{folder} has no data/metadata.json, as after a download that was stopped; remove the folder, so that it "
+            "is downloaded again"
+        )
     return folder
 
 
@@ -182,14 +176,13 @@ def _episode(name: str, part: Any, order: list[str]) -> Episode:
         only these keep the order in which the environment flattened it.
     """
     parts: list[Array] = []
-    for key in order:
+    for path in order:
         values = part.observations
-        for step in key.split("/")[1:]:
-            values = (
-                values[int(step.removeprefix("_index_"))]
-                if isinstance(values, tuple)
-                else values[step]
-            )
+        for key in path.split("/")[1:]:
+            if isinstance(values, tuple):
+                values = dict(enumerate(values))
+                key = int(key.removeprefix("_index_"))
+            values = values[key]
         parts.append(np.asarray(values))
     if parts[1:] and any(values.ndim != 2 for values in parts):
         raise UsageError(
@@ -197,6 +190,11 @@ def _episode(name: str, part: Any, order: list[str]) -> Episode:
         )
     masks = masks_of(name, np.asarray(part.terminations), len(part.actions))
     return Episode(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
+
+
+def _require_equal(noun: str, expected: Any, number: int) -> None:
+    if expected != number:
+        raise ValueError(f"its metadata have {expected} {noun}, got {number:,}")
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

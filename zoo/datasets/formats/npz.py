@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +60,10 @@ class Episodes(Format):
         for file in npz_files(path):
             arrays = _read(file, _EPISODE_ARRAYS, options)
             if "masks" not in arrays:
-                if "terminated" not in arrays:
-                    raise UsageError(
-                        f"{file} must have `terminated`, 1 if the task ended the episode and 0 if it was cut off, or "
-                        "`masks`; add it"
-                    )
+                advice = (
+                    "add it, 1 if the task ended the episode and 0 if it was cut off, or `masks`"
+                )
+                require_keys(str(file), arrays, ["terminated"], advice)
                 arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
             parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
             episodes.append(Episode(str(file), *parts))
@@ -79,20 +78,14 @@ def npz_files(path: Path) -> list[Path]:
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
-def _read(path: Path, names: Sequence[str], options: ReadOptions) -> Arrays:
+def _read(path: Path, names: Iterable[str], options: ReadOptions) -> Arrays:
     source = options.reward_from or "rewards"
     require_keys(str(path), read_npz_headers(path), ("observations", "actions", source))
     arrays = read_npz(path, {*names, source})
-    _require_rows(path, arrays)
+    for key in ("observations", "actions"):
+        arrays[key] = np.atleast_1d(arrays[key])  # a number is refused later, by its shape
     add_rewards(str(path), arrays, options)
     return arrays
-
-
-def _require_rows(path: Path, arrays: Arrays) -> None:
-    if not arrays["actions"].ndim:
-        raise UsageError(
-            f"{path}: `actions` must have a row for each step, got the number {arrays['actions']}"
-        )
 
 
 # -- OCBench's files --------------------------------------------------------------------------------------------------
@@ -118,9 +111,8 @@ class Ocbench(Format):
         episodes = []
         for file in npz_files(path):
             check_checksum(file)
-            arrays = read_npz(file, OCBENCH_ARRAYS)
+            arrays = _read(file, OCBENCH_ARRAYS, options)
             require_keys(str(file), arrays, OCBENCH_ARRAYS)
-            _require_rows(file, arrays)
             interval = arrays[INTERVAL]
             if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
                 raise UsageError(

@@ -46,18 +46,21 @@ class Parquet(Format):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
         # LeRobot 2 has a file for each episode, LeRobot 3 several in a file: only the index tells them apart.
-        number = rows.get("episode", rows["file"])
-        ends = np.append(number[1:] != number[:-1], True)
+        ends = _last_rows(rows.get("episode", rows["file"]))
         if "frame" not in rows:  # nothing says whether an episode goes on in the next file
-            ends |= np.append(rows["file"][1:] != rows["file"][:-1], True)
+            ends |= _last_rows(rows["file"])
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
         _require_in_order(name, rows, ends)
         add_rewards(name, rows, options)
-        masks = (
-            rows["masks"] if options.reward_from else 1.0 - _terminated(name, rows, ends, options)
-        )
-        return transitions_of_rows(name, rows, ends, masks)
+        if options.reward_from is None:
+            rows["masks"] = 1.0 - _terminated(name, rows, ends, options.done)
+        return transitions_of_rows(name, rows, ends, rows["masks"])
+
+
+def _last_rows(numbers: Array) -> Array:
+    """Return after which rows the next number is another one."""
+    return np.append(numbers[1:] != numbers[:-1], True)
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -66,9 +69,9 @@ def _parquet_files(path: Path) -> list[Path]:
         return [path] if extension(path) == ".parquet" else []
     files = []
     for file in sorted(path.rglob("*")):
-        parts = file.relative_to(path).parts
+        names = file.relative_to(path).parts
         # LeRobot's folder `meta` has parquet files about its episodes; hidden files are what others left.
-        is_data = "meta" not in parts and not any(part.startswith((".", "_")) for part in parts)
+        is_data = not any(name == "meta" or name.startswith((".", "_")) for name in names)
         if is_data and extension(file) == ".parquet" and file.is_file():
             files.append(file)
     return files
@@ -86,7 +89,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
         with explaining_damage(file, "parquet"):
             source = arrow.dataset(file, format="parquet")
             chosen = _choose(file, source.schema.names, columns)
-            table = source.to_table(columns=sorted(set(chosen.values())), use_threads=False)
+            table = source.to_table(sorted(set(chosen.values())), use_threads=False)
             part = {}
             for name, column in chosen.items():
                 part[name] = _as_array(file, column, table.column(column))
@@ -96,10 +99,11 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
             raise UsageError(
                 f"{path}: every file must have a column for {', '.join(differing)}, or none; add it to the others"
             )
-    if not any(len(part["file"]) for part in parts):
-        raise UsageError(f"{path} {NO_TRANSITION}")
     with explaining_damage(path, "parquet"):
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if not len(rows["file"]):
+        raise UsageError(f"{path} {NO_TRANSITION}")
+    return rows
 
 
 def _choose(file: Path, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -124,25 +128,21 @@ def _choose(file: Path, names: Sequence[str], columns: Mapping[str, str]) -> dic
 
 def _as_array(file: Path, name: str, column: Any) -> Array:
     """Return a column of numbers or of lists of numbers, all of one length, as an array."""
-    arrow = import_extra("pyarrow", f"reading {file}")
     compute = import_extra("pyarrow.compute", f"reading {file}")
     kind = column.type
     if column.null_count:
         raise UsageError(
             f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them"
         )
-    if (
-        arrow.types.is_list(kind)
-        or arrow.types.is_large_list(kind)
-        or arrow.types.is_fixed_size_list(kind)
-    ):
+    array: Array
+    if kind.num_fields:  # a list: single values have none
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(
                 f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; name "
                 "another column"
             )
-        array: Array = compute.list_flatten(column).to_numpy().reshape(len(column), *lengths)
+        array = compute.list_flatten(column).to_numpy().reshape(len(column), *lengths)
     else:
         array = column.to_numpy()
     if array.dtype.kind not in "fiub":
@@ -173,28 +173,30 @@ def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
             )
 
 
-def _terminated(name: str, rows: Arrays, ends: Array, options: ReadOptions) -> Array:
-    """Return where an episode ends because its task did."""
-    if options.done is not None:
-        return ends if options.done == "terminated" else np.zeros_like(ends)
-    if "terminated" not in rows and "success" not in rows:
+def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array:
+    """Return where an episode ends because its task did.
+
+    :param done: what ends the episodes, ``terminated`` or ``truncated``; None: what the rows say.
+    """
+    if done is not None:
+        return ends & (done == "terminated")
+    key = "terminated" if "terminated" in rows else "success"
+    if key not in rows:
         raise UsageError(
             f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
             f"comes after, or `--done truncated` if the recording was only cut off{OF_CONVERT}"
         )
-    if "terminated" in rows:
-        flags = require_flags(name, "terminated", rows["terminated"], len(ends))
-        if flags[~ends].any():
-            row = int(np.argmax(flags & ~ends))
-            raise UsageError(
-                f"{name}: an episode goes on after it has terminated in row {row}; split it there"
-            )
-        return flags & ends
-    flags = require_flags(name, "success", rows["success"], len(ends))
-    warn_without_success(name, flags)
+    flags = require_flags(name, key, rows[key], len(ends))
+    early = np.flatnonzero(flags & ~ends)
+    if key == "success":
+        warn_without_success(name, flags)
+    elif early.size:
+        raise UsageError(
+            f"{name}: an episode goes on after it has terminated in row {early[0]}; split it there"
+        )
     episode = np.cumsum(ends) - ends
-    lost = np.setdiff1d(episode[flags], episode[flags & ends])
-    if len(lost):
+    lost = np.setdiff1d(episode[early], episode[flags & ends])
+    if lost.size:
         warn(
             name,
             f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "

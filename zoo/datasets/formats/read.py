@@ -21,24 +21,15 @@ FORMATS: tuple[Format, ...] = (Ocbench(), Npz(), Minari(), Parquet(), Hdf5(), Ep
 DEFAULT_OPTIONS = ReadOptions()
 
 
-def find_format(source: str | Path) -> tuple[Path, Format | None]:
-    """Return where a dataset is, and its format if it has one of `FORMATS`."""
-    path = Path(source).expanduser()
-    if str(source).startswith(MINARI):
-        path = find_minari(str(source))
-    for candidate in FORMATS:
-        if candidate.matches(path):
-            return path, candidate
-    return path, None
-
-
 @as_usage_error(OSError)
 def require_format(source: str | Path) -> tuple[Path, Format]:
     """Return where a dataset is, and its format.
 
     :raises UsageError: if there is nothing, or nothing that can be read.
     """
-    path, source_format = find_format(source)
+    path = Path(source).expanduser()
+    if str(source).startswith(MINARI):
+        path = find_minari(str(source))
     if not path.exists():
         raise UsageError(
             f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`, or, for a task of a "
@@ -46,17 +37,18 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
         )
     if not (path.is_dir() or path.is_file()):  # reading a pipe would wait for ever
         raise UsageError(f"a dataset must be a file or a folder, got {path}, which is neither")
-    if source_format is None:
-        content = ""
-        if path.is_dir():
-            extensions = {file.suffix for file in path.iterdir() if file.is_file()} - {""}
-            content = f" with {', '.join(sorted(extensions)[:9]) or 'no'} files"
-        raise UsageError(
-            "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files or "
-            f"`{MINARI}ID`, got {path}{content}; save arrays with `np.savez(path, **arrays)`, a table with "
-            "`pandas.read_csv(file).to_parquet(path)`"
-        )
-    return path, source_format
+    for candidate in FORMATS:
+        if candidate.matches(path):
+            return path, candidate
+    content = ""
+    if path.is_dir():
+        extensions = {file.suffix for file in path.iterdir() if file.is_file()} - {""}
+        content = f" with {', '.join(sorted(extensions)[:9]) or 'no'} files"
+    raise UsageError(
+        "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files or "
+        f"`{MINARI}ID`, got {path}{content}; save arrays with `np.savez(path, **arrays)`, a table with "
+        "`pandas.read_csv(file).to_parquet(path)`"
+    )
 
 
 @as_usage_error(DamagedFileError, OSError)
@@ -68,9 +60,8 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     """
     if str(source).startswith(MINARI):
         return True
-    if (
-        Path(source).expanduser() / ARRAYS
-    ).is_dir():  # converted from OGBench's files, which may be gone since
+    # Converted from OGBench's files, which may be gone since.
+    if (Path(source).expanduser() / ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)
     if not isinstance(source_format, Npz | Episodes):

@@ -9,7 +9,6 @@ from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
 from tests.zoo.datasets.samples import joined, read
 from zoo.dataset import main as dataset
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
-from zoo.datasets.formats.base import COMPACT
 from zoo.datasets.formats.read import environment_of
 from zoo.envs.tasks import TASKS
 from zoo.terminal.errors import UsageError
@@ -17,47 +16,37 @@ from zoo.terminal.errors import UsageError
 LIFT = TASKS["lift-mh-low_dim"]
 
 
-def reference_transitions(parts):
-    """Return the transitions as Q-chunking has them: rows one after another, with the next observation of each."""
-    return {
+def test_transitions_are_those_of_q_chunking(tmp_path):
+    # There, rows follow one another, with the next observation of each.
+    parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
+    arrays = read(write(tmp_path / "a.hdf5", parts))
+    rows = np.flatnonzero(arrays["valids"])
+    expected = {
         "observations": joined(parts, "observations", slice(None, -1)),
-        "next_observations": joined(parts, "observations", slice(1, None)),
         "actions": joined(parts, "actions"),
         "rewards": joined(parts, "rewards") - 1,
         "masks": 1 - joined(parts, "dones"),
         "terminals": joined(parts, "dones"),
     }
-
-
-def transitions(arrays):
-    """Return the transitions of a compact set."""
-    rows = np.flatnonzero(arrays["valids"])
-    valid = {name: arrays[name][rows] for name in COMPACT}
-    return valid | {"next_observations": arrays["observations"][rows + 1]}
-
-
-def test_transitions_are_those_of_q_chunking(tmp_path):
-    parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
-    transitions_read, reference = (
-        transitions(read(write(tmp_path / "a.hdf5", parts))),
-        reference_transitions(parts),
-    )
-    for name, array in reference.items():
-        assert_array_equal(transitions_read[name], array.astype(np.float32), err_msg=name)
+    for name, array in expected.items():
+        assert_array_equal(arrays[name][rows], array.astype(np.float32), err_msg=name)
+    following = joined(parts, "observations", slice(1, None))
+    assert_array_equal(arrays["observations"][rows + 1], following.astype(np.float32))
 
 
 @pytest.mark.parametrize("next_obs", [True, False])
 def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(
     tmp_path, next_obs
 ):
-    failed = demonstration(4, 0)
+    failed, achieved = demonstration(4, 0), demonstration(3, 1)
     failed["dones"][-1] = 1
-    arrays = read(write(tmp_path / "a.hdf5", [failed, demonstration(3, 1)], next_obs=next_obs))
-    steps = (
-        4 if next_obs else 3
-    )  # without the state after the last step, that is the last one known
+    arrays = read(write(tmp_path / "a.hdf5", [failed, achieved], next_obs=next_obs))
+    steps = 3 + next_obs  # else the state after the last step is not known
     assert_array_equal(arrays["valids"], [1] * steps + [0] + [1] * 3 + [0])
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [steps + 3]
+    # No value follows a success, so the last state may be repeated.
+    last = achieved["observations"][2 + next_obs]
+    assert_array_equal(arrays["observations"][-1], last.astype(np.float32))
 
 
 def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
@@ -68,28 +57,17 @@ def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
 
 
 def test_a_demonstration_without_a_step_is_left_out_with_a_warning(tmp_path):
-    parts = [demonstration(4), demonstration(0), demonstration(3)]
-    expected = read(write(tmp_path / "a.hdf5", [parts[0], parts[2]]))
+    parts = [demonstration(4, 1), demonstration(0), demonstration(3, 1)]
     with pytest.warns(UserWarning, match="episodes have no transition and are left out"):
         arrays = read(write(tmp_path / "b.hdf5", parts))
-    for name, array in expected.items():
-        assert_array_equal(arrays[name], array)
+    assert_array_equal(arrays["valids"], [1] * 4 + [0] + [1] * 3 + [0])
 
 
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
     arrays = read(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0, 1, 0])
-    assert_array_equal(arrays["terminals"], [0, 0, 0, 1, 1, 1, 1])
     assert_array_equal(arrays["masks"], [1, 1, 1, 0, 1, 0, 1])
     assert_array_equal(arrays["rewards"], [-1, -1, -1, 0, 0, 0, 0])
-
-
-def test_without_next_observations_the_last_one_is_repeated_after_a_success(tmp_path):
-    part = demonstration(4, 1)
-    arrays = read(write(tmp_path / "a.hdf5", [part], next_obs=False))
-    assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0])
-    assert_array_equal(arrays["observations"][-1], part["observations"][3].astype(np.float32))
-    assert_array_equal(arrays["masks"], [1, 1, 1, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -118,38 +96,22 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-def replaced(name, value):
-    """Return what replaces an array of the first demonstration; None removes it."""
-
-    def change(file):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("obs", None, "files of images lack some, and raw ones; get low_dim_v15.hdf5"),
+        ("next_obs/object", None, "missing: next_obs/object,"),
+        ("obs/object", np.zeros((3, 10)), "cannot be read as HDF5"),
+        ("rewards", np.full(4, 0.5), "`rewards` must be 0 or 1 in each of the 4 steps"),
+        ("actions", np.array([b"up"] * 4), "`actions` must hold rows of numbers, got |S2"),
+    ],
+)
+def test_a_broken_file_is_refused_with_what_to_do(tmp_path, name, value, message):
+    path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
+    with h5py.File(path, "a") as file:
         del file[f"data/demo_0/{name}"]
         if value is not None:
             file[f"data/demo_0/{name}"] = value
-
-    return change
-
-
-BROKEN = {
-    "no observations": (replaced("obs", None), "or raw ones; get low_dim_v15.hdf5"),
-    "a sensor missing afterwards": (replaced("next_obs/object", None), "has no next_obs/object,"),
-    "short sensor": (replaced("obs/object", np.zeros((3, 10))), "cannot be read as HDF5"),
-    "dense rewards": (
-        replaced("rewards", np.full(4, 0.5)),
-        "`rewards` must be 0 or 1 in each of the 4 steps",
-    ),
-    "words as actions": (
-        replaced("actions", np.array([b"up"] * 4)),
-        "`actions` must hold rows of numbers, got |S2",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_refused_with_what_to_do(tmp_path, case):
-    change, message = BROKEN[case]
-    path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
-    with h5py.File(path, "a") as file:
-        change(file)
     with pytest.raises(UsageError) as error:
         read(path)
     assert message in str(error.value)
