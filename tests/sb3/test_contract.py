@@ -1,7 +1,6 @@
 """A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
 
 import time
-from collections import deque
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.callbacks import (
-    CallbackList,
     CheckpointCallback,
     EvalCallback,
     EveryNTimesteps,
@@ -24,8 +22,6 @@ from stable_baselines3.common.noise import (
     OrnsteinUhlenbeckActionNoise,
     VectorizedActionNoise,
 )
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 
@@ -36,8 +32,6 @@ from agents.qam import QAM
 from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
 from zoo.algorithms.baselines import find_algorithm
-
-SEEN, HALF = spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Box(-0.5, 0.5, (2,), np.float32)
 
 
 def vector(count, episode_length=20):
@@ -60,9 +54,7 @@ def vector(count, episode_length=20):
 def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps, steps, updates):
     model = tiny_model(train_freq=train_freq, gradient_steps=gradient_steps, learning_starts=10)
     model.learn(steps)
-    assert model.num_timesteps == steps
-    assert model._n_updates == updates
-    assert model.logger.name_to_value["train/n_updates"] == updates or not updates
+    assert (model.num_timesteps, model._n_updates) == (steps, updates)
 
 
 @pytest.mark.parametrize("train_freq", [0, "4", ("1", "episode")])
@@ -83,26 +75,23 @@ def test_an_environment_whose_reset_takes_no_options_is_given_none():
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
 def test_action_noise_moves_actions_and_is_made_one_per_environment(noise):
     silent, noisy = (
-        tiny_model(env=vector(2), action_noise=action_noise, learning_starts=0)
-        for action_noise in (None, noise(np.zeros(2), 0.5 * np.ones(2)))
+        tiny_model(env=vector(2), learning_starts=0),
+        tiny_model(
+            env=vector(2), action_noise=noise(np.zeros(2), 0.5 * np.ones(2)), learning_starts=0
+        ),
     )
-    for model in (silent, noisy):
-        model.learn(2)
+    actions, noisy_actions = (model.learn(2).replay_buffer.actions for model in (silent, noisy))
     assert isinstance(noisy.action_noise, VectorizedActionNoise)
-    assert not torch.equal(silent.replay_buffer.actions, noisy.replay_buffer.actions)
-    assert noisy.replay_buffer.actions.abs().max() <= 1
+    assert not torch.equal(actions, noisy_actions)
+    assert noisy_actions.abs().max() <= 1
 
 
 def test_normalised_environments_train_on_original_observations():
-    env = VecNormalize(vector(2), norm_obs=True, norm_reward=True)
+    env = VecNormalize(vector(2))
     model = tiny_model(env=env, learning_starts=4)
     model.learn(20)
-    raw = env.get_original_obs()
-    assert_array_equal(model.replay_buffer._last_next_obs, raw)
-    batch = model.replay_buffer.sample(8, env)
-    assert batch.rewards.abs().max() < 10
-    mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=2, warn=False)
-    assert np.isfinite(mean)
+    assert_array_equal(model.replay_buffer._last_next_obs, env.get_original_obs())
+    assert evaluate_policy(model, model.get_env(), n_eval_episodes=2, warn=False)[0] == -20
 
 
 @pytest.mark.parametrize(
@@ -110,12 +99,15 @@ def test_normalised_environments_train_on_original_observations():
     [
         (lambda: VecNormalize(vector(2)), None, "`VecNormalize`"),
         (lambda: vector(2), NormalActionNoise(np.zeros(2), np.ones(2)), "`action_noise`"),
+        (lambda: vector(1), None, "2 replicas need a multiple of 2 environments online, got 1"),
     ],
 )
-def test_several_seeds_share_neither_running_statistics_nor_action_noise(env, noise, named):
+def test_several_seeds_share_no_environment_running_statistics_or_action_noise(env, noise, named):
     """Each would learn otherwise than alone."""
+    model = tiny_model(env=env(), action_noise=noise, seeds=[0, 1])
     with pytest.raises(ValueError, match=named):
-        tiny_model(env=env(), action_noise=noise, seeds=[0, 1]).learn(4)
+        model.learn(4)
+    assert model.num_timesteps == 0
 
 
 def test_offline_training_needs_statistics_that_are_known_before():
@@ -140,15 +132,12 @@ def test_policy_arguments_reach_networks_and_optimiser(tmp_path):
     arguments = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": torch.nn.Tanh}
     arguments |= {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.5}}
     model = tiny_model(policy_kwargs=arguments)
-    model.learn(12)
     model.save(tmp_path / "model")
     for policy in (model.policy, agents.QAM.load(tmp_path / "model", device="cpu").policy):
-        shapes = {
-            tuple(value.shape)
-            for name, value in policy.nets.named_parameters()
-            if "critic.mlp.biases" in name
-        }
-        assert shapes == {(1, 3, 12), (1, 3, 1)}
+        assert [tuple(bias.shape) for bias in policy.nets.critic.mlp.biases] == [
+            (1, 3, 12),
+            (1, 3, 1),
+        ]
         assert isinstance(policy.optimizer, torch.optim.AdamW)
         assert policy.optimizer.param_groups[0]["weight_decay"] == 0.5
         stacks = [module for module in policy.nets.modules() if isinstance(module, StackedMLP)]
@@ -159,8 +148,7 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
     model = tiny_model(ensemble_size=10, policy_kwargs={"n_critics": 4})
     model.save(tmp_path / "model")
     for restored in (model, agents.QAM.load(tmp_path / "model", device="cpu"), model.replica(0)):
-        assert restored.ensemble_size == 4
-        assert restored.settings()["ensemble_size"] == 4
+        assert restored.settings()["ensemble_size"] == restored.ensemble_size == 4
         assert restored.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
 
 
@@ -183,34 +171,18 @@ def test_classes_of_the_policy_may_be_named(name, optimizer):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "error", "message"),
+    ("kwargs", "error", "named"),
     [
-        (
-            {"activation_fn": "rellu"},
-            ValueError,
-            "`policy_kwargs.activation_fn` must name .* closest: ReLU",
-        ),
+        ({"activation_fn": "rellu"}, ValueError, "closest: ReLU"),
         ({"activation_fn": "os.system"}, ValueError, "got 'os.system'"),
-        (
-            {"optimizer_class": "adamm"},
-            ValueError,
-            "`policy_kwargs.optimizer_class` .* closest: Adam",
-        ),
-        ({"optimizer_class": torch.nn.ReLU}, TypeError, "must be a subclass of Optimizer"),
-        (
-            {"features_extractor_class": "NatureCNN"},
-            TypeError,
-            "must be a subclass of BaseFeaturesExtractor",
-        ),
-        (
-            "dict(activation_fn=nn.ReLU)",
-            TypeError,
-            "`policy_kwargs` must be a mapping of names to values",
-        ),
+        ({"optimizer_class": torch.nn.ReLU}, TypeError, "`policy_kwargs.optimizer_class`"),
+        ({"features_extractor_class": "NatureCNN"}, TypeError, "features_extractor_class"),
+        ("dict(activation_fn=nn.ReLU)", TypeError, "`policy_kwargs`"),
+        ({"activation_fn": torch.nn.PReLU}, ValueError, "`activation_fn` must have no parameters"),
     ],
 )
-def test_a_name_of_no_class_is_refused(kwargs, error, message):
-    with pytest.raises(error, match=message):
+def test_what_is_no_class_that_the_policy_can_use_is_refused(kwargs, error, named):
+    with pytest.raises(error, match=named):
         tiny_model(policy_kwargs=kwargs)
 
 
@@ -232,14 +204,15 @@ class WinningEnv(SpacesEnv):
 
 @pytest.mark.parametrize("id", ["qam", "sac"])
 def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
-    model = find_algorithm(id).algorithm(
+    algorithm = find_algorithm(id).algorithm
+    model = algorithm(
         "MlpPolicy", WinningEnv(4, 2), learning_starts=50, buffer_size=50, device="cpu"
     )
     model.set_logger(configure(None, []))
-    model.learn(16)
-    model.dump_logs()
-    assert model.ep_success_buffer == deque([False, True, False, False, False, True, False, False])
-    assert safe_mean(model.ep_success_buffer) == 0.25
+    model.learn(2)
+    assert not model.ep_success_buffer, "no episode has reported anything"
+    model.learn(14, reset_num_timesteps=False)
+    assert list(model.ep_success_buffer) == [False, True, False, False, False, True, False, False]
 
 
 def test_replicas_have_the_success_of_their_own_episodes():
@@ -251,10 +224,6 @@ def test_replicas_have_the_success_of_their_own_episodes():
     assert model.logger.name_to_value["rollout/success_rate"].values.tolist() == [0.25, 0.25]
 
 
-def test_an_environment_without_success_has_no_success_rate():
-    assert not tiny_model(env=SpacesEnv(4, 2, 2), learning_starts=50).learn(8).ep_success_buffer
-
-
 def test_a_method_called_like_a_model_says_what_to_call():
     with pytest.raises(
         TypeError,
@@ -263,26 +232,12 @@ def test_a_method_called_like_a_model_says_what_to_call():
         QAM("MlpPolicy", SpacesEnv(4, 2))
 
 
-def test_an_activation_with_parameters_is_refused():
-    with pytest.raises(ValueError, match="`activation_fn` must have no parameters, got PReLU"):
-        tiny_model(policy_kwargs={"activation_fn": torch.nn.PReLU})
-
-
 # -- acting -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path):
-    actor = tiny_model().policy.actor
-    assert isinstance(actor, BasePolicy)
-    actor.save(tmp_path / "actor.pkl")
-    observations = np.ones((3, 4), np.float32)
-    loaded = type(actor).load(tmp_path / "actor.pkl", device="cpu")
-    assert_array_equal(
-        *(
-            acting_policy.predict(observations, deterministic=True)[0]
-            for acting_policy in (loaded, actor)
-        )
-    )
+def test_the_actor_is_the_policy():
+    model = tiny_model()
+    assert model.actor is model.policy.actor is model.policy
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -290,52 +245,44 @@ def test_the_actor_is_a_policy_that_acts_and_is_saved(tmp_path):
 
 def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp_path):
     source, target = tiny_model(seed=0), tiny_model(seed=1)
-    assert list(source.get_parameters()) == ["policy", "policy.optimizer"]
-    target.set_parameters(source.get_parameters())
+    parameters = source.get_parameters()
+    target.set_parameters(parameters)
     assert_same(parameters_of(target), parameters_of(source))
-    with pytest.raises(ValueError, match="nonsense"):
-        target.set_parameters({**source.get_parameters(), "nonsense": {}})
-    parts = {
-        name: dict(list(state.items())[:-1]) for name, state in source.get_parameters().items()
-    }
-    with pytest.raises(RuntimeError, match="Missing key"):
-        target.set_parameters({**source.get_parameters(), "policy": parts["policy"]})
-    for broken in ({}, parts["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
-        with pytest.raises(RuntimeError, match=r"`policy\.optimizer` must be the `state_dict"):
-            target.set_parameters({**source.get_parameters(), "policy.optimizer": broken})
+    half = {name: dict(list(state.items())[:-1]) for name, state in parameters.items()}
+    wrong = [
+        ("nonsense", {}, ValueError, "nonsense"),
+        ("policy", half["policy"], RuntimeError, "Missing key"),
+    ]
+    for state in ({}, half["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
+        wrong.append(("policy.optimizer", state, RuntimeError, r"`policy\.optimizer` must be the"))
+    for name, state, error, message in wrong:
+        with pytest.raises(error, match=message):
+            target.set_parameters({**parameters, name: state})
     target.policy = torch.compile(target.policy)
     target.save(tmp_path / "model")
-    assert_same(
-        parameters_of(agents.QAM.load(tmp_path / "model", device="cpu")), parameters_of(source)
-    )
+    loaded = agents.QAM.load(tmp_path / "model", device="cpu")
+    assert_same(parameters_of(loaded), parameters_of(source))
 
 
 def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
+    path = tmp_path / "buffer.pkl"
     model = tiny_model(env=SpacesEnv(4, 2, episode_length=6))
-    model.learn(20)
-    model.save_replay_buffer(tmp_path / "buffer.pkl")
-    second = tiny_model()
-    second.load_replay_buffer(tmp_path / "buffer.pkl")
+    model.learn(20).save_replay_buffer(path)
+    second = tiny_model(gamma=0.5, balanced_sampling=True)
+    second.load_replay_buffer(path)
     old, new = model.replay_buffer, second.replay_buffer
-    for name in ("observations", "actions", "rewards", "dones", "timeouts"):
-        assert torch.equal(getattr(old, name), getattr(new, name)), name
+    assert_same(old.tensors(), new.tensors())
+    assert (new.gamma, new.balanced) == (0.5, True), "batches follow the model"
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
     stored_rows = old.observations[: len(old.actions)]
     new.extend(stored_rows, stored_rows, old.actions, old.rewards, old.dones, infos)
     assert new.full
-    second = tiny_model(gamma=0.5, balanced_sampling=True)
-    second.load_replay_buffer(tmp_path / "buffer.pkl")
-    assert (second.replay_buffer.gamma, second.replay_buffer.balanced) == (0.5, True), (
-        "batches follow the model"
-    )
-    for settings in ({"seeds": [1, 2]}, {"env": space_env_of(SEEN, HALF)}):
+    half = space_env_of(model.observation_space, spaces.Box(-0.5, 0.5, (2,), np.float32))
+    for settings in ({"seeds": [1, 2]}, {"env": half}):
         third = tiny_model(**settings)
         old_buffer = third.replay_buffer
-        with pytest.raises(
-            ValueError,
-            match=r"buffer\.pkl is the replay buffer of a model with `.*` = .*, expected",
-        ):
-            third.load_replay_buffer(tmp_path / "buffer.pkl")
+        with pytest.raises(ValueError, match=r"buffer\.pkl is the replay buffer of a model with"):
+            third.load_replay_buffer(path)
         assert third.replay_buffer is old_buffer
 
 
@@ -360,23 +307,19 @@ def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path):
 def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     model = tiny_model(learning_starts=2)
     evaluation = EvalCallback(
-        make_vec_env(lambda: SpacesEnv(4, 2, 5), n_envs=2), eval_freq=10, n_eval_episodes=2, log_path=str(tmp_path),
-        best_model_save_path=str(tmp_path), verbose=0,
+        vector(2, 5), eval_freq=10, n_eval_episodes=2, log_path=str(tmp_path), best_model_save_path=str(tmp_path),
+        verbose=0,
     )  # fmt: skip
-    saving = CheckpointCallback(
-        save_freq=15, save_path=str(tmp_path / "saved"), save_replay_buffer=True
-    )
-    counting = EvalCallback(SpacesEnv(4, 2, 5), eval_freq=1, n_eval_episodes=1, verbose=0)
-    callbacks = CallbackList(
-        [evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()]
-    )
+    saving = CheckpointCallback(15, str(tmp_path / "saved"), save_replay_buffer=True)
+    counting = EvalCallback(vector(1, 5), eval_freq=1, n_eval_episodes=1, verbose=0)
+    callbacks = [evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()]
     model.learn_offline(30, callbacks, dataset=toy_dataset())
     model.learn(20, callbacks, reset_num_timesteps=False)
     with np.load(tmp_path / "evaluations.npz") as evaluations:
         assert evaluations["timesteps"].tolist() == [10, 20, 30, 40, 50]
         assert (evaluations["results"] == -5).all()
-    names = sorted(path.name for path in (tmp_path / "saved").glob("*.zip"))
-    assert names == ["rl_model_15_steps.zip", "rl_model_30_steps.zip", "rl_model_45_steps.zip"]
+    names = {path.name for path in (tmp_path / "saved").glob("*.zip")}
+    assert names == {f"rl_model_{step}_steps.zip" for step in (15, 30, 45)}
     assert counting.n_calls == 2
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
 
@@ -385,12 +328,8 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
 
 
 def test_hindsight_replay_is_refused():
-    box = spaces.Box(-1, 1, (2,))
-    goals = space_env_of(
-        spaces.Dict({"observation": box, "achieved_goal": box, "desired_goal": box})
-    )
     with pytest.raises(TypeError, match="got HerReplayBuffer"):
-        agents.QAM("MultiInputPolicy", goals, replay_buffer_class=stable_baselines3.HerReplayBuffer)
+        tiny_model(replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
 def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
@@ -423,10 +362,10 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
 
 @pytest.mark.parametrize("year", [1970, 2200])
 def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
+    """A zip archive has no dates before 1980 or after 2107."""
     model = tiny_model()
-    monkeypatch.setattr(
-        time, "localtime", lambda *_: time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0))
-    )
+    date = time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0))
+    monkeypatch.setattr(time, "localtime", lambda *_: date)
     model.save(tmp_path / "model")
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = agents.QAM.load(tmp_path / "model", device="cpu")
@@ -438,11 +377,11 @@ class OwnArrayEnv(SpacesEnv):
 
     def __init__(self):
         super().__init__(4, 2, episode_length=5)
-        self.seen = np.zeros(4, np.float32)
+        self.observation = np.zeros(4, np.float32)
 
     def _observe(self):
-        self.seen[:] = self.elapsed
-        return self.seen
+        self.observation[:] = self.elapsed
+        return self.observation
 
 
 @pytest.mark.parametrize(
@@ -456,16 +395,6 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make):
     ends = buffer.dones[:12].nonzero().flatten()
     assert ends.tolist() == [4, 9]
     assert buffer.observations[buffer.next_row[ends].long()].tolist() == [[5.0] * 4] * 2
-
-
-# -- two phases -------------------------------------------------------------------------------------------------------
-
-
-def test_stacked_seeds_are_refused_online_with_one_environment():
-    model = tiny_model(env=vector(1), seeds=[1, 2, 3])
-    with pytest.raises(ValueError, match="online, got 1"):
-        model.learn(6)
-    assert model.num_timesteps == 0
 
 
 @pytest.mark.parametrize("count", [2, 4])
