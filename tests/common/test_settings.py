@@ -27,66 +27,50 @@ class Base(Configurable):
 
 class Derived(Base):
     weight: float = setting(default=5.0)
-    own: float = setting(default=0.5, below=1, doc="Own.")
+    share: float = setting(default=0.5, below=1, doc="Share.")
 
 
 def test_a_subclass_changes_a_default_and_inherits_the_rest():
-    assert Derived().weight == 5.0
+    assert (Derived().weight, Base().weight) == (5.0, 2.0)
     assert Derived.declared()["weight"].doc == "Weight of the loss."
-    with pytest.raises(
-        ValueError, match=r"`weight` must be a finite number > 0 and <= 10, got 0\.0"
-    ):
-        Derived(weight=0.0)
-    assert Base().weight == 2.0
     assert type(Base(weight=10).weight) is float
 
 
 @pytest.mark.parametrize(
-    ("values", "error", "message"),
+    ("name", "value", "error", "message"),
     [
-        (
-            {"weight": "3"},
-            TypeError,
-            r"`weight` must be a number > 0 and <= 10, got '3' of type str",
-        ),
-        (
-            {"weight": True},
-            TypeError,
-            r"`weight` must be a number > 0 and <= 10, got True of type bool",
-        ),
-        (
-            {"weight": float("nan")},
-            ValueError,
-            r"`weight` must be a finite number > 0 and <= 10, got nan",
-        ),
-        ({"steps": 0}, ValueError, r"`steps` must be an int >= 1, got 0"),
-        ({"steps": 2.5}, TypeError, r"`steps` must be an int >= 1, got 2.5"),
-        ({"bound": -1.0}, ValueError, r"`bound` must be a finite number > 0, got -1.0"),
-        ({"word": "three"}, ValueError, r"`word` must be one of one, two, got 'three'"),
-        ({"flag": 1}, TypeError, r"`flag` must be true or false, got 1"),
-        ({"own": 1.0}, ValueError, r"`own` must be a finite number < 1, got 1.0"),
+        ("weight", "3", TypeError, r"`weight` must be a number > 0 and <= 10, got '3' of type str"),
+        ("weight", True, TypeError, "got True of type bool"),
+        ("weight", float("nan"), ValueError, "`weight` must be a finite number > 0 and <= 10"),
+        ("weight", 0.0, ValueError, "`weight`"),
+        ("steps", 0, ValueError, "`steps` must be an int >= 1, got 0"),
+        ("steps", 2.5, TypeError, "`steps`"),
+        ("bound", -1.0, ValueError, "`bound`"),
+        ("word", "three", ValueError, "`word` must be one of one, two, got 'three'"),
+        ("flag", 1, TypeError, "`flag` must be true or false"),
+        ("share", 1.0, ValueError, "`share` must be a finite number < 1"),
     ],
 )
-def test_bad_values_are_refused_when_given_and_when_assigned(values, error, message):
+def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error, message):
     with pytest.raises(error, match=message):
-        Derived(**values)
-    ((name, value),) = values.items()
+        Derived(**{name: value})
     with pytest.raises(error, match=message):
         setattr(Derived(), name, value)
 
 
-def test_a_declaration_that_would_not_act_is_refused():
-    with pytest.raises(TypeError, match="setting `bare` of Mine needs a type"):
-        type("Mine", (Base,), {"bare": setting(default=1.0)})
-    with pytest.raises(TypeError, match="`changes` of Mine"):
-        type(
-            "Mine", (Base,), {"changes": setting(default=1), "__annotations__": {"changes": "int"}}
-        )
-    with pytest.raises(TypeError, match=r"write `weight: float = setting\(default=...\)`"):
-        type("Mine", (Derived,), {"weight": 7.0})
-    mixed = {"mix": setting(default=1, above=0), "__annotations__": {"mix": "int | float"}}
-    with pytest.raises(TypeError, match="setting `mix`"):
-        type("Mine", (Base,), mixed)()
+@pytest.mark.parametrize(
+    ("name", "value", "annotation", "message"),
+    [
+        ("bare", setting(default=1.0), None, "setting `bare` of Mine needs a type"),
+        ("changes", setting(default=1), "int", "`changes` of Mine"),
+        ("weight", 7.0, None, r"write `weight: float = setting\(default=...\)`"),
+        ("mix", setting(default=1, above=0), "int | float", "setting `mix`"),
+    ],
+)
+def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, message):
+    annotations = {name: annotation} if annotation else {}
+    with pytest.raises(TypeError, match=message):
+        type("Mine", (Base,), {name: value, "__annotations__": annotations})()
 
 
 def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
@@ -95,10 +79,7 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
     settings.lock()
     settings.steps = 7  # no change
     settings.weight = 1.0
-    with pytest.raises(
-        ValueError,
-        match=r"`steps` of a finished model cannot be changed from 7 to 8: tables have that",
-    ):
+    with pytest.raises(ValueError, match="from 7 to 8: tables have that size"):
         settings.steps = 8
 
 
@@ -124,32 +105,32 @@ def actions_of(model):
 
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
 def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
-    changed, built_with_them = (
-        tiny_model(id, flow_steps=1, rho=0.0),
-        tiny_model(id, flow_steps=4, rho=1.0),
-    )
+    changed = tiny_model(id, flow_steps=1, rho=0.0, learning_rate=0.1)
+    expected = tiny_model(id, flow_steps=4, rho=1.0)
     old_actions = actions_of(changed)
-    changed.flow_steps, changed.rho = 4, 1.0
-    assert changed.policy.method is changed.method
+    for name in ("flow_steps", "rho", "learning_rate"):
+        setattr(changed, name, getattr(expected, name))
     assert not np.array_equal(actions_of(changed), old_actions)
-    np.testing.assert_array_equal(actions_of(changed), actions_of(built_with_them))
-    for model in (changed, built_with_them):
+    np.testing.assert_array_equal(actions_of(changed), actions_of(expected))
+    for model in (changed, expected):
         model.learn_offline(3, dataset=toy_dataset())
-    assert_same(parameters_of(changed), parameters_of(built_with_them))
+    assert_same(parameters_of(changed), parameters_of(expected))
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("horizon_length", 2), ("ensemble_size", 5), ("net_arch", [8]), ("critic_layer_norm", False), ("gamma", 0.5),
-     ("precision", "bf16"), ("buffer_size", 7), ("residual", True)],
-)  # fmt: skip
+    [
+        ("horizon_length", 2),
+        ("net_arch", [8]),
+        ("critic_layer_norm", False),
+        ("gamma", 0.5),
+        ("residual", True),
+    ],
+)
 def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
     model = tiny_model("qam")
     old_value = getattr(model, name)
-    with pytest.raises(
-        ValueError,
-        match=rf"`{name}` of a finished model cannot be changed from .* make a new model",
-    ):
+    with pytest.raises(ValueError, match=rf"`{name}` of a finished model"):
         setattr(model, name, value)
     assert getattr(model, name) == old_value
 
@@ -158,14 +139,6 @@ def test_a_value_of_another_type_is_refused_also_where_it_equals_the_present_one
     model = tiny_model(best_of_n=1)
     with pytest.raises(TypeError, match="`best_of_n` must be an int"):
         model.best_of_n = True
-
-
-def test_a_learning_rate_that_is_changed_is_used():
-    model = tiny_model("bc", learning_rate=1e-3)
-    model.learn_offline(1, dataset=toy_dataset())
-    model.learning_rate = 5e-4
-    model.learn_offline(1)
-    assert model.policy.optimizer.param_groups[0]["lr"] == 5e-4
 
 
 def test_changed_settings_are_saved(tmp_path):
@@ -187,36 +160,24 @@ class Searched(Configurable):
     count: int = setting(default=1, at_least=1, search=choice(1, 4), doc="Count.")
 
 
-def _one(name, value):
-    if value != 1:
-        raise ValueError(f"`{name}` must be 1")
-    return 1
-
-
-class Again(Searched):
+class Inherited(Searched):
     weight: float = setting(default=5.0)
-    count: int = setting(default=1, check=_one)
+    count: int = setting(default=1, check=lambda name, value: value)
 
 
 def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own():
-    assert Again.declared()["weight"].search == log_range(0.1, 10.0)
-    assert Again.declared()["count"].search is None
-    assert Searched.declared()["count"].search == choice(1, 4)
+    declared = Inherited.declared()
+    assert declared["weight"].search == log_range(0.1, 10.0)
+    assert declared["count"].search is None
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
     declared = settings_of(find_algorithm(algo).algorithm)
-    searched = {
-        name: declaration
-        for name, declaration in declared.items()
-        if declaration.search is not None
-    }
-    assert "learning_rate" in searched
-    for declaration in searched.values():
-        assert [declaration.checked(value) for value in declaration.search.ends] == list(
-            declaration.search.ends
-        )
+    assert declared["learning_rate"].search is not None
+    for declaration in declared.values():
+        ends = declaration.search.ends if declaration.search else ()
+        assert [declaration.checked(value) for value in ends] == list(ends)
 
 
 def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():
