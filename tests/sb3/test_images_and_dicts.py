@@ -1,19 +1,15 @@
 """Images, Dicts and choices as observations: stored, trained on and acted on as vectors are."""
 
-from typing import Any
-
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
-from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
 from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
-from tests.envs import IMAGE, MIXED
+from tests.envs import IMAGE, MIXED, SpacesEnv
 
 SPACES = {
     "image": ("CnnPolicy", IMAGE),
@@ -24,25 +20,16 @@ SPACES = {
 }
 
 
-class SampledEnv(gymnasium.Env[Any, NDArray[Any]]):
+class SampledEnv(SpacesEnv):
     """Episodes of six random observations of a space."""
 
     def __init__(self, space):
-        self.observation_space, self.action_space, self.steps = (
-            space,
-            spaces.Box(-1, 1, (2,), np.float32),
-            0,
-        )
+        super().__init__(1, 2, episode_length=6)
+        self.observation_space = space
         space.seed(0)
 
-    def reset(self, **arguments):
-        super().reset(**arguments)
-        self.steps = 0
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        self.steps += 1
-        return self.observation_space.sample(), -1.0, False, self.steps == 6, {}
+    def _observe(self):
+        return self.observation_space.sample()
 
 
 def model_of(name, **settings):
@@ -52,30 +39,26 @@ def model_of(name, **settings):
 
 def dataset_of(space, rows=24):
     """Return random trajectories of six transitions, with observations as an environment of the space gives them."""
-    dataset = {**toy_dataset(rows, length=6)}
+    dataset = toy_dataset(rows, length=6)
     space.seed(1)
     samples = [[space.sample() for _ in range(7)] for _ in range(rows // 6)]
     for name, part in (("observations", slice(0, 6)), ("next_observations", slice(1, 7))):
         values = [value for trajectory in samples for value in trajectory[part]]
-        if isinstance(space, spaces.Dict):
-            dataset[name] = {
-                key: np.stack([value[key] for value in values]) for key in space.spaces
-            }
-        else:
-            dataset[name] = np.stack(values)
+        dataset[name] = (
+            np.stack(values)
+            if isinstance(values[0], np.ndarray)
+            else {key: np.stack([value[key] for value in values]) for key in space.spaces}
+        )
     return dataset
 
 
 @pytest.mark.parametrize("value", [1, 5, 2.5])
 @pytest.mark.parametrize("name", ["observations", "next_observations"])
 def test_choices_that_the_space_has_not_are_refused(name, value):
-    space = spaces.MultiDiscrete([3, 4], start=[2, -5])
-    dataset = dataset_of(space)
+    dataset = dataset_of(SPACES["choices from other numbers on"][1])
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][-1, 0] = value
-    with pytest.raises(
-        ValueError, match=f"must hold choices of MultiDiscrete.*, got {value:g} in row"
-    ):
+    with pytest.raises(ValueError, match=f"choices of MultiDiscrete.*, got {value:g} in row"):
         model_of("choices from other numbers on").load_dataset(dataset)
 
 
@@ -83,48 +66,40 @@ def test_choices_that_the_space_has_not_are_refused(name, value):
     ("name", "horizon_length"), [*((name, 3) for name in SPACES), ("mixed", 1)]
 )
 def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
+    policy, space = SPACES[name]
     model = model_of(name, horizon_length=horizon_length)
     old_parameters = parameters_of(model)
-    model.learn_offline(2, dataset=dataset_of(SPACES[name][1]))
+    model.learn_offline(2, dataset=dataset_of(space))
     model.learn(14, reset_num_timesteps=False)
-    changed = [
-        key
-        for key, value in parameters_of(model).items()
-        if not torch.equal(value, old_parameters[key])
-    ]
-    if SPACES[name][0] != "MlpPolicy":
-        assert any("features_extractor" in key for key in changed)
+    extractor = [key for key in old_parameters if "critic.features_extractor" in key]
+    new_parameters = parameters_of(model)
+    changes = [not torch.equal(new_parameters[key], old_parameters[key]) for key in extractor]
+    assert all(changes)
+    assert any(changes) == (policy != "MlpPolicy")
     model.save(tmp_path / "model.zip")
-    model.policy.save(str(tmp_path / "policy"))
+    model.policy.save(tmp_path / "policy")
     model.save_policy(tmp_path / "to_act")
     model.save_replay_buffer(tmp_path / "buffer")
     loaded = agents.load(tmp_path / "model.zip")
     loaded.load_replay_buffer(tmp_path / "buffer")
     assert torch.equal(loaded.replay_buffer.observations, model.replay_buffer.observations)
-    observation = SPACES[name][1].sample()
+    policies = [agents.load_policy(tmp_path / file) for file in ("policy", "to_act")]
+    observation = space.sample()
     expected, _ = model.predict(observation, deterministic=True)
     assert expected.shape == (2,)
-    for restored in (
-        loaded,
-        type(model.policy).load(str(tmp_path / "policy")),
-        agents.load_policy(tmp_path / "to_act"),
-    ):
+    for restored in (loaded, *policies):
         assert_array_equal(restored.predict(observation, deterministic=True)[0], expected)
 
 
 def test_what_is_collected_is_what_was_seen():
     model = model_of("mixed", learning_starts=100)
-    model.learn(9)
-    rows = model.replay_buffer.observations[:9]
+    model.learn(6)
+    stored = model.replay_buffer.layout.observations(model.replay_buffer.observations[:6].numpy())
     MIXED.seed(0)
-    env = SampledEnv(MIXED)
-    expected = [env.reset()[0], *(env.step(np.zeros(2))[0] for _ in range(5))]
-    images = np.stack([np.moveaxis(observation["image"], -1, 0) for observation in expected])
-    stored = model.replay_buffer.layout.observations(rows[:6].numpy())
-    assert_array_equal(stored["image"], images)
-    assert_array_equal(
-        stored["choice"].ravel(), [observation["choice"] for observation in expected]
-    )
+    for row in range(6):
+        expected = MIXED.sample()
+        assert_array_equal(stored["image"][row], np.moveaxis(expected["image"], -1, 0))
+        assert stored["choice"][row] == expected["choice"]
 
 
 def test_dict_observations_are_normalised_part_by_part():
@@ -132,18 +107,15 @@ def test_dict_observations_are_normalised_part_by_part():
     env = VecNormalize(DummyVecEnv([lambda: SampledEnv(space)]))
     model = tiny_model(env=env, policy="MultiInputPolicy", horizon_length=1)
     model.learn(20)
-    rows = torch.arange(5).view(1, 5, 1)
-    normalised = model.replay_buffer.batch_of(rows, env).observations[0]
-    raw = model.replay_buffer.layout.observations(model.replay_buffer.observations[:5].numpy())
-    expected = env.normalize_obs(raw)
-    assert_allclose(normalised[:, :2], expected["first"], rtol=1e-6)
-    assert_allclose(normalised[:, 2:], expected["second"], rtol=1e-6)
+    buffer = model.replay_buffer
+    normalised = buffer.batch_of(torch.arange(5).view(1, 5, 1), env).observations[0]
+    expected = env.normalize_obs(buffer.layout.observations(buffer.observations[:5].numpy()))
+    assert_allclose(normalised, np.hstack([expected["first"], expected["second"]]), rtol=1e-6)
 
 
 def test_a_dataset_of_images_in_other_units_is_refused():
     dataset = dataset_of(IMAGE)
-    for name in ("observations", "next_observations"):
-        dataset[name] = dataset[name] / np.float32(255)
+    dataset |= {name: dataset[name] / np.float32(255) for name in dataset if "obs" in name}
     with pytest.raises(ValueError, match="as uint8 from 0 to 255, got float32"):
         model_of("image").load_dataset(dataset)
 
@@ -151,28 +123,29 @@ def test_a_dataset_of_images_in_other_units_is_refused():
 class Broken(SampledEnv):
     """Observes a wrong number."""
 
-    wrong = np.nan
+    def __init__(self, space, number):
+        super().__init__(space)
+        self.number = number
 
-    def step(self, action):
-        observation, *rest_of_step = super().step(action)
-        (observation["vector"] if isinstance(observation, dict) else observation)[1] = self.wrong
-        return observation, *rest_of_step
+    def _observe(self):
+        observation = super()._observe()
+        values = observation["vector"] if isinstance(observation, dict) else observation
+        values[1] = self.number
+        return observation
 
 
 @pytest.mark.parametrize(
-    ("space", "wrong", "named"),
+    ("policy", "space", "number", "named"),
     [
-        (MIXED, np.nan, "nan"),
-        (spaces.Box(-1, 1, (4,)), np.nan, r"nan at step \d+; this is a fault of"),
-        (spaces.Box(-1, 1, (4,), np.float64), 1e300, "inf"),
+        ("MultiInputPolicy", MIXED, np.nan, "nan"),
+        ("MlpPolicy", spaces.Box(-1, 1, (4,)), np.nan, r"nan at step \d+; this is a fault of"),
+        ("MlpPolicy", spaces.Box(-1, 1, (4,), np.float64), 1e300, "inf"),
     ],
 )
-def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(space, wrong, named):
-    env = Broken(space)
-    env.wrong = wrong
-    model = tiny_model(
-        env=env, policy="MultiInputPolicy" if space is MIXED else "MlpPolicy", learning_starts=0
-    )
+def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(
+    policy, space, number, named
+):
+    model = tiny_model(env=Broken(space, number), policy=policy, learning_starts=100)
     with pytest.raises(ValueError, match=f"got observation = {named}"):
         model.learn(9)
 
@@ -198,21 +171,17 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike():
     model.load_dataset(dataset_of(CROPPED))
     model.replay_buffer.with_steps = True
     batch = model.replay_buffer.sample(3)
-    cropped = model.trainer.crop_images(
-        batch, {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES}
-    )
+    noise = {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES}
+    cropped = model.trainer.crop_images(batch, noise)
     for name in ("observations", "next_observations"):
-        old_images, new_images = (
-            getattr(images_of, name).unflatten(-1, (3, 8, 8)) for images_of in (batch, cropped)
-        )
-        assert new_images.dtype == torch.uint8
-        assert torch.equal(new_images[1], old_images[1]), "not done for the second replica"
-        assert torch.equal(new_images[0, 1], old_images[0, 1]), "the middle is no shift"
-        assert torch.equal(new_images[0, 0, :, 3:, 3:], old_images[0, 0, :, :5, :5])
-        assert torch.equal(new_images[0, 0, :, 0, 0], old_images[0, 0, :, 0, 0]), (
-            "edges are repeated"
-        )
-        assert torch.equal(new_images[0, 2, :, :5, :5], old_images[0, 2, :, 3:, 3:])
+        old, new = (getattr(part, name).unflatten(-1, (3, 8, 8)) for part in (batch, cropped))
+        assert new.dtype == torch.uint8
+        assert torch.equal(new[1], old[1]), "not done for the second replica"
+        first, middle, last = new[0]
+        assert torch.equal(middle, old[0, 1]), "the middle is no shift"
+        assert torch.equal(first[:, 3:, 3:], old[0, 0, :, :5, :5])
+        assert torch.equal(first[:, 0, 0], old[0, 0, :, 0, 0]), "edges are repeated"
+        assert torch.equal(last[:, :5, :5], old[0, 2, :, 3:, 3:])
     assert torch.equal(cropped.step_observations[:, :, 0], cropped.observations)
     assert torch.equal(cropped.step_next_observations[:, :, -1], cropped.next_observations)
 
