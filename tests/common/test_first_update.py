@@ -10,19 +10,29 @@ import torch
 import agents
 from agents.common.method import normal
 from agents.common.sb3.first_update import AgentError, check_first_update
+from agents.common.sb3.model import FlowAlgorithm
 from agents.fql import FQL
-from tests.common.toys import SPACES, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import SPACES, assert_same, parameters_of, tiny_model
 
 
 def check(**hooks):
     """Check FQL with some hooks in place of its own."""
     broken = type("Mine", (FQL,), hooks)
-    check_first_update(broken(flow_steps=3), *SPACES)
+    check_first_update(broken(flow_steps=3, best_of_n=2), *SPACES)
 
 
 def changed(hook, change):
     """Return a hook whose result is FQL's, changed."""
     return {hook: lambda self, *arguments: change(getattr(FQL, hook)(self, *arguments))}
+
+
+def with_info(value):
+    def losses(self, batch, targets, noise, nets, info):
+        losses = FQL.losses(self, batch, targets, noise, nets, info)
+        info["mine"] = value
+        return losses
+
+    return losses
 
 
 @pytest.mark.few
@@ -46,20 +56,24 @@ def test_every_algorithm_passes_without_a_word(id, settings):
         (changed("losses", lambda table: {k: v.unsqueeze(1).expand(2, 7) for k, v in table.items()}),
          r"^Mine\.losses must give loss `td` .* take the mean over .*; got a tensor of shape \(2, 7\)$"),
         (changed("losses", lambda table: table["td"]), r"^Mine\.losses must return a dict .* -> loss, got a tensor"),
-        (changed("losses", lambda found: {}), r"^Mine\.losses must return a dict of name -> loss, got dict {}"),
+        (changed("losses", lambda table: {}), r"^Mine\.losses must return a dict of name -> loss, got dict {}"),
         (changed("losses", lambda table: {k: v.detach() for k, v in table.items()}),
          r"^Mine\.losses must return losses with a gradient, got none"),
-        (changed("act", lambda table: table[..., :-1]),
+        (changed("act", lambda actions: actions[..., :-1]),
          r"^Mine\.act must give actions as a tensor of shape \(2, 7, 10\) here, .*got .* \(2, 7, 9\)$"),
+        ({"score": lambda self, observations, actions, nets: actions},
+         r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"),
+        ({"losses": with_info(3.0)}, r"^Mine\.losses must give `info\['mine'\]` as a tensor .*; got float 3\.0"),
+        ({"losses": with_info(torch.zeros(2, 7))}, r"^Mine\.losses must give `info\['mine'\]` .* \(2, 7\)$"),
         (changed("networks", lambda table: table | {"x": None}),
          r"^Mine\.networks must return a dict of name -> NetworkSpec; got dict"),
         (changed("noise", lambda table: {"bc_x0": table["bc_x0"]}),
          r"^Mine\.targets failed: KeyError: 'distill_z'$"),
         (changed("networks", lambda table: {k: v for k, v in table.items() if k != "one_step"}),
          r"^Mine\.act failed: AttributeError: .*`?one_step"),
-        (changed("loss_weights", lambda found: {"distill": "3"}),
+        (changed("loss_weights", lambda table: {"distill": "3"}),
          r"^Mine\.loss_weights must return a dict of name -> Real; got dict {'distill': '3'}$"),
-        (changed("loss_weights", lambda found: {"distil": 3.0}),
+        (changed("loss_weights", lambda table: {"distil": 3.0}),
          r"^Mine\.loss_weights names an unknown loss `distil`; closest: distill"),
         ({"action_noise_table": lambda self: {"action": normal("D")}},
          r"^Mine\.action_noise_table must give the draw `action` the axis B \(rows\), got the axes 'D'$"),
@@ -70,61 +84,29 @@ def test_a_hook_that_breaks_its_contract_is_named(hooks, message):
         check(**hooks)
 
 
-def with_info(value):
-    def losses(self, batch, targets, noise, nets, info):
-        losses = FQL.losses(self, batch, targets, noise, nets, info)
-        info["mine"] = value
-        return losses
-
-    return losses
-
-
-@pytest.mark.parametrize(
-    ("value", "got"), [(3.0, "float 3.0"), (torch.zeros(2, 7), r"a tensor of shape \(2, 7\)")]
-)
-def test_diagnostics_must_be_one_number_a_seed(value, got):
-    with pytest.raises(
-        AgentError, match=rf"Mine\.losses must give `info\['mine'\]` as a tensor .*; got {got}"
-    ):
-        check(losses=with_info(value))
-
-
-def test_a_score_of_another_shape_is_named():
-    broken = type("Mine", (FQL,), {"score": lambda self, observations, actions, nets: actions})
-    with pytest.raises(
-        AgentError, match=r"^Mine\.score must give scores as a tensor of shape \(2, 7\)"
-    ):
-        check_first_update(broken(best_of_n=2), *SPACES)
-
-
 # -- when it is made --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("begin", ["learn_offline", "learn"])
-def test_it_comes_before_training(begin):
-    wrong = type(
-        "Wrong",
-        (FQL,),
-        changed("losses", lambda table: {name: loss.sum() for name, loss in table.items()}),
-    )
-    model = tiny_model(wrong)
+@pytest.mark.parametrize("learn", [FlowAlgorithm.learn, FlowAlgorithm.learn_offline])
+def test_it_comes_before_training(learn):
+    sums = changed("losses", lambda table: {name: loss.sum() for name, loss in table.items()})
+    model = tiny_model(type("Wrong", (FQL,), sums))
     with pytest.raises(AgentError, match="loss `td`"):
-        model.learn_offline(1, dataset=toy_dataset()) if begin == "learn_offline" else model.learn(
-            1
-        )
-    assert model._n_updates == 0
-    assert model.replay_buffer.dataset_size == model.replay_buffer.size() == 0
+        learn(model, 1)
+    assert model._n_updates == model.num_timesteps == 0
 
 
 def test_it_leaves_the_model_and_all_generators_alone():
     model = tiny_model("qam")
-    parameters = parameters_of(model)
-    states = [generator.get_state() for generator in model.trainer.generators().values()]
-    python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    def state():
+        generators = model.trainer.generators().values()
+        states = [torch.get_rng_state(), *(generator.get_state() for generator in generators)]
+        numbers = random.getstate(), np.random.get_state()[1].tolist()
+        return numbers, torch.cat(states).tolist(), parameters_of(model)
+
+    *numbers, parameters = state()
     check_first_update(model.method, model.observation_space, model.action_space)
-    assert_same(parameters, parameters_of(model))
-    for generator, state in zip(model.trainer.generators().values(), states, strict=True):
-        assert torch.equal(generator.get_state(), state)
-    assert python == random.getstate()
-    np.testing.assert_array_equal(numpy[1], np.random.get_state()[1])
-    assert torch.equal(torchs, torch.get_rng_state())
+    *numbers_after, parameters_after = state()
+    assert numbers_after == numbers
+    assert_same(parameters_after, parameters)

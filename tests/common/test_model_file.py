@@ -14,7 +14,7 @@ from torch import nn
 
 import agents
 from agents.common.files import safe
-from agents.common.model_file import read_model_file, write_archive
+from agents.common.model_file import write_archive
 from agents.common.sb3.model import FlowAlgorithm
 from agents.common.validation import UntrustedError
 from tests.common.toys import SpacesEnv, assert_same, parameters_of, tiny_model, toy_dataset
@@ -66,7 +66,7 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
     model.save(tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert b":serialized:" not in archive.read("data")
-        assert {name for name in archive.namelist() if "pkl" in name} == set()
+        assert not any("pkl" in name for name in archive.namelist())
     loaded = type(model).load(tmp_path / "model", device="cpu")
     assert_same(parameters_of(loaded), parameters_of(model))
     for name in ("policy_kwargs", "observation_space", "ep_info_buffer", "num_timesteps"):
@@ -75,16 +75,13 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
     np.testing.assert_array_equal(loaded.action_noise._sigma, noise._sigma)
 
 
-@pytest.mark.parametrize(
-    "algorithm", [baselines.SAC, baselines.TD3, baselines.TQC, baselines.CrossQ]
-)
-def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, algorithm):
-    model = algorithm(
-        "MlpPolicy", SpacesEnv(4, 2), seeds=[1], net_arch=[8], learning_starts=5, batch_size=4
-    )
+@pytest.mark.parametrize("id", baselines.BASELINES)
+def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, id):
+    algorithm = baselines.BASELINES[id]
+    settings = {"net_arch": [8], "learning_starts": 5, "batch_size": 4}
+    model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[1], **settings)
     model.learn(12)
     model.save(tmp_path / "model.zip")
-    assert "verbose" in read_model_file(tmp_path / "model.zip").attributes()[0]
     loaded = algorithm.load(tmp_path / "model.zip", env=SpacesEnv(4, 2))
     assert_same(loaded.policy.state_dict(), model.policy.state_dict())
     loaded.learn(8)
@@ -133,16 +130,13 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
 
 
 def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp_path, monkeypatch):
-    path = saved(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr("agents.common.files.safe.path_of", lambda _: "antigravity:Policy")
         file = io.BytesIO()
         safe.save(nn.ReLU, file)
     with pytest.raises(ValueError, match="import its module first"):
-        agents.load(rewrite(path, {"policy_class.pt": file.getvalue()}))
-    with pytest.raises(
-        ValueError, match=r"antigravity:Fly.*import antigravity first.*`trust=True`"
-    ):
+        agents.load(rewrite(saved(tmp_path), {"policy_class.pt": file.getvalue()}))
+    with pytest.raises(ValueError, match="import antigravity first"):
         agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
     assert "antigravity" not in sys.modules
 
@@ -163,40 +157,38 @@ def test_a_function_is_left_out_and_asked_for(tmp_path):
         model.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match="`custom_objects`"):
         agents.load(tmp_path / "model.zip")
-    assert (
-        agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5}).learning_rate
-        == 0.5
-    )
+    # one that the file has not is not added, as in SB3
+    loaded = agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5, "dummy": 1})
+    assert loaded.learning_rate == 0.5
+    assert not hasattr(loaded, "dummy")
 
 
 def flipped(path, positions):
     """Yield while one bit after the other of a file is another one."""
     content = path.read_bytes()
     for position in positions:
-        path.write_bytes(
-            content[:position]
-            + bytes([content[position] ^ 1 << position % 8])
-            + content[position + 1 :]
-        )
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
         yield
     path.write_bytes(content)
 
 
 def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
-    path, named = saved(tmp_path), []
+    path = saved(tmp_path)
     model = agents.load(path)
-    for _ in flipped(
-        path, np.random.default_rng(0).integers(path.stat().st_size, size=60).tolist()
-    ):
+    size = path.stat().st_size
+    names_the_file = []
+    for _ in flipped(path, np.random.default_rng(0).integers(size, size=60).tolist()):
         try:
             loaded = agents.load(path)
         except ValueError as error:
-            named.append(str(path) in str(error))
+            names_the_file.append(str(path) in str(error))
             continue
         assert_same(parameters_of(loaded), parameters_of(model))
         assert loaded.method.settings() == model.method.settings()
-    assert all(named)
-    assert len(named) > 40
+    assert all(names_the_file)
+    assert len(names_the_file) > 40
 
 
 # -- replay buffers and policies --------------------------------------------------------------------------------------
@@ -225,19 +217,8 @@ def test_a_damaged_replay_buffer_is_refused_and_the_old_one_kept(tmp_path):
     assert torch.equal(model.replay_buffer.observations, old_buffer.observations)
 
 
-def test_a_policy_is_saved_by_itself_without_code(tmp_path):
-    policy = tiny_model(seed=3).policy
-    policy.save(str(tmp_path / "policy.pt"))
-    loaded = type(policy).load(str(tmp_path / "policy.pt"))
-    assert_same(loaded.state_dict(), policy.state_dict())
-    assert loaded.method.settings() == policy.method.settings()
+def test_code_in_a_policys_file_is_not_run(tmp_path):
     torch.save({"state_dict": {}, "data": Trap()}, tmp_path / "old.pt")
     with pytest.raises(ValueError, match=r"old\.pt cannot be read"):
-        type(policy).load(str(tmp_path / "old.pt"))
+        agents.load_policy(tmp_path / "old.pt")
     assert ran == []
-
-
-def test_a_custom_object_replaces_an_attribute_and_adds_none(tmp_path):
-    model = agents.load(saved(tmp_path), custom_objects={"learning_rate": 2e-5, "dummy": 1.0})
-    assert model.learning_rate == 2e-5
-    assert not hasattr(model, "dummy")

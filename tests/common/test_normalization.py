@@ -13,7 +13,7 @@ from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.normalization import named_action_noise, normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
 from tests.common.toys import tiny_model
-from tests.envs import SpacesEnv
+from tests.envs import SpacesEnv, space_env_of
 
 
 class ShiftedEnv(SpacesEnv):
@@ -57,14 +57,16 @@ def expected(model):
 
 
 def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, file):
-    env = agents.load(file, vector()).get_vec_normalize_env()
-    trained_env = trained.get_vec_normalize_env()
-    assert_array_equal(env.normalize_obs(observations()), trained_env.normalize_obs(observations()))
-    assert_array_equal(env.normalize_reward(np.ones(3)), trained_env.normalize_reward(np.ones(3)))
-    assert env.training
     later = agents.load(file)
     later.set_env(ShiftedEnv())
-    assert_array_equal(later.get_vec_normalize_env().obs_rms.mean, trained_env.obs_rms.mean)
+    trained_env = trained.get_vec_normalize_env()
+    for model in (agents.load(file, vector()), later):
+        env = model.get_vec_normalize_env()
+        assert env.training
+        normalized = trained_env.normalize_obs(observations())
+        assert_array_equal(env.normalize_obs(observations()), normalized)
+        ones = np.ones(3)
+        assert_array_equal(env.normalize_reward(ones), trained_env.normalize_reward(ones))
 
 
 def test_an_environment_that_is_normalised_keeps_its_own_statistics(file, trained):
@@ -90,43 +92,32 @@ def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     agents.load(file).save_policy(tmp_path / "policy.safetensors")
     policy = agents.load_policy(tmp_path / "policy.safetensors")
     assert_array_equal(policy.predict(observations(), deterministic=True)[0], expected(trained))
-    noise = policy.draw_action_noise(5, torch.Generator())
-    exported = ExportedPolicy(policy)(torch.as_tensor(observations()), *noise.values())
-    planned = policy.plan(observations()[None], {name: draw[None] for name, draw in noise.items()})[
-        0
-    ]
+    draws = policy.draw_action_noise(5, torch.Generator())
+    exported = ExportedPolicy(policy)(torch.as_tensor(observations()), *draws.values())
+    noise = {name: draw[None] for name, draw in draws.items()}
+    planned = policy.plan(observations()[None], noise)[0]
     assert_allclose(exported.detach(), planned, atol=1e-6)
 
 
 def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(trained):
     played = expected(trained)
     with raw_observations(trained) as policy:
-        assert_array_equal(policy.predict(observations(), deterministic=True)[0], played)
-        assert_array_equal(policy.replica(0).predict(observations(), deterministic=True)[0], played)
+        for acting in (policy, policy.replica(0)):
+            assert_array_equal(acting.predict(observations(), deterministic=True)[0], played)
     assert_array_equal(expected(trained), played)
 
 
-def test_a_part_of_a_dict_that_is_not_normalised_stays(tmp_path):
-    space = spaces.Dict(
-        {"a": spaces.Box(-9, 9, (2,), np.float32), "b": spaces.Box(-9, 9, (1,), np.float32)}
-    )
-
-    class DictEnv(SpacesEnv):
-        def __init__(self):
-            super().__init__(1, 2)
-            self.observation_space = space
-            space.seed(0)
-
-        def _observe(self):
-            return space.sample()
-
-    env = VecNormalize(DummyVecEnv([DictEnv]), norm_obs_keys=["a"])
+def test_a_part_of_a_dict_that_is_not_normalised_stays():
+    space = spaces.Dict({"a": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, (1,))})
+    space.seed(0)
+    env = space_env_of(space)
+    env._observe = space.sample
+    env = VecNormalize(DummyVecEnv([lambda: env]), norm_obs_keys=["a"])
     model = tiny_model(env=env, policy="MultiInputPolicy", learning_starts=50)
     model.learn(20)
-    observation = {key: np.stack([value] * 2) for key, value in space.sample().items()}
+    observation = {key: value[None] for key, value in space.sample().items()}
     assert_array_equal(model.normalization.observations(observation)["b"], observation["b"])
-    normalized = env.normalize_obs(observation)
-    played, _ = model.predict(normalized, deterministic=True)
+    played, _ = model.predict(env.normalize_obs(observation), deterministic=True)
     with raw_observations(model) as policy:
         assert_array_equal(policy.predict(observation, deterministic=True)[0], played)
 
@@ -143,25 +134,23 @@ def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(
 
 
 def test_normalized_environments_are_made_as_rl_zoo_says():
-    assert normalized_env(env := vector(), False, gamma=0.9) is env
-    normalized = normalized_env(vector(), {"norm_reward": False, "clip_obs": 5.0}, gamma=0.9)
-    assert normalized.norm_obs
-    assert not normalized.norm_reward
-    assert (normalized.clip_obs, normalized.gamma) == (5.0, 0.9)
-    with pytest.raises(TypeError, match="got `norm_rewards`; closest: norm_reward"):
-        normalized_env(vector(), {"norm_rewards": True}, gamma=0.9)
-    with pytest.raises(TypeError, match="`normalize` must be true or false"):
-        normalized_env(vector(), "yes", gamma=0.9)
+    env = vector()
+    assert normalized_env(env, False, gamma=0.9) is env
+    normalized = normalized_env(env, {"norm_reward": False, "clip_obs": 5.0}, gamma=0.9)
+    options = normalized.norm_obs, normalized.norm_reward, normalized.clip_obs, normalized.gamma
+    assert options == (True, False, 5.0, 0.9)
+    for wrong, named in (({"norm_rewards": True}, "closest: norm_reward"), ("yes", "`normalize`")):
+        with pytest.raises(TypeError, match=named):
+            normalized_env(env, wrong, gamma=0.9)
 
 
 def test_action_noise_has_rl_zoos_names():
     box = spaces.Box(-1, 1, (2,), np.float32)
-    assert isinstance(named_action_noise("normal", 0.1, box), NormalActionNoise)
-    assert isinstance(
-        noise := named_action_noise("ornstein-uhlenbeck", 0.1, box), OrnsteinUhlenbeckActionNoise
-    )
-    assert noise().shape == (2,)
-    with pytest.raises(ValueError, match="`noise_type` must be one of normal, ornstein-uhlenbeck"):
-        named_action_noise("uniform", 0.1, box)
-    with pytest.raises(ValueError, match="`noise_std`"):
-        named_action_noise("normal", 0.0, box)
+    kinds = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
+    for name, kind in kinds.items():
+        noise = named_action_noise(name, 0.1, box)
+        assert isinstance(noise, kind)
+        assert noise().shape == (2,)
+    for arguments, named in ((("uniform", 0.1), "`noise_type`"), (("normal", 0.0), "`noise_std`")):
+        with pytest.raises(ValueError, match=named):
+            named_action_noise(*arguments, box)

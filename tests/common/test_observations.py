@@ -6,6 +6,7 @@ import torch
 from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.preprocessing import preprocess_obs
+from torch.utils._pytree import tree_map
 
 from agents.common.observations import ObservationLayout, centre_and_factor
 
@@ -21,7 +22,7 @@ SPACES = {
     "images": spaces.Dict({"left": IMAGE, "right": IMAGE}),
     "choice from 5 on": spaces.Discrete(3, start=5),
     "choices from -2 and 1 on": spaces.MultiDiscrete([3, 4], start=[-2, 1]),
-    "choice in a Dict": spaces.Dict(
+    "choice from -7 on in a Dict": spaces.Dict(
         {"choice": spaces.Discrete(3, start=-7), "vector": spaces.Box(-1, 1, (2,))}
     ),
     "all": spaces.Dict(
@@ -38,41 +39,25 @@ def sampled(space, count=6):
     return np.stack([np.asarray(space.sample()) for _ in range(count)])
 
 
-def rows_of(values_by_name):
-    """Return observations of :func:`sampled` one by one."""
-    if not isinstance(values_by_name, dict):
-        return list(values_by_name)
-    return [
-        dict(zip(values_by_name, values, strict=True))
-        for values in zip(*values_by_name.values(), strict=True)
-    ]
-
-
 def flattened(values):
     parts = values.values() if isinstance(values, dict) else [values]
-    return torch.cat([part.flatten(1) for part in parts], 1)
+    return torch.cat([torch.as_tensor(part).reshape(len(part), -1) for part in parts], 1)
 
 
 @pytest.mark.parametrize("normalize_images", [True, False])
 @pytest.mark.parametrize("name", SPACES)
 def test_extractors_get_what_sb3_gives_them(name, normalize_images):
-    space = SPACES[name]
-    layout, samples = ObservationLayout(space, normalize_images), sampled(space)
-    tensors = (
-        {key: torch.from_numpy(value) for key, value in samples.items()}
-        if isinstance(samples, dict)
-        else None
-    )
-    if "choice" in name:  # SB3 knows no choices that begin at another number than 0
-        expected = torch.from_numpy(
-            np.stack([spaces.flatten(space, sample) for sample in rows_of(samples)])
-        ).float()
-    else:
-        expected = preprocess_obs(tensors or torch.from_numpy(samples), space, normalize_images)
+    space, samples = SPACES[name], sampled(SPACES[name])
+    layout = ObservationLayout(space, normalize_images)
     inputs = layout.to_extractor_input(torch.from_numpy(layout.flatten(samples)))
+    if "from" in name:  # SB3 knows no choices that begin at another number than 0
+        rows = [tree_map(lambda part, row=row: part[row], samples) for row in range(6)]
+        expected = np.stack([spaces.flatten(space, row) for row in rows])
+    else:
+        expected = preprocess_obs(tree_map(torch.from_numpy, samples), space, normalize_images)
+        shapes = tree_map(lambda part: part.shape, (inputs, expected))
+        assert shapes[0] == shapes[1]
     assert torch.equal(flattened(inputs), flattened(expected))
-    if isinstance(space, spaces.Box):
-        assert inputs.shape == expected.shape
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -81,9 +66,7 @@ def test_rows_become_the_same_observations_again(name):
     rows = layout.flatten(samples)
     assert rows.shape == (6, layout.size)
     restored = layout.observations(rows.reshape(2, 3, -1))
-    for key in samples if isinstance(samples, dict) else [None]:
-        part, expected = (restored, samples) if key is None else (restored[key], samples[key])
-        assert_array_equal(part.reshape(6, -1), expected.reshape(6, -1))
+    assert_array_equal(flattened(tree_map(np.concatenate, restored)), flattened(samples))
 
 
 @pytest.mark.parametrize(
@@ -91,26 +74,22 @@ def test_rows_become_the_same_observations_again(name):
 )
 def test_only_images_alone_stay_uint8(name, dtype):
     layout = ObservationLayout(SPACES[name])
-    assert layout.flatten(sampled(SPACES[name])).dtype == dtype
-    assert layout.dtype == torch.from_numpy(np.zeros(1, dtype)).dtype
+    assert layout.flatten(sampled(SPACES[name])).dtype == layout.zeros(1).numpy().dtype == dtype
 
 
 def test_a_datasets_dicts_become_rows_with_channels_first():
     layout, samples = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
-    last = {**samples, "image": np.moveaxis(samples["image"], 1, -1)}
-    arrays = layout.with_rows(
-        {"observations": last, "next_observations": samples, "rewards": np.zeros(6)}
-    )
-    assert_array_equal(arrays["observations"], layout.flatten(samples))
-    assert_array_equal(arrays["next_observations"], layout.flatten(samples))
+    channels_last = {**samples, "image": np.moveaxis(samples["image"], 1, -1)}
+    arrays = layout.with_rows({"observations": channels_last, "next_observations": samples})
+    for rows in arrays.values():
+        assert_array_equal(rows, layout.flatten(samples))
 
 
-def test_a_part_that_is_missing_or_has_another_shape_is_named():
-    layout, samples = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
-    with pytest.raises(ValueError, match=r"must hold `vector` .* got \(\)"):
-        layout.with_rows({"observations": {key: samples[key] for key in ("image", "choice")}})
-    with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), got \(6, 3\)"):
-        layout.with_rows({"observations": {**samples, "vector": np.zeros((6, 3))}})
+@pytest.mark.parametrize("array", [None, np.zeros((6, 3))])
+def test_a_part_that_is_missing_or_has_another_shape_is_named(array):
+    samples = {**sampled(SPACES["all"]), "vector": array}
+    with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), got \("):
+        ObservationLayout(SPACES["all"]).with_rows({"observations": samples})
 
 
 @pytest.mark.parametrize("scale", [1.0, "range"])
