@@ -1,8 +1,7 @@
-"""Fast evaluation: the plain one's results by every way of computing them, and vector-Jacobian fast."""
+"""Fast evaluation gives the plain one's results, by every way of computing them."""
 
 import itertools
 import math
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,164 +14,139 @@ from agents.common.nets.fast import evaluate, gelu
 from agents.common.nets.mlp import Layer
 from tests.common.toys import normals
 
-
-@pytest.fixture
-def mkl(monkeypatch):
-    """Send no product to oneDNN."""
-    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: False)
+STACKS = [(1,), (2,), (1, 3), (2, 3)]
 
 
-def stacked(stack, widths, norm=False, dtype=None):
+@pytest.fixture(params=["mkl", "oneDNN but for weights", "oneDNN"])
+def library(request, monkeypatch):
+    """Send products to one library."""
+    if request.param != "mkl":
+        request.getfixturevalue("onednn")
+    answers = {"mkl": (False, False), "oneDNN": (True, True)}.get(request.param, (True, False))
+    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: answers[of_weights])
+
+
+def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
     """Return random layers whose parameters want gradients."""
     layers = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        last = i == len(widths) - 2
         weight = (normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)).requires_grad_()
-        vectors = [normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)]
-        scale, shift = vectors[1:] if norm and not last else (None, None)
-        layers.append(
-            Layer(weight, vectors[0], None if last else gelu, None if last else dtype, scale, shift)
+        bias, *norms = (
+            normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)
         )
+        if i == len(widths) - 2:
+            layers.append(Layer(weight, bias))
+        else:
+            layers.append(Layer(weight, bias, activation, dtype, *norms if norm else ()))
     return layers
+
+
+def rows_of(stack, rows, width):
+    return normals(stack[0], *[1] * (len(stack) - 1), rows, width, seed=7).requires_grad_()
 
 
 def parameters(network):
     return [value for layer in network for value in layer if isinstance(value, Tensor)]
 
 
-def with_activation(network, activation):
-    """Return the layers with another activation where there is one."""
-    return [
-        layer if layer.activation is None else layer._replace(activation=activation)
-        for layer in network
-    ]
+def plainly(network):
+    """Return the layers with PyTorch's own activation."""
+    return [layer._replace(activation=layer.activation and mlp.gelu) for layer in network]
 
 
-def by_hand(network, x, member):
-    """Evaluate one member in float64 with PyTorch's own functions."""
-    x = x.double()
-    for layer in network:
-        x = F.linear(x, layer.weight[member].double().t(), layer.bias[member].double())
-        if layer.activation is not None:
-            x = F.gelu(x, approximate="tanh")
-        if layer.norm_scale is not None and layer.norm_bias is not None:
-            x = F.layer_norm(
-                x,
-                x.shape[-1:],
-                layer.norm_scale[member].double(),
-                layer.norm_bias[member].double(),
-                1e-6,
-            )
-    return x.float()
-
-
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("library", ["onednn", "mkl"])
-@pytest.mark.parametrize("stack", [(1,), (2,), (1, 3), (2, 3)])
-def test_every_member_is_evaluated_on_its_own_rows(stack, library, norm, request):
-    request.getfixturevalue(library)
-    network = stacked(stack, [5, 16, 16, 2], norm)
-    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7)
-    for grad in (False, True):
-        with torch.set_grad_enabled(grad):
-            output = evaluate(network, x)
-        assert output.shape == (*stack, 40, 2)
-        for member in (
-            torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist()
-        ):
-            rows = x[member[0]].reshape(40, 5)
-            assert_close(
-                output[tuple(member)], by_hand(network, rows, tuple(member)), rtol=2e-5, atol=2e-5
-            )
+def by_hand(network, x, stack):
+    """Evaluate each member in float64 with PyTorch's own functions."""
+    outputs = []
+    for member in itertools.product(*map(range, stack)):
+        y = x[member[0]].reshape(-1, x.shape[-1]).double()
+        for layer in network:
+            y = F.linear(y, layer.weight[member].double().t(), layer.bias[member].double())
+            if layer.activation is not None:
+                y = F.gelu(y, approximate="tanh") if layer.activation is gelu else F.mish(y)
+            if layer.norm_scale is not None:
+                norms = layer.norm_scale[member].double(), layer.norm_bias[member].double()
+                y = F.layer_norm(y, y.shape[-1:], *norms, 1e-6)
+        outputs.append(y)
+    return torch.stack(outputs).unflatten(0, stack).float()
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
 @pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("stack", [(1,), (1, 1), (2, 3)])
-def test_gradients_by_onednn_are_those_of_plain_evaluation(
-    stack, norm, activation, monkeypatch, request
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
+    stack, norm, activation, library
 ):
-    request.getfixturevalue("onednn")
-    network = with_activation(stacked(stack, [5, 16, 12, 2], norm), activation)
-    x = normals(stack[0], *[1] * (len(stack) - 1), 4, 40, 5, seed=7).requires_grad_()
-    inputs = [x, *parameters(network)]
-    product = Mock(wraps=onednn.recorded_linear)
-    monkeypatch.setattr(onednn, "recorded_linear", product)
-    plain = torch.autograd.grad(mlp.evaluate(network, x).square().sum(), inputs)
-    assert not product.called
-    for of_weights in (False, True):
-        monkeypatch.setattr(
-            onednn, "is_faster", lambda of_weights=False, w=of_weights: w or not of_weights
-        )
-        gradients = torch.autograd.grad(evaluate(network, x).square().sum(), inputs)
-        assert_close(gradients, plain, rtol=1e-4, atol=1e-4)
-    assert product.call_count == 2 * 3 * math.prod(stack)
+    network = stacked(stack, [5, 16, 12, 2], norm, activation=activation)
+    x = rows_of(stack, 40, 5)
+    output = evaluate(network, x)
+    expected = by_hand(network, x, stack)
+    assert_close(output, expected, rtol=2e-5, atol=2e-5)
+    with torch.no_grad():
+        assert_close(evaluate(network, x), expected, rtol=2e-5, atol=2e-5)
+    gradients, expected_gradients = (
+        torch.autograd.grad(y.square().sum(), [x, *parameters(network)]) for y in (output, expected)
+    )
+    assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_several_row_axes_are_evaluated_as_one(library):
+    network, x = stacked((2,), [5, 16, 2]), normals(2, 4, 40, 5)
+    expected = evaluate(network, x.flatten(1, 2)).unflatten(1, (4, 40))
+    assert_close(evaluate(network, x), expected)
 
 
 def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded():
     x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
-    assert_close(gelu(x), gelu(x.clone().requires_grad_()).detach(), rtol=2e-6, atol=1e-6)
-    assert_close(gelu(x), mlp.gelu(x), rtol=2e-6, atol=1e-6)
+    for values in (gelu(x), gelu(x.clone().requires_grad_()).detach()):
+        assert_close(values, mlp.gelu(x), rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2,)])
 def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
-    network, (x, along) = (
-        stacked(stack, [5, 16, 16, 2], norm=True),
-        (normals(*stack, 7, 5, seed=k) for k in (7, 8)),
-    )
-    with torch.set_grad_enabled(recorded):
-        value, slope = torch.func.jvp(lambda at: evaluate(network, at), (x,), (along,))
-        expected = torch.func.jvp(
-            lambda at: mlp.evaluate(with_activation(network, mlp.gelu), at), (x,), (along,)
-        )
-    assert_close((value, slope), expected, rtol=1e-4, atol=1e-5)
-    assert slope.requires_grad is recorded
-    if recorded:
-        weights = [layer.weight for layer in network]
-        gradients, expected_gradients = (
-            torch.autograd.grad(derivative.square().sum(), weights)
-            for derivative in (slope, expected[1])
-        )
-        assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
+    network = stacked(stack, [5, 16, 16, 2], norm=True)
+    x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
+    weights = [layer.weight for layer in network]
+    outcomes = []
+    for function, layers in ((evaluate, network), (mlp.evaluate, plainly(network))):
+        with torch.set_grad_enabled(recorded):
+            value, slope = torch.func.jvp(lambda at, f=function, n=layers: f(n, at), (x,), (along,))
+        gradients = torch.autograd.grad(slope.square().sum(), weights) if recorded else ()
+        outcomes.append((value, slope, *gradients))
+    assert_close(*outcomes, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("transformed", [False, True], ids=["autograd.grad", "func.grad"])
-@pytest.mark.parametrize("library", ["onednn", "mkl"])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_a_gradient_can_be_differentiated_again(stack, library, transformed, request):
-    request.getfixturevalue(library)
+def test_a_gradient_can_be_differentiated_again(stack, transformed, library):
     network = stacked(stack, [5, 16, 12, 2], norm=True)
-    x = normals(stack[0], *[1] * (len(stack) - 1), 40, 5, seed=7).requires_grad_()
+    x = rows_of(stack, 40, 5)
+    outcomes = []
+    for function, layers in ((evaluate, network), (mlp.evaluate, plainly(network))):
 
-    def of_penalty(layers, evaluate):
+        def penalised(at, function=function, layers=layers):
+            return function(layers, at).square().sum()
+
         if transformed:
-            slope = torch.func.grad(lambda at: evaluate(layers, at).square().sum())(x)
+            slope = torch.func.grad(penalised)(x)
         else:
-            (slope,) = torch.autograd.grad(evaluate(layers, x).square().sum(), x, create_graph=True)
-        return torch.autograd.grad(slope.square().sum(), parameters(network), allow_unused=True)
-
-    gradients, expected_gradients = (
-        of_penalty(network, evaluate),
-        of_penalty(with_activation(network, mlp.gelu), mlp.evaluate),
-    )
-    assert_close(gradients, expected_gradients, rtol=1e-3, atol=1e-3)
-    assert expected_gradients[0].abs().max() > 0.1
+            (slope,) = torch.autograd.grad(penalised(x), x, create_graph=True)
+        penalty = slope.square().sum()
+        outcomes.append(torch.autograd.grad(penalty, parameters(network), allow_unused=True))
+    assert_close(*outcomes, rtol=1e-3, atol=1e-3)
+    assert outcomes[0][0].abs().max() > 0.1
 
 
 def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused(onednn):
     network, x = stacked((2,), [5, 16, 2]), normals(2, 40, 5, seed=7)
-    frozen = [
-        layer._replace(weight=layer.weight.detach(), bias=layer.bias.detach()) for layer in network
-    ]
-    assert not evaluate(frozen, x).requires_grad
-    first_layer = [network[0].bias, network[0].weight]
+    last = network[1]._replace(weight=network[1].weight.detach(), bias=network[1].bias.detach())
+    weight, bias = network[0].weight, network[0].bias
     gradients, expected_gradients = (
-        torch.autograd.grad(evaluate(layers, x).square().sum(), first_layer)
-        for layers in ([network[0], frozen[1]], network)
+        torch.autograd.grad(evaluate(layers, x).square().sum(), [weight, bias])
+        for layers in ([network[0], last], network)
     )
     assert_close(gradients, expected_gradients)
+    assert not evaluate([last], normals(2, 40, 16)).requires_grad
     output = evaluate(network, x).sum()
     with torch.no_grad():
         network[1].weight.add_(1)
@@ -180,21 +154,18 @@ def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_a
         output.backward()
 
 
-@pytest.mark.parametrize("library", ["onednn", "mkl"])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_low_precision_keeps_two_digits(stack, norm, library, request):
-    request.getfixturevalue(library)
+def test_low_precision_keeps_two_digits(stack, norm, library):
     network = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
-    full = [layer._replace(dtype=None) for layer in network]
-    x = normals(stack[0], *[1] * (len(stack) - 1), 64, 64, seed=3).requires_grad_()
-    inputs = [x, *parameters(network)]
-    output, exact = evaluate(network, x), evaluate(full, x)
-    with torch.no_grad():
-        unrecorded = evaluate(network, x)
-    gradients = torch.autograd.grad(output.square().sum(), inputs)
-    exact_gradients = torch.autograd.grad(exact.square().sum(), inputs)
-    rounded = [output, unrecorded, *gradients]
-    for value, expected in zip(rounded, [exact, exact, *exact_gradients], strict=True):
+    x = rows_of(stack, 64, 64)
+    outcomes = []
+    for layers in (network, [layer._replace(dtype=None) for layer in network]):
+        with torch.no_grad():
+            unrecorded = evaluate(layers, x)
+        output = evaluate(layers, x)
+        gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
+        outcomes.append([unrecorded, output, *gradients])
+    for value, exact in zip(*outcomes, strict=True):
         assert value.dtype == torch.float32
-        assert 0 < (value - expected).norm() / expected.norm() < 0.02
+        assert 0 < (value - exact).norm() / exact.norm() < 0.02
