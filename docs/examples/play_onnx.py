@@ -21,9 +21,7 @@ for episode in range(5):
     while not done:
         if len(chunk) == 0:  # the last chunk is used up
             inputs = {"observations": observation[None].astype(dtype)}
-            for name, noise in about[
-                "noise"
-            ].items():  # every algorithm acts with standard normal noise
+            for name, noise in about["noise"].items():  # standard normal for every algorithm
                 inputs[name] = generator.standard_normal((1, *noise["shape"]), dtype=np.float32)
             chunk = session.run(None, inputs)[0][0][: about["played_actions"]]
         observation, reward, terminated, truncated, info = env.step(chunk[0])
