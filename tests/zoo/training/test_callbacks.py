@@ -1,14 +1,21 @@
-"""Signals during training, and the speed that it shows."""
+"""Signals during training, and what it shows."""
 
 import errno
 import os
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from zoo.terminal.errors import STOP_SIGNALS, CannotResume
-from zoo.training.callbacks import ProgressCallback, StopSignal, TrainingRun
+from zoo.training.callbacks import (
+    ProgressCallback,
+    StopSignal,
+    TrainingRun,
+    plot_learning_curve,
+)
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
@@ -24,12 +31,10 @@ def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts
 
 
 def test_nohup_keeps_a_closed_terminal_from_being_heard():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopSignal().heard() as stop:
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignal().heard() as stop:
+        signal.raise_signal(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, handler)
     assert not stop.requested
 
 
@@ -60,3 +65,17 @@ def test_the_speed_of_a_phase_leaves_out_its_evaluations_and_what_was_before(mon
     progress.num_timesteps, evaluation.seconds = 40, 56.0
     progress.on_training_end()
     assert progress.steps_per_second == 20 / 4
+
+
+def test_a_curve_has_wilsons_interval(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, path, **_: figures.append(figure) or path.touch()
+    )
+    history = {name: np.ones((2, 2), int) for name in ("results", "successes")}
+    history |= {"timesteps": np.array([100, 200]), "phase": np.array([0, 1])}
+    plot_learning_curve(history, tmp_path / "curve.png", "QAM in a maze")
+    axes = figures[0].axes[0]
+    extent = axes.collections[0].get_paths()[0].get_extents()
+    assert (extent.y0, extent.y1) == pytest.approx((34.24, 100), abs=0.01)  # 2 of 2
+    assert axes.get_ylim() == (0, 100)

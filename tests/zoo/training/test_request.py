@@ -13,50 +13,19 @@ def read(*words):
     return read_request(make_parser().parse_args([str(word) for word in words]))
 
 
-def test_what_is_not_asked_for_has_the_default_of_the_request():
-    assert read("--algo", "qam", "--env", "Pendulum-v1") == TrainRequest(
-        algo="qam", env="Pendulum-v1"
-    )
-
-
 REQUESTS = [
-    {
-        "quick": True,
-        "seeds": (3, 7),
-        "resume": True,
-        "progress": True,
-        "num_threads": 2,
-        "verbose": 0,
-    },
-    {
-        "hyperparams": ("net_arch=[8, 8]", 'learning_rate="lin_1e-3"'),
-        "env_kwargs": ("a=-1", "b={c: 1}"),
-        "label": "-x",
-    },
-    {
-        "log_folder": Path("my logs"),
-        "tensorboard_log": Path("tb"),
-        "conf_file": Path("a.yml"),
-        "dataset": "data.npz",
-    },
-    {
-        "run": {
-            "reference_scores": [-1600.0, -150.5],
-            "eval_at_start": False,
-            "success_return": -3.0,
-            "eval_freq": 7,
-        }
-    },
-    {
-        "run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}], "offline_data": "none"},
-        "vec_env": "subproc",
-    },
-    {"study": "s:t", "trial_id": "best", "device": "cuda:1", "precision": "tf32", "compile": "off"},
+    {},
+    {"quick": True, "seeds": (3, 7), "resume": True, "progress": True, "num_threads": 2},
+    {"hyperparams": ("net_arch=[8, 8]", 'learning_rate="lin_1e-3"'), "label": "-x", "verbose": 0},
+    {"log_folder": Path("my logs"), "conf_file": Path("a.yml"), "env_kwargs": ("a=-1", "b={c: 1}")},
+    {"run": {"reference_scores": [-1600.0, -150.5], "eval_at_start": False, "eval_freq": 7}},
+    {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
+    {"study": "s:t", "trial_id": "best", "precision": "tf32"},
 ]
 
 
-@pytest.mark.parametrize("values", REQUESTS, ids=lambda values: next(iter(values)))
-def test_the_command_line_of_a_request_asks_for_it(values):
+@pytest.mark.parametrize("values", REQUESTS, ids=str)
+def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
     request = TrainRequest(algo="my_package:Mine", env="Pendulum-v1", **values)
     assert read(*request.command_line()) == request
 
@@ -67,15 +36,10 @@ def test_a_request_without_an_environment_is_asked_for_by_its_data():
 
 
 def test_arguments_are_plain_values_under_the_names_of_the_flags():
-    request = TrainRequest(
-        algo="qam", env="x", seeds=(1, 2), log_folder=Path("logs"), run={"eval_freq": 7}
-    )
+    request = TrainRequest(algo="qam", seeds=(1, 2), run={"eval_freq": 7})
     arguments = request.arguments()
-    assert (arguments["seeds"], arguments["log_folder"], arguments["eval_freq"]) == (
-        [1, 2],
-        "logs",
-        7,
-    )
+    plain = {"seeds": [1, 2], "log_folder": "logs", "eval_freq": 7}
+    assert {name: arguments[name] for name in plain} == plain
     assert "run" not in arguments
 
 
