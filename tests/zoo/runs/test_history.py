@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.runs.episodes import EpisodeResults
-from zoo.runs.folder import RunFolder, UnreadableRun, with_evaluation
+from zoo.runs.folder import RunFolder, with_evaluation
 from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
 
@@ -23,12 +23,6 @@ def played(offset=0, episodes=4, with_success=True):
     )
 
 
-def history():
-    result = with_evaluation({}, 50, 0, played(), replica=1)
-    result = with_evaluation(result, 100, 0, played(1), replica=1)
-    return with_evaluation(result, 100, 1, played(2), replica=1)
-
-
 def test_evaluations_before_the_first_reported_success_are_failures():
     history = with_evaluation({}, 50, 0, played(with_success=False))
     assert "successes" not in history
@@ -37,21 +31,14 @@ def test_evaluations_before_the_first_reported_success_are_failures():
 
 
 def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):
-    RunFolder(tmp_path).write_evaluations(history())
-    before = (tmp_path / "evaluations.npz").read_bytes()
+    history = with_evaluation({}, 50, 0, played(), replica=1)
+    RunFolder(tmp_path).write_evaluations(history)
+    content = (tmp_path / "evaluations.npz").read_bytes()
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(tomorrow))
-    RunFolder(tmp_path).write_evaluations(history())
-    assert (tmp_path / "evaluations.npz").read_bytes() == before
-
-
-def test_a_damaged_file_is_refused(tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.write_evaluations(history())
-    folder.evaluations.write_bytes(folder.evaluations.read_bytes()[:300])
-    with pytest.raises(UnreadableRun, match=rf"{folder.evaluations} cannot be read: "):
-        folder.read_evaluations()
+    RunFolder(tmp_path).write_evaluations(history)
+    assert (tmp_path / "evaluations.npz").read_bytes() == content
 
 
 def results(successes, returns):
@@ -68,24 +55,14 @@ def test_an_evaluation_is_one_line_with_a_mean_and_a_value_for_each_seed_that_pl
         "evaluation at step 1000 (offline): success 50.0% over 2 episodes, mean return -15.50, mean length 30.0"
     )
     both = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
-    assert (
-        "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%), mean return -1.50, " in both
-    )
+    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%)" in both
     one_left = describe_evaluation(7, "online", results(None, [[np.nan, 0], [-2, -4]]), [3, 8])
     assert "mean return -3.00 over 2 episodes (seed 8: -3.00), " in one_left
 
 
 @pytest.mark.parametrize(
     ("returns", "digits"),
-    [
-        ([-1483.2, 12.0], 0),
-        ([123.4], 1),
-        ([12.34, -0.1], 2),
-        ([0.0123], 5),
-        ([0.0], 1),
-        ([], 1),
-        ([25_000_000.0], 0),
-    ],
+    [([-1483.2, 12.0], 0), ([12.34, -0.1], 2), ([0.0123], 5), ([0.0], 1), ([], 1), ([2.5e7], 0)],
 )
 def test_returns_are_shown_with_four_significant_digits_of_the_largest(returns, digits):
     assert RETURN.digits(returns) == digits

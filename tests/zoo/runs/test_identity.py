@@ -37,11 +37,11 @@ def job_in(logs):
     return job
 
 
-def train(logs, code=0):
-    assert (
-        main([*job_in(logs).words, "--verbose", "0", "--n-eval-envs", "1", "--device", "cpu"])
-        == code
-    )
+def train(logs, *words, code=0, resume=True):
+    words = [*job_in(logs).words, "--verbose=0", "--n-eval-envs=1", "--device=cpu", *words]
+    if not resume:
+        words.remove("--resume")
+    assert main(words) == code
 
 
 @pytest.fixture
@@ -49,16 +49,11 @@ def release(monkeypatch):
     """Return what adds a setting to an algorithm, to all of them and to runs, as the next release may."""
 
     def add_settings():
-        for declared in (
-            FQL.declared(),
-            Method.declared(),
-            CommonSettings.declared(),
-            RunSettings.declared(),
-        ):
-            name = "later_of_runs" if declared is RunSettings.declared() else "later"
+        for owner in (FQL, Method, CommonSettings, RunSettings):
+            name = "later_of_runs" if owner is RunSettings else "later"
             setting = Setting(default=0.25, doc="Came later.")
             setting.name, setting.type, setting.annotation = name, float, "float"
-            monkeypatch.setitem(declared, name, setting)
+            monkeypatch.setitem(owner.declared(), name, setting)
 
     return add_settings
 
@@ -71,13 +66,11 @@ def test_a_run_of_an_earlier_release_is_resumed(is_done, tmp_path, release, monk
         record(training, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if not is_done:
-        with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
+        if not is_done:
             patch.setattr(TrainingRun, "_record", stop_at_first)
-            train(tmp_path, code=3)
-        gc.collect()  # frees the lock of the run, which a process does when it ends
-    else:
-        train(tmp_path)
+        train(tmp_path, code=0 if is_done else 3)
+    gc.collect()  # frees the lock of the run, which a process does when it ends
     release()
     train(tmp_path)
     (folder,) = tmp_path.glob("fql/*")
@@ -105,22 +98,17 @@ def test_a_job_and_its_saved_scores_are_found_again(tmp_path, release):
 def test_runs_of_two_releases_are_one_method(tmp_path, release):
     train(tmp_path)
     release()
-    assert (
-        main([*(word for word in job_in(tmp_path).words if word != "--resume"), "--verbose", "0"])
-        == 0
-    )
+    train(tmp_path, resume=False)
     for number in (1, 2):
-        assert ("later" in config_of(tmp_path / "fql" / f"Toy-v0_{number}")["settings"]) == (
-            number == 2
-        )
+        settings = config_of(tmp_path / "fql" / f"Toy-v0_{number}")["settings"]
+        assert ("later" in settings) == (number == 2)
     assert list(read_runs([tmp_path]).runs["method"].unique()) == ["fql"]
 
 
 @pytest.mark.parametrize("params", ["normalize=true", "noise_std=0.1"])
 def test_runs_with_and_without_noise_or_normalisation_are_two_methods(params, tmp_path):
     train(tmp_path)
-    words = [word for word in job_in(tmp_path).words if word != "--resume"]
-    assert main([*words, "-params", params, "--verbose", "0"]) == 0
+    train(tmp_path, "-params", params)
     assert read_runs([tmp_path]).runs["method"].nunique() == 2
 
 
@@ -130,10 +118,10 @@ def test_another_value_of_a_later_setting_is_another_run(tmp_path, release, monk
     name, settings_hash = job.name, job.settings_hash
     release()
     monkeypatch.setitem(PARAMS, "later", 0.5)
-    other = job_in(tmp_path / "logs")
-    assert JobStore(tmp_path / "logs").status(other).run is None
-    assert other.name != name
-    assert other.settings_hash != settings_hash
+    changed = job_in(tmp_path / "logs")
+    assert JobStore(tmp_path / "logs").status(changed).run is None
+    assert changed.name != name
+    assert changed.settings_hash != settings_hash
 
 
 @pytest.mark.parametrize("algo", ["fql", "sac", pytest.param("qam", marks=pytest.mark.slow)])
