@@ -15,7 +15,14 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.frames import frames_of
-from agents.common.model_file import algorithm_of, find_checkpoints, find_model, read_about, step_of
+from agents.common.model_file import (
+    ModelFile,
+    find_checkpoints,
+    find_model,
+    read_about,
+    read_model_file,
+    step_of,
+)
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
@@ -111,30 +118,30 @@ class Agent:
             self.env_kwargs = {**self.env_kwargs, "frame_stack": frames}
 
     @property
-    def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
-        """Observation and action space that the policy was trained with."""
-        return self.policy.observation_space, self.policy.action_space
-
-    @property
     def env_id(self) -> str:
         """Gymnasium's id of the environment.
 
         :raises UsageError: if its environment or its wrappers would import a module that only a file names.
         """
-        self._require_imported(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")
+        imports = [(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")]
         for module, class_name, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
-            self._require_imported(
-                module, f"the wrapper {module}:{class_name}", f"--gym-packages {module}"
-            )
+            noun = f"the wrapper {module}:{class_name}"
+            imports.append((module, noun, f"--gym-packages {module}"))
+        for module, noun, flag in imports:
+            if module and module not in sys.modules and not self.trust:
+                raise UsageError(
+                    f"{self.source} plays in {noun}, which a file cannot select to import: give {flag}, from the "
+                    f"folder that holds {module.partition('.')[0]}, or, if you trust its author, --trust"
+                )
         return gym_id(self.env)
 
-    def _require_imported(self, module: str, noun: str, flag: str) -> None:
-        """Refuse to import a module that only a file names."""
-        if module and module not in sys.modules and not self.trust:
-            raise UsageError(
-                f"{self.source} plays in {noun}, which a file cannot select to import: give {flag}, from the folder "
-                f"that holds {module.partition('.')[0]}, or, if you trust its author, --trust"
-            )
+    def check_spaces(self, spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]) -> None:
+        """Refuse an environment with other spaces than those that the policy was trained with.
+
+        :param spaces: the environment's observation and action space.
+        """
+        trained = (self.policy.observation_space, self.policy.action_space)
+        check_same_spaces(self.source, trained, self.env, spaces)
 
 
 def find_agent(args: argparse.Namespace) -> Agent:
@@ -219,46 +226,49 @@ def agent_of_run(
         algo = plug_in.get("class", algo)
     entry = find_named_by_file(algo, path, plug_in.get("package"), trust=trust)
     if config.behaviour is not None and behaviour is None:
-        behaviour = _recorded_flow(path, config.behaviour["function"], trust)
-    with as_usage_error(ValueError, TypeError, OSError):
-        model = _load_model(entry, file, device, behaviour, trust)
-        policy = model.policy
-        if replica is not None:
-            policy = policy.replica(replica)
-        policy.normalization = (
-            model.normalization
-        )  # evaluations play in environments that are not normalised
-        return Agent(
-            algo=entry.id,
-            policy=policy,
-            source=file,
-            env=config.env,
-            env_kwargs=env_kwargs,
-            episodes=config.run.eval_episodes,
-            seed=config.eval_seed,
-            replica=config.seed,
-            scoring=scoring,
-            run=path,
-            trust=trust,
-        )
+        function = config.behaviour["function"]
+        if not trust:
+            raise UsageError(
+                f"{path} was trained on the flow of {function}, which a file cannot select to import: give --behaviour "
+                f"{function}, or, if you trust its author, --trust"
+            )
+        behaviour = load_flow(function)
+    return Agent(
+        algo=entry.id,
+        policy=_load_policy(entry, file, device, behaviour, trust, replica),
+        source=file,
+        env=config.env,
+        env_kwargs=env_kwargs,
+        episodes=config.run.eval_episodes,
+        seed=config.eval_seed,
+        replica=config.seed,
+        scoring=scoring,
+        run=path,
+        trust=trust,
+    )
 
 
-def _load_model(
-    entry: Entry, file: Path, device: str, behaviour: PretrainedFlow | None, trust: bool
-) -> Any:
-    """Return a saved model; a flow that was trained elsewhere is an argument of the zoo's own algorithms alone."""
+def _load_policy(
+    entry: Entry,
+    file: Path | ModelFile,
+    device: str,
+    behaviour: PretrainedFlow | None,
+    trust: bool,
+    replica: int | None = None,
+) -> BasePolicy:
+    """Return the policy of a saved model, or of one of its replicas.
+
+    :param behaviour: a flow that was trained elsewhere is an argument of the zoo's own algorithms alone.
+    """
     flow = {} if behaviour is None else {"behaviour": behaviour}
-    return entry.algorithm.load(file, device=device, trust=trust, **flow)
-
-
-def _recorded_flow(path: Path, function: str, trust: bool) -> PretrainedFlow:
-    """Return the pretrained flow that a run records, if the run may name a module to import."""
-    if not trust:
-        raise UsageError(
-            f"{path} was trained on the flow of {function}, which a file cannot select to import: give --behaviour "
-            f"{function}, or, if you trust its author, --trust"
-        )
-    return load_flow(function)
+    with as_usage_error(ValueError, TypeError, OSError):
+        model: Any = entry.algorithm.load(file, device=device, trust=trust, **flow)
+        policy: BasePolicy = model.policy
+        if replica is not None:
+            policy = model.policy.replica(replica)
+    # evaluations play in environments that are not normalised
+    policy.normalization = model.normalization
+    return policy
 
 
 def agent_of_file(
@@ -280,44 +290,48 @@ def agent_of_file(
             f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist"
         )
     if path.suffix == ENDING:
-        with as_usage_error(ValueError, OSError):
-            policy = FlowPolicy.load(path, device, trust=trust)
-            about = read_about(path)
-        protocol = about.get("protocol") or {}
-        if not trust:
-            require_plain_arguments(path, protocol.get("env_kwargs") or {})
-        scoring = ScoringRule.read(protocol)
-        stated = None
-        if about.get("score"):
-            stated = Score(**about["score"])
-            if stated.kind == SUCCESS.name:
-                scoring = scoring.with_success()
-        return Agent(
-            algo=find_named_by_file(name_of(type(policy.method)), path).id,
-            policy=policy,
-            source=path,
-            env=_required(about.get("env") or env, path),
-            env_kwargs=protocol.get("env_kwargs") or {},
-            episodes=protocol.get("episodes") or DEFAULT_EPISODES,
-            seed=protocol.get("seed") or 0,
-            replica=about.get("seed") or 0,
-            scoring=scoring,
-            stated=stated,
-            trust=trust,
-        )
+        return _agent_of_policy(path, env, device, trust)
+    if (path.parent / "config.yml").exists():
+        return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     with as_usage_error(ValueError, OSError):
-        algo = algorithm_of(path)
-    if algo is None:
+        file = read_model_file(path)
+    if file.algorithm_id is None:
         raise UsageError(
             f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again"
         )
-    if (path.parent / "config.yml").exists():
-        return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
-    entry = find_named_by_file(algo, path, trust=trust)
-    with as_usage_error(ValueError, TypeError, OSError):
-        model = _load_model(entry, path, device, behaviour, trust)
-    model.policy.normalization = model.normalization
-    return Agent(algo=entry.id, policy=model.policy, source=path, env=_required(env, path))
+    entry = find_named_by_file(file.algorithm_id, path, trust=trust)
+    policy = _load_policy(entry, file, device, behaviour, trust)
+    return Agent(entry.id, policy, path, _required(env, path))
+
+
+def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> Agent:
+    """Return the agent of a policy that was saved for acting; the arguments are those of :func:`agent_of_file`."""
+    with as_usage_error(ValueError, OSError):
+        policy = FlowPolicy.load(path, device, trust=trust)
+        about = read_about(path)
+    protocol = about.get("protocol") or {}
+    env_kwargs = protocol.get("env_kwargs") or {}
+    if not trust:
+        require_plain_arguments(path, env_kwargs)
+    scoring = ScoringRule.read(protocol)
+    stated = None
+    if about.get("score"):
+        stated = Score(**about["score"])
+        if stated.kind == SUCCESS.name:
+            scoring = scoring.with_success()
+    return Agent(
+        algo=find_named_by_file(name_of(type(policy.method)), path).id,
+        policy=policy,
+        source=path,
+        env=_required(about.get("env") or env, path),
+        env_kwargs=env_kwargs,
+        episodes=protocol.get("episodes") or DEFAULT_EPISODES,
+        seed=protocol.get("seed") or 0,
+        replica=about.get("seed") or 0,
+        scoring=scoring,
+        stated=stated,
+        trust=trust,
+    )
 
 
 def require_plain_arguments(path: Path, env_kwargs: object) -> None:
@@ -381,9 +395,6 @@ def _find_file(path: Path, name: str | None) -> Path:
                 f"`--load-best` needs {file}, which does not exist; leave it out for the final model"
             )
         return file
-    model = RunFolder(path).model
-    if model.is_file():
-        return model
     try:
         return find_model(path)
     except FileNotFoundError as error:
@@ -413,11 +424,8 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
 
 def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
     """Return an agent that plays other episodes, where they are given."""
-    if episodes is not None:
-        agent = replace(agent, episodes=episodes)
-    if seed is not None:
-        agent = replace(agent, seed=seed)
-    return agent
+    protocol = {"episodes": episodes, "seed": seed}
+    return replace(agent, **{name: value for name, value in protocol.items() if value is not None})  # type: ignore[arg-type]
 
 
 def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:
@@ -433,7 +441,7 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
         seed=agent.seed,
         env_kwargs=agent.env_kwargs,
     ) as evaluator:
-        check_same_spaces(agent.source, agent.spaces, agent.env, evaluator.spaces)
+        agent.check_spaces(evaluator.spaces)
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
     if not results.played[0]:
         raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")

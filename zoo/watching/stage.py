@@ -17,7 +17,7 @@ from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.algorithms.baselines import as_chunk_policy
-from zoo.envs.border import check_same_spaces, stack
+from zoo.envs.border import stack
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
@@ -74,7 +74,7 @@ class Stage:
         self.agent = agent
         self.envs = [make_env(agent.env_id, **kwargs) for _ in range(min(n_envs, agent.episodes))]
         spaces: Any = self.envs[0].observation_space, self.envs[0].action_space
-        check_same_spaces(agent.source, agent.spaces, agent.env, spaces)
+        agent.check_spaces(spaces)
         probe(self.envs[0], lambda: make_env(agent.env_id, **kwargs))
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         policy = as_chunk_policy(agent.policy)
