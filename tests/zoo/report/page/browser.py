@@ -99,7 +99,7 @@ class Page:
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
         elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
             self.problems += [
-                str(each.get("value", each.get("description"))) for each in parameters["args"]
+                str(value.get("value", value.get("description"))) for value in parameters["args"]
             ]
         elif event == "Log.entryAdded":
             self.problems.append(parameters["entry"]["text"])
@@ -154,22 +154,20 @@ class Page:
 
     def click(self, selector):
         """Click the middle of an element with the mouse, after scrolling to it."""
-        found = f"document.querySelector({json.dumps(selector)})"
-        self.evaluate(
-            f"{found}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})"
-        )
+        element = f"document.querySelector({json.dumps(selector)})"
+        place = "{block: 'center', inline: 'center', behavior: 'instant'}"
+        self.evaluate(f"{element}.scrollIntoView({place})")
         self.settle()
-        box = self.evaluate(f"{found}.getBoundingClientRect().toJSON()")
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        box = self.evaluate(f"{element}.getBoundingClientRect().toJSON()")
+        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
         for kind in ("mousePressed", "mouseReleased"):
-            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            self.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
         self.settle()
 
     def press(self, key):
         """Press a key."""
         code, text = _KEYS[key]
+        about = {"key": key, "text": text, "windowsVirtualKeyCode": code}
         for kind in ("keyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code
-            )
+            self.send("Input.dispatchKeyEvent", type=kind, **about)
         self.settle()

@@ -22,10 +22,9 @@ SCRIPT = (FOLDER / "report.js").read_text()
 
 @pytest.fixture(scope="module")
 def content():
-    found = content_of(
-        evaluations(["QAM", "FQL"]), problems=[("logs/a", None), ("logs/b", "failed: at step 1")]
-    )
-    return replace(found, formats=("svg",))
+    problems = [("logs/a", None), ("logs/b", "failed: at step 1")]
+    content = content_of(evaluations(["QAM", "FQL"]), problems=problems)
+    return replace(content, formats=("svg",))
 
 
 @pytest.fixture
@@ -67,16 +66,15 @@ def test_files_that_no_report_has_written_are_neither_replaced_nor_removed(conte
 
 
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
-    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"report.html", "scores.csv", "runs.csv", "results.json"} <= names
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     tables = ("aggregates_offline", "improvement_online", "seeds_needed_offline", "tasks_online")
-    assert {f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")} <= names
-    both = ("verdict", "aggregates", "profiles", "improvement", "heat_map", "runs")
-    figures = {f"{name}_{phase}" for name in both for phase in ("offline", "online")}
-    figures |= {"sample_efficiency_mean", "sample_efficiency_iqm", "domains"}
-    assert {path.name for path in (folder / "figures").iterdir()} == {
-        f"{figure}.svg" for figure in figures
-    }
+    expected = {"report.html", "scores.csv", "runs.csv", "results.json"}
+    expected |= {f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")}
+    assert expected <= names
+    of_phases = ("verdict", "aggregates", "profiles", "improvement", "heat_map", "runs")
+    figures = {f"{name}_{phase}.svg" for name in of_phases for phase in ("offline", "online")}
+    figures |= {"sample_efficiency_mean.svg", "sample_efficiency_iqm.svg", "domains.svg"}
+    assert {path.name for path in (folder / "figures").iterdir()} == figures
 
 
 def test_page_needs_nothing_from_outside(page):
@@ -87,13 +85,10 @@ def test_page_needs_nothing_from_outside(page):
 
 
 def test_page_shows_every_table_once_and_every_figure_as_its_file(content, folder, page):
-    assert [page.count(f'id="{table.name}"') for table in content.tables] == [1] * len(
-        content.tables
-    )
-    found = re.findall(r'id="figure-(\w+)".*?>\n(<svg.*?</svg>)', page, flags=re.DOTALL)
-    assert len(found) == len({path.stem for path in (folder / "figures").iterdir()})
-    for name, picture in found:
-        assert picture == (folder / "figures" / f"{name}.svg").read_text().strip(), name
+    assert all(page.count(f'id="{table.name}"') == 1 for table in content.tables)
+    shown = dict(re.findall(r'id="figure-(\w+)".*?>\n(<svg.*?</svg>)', page, flags=re.DOTALL))
+    files = (folder / "figures").iterdir()
+    assert shown == {path.stem: path.read_text().strip() for path in files}
 
 
 def test_figures_are_files_of_the_formats_that_are_asked_for_and_always_on_the_page(
@@ -102,40 +97,30 @@ def test_figures_are_files_of_the_formats_that_are_asked_for_and_always_on_the_p
     draw("verdict_offline")
     for formats in (FORMATS, ("png",)):
         page = report.write_report(tmp_path, replace(content, formats=formats)).read_text()
-        assert {path.name for path in (tmp_path / "figures").iterdir()} == {
-            f"verdict_offline.{f}" for f in formats
-        }
+        names = {path.name for path in (tmp_path / "figures").iterdir()}
+        assert names == {f"verdict_offline.{name}" for name in formats}
         assert page.count("<svg") == 1
 
 
 def test_sentences_of_a_verdict_come_first(content, draw):
     draw("verdict_offline")
-    focused = replace(
-        content, comparisons=[decide(found, focus="QAM") for found in content.comparisons]
-    )
+    comparisons = [decide(comparison, focus="QAM") for comparison in content.comparisons]
+    focused = replace(content, comparisons=comparisons)
     page = report.to_html(focused)
-    first = focused.verdicts[0][0]
-    assert first.startswith("QAM, offline")
-    places = [
-        page.index(text)
-        for text in (
-            first.split(" (")[0],
-            'id="figure-verdict_offline"',
-            "Scores are those of the last",
-        )
-    ]
-    assert page.index("</h1>") < places[0] < places[1] < places[2]
+    verdict = focused.verdicts[0][0].split(" (")[0]
+    assert verdict.startswith("QAM, offline")
+    parts = ("</h1>", verdict, 'id="figure-verdict_offline"', "Scores are those of the last")
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
     assert content.verdicts[0][0].split()[1:3] == ["leads", "offline,"]
 
 
 @pytest.mark.usefixtures("figures_on_demand")
 def test_page_says_where_it_comes_from_and_what_was_skipped(content, folder, page):
-    made = report.to_html(replace(content, origin="2026-11-30, commit 0123abc"))
+    origin = "2026-11-30, commit 0123abc"
     digest = hashlib.sha256((folder / "evaluations.csv").read_bytes()).hexdigest()[:12]
-    assert (
-        f">2026-11-30, commit 0123abc · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<"
-        in made
-    )
+    provenance = f">{origin} · SHA-256 of evaluations.csv: {digest}<br><code>zoo compare logs<"
+    assert provenance in report.to_html(replace(content, origin=origin))
     assert "1 of 2 run folders did not finish, or do not count" in page
     assert "<code>logs/b</code>: failed: at step 1" in page
 
@@ -150,14 +135,13 @@ def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
 @pytest.mark.usefixtures("figures_on_demand")
 def test_reproduction_stands_on_the_page():
     methods = {"qam": ComparedMethod("qam", "QAM", "own", {env: {"sparse": True} for env in SCENE})}
-    found = content_of(
-        scene_runs([[1.0, 0.9, 0.8]] * 5), methods, sets=[load_set("qam2026")], baseline="qam"
-    )
-    table = next(table for table in found.tables if table.name == "reproduction")
+    runs = scene_runs([[1.0, 0.9, 0.8]] * 5)
+    content = content_of(runs, methods, sets=[load_set("qam2026")], baseline="qam")
+    table = next(table for table in content.tables if table.name == "reproduction")
     row = next(row for row in table.rows if row[1].text == "scene-play")
     assert [row[3].plain, row[4].plain] == ["96.9 qam2026, 12 seeds", "90.0 3 seeds"]
     assert row[7].text == "settings not compared"
-    page = report.to_html(found)
+    page = report.to_html(content)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
 
@@ -167,10 +151,9 @@ def test_names_from_run_folders_stay_inside_the_data_and_add_no_markup_to_the_pa
     names = ["</script><script>alert(1)</script>", "<!--<script>", "a\u2028b", "a&amp;b'\"", "]]>"]
     runs = pd.concat([scene_runs([[0.5] * 6], name) for name in names])
     page = report.to_html(content_of(runs, problems=[("logs/<i>", "<u>")], baseline=names[0]))
-    text = re.search(
-        r'<script type="application/json" id="files">(.*?)</script>', page, flags=re.DOTALL
-    )[1]
-    assert not set("<>&'\u2028") & set(text)
+    pattern = r'<script type="application/json" id="files">(.*?)</script>'
+    data = re.search(pattern, page, flags=re.DOTALL)[1]
+    assert not set("<>&'\u2028") & set(data)
     assert page.count("<script") == page.count("</script>") == 2
     assert "alert(1)" in page
     assert not re.search("<[iu]>", page)
