@@ -16,18 +16,12 @@ def maze_model(id="qam", **settings):
     return tiny_model(id, make_env("pointmaze-medium-singletask-task1-v0", **STEPS), **settings)
 
 
-def write_run(logs, model, seed=3, **more):
+def write_run(logs, model, seed=3, **settings):
     """Write a finished run of a model, as far as playing reads it."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
-    config = {
-        "algo": "qam",
-        "env": ENV,
-        "seed": seed,
-        "offline_steps": 20,
-        "eval_episodes": 4,
-        "eval_seed": 7,
-    }
-    folder.write_config(RunRecord.read({**config, "env_kwargs": ["max_episode_steps=12"], **more}))
+    config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4}
+    config |= {"eval_seed": 7, "env_kwargs": ["max_episode_steps=12"]}
+    folder.write_config(RunRecord.read(config | settings))
     model.save(folder.model)
     folder.lock.release()
     return folder

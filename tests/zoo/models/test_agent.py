@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gymnasium
@@ -25,24 +26,35 @@ from zoo.terminal.parser import Parser
 from zoo.watching.stage import Stage
 
 
-def weights(agent):
-    return next(iter(agent.policy.nets.fine_tuned.parameters())).detach()
+def weights(owner, replica=0):
+    """Return some weights of an agent, or of one replica of a model."""
+    return next(iter(owner.policy.nets.fine_tuned.parameters()))[replica : replica + 1].detach()
 
 
-def own_weights(model, replica=0):
-    return next(iter(model.policy.nets.fine_tuned.parameters()))[replica : replica + 1].detach()
+def assert_same_weights(agent, model, replica=0):
+    assert torch.equal(weights(agent), weights(model, replica))
 
 
-def test_a_run_plays_in_its_environment_by_its_protocol(logs, model):
-    agent = agent_of_run(find_run(logs, "qam", ENV))
-    assert agent.algo == "qam"
-    assert agent.env == ENV
+def chosen(*words):
+    """Return the agent that a command line names."""
+    parser = Parser("test")
+    add_agent(parser)
+    add_machine(parser)
+    args = parser.parse_args([*map(str, words), "--device", "cpu"])
+    check_agent(args)
+    return find_agent(args)
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_a_run_and_a_policy_play_in_their_environment_by_their_protocol(
+    is_run, logs, policy_file, model
+):
+    agent = agent_of_run(find_run(logs, "qam", ENV)) if is_run else agent_of_file(policy_file, None)
+    protocol = (agent.algo, agent.env, agent.episodes, agent.seed, agent.replica, agent.stated)
+    assert protocol == ("qam", ENV, 4, 7, 3, None)
     assert agent.env_id == "pointmaze-medium-singletask-task1-v0"
     assert agent.env_kwargs == STEPS
-    assert agent.episodes == 4
-    assert agent.seed == 7
-    assert agent.replica == 3
-    assert torch.equal(weights(agent), own_weights(model))
+    assert_same_weights(agent, model)
 
 
 def test_the_newest_run_plays_unless_a_number_is_given(tmp_path, model):
@@ -54,49 +66,38 @@ def test_the_newest_run_plays_unless_a_number_is_given(tmp_path, model):
 
 
 def test_the_best_model_is_loaded_on_demand(tmp_path, model):
-    folder, best = write_run(tmp_path, model), maze_model(seed=9)
+    folder = write_run(tmp_path, model)
+    best = maze_model(seed=9)
     with pytest.raises(UsageError, match="`--load-best`"):
-        agent_of_run(folder.path, name=folder.best_model.name)
+        chosen(folder.path, "--load-best")
     best.save(folder.best_model)
-    assert torch.equal(
-        weights(agent_of_run(folder.path, name=folder.best_model.name)), own_weights(best)
-    )
-    assert torch.equal(weights(agent_of_run(folder.path)), own_weights(model))
-    assert torch.equal(weights(chosen(folder.path, "--load-best")), own_weights(best))
-    kept = folder.best_model.rename(folder.path / "before_the_review.zip")
-    assert torch.equal(weights(agent_of_file(kept, None)), own_weights(best))
+    assert_same_weights(chosen(folder.path, "--load-best"), best)
+    assert_same_weights(chosen(folder.path), model)
+    renamed = folder.best_model.rename(folder.path / "before_the_review.zip")
+    assert_same_weights(agent_of_file(renamed, None), best)
 
 
 def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
-    both = maze_model(seeds=[3, 4])
+    stack = maze_model(seeds=[3, 4])
     together = {"seeds": [3, 4], "folders": [f"{ENV}_1", f"{ENV}_2"]}
-    folders = [
-        write_run(tmp_path, both.replica(k), seed, **together) for k, seed in enumerate((3, 4))
-    ]
-    save_checkpoint(both, folders[0].checkpoints)
-    agent = agent_of_run(folders[1].path, step=0)
-    assert torch.equal(weights(agent), own_weights(both, 1))
+    first, second = (write_run(tmp_path, stack.replica(k), 3 + k, **together) for k in range(2))
+    save_checkpoint(stack, first.checkpoints)
+    agent = agent_of_run(second.path, step=0)
+    assert_same_weights(agent, stack, replica=1)
     assert agent.policy.num_replicas == 1
-    assert agent_of_run(folders[0].path, step=-1).source.parent.parent == folders[0].checkpoints
+    assert agent_of_run(first.path, step=-1).source.parent.parent == first.checkpoints
     with pytest.raises(UsageError, match="`--load-checkpoint`"):
-        agent_of_run(folders[0].path, step=5)
+        agent_of_run(first.path, step=5)
 
 
-def test_a_policy_file_says_where_how_and_how_well_it_plays(policy_file, tmp_path, model):
-    agent = agent_of_file(policy_file, None)
-    assert agent.algo == "qam"
-    assert agent.env == ENV
-    assert agent.episodes == 4
-    assert agent.seed == 7
-    assert agent.replica == 3
-    assert agent.stated is None
-    assert torch.equal(weights(agent), own_weights(model))
-    score, other = Score("success", 0.5, 0.3, 0.7, 20), ENV.replace("task1", "task2")
-    model.save_policy(tmp_path / "scored.safetensors", {"env": ENV, "score": vars(score)})
-    assert agent_of_file(tmp_path / "scored.safetensors", None).stated == score
-    elsewhere = chosen(tmp_path / "scored.safetensors", "--env", other)
-    assert elsewhere.stated is None
-    assert elsewhere.env == other
+def test_a_policy_file_states_its_score_for_its_environment_alone(tmp_path, model):
+    file = tmp_path / "scored.safetensors"
+    score = Score("success", 0.5, 0.3, 0.7, 20)
+    model.save_policy(file, {"env": ENV, "score": vars(score)})
+    assert agent_of_file(file, None).stated == score
+    env = ENV.replace("task1", "task2")
+    elsewhere = chosen(file, "--env", env)
+    assert (elsewhere.stated, elsewhere.env) == (None, env)
 
 
 def test_a_model_by_itself_needs_an_environment(tmp_path, model):
@@ -104,10 +105,8 @@ def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     with pytest.raises(UsageError, match="give --env"):
         agent_of_file(tmp_path / "model.zip", None)
     agent = agent_of_file(tmp_path / "model.zip", ENV)
-    assert agent.algo == "qam"
-    assert agent.episodes == 50
-    assert agent.seed == 0
-    np.testing.assert_array_equal(weights(agent), own_weights(model))
+    assert (agent.algo, agent.episodes, agent.seed) == ("qam", 50, 0)
+    assert_same_weights(agent, model)
 
 
 # -- what is imported -------------------------------------------------------------------------------------------------
@@ -144,39 +143,18 @@ def somebodys(own_agents, tmp_path, monkeypatch):
 @pytest.mark.parametrize("id", ["fql", "sac"])
 def test_an_agent_of_a_normalised_environment_takes_raw_observations(id, tmp_path):
     env = VecNormalize(make_vec_env("Pendulum-v1"))
-    small = {
-        "net_arch": [8],
-        "buffer_size": 50,
-        "learning_starts": 5,
-        "batch_size": 4,
-        "device": "cpu",
-        "seeds": [0],
-    }
-    model = find_algorithm(id).algorithm(
-        "MlpPolicy", env, **small, **({} if id == "sac" else {"horizon_length": 1})
-    )
+    settings = {"net_arch": [8], "buffer_size": 50, "learning_starts": 5, "batch_size": 4}
+    settings |= {"device": "cpu", "seeds": [0]}
+    if id == "fql":
+        settings["horizon_length"] = 1
+    model = find_algorithm(id).algorithm("MlpPolicy", env, **settings)
     model.learn(20).save(tmp_path / "model.zip")
-    agent = agent_of_file(tmp_path / "model.zip", "Pendulum-v1")
     raw = np.array([[0.5, 0.1, 7.0]], np.float32)
-    planner = as_chunk_policy(agent.policy)
-    noise = {
-        name: draw[None] * 0
-        for name, draw in planner.draw_action_noise(1, torch.Generator()).items()
-    }
-    played = planner.plan(raw[None], noise)[0, :, 0]
-    np.testing.assert_allclose(
-        played, model.predict(env.normalize_obs(raw), deterministic=True)[0], atol=1e-6
-    )
-
-
-def chosen(*words):
-    """Return the agent that a command line names."""
-    parser = Parser("test")
-    add_agent(parser)
-    add_machine(parser)
-    args = parser.parse_args([*map(str, words), "--device", "cpu"])
-    check_agent(args)
-    return find_agent(args)
+    planner = as_chunk_policy(agent_of_file(tmp_path / "model.zip", "Pendulum-v1").policy)
+    draws = planner.draw_action_noise(1, torch.Generator())
+    noise = {name: 0 * draw[None] for name, draw in draws.items()}
+    expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
+    np.testing.assert_allclose(planner.plan(raw[None], noise)[0, :, 0], expected, atol=1e-6)
 
 
 RUN, ELSEWHERE = f"logs/somebodys/{ENV}_1", f"logs/qam/{ENV}_1"
@@ -223,8 +201,8 @@ def test_an_environment_that_only_a_file_names_is_not_imported(file):
 
 
 def test_an_alias_names_the_agents_of_its_algorithm():
-    words = ["--env", "pointmaze-medium-navigate-singletask-task1-v0", "--trained"]
-    assert chosen("--algo", "bptt", *words).source == chosen("--algo", "fbrac", *words).source
+    sources = [chosen("--algo", id, "--env", ENV, "--trained").source for id in ("bptt", "fbrac")]
+    assert sources[0] == sources[1]
 
 
 def test_what_is_not_there_or_no_model_is_refused(tmp_path):
@@ -246,17 +224,11 @@ def agent(logs):
 
 def test_an_agent_plays_no_other_spaces(agent):
     moved = replace(agent, env="Pendulum-v1", env_kwargs={})
+    model = agents.BC("MlpPolicy", gymnasium.make("Spring-v0"), net_arch=[4], buffer_size=4)
+    wider = Agent("bc", model.policy, Path("model.zip"), "Spring-v0", {"limit": 4.0}, episodes=1)
     for start in (play, Stage):
         with pytest.raises(UsageError, match=r"got .* in Pendulum-v1"):
             start(moved)
-
-
-def test_an_agent_plays_with_no_other_action_limits():
-    policy = agents.BC(
-        "MlpPolicy", gymnasium.make("Spring-v0"), net_arch=[4], buffer_size=4, seed=0
-    ).policy
-    wider = Agent("bc", policy, Path("model.zip"), "Spring-v0", {"limit": 4.0}, episodes=1)
-    for start in (play, Stage):
         with pytest.raises(UsageError, match="actions from -2 to 2 in coordinate 0, got -4 to 4"):
             start(wider)
 
@@ -264,8 +236,7 @@ def test_an_agent_plays_with_no_other_action_limits():
 def test_an_agent_that_plans_nan_has_no_score(agent, policy_file):
     broken = replace(agent, policy=agent_of_file(policy_file, None).policy)
     with torch.no_grad():
-        next(iter(broken.policy.nets.fine_tuned.parameters())).fill_(torch.nan)
-    with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
-        play(broken, n_envs=1)
-    with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
-        next(Stage(broken).play())
+        weights(broken).fill_(torch.nan)
+    for start in (partial(play, n_envs=1), lambda agent: next(Stage(agent).play())):
+        with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
+            start(broken)

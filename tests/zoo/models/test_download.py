@@ -40,11 +40,10 @@ def changed(**texts):
 def described(part, **values):
     """Return a trained policy with another description of the policy, or of what is known about it."""
     text = header_of(trained())[part]
-    if part == "policy":
-        return changed(
-            policy=base64.b64encode(safe.dumps(safe.load(base64.b64decode(text)) | values)).decode()
-        )
-    return changed(**{part: json.dumps(json.loads(text) | values)})
+    if part == "about":
+        return changed(about=json.dumps(json.loads(text) | values))
+    description = safe.load(base64.b64decode(text)) | values
+    return changed(policy=base64.b64encode(safe.dumps(description)).decode())
 
 
 class Bomb:
@@ -59,14 +58,10 @@ class Bomb:
 
 def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path):
     bomb = pickle.dumps(Bomb(tmp_path / "trace"))
-    hostile = {
-        "model.zip": bomb,
-        "config.json": bomb,
-        "policy.pkl": bomb,
-        "modeling.py": b"raise SystemExit(9)",
-    }
     card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()
-    hub.put("them/agent", {POLICY: trained(), "README.md": card, "config.yml": card, **hostile})
+    files = dict.fromkeys(("model.zip", "config.json", "policy.pkl"), bomb)
+    files |= {"README.md": card, "config.yml": card, "modeling.py": b"raise SystemExit(9)"}
+    hub.put("them/agent", {POLICY: trained(), **files})
     assert main(["--from-hub", "them/agent", "--episodes", "1"]) == 0
     assert not (tmp_path / "trace").exists()
     assert set(hub.asked) == {POLICY}
@@ -81,11 +76,9 @@ def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path)
         (lambda: pickle.dumps([1]), "cannot be read"),
     ],
 )  # fmt: skip
-def test_what_is_not_a_policy_of_this_library_is_refused(hub, capsys, content, message):
+def test_what_is_not_a_policy_of_this_library_is_refused(hub, refusal, content, message):
     hub.put("them/agent", {POLICY: content()})
-    code = main(["--from-hub", "them/agent"])
-    errors = capsys.readouterr().err
-    assert (code, message in errors) == (2, True), errors
+    assert message in refusal(main, "--from-hub", "them/agent")
 
 
 def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
@@ -100,11 +93,8 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "me/private",
-            "the hub refuses me/private, .* for what is private, .* log in with `hf auth login`",
-        ),
-        ("me/empty", "it holds no agent of this library: expected the file policy.safetensors"),
+        ("me/private", "for what is private, .* log in with `hf auth login`"),
+        ("me/empty", "expected the file policy.safetensors"),
         ("me/empty@nope", "the hub refuses me/empty, .* check the name, the revision"),
     ],
 )

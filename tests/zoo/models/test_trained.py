@@ -43,9 +43,8 @@ def test_a_file_says_what_its_agent_is(file):
 def test_an_agent_plays_its_first_episode_again(id):
     file = find_trained(id, MEDIUM)
     results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
-    assert {"return": results.returns[0, 0], "length": results.lengths[0, 0]} == read_about(file)[
-        "first_episode"
-    ]
+    episode = {"return": results.returns[0, 0], "length": results.lengths[0, 0]}
+    assert episode == read_about(file)["first_episode"]
 
 
 @pytest.mark.slow
