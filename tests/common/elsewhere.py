@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 aten = torch.ops.aten
@@ -92,21 +92,18 @@ def run(func, args, kwargs, may_cross, may_read=True):
         raise CrossingError(f"{func} waits for the host, or copies from or to it")
     if on_device and not may_read and (func in WAITING or (func in COPIES and not to_device)):
         raise CrossingError(f"{func} waits for the device")
-    plain = {
-        name: value
-        for name, value in kwargs.items()
-        if name not in ("device", "pin_memory", "non_blocking")
-    }
-    plain |= {} if device is None else {"device": torch.device("cpu")}
+    plain = dict(kwargs)
+    for name in plain.keys() & {"device", "pin_memory", "non_blocking"}:
+        del plain[name]
+    if device is not None:
+        plain["device"] = torch.device("cpu")
     result = func(*tree_map(_unwrap, args), **tree_map(_unwrap, plain))
     if not to_device:
         return args[0] if func is aten.copy_.default else result
-    result = tree_map(lambda leaf: Elsewhere(leaf) if isinstance(leaf, Tensor) else leaf, result)
-    return (
-        return_and_correct_aliasing(func, args, kwargs, result)
-        if on_device and device is None
-        else result
-    )
+    result = tree_map_only(Tensor, Elsewhere, result)
+    if on_device and device is None:
+        return return_and_correct_aliasing(func, args, kwargs, result)
+    return result
 
 
 def crosses(func, args, tensors, to_device):
@@ -116,16 +113,17 @@ def crosses(func, args, tensors, to_device):
         return not all(on_device) if to_device else any(on_device)
     if not any(on_device):
         return False
-    indices = [index for index in args[1] if index is not None] if func in INDEXING else []
+    indices = []
+    if func in INDEXING:
+        indices = [index for index in args[1] if index is not None]
     allowed = {id(index) for index in indices}
     for tensor, is_there in zip(tensors, on_device, strict=True):
         if not is_there and tensor.ndim > 0 and id(tensor) not in allowed:
             raise RuntimeError(
                 f"{func}: expected all tensors on one device, got one of {tuple(tensor.shape)} on the host"
             )
-    return (
-        func in WAITING or not all(on_device) or any(index.dtype == torch.bool for index in indices)
-    )
+    has_mask = any(index.dtype == torch.bool for index in indices)
+    return func in WAITING or not all(on_device) or has_mask
 
 
 def _unwrap(leaf):
@@ -157,21 +155,14 @@ def emulation():
     device = the_device()
 
     def by_way_of_the_cpu(make):
-        def make_by_way(*args, device=None, **kwargs):
-            return (
-                make(*args, **kwargs)
-                if device is None
-                else make(*args, device="cpu", **kwargs).to(device)
-            )
+        def make_by_way(*args, device="cpu", **kwargs):
+            return make(*args, device="cpu", **kwargs).to(device or "cpu")
 
         return make_by_way
 
     def load(*args, map_location=None, **kwargs):
         loaded = from_file(*args, map_location="cpu", **kwargs)
-        return tree_map(
-            lambda leaf: leaf.to(map_location or "cpu") if isinstance(leaf, Tensor) else leaf,
-            loaded,
-        )
+        return tree_map_only(Tensor, lambda tensor: tensor.to(map_location or "cpu"), loaded)
 
     from_file = torch.load
     # differentiation has threads for the devices that it knew when it was first used; here it does without

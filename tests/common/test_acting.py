@@ -11,13 +11,11 @@ from safetensors.torch import load_file, save_file
 import agents
 from agents.common.files import safe
 from agents.common.sb3.model import FlowAlgorithm
-from tests.common.toys import tiny_model
+from tests.common.toys import normals, tiny_model
 
 
 def observations(policy, rows=3):
-    return (
-        np.random.default_rng(0).standard_normal((policy.num_replicas, rows, 4)).astype(np.float32)
-    )
+    return normals(policy.num_replicas, rows, 4).numpy()
 
 
 def planned(policy, rows=3):
@@ -41,13 +39,11 @@ def saved(folder, **settings):
 )
 def test_a_loaded_policy_plans_the_same_bits(id, settings, tmp_path):
     model, path = tiny_model(id, **settings), tmp_path / "policy.safetensors"
-    model.policy.set_observation_statistics(
-        torch.randn(50, 4) * 3 + 1, settings.get("observation_scale", 1.0)
-    )
+    model.policy.set_observation_statistics(3 * normals(50, 4) + 1, 2.0)
     model.save_policy(path)
     loaded = agents.load_policy(path)
     np.testing.assert_array_equal(planned(loaded), planned(model.policy))
-    assert loaded.predict(observations(loaded)[0])[0].shape == (3, *model.action_space.shape)
+    assert loaded.predict(observations(loaded)[0])[0].shape == (3, 2)
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # not for us alone
 
@@ -79,34 +75,24 @@ def test_a_flipped_bit_is_found(save, tmp_path):
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"policy\.safetensors cannot be read: its SHA-256 is not that"
-    ):
+    with pytest.raises(ValueError, match=r"policy\.safetensors cannot be read: its SHA-256"):
         agents.load_policy(path)
-
-
-def texts_in(path):
-    with safe_open(path, framework="pt") as file:
-        return file.metadata()
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"format": "another"}, "expected a policy as `save_policy` writes it, got 'another'"),
-        ({"sha256": ""}, "its SHA-256 is not that"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
         ({"method": "os:system"}, "of `os:system`"),
-        (
-            {"settings": {"flow_stepz": 3}},
-            r"policy\.safetensors is a policy of another version of QAM, .*'flow_stepz'",
-        ),
-        ({"settings": {"net_arch": [4]}}, r"policy\.safetensors cannot be read: .*size mismatch"),
+        ({"settings": {"flow_stepz": 3}}, "another version of QAM, .*'flow_stepz'"),
+        ({"settings": {"net_arch": [4]}}, "size mismatch"),
     ],
 )
 def test_what_does_not_describe_the_tensors_is_refused(change, text, tmp_path):
     path = saved(tmp_path)
-    texts = texts_in(path)
+    with safe_open(path, framework="pt") as file:
+        texts = file.metadata()
     if not change.keys() <= texts.keys():
         description = safe.load(base64.b64decode(texts["policy"])) | change
         change = {"policy": base64.b64encode(safe.dumps(description)).decode()}

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.common.method import integers, normal, uniform
-from tests.common.toys import tiny_model
+from tests.common.toys import always_sample, tiny_model
 from tests.envs import SpacesEnv, space_env_of
 
 HORIZON = 3
@@ -34,13 +34,6 @@ def play(policy, steps, rows=4):
         actions, state = policy.predict(observations(rows, step), state, np.full(rows, step == 0))
         played.append(actions[0].tolist())
     return played, state
-
-
-def always_sample(monkeypatch, policy, chunk):
-    """Let a policy plan one chunk, scaled to [-1, 1], in every state."""
-    monkeypatch.setattr(
-        policy.method, "sample_actions", lambda obs, *_: chunk.expand(*obs.shape[:2], -1)
-    )
 
 
 @pytest.fixture

@@ -31,8 +31,6 @@ def test_a_model_names_the_network_of_a_diverged_replica(id):
 def test_a_loss_that_is_not_finite_is_a_divergence_and_a_diagnostic_is_not():
     model = tiny_model(seeds=[1, 2])
     model.learn_offline(1, dataset=toy_dataset())
-    model._last_info |= {
-        "total_loss": torch.tensor([torch.inf, 1.0]),
-        "q_mean": torch.tensor([1.0, torch.nan]),
-    }
+    model._last_info["total_loss"] = torch.tensor([torch.inf, 1.0])
+    model._last_info["q_mean"] = torch.tensor([1.0, torch.nan])
     assert model.find_divergence() == {0: "total_loss is not finite"}

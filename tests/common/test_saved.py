@@ -47,26 +47,19 @@ def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, m
     Logged("MlpPolicy", SpacesEnv(4, 2), **TINY).save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)
-    with pytest.warns(
-        UserWarning, match="is of the class .*:Logged, which is not imported; it becomes one of fql"
-    ):
+    with pytest.warns(UserWarning, match=":Logged, which is not imported; it becomes one of fql"):
         assert type(agents.load(tmp_path / "model")) is agents.FQL
 
 
 @pytest.mark.parametrize(("name", "closest"), [("gama", "gamma"), ("n_steps", ".*")])
 def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql, name, closest):
-    with pytest.raises(
-        TypeError, match=rf"FQL\.load\(\) got '{name}', which no such model has; closest: {closest}"
-    ):
+    with pytest.raises(TypeError, match=rf"got '{name}', .* closest: {closest}"):
         agents.load(fql, **{name: 1})
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
 def test_a_model_of_another_algorithm_is_named(fql):
-    with pytest.raises(
-        ValueError,
-        match=r"toy-v0\.zip is a model of FQL, expected one of QAM; `agents\.load\(path\)`",
-    ):
+    with pytest.raises(ValueError, match="is a model of FQL, expected one of QAM"):
         agents.QAM.load(fql)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 import agents
 from agents.common.batch import Batch
 from agents.common.data.shards import Shard, Shards
+from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowAlgorithm
+from agents.common.sb3.policy import FlowPolicy
 from agents.models import model_class
 from tests.envs import SpacesEnv
 
@@ -86,21 +89,13 @@ def toy_dataset(
 
 def toy_batch(model: FlowAlgorithm, rows: int = 16, seed: int = 0) -> Batch:
     """Return a random batch of the model's sizes, different for every replica; one row in eight is not valid."""
-    generator = torch.Generator().manual_seed(seed)
-    replicas, size = model.policy.num_replicas, int(np.prod(model.observation_space.shape or ()))
+    return random_batch(model.policy, rows, torch.Generator().manual_seed(seed))
 
-    def normals(*shape: int) -> Tensor:
-        return torch.randn(replicas, *shape, generator=generator)
 
-    valid = (torch.arange(rows) % 8 != 3).float().expand(replicas, rows).clone()
-    return Batch(
-        observations=normals(rows, size),
-        actions=normals(rows, model.policy.chunk_size).tanh(),
-        rewards=normals(rows),
-        discounts=0.9 * (normals(rows) > -1).float(),
-        next_observations=normals(rows, size),
-        valid=valid,
-        steps_valid=valid.unsqueeze(-1),
+def always_sample(monkeypatch: pytest.MonkeyPatch, policy: FlowPolicy, chunk: Tensor) -> None:
+    """Let a policy plan one chunk, (D,) scaled to [-1, 1], in every state."""
+    monkeypatch.setattr(
+        policy.method, "sample_actions", lambda obs, *_: chunk.expand(*obs.shape[:2], -1)
     )
 
 

@@ -32,12 +32,10 @@ def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_i
     with pytest.raises(ZeroDivisionError):
         write(path, "half", lambda: 1 / 0)
     assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
     with atomic_path(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
-        assert temporary.parent == tmp_path
-        assert temporary.suffix == ".txt"
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".txt")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
