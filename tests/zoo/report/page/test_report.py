@@ -140,7 +140,7 @@ def test_reproduction_stands_on_the_page():
     table = next(table for table in content.tables if table.name == "reproduction")
     row = next(row for row in table.rows if row[1].text == "scene-play")
     assert [row[3].plain, row[4].plain] == ["96.9 qam2026, 12 seeds", "90.0 3 seeds"]
-    assert row[7].text == "settings not compared"
+    assert row[7].text == "same"
     page = report.to_html(content)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
