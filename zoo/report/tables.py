@@ -42,9 +42,8 @@ NO_INTERVAL = "(no interval)"
 _NOT_STATED = "not stated"
 SHOWN_METRICS = ("mean", "iqm")
 """The aggregates that tables show; the median and the optimality gap are in the JSON only."""
-_MARKDOWN = str.maketrans(
-    {"|": r"\|", "<": "&lt;"}
-)  # HTML would be part of the page that Markdown becomes
+# HTML would be part of the page that Markdown becomes
+_MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})
 _LATEX = str.maketrans({
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     **{sign: f"${sign}$" for sign in "<>|"},
@@ -57,9 +56,8 @@ _LATEX = str.maketrans({
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
 })  # fmt: skip
-_MINUS = re.compile(
-    r"(?<![\w)\]-])-(?=\.?\d)"
-)  # a hyphen before a number that is not inside a name
+# a hyphen before a number that is not inside a name
+_MINUS = re.compile(r"(?<![\w)\]-])-(?=\.?\d)")
 _LONG = 40  # letters, more than which are broken into lines
 _MANY = 6  # columns, more than which have the detail of an entry below it
 
@@ -109,14 +107,12 @@ class Table:
     @classmethod
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
         """Return a table of rows that all have the same headings."""
-        entries = [
-            [
-                entry if isinstance(entry, TableEntry) else TableEntry(entry or NOT_KNOWN)
-                for entry in row.values()
-            ]
-            for row in rows
-        ]
+        entries = [[*map(_entry, row.values())] for row in rows]
         return cls(name, title, caption, list(rows[0]) if rows else [], entries)
+
+
+def _entry(content: TableEntry | str | None) -> TableEntry:
+    return content if isinstance(content, TableEntry) else TableEntry(content or NOT_KNOWN)
 
 
 def method_entry(comparison: Comparison, name: str) -> TableEntry:
@@ -144,12 +140,10 @@ def score_entry(
     if estimate is None or (kind.is_comparable and best < FAILED_BELOW):
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
+    if is_best:
+        return replace(entry, is_bold=is_complete)
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
-    return replace(
-        entry,
-        text=entry.text + ("†" if reaches and not is_best else ""),
-        is_bold=is_best and is_complete,
-    )
+    return replace(entry, text=f"{entry.text}†") if reaches else entry
 
 
 def with_minus(number: str) -> str:
@@ -163,18 +157,16 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
         return TableEntry(NOT_KNOWN)
 
     def text(value: float) -> str:
-        shown = round(
-            scale * value, 9
-        )  # a tie is decided by its value, not by the order in which it was summed
+        # a tie is decided by its value, not by the order in which it was summed
+        shown = round(scale * value, 9)
         return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
 
+    point = text(estimate.point)
     detail = NO_INTERVAL if estimate.kind == UNSURE else ""
     if estimate.interval is not None:
-        ends = [text(bound) for bound in estimate.interval]
-        detail = ROUNDED if {*ends} == {text(estimate.point)} else f"[{', '.join(ends)}]"
-    return TableEntry(
-        text(estimate.point), detail, value=estimate.point, interval=estimate.interval
-    )
+        low, high = map(text, estimate.interval)
+        detail = ROUNDED if low == high == point else f"[{low}, {high}]"
+    return TableEntry(point, detail, value=estimate.point, interval=estimate.interval)
 
 
 def range_text(ends: tuple[int, int]) -> str:
@@ -190,92 +182,77 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
-    digits = digits_of(kind, (v.improvement.difference for v in decision.verdicts))
-    rows = []
+    digits = digits_of(kind, [v.improvement.difference for v in decision.verdicts])
+    rows = {}
     for v in decision.verdicts:
         pair = v.improvement
-        p_text = (
-            NOT_KNOWN
-            if v.p_value is None
-            else "< 0.001"
-            if v.p_value < 0.001
-            else f"{v.p_value:.3f}"
-        )
-        rows.append({
-            "against": method_entry(comparison, v.other),
+        p_text = NOT_KNOWN
+        if v.p_value is not None:
+            p_text = "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
+        rows[v.other] = {
             "difference of means": number_entry(pair.difference, kind.scale, digits),
             "p value (Holm)": TableEntry(p_text, value=v.p_value),
             "probability of improvement": number_entry(pair.probability, 1, 2),
             "tasks won / lost / undecided": str(pair.tasks),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome.is_clear),
-        })  # fmt: skip
+        }
     subject = comparison.methods[str(decision.subject)].title if rows else ""
-    caption = f"Difference: the mean of {subject} minus the other's, with a 95% t-interval. "
-    if not all(v.improvement.difference for v in decision.verdicts):
-        caption = ""
+    caption = ""
+    if all(v.improvement.difference for v in decision.verdicts):
+        caption = f"Difference: the mean of {subject} minus the other's, with a 95% t-interval. "
     if decision.tested:
         caption += f"Verdict and p value: {decision.tested}. "
-    if decision.tested and kind.is_comparable:
-        points = f"{100 * comparison.resolve:g} points"
-        threshold = f"{FAILED_BELOW:.0%}"
-        caption += (
-            f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: by "
-            f"more or less. Equal: surely less than {points} apart. Both fail or solve: means below {threshold} or "
-            f"above {1 - FAILED_BELOW:.0%}. "
-        )
+        if kind.is_comparable:
+            points = f"{100 * comparison.resolve:g} points"
+            caption += (
+                f"Better, worse: beyond chance by more than {points}; slightly ahead, behind: by less; ahead, behind: "
+                f"by more or less. Equal: surely less than {points} apart. Both fail or solve: means below "
+                f"{FAILED_BELOW:.0%} or above {1 - FAILED_BELOW:.0%}. "
+            )
     caption += "Tasks are won or lost by a family of their own, which decides no verdict."
-    return _phase_table(
-        "verdict", f"{subject} against each other method", comparison, phase, caption, rows
-    )
+    title = f"{subject} against each other method"
+    return _phase_table("verdict", title, comparison, phase, caption, rows, heading="against")
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
     kind = comparison.kind
     cells = phase.aggregates
-    label = phase.tasks_label
-    columns = {
-        METRICS[metric]: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS
-    }
-    rows = []
-    for name in (name for name in ranking(comparison, phase) if name in cells):
-        tally = cells[name].tally
-        rows.append({
-            "method": method_entry(comparison, name),
-            **{metric: column[name] for metric, column in columns.items()},
-            "seeds": range_text(cells[name].seeds),
-            "finished": None if tally.is_complete else str(tally),
+    columns = {metric: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS}
+    rows = {}
+    for name, cell in cells.items():
+        rows[name] = {METRICS[metric]: column[name] for metric, column in columns.items()} | {
+            "seeds": range_text(cell.seeds),
+            "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": range_text(phase.step_ranges[name]),
-        })  # fmt: skip
-    where = f" ({', '.join(places_of(phase.tasks))})" if phase.suite is None else ""
-    caption = f"{kind.caption} on {label}{where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
+        }
+    where = phase.tasks_label
+    if phase.suite is None:
+        where += f" ({', '.join(places_of(phase.tasks))})"
+    caption = f"{kind.caption} on {where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
     table = _phase_table("aggregates", "Aggregates", comparison, phase, caption, rows, best="")
-    return replace(table, title=f"{table.title}, {label}")
+    return replace(table, title=f"{table.title}, {phase.tasks_label}")
 
 
 def improvement_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how each method compares with the baseline; without rows where that has no single runs."""
     kind = comparison.kind
     baseline = baseline_of(comparison)
-    names = [name for name in ranking(comparison, phase) if (name, baseline) in phase.improvements]
-    pairs = {name: phase.improvements[name, baseline] for name in names}
-    digits = digits_of(kind, (pair.difference for pair in pairs.values()))
-    rows = [
-        {
-            "method": method_entry(comparison, name),
+    pairs = {x: pair for (x, y), pair in phase.improvements.items() if y == baseline}
+    digits = digits_of(kind, [pair.difference for pair in pairs.values()])
+    rows = {}
+    for name, pair in pairs.items():
+        rows[name] = {
             "probability of improvement": number_entry(pair.probability, 1, 2),
             "difference of means": number_entry(pair.difference, kind.scale, digits),
         }
-        for name, pair in pairs.items()
-    ]
     caption = (
         f"Probability that a run scores above one of {baseline} on the same task (ties count half), and the difference "
         f"of means{' in points' if kind is SUCCESS else ''} where scores can be averaged, each with its 95% interval. "
         f"{count(len(rows), 'comparison')}, not adjusted: about one in twenty intervals misses the truth."
     )
-    return _phase_table(
-        "improvement", f"Improvement over {baseline}", comparison, phase, caption, rows
-    )
+    title = f"Improvement over {baseline}"
+    return _phase_table("improvement", title, comparison, phase, caption, rows)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -284,29 +261,25 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         f"{domain} ({len(phase.domain_tasks[domain])})": _scores(cells, comparison.kind)
         for domain, cells in sorted(phase.domains.items())
     }
-    rows = []
-    for name in ranking(comparison, phase):
-        if any(name in column for column in columns.values()):
-            row: dict[str, Any] = {"method": method_entry(comparison, name)}
-            rows.append(row | {heading: column.get(name) for heading, column in columns.items()})
+    rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
     caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
-    return _phase_table(
-        "domains", "Domains", comparison, phase, caption, rows, best=" in the column"
-    )
+    best = " in the column"
+    return _phase_table("domains", "Domains", comparison, phase, caption, rows, best)
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each task; the page leaves out the intervals of success rates."""
     kind = comparison.kind
-    titles = {name: comparison.methods[name].title for name in ranking(comparison, phase)}
     rows = []
     for task, cells in phase.per_task.items():
         scores = _scores(cells, kind)
         row: dict[str, Any] = {"environment": TableEntry(short_name(task), value=task)}
-        rows.append(row | {title: scores.get(name) for name, title in titles.items()})
+        for name in ranking(comparison, phase):
+            row[comparison.methods[name].title] = scores.get(name)
+        rows.append(row)
     intervals = "in files with" if kind is SUCCESS else "with"
     caption = f"{kind.caption}, mean over seeds, {intervals} 95% intervals."
-    return _phase_table("tasks", "Tasks", comparison, phase, caption, rows, best=" in the row")
+    return _phase_table("tasks", "Tasks", comparison, phase, caption, rows, " in the row")
 
 
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
@@ -314,28 +287,23 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     kind = comparison.kind
     decision = phase.decision
     names = [
-        name
-        for name in ranking(comparison, phase)
-        if any(name in pair for pair in phase.improvements)
+        name for name in ranking(comparison, phase) if any(name in p for p in phase.improvements)
     ]
-    names = (
-        names if len(names) > 2 else []
-    )  # two are one pair, which the table of improvements has already
-    digits = digits_of(kind, (pair.difference for pair in phase.improvements.values()))
-    rows = []
+    if len(names) < 3:  # two are one pair, which the table of improvements has already
+        names = []
+    digits = digits_of(kind, [pair.difference for pair in phase.improvements.values()])
+    rows = {}
     for x in names:
-        row: dict[str, Any] = {"method": method_entry(comparison, x)}
+        rows[x] = {comparison.methods[y].title: TableEntry(NOT_KNOWN) for y in names}
         for y in names:
-            entry = None
-            pair = phase.improvements.get((x, y))
-            if pair is not None:
+            if x != y:
+                pair = phase.improvements[x, y]
                 chance = pair.probability.point
                 difference = ""
                 if pair.difference is not None:
                     difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
                 entry = TableEntry(f"{chance:.2f}", difference, decision.is_clear(x, y), chance)
-            row[comparison.methods[y].title] = entry
-        rows.append(row)
+                rows[x][comparison.methods[y].title] = entry
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
         "half), and the difference of means."
@@ -350,41 +318,36 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
 
     It has no rows where scores share no scale.
     """
-    kind = comparison.kind
     points = 100 * comparison.resolve
-    baseline = (
-        comparison.focus
-        if comparison.focus and comparison.focus in phase.spreads
-        else baseline_of(comparison)
-    )
-    rows = []
-    for method in ranking(comparison, phase):
-        if not can_plan(comparison, phase, (method, baseline)):
-            continue
-        plan = seed_plan(comparison, phase, (method, baseline))
-        spread = phase.spreads[method]
-        half = TableEntry(NOT_KNOWN)
-        needed = TableEntry("unknown")
-        if plan is not None:
-            counts = (plan.seeds, *plan.interval)
-            text, low, high = (
-                f"more than {MAX_PLANNED_SEEDS:,}" if n is None else f"{n:,}" for n in counts
-            )
-            half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
-            needed = TableEntry(text, f"[{low}, {high}]", value=plan.seeds)
-        rows.append({
-            "method": method_entry(comparison, method),
-            "seeds": range_text((int(spread.seeds.min()), int(spread.seeds.max()))),
-            "half width (points)": half,
-            f"seeds to resolve {points:g} points": needed,
-        })  # fmt: skip
+    baseline = comparison.focus
+    if baseline not in phase.spreads:
+        baseline = baseline_of(comparison)
+    rows = {}
+    for method, spread in phase.spreads.items():
+        if can_plan(comparison, phase, (method, baseline)):
+            plan = seed_plan(comparison, phase, (method, baseline))
+            half = TableEntry(NOT_KNOWN)
+            needed = TableEntry("unknown")
+            if plan is not None:
+                low, high = map(_seed_count, plan.interval)
+                half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
+                needed = TableEntry(_seed_count(plan.seeds), f"[{low}, {high}]", value=plan.seeds)
+            rows[method] = {
+                "seeds": range_text((int(spread.seeds.min()), int(spread.seeds.max()))),
+                "half width (points)": half,
+                f"seeds to resolve {points:g} points": needed,
+            }
     caption = (
         f"The least number of seeds of each of two methods on each task for which half the width of the 95% t-interval "
         f"of the difference of means from {comparison.methods[baseline].title} is below {points:g} "
-        f"{'points' if kind is SUCCESS else 'points (hundredths)'}, if runs go on to vary as they do. In brackets: the "
-        "same at the ends of the 95% interval of that variance. Half width: that of today."
+        f"{'points' if comparison.kind is SUCCESS else 'points (hundredths)'}, if runs go on to vary as they do. In "
+        "brackets: the same at the ends of the 95% interval of that variance. Half width: that of today."
     )
     return _phase_table("seeds_needed", "Seeds needed", comparison, phase, caption, rows)
+
+
+def _seed_count(seeds: int | None) -> str:
+    return f"more than {MAX_PLANNED_SEEDS:,}" if seeds is None else f"{seeds:,}"
 
 
 def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) -> Table:
@@ -394,15 +357,16 @@ def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) 
         own_detail = count(range_text(r.own_seeds), "seed")
         if not r.tally.is_complete:
             own_detail += f", {r.tally} runs finished"
+        source = f"{r.source}, {count(r.published_seeds, 'seed')}"
         rows.append({
             "phase": r.phase,
             "where": TableEntry(short_name(r.where), value=r.where),
             "method": r.method,
-            "published": _mean_entry(r.published_mean, f"{r.source}, {count(r.published_seeds, 'seed')}"),
-            "own": _mean_entry(r.own, own_detail),
+            "published": TableEntry(f"{100 * r.published_mean:.1f}", source, value=r.published_mean),
+            "own": TableEntry(f"{100 * r.own:.1f}", own_detail, value=r.own),
             "difference": number_entry(r.difference, 100, 1),
             "verdict": TableEntry(r.verdict, is_bold=r.verdict == "differs"),
-            "protocol": TableEntry("; ".join(shortened(r.protocol)) or "same", value="; ".join(r.protocol)),
+            "protocol": _enumeration(r.protocol),
         })  # fmt: skip
     caption = (
         f"Own minus published mean in points, with its 95% t-interval. It agrees if the whole interval is within "
@@ -412,60 +376,66 @@ def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) 
     return Table.of("reproduction", "Reproduction", caption, rows)
 
 
+def _enumeration(phrases: Sequence[str], separator: str = "; ") -> TableEntry:
+    """Return the first phrases, with all of them in the CSV file."""
+    return TableEntry(separator.join(shortened(phrases)) or "same", value=separator.join(phrases))
+
+
 def protocol_table(comparison: Comparison) -> Table:
     """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
-    headings = [field.replace("_", " ") for field in PROTOCOL]
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
     for name, method in comparison.methods.items():
         fields_by_place = {
-            where: tuple(protocol.get(field) for field in PROTOCOL)
-            for where, protocol in method.protocols.items()
+            place: tuple(map(protocol.get, PROTOCOL))
+            for place, protocol in method.protocols.items()
         }
-        for protocol, places in by_value(fields_by_place).items():
-            merged.setdefault((method.source, ", ".join(places_of(places)), protocol), []).append(
-                name
-            )
+        for fields, places in by_value(fields_by_place).items():
+            key = (method.source, ", ".join(places_of(places)), fields)
+            merged.setdefault(key, []).append(name)
     rows = []
-    for (source, where, protocol), names in sorted(
+    for (source, where, fields), names in sorted(
         merged.items(), key=lambda item: (item[0][:2], item[1][0])
     ):
-        methods = TableEntry(", ".join(shortened(names)), value=", ".join(names))
-        row: dict[str, Any] = {"source": source, "methods": methods, "where": where}
-        for heading, value in zip(headings, protocol, strict=True):
-            row[heading] = TableEntry(_NOT_STATED if value is None else show(value), value=value)
+        row: dict[str, Any] = {
+            "source": source,
+            "methods": _enumeration(names, ", "),
+            "where": where,
+        }
+        for field, value in zip(PROTOCOL, fields, strict=True):
+            text = _NOT_STATED if value is None else show(value)
+            row[field.replace("_", " ")] = TableEntry(text, value=value)
         rows.append(row)
     alike = []
-    for heading in headings:
+    for heading in [field.replace("_", " ") for field in PROTOCOL]:
         texts = {row[heading].text for row in rows}
-        is_stated = texts != {_NOT_STATED}
-        if is_stated and (len(rows) < 2 or len(texts) > 1):
-            continue
-        if is_stated:
+        if texts != {_NOT_STATED}:
+            if len(rows) < 2 or len(texts) > 1:
+                continue
             alike.append(f"{heading} {texts.pop()}")
         for row in rows:
             del row[heading]
-    shared = ", ".join(alike)
-    caption = f"How each score was made.{f' All: {shared}.' if shared else ''}"
-    return Table.of(
-        "protocol", "Protocol", caption + _scoring_note(comparison, comparison.methods), rows
-    )
+    caption = "How each score was made."
+    if alike:
+        caption += f" All: {', '.join(alike)}."
+    caption += _scoring_note(comparison, comparison.methods)
+    return Table.of("protocol", "Protocol", caption, rows)
 
 
 def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
     order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
     rows = []
-    for (method, machine, replicas), costs_of_group in sorted(
+    for (method, machine, replicas), numbers in sorted(
         costs.groups(), key=lambda group: order.index(group[0][0])
     ):
         rows.append({
             "method": method_entry(comparisons[0], method),
             "machine": machine,
             "seeds at once": str(replicas),
-            "runs": f"{costs_of_group['runs']:,}",
-            "updates/s": _range_entry(costs_of_group["updates_per_second"]),
-            "hours per run": _range_entry(costs_of_group["hours_per_run"]),
-            "hours per seed": _range_entry(costs_of_group["hours_per_seed"]),
+            "runs": f"{numbers['runs']:,}",
+            "updates/s": _range_entry(numbers["updates_per_second"]),
+            "hours per run": _range_entry(numbers["hours_per_run"]),
+            "hours per seed": _range_entry(numbers["hours_per_seed"]),
         })  # fmt: skip
     caption = (
         "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
@@ -484,12 +454,7 @@ def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
     rows = []
     for name, fields in what_differs(tables.runs, methods).items():
         texts = [f"{field} {value}" for field, value in fields.items()]
-        rows.append(
-            {
-                "method": name,
-                "settings": TableEntry("; ".join(shortened(texts)), value="; ".join(texts)),
-            }
-        )
+        rows.append({"method": name, "settings": _enumeration(texts)})
     caption = (
         "What differs between methods of one label, on the environments that they share; several values, which differ "
         "between environments, are divided by a slash."
@@ -499,12 +464,8 @@ def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
 
 def scored_otherwise(comparison: Comparison, names: Collection[str]) -> dict[str, list[str]]:
     """Return way of scoring -> methods among some, for scores that may not be those of the last evaluation."""
-    scoring = {
-        name: method.scoring
-        for name, method in comparison.methods.items()
-        if name in names and method.scoring
-    }
-    return by_value(scoring)
+    methods = [comparison.methods[name] for name in names]
+    return by_value({method.name: method.scoring for method in methods if method.scoring})
 
 
 def _phase_table(
@@ -513,42 +474,49 @@ def _phase_table(
     comparison: Comparison,
     phase: Phase,
     caption: str,
-    rows: Sequence[Row],
+    rows: Mapping[str, Row] | Sequence[Row],
     best: str | None = None,
+    heading: str = "method",
 ) -> Table:
     """Return a table about one phase and kind of scores, whose caption explains every mark in it.
 
+    :param rows: the rows, or method -> the rest of its row, which are put into the order of the ranking.
     :param best: where the best score is bold, e.g. `` in the row``; None for tables without scores.
+    :param heading: what the column of methods is called.
     """
     kind = comparison.kind
+    ranked = ranking(comparison, phase)
+    if isinstance(rows, Mapping):
+        rows = [
+            {heading: method_entry(comparison, method), **rows[method]}
+            for method in ranked
+            if method in rows
+        ]
     if best is not None:
         threshold = f"{FAILED_BELOW:.0%}" if kind is SUCCESS else f"{FAILED_BELOW:g}"
-        threshold = "" if not kind.is_comparable else f", where that is at least {threshold}"
+        threshold = f", where that is at least {threshold}" if kind.is_comparable else ""
         caption += f" Bold: the best{best}{threshold}; †: its interval reaches the best. Neither is a test."
     table = Table.of(
-        f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", caption, rows
+        f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", "", rows
     )
-    columns = [
-        k for k in range(len(table.header)) if any(row[k].text != NOT_KNOWN for row in table.rows)
-    ]
-    header = [table.header[k] for k in columns]
-    entries = [[row[k] for k in columns] for row in table.rows]
-    details = {entry.detail for row in entries for entry in row}
+    frame = pd.DataFrame(table.rows, columns=table.header)
+    frame = frame.loc[:, (frame != TableEntry(NOT_KNOWN)).any()]
+    details = {entry.detail for entry in frame.to_numpy().ravel()}
     if ROUNDED in details:
         caption += f" {ROUNDED}: both ends of the interval round to the number."
     if NO_INTERVAL in details:
         caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
-    names = [name for name in ranking(comparison, phase) if name in phase.coverage]
+    names = [name for name in ranked if name in phase.coverage]
     caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
-    return replace(table, caption=caption, header=header, rows=entries)
+    return replace(table, caption=caption, header=[*frame], rows=frame.to_numpy().tolist())
 
 
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:
     """Return, after a space, how methods were scored whose scores may not be those of the last evaluation."""
-    methods_by_scoring = scored_otherwise(comparison, names).items()
-    return "".join(
-        f" Scoring of {', '.join(shown)}: {scoring}." for scoring, shown in methods_by_scoring
-    )
+    text = ""
+    for scoring, shown in scored_otherwise(comparison, names).items():
+        text += f" Scoring of {', '.join(shown)}: {scoring}."
+    return text
 
 
 def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
@@ -558,16 +526,16 @@ def _finished_note(comparison: Comparison, names: Collection[str]) -> str:
     for name in names:
         method = comparison.methods[name]
         tally = method.tally()
-        failed = f" ({tally.failed} failed)" if tally.failed else ""
-        if failed:
+        text = f"{method.title} {tally}"
+        if tally.failed:
             mark = "‡: runs failed. "
+            text += f" ({tally.failed} failed)"
         if not tally.is_complete:
-            counts.append(f"{method.title} {tally}{failed}")
+            counts.append(text)
     if not counts:
         return ""
-    return (
-        f" {mark}Finished runs: {'; '.join(counts)}; a method is not bold where runs are missing."
-    )
+    shown = "; ".join(counts)
+    return f" {mark}Finished runs: {shown}; a method is not bold where runs are missing."
 
 
 def _scores(
@@ -580,34 +548,24 @@ def _scores(
 
     :param beside: the metrics that are shown there, with equally many decimals.
     """
-    digits = digits_of(
-        kind, (cell.estimates.get(name) for cell in cells.values() for name in beside)
-    )
+    digits = digits_of(kind, [c.estimates.get(name) for c in cells.values() for name in beside])
     estimates = {name: cell.estimates.get(metric) for name, cell in cells.items()}
-    best = max(
-        (estimate.point for estimate in estimates.values() if estimate is not None), default=0.0
-    )
+    best = max([estimate.point for estimate in estimates.values() if estimate], default=0.0)
     return {
         name: score_entry(estimate, kind, digits, best, cells[name].tally.is_complete)
         for name, estimate in estimates.items()
     }
 
 
-def _mean_entry(mean: float, detail: str) -> TableEntry:
-    return TableEntry(f"{100 * mean:.1f}", detail, value=mean)
-
-
 def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
     """Return a median with the range that it is from."""
     if values is None:
         return TableEntry(NOT_KNOWN)
-    low = _three_digits(values["min"])
-    high = _three_digits(values["max"])
-    detail = "" if low == high else f"[{low}, {high}]"
     ends = (values["min"], values["max"])
-    return TableEntry(
-        _three_digits(values["median"]), detail, value=values["median"], interval=ends
-    )
+    low, high = map(_three_digits, ends)
+    detail = "" if low == high else f"[{low}, {high}]"
+    median = values["median"]
+    return TableEntry(_three_digits(median), detail, value=median, interval=ends)
 
 
 def _three_digits(value: float) -> str:
@@ -621,13 +579,11 @@ def _three_digits(value: float) -> str:
 def to_csv(table: Table) -> str:
     """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
     columns: dict[str, list[Any]] = {}
-    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
+    for name, *entries in zip(table.header, *table.rows, strict=True):
         columns[name] = [entry.written for entry in entries]
         if any(entry.interval for entry in entries):
-            for k, end in enumerate(("low", "high")):
-                columns[f"{name} {end}"] = [
-                    entry.interval and entry.interval[k] for entry in entries
-                ]
+            ends = [entry.interval or (None, None) for entry in entries]
+            columns[f"{name} low"], columns[f"{name} high"] = map(list, zip(*ends, strict=True))
         elif any(entry.detail for entry in entries):
             columns[f"{name} detail"] = [entry.detail for entry in entries]
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
@@ -637,15 +593,11 @@ def to_markdown(table: Table) -> str:
     """Return a table in Markdown."""
 
     def cell(entry: TableEntry) -> str:
-        text = _markdown(entry.text)
-        detail = _markdown(entry.detail)
-        return f"**{text}** {detail}".strip() if entry.is_bold else f"{text} {detail}".strip()
+        text = f"**{entry.text}**" if entry.is_bold else entry.text
+        return _markdown(f"{text} {entry.detail}".strip())
 
-    rows = [
-        map(_markdown, table.header),
-        ["---"] * len(table.header),
-        *(map(cell, row) for row in table.rows),
-    ]
+    rows = [map(_markdown, table.header), ["---"] * len(table.header)]
+    rows += [map(cell, row) for row in table.rows]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "", *lines, ""])
 
@@ -656,17 +608,13 @@ def to_latex(table: Table, width: str = "page") -> str:
     :param width: where it stands, one of `zoo.report.figures.files.FIGURE_SIZES`.
     """
     place = "table" if width == "column" else "table*"
-    longest = [
-        max(len(entry.plain) for entry in column) for column in zip(*table.rows, strict=True)
-    ]
-    types = "".join(
-        "p{4cm}" if letters > _LONG else "l" if k == 0 else "c" for k, letters in enumerate(longest)
-    )
     is_wide = len(table.header) > _MANY
-    lines = [
-        map(latex, table.header),
-        *([_latex_cell(entry, is_wide) for entry in row] for row in table.rows),
-    ]
+    types = ""
+    for entries in zip(*table.rows, strict=True):
+        short = "c" if types else "l"
+        types += "p{4cm}" if max(len(entry.plain) for entry in entries) > _LONG else short
+    lines = [map(latex, table.header)]
+    lines += [[_latex_cell(entry, is_wide) for entry in row] for row in table.rows]
     header, *rows = (" & ".join(cells) + r" \\" for cells in lines)
     body = "\n".join(rows)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
@@ -692,9 +640,7 @@ def to_latex(table: Table, width: str = "page") -> str:
 def latex(text: str) -> str:
     """Return a text as LaTeX sets it, with a true minus sign before negative numbers."""
     written = _MINUS.sub("\N{MINUS SIGN}", text).translate(_LATEX)
-    return (
-        "{[}" + written[1:] if written.startswith("[") else written
-    )  # a line break would read it as its option
+    return re.sub(r"^\[", "{[}", written)  # a line break would read a bracket as its option
 
 
 def write_file(path: Path, content: str | bytes) -> None:
