@@ -34,9 +34,8 @@ FLOWS_AND_EDITS = (0.154**2 + (0.3 * 0.249) ** 2) ** 0.5  # spread of two indepe
 )
 def test_learnt_policy_samples_the_known_gaussian(id, settings, std, slope, steps, mean, spread):
     model, exact = bandit_model(id, len(slope), **settings), Quadratic(torch.tensor(slope))
-    learn_bandit(
-        model, Behaviour(std, [[0.0] * len(slope)]), steps, critic=exact, critic_target=exact
-    )
+    behaviour = Behaviour(std, [[0.0] * len(slope)])
+    learn_bandit(model, behaviour, steps, critic=exact, critic_target=exact)
     actions = bandit_actions(model)
     assert actions.mean(0).tolist() == pytest.approx(mean, abs=0.02)
     assert actions.std(0).tolist() == pytest.approx([spread] * len(slope), abs=0.025)
@@ -47,34 +46,23 @@ def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data():
 
     The shift itself grows as the behaviour flow sharpens near t = 1, so only its direction and order are checked.
     """
-    draw, rows = np.random.default_rng(0), 20_000
-    actions = (
-        (np.array([0.2, -0.1]) + 0.3 * draw.standard_normal((rows, 2)))
-        .clip(-1, 1)
-        .astype(np.float32)
-    )
-    nothing = np.zeros((rows, 1), np.float32)
+    rows = 20_000
+    noise = np.random.default_rng(0).standard_normal((rows, 2))
+    actions = (np.array([0.2, -0.1]) + 0.3 * noise).clip(-1, 1).astype(np.float32)
+    zeros = np.zeros((rows, 1), np.float32)
     dataset = {
-        "observations": nothing,
-        "next_observations": nothing,
+        "observations": zeros,
+        "next_observations": zeros,
         "actions": actions,
-        "rewards": (actions @ np.array([1.0, 0.3])).astype(np.float32),
-        "masks": nothing[:, 0],
-        "terminals": nothing[:, 0] + 1,
+        "rewards": actions @ np.float32([1.0, 0.3]),
+        "masks": zeros[:, 0],
+        "terminals": zeros[:, 0] + 1,
     }
-    settings = {
-        "horizon_length": 1,
-        "flow_steps": 10,
-        "net_arch": [64, 64],
-        "batch_size": 128,
-        "rho": 0.0,
-    }
-    settings |= {"inverse_temperature": 1.0}
-    model = tiny_model(
-        env=SpacesEnv(1, 2), learning_rate=lambda remaining: 2e-3 * remaining, **settings
-    )
+    sizes = {"horizon_length": 1, "flow_steps": 10, "net_arch": [64, 64], "batch_size": 128}
+    learning = {"rho": 0.0, "inverse_temperature": 1.0, "learning_rate": lambda left: 2e-3 * left}
+    model = tiny_model(env=SpacesEnv(1, 2), **sizes, **learning)
     model.learn_offline(700, dataset=dataset)
-    samples, _ = model.predict(np.zeros((20_000, 1), np.float32))
+    samples, _ = model.predict(zeros)
     shift = samples.mean(0) - actions.mean(0)
     assert 0.03 < shift[0] < 0.12
     assert shift[1] == pytest.approx(0.3 * shift[0], abs=0.015)

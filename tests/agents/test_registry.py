@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import agents
+from agents.common.sb3 import model
 from agents.models import model_class
 from agents.qam import QAM
 from agents.registry import origin_of
@@ -41,23 +42,20 @@ def test_an_unknown_id_names_the_closest():
 def test_a_class_of_an_installed_package_is_known_by_its_distribution(own_module, monkeypatch):
     method = agents.get(own_module).method
     code = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
-    assert origin_of(method) == {"class": own_module, "code": code}
-    package = SimpleNamespace(
-        value=own_module, dist=SimpleNamespace(name="my-agents", version="1.0")
-    )
-    monkeypatch.setattr("agents.registry._plugins", lambda: {"weighted_bc": package})
-    assert origin_of(method) == {"class": own_module, "code": code, "package": "my-agents==1.0"}
+    origin = {"class": own_module, "code": code}
+    assert origin_of(method) == origin
+    distribution = SimpleNamespace(name="my-agents", version="1.0")
+    plugins = {"weighted_bc": SimpleNamespace(value=own_module, dist=distribution)}
+    monkeypatch.setattr("agents.registry._plugins", lambda: plugins)
+    assert origin_of(method) == {**origin, "package": "my-agents==1.0"}
 
 
 def test_the_page_on_registering_is_true(own_module):
     entry = agents.get(own_module)
     assert entry.id == "weighted_bc"
     assert "beta" in entry.method.declared()
-    config = load_config(
-        own_module,
-        "any",
-        overrides=Overrides(params=["beta=2", "net_arch=[16]", "offline_steps=1"]),
-    )
+    overrides = Overrides(params=["beta=2", "net_arch=[16]", "offline_steps=1"])
+    config = load_config(own_module, "any", overrides=overrides)
     assert config.settings["beta"] == 2.0
 
 
@@ -88,28 +86,22 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
-    attributes = {
-        name: agents.setting(default=1),
-        "__annotations__": {name: "int"},
-        "__module__": __name__,
-    }
-    with pytest.raises(
-        ValueError, match=f"setting `{name}` of Mine has the name of something that every model has"
-    ):
-        model_class(type("Mine", (QAM,), attributes))
+    attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}}
+    method = type("Mine", (QAM,), {**attributes, "__module__": __name__})
+    with pytest.raises(ValueError, match=f"setting `{name}` of Mine has the name of something"):
+        model_class(method)
 
 
 @pytest.mark.parametrize("name", ["losses", "score", "loss_weights", "flow_steps"])
 def test_what_belongs_into_a_method_is_refused_in_a_model(name):
     with pytest.raises(
-        TypeError, match=rf"`{name}` of Mine must be defined in a subclass of `agents\.Method`"
+        TypeError, match=rf"`{name}` of Mine must be .* subclass of `agents\.Method`"
     ):
         type("Mine", (agents.QAM,), {name: 3})
 
 
 def test_a_misspelt_argument_names_the_closest():
-    message = r"FQL\(\) got an unexpected keyword argument 'distil_weight'; closest: distill_weight"
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match="'distil_weight'; closest: distill_weight"):
         tiny_model("fql", distil_weight=1.0)
 
 
@@ -118,15 +110,11 @@ def test_two_names_of_one_setting_are_refused():
         tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
 
 
-def test_a_setting_beside_a_method_that_has_it_is_refused():
-    for name in ("gamma", "n_steps"):
-        with pytest.raises(
-            TypeError, match=f"`{name}` is a setting of `method`, which was given too"
-        ):
-            agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1}, _init_setup_model=False)
+@pytest.mark.parametrize("name", ["gamma", "n_steps"])
+def test_a_setting_beside_a_method_that_has_it_is_refused(name):
+    with pytest.raises(TypeError, match=f"`{name}` is a setting of `method`, which was given too"):
+        agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1})
 
 
 def test_the_models_class_has_its_old_name_too():
-    from agents.common.sb3 import model
-
     assert model.FlowQLearning is model.FlowAlgorithm

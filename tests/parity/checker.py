@@ -79,7 +79,9 @@ def compare(
         Row(quantity, error, limits[kind], location)
         for quantity, kind, error, location in check.all()
     ]
-    optional = [*fixture.below("out/"), *check.states]
+    optional = [*fixture.below("out/")]
+    for kind in ("adam", "dual"):
+        optional += [f"{kind}/{name}" for name in fixture.below(f"{kind}_after_1/")]
     return Comparison(rows, [name for name in optional if name not in check.compared])
 
 
@@ -89,30 +91,19 @@ class _Check:
     def __init__(self, fixture: Fixture, ours: OurAgents) -> None:
         self.fixture, self.ours = fixture, ours
         self.compared: set[str] = set()
-        self.states = [
-            f"{kind}/{name}"
-            for kind in ("adam", "dual")
-            for name in fixture.below(f"{kind}_after_1/")
-        ]
 
     def all(self) -> Iterator[Measured]:
         """Compare everything; losses come first, since what follows builds on them."""
-        first = (self.fixture.batch, self.fixture.noise(1))
-        yield from self.intermediates(self.ours.intermediates(self.new(), *first))
-        yield from self.losses(self.ours.losses(self.new(), *first))
-        yield from self.gradients(self.ours.gradients(self.new(), *first))
+        fixture, ours = self.fixture, self.ours
+        batch, noise = fixture.batch, fixture.noise(1)
+        yield from self.intermediates(ours.intermediates(ours.create(fixture), batch, noise))
+        yield from self.losses(ours.losses(ours.create(fixture), batch, noise))
+        yield from self.gradients(ours.gradients(ours.create(fixture), batch, noise))
         yield from self.updates()
-        actions = self.ours.sample(
-            self.new(), self.fixture["sample/obs"], self.fixture.below("sample/noise/")
-        )
-        yield (
-            "sampled actions",
-            "action",
-            *_measure(actions, self.fixture["sample/actions"], 1.0, "actions"),
-        )
-
-    def new(self) -> Agent:
-        return self.ours.create(self.fixture)
+        noise = fixture.below("sample/noise/")
+        actions = ours.sample(ours.create(fixture), fixture["sample/obs"], noise)
+        measured = _measure(actions, fixture["sample/actions"], 1.0, "actions")
+        yield "sampled actions", "action", *measured
 
     def intermediates(self, values: Mapping[str, Any]) -> Iterator[Measured]:
         """Compare intermediate values of the losses, as far as both sides have them."""
@@ -121,51 +112,42 @@ class _Check:
             yield name, "intermediate", *_measure(value, self.fixture[f"out/{name}"], 1.0, name)
 
     def losses(self, losses: Mapping[str, Any]) -> Iterator[Measured]:
-        """Compare every loss of the first update, the total last."""
-        for name, recorded in sorted(
-            self.fixture.losses.items(), key=lambda item: item[0] == "total"
-        ):
+        """Compare every loss of the first update, and their total."""
+        for name, recorded in self.fixture.losses.items():
             yield f"loss {name}", "loss", *_measure(losses[name], recorded, LOSS_FLOOR, name)
 
     def gradients(self, ours: Mapping[str, Any]) -> Iterator[Measured]:
         """Compare the gradient module by module, and its norm; a path that is left out has no gradient."""
         recorded = self.fixture.below("grad/")
         assert ours.keys() <= recorded.keys()
-        zeros = {path: np.zeros_like(array) for path, array in recorded.items()}
-        gradients = {path: to_array(ours.get(path, zeros[path])) for path in recorded}
-        modules: dict[str, tuple[float, str]] = {}
+        worst: dict[str, tuple[float, str]] = {}
+        square = 0.0
         for path, expected in recorded.items():
+            gradient = to_array(ours.get(path, np.zeros_like(expected)))
+            square += np.square(gradient, dtype=np.float64).sum()
             module = path.partition("/")[0]
-            modules[module] = max(
-                modules.get(module, (0.0, "")), _measure(gradients[path], expected, 0.0, path)
-            )
-        for module, measured in modules.items():
+            measured = _measure(gradient, expected, 0.0, path)
+            worst[module] = max(worst.get(module, measured), measured)
+        for module, measured in worst.items():
             yield f"gradient of {module}", "gradient", *measured
         self.compared.add("grad_global_norm")
-        norm = np.sqrt(
-            sum(np.square(array, dtype=np.float64).sum() for array in gradients.values())
-        )
-        measured = _measure(norm, self.fixture["out/grad_global_norm"], 0.0, "the norm")
-        yield "norm of the gradient", "gradient_norm", *measured
+        norm = self.fixture["out/grad_global_norm"]
+        yield "norm of the gradient", "gradient_norm", *_measure(square**0.5, norm, 0.0, "the norm")
 
     def updates(self) -> Iterator[Measured]:
         """Compare total loss, parameters and state over three updates."""
-        agent, earlier = self.new(), dict[str, Array]()
+        fixture = self.fixture
+        agent, earlier = self.ours.create(fixture), dict[str, Array]()
         for step in STEPS:
-            agent, total, parameters = self.ours.update(
-                agent, self.fixture.batch, self.fixture.noise(step)
-            )
-            measured = _measure(
-                total, np.asarray(self.fixture.total(step)), LOSS_FLOOR, "the total"
-            )
+            total = self.ours.update(agent, fixture.batch, fixture.noise(step))
+            measured = _measure(total, np.asarray(fixture.total(step)), LOSS_FLOOR, "the total")
             yield f"total at update {step}", "total", *measured
             if step in STEPS_WITH_PARAMETERS:
-                parameters_after = {path: to_array(value) for path, value in parameters.items()}
-                recorded = self.fixture.below(f"params_after_{step}/")
-                errors = {
-                    path: np.abs(parameters_after[path] - recorded[path]) for path in recorded
-                }
-                yield from self._parameters(step, parameters_after, errors, earlier)
+                recorded = fixture.below(f"params_after_{step}/")
+                parameters = agent.as_recorded(dict(agent.parameters()))
+                arrays = {path: to_array(value) for path, value in parameters.items()}
+                errors = {path: np.abs(arrays[path] - recorded[path]) for path in recorded}
+                yield from self._parameters(step, arrays, errors, earlier)
                 earlier = errors
             yield from self._states(step, agent)
 
@@ -187,44 +169,36 @@ class _Check:
         for path, error in errors.items():
             online = path.removeprefix(TARGET)
             if online != path:
-                taken_over = (
-                    tau * (earlier[online] + np.maximum(earlier[online], errors[online]))
-                    if earlier
-                    else 0
-                )
-                averages[path] = np.maximum(error - taken_over, 0)
+                averages[path] = error
+                if earlier:
+                    second = np.maximum(earlier[online], errors[online])
+                    averages[path] = np.maximum(error - tau * (earlier[online] + second), 0)
                 continue
             gradient = np.abs(self.fixture[f"grad/{path}"])
             trained[path] = error * (gradient > RELIABLE * gradient.max())
             off += int((error > OFF * rate).sum())
             count += error.size
         label = f"after {step} update{'s' * (step > 1)}"
-        for quantity, kind, group in (
-            ("parameters", "parameter", trained),
-            ("targets", f"target_{step}", averages),
-        ):
+        groups = {"parameters": ("parameter", trained), "targets": (f"target_{step}", averages)}
+        for quantity, (kind, group) in groups.items():
             if group:
                 path = max(group, key=lambda path: _largest(group[path]))
                 differs = _explain(arrays[path], self.fixture[f"params_after_{step}/{path}"])
                 yield f"{quantity} {label}", kind, _largest(group[path]), f"`{path}` {differs}"
-        yield (
-            f"share off {label}",
-            "parameter_share",
-            off / count,
-            f"{off} of {count} by over {OFF:.0%} of the rate",
-        )
+        share = f"{off} of {count} by over {OFF:.0%} of the rate"
+        yield f"share off {label}", "parameter_share", off / count, share
 
     def _states(self, step: int, agent: Agent) -> Iterator[Measured]:
         """Compare the optimiser's state and multipliers, as far as they are recorded."""
-        kinds: dict[str, tuple[float, str]] = {}
+        worst: dict[str, tuple[float, str]] = {}
         for name, value in self.ours.state(agent).items():
             kind, _, path = name.partition("/")
             self.compared.add(name)
             key = f"{kind}_after_{step}/{path}"
             if key in self.fixture:
                 measured = _measure(value, self.fixture[key], 0.0 if kind == "adam" else None, name)
-                kinds[kind] = max(kinds.get(kind, (0.0, "")), measured)
-        for kind, measured in kinds.items():
+                worst[kind] = max(worst.get(kind, measured), measured)
+        for kind, measured in worst.items():
             yield f"{kind} after {step} update{'s' * (step > 1)}", kind, *measured
 
 

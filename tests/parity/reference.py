@@ -284,6 +284,11 @@ class Agent:
         """Return one of our networks."""
         return self.model.policy.nets[name]
 
+    def as_recorded(self, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        """Return tensors by reference path in the reference's shapes, without axes of replicas."""
+        shapes = {path: array.shape for path, array in self.fixture.parameters.items()}
+        return {path: t.reshape(shapes[path]) for path, t in tensors.items() if t is not None}
+
     def multiplier(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (reference name, our value) of a trust region's state, if there is one."""
         for recorded, name in (("lam", "value"), ("kl_ema", "kl_average")):
@@ -300,9 +305,8 @@ class Agent:
     def batch(self, recorded: Arrays) -> Batch:
         """Return a recorded batch, reduced to what an update sees."""
         config, batch = self.fixture.config, self.tensors(recorded)
-        actions = (
-            batch["actions"].flatten(2) if config["action_chunking"] else batch["actions"][:, :, 0]
-        )
+        actions = batch["actions"]
+        actions = actions.flatten(2) if config["action_chunking"] else actions[:, :, 0]
         return Batch(
             observations=batch["observations"],
             actions=actions,
@@ -344,45 +348,29 @@ class OurAgents:
         losses = {"total": total[0]}
         for name in agent.fixture.losses.keys() - {"total"}:
             ours = LOSSES.get(name, name)
-            weight = (
-                agent.model.loss_weights()[ours] if (agent.fixture.id, name) in WEIGHTED else 1.0
-            )
-            losses[name] = weight * info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
+            losses[name] = info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
+            if (agent.fixture.id, name) in WEIGHTED:
+                losses[name] = losses[name] * agent.model.loss_weights()[ours]
         return losses
 
     def intermediates(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
         with torch.no_grad():
             nets = agent.model.policy.nets
             targets = agent.model.targets(agent.batch(batch), agent.tensors(noise), nets, {})
-        names = {
-            recorded: ours
+        return {
+            recorded: targets[ours][0]
             for recorded, ours in INTERMEDIATES.items()
-            if f"out/{recorded}" in agent.fixture
+            if f"out/{recorded}" in agent.fixture and ours in targets
         }
-        return {recorded: targets[ours][0] for recorded, ours in names.items() if ours in targets}
 
     def gradients(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
         total, _ = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
-        agent.model.policy.zero_grad()
         total.sum().backward()
-        return {
-            path: parameter.grad.reshape(agent.fixture.parameters[path].shape)
-            for path, parameter in agent.parameters()
-            if parameter.grad is not None
-        }
+        return agent.as_recorded({path: value.grad for path, value in agent.parameters()})
 
-    def update(
-        self, agent: Agent, batch: Arrays, noise: Arrays
-    ) -> tuple[Agent, Tensor, dict[str, Tensor]]:
+    def update(self, agent: Agent, batch: Arrays, noise: Arrays) -> Tensor:
         info = agent.model.trainer.update_on(agent.batch(batch), agent.tensors(noise))
-        return (
-            agent,
-            info["total_loss"][0],
-            {
-                path: parameter.reshape(agent.fixture.parameters[path].shape)
-                for path, parameter in agent.parameters()
-            },
-        )
+        return info["total_loss"][0]
 
     def state(self, agent: Agent) -> dict[str, float | Tensor]:
         squares: dict[str, float] = {}
@@ -405,17 +393,16 @@ class OurAgents:
 def our_settings(fixture: Fixture) -> dict[str, Any]:
     """Return the recorded settings under our names; a setting without a translation is an error."""
     config, names = fixture.config, {**COMMON_SETTINGS, **SETTINGS[fixture.id]}
-    translated = dict(
-        translate(names[key], value) for key, value in config.items() if names[key] is not None
-    )
+    translated: dict[str, Any] = {}
+    for key, value in config.items():
+        match names[key]:
+            case (name, values):
+                translated[name] = values[value]
+            case str(name):
+                translated[name] = value
     translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
     translated["max_grad_norm"] = fixture.meta["max_grad_norm"]
     return translated
-
-
-def translate(name: str | tuple[str, dict[Any, Any]], value: Any) -> tuple[str, Any]:
-    """Return our name and value of a recorded setting."""
-    return (name, value) if isinstance(name, str) else (name[0], name[1][value])
 
 
 def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
