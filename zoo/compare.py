@@ -28,14 +28,13 @@ def make_parser() -> Parser:
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
     )
     data.add_argument(
-        "--published", nargs="+", default=[], metavar="SET", help="published scores, e.g. qam2026"
+        "--published", nargs="+", metavar="SET", help="published scores, e.g. qam2026"
     )
     data.add_argument(
         "--with",
         nargs="+",
         action="extend",
         type=a_path,
-        default=[],
         dest="scores",
         metavar="FILE",
         help="scores.csv of other reports, whose runs stand beside",
@@ -43,14 +42,12 @@ def make_parser() -> Parser:
     data.add_argument(
         "--methods",
         nargs="+",
-        default=[],
         metavar="NAME",
         help="only these, e.g. qam QAM-E (default: all)",
     )
     data.add_argument(
         "--envs",
         nargs="+",
-        default=[],
         metavar="PATTERN",
         help="only these, e.g. 'scene-*' (default: all)",
     )
@@ -63,7 +60,6 @@ def make_parser() -> Parser:
     data.add_argument(
         "--failed",
         choices=("last", "zero", "exclude"),
-        default="last",
         help="what runs that failed count for: their last evaluation, zero, or nothing (default: last)",
     )
     data.add_argument("--strict", action="store_true", help="fail (exit 2) if any run is skipped")
@@ -104,19 +100,15 @@ def _add_method(parser: Parser) -> None:
     group.add_argument(
         "--tolerance",
         type=REAL,
-        default=0.05,
         help="largest difference that counts as reproduced, as a fraction",
     )
     group.add_argument(
         "--resolve",
         type=REAL,
-        default=3.0,
         metavar="POINTS",
         help="difference of means for which to say how many seeds are needed, in points (default: 3)",
     )
-    group.add_argument(
-        "--reps", type=COUNT, default=5_000, help="bootstrap repetitions (default: 5000)"
-    )
+    group.add_argument("--reps", type=COUNT, help="bootstrap repetitions (default: 5000)")
     add_verbose(group)
 
 
@@ -126,28 +118,24 @@ def _add_appearance(parser: Parser) -> None:
     appearance.add_argument(
         "--width",
         choices=("page", "column", "text"),
-        default="page",
         help="draw figures and LaTeX tables to stand in a paper as they are: 3.25 inches (column) or 6.75 (text)",
     )
     appearance.add_argument(
         "--format",
         nargs="+",
         choices=("pdf", "svg", "png"),
-        default=["pdf", "svg", "png"],
         help="files of each figure (default: all three)",
     )
     appearance.add_argument(
         "--labels",
         nargs="+",
         action="extend",
-        default=[],
         metavar="NAME=TEXT",
         help="what to call methods",
     )
     appearance.add_argument(
         "--order",
         nargs="+",
-        default=[],
         metavar="NAME",
         help="these methods first (default: the best first)",
     )
@@ -160,17 +148,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     )  # matrices are small; NumPy reads it when it is imported
     from zoo.report.run import run
 
-    return run(request_of(args))
-
-
-def request_of(args: argparse.Namespace) -> CompareRequest:
-    """Return the comparison that parsed arguments ask for."""
-    asked = {
-        field.name: getattr(args, field.name)
-        for field in fields(CompareRequest)
-        if field.name in args
-    }
-    return CompareRequest(**asked, prints=args.print)
+    asked = {field.name: getattr(args, field.name, None) for field in fields(CompareRequest)}
+    stated = {name: value for name, value in asked.items() if value is not None}
+    return run(CompareRequest(**stated, prints=args.print))
 
 
 main = as_program(make_parser, _run)

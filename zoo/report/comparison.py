@@ -7,7 +7,7 @@ kind: runs that are scored by success and runs that are scored by their return a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -89,10 +89,9 @@ class Tally:
         """Whether every run finished."""
         return self.finished == self.started
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.started + other.started, self.finished + other.finished, self.failed + other.failed
-        )
+    def __add__(self, summand: Tally) -> Tally:
+        counts = zip(astuple(self), astuple(summand), strict=True)
+        return Tally(*map(sum, counts))
 
     def __str__(self) -> str:
         return f"{self.finished} of {self.started}"
@@ -127,19 +126,16 @@ class ComparedMethod:
 
     def only(self, places: Collection[str]) -> ComparedMethod:
         """Return the method as it is known on some environments and domains."""
-        tables = ("protocols", "departures", "tallies", "settings")
-        parts: dict[str, Any] = {
-            table: {
-                place: about for place, about in getattr(self, table).items() if place in places
-            }
-            for table in tables
-        }
+        parts: dict[str, Any] = {}
+        for table in ("protocols", "departures", "tallies", "settings"):
+            values = getattr(self, table)
+            parts[table] = {place: values[place] for place in values if place in places}
         return replace(self, **parts)
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
         """Return how its runs on an environment were made; empty where that is not known."""
-        places = (environment, split_environment(environment)[1])
-        return next((self.protocols[place] for place in places if place in self.protocols), {})
+        by_domain = self.protocols.get(split_environment(environment)[1], {})
+        return self.protocols.get(environment, by_domain)
 
     @property
     def mark(self) -> str:
@@ -352,11 +348,9 @@ def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
     """Return tasks that methods have in common in short, by the name of their suite if they are one."""
-    return (
-        count(len(tasks), "common task")
-        if suite is None
-        else f"{count(len(tasks), 'task')} of {suite}"
-    )
+    if suite is None:
+        return count(len(tasks), "common task")
+    return f"{count(len(tasks), 'task')} of {suite}"
 
 
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
@@ -375,16 +369,13 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
     of `Comparison.methods`.
     """
-    phases = list(comparison.phases.values())
-    if phase is not None:
-        phases.sort(
-            key=lambda candidate: candidate.name != phase.name
-        )  # stable: the others keep their order
+    # stable: the other phases keep their order
+    phases = sorted(comparison.phases.values(), key=lambda candidate: candidate is not phase)
     names: list[str] = []
     for ordering_phase in phases:
         means = ordering_phase.means
         names += sorted(means, key=lambda name: (-means[name], name))
-    covered = {name for ordering_phase in phases for name in ordering_phase.coverage}
+    covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
     names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))
 
@@ -392,8 +383,6 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
 def baseline_of(comparison: Comparison) -> str:
     """Return the baseline if it has scores of this kind on the common tasks, else the best method."""
     names = by_score(comparison)
-    strays = {name for phase in comparison.phases.values() for name in phase.strays}
-    return next(
-        (name for name in (comparison.baseline, *names) if name in names and name not in strays),
-        names[0],
-    )
+    strays = set().union(*(phase.strays for phase in comparison.phases.values()))
+    candidates = [name for name in (comparison.baseline, *names) if name in names]
+    return next((name for name in candidates if name not in strays), names[0])

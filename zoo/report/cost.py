@@ -39,18 +39,14 @@ class Costs:
         Of each of `NUMBERS` that is the ``median``, ``min`` and ``max``, or None where no run knows it; in all it is
         ``total_hours``.
         """
-        for (method, machine, replicas), runs in self.runs.groupby(
-            ["method", "machine", "seeds_at_once"]
-        ):
-            statistics = runs[[*NUMBERS]].agg(["median", "min", "max"]).to_dict()
-            costs = {
-                name: statistics[name] if runs[name].notna().any() else None for name in NUMBERS
-            }
+        key = ["method", "machine", "seeds_at_once"]
+        for (method, machine, replicas), runs in self.runs.groupby(key):
+            costs: dict[str, Any] = {"runs": len(runs)}
+            for name in NUMBERS:
+                statistics = runs[name].agg(["median", "min", "max"]).to_dict()
+                costs[name] = statistics if runs[name].notna().any() else None
             total = float(runs["hours_per_seed"].sum())
-            yield (
-                (method, machine, int(replicas)),
-                {"runs": len(runs), **costs, "total_hours": total},
-            )
+            yield (method, machine, int(replicas)), costs | {"total_hours": total}
 
 
 def read_costs(inputs: Inputs) -> Costs:

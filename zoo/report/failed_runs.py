@@ -56,13 +56,9 @@ def failed_scores(tables: RunTables, mode: str) -> pd.DataFrame:
                 "--reference-scores for it, or --failed last"
             )
         evaluations = tables.evaluations[tables.evaluations["run"] == row["run"]]
-        is_alike = (counted["method"] == row["method"]) & (
-            counted["environment"] == row["environment"]
-        )
-        due = {
-            *phase_ends(row).items(),
-            *counted.loc[is_alike, ["phase", "step"]].itertuples(index=False, name=None),
-        }
+        same_method = counted[counted["method"] == row["method"]]
+        alike = same_method[same_method["environment"] == row["environment"]]
+        due = {*phase_ends(row).items(), *zip(alike["phase"], alike["step"], strict=True)}
         parts.append(_carried(row, evaluations, sorted(due), mode))
     return pd.concat(parts, ignore_index=True)
 
@@ -108,12 +104,11 @@ def _carried(
         last |= evaluations.iloc[-1].to_dict()
         reached = (last["phase"], last["step"])
     if mode == "zero":
-        last |= {
-            "score": 0.0,
-            "successes": 0 if last["kind"] == SUCCESS.name else pd.NA,
-            "return": np.nan,
-        }
-    later = [place for place in due if place > reached]
-    added = [{**last, "phase": phase, "step": step, "carried": True} for phase, step in later]
-    table = pd.DataFrame(added, columns=EVALUATION_COLUMNS).astype({"successes": "Int64"})
+        successes = 0 if last["kind"] == SUCCESS.name else pd.NA
+        last |= {"score": 0.0, "successes": successes, "return": np.nan}
+    rows = []
+    for phase, step in due:
+        if (phase, step) > reached:
+            rows.append({**last, "phase": phase, "step": step, "carried": True})
+    table = pd.DataFrame(rows, columns=EVALUATION_COLUMNS).astype({"successes": "Int64"})
     return joined([evaluations, table], EVALUATION_COLUMNS)

@@ -34,31 +34,29 @@ def count_states(tables: RunTables) -> dict[str, int]:
 
 def _state_table(tables: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    kinds = [
-        kind for name, kind in SCORE_KINDS.items() if name in set(tables.evaluations["kind"])
-    ] or [SUCCESS]
-    header = ["method", "environment", "runs", "step", "left", *map(_heading, kinds), "at"]
-    shown = empty_table(
-        "", header, unbroken=header[3:]
-    )  # numbers are never broken; names and states are
-    for (method, environment), runs in tables.runs.groupby(["method", "environment"]):
+    names = set(tables.evaluations["kind"]) or {SUCCESS.name}
+    kinds = [kind for name, kind in SCORE_KINDS.items() if name in names]
+    headings = ["%" if kind is SUCCESS else kind.name for kind in kinds]
+    header = ["method", "environment", "runs", "step", "left", *headings, "at"]
+    # numbers are never broken; names and states are
+    shown = empty_table("", header, unbroken=header[3:])
+    key = ["method", "environment"]
+    evaluations = dict(iter(tables.evaluations.groupby(key)))
+    for place, runs in tables.runs.groupby(key):
         counts = runs["state"].value_counts()
         states = [f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts]
         counted = runs.loc[runs["replaced_by"].isna(), "run"]
-        scores = tables.evaluations[tables.evaluations["run"].isin(counted)]
+        scores = evaluations.get(place, tables.evaluations.iloc[:0])
+        scores = scores[scores["run"].isin(counted)]
         reached = scores.groupby("step")["run"].nunique()
         at = reached.index[reached == len(counted)].max()  # NaN where there is no such step
         last = scores[scores["step"] == at].groupby("kind")["score"].mean()
-        means = ["-"] * len(kinds)
-        for k, kind in enumerate(kinds):
-            if kind.name in last:
-                means[k] = _shown(last[kind.name], kind)
         shown.add_row(
-            method,
-            short_name(environment),
+            place[0],
+            short_name(place[1]),
             ", ".join(states),
             *_progress(runs, scores),
-            *means,
+            *(_shown(last.get(kind.name), kind) for kind in kinds),
             _short(at),
         )
     return shown
@@ -74,10 +72,11 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     progresses = []
     for run in (runs if running.empty else running).to_dict("records"):
         progresses.append(_progress_of(run, int(evaluated.get(run["run"], 0))))
-    step, end, _ = max(progresses, key=lambda progress: progress[1] - progress[0])
-    slowest = np.max([seconds for _, _, seconds in progresses])  # NaN if one is
+    steps, ends, seconds = np.array(progresses).T
+    last = np.argmax(ends - steps)
+    slowest = seconds.max()  # NaN if one is
     left = "-" if np.isnan(slowest) else str(timedelta(seconds=round(slowest)))
-    return f"{_short(step)}/{_short(end)}", left
+    return f"{_short(steps[last])}/{_short(ends[last])}", left
 
 
 def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int, float]:
@@ -111,10 +110,6 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
         yield Text(f"! {row.run}: {row.problem}")
 
 
-def _heading(kind: ScoreKind) -> str:
-    return "%" if kind is SUCCESS else kind.name
-
-
-def _shown(score: float, kind: ScoreKind) -> str:
+def _shown(score: float | None, kind: ScoreKind) -> str:
     """Return a score with the decimals that it needs."""
-    return f"{kind.scale * score:,.{kind.digits([score])}f}"
+    return "-" if score is None else f"{kind.scale * score:,.{kind.digits([score])}f}"

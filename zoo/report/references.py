@@ -29,36 +29,32 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
 
     :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
     """
-    is_known = (
-        tables.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name))
-        & tables.runs["environment"].notna()
-    )
-    environments = set(tables.runs.loc[is_known, "environment"])
+    has_returns = tables.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name))
+    environments = set(tables.runs.loc[has_returns, "environment"].dropna())
     result: References = {}
     for word in words:
         pairs = _read(word)
-        unknown = [
-            unknown_name_message("environment with returns", name, environments)
-            for name in pairs
-            if name not in environments
-        ]
+        unknown = []
+        for name, pair in pairs.items():
+            if name in environments:
+                result[name] = pair
+            else:
+                unknown.append(unknown_name_message("environment with returns", name, environments))
         if len(unknown) == len(pairs):
             raise UsageError(f"`{FLAG}` {word}: {'; '.join(unknown)}")
         for problem in unknown:
             log.info("%s: %s; its reference is not used", word, problem)
-        result |= {name: pair for name, pair in pairs.items() if name in environments}
     return _recorded(tables, result) | result
 
 
 def _read(word: str) -> References:
     """Return the references of a word of the command line, or of the YAML file that it names."""
+    content = None
+    name, _, values = word.rpartition("=")
     if Path(word).is_file():
         content = read_yaml(Path(word), f"`{FLAG}`")
-    else:
-        name, _, values = word.rpartition("=")
-        content = (
-            {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]} if name else None
-        )
+    elif name:
+        content = {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]}
     if not isinstance(content, dict) or not content:
         raise UsageError(
             f"`{FLAG}` must be ENV=RANDOM,EXPERT or a file of `env: [random, expert]`, got `{word}`"
@@ -97,14 +93,9 @@ def normalise_returns(tables: RunTables, references: References) -> RunTables:
         return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
 
     evaluations = normalised(tables.evaluations)
-    pairs = (
-        pd.DataFrame(references, ["random", "expert"])
-        .T.reindex(evaluations["environment"])
-        .to_numpy(float)
-    )
+    pairs = pd.DataFrame(references, ["random", "expert"])
+    random, expert = pairs.reindex(columns=evaluations["environment"]).to_numpy(float)
     scores = evaluations["score"].astype(float)
-    random = pairs[:, 0]
-    expert = pairs[:, 1]
     is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
     scores = scores.mask(is_chosen, (scores - random) / (expert - random))
     return RunTables(normalised(tables.runs), evaluations.assign(score=scores))

@@ -15,7 +15,7 @@ from zoo.report.inputs import collect, read_labels, relabelled
 from zoo.report.page.report import Content, refuse_foreign_files, write_report
 from zoo.report.page.results import json_text, to_json
 from zoo.report.request import CompareRequest
-from zoo.report.tables import Table, write_file
+from zoo.report.tables import Table, TableEntry, write_file
 from zoo.terminal.messages import standard_output
 from zoo.terminal.tables import empty_table
 
@@ -75,10 +75,11 @@ def run(request: CompareRequest) -> dict[str, Any]:
 
 def _print_sentences(content: Content) -> None:
     """Print the verdicts, and what a reader must know before believing a number."""
-    for text in [" ".join(verdict).strip() for verdict in content.verdicts] + [
-        f"! {text}" for text in content.warnings
-    ]:
-        Console(file=standard_output()).print(text, markup=False, highlight=False)
+    console = Console(file=standard_output(), markup=False, highlight=False)
+    for verdict in content.verdicts:
+        console.print(" ".join(verdict).strip())
+    for text in content.warnings:
+        console.print(f"! {text}")
 
 
 def _print_tables(content: Content) -> None:
@@ -86,31 +87,24 @@ def _print_tables(content: Content) -> None:
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
-    averaged = {
-        t.name.removeprefix("aggregates") for t in content.tables if t.name.startswith("aggregates")
-    }
     console = Console(file=standard_output(), markup=False)
+    names = [table.name for table in content.tables]
     _print_sentences(content)
     for table in content.tables:
-        kind = table.name.split("_")[0]
-        if kind in _PRINTED or (
-            kind == "tasks" and table.name.removeprefix("tasks") not in averaged
-        ):
-            columns = [
-                column
-                for column, name in enumerate(table.header)
-                if (kind, name) != ("reproduction", "protocol")
-            ]
-            unbroken = _whole_columns(table, console.width)
-            shown = empty_table(table.title, [table.header[column] for column in columns], unbroken)
-            for row in table.rows:
-                shown.add_row(
-                    *(
-                        Text(row[column].plain, "bold" if row[column].is_bold else "")
-                        for column in columns
-                    )
-                )
-            console.print(shown)
+        kind, _, phase = table.name.partition("_")
+        is_stand_in = kind == "tasks" and f"aggregates_{phase}" not in names
+        if kind not in _PRINTED and not is_stand_in:
+            continue
+        columns = [name for name in table.header if (kind, name) != ("reproduction", "protocol")]
+        shown = empty_table(table.title, columns, _whole_columns(table, console.width))
+        for row in table.rows:
+            entries = dict(zip(table.header, row, strict=True))
+            shown.add_row(*(_text(entries[name]) for name in columns))
+        console.print(shown)
+
+
+def _text(entry: TableEntry) -> Text:
+    return Text(entry.plain, "bold" if entry.is_bold else "")
 
 
 def _whole_columns(table: Table, width: int) -> list[str]:
@@ -120,9 +114,9 @@ def _whole_columns(table: Table, width: int) -> list[str]:
     """
     numbers = []
     letters = 0
-    for name, entries in zip(table.header, zip(*table.rows, strict=True), strict=True):
+    for name, *entries in zip(table.header, *table.rows, strict=True):
         texts = [entry.plain for entry in entries]
-        if not any(character.isalpha() for text in texts for character in text):
+        if not any(map(str.isalpha, "".join(texts))):
             numbers.append(name)
-            letters += max(len(text) for text in (name, *texts)) + 1
+            letters += max(map(len, (name, *texts))) + 1
     return numbers if letters <= width / 2 else ["environment", "where"]

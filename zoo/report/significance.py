@@ -63,48 +63,46 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
     sentences = []
     decision = phase.decision
     for domain, tasks in by_domain(phase.tasks).items():
-        decision_without = _decision(comparison, _without(phase, tasks))
-        if decision_without.subject != decision.subject:
-            sentences.append(
-                f"leaving out {domain} lets {comparison.methods[str(decision_without.subject)].title} lead"
-            )
+        without = _decision(comparison, _without(phase, tasks))
+        if without.subject != decision.subject:
+            leader = comparison.methods[str(without.subject)].title
+            sentences.append(f"leaving out {domain} lets {leader} lead")
             continue
-        outcomes = {v.other: v.outcome for v in decision_without.verdicts}
-        sentences += [
-            f"leaving out {domain} turns '{v.outcome}' against {comparison.methods[v.other].title} into '{new_outcome}'"
-            for v in decision.verdicts
-            if (new_outcome := outcomes[v.other]) != v.outcome
-            and (new_outcome.is_clear or v.outcome.is_clear)
-        ]
+        outcomes = {v.other: v.outcome for v in without.verdicts}
+        for v in decision.verdicts:
+            outcome = outcomes[v.other]
+            if outcome != v.outcome and (outcome.is_clear or v.outcome.is_clear):
+                name = comparison.methods[v.other].title
+                sentences.append(
+                    f"leaving out {domain} turns '{v.outcome}' against {name} into '{outcome}'"
+                )
     return sentences
 
 
 def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
-    kept_tasks = [task for task in sorted(phase.tasks) if task not in tasks]
-    is_kept = ~np.isin(sorted(phase.tasks), tasks)
+    other_tasks = [task for task in phase.tasks if task not in tasks]
+    is_other = np.isin(phase.tasks, other_tasks)
     pairs = list(phase.improvements)
-    spreads = {
-        name: Spread(s.variances[is_kept], s.seeds[is_kept]) for name, s in phase.spreads.items()
-    }
-    means = {}
+    spreads = {}
     aggregates = {}
-    improvements = {}
-    for name in spreads:
-        means[name] = np.mean([phase.per_task[task][name].mean.point for task in kept_tasks]).item()
-        aggregates[name] = replace(
-            phase.aggregates[name], estimates={"mean": Estimate(means[name])}
-        )
-    differences = [means[x] - means[y] for x, y in pairs]
+    for name, spread in phase.spreads.items():
+        spreads[name] = Spread(spread.variances[is_other], spread.seeds[is_other])
+        means = [phase.per_task[task][name].mean.point for task in other_tasks]
+        estimates = {"mean": Estimate(np.mean(means).item())}
+        aggregates[name] = replace(phase.aggregates[name], estimates=estimates)
+    differences = [aggregates[x].mean.point - aggregates[y].mean.point for x, y in pairs]
     p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
+    improvements = {}
     for pair, point, p in zip(pairs, differences, p_values, strict=True):
-        p_value = None if np.isnan(p) else p
         improvements[pair] = replace(
-            phase.improvements[pair], difference=Estimate(point), p_value=p_value
+            phase.improvements[pair],
+            difference=Estimate(point),
+            p_value=None if np.isnan(p) else p,
         )
     return replace(
         phase,
-        tasks=tuple(kept_tasks),
+        tasks=tuple(other_tasks),
         spreads=spreads,
         aggregates=aggregates,
         improvements=improvements,
@@ -115,53 +113,47 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     improvements = phase.improvements
     subject = _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
-    p_values = {}
-    sizes = {}
+    adjusted = holm([improvements[pair].p_value for pair in pairs]).tolist()
+    sizes = dict(zip(pairs, _sizes(comparison, phase, pairs), strict=True))
+    p_values = dict(zip(pairs, adjusted, strict=True))
+    for x, y in pairs:
+        p_values[y, x] = p_values[x, y]
+        sizes[y, x] = sizes[x, y]
     verdicts = []
-    adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
-    for (x, y), p_value, size in zip(
-        pairs, adjusted, _sizes(comparison, phase, pairs), strict=True
-    ):
-        p_values[x, y] = p_values[y, x] = p_value
-        sizes[x, y] = sizes[y, x] = size
-    for rival_name in ranking(comparison, phase):
-        pair = (str(subject), rival_name)
+    for name in ranking(comparison, phase):
+        pair = (str(subject), name)
         if pair in improvements:
             p_value = p_values.get(pair)
             outcome = _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN))
-            verdicts.append(Verdict(rival_name, improvements[pair], p_value, outcome))
+            verdicts.append(Verdict(name, improvements[pair], p_value, outcome))
     rival = _rival(comparison, subject, verdicts)
     return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival)
 
 
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
     """Return the pairs that the tests of a phase are about: those with the focus, or else all, each once."""
-    improvements = phase.improvements
-    methods = comparison.methods
     focus = comparison.focus
-    has_focus = any(x == focus for x, _ in improvements)
-    return [
-        (x, y)
-        for (x, y), pair in improvements.items()
-        if (x == focus if has_focus else x < y)
-        and pair.p_value is not None
-        and not steps_short(phase, methods[x], methods[y])
-    ]
+    has_focus = any(focus in pair for pair in phase.improvements)
+    pairs = []
+    for (x, y), improvement in phase.improvements.items():
+        is_shown = x == focus if has_focus else x < y
+        is_fair = not steps_short(phase, comparison.methods[x], comparison.methods[y])
+        if is_shown and is_fair and improvement.p_value is not None:
+            pairs.append((x, y))
+    return pairs
 
 
 def _describe(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> str:
     """Return the tests and their correction in words; empty where nothing is tested."""
     if not pairs:
         return ""
-    averaged = all(phase.improvements[pair].difference for pair in pairs)
-    test = (
-        "Welch's t-test of the difference of means"
-        if averaged
-        else "Wilcoxon-Mann-Whitney test over tasks"
-    )
-    has_focus = all(x == comparison.focus for x, _ in pairs)
-    of = f"with {comparison.methods[pairs[0][0]].title}" if has_focus else "between all methods"
-    return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {of}"
+    test = "Wilcoxon-Mann-Whitney test over tasks"
+    if all(phase.improvements[pair].difference for pair in pairs):
+        test = "Welch's t-test of the difference of means"
+    scope = "between all methods"
+    if all(x == comparison.focus for x, _ in pairs):
+        scope = f"with {comparison.methods[pairs[0][0]].title}"
+    return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {scope}"
 
 
 def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[str]:
@@ -185,10 +177,10 @@ def steps_short(
     ours, published = (first, second) if first.is_own else (second, first)
     if not ours.is_own or published.is_own:
         return None
-    steps, planned = (
-        method.protocol_on(phase.tasks[0]).get(f"{phase.name}_steps")
-        for method in (ours, published)
-    )
+    environment = phase.tasks[0]
+    field = f"{phase.name}_steps"
+    steps = ours.protocol_on(environment).get(field)
+    planned = published.protocol_on(environment).get(field)
     return (steps, planned) if steps and planned and steps < planned else None
 
 
@@ -204,9 +196,8 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
     def score(name: str) -> float:
         if name in phase.means:
             return phase.means[name]
-        return sum(
-            pair.probability.point for (x, _), pair in phase.improvements.items() if x == name
-        )
+        pairs = phase.improvements.items()
+        return sum(pair.probability.point for (x, _), pair in pairs if x == name)
 
     return max(compared, key=score, default=None)
 
@@ -237,8 +228,6 @@ def _rival(
     """Return the verdict on the best other method, or on the other own one of two."""
     methods = comparison.methods
     own_verdicts = [v for v in verdicts if methods[v.other].is_own and methods[str(subject)].is_own]
-    return (
-        own_verdicts[0]
-        if len(own_verdicts) == 1
-        else min(verdicts, key=lambda v: v.improvement.lead, default=None)
-    )
+    if len(own_verdicts) == 1:
+        return own_verdicts[0]
+    return min(verdicts, key=lambda v: v.improvement.lead, default=None)
