@@ -80,18 +80,20 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         check_video(args.video)
     has_window = _has_window(args)  # before MuJoCo is imported
     prepare_pictures(args.env, args.model)
+    # a window draws through GLFW; else EGL or OSMesa must be chosen before MuJoCo is imported
     platform = "glfw" if has_window else None if args.video is None else choose_platform()
     with signals_deferred():
         from zoo.models.agent import describe, episode_text, find_agent, play, with_protocol
         from zoo.models.score import Score
 
     rows, columns = args.grid or (1, 1)
+    # a grid is filled once
     default = rows * columns if args.grid else DEFAULT_EPISODES
     agent = with_protocol(
         find_agent(args), default if args.episodes is None else args.episodes, args.seed
     )
     log.info("%s in %s, from %s", agent.algo, agent.env, agent.source)
-    if args.video is None and not has_window:
+    if args.video is None and not has_window:  # several processes play faster than one that draws
         results, _ = play(agent)
         for episode, length in enumerate(results.lengths[0]):
             success = None if results.successes is None else int(results.successes[0, episode])

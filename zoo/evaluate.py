@@ -65,8 +65,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     agent = find_agent(args)
     playing = with_protocol(agent, args.episodes, args.seed)
+    # a flag that repeats the protocol changes nothing
     differs = (playing.episodes, playing.seed) != (agent.episodes, agent.seed)
-    if args.interval is not None and differs:
+    if args.interval is not None and differs:  # before hours of playing
         raise UsageError(
             f"`--interval` belongs to a score under the protocol, {agent.episodes} episodes with the starts of seed "
             f"{agent.seed}; leave out --episodes and --seed"
@@ -100,6 +101,7 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
     if differs:
         log.info("stated: %s; not compared, because this is not its protocol", stated)
         return {}
+    # the point estimate decides: two intervals that overlap would call too much reproduced
     reproduced = kind == score.kind and low <= score.mean <= high
     args.exit_code = 0 if reproduced else FAILED
     verdict = (

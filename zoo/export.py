@@ -39,6 +39,7 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Load the agent, export it, and return what came of it."""
     check_agent(args)
+    # tracing takes a minute: a place that cannot be written is refused before
     if not args.output.parent.is_dir() or args.output.is_dir():
         raise UsageError(f"expected `-o` to be a file in a folder that exists, got {args.output}")
     with signals_deferred():
@@ -56,7 +57,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         about["score"] = agent.stated.text
     try:
         error = export_onnx(agent.policy, args.output, about, args.noise_seed)
-    except ImportError as missing:
+    except ImportError as missing:  # onnx and its runtime are optional packages
         raise UsageError(str(missing)) from missing
     size = args.output.stat().st_size
     log.info(

@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.models.hub import hub_library, push, require_token
         from zoo.models.upload import write_upload
 
-    hub_library()
+    hub_library()  # refuses before an agent is loaded
     if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
         raise UsageError(
             "`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags"
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if args.output is not None and args.output.exists():
         raise UsageError(f"expected `-o` to be a folder that does not exist yet, got {args.output}")
     if args.output is None:
-        require_token()
+        require_token()  # else the refusal would come after the episodes
     agent = find_agent(args)
     repo = f"{args.organization}/{args.repo_name or re.sub(r'[^A-Za-z0-9_.-]+', '-', f'{agent.algo}-{agent.env}')}"
     chosen = ""
@@ -86,6 +86,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         "n_envs": args.n_eval_envs,
     }
     with (
+        # a folder of the user's appears when all files are written
         tempfile.TemporaryDirectory() if args.output is None else atomic_folder(args.output) as name
     ):
         score = write_upload(agent, Path(name), repo, **options)

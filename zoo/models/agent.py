@@ -149,12 +149,13 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
     What the user names there is imported; what a file names must be imported then, or trusted.
     """
+    # first: files may then name what these have registered
     for package in args.gym_packages:
         import_environments(package)
-    if ":" in (args.env or ""):
+    if ":" in (args.env or ""):  # importing its module is allowed, since the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
-    if ":" in (algo or ""):
+    if ":" in (algo or ""):  # as above; its id is known once it is imported
         algo = find_algorithm(algo).id
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
@@ -212,6 +213,7 @@ def agent_of_run(
     scoring = ScoringRule.of_run(config)
     if folder.has_successes():
         scoring = scoring.with_success()
+    # evaluations of the run used those for evaluation where there were any
     env_kwargs = parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs")
     if config.run.env_wrapper:
         env_kwargs["env_wrapper"] = config.run.env_wrapper
@@ -220,7 +222,7 @@ def agent_of_run(
         file = _find_file(path, name)
     else:
         file, replica = _find_checkpoint(path, step, config)
-    plug_in = config.agent or {}  # empty for a built-in algorithm
+    plug_in = config.agent or {}  # empty for a built-in algorithm, whose id says enough
     algo = config.algo
     if algo not in algorithm_ids():
         algo = plug_in.get("class", algo)
@@ -291,6 +293,7 @@ def agent_of_file(
         )
     if path.suffix == ENDING:
         return _agent_of_policy(path, env, device, trust)
+    # the model of a run plays by the run's protocol, whatever its name
     if (path.parent / "config.yml").exists():
         return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     with as_usage_error(ValueError, OSError):
@@ -347,12 +350,13 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     wrappers = arguments.pop("env_wrapper", ())
     with as_usage_error(TypeError):
         pending = [arguments, *(kwargs for _, _, kwargs in named_wrappers(wrappers))]
-    while pending:
+    while pending:  # not recursive: a file may nest as deep as it likes
         value = pending.pop()
         if isinstance(value, dict):
             pending += value.values()
         elif isinstance(value, list):
             pending += value
+        # neither `/` nor `:`: a path or a module needs one of them
         elif isinstance(value, str) and not re.fullmatch(r"[\w .+-]*", value):
             raise UsageError(
                 f"{path} passes {value!r} to the environment, and a file cannot select files or modules; if you trust "
@@ -369,7 +373,7 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
     """
     folders = numbered_folders(logs / algo, env)
     if not folders:
-        find_algorithm(algo)  # refuses an unknown one
+        find_algorithm(algo)  # an unknown one is the better reason
         raise UsageError(
             f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained"
         )
@@ -433,6 +437,7 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
 
     :param n_envs: environments; None takes as many as in training.
     """
+    # the number changes no result, only the time
     count = n_envs or count_environments(agent.env_id, agent.env_kwargs, agent.episodes)
     with Evaluator(
         agent.env_id,
@@ -443,7 +448,7 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
     ) as evaluator:
         agent.check_spaces(evaluator.spaces)
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
-    if not results.played[0]:
+    if not results.played[0]:  # its episodes are missing, so any score would be made up
         raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
     results = agent.scoring.apply(results)
     return results, Score.of(results.returns[0], results.successes_of(0), agent.scoring)

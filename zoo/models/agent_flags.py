@@ -88,6 +88,7 @@ def check_agent(args: argparse.Namespace) -> None:
         for name in ("load_best", "load_checkpoint", "load_last_checkpoint")
         if getattr(args, name)
     ]
+    # without MODEL the flags name a run, unless they name an agent of the package or the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
     if chosen and not is_run:
         flag = f"--{chosen[0].replace('_', '-')}"

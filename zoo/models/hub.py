@@ -29,7 +29,7 @@ def hub_library() -> Any:
 @contextlib.contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
     """Turn what the hub's library raises into one sentence that says what to do."""
-    errors = importlib.import_module("huggingface_hub.errors")
+    errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
     except (
@@ -37,6 +37,7 @@ def hub_errors(repo: str) -> Iterator[None]:
         errors.HfHubHTTPError.__mro__[1],
         OSError,
     ) as error:  # the second: of its network
+        # the library's own messages take several lines, with links and the HTTP request
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         if isinstance(error, errors.RemoteEntryNotFoundError):
             reason = f"it holds no agent of this library: expected the file {POLICY}"
@@ -86,6 +87,7 @@ def push(folder: Path, repo: str, message: str, private: bool) -> str:
     """
     api = hub_library().HfApi()
     with hub_errors(repo):
+        # None, not False, which would overrule an organisation whose repositories are private
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         api.upload_folder(
             repo_id=repo,

@@ -46,6 +46,7 @@ class Score:
         :param scoring: what the episodes were scored by.
         """
         if successes is None:
+            # without an environment, "returns" are critic values or negative losses
             kind = WITHOUT_ENV.get(scoring.score or "", RETURN)
             return cls(kind.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         won, episodes = int(successes.sum()), len(successes)

@@ -70,11 +70,12 @@ def write_upload(
             f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run"
         )
     config, versions = read_training(agent)
-    config = without_folders(config)
+    config = without_folders(config)  # what is uploaded is public
     for name in (COMMAND, CURVE, VIDEO):
         if agent.run is not None and (agent.run / name).is_file():
             shutil.copyfile(agent.run / name, folder / name)
     score = agent.stated
+    # the score belongs to exactly these bytes
     if is_policy and score is not None:
         shutil.copyfile(agent.source, folder / POLICY)
     else:
@@ -89,6 +90,7 @@ def write_upload(
     files = {path.name for path in folder.iterdir()}
     command = ""
     if COMMAND in files:
+        # words, since a folder's name may hold spaces and quotes
         words = shlex.split((folder / COMMAND).read_text(encoding="utf-8"))
         command = shlex.join(without_folders(words))
         (folder / COMMAND).write_text(command + "\n", encoding="utf-8")
@@ -132,6 +134,7 @@ def read_training(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
         **(about.get("training") or {}),
     }
     if isinstance(agent.policy, FlowPolicy):
+        # as `config.yml` has them: tuples become lists, and classes their names
         config["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
     return config, {"python": packages.pop("python", None), "packages": packages}
 
@@ -176,6 +179,7 @@ def model_card(
         task_name="reinforcement learning",
         dataset_type=agent.env,
         dataset_name=agent.env,
+        # names that the hub's leaderboards know
         metric_type="mean_reward" if score.kind == RETURN.name else "success_rate",
         metric_name=f"{score.kind}, mean of {score.episodes} episodes",
         metric_value=score.mean,
@@ -196,6 +200,7 @@ def model_card(
         eval_results=[result],
     )
     plug_in = config.get("agent") or {}  # empty for a built-in algorithm
+    # what a file may not import by itself stands in the command that plays it
     words = ["--from-hub", repo]
     if plug_in:
         words += ["--algo", plug_in["class"]]

@@ -157,8 +157,10 @@ class Evaluator:
         while schedule.players:
             self.check_in()
             begun = schedule.begin()
+            # of the environments' resets, which take Python's integers only
             seeds = {number: int(self.episode_seeds[job[1]]) for number, job in begun.items()}
             pool.send(running, chunks, seeds)
+            # an environment that comes later than a plan takes is better served by its own plan
             progress = pool.receive(planner.seconds)
             if progress is None:
                 return schedule.endings
@@ -234,6 +236,7 @@ class Schedule:
             if job[0] in self.players:
                 self.endings[job] = ending
         lost = [self._playing.pop(number) for number in progress.lost]
+        # the first ones again: all others began after them
         self._waiting.extendleft(job for job in lost if job[0] in self.players)
         return lost
 

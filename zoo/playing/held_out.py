@@ -36,6 +36,7 @@ def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
             "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
             "trajectory: mark where it ends (docs/datasets.md), or give more"
         )
+    # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % TRAJECTORIES_PER_HELD_OUT == 0
     trained, judged = data.content.keep(~is_held_out), data.content.keep(is_held_out)
     return replace(data, content=trained), replace(data, content=judged)
@@ -68,7 +69,7 @@ class HeldOutEvaluator:
         """
         self.check_in()
         method, nets, count = policy.method, policy.nets, len(replicas)
-        policy.set_training_mode(False)
+        policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch
         batch, first_states = self._read(policy)
         with matmul_precision(method.precision, policy.device):
             estimates = held_out_losses(
@@ -109,6 +110,7 @@ class HeldOutEvaluator:
             ROWS, None, torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
         )
         batch = batch.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+        # a trajectory starts after the end of the one before
         ends = np.flatnonzero(self._data.content.ends) + 1
         rows = policy.layout.flatten(self._data.content.arrays["observations"][np.r_[0, ends[:-1]]])
         first_states = torch.as_tensor(rows, device=policy.device).expand(count, *rows.shape)
@@ -138,6 +140,7 @@ def held_out_losses(
 ) -> dict[str, np.ndarray]:
     """Return the losses of an update by name, and their weighted total ``held_out_loss``, each (S,)."""
     method, nets = policy.method, policy.nets
+    # no schedule of losses has advanced: evaluations at different steps compare the same loss
     batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})

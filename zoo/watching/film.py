@@ -58,6 +58,7 @@ def draw_maze(ax: Axes, maze: Any, trail: Sequence[Array]) -> None:
     unit = maze._maze_unit
     left, bottom = -unit / 2 - maze._offset_x, -unit / 2 - maze._offset_y
     extent = (left, left + columns * unit, bottom, bottom + rows * unit)
+    # cells of the map are centred on multiples of the unit, shifted by the maze's offset
     ax.imshow(
         maze.maze_map == 1,
         ListedColormap([FLOOR, WALL]),
@@ -201,6 +202,7 @@ class Film:
             if is_ogbench(spec):
                 camera = {"width": self._size, "height": self._size}
         self.stage = Stage(agent, self._rows * self._columns, camera)
+        # planned paths are drawn on a map, which also stands in where nothing else can draw
         is_maze = find_maze(self.stage.envs[0]) is not None
         self._uses_map = is_maze and (explain or not has_camera)
         self._inspector: PolicyInspector | None = None
@@ -234,7 +236,7 @@ class Film:
     def _remember(self, episode: RunningEpisode) -> None:
         """Add a moment to the trace of an episode."""
         trace = self._traces.setdefault(episode.number, EpisodeTrace())
-        if trace.is_over:
+        if trace.is_over:  # it waits for the episodes beside it
             return
         trace.is_over = episode.is_over
         if self._uses_map:
@@ -295,6 +297,7 @@ class Film:
             if trace.paths is not None and trace.plans is not None:
                 draw_lines(ax, trace.paths, trace.plans)
         else:
+            # an agent that sees pictures is shown as it sees the scene
             if not self._sees_pictures:
                 prepare_drawing(episode.env.env.unwrapped)
             ax.imshow(np.asarray(episode.env.render()))
@@ -318,6 +321,7 @@ class Film:
             draw_maze(close_up, find_maze(episode.env), trace.trail)
             draw_lines(close_up, paths, plans)
             x, y = paths[0, 0]
+            # the largest so far, so that the scale of the close-up does not jump
             reach = 1.15 * self._reach
             close_up.set(
                 xlim=(x - reach, x + reach),

@@ -173,7 +173,7 @@ class PolicyInspector:
 
     def __init__(self, policy: FlowPolicy) -> None:
         self._policy = policy
-        self._method = copy.copy(policy.method)
+        self._method = copy.copy(policy.method)  # the policy goes on choosing among its candidates
         self._method.best_of_n = 1  # every candidate is shown, and not only the best
         self._draws = self._method.candidate_noise()
 
@@ -182,12 +182,13 @@ class PolicyInspector:
         policy = self._policy
         noise = self._noise(episode)
         row = policy.layout.flatten(stack(episode.env.observation_space, [episode.observation]))
+        # all plans start from the same observation
         rows = np.repeat(row, len(next(iter(noise.values()))), axis=0)[None]
         observations = policy.preprocess_raw(
             torch.as_tensor(rows, dtype=policy.layout.dtype, device=policy.device)
         )
         noise = {name: draw[None].to(policy.device) for name, draw in noise.items()}
-        networks = WatchedNetworks(policy.nets)
+        networks = WatchedNetworks(policy.nets)  # records where velocity fields are evaluated
         values = None
         with torch.no_grad(), matmul_precision(policy.method.precision, policy.device):
             actions = self._method.act(
@@ -228,7 +229,7 @@ class PolicyInspector:
         policy = self._policy
         method = policy.method
         generator = torch_generator(Purpose.PICTURED_NOISE, 0, episode.number)
-        count = max(MIN_SAMPLES - method.best_of_n, 0)
+        count = max(MIN_SAMPLES - method.best_of_n, 0)  # beside the candidates
         sizes = policy.noise_sizes(1, count)
         noise = {}
         for name, draw in self._draws.items():
@@ -246,7 +247,7 @@ class RolloutSimulator:
 
     def __init__(self, agent: Agent) -> None:
         self._env = make_env(agent.env_id, **agent.env_kwargs)
-        self._env.reset(seed=0)
+        self._env.reset(seed=0)  # some mazes are built by their first reset
 
     def paths(self, env: RepeatableEnv, chunks: np.ndarray) -> np.ndarray:
         """Return where chunks would lead from an environment's present state, (F, H + 1, 2); it stays as it is.

@@ -152,6 +152,7 @@ class PlotContext:
 
     def tidy(self, ax: Axes) -> None:
         """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
+        # rliable sets all this itself, so that the settings of `rc_context` do not reach it
         ax.spines[:].set_linewidth(0.6)
         sns.despine(ax=ax, offset=3)
         ax.tick_params(length=2.5, width=0.6, labelsize=self.size.text)
@@ -168,6 +169,7 @@ class PlotContext:
         ax.set(xlim=limits, ylim=(len(names) - 0.4, -0.6))
         for point in ax.findobj(LineCollection):  # the vertical lines of estimates
             point.set_color(INK[0])
+        # there are no bars of single runs, and more patches than bars where a band says what is even
         for bar, name in zip(ax.patches, names, strict=False):
             if self.comparison.methods[name].is_own:
                 bar.set(edgecolor=INK[0], linewidth=0.8)
@@ -179,14 +181,16 @@ class PlotContext:
         """
         labels = [self.label(name) for name in names]
         figure.axes[0].set_yticks(range(len(names)), labels)
+        # titles and units are broken into lines, of which 4.5 stand around the rows where none is
         around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
         rows = max(0.6, lines * len(names) * self.size.inches(1.15 * _height(labels)))
-        figure.set_layout_engine("constrained")
+        figure.set_layout_engine("constrained")  # rliable's figures have none
         figure.set_size_inches(self.size.width, rows + self.size.inches(4.5 + around))
 
 
 def _lines(text: str, letters: int, max_lines: int | None = None) -> str:
     """Return a text in lines; a long name is broken after an underscore."""
+    # textwrap breaks at spaces and hyphens only
     lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=max_lines, placeholder="…")
     return "\n".join(lines).replace("_ ", "_")
 
@@ -203,7 +207,7 @@ def _height(labels: Iterable[str]) -> int:
 class _Panel:
     """Estimates of some methods on one axis.
 
-    :param estimates: None where a method has none.
+    :param estimates: one for each method, in the order of the rows; None where a method has none.
     :param scale: the unit of the axis in that of the estimates.
     :param even: from where to where a method is neither better nor worse; None where there is no such place.
     :param holds: numbers that the axis holds beside the estimates.
@@ -211,7 +215,7 @@ class _Panel:
 
     title: str
     unit: str
-    estimates: Mapping[str, Estimate | None]
+    estimates: Sequence[Estimate | None]
     scale: float = 1.0
     even: Range | None = None
     holds: Range | None = None
@@ -219,7 +223,7 @@ class _Panel:
     def values(self) -> Array:
         """Return the point, the low and the high end of each estimate on the axis: (methods, 3), NaN for None."""
         rows = np.full((len(self.estimates), 3), np.nan)
-        for row, estimate in zip(rows, self.estimates.values(), strict=True):
+        for row, estimate in zip(rows, self.estimates, strict=True):
             if estimate is not None:
                 row[:] = estimate.point, *(estimate.interval or (estimate.point, estimate.point))
         return self.scale * rows
@@ -233,39 +237,40 @@ def _verdict(context: PlotContext, phase: Phase) -> Drawing | None:
     subject = context.comparison.methods[str(phase.decision.subject)].title
     words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
     colours = {v.other: words.get(v.outcome, QUIET)[0] for v in verdicts}
-    pairs = {v.other: v.improvement for v in verdicts}
-    figure = _intervals(context, _ahead(context, pairs, f"{subject} against")[-1:], colours)
-    ax = figure.axes[0]
+    # the last panel: differences, which verdicts are about, where there are any
+    panels = _ahead(context, [v.improvement for v in verdicts], f"{subject} against")[-1:]
+    title = f"{subject} against each other method"
+    drawing = _intervals(context, list(colours), panels, title, colours)
+    ax = drawing.figure.axes[0]
     right = ax.get_yaxis_transform()  # x as a fraction of the panel
     for row, v in enumerate(verdicts):
         ax.text(1.03, row, v.outcome, color=colours[v.other], va="center", transform=right)
-    return Drawing(figure, context.title(f"{subject} against each other method"), list(pairs))
+    return drawing
 
 
 def _improvement(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the probability of improvement over the baseline, with the difference of means beside it."""
     baseline = baseline_of(context.comparison)
-    improvements = {name: phase.improvements.get((name, baseline)) for name in context.styles}
-    pairs = {name: pair for name, pair in improvements.items() if pair is not None}
-    if not pairs:
+    names = context.shown([x for x, y in phase.improvements if y == baseline])
+    if not names:
         return None
-    figure = _intervals(context, _ahead(context, pairs, f"over {baseline}"), context.colours)
-    title = context.title(f"Probability of improvement over {baseline}")
-    return Drawing(figure, title, list(pairs))
+    pairs = [phase.improvements[name, baseline] for name in names]
+    panels = _ahead(context, pairs, f"over {baseline}")
+    return _intervals(context, names, panels, f"Probability of improvement over {baseline}")
 
 
-def _ahead(context: PlotContext, pairs: Mapping[str, Improvement], title: str) -> list[_Panel]:
+def _ahead(context: PlotContext, pairs: Sequence[Improvement], title: str) -> list[_Panel]:
     """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
     kind = context.kind
     margin = kind.scale * context.comparison.resolve if kind.is_comparable else 0.0
-    chances = {name: pair.probability for name, pair in pairs.items()}
-    differences = {name: pair.difference for name, pair in pairs.items()}
+    chances = [pair.probability for pair in pairs]
+    differences = [pair.difference for pair in pairs]
     unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
     panels = [
         _Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0)),
         _Panel(title, unit, differences, kind.scale, even=(-margin, margin)),
     ]
-    return panels if any(differences.values()) else panels[:1]
+    return panels if any(differences) else panels[:1]
 
 
 def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
@@ -274,33 +279,38 @@ def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
     names = context.shown(phase.aggregates)
     panels = []
     for metric in SHOWN_METRICS:
-        estimates = {name: phase.aggregates[name].estimates.get(metric) for name in names}
-        if any(estimates.values()):
+        estimates = [phase.aggregates[name].estimates.get(metric) for name in names]
+        if any(estimates):
             unit = f"{kind.unit}\n{phase.tasks_label}"
             panels.append(_Panel(METRICS[metric], unit, estimates, kind.scale))
-    if not panels:
-        return None
-    figure = _intervals(context, panels, context.colours)
-    return Drawing(figure, context.title("Mean and IQM"), names)
+    return _intervals(context, names, panels, "Mean and IQM") if panels else None
 
 
 def _intervals(
-    context: PlotContext, panels: Sequence[_Panel], colours: Mapping[str, str]
-) -> Figure:
-    """Draw estimates of the same methods in panels beside one another, the first method on top."""
-    names = list(panels[0].estimates)
+    context: PlotContext,
+    names: list[str],
+    panels: Sequence[_Panel],
+    subject: str,
+    colours: Mapping[str, str] | None = None,
+) -> Drawing:
+    """Draw estimates in panels beside one another.
+
+    :param names: of the methods, the first one on top.
+    :param colours: of the methods, in place of those of their styles.
+    """
     width = 0.6 / len(panels) * context.size.width
     values = np.stack([panel.values() for panel in panels], axis=-1)  # (methods, 3, panels)
     figure, _ = plot_utils.plot_interval_estimates(
         dict(zip(names, values[:, 0], strict=True)),
         dict(zip(names, values[:, 1:], strict=True)),
         [context.wrap(f"{context.where}, {panel.title}", width) for panel in panels],
-        colors=colours,
-        xlabel="",
+        colors=colours or context.colours,
+        xlabel="",  # rliable has one for all panels, below the middle of the figure
     )
     plt.close(figure)  # pyplot forgets it; the figure stays
     for k, (ax, panel) in enumerate(zip(figure.axes, panels, strict=True)):
         estimates = values[..., k]
+        # a point alone has no spread that an axis could show, so its whole interval counts
         shown = estimates if len(names) == 1 and panel.even is None else estimates[:, 0]
         if panel.even is not None:
             shown = np.append(shown, panel.holds or panel.even)
@@ -309,14 +319,15 @@ def _intervals(
         context.tidy_rows(ax, names, _cut(shown, np.append(shown, estimates)))
         ax.set_xlabel("\n".join(context.wrap(line, width) for line in panel.unit.splitlines()))
     context.fit_rows(figure, names)
-    return figure
+    return Drawing(figure, context.title(subject), names)
 
 
 def _cut(values: ArrayLike, ends: ArrayLike) -> Range:
     """Return the limits of an axis with all values `values`, and the `ends` of intervals that are not far from them."""
     low = np.nanmin(values)
     high = np.nanmax(values)
-    span = high - low or 0.1 * abs(high) or 1.0
+    span = high - low or 0.1 * abs(high) or 1.0  # equal values need an axis too, also if all are 0
+    # half the span more on either side: a wide interval may not press the others together
     low = max(np.nanmin(ends), low - span / 2)
     high = min(np.nanmax(ends), high + span / 2)
     margin = 0.05 * (high - low or span)
@@ -384,19 +395,19 @@ def _domains(context: PlotContext) -> Drawing | None:
     domains = dict(iter(curves.groupby("where")))
     if not domains:
         return None
-    fitting = max(1, round(context.size.wide / 2.5))
+    fitting = max(1, round(context.size.wide / 2.5))  # panels of 2.5 inches have readable ticks
     width = context.size.wide / fitting
     columns = min(len(domains), fitting)
     rows = math.ceil(len(domains) / columns)
     figure = Figure((width * columns, 0.75 * width * rows), layout="constrained")
-    share = columns > 1 and kind.is_comparable
+    share = columns > 1 and kind.is_comparable  # returns of two environments have no common axis
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share).ravel()
     for ax, (domain, points) in zip(axes, domains.items(), strict=False):
         _draw_curves(ax, context, points)
         ax.set_title(context.wrap(domain, 0.95 * width))
         ax.set_ylabel(kind.unit)
         ax.label_outer()
-    for ax in axes[len(domains) :]:
+    for ax in axes[len(domains) :]:  # the last row may have room left
         figure.delaxes(ax)
     names = context.shown(set(curves["method"]))
     _add_legend(figure, context, names)
@@ -429,6 +440,7 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
         steps = curve["step"].to_numpy(int)
         if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
             steps = steps + border
+        # bands of all methods would cover each other: those of the grey ones have no width
         ends = ["low", "high"] if style.is_named else ["value", "value"]
         plot_utils.plot_sample_efficiency_curve(
             steps,
@@ -438,12 +450,15 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
             xlabel="",
             ylabel="",
             ax=ax,
+            # a curve of one point would not be seen
             marker="o" if len(steps) == 1 or style.is_own else "",
         )
         ax.lines[-1].set(**style.line, markersize=2.5)
+        # rliable draws bands above earlier curves, and knows neither dashes nor layers
         ax.collections[-1].set(zorder=style.line["zorder"] - 1, linewidth=0)
     context.tidy(ax)
     limits = _cut(curves["value"], curves[["value", "low", "high"]])
+    # 102: a curve at 100% is not cut in half
     ax.set_ylim((0, 102) if context.kind is SUCCESS else limits)
     ax.set_xlim(0, 1.01 * ax.dataLim.x1)
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -475,7 +490,7 @@ def _end_of_offline(curves: pd.DataFrame) -> int | None:
 def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) -> None:
     """Name the methods that are told apart below all panels, and say how many others there are."""
     size = context.size
-    handles = []
+    handles = []  # made here: lines of a panel lack methods that only other panels have
     labels = []
     for name in methods:
         style = context.styles[name]
@@ -488,8 +503,10 @@ def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) 
         handles.append(Line2D([], [], color=MUTED[0], linewidth=0.7))
         labels.append(f"{unnamed} others")
     longest = max(len(line) for label in labels for line in label.splitlines())
+    # 6: the letters' width of a handle and of the gap to the next column
     columns = min(len(labels), max(1, int(figure.get_figwidth() / size.letter / (longest + 6))))
     lines = math.ceil(len(labels) / columns) * _height(labels) + 1
+    # the panels keep their height: the figure grows by the legend
     figure.set_figheight(figure.get_figheight() + size.inches(lines))
     figure.legend(
         handles,
@@ -519,13 +536,13 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
     shades = means
     if not kind.is_comparable:
         low = means.min(axis=1)
-        span = np.maximum(means.max(axis=1) - low, 1e-9)
+        span = np.maximum(means.max(axis=1) - low, 1e-9)  # all methods may be equal on a task
         shades = means.sub(low, axis=0).div(span, axis=0)
     labels = [context.label(name, 1) for name in names]
     width = size.letter * (max(map(len, means.index)) + _CELL * len(names) + 3)
     height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(means))
     figure = Figure((min(size.wide, max(width, 0.75 * size.width)), height), layout="constrained")
-    has_room = width <= size.wide
+    has_room = width <= size.wide  # else the numbers would overlap, and a scale stands in for them
     lowest, highest = (0, 100) if kind.limits == FRACTION else (None, None)
     ax = sns.heatmap(
         shades,
@@ -554,12 +571,12 @@ def _cell_texts(means: pd.DataFrame, kind: ScoreKind) -> pd.DataFrame:
 
     Scores on one scale have equally many everywhere, others those of their row.
     """
-    texts = means.astype(object)
+    texts = means.astype(object)  # floats stay floats where they are replaced by texts
     for task in means.index:
         side_by_side = means if kind.is_comparable else means.loc[[task]]
         digits = spread_digits(side_by_side.to_numpy().ravel())
         texts.loc[task] = [f"{mean:,.{digits}f}" for mean in means.loc[task]]
-    return texts.where(means.notna(), "")
+    return texts  # seaborn leaves out what is NaN
 
 
 def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
@@ -572,7 +589,7 @@ def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
         return None
     names = context.shown(set(last["method"]))
     scores = kind.scale * last["score"]
-    figure = Figure()
+    figure = Figure()  # its size follows from the rows
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         ax = sns.stripplot(
             x=scores,

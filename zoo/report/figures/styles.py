@@ -86,8 +86,9 @@ def method_styles(methods: Methods) -> dict[str, Style]:
     algorithms without a fixed style, take spare ones in alphabetical order, never the colour of another algorithm.
     """
     unused = algorithm_styles(), algorithm_styles()  # of published methods, and of own ones
-    spare = cycle(spare_styles())
+    spare = cycle(spare_styles())  # from the first again where there are more methods than styles
     result = {}
+    # by name: a method keeps its style whatever its scores
     for name, method in sorted(methods.items()):
         colours, dash = unused[method.is_own].pop(method.algorithm, None) or next(spare)
         result[name] = Style(colours[0], dash, method.is_own)
@@ -101,6 +102,7 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
 
     :param phase: what the panel is about; None for all phases, of which the last one says which methods are best.
     """
+    # a legend for all phases names those that are best in the end
     last = list(comparison.phases.values())[-1]
     best = ranking(comparison, phase or last)
     if phase is not None:
@@ -109,6 +111,7 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
     if comparison.focus in best:
         candidates = [name for name in best if comparison.methods[name].is_own]
     candidates = [comparison.focus, baseline_of(comparison), *candidates]
+    # in this order: with many own methods the baseline is still named
     named = [name for name in dict.fromkeys(candidates) if name in best][:MAX_NAMED]
     styles = method_styles(comparison.methods)
     result = {}

@@ -120,10 +120,12 @@ class Content:
             seeds_needed_table,
         )
         for comparison in self.comparisons:
+            # verdicts of all phases come first, as they do on the page
             tables += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
             for phase in comparison.phases.values():
                 tables += [make(comparison, phase) for make in makers]
             if comparison.kind is SUCCESS:
+                # published scores are success rates
                 reproduced = reproduce(
                     inputs.methods, inputs.evaluations, inputs.sets, self.tolerance
                 )
@@ -145,6 +147,7 @@ class Content:
     def evaluations(self) -> str:
         """The evaluations of all runs that count, as CSV; the environment is the task."""
         rows = self.inputs.evaluations.reindex(columns=_EVALUATION)
+        # the order in which folders are read may not show: a report has the same bytes on every machine
         order = ["method", "environment", "seed", "phase", "step"]
         rows = rows.sort_values(order, kind="stable")
         return csv_text(rows.rename(columns={"environment": "task"}))
@@ -152,13 +155,14 @@ class Content:
     @property
     def provenance(self) -> str:
         """Where the report comes from: when it was made, with which code and from which data."""
+        # two reports of the same data have the same digest, whoever made them with whatever flags
         digest = hashlib.sha256(self.evaluations.encode()).hexdigest()[:12]
         return " · ".join(filter(None, (self.origin, f"SHA-256 of evaluations.csv: {digest}")))
 
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
         """Every figure: its name -> kind of file -> content; an SVG always, since the page shows it."""
-        formats = dict.fromkeys((*self.formats, "svg"))
+        formats = dict.fromkeys((*self.formats, "svg"))  # each once, in the order of the flag
         result = {}
         for name, drawing in self.drawings.items():
             about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and CSV files of the report."
@@ -185,6 +189,7 @@ def files_of_report(folder: Path) -> set[str]:
         listed = (folder / LIST).read_text(encoding="utf-8").splitlines()
         return set(filter(_FILES.fullmatch, listed))  # never a path to anywhere else
     names = _lookalikes(folder)
+    # other programs may write a `runs.csv`, but hardly both of these
     return names if names >= {"report.html", "results.json"} else set()
 
 
@@ -230,10 +235,12 @@ def write_report(folder: Path, content: Content) -> Path:
         "profiles": csv_text(joined([phase.profiles for phase in phases], PROFILE_COLUMNS)),
     }.items():
         if len(text) > LARGEST_CSV:
+            # `mtime=0`: the time of writing would change the bytes
             files[f"{name}.csv.gz"] = gzip.compress(text.encode(), 3, mtime=0)
         else:
             files[f"{name}.csv"] = text
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
+    # settings are one mapping a run: `config.yml` of each folder has them
     runs = inputs.own.runs.drop(columns="settings")
     departures = runs["departures"].map("; ".join, na_action="ignore")
     files["runs.csv"] = csv_text(runs.assign(departures=departures))
@@ -263,6 +270,7 @@ def to_html(content: Content) -> str:
         undefined=jinja2.StrictUndefined,
         extensions=["jinja2.ext.do"],
     )
+    # NaN is no JSON: a browser could not read the page's data
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     return environment.get_template("report.html").render(

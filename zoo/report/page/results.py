@@ -34,6 +34,7 @@ def to_json(
         comparison.kind: {name: _phase_to_json(comparison, name) for name in PHASES}
         for comparison in comparisons
     }
+    # success came first, so that its phases are at the top and other kinds below their names
     result = by_kind.pop(SUCCESS, None) or dict.fromkeys(PHASES)
     methods = {
         name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally())
@@ -64,11 +65,12 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
     decision = phase.decision
     steps = set(phase.steps.values())
     chances: dict[str, dict[str, Any]] = {}
+    # sorted: two files of the same scores can be compared with `diff`
     for (x, y), pair in sorted(phase.improvements.items()):
         entry = _estimate_to_json(pair.probability)
         entry |= {"p_value": pair.p_value, "p_holm": decision.p_values.get((x, y))}
         if pair.difference is not None:
-            plan = seed_plan(comparison, phase, (x, y))
+            plan = seed_plan(comparison, phase, (x, y))  # None where nothing says how runs vary
             entry["difference"] = _estimate_to_json(pair.difference)
             entry["difference"]["seeds_needed"] = plan and plan.seeds
         entry["tasks"] = asdict(pair.tasks)

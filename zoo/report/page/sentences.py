@@ -75,6 +75,7 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]
 def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     """Return the verdict of one phase, and what it rests on: nothing where nothing can be compared."""
     means = phase.means
+    # sorted: of equal means the same one leads, whatever the order of the methods
     subject = phase.decision.subject or max(sorted(means), key=lambda name: means[name])
     place = f"{phase.name}{comparison.kind.title}, {count(len(phase.tasks), 'task')}"
     if comparison.kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
@@ -82,6 +83,7 @@ def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     lacking = _not_comparable(comparison, phase, subject)
     if lacking:
         return lacking, ""
+    # a focus need not lead, and a method alone leads nobody
     leads = subject != comparison.focus and len(means) != 1
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {place}:"
     if subject in means:
@@ -144,6 +146,7 @@ def _basis(comparison: Comparison, phase: Phase) -> Iterator[str]:
     )
     if decision.tested:
         yield f"Tested by {decision.tested}."
+    # what leaving out a domain changes can only be told of tested verdicts on several domains
     is_tested = all(verdict.p_value is not None for verdict in decision.verdicts)
     if is_tested and phase.spreads and len(by_domain(phase.tasks)) > 1:
         fragile = changes(comparison, phase)
@@ -167,6 +170,7 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     published = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
     if subject not in means or not published:
         return ""
+    # the scores that the user's runs are to reproduce, else the best ones
     closest = max(published, key=lambda m: (m.algorithm == ours.algorithm, means[m.name]))
     short = steps_short(phase, ours, closest)
     if short is None:
@@ -184,13 +188,14 @@ def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     clauses = []
     for outcome, words in _WORDS.items():
         names = [comparison.methods[v.other].title for v in verdicts if v.outcome == outcome]
+        # scores without a common scale are not better by any number of points
         if not comparison.kind.is_comparable and outcome in (Outcome.BETTER, Outcome.WORSE):
             words = f"{outcome} than"
         if names:
             points = f"{100 * comparison.resolve:g}"
             clauses.append(f"{words.format(points=points)} {_enumerated(names)}")
     verdict = f"{'; '.join(clauses)}."
-    return verdict[0].upper() + verdict[1:]
+    return verdict[0].upper() + verdict[1:]  # `capitalize` would make names of methods small
 
 
 # -- what a reader must know before believing a number ---------------------------------------------------------------
@@ -212,7 +217,7 @@ def warnings(
     runs = own_runs.runs
     shown = runs[runs["problem"].isna() & runs["method"].isin(list(methods))]
     shown = shown[shown["environment"].isin(set().union(*places.values()))]
-    explained = set()
+    explained = set()  # what follows is not said again of these methods
     for name, published, differences in _differences_from_sets(comparisons, sets):
         explained.add(name)
         yield f"{name} was not run as {published} was: {differences}."
@@ -261,6 +266,7 @@ def _warnings_of_phase(
     if phase.aggregates and without:
         why = "published are means of whole domains, not of single tasks"
         yield f"no aggregate of {_enumerated(without)}: {why}."
+    # a set may have been asked for and lack this phase
     sources = {name: m.source for name, m in comparison.methods.items() if not m.is_own}
     absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
     if absent and comparison.kind is SUCCESS:
@@ -292,6 +298,7 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
 
 def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     """Yield where runs that stand side by side were scored, played or trained on something else."""
+    # evaluations play with the arguments of training unless they have their own
     runs = runs.assign(
         played=[
             settings.get("eval_env_kwargs") or settings.get("env_kwargs") or "none"
@@ -299,6 +306,7 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
         ]
     )
     for column, clause in _SHOULD_AGREE.items():
+        # runs of older releases do not state it, and are compared with none
         stated = runs.dropna(subset=column).sort_values(["environment", column, "method"])
         for environment, part in stated.groupby("environment"):
             methods_by_value = part.groupby(column)["method"].unique()
@@ -319,7 +327,7 @@ def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Itera
             versions.append((name, packages.get("ogbench")))
     older = []
     newer = []
-    for name, version in dict.fromkeys(versions):
+    for name, version in dict.fromkeys(versions):  # once for all seeds of a method
         if version:
             group = older if Version(version) < REWARDS_CHANGED else newer
             group.append(f"{name} ({version})")
@@ -340,8 +348,10 @@ def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
+        # where nothing is averaged, e.g. returns, each task counts
         for cells in [phase.aggregates] if phase.aggregates else phase.per_task.values():
             for name, cell in cells.items():
+                # published means without an interval have no seeds that could be too few
                 if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
@@ -359,7 +369,7 @@ def _differences_from_sets(
     for comparison in comparisons:
         if comparison.kind is not SUCCESS:
             continue
-        phase = list(comparison.phases)[-1]
+        phase = list(comparison.phases)[-1]  # offline scores do not depend on online steps
         methods = comparison.methods.values()
         for published in sets:
             protocols = [m.protocols for m in methods if m.source == published.name]
@@ -391,6 +401,7 @@ def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
             where[phrase] = (*where.get(phrase, ()), place)
     texts = []
     for places, alike in by_value(where).items():
+        # a list of all environments would say less than that it is all of them
         is_everywhere = 1 < len(places) == len(phrases)
         listed = f"all {len(phrases)} environments" if is_everywhere else _listed(places)
         texts.append(f"{', '.join(shortened(alike, 12))} ({listed})")
