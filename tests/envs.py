@@ -85,9 +85,8 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if fault == "float space":
             picture = spaces.Box(0, 1, shape, np.float32)
         place = spaces.Box(-1, 1, (2,), np.float32)
-        self.observation_space: Any = (
-            spaces.Dict({"picture": picture, "place": place}) if as_dict else picture
-        )
+        parts = spaces.Dict({"picture": picture, "place": place})
+        self.observation_space: Any = parts if as_dict else picture
         self.as_dict = as_dict
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.side, self.episode_length, self.fault = side, episode_length, fault
@@ -103,13 +102,8 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.elapsed += 1
         self.place = np.clip(self.place + 0.3 * action, -1, 1)
         success = bool(self.place[0] > 0)
-        return (
-            self._draw(),
-            float(success) - 1.0,
-            False,
-            self.elapsed >= self.episode_length,
-            {"success": success},
-        )
+        is_over = self.elapsed >= self.episode_length
+        return self._draw(), float(success) - 1.0, False, is_over, {"success": success}
 
     def render(self):
         picture = np.full((self.side, self.side, 3), self.background, np.uint8)
@@ -124,11 +118,8 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             picture = picture.astype(np.float32) / 255
         if self.channels_first != (self.fault == "channels"):
             picture = np.moveaxis(picture, -1, 0)
-        return (
-            {"picture": picture, "place": self.place.astype(np.float32)}
-            if self.as_dict
-            else picture
-        )
+        parts = {"picture": picture, "place": self.place.astype(np.float32)}
+        return parts if self.as_dict else picture
 
 
 gymnasium.register("Pictures-v0", entry_point="tests.envs:PicturesEnv", max_episode_steps=8)

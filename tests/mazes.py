@@ -16,34 +16,23 @@ MAP = (
     "########",
 )
 WALLS = np.array([[letter == "#" for letter in line] for line in MAP])
-(START,), (GOAL,) = (
-    np.argwhere([[c == letter for c in line] for line in MAP]) + 0.5 for letter in "SG"
-)
-STEP, REACH, EPISODE = (
-    0.5,
-    0.5,
-    100,
-)  # the longest step and the goal's radius, in cells; steps of an episode
+START, GOAL = np.array([6.5, 6.5]), np.array([1.5, 6.5])
+STEP, REACH = 0.5, 0.5  # the longest step and the goal's radius, in cells
+EPISODE = 100  # steps
 CELL = 4  # pixels
 SIDE = CELL * len(MAP)
-PIXELS = (
-    np.stack(np.mgrid[:SIDE, :SIDE], -1).astype(np.float32) + 0.5
-) / CELL  # their centres, in cells
+# Centres of the pixels, in cells.
+PIXELS = (np.stack(np.mgrid[:SIDE, :SIDE], -1).astype(np.float32) + 0.5) / CELL
 
 
 def discs(positions):
     """Return how much of each pixel a disc at positions (..., 2) covers, (..., 32, 32, 1); its edge is soft."""
-    distance = np.linalg.norm(
-        PIXELS - np.float32(positions)[..., None, None, :], axis=-1, keepdims=True
-    )
+    away = PIXELS - np.float32(positions)[..., None, None, :]
+    distance = np.linalg.norm(away, axis=-1, keepdims=True)
     return np.clip(0.5 - distance, 0, 1 / CELL) * CELL
 
 
-BACKGROUND = np.kron(WALLS, np.ones((CELL, CELL)))[..., None] * (90, 90, 90) + discs(GOAL) * (
-    0,
-    200,
-    0,
-)
+BACKGROUND = np.kron(WALLS, np.full((CELL, CELL), 90))[..., None] + discs(GOAL) * (0, 200, 0)
 
 
 def drawn(positions):
@@ -88,10 +77,8 @@ def wandering(trajectories, length=50, seed=0):
     """Return a dataset of points that begin anywhere, hold a random direction for some steps, and bump into walls."""
     draw = np.random.default_rng(seed)
     free = np.argwhere(~WALLS)
-    positions, actions = (
-        np.zeros((trajectories, length + 1, 2)),
-        np.zeros((trajectories, length, 2), np.float32),
-    )
+    positions = np.zeros((trajectories, length + 1, 2))
+    actions = np.zeros((trajectories, length, 2), np.float32)
     for position, action in zip(positions, actions, strict=True):
         position[0] = free[draw.integers(len(free))] + draw.uniform(0.1, 0.9, 2)
         direction = draw.uniform(-1, 1, 2)
@@ -107,8 +94,6 @@ def wandering(trajectories, length=50, seed=0):
         "next_observations": images[:, 1:].reshape(rows, *images.shape[2:]),
         "actions": actions.reshape(rows, 2),
         "rewards": np.full(rows, -1, np.float32),
-        "masks": np.array(
-            [not is_at_goal(place) for path in positions for place in path[1:]], np.float32
-        ),
+        "masks": np.float32([not is_at_goal(place) for place in positions[:, 1:].reshape(rows, 2)]),
         "terminals": np.tile(np.arange(length) == length - 1, trajectories).astype(np.float32),
     }

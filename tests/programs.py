@@ -76,14 +76,9 @@ class Programs:
         """
         with tempfile.TemporaryDirectory() as name:
             files = [str(Path(name, stream)) for stream in ("out", "err")]
-            job = {
-                "program": program,
-                "arguments": list(map(str, arguments)),
-                "folder": str(folder),
-                "files": files,
-            }
-            job |= {"kill": kill and [*kill, by], "limits": dict(limits or {})}
-            self._server.stdin.write(json.dumps(job) + "\n")
+            job = {"program": program, "arguments": arguments, "folder": folder, "files": files}
+            job |= {"kill": kill and [*kill, by], "limits": limits or {}}
+            self._server.stdin.write(json.dumps(job, default=str) + "\n")
             self._server.stdin.flush()
             code = int(self._server.stdout.readline())
             return Ended(code, *(Path(file).read_text(errors="replace") for file in files))
@@ -124,7 +119,8 @@ def run_forked(job):
                 kill_at(*job["kill"])
             for name, limit in job["limits"].items():
                 resource.setrlimit(getattr(resource, name), (limit, limit))
-            code = importlib.import_module(f"zoo.{job['program']}").main(job["arguments"])
+            words = list(map(str, job["arguments"]))
+            code = importlib.import_module(f"zoo.{job['program']}").main(words)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
         except BaseException:

@@ -13,14 +13,14 @@ import sys
 import pytest
 
 from tests import ROOT
-from zoo import list_agents, train
+from zoo import list_agents
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
 from zoo.terminal.cli import PROGRAMS, checked, give_home, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
 from zoo.terminal.messages import write_out
-from zoo.terminal.parser import THREADS, WHOLE_NUMBER, module_of
+from zoo.terminal.parser import THREADS, WHOLE_NUMBER, a_path, module_of
 
 
 @pytest.fixture(autouse=True)
@@ -28,19 +28,23 @@ def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
-REQUIRED = {
-    "train": "--algo fql --env Pendulum-v1",
-    "tune": "--algo fql --env Pendulum-v1",
+REQUIRED = dict.fromkeys(("train", "tune"), "--algo fql --env Pendulum-v1")
+REQUIRED |= dict.fromkeys(("dataset", "agents", "published"), "list")
+REQUIRED |= {
     "benchmark": "mini",
     "monitor": "logs",
-}
-REQUIRED |= {
     "export": "-o a.onnx",
     "push-to-hub": "-orga me",
-    "dataset": "list",
-    "agents": "list",
-    "published": "list",
 }
+
+
+def python(code, *, check=True, **options):
+    """Run some code in a process of its own, which finds the packages."""
+    command = [sys.executable, "-c", code]
+    variables = {"PYTHONPATH": str(ROOT), **options.pop("variables", os.environ)}
+    return subprocess.run(
+        command, env=variables, capture_output=True, text=True, check=check, **options
+    )
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -57,48 +61,24 @@ def test_help_needs_no_pytorch():
     code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
     code += "        importlib.import_module(f'zoo.{module_of(name)}').main(['-h'])\n"
     code += "print({'torch', 'optuna'} & {*sys.modules})"
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert ended.stdout.count("usage: ") == len(PROGRAMS)
-    assert ended.stdout.endswith("\nset()\n")
+    output = python(code).stdout
+    assert output.count("usage: ") == len(PROGRAMS)
+    assert output.endswith("\nset()\n")
 
 
-@pytest.mark.parametrize("text", ["1.5", "ten", "", "nan", "inf"])
-def test_what_is_not_a_whole_number_is_refused(text):
-    assert [WHOLE_NUMBER(good) for good in ("7", "-1", "1e5", "100_000")] == [
-        7,
-        -1,
-        100_000,
-        100_000,
-    ]
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [*((WHOLE_NUMBER, text) for text in ("1.5", "ten", "", "nan", "inf")), (THREADS, "100000")],
+)
+def test_what_is_not_a_whole_number_within_bounds_is_refused(kind, text):
+    assert [kind(number) for number in ("7", "-1", "1e3", "1_000")] == [7, -1, 1000, 1000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
-        WHOLE_NUMBER(text)
+        kind(text)
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    words = [
-        "--algo",
-        "qam",
-        "--env",
-        "Pendulum-v1",
-        "--log-folder=~/logs",
-        "-tb",
-        "~/tb",
-        "-conf",
-        "~/mine.yml",
-    ]
-    args = train.make_parser().parse_args(words)
-    assert [str(args.log_folder), str(args.tensorboard_log), str(args.conf_file)] == [
-        "/home/me/logs", "/home/me/tb", "/home/me/mine.yml",
-    ]  # fmt: skip
-
-
-def test_more_threads_than_a_process_can_start_are_refused():
-    assert [THREADS(good) for good in ("-1", "1024")] == [-1, 1024]
-    with pytest.raises(argparse.ArgumentTypeError, match="to 1024"):
-        THREADS("100000")
+    assert str(a_path("~/logs")) == "/home/me/logs"
 
 
 def test_the_version_and_what_there_is_can_be_asked_for(capsys):
@@ -123,15 +103,15 @@ def failing(error):
 @pytest.mark.parametrize("verbose", [0, 1, 2])
 def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(capsys, verbose):
     assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
-    known = capsys.readouterr().err
+    refusal = capsys.readouterr().err
     assert run_program(failing(ArithmeticError("broke")), verbose) == FAILED
-    shown = capsys.readouterr().err
+    failure = capsys.readouterr().err
     if verbose == 2:
-        assert all(text.startswith("Traceback (most recent call last):") for text in (known, shown))
-        assert shown.endswith("ArithmeticError: broke\n")
+        for text in (refusal, failure):
+            assert text.startswith("Traceback (most recent call last):")
     else:
-        assert known == "a bad word\n"
-        assert shown == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
+        assert refusal == "a bad word\n"
+        assert failure == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
 
 
 def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
@@ -145,37 +125,24 @@ def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
 def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
     read, write = os.pipe()
     os.close(read)
-    program = [
-        sys.executable,
-        "-c",
-        "import sys; from zoo.terminal.cli import main; sys.exit(main())",
-    ]
+    program = [sys.executable, "-m", "zoo.train"]
+    full_disk = "standard output cannot be written: No space left on device\n"
     with open("/dev/full", "w") as full, open(write, "w") as pipe:
-        for words in (["--help"], ["train", "--help"], ["--version"]):
-            for output, said in (
-                (full, "standard output cannot be written: No space left on device\n"),
-                (pipe, ""),
-            ):
-                ended = subprocess.run(
-                    [*program, *words], stdout=output, stderr=subprocess.PIPE, text=True
-                )
-                assert ended.returncode == FAILED
-                assert ended.stderr == said
+        for output, message in ((full, full_disk), (pipe, "")):
+            ended = subprocess.run(
+                [*program, "--help"], cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True
+            )
+            assert (ended.returncode, ended.stderr) == (FAILED, message)
 
 
 def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n"
     )
-    known = {
-        name: text for name, text in os.environ.items() if name not in ("HOME", "LOGNAME", "USER")
-    }
     code = "from pathlib import Path; from zoo.terminal.cli import run_program; import getpass\n"
     code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
-    environment = {**known, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
+    ended = python(code, variables=variables)
     home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
     assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
     assert f"data and caches go to {home}" in ended.stderr
@@ -206,9 +173,7 @@ def test_standard_output_is_for_the_result_whatever_else_is_printed():
         "    return {'steps': 3}\n"
         "sys.exit(run_program(body))"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    ended = python(code)
     assert json.loads(ended.stdout) == {"steps": 3}
     assert sorted(ended.stderr.splitlines()) == ["by a child", "by an environment", "from C"]
 
@@ -220,11 +185,8 @@ def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
         "subprocess.run(['sh', '-c', 'echo to nobody >&2'], check=True)\n"
         "print(os.open('/dev/null', os.O_RDONLY))"
     )
-    ended = subprocess.run(
-        ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], capture_output=True, text=True
-    )
-    assert ended.stdout == "3\n"
-    assert ended.returncode == 0
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "3\n"
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -235,50 +197,30 @@ def test_a_signal_waits_for_the_end_of_an_import(number):
         with signals_deferred():
             os.kill(os.getpid(), number)
             finished.append("import")
-        finished.append("more")
+        finished.append("program")
 
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background jobs ignore SIGINT
+    # What started the tests may have had it ignored, as a shell does SIGINT for its background jobs.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert run_program(body) == INTERRUPTED
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
     assert finished == ["import"]
 
 
-@pytest.fixture
-def complete(tmp_path):
-    """Return what asks for completions as bash does, and returns them."""
-
-    def completed(line):
-        answer = tmp_path / "answer"
-        asked = {
-            "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
-            "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
-        }  # fmt: skip
-        code = "import sys; sys.argv = ['zoo']; from zoo.terminal.cli import main; main()"
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, **asked, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
-        return answer.read_text().split()
-
-    return completed
-
-
 @pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("zoo tr", ["train"]),
-        ("zoo train --pro", ["--profile", "--progress"]),
-    ],
+    ("line", "expected"), [("zoo tr", {"train"}), ("zoo train --pro", {"--profile", "--progress"})]
 )
-def test_programs_and_flags_are_completed(complete, line, expected):
-    assert sorted(complete(line)) == sorted(expected)
+def test_programs_and_flags_are_completed_as_bash_asks_for_it(tmp_path, line, expected):
+    answer = tmp_path / "answer"
+    variables = {
+        "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+    }  # fmt: skip
+    code = "import sys; sys.argv = ['zoo']; from zoo.terminal.cli import main; main()"
+    python(code, variables={**os.environ, **variables})
+    assert set(answer.read_text().split()) == expected
 
 
 def run_lightly(*words, code):
@@ -305,35 +247,37 @@ def test_a_misspelt_name_is_answered_without_importing_pytorch(line, closest):
     assert f"closest: {closest}" in run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr
 
 
-@pytest.mark.parametrize("more", ["--algo mine:Mine", "--gym-packages mine", "--dataset mine.npz"])
-def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(more):
-    checked(train.make_parser().parse_args(["--algo", "qam", "--env", "Mine-v0", *more.split()]))
+@pytest.mark.parametrize(
+    "options", [{"algo": "mine:Mine"}, {"gym_packages": ["mine"]}, {"dataset": "mine.npz"}]
+)
+def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(options):
+    checked(argparse.Namespace(**{"algo": "qam", "env": "Mine-v0", **options}))
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():
     ran = run_lightly("zoo/list_agents.py", "list", code=DONE)
     algorithms = json.loads(ran.stdout)["algorithms"]
-    entries = {id: find_algorithm(id) for id in algorithm_ids()}
-    assert {id: (row["published_name"], row["paper"]) for id, row in algorithms.items()} == {
-        id: (entry.published_name, entry.paper) for id, entry in entries.items()
-    }
+    assert list(algorithms) == list(algorithm_ids())
+    for id, row in algorithms.items():
+        entry = find_algorithm(id)
+        assert (row["published_name"], row["paper"]) == (entry.published_name, entry.paper)
     assert algorithms["qam"]["kind"] == "offline and online"
     assert algorithms["sac"]["kind"] == "SB3 baseline, online"
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_setting_has_a_meaning(algo, call):
-    result, said = call(list_agents.main, "show", algo)
-    assert "\\" not in said  # no LaTeX
+    result, messages = call(list_agents.main, "show", algo)
+    assert "\\" not in messages  # no LaTeX
     assert set(result["settings"]) == set(settings_of(find_algorithm(algo).algorithm))
-    assert [name for name, row in result["settings"].items() if not row["meaning"]] == []
+    assert all(row["meaning"] for row in result["settings"].values())
 
 
 def test_json_is_for_other_programs(call, monkeypatch):
-    piped, said = call(list_agents.main, "list")
-    assert call(list_agents.main, "list", "--json") == (piped, "")
+    result, messages = call(list_agents.main, "list")
+    assert call(list_agents.main, "list", "--json") == (result, "")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert call(list_agents.main, "list") == ({}, said)
+    assert call(list_agents.main, "list") == ({}, messages)
 
 
 def test_a_package_of_environments_that_is_not_found_is_named():

@@ -8,31 +8,14 @@ import pytest
 import agents
 from tests import code_blocks
 from tests.agents.testing.mistakes import example
+from tests.zoo.helpers import ENV
 from zoo import list_agents
 from zoo.train import main
 
-ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-FEW = [
-    "--offline-steps",
-    "4",
-    "--eval-freq",
-    "4",
-    "--eval-episodes",
-    "1",
-    "--n-eval-envs",
-    "1",
-    "--seed",
-    "0",
-]
-FEW += [
-    "--env-kwargs",
-    "max_episode_steps=10",
-    "--device",
-    "cpu",
-    "-params",
-    "net_arch=[8]",
-    "batch_size=8",
-]
+FEW = (
+    f"--env {ENV} --offline-steps 4 --eval-freq 4 --eval-episodes 1 --n-eval-envs 1 --seed 0 --device cpu "
+    "--env-kwargs max_episode_steps=10 -params net_arch=[8] batch_size=8"
+).split()
 
 
 @pytest.fixture
@@ -41,62 +24,50 @@ def folder(tmp_path):
     return tmp_path
 
 
-def change(folder, before, after):
-    """Change the agent where its file has a text first."""
-    file = folder / "my_agents.py"
-    assert before in file.read_text()
-    file.write_text(file.read_text().replace(before, after, 1))
-
-
 @pytest.fixture
-def train(folder, programs):
+def train(folder, data, programs):
     """Return what runs the training program from the folder of the agent's file."""
 
     def run(*words):
-        return programs.run(
-            "train", ["--algo", "my_agents:WeightedBC", "--env", ENV, *words], folder=folder
-        )
+        words = ["--algo", "my_agents:WeightedBC", "--dataset-dir", data, *words, *FEW]
+        return programs.run("train", words, folder=folder)
 
     return run
 
 
 @pytest.mark.usefixtures("own_agents")
 def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
-    train, folder, data, monkeypatch
+    train, folder, monkeypatch
 ):
-    ran = train("--dataset-dir", str(data), "--quick", *FEW)
+    ran = train("--quick")
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "my_agents", raising=False)  # another test's file of that name
-    mine = importlib.import_module("my_agents")
-    assert (
-        type(agents.load(folder / ran.result["run"], device="cpu").policy.method) is mine.WeightedBC
-    )
+    module = importlib.import_module("my_agents")
+    model = agents.load(folder / ran.result["run"], device="cpu")
+    assert type(model.policy.method) is module.WeightedBC
 
 
-def test_an_error_in_training_shows_its_line(train, folder, data):
-    first = "flow = nets.flow.at(batch.observations)"
-    late = (
-        'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        ' + first
-    )
-    change(folder, first, late)
-    ran = train("--dataset-dir", str(data), "--verbose", "2", *FEW)
+def test_an_error_in_training_shows_its_line(train, folder):
+    line = "flow = nets.flow.at(batch.observations)"
+    late = f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {line}'
+    code = example()
+    assert line in code
+    (folder / "my_agents.py").write_text(code.replace(line, late, 1))
+    ran = train("--verbose", "2")
     assert ran.code == 1
     assert 'raise RuntimeError("three")' in ran.err
     assert ran.err.splitlines()[-1] == "RuntimeError: three"
 
 
 def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data, tmp_path, call):
-    words = [*f"--env {ENV} --dataset-dir {data} -f {tmp_path}".split(), *FEW]
+    words = ["--dataset-dir", data, "-f", tmp_path, *FEW]
     run = call(main, "--algo", "fql", *words)[0]["run"]
     call(main, "--algo", "fql", "-i", run, *words)
     call(main, "--algo", "qam", "--pretrained-actor", run, *words)
     for path, message in (
-        (
-            "nofile.zip",
-            "expected a saved model (.zip) or the folder of a run that has saved one, got nofile.zip\n",
-        ),
+        ("nofile.zip", "expected a saved model (.zip) or the folder of a run that has saved one"),
         (run, "task1-v0.zip is a model of FQL, expected one of QAM;"),
     ):
         _, errors = call(main, "--algo", "qam", "-i", path, *words, code=2)
@@ -117,6 +88,5 @@ def sac_folder(tmp_path):
 def test_it_passes_the_conformance_kit(sac_folder, monkeypatch, capsys):
     monkeypatch.chdir(sac_folder)
     monkeypatch.syspath_prepend(sac_folder)
-    assert list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"]) == 0, (
-        capsys.readouterr().err
-    )
+    code = list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"])
+    assert code == 0, capsys.readouterr().err

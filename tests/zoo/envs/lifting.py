@@ -30,7 +30,7 @@ class Lifting:
 
 def play(episodes):
     """Return episodes, one for each seed from 0, as a file of robomimic has them."""
-    found = []
+    episodes_played = []
     with contextlib.closing(make_env(NAME)) as env:
         for seed in range(episodes):
             observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
@@ -43,15 +43,10 @@ def play(episodes):
                 rewards.append(reward + 1)
                 is_over = terminated or truncated
             dones = np.arange(len(actions)) == len(actions) - 1
-            found.append(
-                {
-                    "observations": np.array(observations),
-                    "actions": np.array(actions),
-                    "rewards": np.array(rewards),
-                    "dones": dones.astype(np.int64),
-                }
-            )
-    return found
+            arrays = {"observations": observations, "actions": actions, "rewards": rewards}
+            arrays["dones"] = dones.astype(np.int64)
+            episodes_played.append({name: np.array(arrays[name]) for name in arrays})
+    return episodes_played
 
 
 def record(path, episodes):

@@ -23,14 +23,15 @@ FLOATS = spaces.Box(-1, 1, (2,), np.float32)
 class OddSpring(SpringEnv):
     """A spring that returns something else than Gymnasium's API asks for.
 
-    :param change: replaces the five values of a step.
+    :param changes: replace values of a step by their number.
     """
 
-    def __init__(self, change):
-        self.change = change
+    def __init__(self, changes):
+        self.changes = changes
 
     def step(self, action):
-        return self.change(*super().step(action))
+        values = dict(enumerate(super().step(action)))
+        return tuple((values | self.changes).values())
 
 
 class OldSpring(SpringEnv):
@@ -56,55 +57,34 @@ def try_out(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
-        (lambda o, r, e, t, i: (o, r, e, i), r"must return \(observation, reward, .*got 4 values"),
-        (
-            lambda o, r, e, t, i: (o, np.array([r]), e, t, i),
-            r"one number, got float64 of shape \(1,\) ",
-        ),
-        (lambda o, r, e, t, i: (o, None, e, t, i), "one number, got None"),
-        (lambda o, r, e, t, i: (o, r, None, t, i), "`terminated` must be True or False, got None"),
-        (
-            lambda o, r, e, t, i: (o, r, e, np.array([t]), i),
-            "`truncated` must be True or False, got bool of shape",
-        ),
-        (lambda o, r, e, t, i: (o, r, e, t, None), "an info must be a dict, got None"),
-        (
-            lambda o, r, e, t, i: (o, r, e, t, {"success": np.array([1])}),
-            r"must be 0 or 1, got int64 of shape \(1,\)",
-        ),
-        (
-            lambda o, r, e, t, i: (list(o), r, e, t, i),
-            r"float64 of shape \(4,\).*, got an object of type list",
-        ),
-        (
-            lambda o, r, e, t, i: (o[:2], r, e, t, i),
-            r"float64 of shape \(4,\).*, got float64 of shape \(2,\)",
-        ),
+        ({1: np.array([0.5])}, r"one number, got float64 of shape \(1,\) "),
+        ({1: None}, "one number, got None"),
+        ({2: None}, "`terminated` must be True or False, got None"),
+        ({3: np.array([True])}, "`truncated` must be True or False, got bool of shape"),
+        ({4: None}, "an info must be a dict, got None"),
+        ({4: {"success": np.array([1])}}, r"must be 0 or 1, got int64 of shape \(1,\)"),
+        ({0: [0.0] * 4}, r"float64 of shape \(4,\).*, got an object of type list"),
+        ({0: np.zeros(2)}, r"float64 of shape \(4,\).*, got float64 of shape \(2,\)"),
+        ({5: None}, r"must return \(observation, reward, .*got 6 values"),
     ],
 )
-def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(change, message):
-    with pytest.raises(
-        UsageError,
-        match=f"(?s){message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+",
-    ):
-        try_out(lambda: OddSpring(change))
+def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(changes, message):
+    remedies = f"{message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+"
+    with pytest.raises(UsageError, match=f"(?s){remedies}"):
+        try_out(lambda: OddSpring(changes))
 
 
 def test_another_form_of_a_reset_is_refused_before_work():
-    with pytest.raises(
-        UsageError, match=r"`reset` must return \(observation, info\), got float64 of shape \(4,\)"
-    ):
+    with pytest.raises(UsageError, match=r"`reset` must return \(observation, info\), got float64"):
         try_out(OldSpring)
-    with pytest.raises(
-        UsageError, match=r"must have `reset\(self, \*, seed=None, options=None\)`, got `reset\(\)`"
-    ):
+    with pytest.raises(UsageError, match=r"must have `reset\(self, .*, got `reset\(\)`"):
         check_spaces("Old-v0", SeedlessSpring())
 
 
 def test_numbers_that_random_actions_lead_to_are_no_reason_to_refuse():
-    try_out(lambda: OddSpring(lambda o, r, e, t, i: (o, np.nan, e, t, i)))
+    try_out(lambda: OddSpring({1: np.nan}))
 
 
 def test_a_departure_from_gymnasiums_api_is_warned_of(caplog):
@@ -114,10 +94,7 @@ def test_a_departure_from_gymnasiums_api_is_warned_of(caplog):
 
     with caplog.at_level(logging.WARNING):
         try_out(Unseeded)
-    assert (
-        "departs from Gymnasium's API: Most likely the environment reset function does not call"
-        in caplog.text
-    )
+    assert "departs from Gymnasium's API: " in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -157,25 +134,12 @@ def test_what_passes_has_the_dtype_of_its_space_and_is_a_copy(space, observation
     assert not np.shares_memory(read, np.asarray(observation))
 
 
-def test_a_step_of_another_dtype_is_the_environments_fault_in_the_middle_of_work():
-    class Counter(gymnasium.Env[Any, Any]):
-        observation_space = INTEGERS
-        action_space = FLOATS
-
-        def reset(self, *, seed=None, options=None):
-            super().reset(seed=seed)
-            return np.zeros(2, np.int64), {}
-
-        def step(self, action):
-            return np.full(2, 0.5), 0.0, False, False, {}
-
-    env = behind_border(Counter())
+def test_a_step_of_another_form_is_the_environments_fault_in_the_middle_of_work():
+    env = behind_border(OddSpring({0: np.zeros(2)}))
     env.set_name("training environment 3")
     env.reset(seed=0)
-    with pytest.raises(
-        EnvironmentApiFault,
-        match=r"got float64 of shape \(2,\) from .*training environment 3, at step 1",
-    ):
+    message = r"got float64 of shape \(2,\) from .*training environment 3, at step 1"
+    with pytest.raises(EnvironmentApiFault, match=message):
         env.step(np.zeros(2, np.float32))
     assert issubclass(EnvironmentApiFault, EnvironmentFault)  # programs report both
 
@@ -191,30 +155,16 @@ def test_an_environment_returns_what_it_did_behind_the_border():
 
 # -- the spaces of a model --------------------------------------------------------------------------------------------
 
-IMAGE_LAST, IMAGE_FIRST = (
-    spaces.Box(0, 255, shape, np.uint8) for shape in ((16, 16, 3), (3, 16, 16))
-)
 LIMITED = spaces.Box(np.array([-1, -1], np.float32), np.array([1, 10], np.float32))
+CHOICES, LATER_CHOICES = (spaces.Dict({"a": spaces.Discrete(3, start=k)}) for k in (0, 1))
 
 
 @pytest.mark.parametrize(
     ("trained", "played", "message"),
     [
-        (
-            (FLOATS, FLOATS),
-            (FLOATS, LIMITED),
-            "from -1 to 1 in coordinate 1, got -1 to 10 in Mine-v0; .*RescaleAction",
-        ),
-        (
-            (FLOATS, FLOATS),
-            (spaces.Box(-1, 1, (3,)), FLOATS),
-            r"observations Box\(2,\), got Box\(3,\) in Mine-v0",
-        ),
-        (
-            (spaces.Dict({"a": spaces.Discrete(3)}), FLOATS),
-            (spaces.Dict({"a": spaces.Discrete(3, start=1)}), FLOATS),
-            r"observations Dict\(a: Discrete\(3\)\), got Dict\(a: Discrete\(3, start=1\)\)",
-        ),
+        ((FLOATS, FLOATS), (FLOATS, LIMITED), "from -1 to 1 in coordinate 1, got -1 to 10 in Mine"),
+        ((FLOATS, FLOATS), (spaces.Box(-1, 1, (3,)), FLOATS), r"Box\(2,\), got Box\(3,\) in Mine"),
+        ((CHOICES, FLOATS), (LATER_CHOICES, FLOATS), r"Dict\(a: Disc.*, got .*\(3, start=1\)\)"),
     ],
 )
 def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained, played, message):
@@ -224,4 +174,5 @@ def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained
 
 
 def test_a_model_has_its_channels_first_wherever_the_environment_has_them():
-    check_same_spaces("model.zip", (IMAGE_FIRST, FLOATS), "Mine-v0", (IMAGE_LAST, FLOATS))
+    first, last = (spaces.Box(0, 255, shape, np.uint8) for shape in ((3, 16, 16), (16, 16, 3)))
+    check_same_spaces("model.zip", (first, FLOATS), "Mine-v0", (last, FLOATS))

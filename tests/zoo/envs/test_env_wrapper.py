@@ -11,6 +11,7 @@ from tests.zoo.outcomes import config_of
 from zoo import evaluate
 from zoo.envs.make import make_env
 from zoo.models.agent import agent_of_file, agent_of_run, play, require_plain_arguments
+from zoo.runs.folder import RunFolder
 from zoo.settings.wrappers import checked_wrappers
 from zoo.terminal.errors import UsageError
 from zoo.train import main
@@ -34,11 +35,10 @@ def test_wrappers_are_put_around_an_environment_the_first_innermost():
     bare = make_env("Spring-v0")
     env = make_env("Spring-v0", env_wrapper=[HALVED, {HALVED: {"by": 3}}, RESCALED])
     assert env.action_space == gymnasium.spaces.Box(-1, 1, (2,))
-    rewards = []
-    for one, action in ((bare, [2, -2]), (env, [1, -1])):
-        one.reset(seed=3)
-        rewards.append(one.step(np.array(action, np.float32))[1])
-    assert rewards[0] == pytest.approx(6 * rewards[1])
+    bare.reset(seed=3)
+    env.reset(seed=3)
+    reward = env.step(np.array([1, -1], np.float32))[1]
+    assert bare.step(np.array([2, -2], np.float32))[1] == pytest.approx(6 * reward)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,6 @@ def test_wrappers_are_recorded_in_one_form(value, checked):
     ("wrappers", "message"),
     [
         ("nowhere_at_all:Wrapper", "must name classes that Python finds"),
-        ("gymnasium.wrappers:Nothing", "must name classes that Python finds"),
         ("subprocess:Popen", "must name subclasses of gymnasium.Wrapper"),
         ([{HALVED: {"speed": 1}}], "does not take .* with the arguments"),
     ],
@@ -74,45 +73,26 @@ def test_what_names_no_wrapper_is_refused(value):
 
 
 def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
-    words = f"--algo bc --env Spring-v0 --offline-steps 0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2"
+    words = f"--algo bc --env Spring-v0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2 --verbose 0".split()
     wrappers = [f"{HALVED}: {{by: 4}}", json.dumps(RESCALED)]
-    assert (
-        main(
-            [
-                *words.split(),
-                "--verbose",
-                "0",
-                "--env-wrapper",
-                *wrappers,
-                "-params",
-                "net_arch=[8]",
-            ]
-        )
-        == 0
-    )
+    assert main([*words, "-params", "net_arch=[8]", "--env-wrapper", *wrappers]) == 0
     folder = tmp_path / "bc" / "Spring-v0_1"
     assert config_of(folder)["env_wrapper"] == [{HALVED: {"by": 4}}, RESCALED]
-    with np.load(folder / "evaluations.npz") as evaluations:
-        recorded = evaluations["results"][-1]
+    recorded = RunFolder(folder).read_evaluations()["results"][-1]
     agent = agent_of_run(folder, "cpu")
     np.testing.assert_array_equal(play(agent)[0].returns[0], recorded)
-    about = {
-        "env": "Spring-v0",
-        "protocol": {"env_kwargs": agent.env_kwargs, "episodes": 2},
-        "seed": 1,
-    }
+    protocol = {"env_kwargs": agent.env_kwargs, "episodes": 2}
+    about = {"env": "Spring-v0", "protocol": protocol, "seed": 1}
     agent.policy.save(tmp_path / "policy.safetensors", agent.policy.acting_networks(), about)
-    found, _ = call(evaluate.main, tmp_path / "policy.safetensors")
-    assert found["return"] == recorded.mean()
+    result, _ = call(evaluate.main, tmp_path / "policy.safetensors")
+    assert result["return"] == recorded.mean()
 
 
 def test_a_file_selects_no_package_to_import(tmp_path):
-    agent = agent_of_file(
-        save_policy(tmp_path, {"env_wrapper": ["not_imported:Wrapper"]}), None, "cpu"
-    )
+    path = save_policy(tmp_path, {"env_wrapper": ["not_imported:Wrapper"]})
+    agent = agent_of_file(path, None, "cpu")
     with pytest.raises(
-        UsageError,
-        match=r"wrapper not_imported:Wrapper, which a file cannot select .*--gym-packages",
+        UsageError, match="wrapper not_imported:Wrapper, which a file cannot select"
     ):
         play(agent)
 

@@ -1,3 +1,4 @@
+import copy
 import multiprocessing.util
 import tempfile
 import warnings
@@ -29,41 +30,32 @@ FAMILIES = [
 
 def episode(env, seed, steps=40):
     """Play fixed random actions and return everything the simulator knows after each step."""
-    actions = (
-        np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape)).astype(np.float32)
-    )
-    observation, _ = env.reset(seed=seed)
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape))
+    results = [env.reset(seed=seed)[0]]
+    states = []
     data = env.unwrapped.data
-    rows = [np.concatenate([observation, data.qpos, data.qvel, data.ctrl, data.qacc_warmstart])]
-    for action in actions:
+    for action in actions.astype(np.float32):
+        states.append(np.concatenate([data.qpos, data.qvel, data.ctrl, data.qacc_warmstart]))
         observation, reward, *_ = env.step(action)
-        rows.append(
-            np.concatenate(
-                [observation, data.qpos, data.qvel, data.ctrl, data.qacc_warmstart + reward]
-            )
-        )
-    return np.array(rows)
+        results.append(np.append(observation, reward))
+    return np.concatenate([*results, *states])
 
 
 @pytest.mark.few(5)
 @pytest.mark.parametrize("env_id", FAMILIES)
 def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id):
     env = make_env(env_id)
-    first, other, again = episode(env, 5), episode(env, 6), episode(env, 5)
+    first = episode(env, 5)
+    assert (episode(env, 6) != first).any()
+    assert_array_equal(episode(env, 5), first)
+    unseeded = [episode(env, None, 3) for _ in range(2)]  # resets follow from the last seed
     np.random.random(3)
-    elsewhere = episode(make_env(env_id), 5)
-    assert_array_equal(again, first)
-    assert_array_equal(elsewhere, first)
-    assert (other != first).any()
-    following = [
-        episode(env, None, 3) for _ in range(2)
-    ]  # resets without a seed follow from the last one
+    assert_array_equal(episode(make_env(env_id), 5), first)
     env.reset(seed=5)
     env.step(env.action_space.sample())
-    np.random.random(3)
     env.reset(seed=5)
-    assert_array_equal([episode(env, None, 3) for _ in range(2)], following)
-    assert (following[0] != following[1]).any()
+    assert_array_equal([episode(env, None, 3) for _ in range(2)], unseeded)
+    assert (unseeded[0] != unseeded[1]).any()
 
 
 def test_teleport_exits_follow_the_seed():
@@ -101,9 +93,7 @@ def test_the_global_generator_is_left_as_it_was(env_id):
 def test_a_reset_leaves_the_users_action_samples_alone():
     env = make_env(POINTMAZE)
     env.action_space.seed(4)
-    expected = gymnasium.spaces.Box(
-        env.action_space.low, env.action_space.high, dtype=np.float32, seed=4
-    )
+    expected = copy.deepcopy(env.action_space)
     env.reset(seed=1)
     assert_array_equal(env.action_space.sample(), expected.sample())
 
@@ -114,8 +104,7 @@ def test_info_is_success_under_both_names_and_nothing_else():
     env.unwrapped.set_xy(np.array(env.unwrapped.cur_goal_xy))
     _, reward, terminated, _, info = env.step(np.zeros(2, np.float32))
     assert info == {"success": 1, "is_success": True}
-    assert reward == 0.0
-    assert terminated
+    assert (reward, terminated) == (0.0, True)
 
 
 def test_an_environment_without_success_keeps_its_own_info():
@@ -138,10 +127,7 @@ def test_sb3_check_env_passes(env_id, monkeypatch):
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        (
-            "cube-double-play-singletask-task2-v0",
-            "unknown environment .*closest: cube-double-singletask-task2-v0",
-        ),
+        ("cube-double-play-singletask-task2-v0", "unknown .*closest: cube-double-singletask-task2"),
         ("no_such_package:Toy-v0", "unknown environment `no_such_package:Toy-v0`"),
         ("data-my", "`data-my` stands for data without an environment"),
         ("cube-double-v0", "goal-conditioned.*cube-double-singletask-task1-v0"),
@@ -154,9 +140,7 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
 
 
 def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(monkeypatch):
-    with pytest.raises(
-        UsageError, match=r"`Toy-v0` does not take these arguments, got \{'speed': 2\}"
-    ):
+    with pytest.raises(UsageError, match=r"does not take these arguments, got \{'speed': 2\}"):
         make_env("Toy-v0", speed=2)
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
     monkeypatch.setattr(toys.ToyEnv, "action_space", space)
@@ -165,9 +149,7 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
 
 
 def test_running_statistics_are_refused_unless_they_are_frozen():
-    with pytest.raises(
-        UsageError, match="must not depend on those before it, got the wrapper NormalizeObservation"
-    ):
+    with pytest.raises(UsageError, match="got the wrapper NormalizeObservation"):
         make_env("Normalized-v0")
     make_env("Normalized-v0", is_frozen=True)
 
@@ -177,9 +159,7 @@ def test_a_missing_package_is_refused(monkeypatch):
         raise gymnasium.error.DependencyNotInstalled("pip install box")
 
     monkeypatch.setattr(toys.ToyEnv, "__init__", build)
-    with pytest.raises(
-        UsageError, match="`Toy-v0` needs a package that is not installed: pip install box"
-    ):
+    with pytest.raises(UsageError, match="needs a package that is not installed: pip install box"):
         make_env("Toy-v0")
 
 

@@ -30,17 +30,11 @@ def test_the_policy_follows_from_the_observations(space, name):
         (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, expected .*uint8 from 0 to 255"),
         (
             spaces.Box(0, 255, (16, 16), np.uint8),
-            r"Box\(16, 16\) of uint8, expected .* shape \(H, W, C\)",
+            r"Box\(16, 16\) of uint8, expected .* \(H, W, C\)",
         ),
         (spaces.Discrete(3), r"the observation space Discrete\(3\), expected a vector"),
-        (
-            spaces.Dict({"a": spaces.Tuple([VECTOR])}),
-            r"the observation space Tuple\(.*\) for `a`, expected a vector",
-        ),
-        (
-            spaces.Dict({"a": spaces.Dict({"b": VECTOR})}),
-            r"the observation space Dict\(b: Box\(2,\)\) for `a`",
-        ),
+        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), r"the observation space Tuple\(.*\) for `a`"),
+        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), r"Dict\(b: Box\(2,\)\) for `a`"),
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
@@ -50,11 +44,10 @@ def test_other_observations_are_refused_with_a_way_on(space, message):
 
 def test_observations_are_stacked_and_joined_by_their_parts():
     MIXED.seed(0)
-    seen = [MIXED.sample() for _ in range(5)]
-    found = join([stack(MIXED, []), stack(MIXED, seen[:2]), stack(MIXED, seen[2:])])
-    assert {key: len(values) for key, values in found.items()} == dict.fromkeys(MIXED.spaces, 5)
-    assert_array_equal(found["image"], [each["image"] for each in seen])
-    assert_array_equal(found["choice"], [each["choice"] for each in seen])
+    samples = [MIXED.sample() for _ in range(5)]
+    joined = join([stack(MIXED, part) for part in ([], samples[:2], samples[2:])])
+    for name in MIXED.spaces:
+        assert_array_equal(joined[name], [sample[name] for sample in samples])
     assert stack(IMAGE, []).shape == (0, 16, 16, 3)
 
 
@@ -71,16 +64,12 @@ def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message
     env.reset(seed=0)
     env.step(np.zeros(2, np.float32))
     pictures._draw = lambda: {"picture": pictures.render(), **parts}
-    with pytest.raises(
-        EnvironmentFault, match=f"{message}.* at step 2 of its episode; this is a fault"
-    ):
+    with pytest.raises(EnvironmentFault, match=f"{message}.* at step 2 of its episode"):
         env.step(np.zeros(2, np.float32))
 
 
 def test_frames_are_stacked_with_a_repeatable_reset():
     first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
-    for env in (first, second):
-        env.set_name("env")
     assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
     assert first.observation_space.shape == (16, 16, 9)
     with pytest.raises(UsageError, match="frames are stacked of images"):

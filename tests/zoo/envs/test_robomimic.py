@@ -13,16 +13,13 @@ from tests.envs import SpacesEnv
 from tests.zoo.datasets.demonstrations import demonstration, write
 from tests.zoo.datasets.samples import read
 from tests.zoo.envs.lifting import INSTALL, NAME, play
+from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import OBSERVATIONS
 from zoo.terminal.errors import UsageError
 from zoo.train import main as train
-
-TINY = (
-    "net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 horizon_length=2 buffer_size=1000"
-)
 
 
 @pytest.fixture
@@ -73,15 +70,13 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_
     write(path, [demonstration(9), demonstration(12)])
     words = (
         f"--algo qam --env {NAME} --dataset-dir {tmp_path} -f {tmp_path / 'logs'} "
-        "--offline-steps 4 --eval-freq 2 --eval-episodes 2 --n-eval-envs 1 --seed 0"
+        "--offline-steps 4 --eval-freq 2 --eval-episodes 2 --n-eval-envs 1 --seed 0 --device cpu --verbose 0 "
     ).split()
-    assert train([*words, "--device", "cpu", "--verbose", "0", "-params", *TINY.split()]) == 0
+    assert train([*words, "-params", *TINY]) == 0
     config = config_of(tmp_path / "logs" / "qam" / f"{NAME}_1")
     assert config["dataset"]["name"] == "low_dim_v15"
     assert "profiles/qam.yml robomimic" in " ".join(config["sources"])
-    assert any(
-        "offline_steps 4 instead of 1000000" in departure for departure in config["departures"]
-    )
+    assert "offline_steps 4 instead of 1000000" in config["departures"]
 
 
 # -- with robosuite ---------------------------------------------------------------------------------------------------
@@ -93,20 +88,19 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
     for part in parts:
         assert 20 < len(part["actions"]) < 100
         assert_array_equal(part["rewards"], part["dones"])  # a lifted cube is a success and the end
-    found = read(write(tmp_path / "a.hdf5", parts))
+    arrays = read(write(tmp_path / "a.hdf5", parts))
     env, row = make_env(NAME), 0
     for seed in range(2):
         observation, _ = env.reset(seed=seed)
-        while found["valids"][row]:
-            assert_array_equal(observation, found["observations"][row])
-            observation, reward, terminated, _, info = env.step(found["actions"][row])
-            assert reward == found["rewards"][row]
-            assert terminated == (found["masks"][row] == 0)
+        while arrays["valids"][row]:
+            assert_array_equal(observation, arrays["observations"][row])
+            observation, reward, terminated, _, info = env.step(arrays["actions"][row])
+            assert reward == arrays["rewards"][row]
+            assert terminated == (arrays["masks"][row] == 0)
             assert info == {"success": int(terminated), "is_success": terminated}
             row += 1
-        assert_array_equal(observation, found["observations"][row])
+        assert_array_equal(observation, arrays["observations"][row])
         row += 1
-    env.close()
 
 
 @pytest.mark.slow
@@ -136,10 +130,9 @@ def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite):
     env = make_env("can-mh-low_dim")
     observation, _ = env.reset(seed=0)
     sensors = env.env.unwrapped._scene._get_observations(force_update=True)
-    names = ["object-state" if name == "object" else name for name in OBSERVATIONS]
-    assert_array_equal(
-        observation, np.concatenate([sensors[name] for name in names]).astype(np.float32)
-    )
+    names = [name.replace("object", "object-state") for name in OBSERVATIONS]
+    expected = np.concatenate([sensors[name] for name in names])
+    assert_array_equal(observation, expected.astype(np.float32))
     assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
     assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
 

@@ -26,12 +26,8 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def __init__(self, success="sign", failure=None, failure_file=os.devnull, wrong=np.nan):
-        self.success, self.failure, self.failure_file, self.wrong = (
-            success,
-            failure,
-            Path(failure_file),
-            wrong,
-        )
+        self.success, self.failure, self.wrong = success, failure, wrong
+        self.failure_file = Path(failure_file)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -47,9 +43,8 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         assert action.shape == (2,)
         assert action.dtype == np.float32
         x, y, z = self.state
-        self.state = np.array(
-            [np.sin(27 * y + float(action[0])), np.cos(35 * z + float(action[1])), np.sin(29 * x)]
-        )
+        push, pull = map(float, action)
+        self.state = np.array([np.sin(27 * y + push), np.cos(35 * z + pull), np.sin(29 * x)])
         self.remaining -= 1
         observation, reward, info = self.state.copy(), float(self.state.sum()), self._info()
         if is_failing and self.failure == "observation":
@@ -141,12 +136,11 @@ def normalized(is_frozen=False):
     return env
 
 
-gymnasium.register("Choice-v0", entry_point="tests.zoo.envs.toys:ChoiceEnv", max_episode_steps=3)
-gymnasium.register(
-    "Normalized-v0", entry_point="tests.zoo.envs.toys:normalized", max_episode_steps=20
-)
-gymnasium.register(
-    "Odometer-v0", entry_point="tests.zoo.envs.toys:OdometerEnv", max_episode_steps=5
-)
-gymnasium.register("Spring-v0", entry_point="tests.zoo.envs.toys:SpringEnv", max_episode_steps=20)
-gymnasium.register("Toy-v0", entry_point="tests.zoo.envs.toys:ToyEnv")
+for _name, _class, _steps in (
+    ("Choice", "ChoiceEnv", 3),
+    ("Normalized", "normalized", 20),
+    ("Odometer", "OdometerEnv", 5),
+    ("Spring", "SpringEnv", 20),
+    ("Toy", "ToyEnv", None),
+):
+    gymnasium.register(f"{_name}-v0", f"{__name__}:{_class}", max_episode_steps=_steps)
