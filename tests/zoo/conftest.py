@@ -72,7 +72,7 @@ def runs(data, tmp_path_factory):
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
     """Return a folder with a dataset of three files of a few trajectories, not all of one size."""
-    from tests.zoo.datasets.helpers import write_shard
+    from tests.zoo.datasets.conftest import write_shard
 
     folder = tmp_path_factory.mktemp("shards")
     for number, episodes in enumerate((4, 3, 4)):

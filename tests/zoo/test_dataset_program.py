@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from agents.common.files import digest_of
-from tests.zoo.datasets.conftest import NAME, small_arrays
-from tests.zoo.datasets.helpers import write_shard
+from tests.zoo.datasets.conftest import NAME, small_arrays, write_shard
 from zoo.dataset import main
 from zoo.datasets import check, shards
 from zoo.datasets.names import DATASETS

@@ -13,15 +13,29 @@ def small_arrays(episodes=3, steps=10):
     rows = episodes * (steps + 1)
     qpos = generator.uniform(0.0, 8.0, (rows, 2)).astype(np.float32)
     qpos[:3] = (20.0, 20.5)
-    terminals = np.zeros(rows, dtype=bool)
-    terminals[steps :: steps + 1] = True
     return {
         "observations": qpos.copy(),
         "actions": generator.uniform(-1.0, 1.0, (rows, 2)).astype(np.float32),
-        "terminals": terminals,
+        "terminals": np.arange(rows) % (steps + 1) == steps,
         "qpos": qpos,
         "qvel": np.zeros((rows, 2), np.float32),
     }
+
+
+def changed(arrays, changes):
+    """Return arrays of which some are replaced, and those left out whose place None takes."""
+    return {name: array for name, array in (arrays | changes).items() if array is not None}
+
+
+def write_shard(folder, number, episodes=3):
+    """Write one file of a dataset; its first state, and no other, is at the goal of task 1."""
+    folder.mkdir(exist_ok=True)
+    arrays = small_arrays(episodes)
+    draw = np.random.default_rng(number)
+    arrays["observations"] = draw.standard_normal(arrays["observations"].shape).astype(np.float32)
+    path = folder / f"{NAME}-{number:03d}.npz"
+    np.savez_compressed(path, **arrays)
+    return path
 
 
 @pytest.fixture
@@ -29,11 +43,7 @@ def write_dataset(tmp_path):
     """Return a function that writes a small dataset, changed as wanted, and returns its path."""
 
     def write(**changes):
-        arrays = {**small_arrays(), **changes}
-        np.savez(
-            tmp_path / f"{NAME}.npz",
-            **{name: array for name, array in arrays.items() if array is not None},
-        )
+        np.savez(tmp_path / f"{NAME}.npz", **changed(small_arrays(), changes))
         return tmp_path / f"{NAME}.npz"
 
     return write

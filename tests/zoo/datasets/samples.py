@@ -11,6 +11,7 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 from pyarrow import parquet
 
+from tests.zoo.datasets.conftest import changed
 from tests.zoo.envs import toys
 from zoo.datasets.formats.base import compact
 from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
@@ -57,11 +58,6 @@ def without_steps(part):
     """Return an episode that ends before its first step."""
     empty = {name: array[:0] for name, array in part.items()}
     return empty | {"observations": part["observations"][:1]}
-
-
-def changed(arrays, changes):
-    """Return arrays of which some are replaced, and those left out whose place None takes."""
-    return {name: array for name, array in (arrays | changes).items() if array is not None}
 
 
 def regular(parts, **changes):

@@ -31,25 +31,12 @@ def refused(function, *arguments):
     return caught.value.array, str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, "<html>404 Not Found</html>"])
-def test_file_that_is_none_is_refused(tmp_path, content):
-    if content:
-        (tmp_path / "a.npz").write_text(content)
-    array, message = refused(check_headers, tmp_path / "a.npz", SPEC)
-    assert array == "file"
-    assert message.startswith("expected a whole npz file, got one that cannot be read")
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "array"),
     [
         (NAME, {"qpos": None}, "qpos"),
         (NAME, {"actions": np.zeros((30, 2), np.float32)}, "actions"),
-        (
-            NAME,
-            {"actions": np.full((ROWS, 2), None)},
-            "actions",
-        ),  # pickled objects, which are not loaded
+        (NAME, {"actions": np.full((ROWS, 2), None)}, "actions"),  # pickled, and not loaded
         ("scene-play-v0", {}, "button_states"),
     ],
 )
@@ -65,14 +52,10 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(write_dataset, mo
         return "0" * 64
 
     monkeypatch.setattr(check, "check_checksum", digest_before_another_write)
-    array, message = refused(check.read_arrays, path, SPEC)
-    assert array == "file"
-    assert "got one that changed" in message
+    assert "got one that changed" in refused(check.read_arrays, path, SPEC)[1]
 
 
-@pytest.mark.parametrize(
-    "name", ["scene-play-v0", "visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"]
-)
+@pytest.mark.parametrize("name", ["visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"])
 def test_states_of_buttons_which_label_the_tasks_are_required_with_images_too(name):
     assert required_arrays(DATASETS[name])["button_states"] == 2
 
@@ -99,19 +82,13 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        (
-            "antmaze-large-navigate-v0",
-            "zoo dataset download antmaze-large-navigate-v0 --force --dataset-dir /data",
-        ),
-        (
-            "cube-octuple-play-v0",
-            "zoo dataset generate cube-octuple-play-v0 --force --dataset-dir /data",
-        ),
+        ("antmaze-large-navigate-v0", "zoo dataset download {} --force --dataset-dir /data"),
+        ("cube-octuple-play-v0", "zoo dataset generate {} --force --dataset-dir /data"),
         ("cube-octuple-play-100m-v0", "remove it and get it again"),
     ],
 )
 def test_remedy_is_what_works_for_the_dataset(name, advice):
-    assert advice in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
+    assert advice.format(name) in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
 
 
 def test_damaged_bytes_are_traced_to_their_array(write_dataset):
@@ -127,16 +104,12 @@ def test_damaged_bytes_are_traced_to_their_array(write_dataset):
 def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    assert refused(check_dataset, path, SPEC)[1].startswith(
-        f"expected the recorded sha256 {'0' * 64}"
-    )
+    assert f"expected the recorded sha256 {'0' * 64}" in refused(check_dataset, path, SPEC)[1]
 
 
 def test_unsolved_tasks_are_a_warning(write_dataset):
     # data lie within x, y in [0, 8], but for three rows at (20, 20)
-    with pytest.warns(
-        UserWarning, match="expected a state that achieves each task, got none for 2, "
-    ):
+    with pytest.warns(UserWarning, match="a state that achieves each task, got none for 2, "):
         check_dataset(write_dataset(), SPEC)
 
 

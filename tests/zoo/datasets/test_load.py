@@ -42,31 +42,25 @@ def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
     for key in ("observations", "rewards", "masks", "terminals"):
         assert_array_equal(ours.content.arrays[key], expected[key], err_msg=key)
     assert_array_equal(ours.content.valid, expected["valids"])
-    assert_array_equal(
-        ours.content.arrays["actions"], np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5)
-    )
+    clipped = np.clip(expected["actions"], -1 + 1e-5, 1 - 1e-5)
+    assert_array_equal(ours.content.arrays["actions"], clipped)
 
 
 def test_sparse_reward_is_minus_one_until_the_task_is_achieved(write_dataset, monkeypatch):
-    counts = np.array(
-        [-3.0, -1.0, 0.0] * 11, np.float32
-    )  # minus the number of sub-goals not reached yet
+    counts = np.float32([-3, -1, 0] * 11)  # minus the number of sub-goals not reached yet
     monkeypatch.setattr(load, "relabel", lambda *_: (counts, np.float32(counts != 0.0)))
-    assert_array_equal(load_small(write_dataset).content.arrays["rewards"], counts)
-    assert_array_equal(
-        load_small(write_dataset, sparse=True).content.arrays["rewards"], [-1.0, -1.0, 0.0] * 11
-    )
+    for sparse, rewards in ((False, [-3, -1, 0]), (True, [-1, -1, 0])):
+        content = load_small(write_dataset, sparse=sparse).content
+        assert_array_equal(content.arrays["rewards"], rewards * 11)
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, 11), (10, 11), (11, 22), (30, 33)])
 def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset, size, rows):
     transitions = load_small(write_dataset, dataset_size=size).content
-    assert_array_equal(transitions.arrays["observations"], small_arrays()["observations"][:rows])
+    observations = transitions.arrays["observations"]
+    assert_array_equal(observations, small_arrays()["observations"][:rows])
     assert transitions.ends[-1]
-    assert len(transitions.arrays["rewards"]) == rows
-    assert (
-        transitions.arrays["observations"].base is None
-    )  # a view would keep all of the file in memory
+    assert observations.base is None  # a view would keep all of the file in memory
 
 
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset):
@@ -91,23 +85,18 @@ def refuse_download(*arguments, **settings):
     raise DownloadError("no network")
 
 
-@pytest.mark.filterwarnings("ignore:no state in")
 def test_auto_generates_when_the_download_fails_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "download_dataset", refuse_download)
-    with pytest.warns(UserWarning, match="generating pointmaze-medium-stitch-v0"):
-        load_dataset(
-            "pointmaze-medium-stitch-singletask-v0", dataset_dir=tmp_path, dataset_size=200
-        )
+    name = "pointmaze-medium-stitch"
+    with pytest.warns(UserWarning, match=f"generating {name}-v0"):
+        load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset_size=200)
 
 
 @pytest.mark.parametrize(
     ("name", "second_way"),
     [
         ("antmaze-large-navigate", "generate it elsewhere"),
-        (
-            "cube-single-play",
-            "generate it with `zoo dataset generate cube-single-play-v0 --dataset-dir ",
-        ),
+        ("cube-single-play", "generate it with `zoo dataset generate cube-single-play-v0 --data"),
     ],
 )
 def test_no_file_and_no_way_to_get_one_names_three_ways(tmp_path, monkeypatch, name, second_way):
@@ -115,9 +104,7 @@ def test_no_file_and_no_way_to_get_one_names_three_ways(tmp_path, monkeypatch, n
     with pytest.raises(UsageError) as caught:
         load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
     text = str(caught.value)
-    assert text.startswith(
-        f"there is no dataset {name}-v0: expected {tmp_path / name}-v0.npz. Three ways to get it: "
-    )
+    assert f"there is no dataset {name}-v0: expected {tmp_path / name}-v0.npz" in text
     assert f"`zoo dataset download {name}-v0 --dataset-dir {tmp_path}`" in text
     assert second_way in text
     assert text.endswith("the download failed: no network")
@@ -137,15 +124,8 @@ def test_data_that_are_not_there_are_refused(dataset):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"actions": None}, "expected an array `actions`"),
-        (
-            {"observations": np.zeros((33, 5), np.float32)},
-            "`observations` must have rows of shape (2,) as in the",
-        ),
-        (
-            {"actions": np.full((33, 2), 2.0, np.float32)},
-            "`actions` must lie in [-1, 1], got 2.0 in row 0",
-        ),
+        ({"observations": np.zeros((33, 5))}, "must have rows of shape (2,) as in the environment"),
+        ({"actions": np.full((33, 2), 2.0)}, "`actions` must lie in [-1, 1], got 2.0 in row 0"),
     ],
 )
 def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, text):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests.zoo.datasets.samples import changed, read
+from tests.zoo.datasets.conftest import changed
+from tests.zoo.datasets.samples import read
 from zoo.datasets import benchmarks as sets
 from zoo.datasets.benchmarks import (
     describe_task,

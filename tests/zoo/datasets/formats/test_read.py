@@ -17,11 +17,11 @@ from minari.serialization import serialize_space
 from numpy.testing import assert_array_equal
 from pyarrow import compute, parquet
 
+from tests.zoo.datasets.conftest import changed
 from tests.zoo.datasets.samples import (
     ENV,
     WRITERS,
     change_metadata,
-    changed,
     episodes,
     in_two,
     joined,
