@@ -60,46 +60,39 @@ def test_integers_are_stored_as_they_are_played():
 
 @pytest.mark.parametrize("policy", ["random", f"{MODULE}:push"])
 def test_the_seed_decides_a_set(policy):
-    sets = [
-        collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays for seed in (1, 1, 2)
-    ]
-    for name, array in sets[0].items():
-        assert_array_equal(array, sets[1][name])
-    assert not np.array_equal(sets[0]["observations"], sets[2]["observations"])
-    assert not np.array_equal(*np.split(sets[0]["actions"], 2))  # of the two episodes
+    def play(seed):
+        return collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays
+
+    first, second, other = map(play, (1, 1, 2))
+    for name, array in first.items():
+        assert_array_equal(array, second[name])
+    assert not np.array_equal(first["observations"], other["observations"])
+    assert not np.array_equal(*np.split(first["actions"], 2))  # of the two episodes
+
+
+def save_bc(folder, env, **settings):
+    settings |= {"net_arch": [4], "flow_steps": 1, "buffer_size": 4, "seed": 0}
+    agents.BC("MlpPolicy", env, **settings).save(folder / "model")
+    return str(folder / "model.zip")
 
 
 def test_a_saved_model_is_played_with_its_chunks(tmp_path):
-    model = agents.BC(
-        "MlpPolicy",
-        SpringEnv(),
-        net_arch=[4],
-        flow_steps=1,
-        horizon_length=3,
-        buffer_size=4,
-        seed=0,
-    )
-    model.save(tmp_path / "model")
-    first, second = (
-        collect(str(tmp_path / "model.zip"), ENV, {}, episodes=2)[0].arrays for _ in range(2)
-    )
+    model = save_bc(tmp_path, SpringEnv(), horizon_length=3)
+    first, second = (collect(model, ENV, {}, episodes=2)[0].arrays for _ in range(2))
     assert_array_equal(first["actions"], second["actions"])
-    with pytest.raises(UsageError, match="give the environment that it was trained in"):
-        collect(str(tmp_path / "model.zip"), "Pendulum-v1", {}, episodes=1)
 
 
-def test_a_model_of_other_action_limits_is_refused(tmp_path):
-    model = agents.BC(
-        "MlpPolicy",
-        RescaleAction(SpringEnv(), -1, 1),
-        net_arch=[4],
-        flow_steps=1,
-        buffer_size=4,
-        seed=0,
-    )
-    model.save(tmp_path / "model")
-    with pytest.raises(UsageError, match="actions from -1 to 1 in coordinate 0, got -2 to 2"):
-        collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+@pytest.mark.parametrize(
+    ("env", "text"),
+    [
+        ("Pendulum-v1", "give the environment that it was trained in"),
+        (ENV, "actions from -1 to 1 in coordinate 0, got -2 to 2"),
+    ],
+)
+def test_a_model_of_other_spaces_is_refused(tmp_path, env, text):
+    model = save_bc(tmp_path, RescaleAction(SpringEnv(), -1, 1))
+    with pytest.raises(UsageError, match=text):
+        collect(model, env, {}, episodes=1)
 
 
 def test_noise_on_actions_without_limits_is_refused(monkeypatch):
@@ -111,10 +104,7 @@ def test_noise_on_actions_without_limits_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
-        (
-            "json:loads",
-            "`json:loads` must return an action for an observation, got TypeError: the JSON object must",
-        ),
+        ("json:loads", "`json:loads` must return an action for an observation, got TypeError: the"),
         (f"{MODULE}:wrong", "must return a finite action of shape"),
         (f"{MODULE}:nothing", "must name a function as module:function"),
         (f"{MODULE}:NO_POLICY", "must be a function of an observation, got float"),
@@ -125,24 +115,22 @@ def test_a_policy_that_is_none_is_refused(policy, text):
         collect(policy, ENV, {}, episodes=1)
 
 
-@pytest.fixture
-def sac():
-    """Return an untrained model of an algorithm of SB3."""
-    return find_algorithm("sac").algorithm(
-        "MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu"
-    )
+def save_sac(folder, name=None):
+    """Save an untrained model of an algorithm of SB3, which names another class if one is given."""
+    algorithm = find_algorithm("sac").algorithm
+    model = algorithm("MlpPolicy", SpringEnv(), buffer_size=4, seeds=[0], device="cpu")
+    model.algorithm_id = name or model.algorithm_id
+    model.save(folder / "model")
+    return str(folder / "model.zip")
 
 
-def test_a_model_of_sb3s_own_algorithms_is_played(sac, tmp_path):
-    sac.save(tmp_path / "model")
-    transitions, _ = collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+def test_a_model_of_sb3s_own_algorithms_is_played(tmp_path):
+    transitions, _ = collect(save_sac(tmp_path), ENV, {}, episodes=1)
     assert np.isfinite(transitions.arrays["actions"]).all()
 
 
 @pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.algorithms.baselines:antigravity:Fly"])
-def test_a_model_does_not_choose_a_module_to_import(name, sac, tmp_path):
-    sac.algorithm_id = name
-    sac.save(tmp_path / "model")
+def test_a_model_does_not_choose_a_module_to_import(name, tmp_path):
     with pytest.raises(UsageError, match=f"--algo {name}.*--trust"):
-        collect(str(tmp_path / "model.zip"), ENV, {}, episodes=1)
+        collect(save_sac(tmp_path, name), ENV, {}, episodes=1)
     assert "antigravity" not in sys.modules

@@ -28,17 +28,14 @@ def test_single_task_name_has_dataset_domain_environment_and_task():
 
 @pytest.mark.parametrize("parse", [parse_name, parse_env_name])
 def test_unknown_name_names_the_three_closest(parse):
-    with pytest.raises(UsageError, match="cube-dobule-play-singletask-task2-v0") as caught:
-        parse("cube-dobule-play-singletask-task2-v0")
-    closest = str(caught.value).split("closest: ")[1].split(", ")
-    assert len(closest) == 3
-    assert "cube-double-play-singletask-task2-v0" in closest
+    name = "cube-dobule-play-singletask-task2-v0"
+    closest = f"`{name}`; closest: cube-double-play-singletask-task2-v0, [^ ]+, [^ ]+$"
+    with pytest.raises(UsageError, match=closest):
+        parse(name)
 
 
 def test_dataset_without_task_is_refused_as_environment():
-    with pytest.raises(
-        UsageError, match="`scene-play-v0` is a dataset without a task; name one of its tasks"
-    ):
+    with pytest.raises(UsageError, match="`scene-play-v0` is a dataset without a task; name one"):
         parse_env_name("scene-play-v0")
 
 

@@ -43,10 +43,8 @@ def uninterrupted(tmp_path_factory):
 def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=2)
     assert digests(files) == digests(uninterrupted) == [recorded_sha256(file) for file in files]
-    ends = ("", ".sha256", ".provenance.json")
-    assert folder_content(tmp_path) == {
-        f"{NAME}{part}.npz{end}" for part in ("", "-val") for end in ends
-    }
+    names = {f"{file.name}{end}" for file in files for end in ("", ".sha256", ".provenance.json")}
+    assert folder_content(tmp_path) == names
 
 
 def stop_generation(folder, monkeypatch, **options):
@@ -99,23 +97,19 @@ def test_data_are_equal_on_every_processor(kernel, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
-    command = [
-        sys.executable,
-        *f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split(),
-    ]
-    program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    words = f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()
+    command = [sys.executable, *words]
+    program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.rglob("0*.npz"))) < 5:
         assert program.poll() is None
         time.sleep(0.01)
     os.kill(program.pid, kill)
-    assert program.wait(timeout=10) == (-signal.SIGKILL if kill == signal.SIGKILL else 3)
-    assert program.stderr is not None
-    if kill != signal.SIGKILL:
-        assert (
-            b"finished episodes are kept, and the same command continues from there"
-            in program.stderr.read()
-        )
-    program.stderr.close()
+    _, errors = program.communicate(timeout=10)
+    if kill == signal.SIGKILL:
+        assert program.returncode == -signal.SIGKILL
+    else:
+        assert program.returncode == 3
+        assert "finished episodes are kept, and the same command continues from there" in errors
     time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
     count = len(list(tmp_path.rglob("0*.npz")))
     time.sleep(0.5)
@@ -134,21 +128,19 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
 
 
 def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
-    uninterrupted, tmp_path, capsys
+    uninterrupted, tmp_path
 ):
+    def generate_two(existing):
+        return digests(
+            generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing=existing)
+        )
+
     files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
     old_digests = digests(files)
-    capsys.readouterr()
-    with pytest.raises(
-        UsageError, match=r"expected no dataset yet, got .*; add `--force` to replace it"
-    ):
-        generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1)
-    generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="keep")
-    assert digests(files) == old_digests
-    assert "generating" not in capsys.readouterr().err
-    generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing="replace")
-    assert digests(files)[0] != old_digests[0]
-    assert recorded_sha256(files[0]) == digests(files)[0]
+    with pytest.raises(UsageError, match=r"expected no dataset yet, .* `--force` to replace it"):
+        generate_two("refuse")
+    assert generate_two("keep") == old_digests
+    assert generate_two("replace")[0] == recorded_sha256(files[0]) != old_digests[0]
     with np.load(files[0]) as smaller, np.load(uninterrupted[0]) as larger:
         np.testing.assert_array_equal(smaller["actions"], larger["actions"][:402])
 

@@ -42,25 +42,17 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (
-            np.zeros((16, 64, 64, 3), np.float32),
-            "`observations` must be images as uint8 from 0 to 255 with 4 axes",
-        ),
-        (
-            np.zeros((16, 3, 64, 64), np.uint8),
-            "must have rows of shape (64, 64, 3) as in the environment, got (3, 64,",
-        ),
+        (np.zeros((16, 64, 64, 3)), "`observations` must be images as uint8 from 0 to 255 with 4"),
+        (np.zeros((16, 3, 64, 64), np.uint8), r"must have rows of shape \(64, 64, 3\) as in the"),
     ],
 )
 def test_other_images_are_refused_by_their_headers(tmp_path, images, message):
     sizes = {"actions": 5, "qpos": 21, "qvel": 20}
     arrays = {name: np.zeros((16, size), np.float32) for name, size in sizes.items()}
-    np.savez(
-        tmp_path / f"{IMAGES}.npz", **arrays, observations=images, terminals=np.zeros(16, bool)
-    )
-    with pytest.raises(UsageError) as refused:
+    arrays |= {"observations": images, "terminals": np.zeros(16, bool)}
+    np.savez(tmp_path / f"{IMAGES}.npz", **arrays)
+    with pytest.raises(UsageError, match=message):
         load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
-    assert message in str(refused.value)
 
 
 def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
@@ -76,12 +68,9 @@ def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
 
 def generate(folder, *flags):
     """Generate a small set in a process that draws with what works here."""
-    words = [
-        *f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split(),
-        *flags,
-    ]
+    words = f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split()
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
-    program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words]
+    program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words, *flags]
     ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return dict(json.loads(ended.stdout.splitlines()[-1]))
