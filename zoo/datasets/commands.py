@@ -29,6 +29,7 @@ from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.custom import check_actions, check_fit, spaces_for, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
+    ARRAYS,
     DatasetError,
     dataset_files,
     folder_option,
@@ -199,16 +200,14 @@ def convert(args: argparse.Namespace) -> Result:
         raise UsageError(
             f"{spec.name} is one file, which is read as it is; only datasets of several are converted"
         )
+    folder = shard_folder(spec.name, args.dataset_dir)
     with _explaining_interrupt("converted files"):
-        shards = convert_shards(
-            shard_folder(spec.name, args.dataset_dir), spec, size=args.dataset_size
-        )
-    transitions = sum(shard.transitions for shard in shards)
+        shards = convert_shards(folder, spec, size=args.dataset_size)
     return {
         "name": spec.name,
-        "folder": str(shards[0].folder.parent),
+        "folder": str(folder / ARRAYS),
         "files": len(shards),
-        "transitions": transitions,
+        "transitions": sum(shard.transitions for shard in shards),
     }
 
 
@@ -268,13 +267,9 @@ def check(args: argparse.Namespace) -> Result:
         return {"standard": None, **report}
     standard = is_standard(paths[0], spec)
     if standard is not None:
-        verdict = "this is the standard set" if standard else "this is not the standard set"
-        log.info(
-            "%s: %s; compared: the first %d transitions of `zoo dataset generate`",
-            spec.name,
-            verdict,
-            TRANSITIONS,
-        )
+        negation = "" if standard else "not "
+        compared = f"the first {TRANSITIONS} transitions of `zoo dataset generate`"
+        log.info(f"{spec.name}: this is {negation}the standard set; compared: {compared}")
     return {"standard": standard, **report, **_next(_training(spec.name, args))}
 
 
@@ -338,9 +333,8 @@ def _flags(args: argparse.Namespace, *names: str) -> list[str]:
         value = getattr(args, name, None)
         flag = f"--{name.replace('_', '-')}"
         if name == "action_range" and value:
-            words.append(
-                f"{flag}={value[0]:.12g},{value[1]:.12g}"
-            )  # one word: it may begin with a minus
+            # One word, since it may begin with a minus.
+            words.append(f"{flag}={value[0]:.12g},{value[1]:.12g}")
         elif isinstance(value, list) and value:
             words += [flag, *value]
         elif value is True:
@@ -362,19 +356,15 @@ def _recording(findings: list[Result], **place: str) -> Iterator[None]:
     :param place: columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter(
-            "always"
-        )  # Python shows a warning once, and each file may have the same
+        warnings.simplefilter("always")  # else only the first file that has a warning shows it
         try:
             yield
         except DatasetError as error:
-            findings.append(
-                {**place, "severity": "error", "array": error.array, "message": str(error)}
-            )
+            finding = {"severity": "error", "array": error.array, "message": str(error)}
+            findings.append({**place, **finding})
     for warning in caught:
-        findings.append(
-            {**place, "severity": "warning", "array": "file", "message": str(warning.message)}
-        )
+        finding = {"severity": "warning", "array": "file", "message": str(warning.message)}
+        findings.append({**place, **finding})
 
 
 def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:

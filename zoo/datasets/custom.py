@@ -77,6 +77,7 @@ def spaces_for(
     """Return the observation and the action space of an environment, comparing it with where a dataset is from.
 
     :param env: the environment; data hold single images, which it may stack.
+    :raises UsageError: if it flattens the parts of an observation in another order than they are recorded in.
     """
     path, source_format = require_format(source)
     recorded_in = source_format.environment(path)
@@ -93,25 +94,15 @@ def spaces_for(
             observations = layer.env.observation_space
         is_flattened = isinstance(layer, gymnasium.wrappers.FlattenObservation)
         if is_flattened and isinstance(source_format, Minari):
-            _require_same_order(source, recorded_parts(path), env_id, layer.env.observation_space)
+            recorded = recorded_parts(path)
+            flattened = list(parts_of(layer.env.observation_space))
+            if sorted(flattened) == sorted(recorded) and flattened != recorded:
+                raise UsageError(
+                    f"{source} has the parts of an observation in the order {', '.join(recorded)}, and {env_id} "
+                    f"flattens {', '.join(flattened)}: columns would be exchanged; give both the same observation space"
+                )
         layer = layer.env
     return observations, env.action_space
-
-
-def _require_same_order(
-    source: str | Path, recorded: list[str], env_id: str, space: gymnasium.Space[Any]
-) -> None:
-    """Refuse an environment that flattens the parts of an observation in another order than they are recorded in.
-
-    :param recorded: names of the parts, in their order.
-    :param space: what is flattened.
-    """
-    flattened = list(parts_of(space))
-    if sorted(flattened) == sorted(recorded) and flattened != recorded:
-        raise UsageError(
-            f"{source} has the parts of an observation in the order {', '.join(recorded)}, and {env_id} flattens "
-            f"{', '.join(flattened)}: columns would be exchanged; give both the same observation space"
-        )
 
 
 def check_fit(

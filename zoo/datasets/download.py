@@ -22,7 +22,6 @@ from zoo.datasets.files import (
     locked_for_writing,
     make_folder,
     progress_bar,
-    shard_folder,
     training_files,
 )
 from zoo.datasets.names import DatasetSpec, parse_name
@@ -71,15 +70,12 @@ def download_dataset(
     train = training_files(spec, dataset_dir)
     if names is not None:
         train = [path for path in train if path.stem in names]
-    locked = shard_folder(spec.name, dataset_dir)
-    files = train
-    folder = f"/{spec.name}"
+    single, validation = dataset_files(spec.name, dataset_dir)
+    files, folder = train, f"/{spec.name}"
     if spec.files == 1:
-        locked = train[0]
         # The training file comes last: where it is, the dataset is complete.
-        files = [dataset_files(spec.name, dataset_dir)[1], *train]
-        folder = ""
-    with locked_for_writing(locked):
+        files, folder = [validation, single], ""
+    with locked_for_writing(single):
         # Another process may have downloaded it while this one waited for the lock.
         if all(path.exists() for path in train) and keep_existing(train[-1], existing):
             return train

@@ -117,7 +117,7 @@ class MazeWriter(EpisodeWriter):
         self.env = make_raw_env(
             spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1
         )
-        self.kind = spec.kind
+        self.is_navigating = spec.kind == "navigate"
         self.noise = oracle_settings(spec)["action_noise"]
         self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
         self.subgoals: dict[tuple[Any, Any], Array] = {}
@@ -126,17 +126,16 @@ class MazeWriter(EpisodeWriter):
         """Return the arrays of one episode; None if it is to be replaced by another."""
         self.env.action_space.seed(action_seed)
         start = self.cells[np.random.randint(len(self.cells))]
-        goal = self.sample_junction() if self.kind == "navigate" else self.sample_nearby(start)
-        observation, _ = self.env.reset(
-            seed=reset_seed, options={"task_info": {"init_ij": start, "goal_ij": goal}}
-        )
+        goal = self.sample_junction() if self.is_navigating else self.sample_nearby(start)
+        task = {"task_info": {"init_ij": start, "goal_ij": goal}}
+        observation, _ = self.env.reset(seed=reset_seed, options=task)
         rows = []
         done = False
         while not done:
             action = np.clip(self.direction() + np.random.normal(0.0, self.noise, 2), -1.0, 1.0)
             next_observation, _, terminated, truncated, info = self.env.step(action)
             done = terminated or truncated
-            if info["success"] and self.kind == "navigate":
+            if info["success"] and self.is_navigating:
                 self.env.unwrapped.set_goal(self.sample_junction())
             rows.append(_row(observation, action, done, info))
             observation = next_observation
@@ -247,19 +246,13 @@ class OracleWriter(EpisodeWriter):
         while not is_over:
             action = np.clip(oracle.select_action(observation, info), -1.0, 1.0).astype(np.float32)
             observation, reward, terminated, truncated, info = self._env.step(action)
-            is_over = terminated or truncated
-            observations.append(observation)
-            # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
-            rows.append(
-                {
-                    "actions": action,
-                    "rewards": float(reward),
-                    "masks": 1.0 - terminated,
-                    "terminals": is_over,
-                }
-            )
             if not info["healthy"]:
                 return None
+            is_over = terminated or truncated
+            observations.append(observation)
+            row = {"actions": action, "rewards": float(reward), "masks": 1.0 - terminated}
+            # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
+            rows.append(row | {"terminals": is_over})
         return {"observations": np.array(observations, np.float32), **to_arrays(rows)}
 
 

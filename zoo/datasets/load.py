@@ -84,14 +84,18 @@ def _find_files(
     :param size: how many transitions are needed; None: all.
     """
     if dataset not in SOURCES:
-        return _require_path(Path(dataset).expanduser())
+        path = Path(dataset).expanduser()
+        if path.is_dir() or (extension(path) == ".npz" and path.is_file()):
+            return path
+        raise UsageError(
+            f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of "
+            f"them, got {str(path)!r}"
+        )
     if spec.files > 1:
         return _find_shards(spec, dataset_dir, str(dataset), size)
     path, _ = dataset_files(spec.name, dataset_dir)
-    if path.exists():
-        return path
     problem = ""
-    if dataset == "download" or (dataset == "auto" and spec.hosted):
+    if not path.exists() and (dataset == "download" or (dataset == "auto" and spec.hosted)):
         try:
             download_dataset(spec.name, dataset_dir, existing="keep")
         except DownloadError as error:
@@ -103,33 +107,13 @@ def _find_files(
             warnings.warn(
                 f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3
             )
-        generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")
-    if not path.exists():
-        raise _missing(spec, path, problem)
-    return path
-
-
-def _require_path(path: Path) -> Path:
-    """Return the path of a file or folder that the user named, if it exists."""
-    if path.is_dir() or (extension(path) == ".npz" and path.is_file()):
-        return path
-    raise UsageError(
-        f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of them, "
-        f"got {str(path)!r}"
-    )
-
-
-def _missing(spec: DatasetSpec, path: Path, problem: str) -> UsageError:
-    """Return the error for a dataset that neither exists nor could be made, with the ways to get it.
-
-    :param problem: why a download failed; empty if there was none.
-    """
+        return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
     option = folder_option(path.parent)
     generation = "generate it elsewhere (OGBench needs its expert policies for it)"
     if spec.is_generatable:
         generation = f"generate it with `zoo dataset generate {spec.name}{option}`"
     reason = f"; {problem}" if problem else ""
-    return UsageError(
+    raise UsageError(
         f"there is no dataset {spec.name}: expected {path}. Three ways to get it: download it with `zoo dataset "
         f"download {spec.name}{option}`; {generation}; or put the file at {path}, or give its folder with "
         f"`--dataset-dir`{reason}"

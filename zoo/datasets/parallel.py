@@ -47,12 +47,10 @@ Episode = dict[str, np.ndarray]
 
 def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Episode:
     """Stack rows into arrays as in the benchmarks' files: floating-point numbers become float32, the others stay."""
-    arrays = {}
-    for key in rows[0]:
-        array = np.array([row[key] for row in rows])
+    arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    for key, array in arrays.items():
         if array.dtype.kind == "f":
-            array = array.astype(np.float32)
-        arrays[key] = array
+            arrays[key] = array.astype(np.float32)
     return arrays
 
 

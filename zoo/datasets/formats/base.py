@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from agents.common.data.arrays import Transitions, read_transitions
 from agents.common.validation import unknown_name_message
 from zoo.datasets.files import dataset_file
+from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
@@ -94,9 +95,12 @@ class Format:
     supported: Collection[str] = ()
     """Which fields of a `ReadOptions` say something that its files do not."""
 
+    extensions: Collection[str] = ()
+    """Of its files; a format of folders has a `matches` of its own."""
+
     def matches(self, path: Path) -> bool:
         """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
-        raise NotImplementedError
+        return extension(path) in self.extensions and path.is_file()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions; raise UsageError if they cannot be read or trained on, with what to do."""

@@ -33,7 +33,6 @@ from zoo.datasets.formats.base import (
     warn,
     warn_without_success,
 )
-from zoo.datasets.names import extension
 from zoo.envs.tasks import OBSERVATIONS, SCENES
 from zoo.terminal.errors import UsageError, as_usage_error
 
@@ -165,11 +164,8 @@ def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
 class Hdf5(Format):
     """An HDF5 file of one of the two."""
 
+    extensions = (".hdf5", ".h5")
     supported = ("columns", "step_reward", "done", "reward_from")
-
-    def matches(self, path: Path) -> bool:
-        """Return whether it has the ending of an HDF5 file."""
-        return extension(path) in (".hdf5", ".h5") and not path.is_dir()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""

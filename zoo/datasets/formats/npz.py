@@ -33,11 +33,8 @@ _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 class Npz(Format):
     """Arrays in any layout that `docs/datasets.md` describes."""
 
+    extensions = (".npz",)
     supported = ("reward_from",)
-
-    def matches(self, path: Path) -> bool:
-        """Return whether it is an npz file."""
-        return extension(path) == ".npz" and not path.is_dir()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
