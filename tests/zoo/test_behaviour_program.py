@@ -1,12 +1,9 @@
 """Flows of one's own through the programs: training, playing, resuming, refusals."""
 
-import json
-
 import numpy as np
 import pytest
 
-from zoo import evaluate
-from zoo.terminal.errors import BAD_INPUT
+from zoo.evaluate import main as evaluate
 from zoo.train import main
 
 FLOW = """
@@ -42,6 +39,7 @@ WORDS = [
     "--eval-episodes", "2", "--n-eval-envs", "1", "--seed", "0", "--device", "cpu",
     "-params", "net_arch=[8]", "batch_size=8", "horizon_length=3",
 ]  # fmt: skip
+FLOW_FLAG = ["--behaviour", "my_flows.py:make_flow"]
 
 
 @pytest.fixture
@@ -62,46 +60,30 @@ def folder(tmp_path, monkeypatch, own_agents):
     return tmp_path
 
 
-def last_line(capsys):
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-
-def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, capsys):
-    flow = ["--behaviour", "my_flows.py:make_flow"]
-    assert main([*WORDS, *flow]) == 0
-    run = last_line(capsys)
-    assert evaluate.main([run["run"], "--device", "cpu"]) == BAD_INPUT
-    assert "give --behaviour my_flows.py:make_flow" in capsys.readouterr().err
-    assert evaluate.main([run["run"], "--device", "cpu", *flow]) == 0
-    assert last_line(capsys)["return"] == run["return"]
-    assert main([*WORDS, *flow, "--resume"]) == 0
-    assert last_line(capsys)["run"] == run["run"]
+def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, refusal):
+    run, _ = call(main, *WORDS, *FLOW_FLAG)
+    words = [run["run"], "--device", "cpu"]
+    assert "give --behaviour my_flows.py:make_flow" in refusal(evaluate, *words)
+    assert call(evaluate, *words, *FLOW_FLAG)[0]["return"] == run["return"]
+    assert call(main, *WORDS, *FLOW_FLAG, "--resume")[0]["run"] == run["run"]
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("flow", "words", "text"),
     [
-        (
-            ["--behaviour", "my_flows.py:make_number"],
-            "must return an `agents.PretrainedFlow`, got int",
-        ),
-        (["--behaviour", "my_flows.py:fail"], "failed: OSError: no weights here"),
-        (["--behaviour", "my_flows.py:nothing"], "has no attribute 'nothing'"),
-        (["--behaviour", "other.py:make_flow"], "no file"),
-        (["--behaviour", "my_flows"], "must be FILE.py:FUNCTION or MODULE:FUNCTION"),
-        (["--behaviour", "my_flows.py:make_flow", "--algo", "rebrac"], "has no behaviour flow"),
-        (
-            ["--behaviour", "my_flows.py:make_flow", "--algo", "sac", "--offline-steps", "0"],
-            "has no behaviour flow",
-        ),
-        (
-            ["--behaviour", "my_flows.py:make_flow", "-params", "observation_scale=1.0"],
-            "as the environment returns",
-        ),
+        ("my_flows.py:make_number", "", "must return an `agents.PretrainedFlow`, got int"),
+        ("my_flows.py:fail", "", "failed: OSError: no weights here"),
+        ("my_flows.py:nothing", "", "has no attribute 'nothing'"),
+        ("other.py:make_flow", "", "no file"),
+        ("my_flows", "", "must be FILE.py:FUNCTION or MODULE:FUNCTION"),
+        ("my_flows.py:make_flow", "--algo rebrac", "has no behaviour flow"),
+        ("my_flows.py:make_flow", "--algo sac --offline-steps 0", "has no behaviour flow"),
+        ("my_flows.py:make_flow", "-params observation_scale=1.0", "as the environment returns"),
     ],
 )
-def test_a_flow_that_cannot_be_taken_ends_before_a_folder_is_made(words, text, folder, capsys):
+def test_a_flow_that_cannot_be_taken_ends_before_a_folder_is_made(
+    flow, words, text, folder, refusal
+):
     settings = WORDS[:-1] if "sac" in words else WORDS  # it plans single actions
-    assert main([*settings, *words]) == BAD_INPUT
-    assert text in capsys.readouterr().err
+    assert text in refusal(main, *settings, "--behaviour", flow, *words.split())
     assert not (folder / "logs").exists()

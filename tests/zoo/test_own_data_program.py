@@ -3,6 +3,7 @@
 import json
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -20,17 +21,19 @@ TASK = ENV.partition(":")[2]
 """Its name in a report, which leaves out where an environment is imported from."""
 
 
-def words(logs, data, *flags, env=ENV):
+def words(logs, data, *flags):
     line = (
-        f"--algo qam --env {env} --dataset {data} -f {logs} --seed 1 --device cpu "
-        "--offline-steps 12 --eval-freq 6 --save-freq 4 --eval-episodes 2"
+        f"--algo qam --env {ENV} --dataset {data} -f {logs} --seed 1 --device cpu --offline-steps 12 --eval-freq 6 "
+        "--save-freq 4 --eval-episodes 2 --n-eval-envs 1 --verbose 0"
     ).split()
-    return [*line, "--n-eval-envs", "1", "--verbose", "0", "-params", *TINY, *flags]
+    return [*line, "-params", *TINY, *flags]
 
 
 @pytest.fixture(autouse=True)
-def _minari_root(tmp_path, monkeypatch):
+def minari(tmp_path, monkeypatch):
+    """Return the folder where Minari looks."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.few(1)
@@ -73,27 +76,23 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
         "c": ["--score", "return"],
         "d": ["--reference-scores", "-1000,-100"],
     }
-    results = {}
+    results, configs = {}, {}
     for label, flags in kinds.items():
         results[label], _ = call(main, *words(logs, data), *flags, "--label", label)
+        configs[label] = config_of(results[label]["run"])
     assert results["b"]["success"] == 1.0
     assert results["c"]["success"] is results["d"]["success"] is None
     assert "normalised_return" not in results["c"]
     assert results["d"]["normalised_return"] == pytest.approx((results["d"]["return"] + 1000) / 900)
-    configs = {label: config_of(result["run"]) for label, result in results.items()}
     assert configs["b"]["success_return"] == -1e9
     assert configs["c"]["score"] == configs["d"]["score"] == "return"
     assert configs["d"]["reference_scores"] == [-1000.0, -100.0]
     assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
     report = json.loads((tmp_path / "report.json").read_text())
-    methods = {
-        kind: set(report[kind]["offline"]["tasks"][TASK])
-        for kind in ("success_by_return", "normalised_return")
-    }
-    assert methods == {
-        "success_by_return": {"b"},
-        "normalised_return": {"c", "d"},
-    }  # a scale is its environment's
+    # A scale is its environment's, so that both runs of returns have it.
+    scored = {"success_by_return": {"b"}, "normalised_return": {"c", "d"}}
+    for kind, methods in scored.items():
+        assert set(report[kind]["offline"]["tasks"][TASK]) == methods
     assert set(report["offline"]["tasks"][TASK]) == {"a"}
 
 
@@ -102,60 +101,43 @@ def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
     [
         ("--success-return 1 --score return", "give one of the two"),
         ("--action-range -1,1", "`actions` must lie in [-1, 1], got -1.836"),
-        (
-            "--reference-scores -100,-1000",
-            "must be a number and a higher one, got [-100.0, -1000.0]",
-        ),
+        ("--reference-scores -100,-1000", "must be a number and a higher one, got [-100.0, -1000.0]"),
         ("--dataset-size 1000", "at most 59"),
         ("sparse=true", "`sparse` belongs to OGBench's rewards"),
         ("--env Pendulum-v1", "shape (3,) as in Pendulum-v1, got float32 and (4,)"),
         ("--dataset auto", "give your own with --dataset"),
         ("--offline-steps 0 --online-steps 5", "npz would not be used"),
     ],
-)
+)  # fmt: skip
 def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(
     tmp_path, refusal, flags, text
 ):
-    assert text in refusal(
-        main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(3))), *flags.split()
-    )
+    data = write_npz(tmp_path, episodes(3))
+    assert text in refusal(main, *words(tmp_path / "logs", data), *flags.split())
 
 
-HOPPER, CHEETAH, PEN = (
-    "mujoco/hopper/medium-v0",
-    "mujoco/halfcheetah/simple-v0",
-    "D4RL/pen/human-v2",
-)
+HOPPER, PEN = "mujoco/hopper/medium-v0", "D4RL/pen/human-v2"
 REFERENCES = {"ref_min_score": -20.0, "ref_max_score": 3230.0}
-SMALL = {"net_arch": [16, 16], "flow_steps": 2, "batch_size": 16, "buffer_size": 100}
-STEPS = {"offline_steps": 4, "eval_freq": 2, "eval_episodes": 2}
 
 
-@pytest.fixture
-def minari(tmp_path, monkeypatch):
-    """Return the folder where Minari looks."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    return tmp_path / "minari"
-
-
-def d4rl_words(logs, name, **settings):
-    words = f"--algo fql --env {name} --profile d4rl --seed 0 -f {logs} --device cpu".split()
-    settings = [
-        f"{key}={json.dumps(value)}" for key, value in {**SMALL, **STEPS, **settings}.items()
-    ]
-    return [*words, "--n-eval-envs", "1", "-params", *settings]
+def d4rl_words(logs, name):
+    return (
+        f"--algo fql --env {name} --profile d4rl --seed 0 -f {logs / 'logs'} --device cpu --n-eval-envs 1 -params "
+        "net_arch=[16,16] flow_steps=2 batch_size=16 buffer_size=100 offline_steps=4 eval_freq=2 eval_episodes=2"
+    ).split()
 
 
 def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     record(minari, HOPPER, **REFERENCES)
-    result, _ = call(main, *d4rl_words(tmp_path, HOPPER))
+    words = d4rl_words(tmp_path, HOPPER)
+    result, _ = call(main, *words)
     assert result["normalised_return"] == pytest.approx((result["return"] + 20) / 3250)
     config = config_of(result["run"])
     assert config["dataset"]["reference_scores"] == [-20.0, 3230.0]
     assert config["score"] == "return"
     assert config["settings"]["horizon_length"] == 1
     assert config["settings"]["rho"] == 1.0
-    resumed = call(main, *d4rl_words(tmp_path, HOPPER), "--resume")[0]
+    resumed = call(main, *words, "--resume")[0]
     assert resumed["already_done"]
     assert resumed["normalised_return"] == result["normalised_return"]
 
@@ -167,21 +149,21 @@ def test_data_that_are_not_there_name_the_command_that_gets_them(
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(pytest.importorskip("minari"), "download_dataset", no_internet)
-    text = refusal(main, *d4rl_words(tmp_path, HOPPER))
+    words = d4rl_words(tmp_path, HOPPER)
+    text = refusal(main, *words)
     assert f"run `minari download {HOPPER}` where there is internet" in text
     assert str(minari / HOPPER) in text
-    text = refusal(main, *d4rl_words(tmp_path, HOPPER), "--dataset", "generate")
-    assert (
-        f"the data of {HOPPER} cannot be generated; leave out `--dataset generate` to download them"
-        in text
-    )
+    text = refusal(main, *words, "--dataset", "generate")
+    assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate`" in text
 
 
 def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, call):
     record(minari, HOPPER)
     result, _ = call(dataset, "convert", HOPPER, "-o", tmp_path / "a.npz")
     assert result["recorded_in"] == "Hopper-v5"
-    elsewhere = minari.rename(tmp_path / "elsewhere")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (minari / "mujoco").rename(elsewhere / "mujoco")
     call(dataset, "convert", HOPPER, "--dataset-dir", elsewhere, "-o", tmp_path / "b.npz")
 
 
@@ -193,13 +175,11 @@ def test_without_gymnasium_robotics_its_tasks_name_the_extra(tmp_path, refusal, 
 
 @pytest.mark.parametrize("name", [PEN, "D4RL/antmaze/umaze-v1"])
 def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(minari, tmp_path, call, name):
-    robotics = pytest.importorskip(
-        "gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`"
-    )
+    robotics = pytest.importorskip("gymnasium_robotics", reason="needs the extra d4rl")
     env = None
     if "antmaze" in name:
-        pytest.importorskip("gymnasium").register_envs(robotics)
-        env = pytest.importorskip("gymnasium").make("AntMaze_UMaze-v4", continuing_task=True)
+        gymnasium.register_envs(robotics)
+        env = gymnasium.make("AntMaze_UMaze-v4", continuing_task=True)
     record(minari, name, env, **REFERENCES)
     result, _ = call(main, *d4rl_words(tmp_path, name))
     assert (result["success"] is None) == (name == PEN)

@@ -18,20 +18,10 @@ from zoo.training import callbacks
 
 
 def words(logs, env="Toy-v0"):
-    found = [
-        "--algo",
-        "qam",
-        "--env",
-        env,
-        "-f",
-        str(logs),
-        "--offline-steps",
-        "0",
-        "--online-steps",
-        "9",
-    ]
-    found += ["--seed", "1", "--eval-episodes", "1", "--n-eval-envs", "1"]
-    return [*found, "-params", *TINY, "learning_starts=3"]
+    line = (
+        f"--algo qam --env {env} --offline-steps 0 --online-steps 9 --seed 1 --eval-episodes 1 --n-eval-envs 1"
+    ).split()
+    return [*line, "-f", str(logs), "-params", *TINY, "learning_starts=3"]
 
 
 @pytest.mark.usefixtures("figures_on_demand")
@@ -45,9 +35,7 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     assert (tmp_path / "qam" / "my-ns__Toy-v0_2").is_dir()
     assert set(read_runs([tmp_path]).runs["environment"]) == {env}
     report = tmp_path / "report"
-    assert (
-        compare([str(tmp_path / "qam"), "-o", str(report), "--reps", "50", "--format", "svg"]) == 0
-    )
+    assert compare(f"{tmp_path / 'qam'} -o {report} --reps 50 --format svg".split()) == 0
     assert env in (report / "report.html").read_text(encoding="utf-8")
 
 
@@ -55,28 +43,24 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
 def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     program = [sys.executable, "-m", "zoo.train", "--gym-packages", "tests.zoo.envs.toys"]
-    for more in ([], ["--resume"]):
-        subprocess.run(
-            [*program, *words(tmp_path / "läufe-日本"), *more],
-            cwd=ROOT,
-            env=environment,
-            check=True,
-        )
+    program += words(tmp_path / "läufe-日本")
+    for flags in ([], ["--resume"]):
+        subprocess.run([*program, *flags], cwd=ROOT, env=environment, check=True)
     (state,) = read_runs([tmp_path]).runs["state"]
     assert state == "done"
 
 
-@pytest.mark.parametrize("moment", ["write_evaluations", "checkpoint"])
-def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call, moment):
-    def deleting(original):
-        def call(*args, **kwargs):
-            shutil.rmtree(tmp_path / "logs")
-            return original(*args, **kwargs)
+@pytest.mark.parametrize(
+    ("owner", "name"), [(RunFolder, "write_evaluations"), (callbacks, "save_checkpoint")]
+)
+def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call, owner, name):
+    original = getattr(owner, name)
 
-        return call
+    def delete_and_write(*args, **kwargs):
+        shutil.rmtree(tmp_path / "logs")
+        return original(*args, **kwargs)
 
-    of, name = (callbacks, "save_checkpoint") if moment == "checkpoint" else (RunFolder, moment)
-    monkeypatch.setattr(of, name, deleting(getattr(of, name)))
+    monkeypatch.setattr(owner, name, delete_and_write)
     _, errors = call(main, *words(tmp_path / "logs"), "--verbose", "0", code=1)
     assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is gone" in errors
     assert not (tmp_path / "logs").exists()
