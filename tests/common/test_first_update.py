@@ -47,7 +47,7 @@ def test_every_algorithm_passes_without_a_word(id, settings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trial = check_first_update(method, *SPACES)
-    assert not any(trial.policy.own_layers.values())
+    assert not trial.policy.own_layers
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
+import importlib.util
 import json
 import logging
 import warnings
@@ -113,13 +113,9 @@ def export_onnx(
     :raises ValueError: if the policy has several replicas.
     :raises ArithmeticError: if the file's actions are not the policy's.
     """
-    try:
-        for name in ("onnx", "onnxscript", "onnxruntime"):
-            importlib.import_module(name)
-    except ImportError as reason:
-        raise ImportError(
-            f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`"
-        ) from reason
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`")
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
@@ -136,9 +132,8 @@ def export_onnx(
             # the format has float32 for a seed, which holds whole numbers of 24 bits
             node_seed = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8
             node.attribute.append(onnx.helper.make_attribute("seed", float(node_seed)))
-    graph.metadata_props.add(
-        key="flow_rl_zoo", value=json.dumps(_describe(plain, seed) | {"about": dict(about or {})})
-    )
+    description = {**_describe(plain, seed), "about": dict(about or {})}
+    graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description))
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
     return error
@@ -166,17 +161,18 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
 
 def _observation_inputs(layout: ObservationLayout) -> dict[str, SpaceSlice]:
     """Return the parts of an observation by the names of the inputs."""
-    return {
-        f"{OBSERVATIONS}.{part.key}" if part.key else OBSERVATIONS: part for part in layout.parts
-    }
+    if not layout.is_dict:
+        return {OBSERVATIONS: layout.parts[0]}
+    return {f"{OBSERVATIONS}.{part.key}": part for part in layout.parts}
 
 
 def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
     """Return observations, part by part as the file gets them, as rows (N, O)."""
     rows = []
     for part, value in zip(layout.parts, values, strict=True):
-        channels_first = value.movedim(-1, 1) if part.is_image else value
-        rows.append(channels_first.reshape(value.shape[0], -1).to(layout.dtype))
+        if part.is_image:
+            value = value.movedim(-1, 1)  # networks have the channels first
+        rows.append(value.reshape(value.shape[0], -1).to(layout.dtype))
     return torch.cat(rows, 1)
 
 
@@ -184,8 +180,8 @@ def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
     """Return random observations and noise by the names of the inputs."""
     generator = torch_generator(Purpose.CHECKS, 0, draw)
     parts = _observation_inputs(policy.layout)
-    observations = {name: _random(part, rows, generator) for name, part in parts.items()}
-    return {**observations, **policy.draw_action_noise(rows, generator)}
+    inputs = {name: _random(part, rows, generator) for name, part in parts.items()}
+    return inputs | policy.draw_action_noise(rows, generator)
 
 
 def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
@@ -201,8 +197,9 @@ def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
 def _convert(sampler: ExportedPolicy) -> Any:
     """Return a sampler as an ONNX model in which the number of rows is free."""
     inputs = _inputs(sampler.policy, _TRACED_ROWS)
-    names = list(_observation_inputs(sampler.policy.layout) if sampler.draws_noise else inputs)
-    values = tuple(inputs[name] for name in names)
+    if sampler.draws_noise:
+        inputs = {name: inputs[name] for name in _observation_inputs(sampler.policy.layout)}
+    values = tuple(inputs.values())
     record = make_fx(
         lambda *tensors: sampler(*tensors),
         tracing_mode="symbolic",
@@ -216,9 +213,9 @@ def _convert(sampler: ExportedPolicy) -> Any:
             values,
             dynamo=True,
             opset_version=OPSET,
-            input_names=names,
+            input_names=list(inputs),
             output_names=[ACTIONS],
-            dynamic_shapes=tuple({0: rows} for _ in names),
+            dynamic_shapes=({0: rows},) * len(values),
             verbose=False,
         )
     assert program is not None
@@ -252,8 +249,8 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
             observations[name] = {"dtype": dtype, "shape": shape}
     described = json.loads(json.dumps(policy.describe(), default=str))
     described.pop("normalization", None)  # the graph does it
-    if policy.own_widths:
-        described["own_layers"] = [name for name, is_own in policy.own_layers.items() if is_own]
+    if policy.own_layers:
+        described["own_layers"] = policy.own_layers
     if policy.own_widths == "own":
         described["settings"]["net_arch"] = "own"
     return {

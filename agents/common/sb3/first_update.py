@@ -73,15 +73,15 @@ def check_first_update(
     _check_update(trial)
     name = type(method).__name__
     own_layers_note = "which have layers of their own (docs/register.md#networks-of-your-own)"
-    own_layers = [f"`{network}`" for network, is_own in policy.own_layers.items() if is_own]
-    if own_layers and method.net_arch != type(method)().net_arch:
+    if policy.own_layers and method.net_arch != type(method)().net_arch:
+        networks = ", ".join(f"`{network}`" for network in policy.own_layers)
         warnings.warn(
-            f"{name}: `net_arch` = {method.net_arch} does not act on networks {', '.join(own_layers)}, "
+            f"{name}: `net_arch` = {method.net_arch} does not act on networks {networks}, "
             f"{own_layers_note}; build them from `n.actor_arch` or `n.critic_arch` and declare "
             "`follows_net_arch=True`, or leave the setting out",
             stacklevel=3,
         )
-    for network in policy.own_layers:
+    for network in policy.layered_networks:
         is_stacked = any(isinstance(part, StackedMLP) for part in policy.nets[network].modules())
         if method.precision == "bf16" and not is_stacked:
             warnings.warn(

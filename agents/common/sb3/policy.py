@@ -127,8 +127,9 @@ class FlowPolicy(BasePolicy):
         self.chunk_length = method.chunk_length
         """Number of actions that one plan holds: H, or 1 without action chunking."""
         self.chunk_size = self.action_size * self.chunk_length
-        self.own_layers: dict[str, bool] = {}
-        """Networks with layers -> whether their widths are their own, so that `net_arch` does not act on them."""
+        self.layered_networks: list[str] = []
+        self.own_layers: list[str] = []
+        """Those of them whose widths are their own, so that `net_arch` does not act on them."""
         size = self.layout.size
         self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float32))
         self.register_buffer("observation_factor", torch.ones(size, dtype=torch.float32))
@@ -161,12 +162,11 @@ class FlowPolicy(BasePolicy):
     @property
     def own_widths(self) -> str:
         """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
-        own_layers = [name for name, is_own in self.own_layers.items() if is_own]
-        if not own_layers:
+        if not self.own_layers:
             return ""
-        if all(self.own_layers.values()):
+        if self.own_layers == self.layered_networks:
             return "own"
-        return f"own {', '.join(own_layers)}"
+        return f"own {', '.join(self.own_layers)}"
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
@@ -183,7 +183,9 @@ class FlowPolicy(BasePolicy):
             nets[name] = spec.build(sizes)
             # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
             if any(p.ndim > 2 for p in nets[name].parameters()):
-                self.own_layers[name] = not spec.follows_net_arch
+                self.layered_networks.append(name)
+                if not spec.follows_net_arch:
+                    self.own_layers.append(name)
         self._connect_observations(nets)
         self._initialise(nets)
         nets.add_targets([name for name, spec in specs.items() if spec.target])
@@ -196,13 +198,11 @@ class FlowPolicy(BasePolicy):
 
     def _connect_observations(self, nets: Networks) -> None:
         """Give each network that sees observations what it makes of rows: an extractor of its own, where one is."""
-        has_extractor = (
-            self.features_extractor_class is not FlattenExtractor or not self.layout.is_plain
-        )
+        is_flat = self.layout.is_plain and self.features_extractor_class is FlattenExtractor
         for network in nets.values():
             if isinstance(network, PretrainedNetwork):
                 network.field.read_rows = self.layout.observations
-            elif has_extractor and isinstance(network, ObservingNetwork):
+            elif isinstance(network, ObservingNetwork) and not is_flat:
                 # each is made anew; SB3's attribute ends as the last one
                 self.features_extractor = self.make_features_extractor()
                 network.extract_with(self.features_extractor, self.layout.to_extractor_input)
@@ -265,10 +265,8 @@ class FlowPolicy(BasePolicy):
         """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
         seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
         # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        self.generators, self.prediction_generators = (
-            [torch_generator(purpose, replica_seed) for replica_seed in seeds]
-            for purpose in (Purpose.ACTING, Purpose.PREDICTION)
-        )
+        self.generators = [torch_generator(Purpose.ACTING, first) for first in seeds]
+        self.prediction_generators = [torch_generator(Purpose.PREDICTION, first) for first in seeds]
 
     def set_observation_statistics(
         self, observations: Tensor, scale: float | Literal["range"]
@@ -360,12 +358,13 @@ class FlowPolicy(BasePolicy):
         :param nets: the policy's networks, or a view of them.
         :return: actions scaled to [-1, 1], flattened, (S, N, D).
         """
-        placed = self.method.with_rows_in_place(
-            {name: draw.to(self.device) for name, draw in noise.items()}
-        )
+        draws = {name: draw.to(self.device) for name, draw in noise.items()}
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
-        with torch.no_grad(), matmul_precision(self.method.precision, self.device):
-            return self.method.sample_actions(self.preprocess_raw(rows), placed, nets)
+        method = self.method
+        with torch.no_grad(), matmul_precision(method.precision, self.device):
+            return method.sample_actions(
+                self.preprocess_raw(rows), method.with_rows_in_place(draws), nets
+            )
 
     def unscale_chunks(self, actions: NDArray[Any]) -> NDArray[Any]:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
@@ -386,9 +385,8 @@ class FlowPolicy(BasePolicy):
         """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
         generators = None if deterministic else self.prediction_generators
         chunks = self._plan_rows(self.layout.flatten(observation), generators)
-        return torch.as_tensor(
-            self.scale_action(chunks[:, 0]), dtype=torch.float32, device=self.device
-        )
+        scaled = self.scale_action(chunks[:, 0])
+        return torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
 
     _predict = forward  # SB3 acts by it
 
@@ -410,11 +408,7 @@ class FlowPolicy(BasePolicy):
         :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
         """
-        if (
-            isinstance(observation, tuple)
-            and len(observation) == 2
-            and isinstance(observation[1], dict)
-        ):
+        if isinstance(observation, tuple) and isinstance(observation[-1], dict):
             raise ValueError(
                 "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
                 "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"

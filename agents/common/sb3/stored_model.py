@@ -192,6 +192,7 @@ class StoredModel(OffPolicyAlgorithm):
         for name, value in attributes.items():
             if value is None or type(value) in (bool, int, float, str):
                 continue
+            attributes[name] = str(value)  # for people
             if isinstance(value, PretrainedFlow):
                 # code; its weights are those of the policy's networks
                 reason = f"`{name}`, the network of a policy that was trained elsewhere"
@@ -199,7 +200,6 @@ class StoredModel(OffPolicyAlgorithm):
                 continue
             try:
                 members[name + VALUE] = safe.dumps(value)
-                attributes[name] = str(value)  # for people
             except TypeError as error:
                 reason = f"`{name}` is {error}"
                 warnings.warn(
