@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -98,7 +98,9 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
         table = getattr(method, hook)()
         values = table.values() if isinstance(table, Mapping) else [None]
         if not all(isinstance(value, kind) for value in values):
-            _fail(f"must return a dict of name -> {kind.__name__}; got {_describe(table)}")
+            raise AgentError(
+                f"must return a dict of name -> {kind.__name__}; got {_describe(table)}"
+            )
     return dict(table)
 
 
@@ -133,11 +135,13 @@ def _check_acting(trial: Trial) -> None:
     policy.set_training_mode(False)
     shape = REPLICAS, ROWS, policy.observation_mean.numel()
     observations = torch.randn(shape, generator=trial.generator, dtype=torch.float32)
-    table = method.action_noise_table()
     with calling(method, "action_noise_table"):
+        table = method.action_noise_table()
         for name, draw in table.items():
             if "B" not in draw.axes:
-                _fail(f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}")
+                raise AgentError(
+                    f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}"
+                )
     with calling(method, "act"), torch.no_grad():
         noise = policy.draw_noise(table, ROWS, trial.generator)
         actions = method.act(observations, noise, policy.nets)
@@ -159,27 +163,28 @@ def _check_update(trial: Trial) -> None:
     with calling(method, "targets"), torch.no_grad():
         targets = method.targets(batch, noise, nets, info)
         if not isinstance(targets, Mapping):
-            _fail(f"must return a dict of name -> tensor, got {_describe(targets)}")
+            raise AgentError(f"must return a dict of name -> tensor, got {_describe(targets)}")
     with calling(method, "losses"):
         losses = method.losses(batch, targets, noise, nets, info)
         if not isinstance(losses, Mapping) or not losses:
-            _fail(f"must return a dict of name -> loss, got {_describe(losses)}")
+            raise AgentError(f"must return a dict of name -> loss, got {_describe(losses)}")
         for name, loss in losses.items():
             remedy = "one number per replica: take the mean over everything but the first axis"
             _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {remedy}")
         for name, value in info.items():
             _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
         if not any(loss.requires_grad for loss in losses.values()):
-            _fail(
+            raise AgentError(
                 "must return losses with a gradient, got none that depends on a network's parameters"
             )
+    # what the trainer adds before `after_update` gets it
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
     trial.info = {name: value.detach() for name, value in info.items()}
     with calling(method, "loss_weights"):
         for name in method.loss_weights():
             if name not in losses:
-                _fail(f"names an {unknown_name_message('loss', name, losses)}")
+                raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
@@ -239,7 +244,7 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def _require_tensor(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
     """Refuse anything but a tensor of a shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        _fail(
+        raise AgentError(
             f"must give {label} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}"
         )
 
@@ -249,7 +254,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"{type(value).__name__} {value!r}"[:200]
-
-
-def _fail(message: str) -> NoReturn:
-    raise AgentError(message)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from agents.common.method import Info
 from agents.common.replicas import PerReplica, find_divergence
@@ -27,7 +28,9 @@ class LoggedModel(StoredModel):
 
         :return: replica -> what is not finite, in words.
         """
-        groups = {"total_loss is": [self._last_info["total_loss"]] if self._last_info else []}
+        groups: dict[str, list[Tensor]] = {}
+        if self._last_info:
+            groups["total_loss is"] = [self._last_info["total_loss"]]
         for name, net in self.policy.nets.items():
             # an extractor of one replica has no axis S
             parameters = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
@@ -61,9 +64,11 @@ class LoggedModel(StoredModel):
             keys["success_rate"] = "success"
         for name, key in keys.items():
             means = np.full(self.policy.num_replicas, np.nan)
-            for replica in {episode["replica"] for episode in self.ep_info_buffer}:
-                episodes = [info for info in self.ep_info_buffer if info["replica"] == replica]
-                means[replica] = np.mean([float(info.get(key) or 0) for info in episodes])
+            replicas = np.array([episode["replica"] for episode in self.ep_info_buffer])
+            # an episode that says nothing of success is none
+            values = np.array([float(episode.get(key) or 0) for episode in self.ep_info_buffer])
+            for replica in np.unique(replicas):
+                means[replica] = values[replicas == replica].mean()
             self.logger.record(f"rollout/{name}", PerReplica(means))
 
     def _dump_offline_logs(self) -> None:
@@ -80,8 +85,10 @@ class LoggedModel(StoredModel):
         for name, value in self.last_values().items():
             self.logger.record(f"train/{name}", value)
         for group in self.policy.optimizer.param_groups:
-            suffix = f"_{group['network']}" if "network" in group else ""
-            self.logger.record(f"train/learning_rate{suffix}", float(group["lr"]))
+            name = "train/learning_rate"
+            if "network" in group:
+                name += f"_{group['network']}"
+            self.logger.record(name, float(group["lr"]))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _update_info_buffer(

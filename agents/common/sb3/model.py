@@ -129,12 +129,14 @@ class FlowAlgorithm(LoggedModel):
         method = self.method
         changed = copy.copy(method)
         setattr(changed, name, value)  # refuses what the constructor refuses
+        # SB3 sets `learning_rate` and others again, also in the middle of a phase
         if getattr(changed, name) == getattr(method, name):
             return
         if type(method).__init__ is Configurable.__init__:
             changed.check_together()
         else:  # it may derive from settings
             changed = type(method)(**changed.settings())
+        # the object stays the same: policy and trainer have it too
         vars(method).update(vars(changed), changes=method.changes + 1)
         if "trainer" in vars(self):
             self.lr_schedule = LearningRateSchedule(method.learning_rate)
@@ -191,14 +193,11 @@ class FlowAlgorithm(LoggedModel):
         if self.behaviour is not None:
             check_fit(self.behaviour, self.method, self.behaviour_flow)
             self.method.pretrained = self.behaviour
-        self.policy = make_policy(
-            self.policy_class,
-            *spaces,
-            self.lr_schedule,
-            self.method.lock(),
-            seeds,
-            self.policy_kwargs,
-        ).to(self.device)
+        method = self.method.lock()
+        policy = make_policy(
+            self.policy_class, *spaces, self.lr_schedule, method, seeds, self.policy_kwargs
+        )
+        self.policy = policy.to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
         self._convert_train_freq()
@@ -251,11 +250,9 @@ class FlowAlgorithm(LoggedModel):
         :param seed: any from 0 to 2^32 - 1, from which those of several replicas follow; None draws one for batches and
             noise, and leaves the rest as it is.
         """
-        is_given = seed is not None
-        if seed is None:
-            seed = int(torch.randint(2**31, ()))
-        seeds = seeds_of_replicas(seed, self.policy.num_replicas)
-        if is_given:
+        first = int(torch.randint(2**31, ())) if seed is None else seed
+        seeds = seeds_of_replicas(first, self.policy.num_replicas)
+        if seed is not None:
             self._seed_everything(seeds)
         self.trainer.seed(seeds)
         self.policy.set_random_seed(seeds)
@@ -280,7 +277,7 @@ class FlowAlgorithm(LoggedModel):
         single.trainer = Trainer(single, single.seeds)
         single.action_space = self.action_spaces[index]
         single._other_action_spaces = ()
-        # what follows is of all replicas
+        # the rest is of all replicas, and cannot be taken apart
         single.replay_buffer = None  # type: ignore[assignment]
         single._last_obs = single._chunk_state = None
         single.ep_info_buffer = single.ep_success_buffer = None
@@ -425,7 +422,7 @@ class FlowAlgorithm(LoggedModel):
             self.num_timesteps += 1
             self.offline_steps += 1
             if log_interval and self.num_timesteps % log_interval == 0:
-                self._dump_offline_logs()
+                self._dump_offline_logs()  # waits for the device, as nothing else here does
             callback.update_locals(locals())
             if not callback.on_step():
                 break
@@ -441,14 +438,15 @@ class FlowAlgorithm(LoggedModel):
         online = self.num_timesteps - self.offline_steps
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
-        lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
-        min_length = self.replay_buffer.min_length
-        if self._n_updates == 0 and lengths and max(lengths) < min_length:
-            warnings.warn(
-                f"all episodes so far are shorter than a chunk of `horizon_length` = {min_length} transitions, the "
-                f"longest has {max(lengths)}: nothing is learnt from them; use a smaller one",
-                stacklevel=2,
-            )
+        if self._n_updates == 0 and self.ep_info_buffer:
+            min_length = self.replay_buffer.min_length
+            longest = max(episode["l"] for episode in self.ep_info_buffer)
+            if longest < min_length:
+                warnings.warn(
+                    f"all episodes so far are shorter than a chunk of `horizon_length` = {min_length} transitions, the "
+                    f"longest has {longest}: nothing is learnt from them; use a smaller one",
+                    stacklevel=2,
+                )
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -475,25 +473,29 @@ class FlowAlgorithm(LoggedModel):
             statistics or action noise, `buffer_size` holds no sequence, or `observation_scale` has no dataset.
         """
         self._check_first_update()
-        if self.replay_buffer is not None:
-            self.replay_buffer.require_room()
+        buffer = self.replay_buffer
+        if buffer is not None:
+            buffer.require_room()
         require_own_environments(self.policy.num_replicas, self.get_env(), self.action_noise)
-        has_dataset = self.replay_buffer is None or self.replay_buffer.dataset_size > 0
         self.require_statistics()
+        if self.method.balanced_sampling and buffer is not None and not buffer.dataset_size:
+            warnings.warn(
+                "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`",
+                stacklevel=2,
+            )
         if reset_num_timesteps:
             self.offline_steps = 0
         # else it goes on with a phase, e.g. of a model that was saved
         if reset_num_timesteps or not self._is_online:
             self.method.before_online(self.policy.nets)
         self._is_online = True
-        if self.method.balanced_sampling and not has_dataset:
-            warnings.warn(
-                "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`",
-                stacklevel=2,
-            )
-        name: Any = tb_log_name  # a text in SB3
         return super().learn(
-            total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
+            total_timesteps,
+            callback,
+            log_interval,
+            tb_log_name,  # type: ignore[arg-type]  # `_setup_learn` names it
+            reset_num_timesteps,
+            progress_bar,
         )
 
     def require_statistics(self) -> None:
@@ -501,12 +503,10 @@ class FlowAlgorithm(LoggedModel):
 
         :raises ValueError: if there is none.
         """
-        has_statistics = (
-            self._n_updates or self.replay_buffer is None or self.replay_buffer.dataset_size
-        )
-        if self.method.observation_scale is not None and not (
-            has_statistics or (self.policy.observation_factor != 1).any()
-        ):
+        buffer = self.replay_buffer
+        has_data = self._n_updates > 0 or buffer is None or buffer.dataset_size > 0
+        is_scaled = (self.policy.observation_factor != 1).any()  # e.g. by `set_parameters`
+        if self.method.observation_scale is not None and not (has_data or is_scaled):
             raise ValueError(
                 "`observation_scale` needs the statistics of a dataset, got none; load a dataset, or set it to None "
                 "(-params observation_scale=null)"
@@ -608,6 +608,7 @@ class FlowAlgorithm(LoggedModel):
                     f"{self.num_timesteps}; this is a fault of the environment, not of training"
                 )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        # SB3's off-policy loop does not keep it; a chunk is dropped where its episode has ended
         self._last_episode_starts = np.array(dones, dtype=bool)
 
 

@@ -117,7 +117,8 @@ class StoredModel(OffPolicyAlgorithm):
         :param env: with as many environments as the model has.
         :param force_reset: whether training begins with a reset.
         """
-        env = normalized_as_saved(self._wrap_env(env), self._saved_normalization)
+        if self._saved_normalization is not None:
+            env = normalized_as_saved(self._wrap_env(env), self._saved_normalization)
         super().set_env(env, force_reset)
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -136,11 +137,12 @@ class StoredModel(OffPolicyAlgorithm):
         for space, seed in zip(self.action_spaces, seeds, strict=True):
             space.seed(seed_for(Purpose.WARM_UP, seed))
         if self.env is not None:
-            owners = [index * len(seeds) // self.env.num_envs for index in range(self.env.num_envs)]
-            starts: list[int | None] = [
-                seed_for(Purpose.TRAINING_START, seeds[owner], index - owners.index(owner))
-                for index, owner in enumerate(owners)
-            ]
+            n_envs = self.env.num_envs
+            owners = [index * len(seeds) // n_envs for index in range(n_envs)]
+            starts: list[int | None] = []
+            for index, owner in enumerate(owners):
+                number = index - owners.index(owner)  # among the environments of its replica
+                starts.append(seed_for(Purpose.TRAINING_START, seeds[owner], number))
             self.env.seed(starts[0])  # for vector environments with a method of their own
             # SB3 gives neighbours consecutive seeds, which other runs have too
             self.env.unwrapped._seeds = starts
