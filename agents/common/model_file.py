@@ -65,7 +65,27 @@ class ModelFile:
     @property
     def algorithm_id(self) -> str | None:
         """The algorithm as :func:`agents.get` takes it; None for a file that does not say."""
-        return _algorithm_in(self.described)
+        id = self.described.get("algorithm_id")
+        return id if isinstance(id, str) else None
+
+    def require_algorithm(self, algorithm: type[Any]) -> None:
+        """Refuse a model of another algorithm; a file that does not name its algorithm passes.
+
+        :param algorithm: the method or the class of its models, perhaps a subclass of the one that saved the file.
+        :raises ValueError: if it is another one.
+        """
+        saved = self.algorithm_id
+        if saved is None:
+            return
+        algorithm = getattr(algorithm, "method_class", algorithm)
+        names: set[str] = set()
+        for cls in algorithm.__mro__:
+            names |= {name_of(cls), cls.__qualname__}
+        if names.isdisjoint((saved, saved.rpartition(":")[2])):
+            raise ValueError(
+                f"{self.name} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
+                "`agents.load(path)` loads any"
+            )
 
     def attributes(
         self, trust: bool = False, replaced: Collection[str] = ()
@@ -174,7 +194,7 @@ def read_model_file(source: Source) -> ModelFile:
     return ModelFile(name, members)
 
 
-# -- where saved models are, and which algorithm they belong to
+# -- where saved models are
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -214,43 +234,6 @@ def find_model(path: str | Path) -> Path:
     raise FileNotFoundError(
         f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}"
     )
-
-
-def read_attributes(path: Path) -> dict[str, Any]:
-    """Return the attributes in a saved model's JSON without building anything; objects are described by strings."""
-    with raising_damaged_file(str(path)), zipfile.ZipFile(path) as archive:
-        return dict(json.loads(archive.read(ATTRIBUTES)))
-
-
-def algorithm_of(path: Path) -> str | None:
-    """Return the algorithm of a saved model as :func:`agents.get` takes it; None for a file that does not say."""
-    return _algorithm_in(read_attributes(path))
-
-
-def _algorithm_in(attributes: Mapping[str, Any]) -> str | None:
-    id = attributes.get("algorithm_id")
-    return id if isinstance(id, str) else None
-
-
-def require_algorithm(file: str | Path, saved: str | None, algorithm: type[Any]) -> None:
-    """Refuse a model of another algorithm; a file that does not name its algorithm passes.
-
-    :param file: for the message.
-    :param saved: what :func:`algorithm_of` returns of it.
-    :param algorithm: the method or the class of its models, perhaps a subclass of the one that saved the file.
-    :raises ValueError: if it is another one.
-    """
-    if saved is None:
-        return
-    algorithm = getattr(algorithm, "method_class", algorithm)
-    names: set[str] = set()
-    for cls in algorithm.__mro__:
-        names |= {name_of(cls), cls.__qualname__}
-    if names.isdisjoint((saved, saved.rpartition(":")[2])):
-        raise ValueError(
-            f"{file} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
-            "`agents.load(path)` loads any"
-        )
 
 
 # -- policies by themselves

@@ -9,7 +9,7 @@ import gymnasium
 from agents.common.common_settings import CommonSettings
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
-from agents.common.model_file import algorithm_of, find_model, read_attributes, require_algorithm
+from agents.common.model_file import find_model, read_model_file
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import find_behaviour
 from agents.common.sb3.pretrained import check_fit
@@ -279,8 +279,8 @@ def _find_start(request: TrainRequest, config: RunRecord) -> PretrainedFlow | No
         raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out {flag}")
     if request.trained_agent is not None:
         with as_usage_error(OSError, ValueError):
-            file = find_model(request.trained_agent)
-            require_algorithm(file, algorithm_of(file), find_algorithm(config.algo).algorithm)
+            algorithm = find_algorithm(config.algo).algorithm
+            read_model_file(request.trained_agent).require_algorithm(algorithm)
     if request.pretrained_actor is not None:
         if config.run.pretraining_steps:
             raise UsageError(
@@ -302,5 +302,5 @@ def describe_model(path: Path | None) -> dict[str, Any] | None:
         return None
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         file = find_model(path)
-        updates = int(read_attributes(file)["_n_updates"])
+        updates = int(read_model_file(file).described["_n_updates"])
     return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}

@@ -38,7 +38,6 @@ from agents.common.model_file import (
     ModelFile,
     Source,
     read_model_file,
-    require_algorithm,
     write_archive,
 )
 from agents.common.nets.pretrained import PretrainedFlow
@@ -246,7 +245,7 @@ class StoredModel(OffPolicyAlgorithm):
         """
         saved = path if isinstance(path, ModelFile) else read_model_file(path)
         if isinstance(path, str | Path | ModelFile):
-            require_algorithm(saved.name, saved.algorithm_id, cls)
+            saved.require_algorithm(cls)
         custom_objects = custom_objects or {}
         # as in SB3, an attribute that the file has not is not added
         replaced = {name: custom_objects[name] for name in saved.described.keys() & custom_objects}
