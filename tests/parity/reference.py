@@ -19,193 +19,41 @@ from tests.parity.fixture import Fixture, find_fixtures
 
 OWN_FIXTURES = Path(__file__).parent / "fixtures"
 
-# the reference's settings -> ours; a pair maps values too, None says that the setting is not one of the algorithm's
-Translation = str | tuple[str, dict[Any, Any]] | None
-
-
-def same(*names: str) -> dict[str, Translation]:
-    """Return a translation of names that are ours too."""
-    return {name: name for name in names}
-
-
-def unused(*names: str) -> dict[str, Translation]:
-    """Return a translation of what is no setting here, or that the reference does not use."""
-    return dict.fromkeys(names)
-
-
-COMMON_SETTINGS: dict[str, Translation] = {
-    **same(
-        "tau", "rho", "flow_steps", "best_of_n", "horizon_length", "action_chunking", "batch_size"
-    ),
-    **same("actor_layer_norm"),
-    **unused("agent_name", "ob_dims", "action_dim"),
-    **unused("actor_hidden_dims", "value_hidden_dims"),  # together they are `net_arch`
-    "discount": "gamma",
-    "lr": "learning_rate",
+SETTINGS = {
+    "tau": "tau",  # which QAM's paper calls another one
+    "inv_temp": "inverse_temperature",
     "num_qs": "ensemble_size",
-    "value_layer_norm": "critic_layer_norm",
+    "ensemble_ct": "ensemble_size",
+    "denoise_steps": "flow_steps",
+    "num_flow_steps": "flow_steps",
+    "min_reward": "reward_min",
+    "max_reward": "reward_max",
+    "ema": "policy_tau",
+    "layer_norm": "critic_layer_norm",
+    "const_std": "sample_std",  # actions are recorded with this noise
 }
-QAM_SETTINGS: dict[str, Translation] = {
-    **same("residual"),
-    **unused("fql_alpha", "edit_scale", "edit_target_entropy", "edit_target_entropy_multiplier"),
-    **unused("clip_grad"),  # `max_grad_norm`, from the fixture's meta
-    "inv_temp": "inverse_temperature",
-    "target_actor": "target_behaviour",
-    "use_target_grad": "target_gradient",
-    "clip_adj": "clip_adjoint",
+"""The reference's settings -> ours, where neither its name nor the `reference` of a declaration is the other's."""
+VALUES: dict[str, dict[Any, Any]] = {
+    "rho": {"mean": 0.0, "min": 1.0},  # of two critics
+    "sampler": {True: "ddpm_clipped", False: "jump"},
+    "target": {"actor": "policy"},
+    "rival": {"actor": "policy", "min": "smaller"},
+    "policy_tau": {0.999: 0.001},
+    "sample_std": {True: 1.0},
 }
-CGQL_SETTINGS: dict[str, Translation] = {
-    **unused("mode", "noisy_coef", "isd_clip"),  # a class of its own each
-    **unused("separate"),  # does not run in the reference
-    "inv_temp": "inverse_temperature",
-    "guidance_coef": "guidance_weight",
-    "target_guidance": "target_behaviour",
-}
-DIFFUSION_SETTINGS: dict[str, Translation] = {
-    **same("beta_schedule"),
-    **unused("actor_loss_type", "best_of_n", "inv_temp"),
-    **unused("clip_grad_norm"),  # `max_grad_norm`, from the fixture's meta
-    "alpha": "bc_weight",
-    "diffusion_steps": "flow_steps",
-    "time_dim": "time_features",
-    "use_target_critic_grad": "target_gradient",
-    "clip_sampler_before": ("sampler", {True: "ddpm_clipped", False: "jump"}),
-    "clip_sampler_after": "clip_states",
-}
-TRUST_REGION_SETTINGS: dict[str, Translation] = {
-    **same("kl_budget", "kl_budget_online"),
-    **unused("clip_grad"),  # `max_grad_norm`, from the fixture's meta
-    **unused("bc_only"),  # `pretraining_steps`: a phase of a run, not another agent
-    "lam_scale": "multiplier_scale",
-    "eta_lambda": "multiplier_learning_rate",
-    "lambda_min": "multiplier_min",
-    "lambda_max": "multiplier_max",
-    "kl_ema_coef": "kl_average_rate",
-    "kl_clip_coef": "kl_clip",
-    "target_actor": "target_behaviour",
-}
-MEAN_OR_MINIMUM = ("rho", {"mean": 0.0, "min": 1.0})  # of two critics
-SETTINGS: dict[str, dict[str, Translation]] = {
-    "qam": QAM_SETTINGS,
-    "qam_f": {**QAM_SETTINGS, "fql_alpha": "distill_weight"},
-    "qam_e": {**QAM_SETTINGS, **same("edit_scale"), "edit_target_entropy": "target_entropy"},
-    "fawac": {"inv_temp": "inverse_temperature", **unused("best_of_n", "ac_action_dim")},
-    "ifql": {"kappa": "expectile", "num_samples": "best_of_n"},
-    "cgql": CGQL_SETTINGS,
-    "cgql_mse": {**CGQL_SETTINGS, "noisy_coef": "noisy_weight"},
-    "cgql_linex": {**CGQL_SETTINGS, "noisy_coef": "noisy_weight", "isd_clip": "linex_clip"},
-    "qsm": {**DIFFUSION_SETTINGS, "inv_temp": "inverse_temperature"},
-    "dac": DIFFUSION_SETTINGS,
-    "dsrl": {
-        **same("noise_scale", "target_entropy"),
-        **unused("target_entropy_multiplier"),
-        "use_target_latent": "target_behaviour",
-    },
-    "fedit": {
-        **same("edit_scale"),
-        **unused("edit_target_entropy_multiplier"),
-        "edit_target_entropy": "target_entropy",
-    },
-    "trqam": {
-        **TRUST_REGION_SETTINGS,
-        "use_target_grad": "target_gradient",
-        "clip_adj": "clip_adjoint",
-    },
-    "sqam": {**TRUST_REGION_SETTINGS, "gap_reg_coef": "gap_penalty", "n_bridge": "bridge_states"},
-    "bam": {
-        **same("residual"),
-        "inv_temp": "inverse_temperature",
-        "target_actor": "target_behaviour",
-    },
-    "fbrac": {"alpha": "bc_weight"},
-    "fql": {"alpha": "distill_weight"},
-    "rebrac": {
-        **same("actor_noise", "actor_noise_clip"),
-        "alpha_actor": "bc_weight",
-        "actor_freq": "policy_delay",
-        "actor_fc_scale": "head_scale",
-    },
-    "rlpd": {
-        **same("target_entropy"),
-        **unused("target_entropy_multiplier"),
-        "bc_alpha": "bc_weight",
-        "init_temp": "initial_temperature",
-    },
-    "meanflowql": {
-        **same("time_steps"),
-        "alpha": "flow_weight",
-        "adaptive_gamma": "adaptive_power",
-        "bound_loss_weight": "bound_weight",
-        "num_candidates": "best_of_n",
-        "q_agg": ("rho", {"mean": 0.0}),
-    },
-    "gfp": {
-        "alpha": "distill_weight",
-        "eta_temperature": "guidance_temperature",
-        "q_agg": MEAN_OR_MINIMUM,
-        "target_agg": ("target", {"actor": "policy", "mean": "mean"}),
-        "guidance_agg": ("rival", {"actor": "policy", "min": "smaller"}),
-    },
-    "value_flows": {
-        "confidence_weight_temp": "confidence_temperature",
-        "bcfm_lambda": "bootstrap_weight",
-        "dcfm_lambda": "consistency_weight",
-        "min_reward": "reward_min",
-        "max_reward": "reward_max",
-        "policy_extraction": ("one_step", {"rs": False, "rpg": True}),
-        "alpha": "distill_weight",
-        "num_samples": "best_of_n",
-        "num_flow_steps": "flow_steps",
-        "ret_agg": MEAN_OR_MINIMUM,
-    },
-    "fan": {
-        **same("expectile"),
-        "alpha1": "anchor_weight",
-        "alpha2": "critic_anchor_weight",
-        "z_agg": MEAN_OR_MINIMUM,
-    },
-    "qgf": {
-        **same("expectile", "guidance_weight", "gradient"),
-        "denoise_steps": "flow_steps",
-        "q_aggregation": MEAN_OR_MINIMUM,
-    },
-    "driftql": {
-        **same("kernel"),
-        **unused("layer_norm", "encoder", "drift_batch_size", "drift_eps", "q_agg_actor"),
-        "alpha": "drift_weight",
-        "dim_scale": "scale_distances",
-        "drift_eta": "drift_step",
-        "drift_ngen": "drift_samples",
-        "drift_normalize": "normalize_drift",
-        "drift_temp": "drift_temperature",
-        "noise_dim": "noise_size",
-        "normalize_q_loss": "normalize_q",
-        "q_agg": MEAN_OR_MINIMUM,
-    },
-    "iql": {
-        **same("actor_loss", "expectile"),
-        **unused("layer_norm", "encoder"),
-        "alpha": "actor_weight",
-        "const_std": ("sample_std", {True: 1.0}),  # actions are recorded with this noise
-    },
-    "idql": {
-        **same("beta_schedule"),
-        **unused("time_dim", "clip_sampler", "actor_objective", "critic_objective"),
-        "critic_hyperparam": "expectile",
-        "actor_tau": "policy_tau",
-        "T": "flow_steps",
-        "N": "best_of_n",
-    },
-    "rql": {
-        **same("expectile"),
-        **unused("q_agg"),
-        **unused("h"),  # recorded as `horizon_length` too
-        "alpha": "bc_weight",
-        "ema": ("policy_tau", {0.999: 0.001}),
-        "ensemble_ct": "ensemble_size",
-        "layer_norm": "critic_layer_norm",
-    },
-}
+"""Our settings -> the reference's values -> ours, where they differ."""
+UNUSED = {
+    "agent_name", "ob_dims", "action_dim", "ac_action_dim",
+    "actor_hidden_dims", "value_hidden_dims",  # together they are `net_arch`
+    "fql_alpha", "edit_scale", "edit_target_entropy", "inv_temp", "noisy_coef", "isd_clip", "mode",
+    "edit_target_entropy_multiplier", "target_entropy_multiplier", "actor_loss_type", "actor_objective",
+    "critic_objective", "clip_sampler", "time_dim", "q_agg", "q_agg_actor", "drift_batch_size", "drift_eps",
+    "separate",  # does not run in the reference
+    "bc_only",  # `pretraining_steps`: a phase of a run, not another agent
+    "clip_grad",  # `max_grad_norm`, from the fixture's meta
+    "h",  # recorded as `horizon_length` too
+}  # fmt: skip
+"""What is no setting of the algorithms that are recorded with it, or that the reference does not use."""
 MODULES: dict[str, dict[str, str]] = {
     "qam_f": {"one_step_actor": "one_step"},
     "qam_e": {"edit_actor": "edit", "edit_alpha": "temperature"},
@@ -392,14 +240,18 @@ class OurAgents:
 
 def our_settings(fixture: Fixture) -> dict[str, Any]:
     """Return the recorded settings under our names; a setting without a translation is an error."""
-    config, names = fixture.config, {**COMMON_SETTINGS, **SETTINGS[fixture.id]}
+    config = fixture.config
+    declared = agents.get(fixture.id).method.declared()
+    names = {}
+    for name, declaration in declared.items():
+        names |= dict.fromkeys([name, *declaration.reference.split(", ")], name)
+    names |= {recorded: name for recorded, name in SETTINGS.items() if name in declared}
     translated: dict[str, Any] = {}
     for key, value in config.items():
-        match names[key]:
-            case (name, values):
-                translated[name] = values[value]
-            case str(name):
-                translated[name] = value
+        if key in names:
+            translated[names[key]] = VALUES.get(names[key], {}).get(value, value)
+        elif key not in UNUSED:
+            raise KeyError(f"{fixture.id}: {key}")
     translated["net_arch"] = {"pi": config["actor_hidden_dims"], "qf": config["value_hidden_dims"]}
     translated["max_grad_norm"] = fixture.meta["max_grad_norm"]
     return translated
