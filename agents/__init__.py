@@ -11,9 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if (
-    Path(__file__).parent / "run.py"
-).exists():  # a file of openai-agents, whose package has our name
+if Path(__file__).with_name("run.py").exists():  # of openai-agents, whose package has our name
     raise ImportError(
         "expected the package `agents` of flow-rl-zoo alone, got files of openai-agents among its own: each of the two "
         "overwrites the other's. Run `pip uninstall openai-agents flow-rl-zoo`, then install one of them here, and the "
@@ -59,20 +57,16 @@ if TYPE_CHECKING:
         trqam,
         value_flows,
     )
-    from agents.common.frames import FrameStack as FrameStack
-    from agents.common.method import Method as Method
-    from agents.common.nets.pretrained import PretrainedFlow as PretrainedFlow
+    from agents.common.frames import FrameStack
+    from agents.common.method import Method
+    from agents.common.nets.pretrained import PretrainedFlow
     from agents.common.sb3.constructor import Arguments
-    from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder
-    from agents.common.sb3.exporting import export_onnx as export_onnx
+    from agents.common.sb3.encoders import ImpalaEncoder
+    from agents.common.sb3.exporting import export_onnx
     from agents.common.sb3.model import FlowAlgorithm
-    from agents.common.sb3.policy import load_policy as load_policy
-    from agents.common.settings import choice as choice
-    from agents.common.settings import linear_range as linear_range
-    from agents.common.settings import log_range as log_range
-    from agents.common.settings import setting as setting
-    from agents.models import get as get
-    from agents.models import load as load
+    from agents.common.sb3.policy import load_policy
+    from agents.common.settings import choice, linear_range, log_range, setting
+    from agents.models import get, load
 
     # what a model's constructor takes and which attributes it has: made of the method at run time
     class BAM(FlowAlgorithm, bam.BAM, Arguments): ...

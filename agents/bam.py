@@ -72,19 +72,18 @@ class BAM(ResidualFineTuning):
 
     def _control_loss(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Tensor:
         """Return the control cost of the way minus the value of its end; Q is not clipped to the action box."""
-        prior, policy = (
-            flow.at(batch.observations) for flow in (self.prior(nets), self.policy(nets))
-        )
-        x, h, cost = noise["am_x0"], 1 / self.flow_steps, torch.zeros_like(batch.rewards)
+        prior = self.prior(nets).at(batch.observations)
+        policy = self.policy(nets).at(batch.observations)
+        x = noise["am_x0"]
+        h = 1 / self.flow_steps
+        cost = torch.zeros_like(batch.rewards)
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), policy(x, i * h)
-            cost = cost + (2 / memoryless_sigma(i, self.flow_steps) ** 2) * (
-                velocity - base
-            ).square().sum(-1)
+            weight = 2 / memoryless_sigma(i, self.flow_steps) ** 2
+            cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)
-        end = torch.add(
-            x, prior(x, 1 - h), alpha=h
-        )  # the last step follows the prior, without noise
+        # the last step follows the prior, without noise
+        end = torch.add(x, prior(x, 1 - h), alpha=h)
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
         value = pessimistic_value(nets.frozen.critic(batch.observations, end), self.rho)
         return control - self.inverse_temperature * value.mean(-1)

@@ -147,24 +147,21 @@ class FAN(Method):
     ) -> Losses:
         """Return both critics' losses, flow matching, the anchoring, and the policy's climbs of both critics."""
         q = nets.critic(batch.observations, batch.actions)
-        noisy_q = nets.noise_critic(
-            batch.observations, torch.cat([batch.actions, noise["next_z"]], -1)
-        )
+        noisy = torch.cat([batch.actions, noise["next_z"]], -1)
+        noisy_q = nets.noise_critic(batch.observations, noisy)
         actions = nets.one_step(batch.observations, noise["anchor_z"])
-        flow, clipped = nets.frozen.behaviour.at(batch.observations), actions.clamp(-1, 1)
-        policy_q = nets.frozen.noise_critic(
-            batch.observations, torch.cat([clipped, noise["q_n"]], -1)
-        )
+        clipped = actions.clamp(-1, 1)
+        noisy = torch.cat([clipped, noise["q_n"]], -1)
+        policy_q = nets.frozen.noise_critic(batch.observations, noisy)
+        flow = nets.frozen.behaviour.at(batch.observations)
+        distance = self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"])
+        value_losses = expectile_loss(targets["value"] - q, self.expectile)
         info |= q_statistics(q)
         return {
             "td": td_loss(noisy_q, targets["td"], batch.valid),
-            "value": (
-                batch.valid.unsqueeze(1) * expectile_loss(targets["value"] - q, self.expectile)
-            ).mean((1, 2)),
+            "value": (batch.valid.unsqueeze(1) * value_losses).mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "anchor": self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"]).mean(
-                (1, 2)
-            ),
+            "anchor": distance.mean((1, 2)),
             "noise_q": -policy_q.mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, clipped).mean((1, 2)),
         }

@@ -121,23 +121,22 @@ class GFP(Method):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            next_q = (
-                next_q + value(next_obs, self.follow_flow(next_obs, noise["next_z"], nets))
-            ) / 2
-        teacher, student = self.follow_flow(obs, z, nets), self.act(obs, {"action": z}, nets)
+            flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
+            next_q = (next_q + value(next_obs, flow_actions)) / 2
+        teacher = self.follow_flow(obs, z, nets)
+        student = self.act(obs, {"action": z}, nets)
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        scale = 1 / pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(
-            1
-        )  # lambda, (S,)
+        q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
+        scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
-        td = batch.rewards + batch.discounts * next_q
+        # a softmax over two values is the sigmoid of their difference
         guidance = (better / self.guidance_temperature).sigmoid()
         info["guidance"] = guidance.mean(1)
         return {
             "next_actions": next_actions,
-            "td": td,
+            "td": batch.rewards + batch.discounts * next_q,
             "teacher": teacher,
             "guidance": guidance,
             "scale": scale,
@@ -147,21 +146,17 @@ class GFP(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, weighted flow matching, the distillation, and the scaled Q term."""
-        q, flow = (
-            nets.critic(batch.observations, batch.actions),
-            nets.behaviour.at(batch.observations),
-        )
+        q = nets.critic(batch.observations, batch.actions)
+        flow = nets.behaviour.at(batch.observations)
         student = nets.one_step(batch.observations, noise["distill_z"])
-        policy_q = pessimistic_value(
-            nets.frozen.critic(batch.observations, student.clamp(-1, 1)), self.rho
-        )
+        policy_q = nets.frozen.critic(batch.observations, student.clamp(-1, 1))
+        policy_q = pessimistic_value(policy_q, self.rho)
         info |= q_statistics(q)
         weight = batch.valid * targets["guidance"]
+        x_0, t = noise["bc_x0"], noise["bc_t"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": flow_matching_loss(
-                flow, noise["bc_x0"], batch.actions, noise["bc_t"], weight
-            ),
+            "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -targets["scale"] * policy_q.mean(1),
         }

@@ -123,9 +123,8 @@ class IQL(Method):
             weight = (self.actor_weight * targets["advantage"]).exp().clamp(max=LARGEST_WEIGHT)
             actor = -(batch.valid * weight * log_prob).mean(-1)
         else:
-            policy_q = pessimistic_value(
-                nets.frozen.critic(batch.observations, mean.clamp(-1, 1)), self.rho
-            )
+            policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))
+            policy_q = pessimistic_value(policy_q, self.rho)
             climb = policy_q.mean(-1) / policy_q.detach().abs().mean(-1)
             actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info |= {
@@ -133,10 +132,9 @@ class IQL(Method):
             "v_mean": value.mean(1),
             "advantage": targets["advantage"].mean(1),
         }
+        value_losses = expectile_loss(targets["value"] - value, self.expectile)
         return {
-            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(
-                -1
-            ),
+            "value": (batch.valid * value_losses).mean(-1),
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": actor,
         }

@@ -132,10 +132,8 @@ class MeanFlowQL(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the mean flow's, the climb, and the distance to the action box."""
-        q, policy = (
-            nets.critic(batch.observations, batch.actions),
-            nets.policy.at(batch.observations),
-        )
+        q = nets.critic(batch.observations, batch.actions)
+        policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)

@@ -27,7 +27,7 @@ _models: dict[type[Method], type[FlowAlgorithm]] = {}
 
 @dataclass
 class _OnDemand:
-    """An attribute of a class that is made when somebody asks for it.
+    """An attribute of a class that is made when somebody asks for it, since few read a model's documentation.
 
     :param make: makes it.
     """
@@ -46,31 +46,25 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     :raises ValueError: if a setting has the name of something that every model has.
     """
     if method not in _models:
-        makers = (
-            BaseAlgorithm.__init__,
-            OffPolicyAlgorithm.__init__,
-            FlowAlgorithm.__init__,
-            FlowAlgorithm._setup_model,
-        )
-        assigned = {name for maker in makers for name in maker.__code__.co_names}
-        reserved = {
-            *dir(FlowAlgorithm),
-            *Arguments.declared(),
-            *assigned,
-        } - Method.declared().keys()
-        for name in method.declared().keys() & reserved:
+        reserved = {*dir(FlowAlgorithm), *Arguments.declared()}
+        # attributes that are not of the class: every name that a constructor mentions, to be safe
+        for algorithm in (BaseAlgorithm, OffPolicyAlgorithm, FlowAlgorithm):
+            reserved.update(algorithm.__init__.__code__.co_names)
+        reserved.update(FlowAlgorithm._setup_model.__code__.co_names)
+        for name in method.declared().keys() & reserved - Method.declared().keys():
             raise ValueError(
                 f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, "
                 f"e.g. `own_{name}`"
             )
         is_built_in = registry.name_of(method) in registry.BUILT_IN
+
+        def document() -> str:
+            settings = f"{method.documentation()}\n{Arguments.documentation()}"
+            return f"{inspect.getdoc(method) or ''}\n\n{settings}"
+
         attributes = {
             "method_class": method,
-            "__doc__": _OnDemand(
-                lambda: (
-                    f"{inspect.getdoc(method) or ''}\n\n{method.documentation()}\n{Arguments.documentation()}"
-                )
-            ),
+            "__doc__": _OnDemand(document),
             "__module__": "agents" if is_built_in else method.__module__,
             "__signature__": _OnDemand(
                 lambda: signature_of(FlowAlgorithm.__init__, Arguments, method)

@@ -124,12 +124,10 @@ class QGF(Method):
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
             if self.gradient == "jacobian":
-                return v + self.guidance_weight * action_gradient(
-                    lambda y: q(ahead(y, t, behaviour(y, t))), x
-                )
-            return v + self.guidance_weight * action_gradient(
-                q, ahead(x, t, v) if self.gradient == "clean" else x
-            )
+                gradient = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
+            else:
+                gradient = action_gradient(q, ahead(x, t, v) if self.gradient == "clean" else x)
+            return v + self.guidance_weight * gradient
 
         flow = guided if self.guidance_weight > 0 else behaviour
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)

@@ -133,21 +133,21 @@ def name_of(method: type[Any]) -> str:
 
 
 def origin_of(method: type[Any]) -> dict[str, str]:
-    """Return where a class that is not built in is from, for whoever finds a run of it.
+    """Return a plug-in class's path, code hash and package, so that whoever finds a run of it can find the class.
 
     :param method: the class.
     :return: ``class`` (``"package.module:Class"``), ``code`` (a hash of its file) if it has one, and, where an
         installed package offers it, ``package`` (``"name==version"``).
     """
     path = path_of(method)
-    dist = _plugins()[_installed()[path]].dist if path in _installed() else None
+    origin = {"class": path}
     file = _file_of(method)
-    code = {"code": hashlib.sha256(file.read_bytes()).hexdigest()[:12]} if file else {}
-    return (
-        {"class": path}
-        | code
-        | ({} if dist is None else {"package": f"{dist.name}=={dist.version}"})
-    )
+    if file is not None:
+        origin["code"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    if path in _installed():
+        distribution = _plugins()[_installed()[path]].dist
+        origin["package"] = f"{distribution.name}=={distribution.version}"
+    return origin
 
 
 def algorithm_ids() -> list[str]:
@@ -186,22 +186,15 @@ def describe(id: str) -> dict[str, str]:
     """
     if id in BUILT_IN:
         tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
-        node = next(
-            node
-            for node in tree.body
-            if isinstance(node, ast.ClassDef) and node.name == BUILT_IN[id]
-        )
+        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        node = classes[BUILT_IN[id]]
         (registered,) = (call for call in node.decorator_list if isinstance(call, ast.Call))
         description = {str(word.arg): ast.literal_eval(word.value) for word in registered.keywords}
         docstring = ast.get_docstring(node)
     else:
-        entry = find(id)
-        description = {
-            "published_name": entry.published_name,
-            "paper": entry.paper,
-            "when": entry.when,
-        }
-        docstring = entry.method.__doc__
+        entry = vars(find(id))
+        description = {name: entry[name] for name in ("published_name", "paper", "when")}
+        docstring = entry["method"].__doc__
     return description | {"summary": (docstring or "").strip().partition("\n")[0]}
 
 
@@ -225,11 +218,11 @@ def find_named_by_file(
     if ":" not in name or trust:
         return find(name)
     module = name.partition(":")[0]
+    install = f"install {package}, or " if package else ""
     raise UntrustedError(
-        f"{file} is of `{name}`, which a file may not choose to import: "
-        f"{f'install {package}, or ' if package else ''}give --algo {name}, from the folder that holds "
-        f"{module.partition('.')[0]}; in Python, import {module} first; or, if you trust its author, --trust "
-        "(`trust=True`)"
+        f"{file} is of `{name}`, and a file cannot select a package to import: {install}give --algo {name}, from the "
+        f"folder that holds {module.partition('.')[0]}; in Python, import {module} first; or, if you trust its author, "
+        "--trust (`trust=True`)"
     )
 
 

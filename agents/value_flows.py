@@ -108,9 +108,8 @@ class ValueFlows(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the flows of returns and the behaviour flow."""
-        returns = critic(
-            time=True, network=ReturnFlow, width=lambda actions: actions + 1
-        )  # a return is one more input
+        # a return is one more input
+        returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
@@ -135,10 +134,11 @@ class ValueFlows(Method):
 
     def bounded(self, returns: Tensor) -> Tensor:
         """Return returns within what the smallest and the largest reward allow."""
-        lowest, highest = (
-            r and r / max(1 - self.gamma, 1e-6) for r in (self.reward_min, self.reward_max)
-        )
-        return returns if lowest is highest is None else returns.clamp(lowest, highest)
+        if self.reward_min is self.reward_max is None:
+            return returns
+        weight = max(1 - self.gamma, 1e-6)  # of one reward in the return of rewards without end
+        lowest, highest = (r and r / weight for r in (self.reward_min, self.reward_max))
+        return returns.clamp(lowest, highest)
 
     def follow(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
         """Follow velocities from noise (S, 1, B) up to times (S, B), to (S, E, B); bounds do not stop derivatives."""
@@ -150,25 +150,21 @@ class ValueFlows(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return sampled returns, consistent velocities with the returns that they belong to, and weights of rows."""
-        next_actions, z, t = (
-            self.next_actions(batch, noise, nets),
-            noise["return_z"].unsqueeze(1),
-            noise["return_t"],
-        )
-        present_velocity = partial(nets.critic_target, batch.observations, batch.actions)
+        next_actions = self.next_actions(batch, noise, nets)
         next_velocity = partial(nets.critic_target, batch.next_observations, next_actions)
-        end, confidence_noise = (
-            torch.ones_like(t),
-            noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1),
-        )
-        sampled, halfway = (
-            pessimistic_value(self.follow(next_velocity, z, time), self.rho) for time in (end, t)
-        )
-        std = (
-            action_gradient(lambda x: self.follow(present_velocity, x, end), confidence_noise)
-            .abs()
-            .mean(1)
-        )
+        z = noise["return_z"].unsqueeze(1)  # (S, 1, B), the same for every member
+        t = noise["return_t"]
+        end = torch.ones_like(t)
+        sampled = pessimistic_value(self.follow(next_velocity, z, end), self.rho)
+        halfway = pessimistic_value(self.follow(next_velocity, z, t), self.rho)
+
+        def present_returns(z: Tensor) -> Tensor:
+            velocity = partial(nets.critic_target, batch.observations, batch.actions)
+            return self.follow(velocity, z, end)
+
+        # repeated, so that each member has a slope of its own
+        confidence_z = noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
+        std = action_gradient(present_returns, confidence_z).abs().mean(1)
         info["return_std"] = std.mean(1)
         return {
             "next_actions": next_actions,
