@@ -47,17 +47,10 @@ def play_as_ocbench_does(name):
     return results
 
 
-def evaluate(name, policy):
-    with Evaluator(name, episodes=EPISODES, n_envs=2, seed=EVAL_SEED) as evaluator:
-        results = evaluator.evaluate(policy)
-    rows = zip(results.returns[0], results.lengths[0], results.successes[0], strict=True)
-    return [
-        (float(episode_return), int(length), bool(success))
-        for episode_return, length, success in rows
-    ]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_policy_gives_the_returns_lengths_and_success_of_ocbenchs_loop(name):
-    assert evaluate(name, Reacting()) == play_as_ocbench_does(name)
+    with Evaluator(name, episodes=EPISODES, n_envs=2, seed=EVAL_SEED) as evaluator:
+        results = evaluator.evaluate(Reacting())
+    played = zip(results.returns[0], results.lengths[0], results.successes[0], strict=True)
+    assert list(played) == play_as_ocbench_does(name)
