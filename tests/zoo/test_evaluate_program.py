@@ -35,16 +35,13 @@ def save_policy(folder, **about):
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("flags", ["", "--load-checkpoint 20"])
 def test_a_run_scores_what_it_recorded_to_the_last_bit(runs, number, flags, call):
-    result, _ = call(
-        evaluate.main, *f"--algo qam --env {ENV} -f {runs} --exp-id {number} {flags}".split()
-    )
+    words = f"--algo qam --env {ENV} -f {runs} --exp-id {number} {flags}".split()
+    result, _ = call(evaluate.main, *words)
     with np.load(runs / "qam" / f"{ENV}_{number}" / "evaluations.npz") as recorded:
-        assert result["success"] == recorded["successes"][-1].mean()
-        assert result["return"] == recorded["results"][-1].mean()
-        assert result["episodes"] == recorded["results"].shape[1]
-    assert result["seed"] == 5
-    assert result["algo"] == "qam"
-    assert result["env"] == ENV
+        successes, returns = recorded["successes"][-1], recorded["results"][-1]
+    numbers = (result["success"], result["return"], result["episodes"])
+    assert numbers == (successes.mean(), returns.mean(), len(returns))
+    assert (result["seed"], result["algo"], result["env"]) == (5, "qam", ENV)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +81,8 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     assert result["episodes"] == 1
     assert "reproduced" not in result
     assert "not compared, because this is not its protocol" in messages
-    assert (
-        "`--interval` belongs to a score under the protocol, 2 episodes with the starts of seed 0"
-        in refusal(evaluate.main, *f"{path} --seed 4 --interval 0 1".split())
-    )
+    reason = refusal(evaluate.main, *f"{path} --seed 4 --interval 0 1".split())
+    assert "`--interval` belongs to a score under the protocol" in reason
 
 
 @pytest.mark.parametrize(
@@ -99,17 +94,15 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     ],
 )
 def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
-    assert text in refusal(
-        evaluate.main, *words.replace("POLICY", str(save_policy(tmp_path))).split()
-    )
+    words = words.replace("POLICY", str(save_policy(tmp_path))).split()
+    assert text in refusal(evaluate.main, *words)
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
     path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
-    maze_model(seed=3).save_policy(
-        path, {"env": ENV, "protocol": {"episodes": 9, "env_kwargs": {"max_episode_steps": 4}}}
-    )
+    protocol = {"episodes": 9, "env_kwargs": {"max_episode_steps": 4}}
+    maze_model(seed=3).save_policy(path, {"env": ENV, "protocol": protocol})
     return path
 
 
@@ -184,16 +177,10 @@ def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (
-            "--explain",
-            "`--explain` says what is shown, but no window is opened: there is no screen",
-        ),
-        (
-            "--every 3 --no-render",
-            "`--every` says what is shown, but no window is opened: --no-render is given",
-        ),
+        ("--explain", "no window is opened: there is no screen"),
+        ("--every 3 --no-render", "no window is opened: --no-render is given"),
         ("--grid 2x2 --explain --video a.gif", "`--explain` shows one episode at a time"),
-        ("--video a.avi", "`--video` must end in .mp4 or .gif, got a.avi"),
+        ("--video a.avi", "`--video` must end in .mp4 or .gif"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
@@ -202,17 +189,10 @@ def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
 
 def record_elsewhere(policy, video, *words):
     """Record in another process, with what draws there; return how many colours the picture has."""
-    command = [
-        sys.executable,
-        str(ROOT / "zoo" / "enjoy.py"),
-        str(policy),
-        "--video",
-        str(video),
-        *words,
-    ]
+    command = [sys.executable, ROOT / "zoo" / "enjoy.py", policy, "--video", video, *words]
     environment = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
     ran = subprocess.run(
-        [*command, "--episodes", "1", "--every", "6"],
+        [*map(str, command), "--episodes", "1", "--every", "6"],
         env=environment,
         capture_output=True,
         text=True,

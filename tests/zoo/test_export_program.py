@@ -27,14 +27,13 @@ def test_a_trained_agent_plays_without_pytorch(tmp_path, call, monkeypatch, caps
     monkeypatch.setattr(sys, "path", [*sys.path])  # which the example changes
     monkeypatch.setitem(sys.modules, "torch", None)
     runpy.run_path(str(example))
-    said = capsys.readouterr().out
-    assert said.startswith("sqam: mean success ")
-    assert float(said.split()[3]) >= 0.8  # its score is above 90%
-    about = json.loads(
-        onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["flow_rl_zoo"]
-    )
-    assert about["about"]["env"] == MAZE
-    assert about["about"]["score"]
+    output = capsys.readouterr().out
+    assert output.startswith("sqam: mean success ")
+    assert float(output.split()[3]) >= 0.8  # its score is above 90%
+    metadata = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
+    about = json.loads(metadata["flow_rl_zoo"])["about"]
+    assert about["env"] == MAZE
+    assert about["score"]
 
 
 def test_missing_packages_and_a_place_that_cannot_be_written_are_refused_before_loading(

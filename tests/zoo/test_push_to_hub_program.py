@@ -36,22 +36,19 @@ def newest(hub, repo=REPO):
 
 def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub, call):
     result, _ = call(main, *AGENT, *f"-f {logs} --exp-id 2 -orga me".split())
-    assert result["repository"] == REPO
-    assert result["url"] == f"{URL}/{REPO}"
-    found, errors = call(evaluate.main, "--from-hub", REPO)
-    assert found["reproduced"]
-    assert found["env"] == ENV
+    assert (result["repository"], result["url"]) == (REPO, f"{URL}/{REPO}")
+    played, errors = call(evaluate.main, "--from-hub", REPO)
+    assert played["reproduced"]
+    assert played["env"] == ENV
     assert f"{REPO} from the hub, commit {hub.repositories[REPO].commits[-1][0]}" in errors
     with np.load(logs / "qam" / f"{ENV}_2" / "evaluations.npz") as recorded:
-        assert found["success"] == recorded["successes"][-1].mean()
-        assert found["return"] == recorded["results"][-1].mean()
+        assert played["success"] == recorded["successes"][-1].mean()
+        assert played["return"] == recorded["results"][-1].mean()
     original = agents.load(logs / "qam" / f"{ENV}_2", device="cpu").policy.state_dict()
-    acting = agents.load_policy(found["model"], "cpu").state_dict()  # without what only trains
+    acting = agents.load_policy(played["model"], "cpu").state_dict()  # without what only trains
     assert_same(acting, {name: original[name] for name in acting})
-    assert (
-        call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)[0]["return"]
-        == found["return"]
-    )
+    watched, _ = call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)
+    assert watched["return"] == played["return"]
 
 
 @pytest.mark.slow
@@ -75,34 +72,18 @@ def test_what_is_uploaded_is_named_and_holds_nothing_else(logs, hub, call):
 
 
 def test_the_card_says_score_protocol_command_and_licence(logs, hub, call):
-    words = [
-        *AGENT,
-        "-f",
-        logs,
-        "--exp-id",
-        1,
-        "--load-best",
-        "-orga",
-        "me",
-        "--license",
-        "cc-by-4.0",
-    ]
     command = "/usr/bin/python /me/zoo train --algo qam --dataset-dir /me/data\n"
     (logs / "qam" / f"{ENV}_1" / "command.txt").write_text(command)
-    result, text = call(main, *words)[0], newest(hub)["README.md"].decode()
+    flags = f"-f {logs} --exp-id 1 --load-best -orga me --license cc-by-4.0".split()
+    result, _ = call(main, *AGENT, *flags)
+    text = newest(hub)["README.md"].decode()
     metadata = yaml.safe_load(text.split("---\n")[1])
-    assert metadata["library_name"] == "flow-rl-zoo"
-    assert metadata["license"] == "cc-by-4.0"
+    assert (metadata["library_name"], metadata["license"]) == ("flow-rl-zoo", "cc-by-4.0")
     assert {"reinforcement-learning", "qam", ENV} <= set(metadata["tags"])
-    (found,) = metadata["model-index"][0]["results"]
-    assert found["dataset"]["type"] == ENV
-    assert found["task"]["type"] == "reinforcement-learning"
-    score = {
-        "type": "success_rate",
-        "value": result["success"],
-        "name": "success, mean of 2 episodes",
-    }
-    assert found["metrics"][0] == score
+    (entry,) = metadata["model-index"][0]["results"]
+    assert (entry["dataset"]["type"], entry["task"]["type"]) == (ENV, "reinforcement-learning")
+    score = {"type": "success_rate", "value": result["success"]}
+    assert entry["metrics"][0] == score | {"name": "success, mean of 2 episodes"}
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
     assert f"| 3 (this agent) | {100 * result['success']:.1f} | [{low}, {high}] | 2 |" in text
     for part in (
@@ -138,17 +119,7 @@ def test_files_can_be_written_without_uploading(tmp_path, call, monkeypatch):
 
     monkeypatch.setattr("zoo.models.upload.play", play_little)
     maze_model(seed=3).save(tmp_path / "model.zip")
-    words = [
-        tmp_path / "model.zip",
-        "--env",
-        ENV,
-        "--n-eval-envs",
-        1,
-        "-orga",
-        "me",
-        "-o",
-        tmp_path / "files",
-    ]
+    words = f"{tmp_path}/model.zip --env {ENV} --n-eval-envs 1 -orga me -o {tmp_path}/files".split()
     result, errors = call(main, *words)
     assert result["folder"] == str(tmp_path / "files")
     assert "nothing is uploaded" in errors

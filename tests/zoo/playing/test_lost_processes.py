@@ -47,9 +47,9 @@ class Disturbing(NetworkPolicy):
 def playing(monkeypatch, cores):
     """Yield an evaluator, and what finds its processes."""
     pretend_cores(monkeypatch, cores)
-    before = children()
+    others = children()
     with Evaluator(TOY, episodes=6, n_envs=4, seed=5) as evaluator:
-        yield evaluator, lambda: children() - before
+        yield evaluator, lambda: children() - others
 
 
 @pytest.mark.few(1)
@@ -59,8 +59,8 @@ def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, c
     with playing(monkeypatch, cores) as (evaluator, workers):
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         first = workers()
-        found = evaluator.evaluate(Disturbing(range(5, 6), lambda: send(workers(), number)))
-        assert_same(found, expected)
+        actual = evaluator.evaluate(Disturbing(range(5, 6), lambda: send(workers(), number)))
+        assert_same(actual, expected)
         assert not first & workers()
 
 

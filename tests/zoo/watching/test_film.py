@@ -70,21 +70,17 @@ def test_a_maze_is_shown_whole_with_its_teleports():
     assert maze is env.env.unwrapped
     frames = shot(Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), interval=99)
     assert all(has(frame, ENTRANCE) and has(frame, EXIT) for frame, _ in frames)
-    raw = maze
-    prepare_drawing(raw)
-    metres = (
-        2 * math.tan(math.radians(45) / 2) * (raw.custom_camera.distance - 2)
-    )  # at the height of the walls
-    assert 48 < metres < 50  # 12 cells of 4 metres
-    assert raw.model.mat("wall").rgba.max() == 1 > raw.model.mat("wall").rgba[:3].max()
+    prepare_drawing(maze)
+    height = maze.custom_camera.distance - 2  # above the walls
+    assert 48 < 2 * math.tan(math.radians(45) / 2) * height < 50  # 12 cells of 4 metres
+    wall = maze.model.mat("wall").rgba
+    assert wall.max() == 1 > wall[:3].max()
     env.close()
 
 
 def agent_of(id, episodes=2, **settings):
     policy = maze_model(id, seed=3, **settings).policy
-    return Agent(
-        algo=id, policy=policy, source=Path("here"), env=ENV, env_kwargs=STEPS, episodes=episodes
-    )
+    return Agent(id, policy, Path("here"), ENV, STEPS, episodes)
 
 
 def plans_of(agent):
@@ -96,34 +92,29 @@ def plans_of(agent):
 @pytest.mark.parametrize("episodes", [3, 9])
 def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
     agent = agent_of_run(find_run(logs, "qam", ENV))
-    stage, moments = Stage(agent, episodes), []
+    stage = Stage(agent, episodes)
     assert len(stage.envs) == min(episodes, 4)
-    for shown in stage.play():
-        moments.append((shown[0].totals.length, shown[0].has_new_chunk))
-    assert moments[:13] == [
-        (length, length % 3 == 0 and length < 12) for length in range(13)
-    ]  # chunks of 3
+    moments = [(shown[0].totals.length, shown[0].has_new_chunk) for shown in stage.play()]
+    chunks = [(length, length % 3 == 0 and length < 12) for length in range(13)]  # of 3 actions
+    assert moments[:13] == chunks
     expected, _ = play(agent, n_envs=1)
     assert_equal(vars(stage.results()), vars(expected))
     stage.close()
 
 
-STEPS_OF_3 = {"flow_steps": 3}
-
-
 @pytest.mark.parametrize(
-    ("id", "settings", "stages"),
+    ("id", "flow_steps", "stages"),
     [
-        *(
-            ("qam", STEPS_OF_3, 4),
-            ("qam_e", STEPS_OF_3, 4),
-            ("qgf", STEPS_OF_3, 4),
-            ("bc", STEPS_OF_3, 4),
-        ),
-        *(("fql", {}, 2), ("rebrac", {}, 1)),
+        ("qam", 3, 4),
+        ("qam_e", 3, 4),
+        ("qgf", 3, 4),
+        ("bc", 3, 4),
+        ("fql", 2, 2),
+        ("rebrac", None, 1),
     ],
 )
-def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
+def test_the_played_chunk_is_among_the_thoughts(id, flow_steps, stages):
+    settings = {"flow_steps": flow_steps} if flow_steps else {}
     plans, episode = plans_of(agent_of(id, **settings))
     assert_allclose(plans.chunks[plans.played], episode.chunk, atol=1e-5)
     assert plans.chunks.shape == (MIN_SAMPLES, 3, 2)
@@ -143,11 +134,9 @@ def test_values_are_the_critics():
     agent = agent_of("qam")
     plans, episode = plans_of(agent)
     rows = torch.as_tensor(episode.observation, dtype=torch.float32).expand(1, MIN_SAMPLES, -1)
-    flat = torch.as_tensor(
-        plans.chunks.reshape(1, MIN_SAMPLES, -1)
-    )  # the maze's actions are in [-1, 1]
+    chunks = torch.as_tensor(plans.chunks).flatten(1)[None]  # the maze's actions are in [-1, 1]
     with torch.no_grad():
-        expected = agent.policy.nets.critic(rows, flat).mean(1)[0]
+        expected = agent.policy.nets.critic(rows, chunks).mean(1)[0]
     assert_allclose(plans.values, expected, atol=1e-4)
 
 

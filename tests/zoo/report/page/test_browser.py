@@ -28,9 +28,9 @@ def shown(content):
 @pytest.fixture(scope="module")
 def content():
     methods = own_methods(METHODS) | {"FQL": ComparedMethod("FQL", "FQL", "a_set")}
-    found = shown(content_of(evaluations(METHODS, tasks=4), methods, problems=[("logs/a", None)]))
-    found.inputs.evaluations.loc[found.inputs.evaluations["method"] == "FQL", "source"] = "a_set"
-    return found
+    table = evaluations(METHODS, tasks=4)
+    table.loc[table["method"] == "FQL", "source"] = "a_set"
+    return shown(content_of(table, methods, problems=[("logs/a", None)]))
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def address(content, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
-    with browser.chromium(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with browser.chromium(tmp_path_factory.mktemp("profile")) as page:
+        yield page
 
 
 @pytest.fixture
@@ -64,12 +64,6 @@ def column(page, table, number):
 def sorts(page, table):
     return page.evaluate(
         f"[...document.querySelectorAll('#{table} th')].map(each => each.ariaSort)"
-    )
-
-
-def texts(page, selector):
-    return page.evaluate(
-        f"[...document.querySelectorAll(`{selector}`)].map(each => each.textContent)"
     )
 
 
@@ -96,14 +90,14 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     def click(table, number):
         page.click(f"#{table} th:nth-child({number}) [role=button]")
 
-    before = column(page, "aggregates_offline", 0)
-    for is_reversed, way in ((True, "descending"), (False, "ascending")):
+    unsorted = column(page, "aggregates_offline", 0)
+    for order in ("descending", "ascending"):
         click("aggregates_offline", 2)
         means = [float(text.strip("† ")) for text in column(page, "aggregates_offline", 1)]
-        assert means == sorted(means, reverse=is_reversed)
-        assert sorts(page, "aggregates_offline")[:3] == ["none", way, "none"]
+        assert means == sorted(means, reverse=order == "descending")
+        assert sorts(page, "aggregates_offline")[:3] == ["none", order, "none"]
     click("aggregates_offline", 2)
-    assert column(page, "aggregates_offline", 0) == before
+    assert column(page, "aggregates_offline", 0) == unsorted
     click("aggregates_offline", 1)
     assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
     page.evaluate("document.querySelectorAll('#verdict_offline tbody tr').forEach((row, k) => {"
@@ -178,12 +172,12 @@ def test_the_keyboard_reaches_and_does_everything(page):
     page.press("Tab")
     assert page.evaluate("document.activeElement.closest('nav') !== null")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    for key, way in (("Enter", "descending"), (" ", "ascending")):
+    for key, order in (("Enter", "descending"), (" ", "ascending")):
         page.evaluate(
             "document.querySelector('#aggregates_offline th:nth-child(2) [role=button]').focus()"
         )
         page.press(key)
-        assert sorts(page, "aggregates_offline")[1] == way
+        assert sorts(page, "aggregates_offline")[1] == order
 
 
 def colours(page):
