@@ -139,10 +139,10 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
         log.warning("no time was left to measure %s with %d seed(s) in %s", *setting)
     for text in problems:
         log.error("%s", text)
-    path = (
-        args.output
-        / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}{'-small' if args.small else ''}.md"
-    )
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if args.small:
+        stem += "-small"
+    path = args.output / f"{stem}.md"
     path.write_text(page(name, tests, rows, args), encoding="utf-8")
     if code == DONE and problems:
         code = BELOW_FLOOR
@@ -199,6 +199,17 @@ def wait(process: subprocess.Popen[str], deadline: float) -> int | None:
     return None
 
 
+def run_python(words: Sequence[str], deadline: float) -> tuple[int | None, str]:
+    """Run Python with some words; return its exit code, None if it has not ended by then, and what it has said."""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        running(words, output) as process,
+    ):
+        code = wait(process, deadline)
+        output.seek(0)
+        return code, output.read()
+
+
 def run_tests(deadline: float) -> tuple[list[str], int]:
     """Run the tests marked `gpu`; return pytest's lines on failures, its summary as the last, and an exit code."""
     workers = max(1, min(8, available_cores() // 2))
@@ -213,19 +224,15 @@ def run_tests(deadline: float) -> tuple[list[str], int]:
         str(workers),
         *TESTS,
     ]
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
-        running(words, output) as process,
-    ):
-        code = wait(process, deadline)
-        output.seek(0)
-        text = output.read()
+    code, text = run_python(words, deadline)
     if code:
         log.error("%s", text)
     lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
     if code is None:
-        return [*lines, "the tests did not end in their time"], FAILED if lines else INTERRUPTED
-    return [*lines, text.strip().rpartition("\n")[2]], FAILED if code else DONE
+        lines.append("the tests did not end in their time")
+        return lines, FAILED if len(lines) > 1 else INTERRUPTED
+    lines.append(text.strip().rpartition("\n")[2])
+    return lines, FAILED if code else DONE
 
 
 def throughput_words(
@@ -246,13 +253,7 @@ def measure(
     :raises RuntimeError: if the benchmark fails.
     """
     words = throughput_words(setting, args, 0.05 if args.small else 5.0)
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
-        running(words, output) as process,
-    ):
-        code = wait(process, deadline)
-        output.seek(0)
-        text = output.read()
+    code, text = run_python(words, deadline)
     if code:
         raise RuntimeError(f"`python {' '.join(words)}` ended with exit code {code}:\n{text}")
     return None if code is None else json.loads(text.splitlines()[-1])
@@ -276,24 +277,21 @@ def page(
     cells = []
     for row in rows:
         setting = (row["algo"], row["seeds"], row["precision"])
-        speeds = [
-            f"{row['updates_per_s']:,.0f}",
-            f"{row['seed_updates_per_s']:,.0f}",
-            f"{FLOORS.get(setting, '')}",
-        ]
-        peak = row["peak_memory_bytes"]
-        memory = "" if peak is None else f"{peak / 2**30:.1f}"
-        kernels = row["kernels_per_update"] or ""
-        cells.append(
-            [*map(str, setting), *speeds, str(kernels), memory, row["mode"].partition(" (")[0]]
-        )
+        speeds = [f"{row[speed]:,.0f}" for speed in ("updates_per_s", "seed_updates_per_s")]
+        memory = ""
+        if row["peak_memory_bytes"] is not None:
+            memory = f"{row['peak_memory_bytes'] / 2**30:.1f}"
+        counts = [FLOORS.get(setting, ""), row["kernels_per_update"] or ""]
+        mode = row["mode"].partition(" (")[0]
+        cells.append([*setting, *speeds, *counts, memory, mode])
+    sizes = "Sizes are the papers' for cube-double."
+    if args.small:
+        sizes = "Sizes are tiny, so speeds say nothing."
     return TEXT.format(
         device=name,
         commit=describe_versions(name, None)["git_commit"],
         torch=torch.__version__,
-        sizes="Sizes are tiny, so speeds say nothing."
-        if args.small
-        else "Sizes are the papers' for cube-double.",
+        sizes=sizes,
         gpu=FLOOR_GPU,
         tests="\n".join(f"- {line}" for line in tests),
         speeds=markdown(HEAD, cells),

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +109,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     fractions = [updates * flop / rate for updates, rate in rounds]
     speeds, peaks = zip(*rounds, strict=True)
     speed = statistics.median(speeds)
-    kernels = profile_kernels(model, args.batch) if cuda else None
+    kernels = peak_memory = None
+    device_name = processor()
+    if cuda:
+        device_name = torch.cuda.get_device_name(model.device)
+        kernels = profile_kernels(model, args.batch)
+        peak_memory = torch.cuda.max_memory_allocated(model.device)
     return {
         "algo": args.algo,
         "device": model.device.type,
-        "device_name": torch.cuda.get_device_name(model.device) if cuda else processor(),
+        "device_name": device_name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "precision": args.precision,
@@ -130,22 +135,24 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "fraction_of_peak": statistics.median(fractions),
         "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device) if cuda else None,
-        "kernels_per_update": kernels and sum(kernel.count for kernel in kernels),
-        "kernels": kernels and [vars(kernel) for kernel in kernels[:LONGEST]],
+        "peak_memory_bytes": peak_memory,
+        "kernels_per_update": kernels and sum(kernel["count"] for kernel in kernels),
+        "kernels": kernels and kernels[:LONGEST],
     }
 
 
 def write_work(args: argparse.Namespace) -> dict[str, Any]:
     """Write how many GFLOP an update of each algorithm takes, by its default settings, as CSV."""
+    import pandas as pd
+
     import agents
 
     gflop = {}
     for id in agents.algorithm_ids():
         args.algo = id
         gflop[id] = count_flop(make_model(args), args.batch) / 1e9
-    rows = "".join(f"{id},{count:.3f}\n" for id, count in gflop.items())
-    args.work.write_text(f"algorithm,gflop\n{rows}", encoding="utf-8")
+    table = pd.Series(gflop, name="gflop").rename_axis("algorithm")
+    table.to_csv(args.work, float_format="%.3f", lineterminator="\n")
     return {"gflop": gflop, "work": str(args.work)}
 
 
@@ -318,22 +325,11 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     return best
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """Launches and time of one CUDA kernel in an update.
+def profile_kernels(model: FlowAlgorithm, batch: int) -> list[dict[str, Any]]:
+    """Return name, launches and microseconds of each CUDA kernel of an update, the longest first.
 
-    :param name: as the profiler gives it.
-    :param count: how often it is launched.
-    :param microseconds: of all launches together.
+    Copies and fills are among them; the time is that of all launches together.
     """
-
-    name: str
-    count: int
-    microseconds: float
-
-
-def profile_kernels(model: FlowAlgorithm, batch: int) -> list[Kernel]:
-    """Return the CUDA kernels of one update, copies and fills included, the longest first."""
     from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile
 
@@ -343,8 +339,9 @@ def profile_kernels(model: FlowAlgorithm, batch: int) -> list[Kernel]:
     kernels = []
     for event in profiler.key_averages():
         if event.device_type == DeviceType.CUDA:
-            kernels.append(Kernel(event.key, event.count, event.self_device_time_total))
-    return sorted(kernels, key=lambda kernel: -kernel.microseconds)
+            row = {"name": event.key, "count": event.count}
+            kernels.append(row | {"microseconds": event.self_device_time_total})
+    return sorted(kernels, key=itemgetter("microseconds"), reverse=True)
 
 
 if __name__ == "__main__":

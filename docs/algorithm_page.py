@@ -12,7 +12,8 @@ from sphinx.application import Sphinx
 
 import agents
 from docs.directives import code, described, escaped, table
-from zoo.report.published_scores import load_means, load_set, published_names, set_names
+from docs.make_tables import domain_means
+from zoo.report.published_scores import load_set, published_names, set_names
 from zoo.runs.folder import PHASES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,11 +132,9 @@ def means(set_name: str) -> pd.DataFrame:
 
     :return: phases and methods as index.
     """
-    table = load_means(load_set(set_name))
-    domains = table[~table["environment"].str.contains("-singletask-")]
-    if len(domains):
-        table = domains
-    scores = table.pivot(index=["phase", "method"], columns="environment", values="mean")
+    scores = domain_means(set_name).pivot(
+        index=["phase", "method"], columns="environment", values="mean"
+    )
     scores.columns = [
         re.sub("-navigate|-play|-v0$", "", name).replace("-singletask-task", ", task ")
         for name in scores

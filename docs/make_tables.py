@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +21,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
+from benchmarks.rank_table import markdown  # noqa: E402
 from zoo.algorithms.overview import (  # noqa: E402
     NUMBERS,
     SCORES,
@@ -100,33 +101,31 @@ def overview() -> str:
 
 def _final_means(set_name: str) -> pd.DataFrame:
     """Return the mean success in percent of each method (rows) at the end of each phase, over domains if there are."""
+    table = domain_means(set_name)
+    means = table.pivot_table(index="method", columns="phase", values="mean")
+    return 100 * means.reindex(columns=PHASES)
+
+
+def domain_means(set_name: str) -> pd.DataFrame:
+    """Return the means of a set's domains; those of its tasks where it has none."""
     table = load_means(load_set(set_name))
     domains = table[~table["environment"].str.contains("-singletask-")]
-    if len(domains):
-        table = domains
-    return 100 * table.pivot_table(index="method", columns="phase", values="mean").reindex(
-        columns=PHASES
-    )
+    return table if domains.empty else domains
 
 
 def choosing() -> str:
     """Return what to start with, and the table of all algorithms."""
     algorithms = describe_algorithms()["algorithms"]
-    lines = [textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120), ""]
-    lines += [
-        f"| algorithm | source | {' | '.join(NUMBERS)} | when to use it | what it is |",
-        f"|{'---|' * 8}",
-    ]
+    rows = []
     for id in in_order(algorithms):
         row = algorithms[id]
-        name = (
-            f"[{row['published_name']}]({id}.md)"
-            if (DOCS / f"{id}.md").exists()
-            else row["published_name"]
-        )
-        texts = [row["source"] or "", *cells_of(row), row["when"], row["summary"]]
-        lines.append(f"| {name} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+        name = row["published_name"]
+        if (DOCS / f"{id}.md").exists():
+            name = f"[{name}]({id}.md)"
+        rows.append([name, row["source"] or "", *cells_of(row), row["when"], row["summary"]])
+    head = ["algorithm", "source", *NUMBERS, "when to use it", "what it is"]
+    text = textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120)
+    return f"{text}\n\n{markdown(head, rows)}\n"
 
 
 def updated_choosing() -> str:
@@ -144,15 +143,16 @@ def mini_table() -> str:
     order = sorted(
         _mini().methods, key=lambda name: (-_mean(tasks, name), -_mean(mazes, name), name)
     )
-    lines = [f"| method | {' | '.join(MINI_COLUMNS)} |", f"|{'---|' * (len(MINI_COLUMNS) + 1)}"]
+    rows = []
     for name in order:
-        texts = []
+        row = [name]
         for column in means.values():
-            texts.append(
-                number_entry(column[name], SUCCESS.scale, 0).plain if name in column else "to do"
-            )
-        lines.append(f"| {name} | {' | '.join(texts)} |")
-    return "\n".join(lines) + "\n"
+            text = "to do"
+            if name in column:
+                text = number_entry(column[name], SUCCESS.scale, 0).plain
+            row.append(text)
+        rows.append(row)
+    return markdown(["method", *MINI_COLUMNS], rows) + "\n"
 
 
 @cache
@@ -162,38 +162,34 @@ def rank_correlations() -> pd.DataFrame:
     Spearman's rank correlation of scores' means over tasks (rows) with those of the 50 published tasks, offline
     (columns): over all 16 methods, over six of them, and the best over 16 that any single domain has.
     """
-    published, mini = (load_set(name).evaluations for name in ("qam2026", "mini"))
-    assert published is not None
-    assert mini is not None
-    published = published[published["phase"] == "offline"]
+    published, mini = (_offline_runs(name) for name in ("qam2026", "mini"))
     means = _mean_by_method(published)
     final = means[1_000_000]
     scores = {f"published, after {step:,} updates": means[step] for step in EARLY}
-    by_domain = [
-        _mean_by_method(runs)
-        .loc[:, lambda means: means.nunique() > 1]
-        .corrwith(final, method="spearman")
-        for _, runs in published.groupby(published["environment"].str.partition("-singletask")[0])
-    ]
-    best = pd.concat(by_domain, axis=1).max(axis=1)
-    offline = mini[mini["phase"] == "offline"]
-    last = (
-        offline.sort_values("step")
-        .drop_duplicates(["method", "environment", "seed"], keep="last")
-        .assign(step=0)
-    )
+    by_domain = {}
+    for domain, runs in published.groupby(published["environment"].str.partition("-singletask")[0]):
+        domain_means = _mean_by_method(runs)
+        ranked = domain_means.loc[:, domain_means.nunique() > 1]
+        by_domain[domain] = ranked.corrwith(final, method="spearman")
+    best = pd.DataFrame(by_domain).max(axis=1)
+    # The last score of each run, whatever its step.
+    last = mini.sort_values("step").groupby(["method", "environment", "seed"]).tail(1)
+    last = last.assign(step=0)
     for name, pattern in RANKED.items():
-        tasks = {task for task in last["environment"] if fnmatchcase(task, pattern)}
-        scores[f"mini, {name}"] = _mean_by_method(last[last["environment"].isin(tasks)])[0]
+        is_ranked = last["environment"].map(partial(fnmatchcase, pat=pattern))
+        scores[f"mini, {name}"] = _mean_by_method(last[is_ranked])[0]
     table = pd.DataFrame(scores).reindex(final.index)
-    columns = {"16 methods": list(final.index), "six methods": SIX}
-    table = pd.DataFrame(
-        {
-            name: table.loc[methods].corrwith(final, method="spearman")
-            for name, methods in columns.items()
-        }
-    )
-    return table.assign(**{"the best domain": [*best[list(EARLY)], *[math.nan] * len(RANKED)]})
+    correlations = {}
+    for name, methods in {"16 methods": final.index, "six methods": SIX}.items():
+        correlations[name] = table.loc[methods].corrwith(final, method="spearman")
+    correlations["the best domain"] = best[list(EARLY)].set_axis(table.columns[: len(EARLY)])
+    return pd.DataFrame(correlations, index=table.columns)
+
+
+def _offline_runs(set_name: str) -> pd.DataFrame:
+    runs = load_set(set_name).evaluations
+    assert runs is not None
+    return runs[runs["phase"] == "offline"]
 
 
 def _mean_by_method(scores: pd.DataFrame) -> pd.DataFrame:
@@ -206,9 +202,9 @@ def ranks_table() -> str:
     """Return the table of rank correlations."""
     correlations = rank_correlations()
     texts = correlations.map(lambda value: "" if math.isnan(value) else f"{value:.2f}")
-    lines = [f"| {name} | {' | '.join(row)} |" for name, row in texts.iterrows()]
-    head = f"| scores | rank correlation of {' | of '.join(texts.columns)} |"
-    return "\n".join([head, f"|{'---|' * (1 + len(texts.columns))}", *lines]) + "\n"
+    head = ["scores", *(f"of {name}" for name in texts)]
+    head[1] = f"rank correlation {head[1]}"
+    return markdown(head, texts.reset_index().to_numpy().tolist()) + "\n"
 
 
 @cache

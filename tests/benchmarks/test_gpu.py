@@ -25,12 +25,7 @@ def test_on_a_cpu_all_speeds_are_measured_and_the_tests_are_skipped(tmp_path, ca
     ],
 )
 def test_the_exit_code_says_whether_tests_failed_or_had_no_time(code, text, expected, monkeypatch):
-    def run(words, output):
-        output.write(text)
-        return gpu.contextlib.nullcontext()
-
-    monkeypatch.setattr(gpu, "running", run)
-    monkeypatch.setattr(gpu, "wait", lambda process, deadline: code)
+    monkeypatch.setattr(gpu, "run_python", lambda words, deadline: (code, text))
     lines, exit_code = gpu.run_tests(0.0)
     assert exit_code == expected
     assert [line for line in lines if line.startswith("FAILED")] == text.splitlines()[:1] * (

@@ -105,14 +105,6 @@ def figures_on_demand(request, monkeypatch):
 
 
 @pytest.fixture
-def objective(monkeypatch):
-    """Make the trials of studies functions; return what sets the function for those from now on."""
-    from tests.zoo.tuning.fakes import use_fakes  # imports PyTorch and Optuna
-
-    return use_fakes(monkeypatch)
-
-
-@pytest.fixture
 def hub(tmp_path, monkeypatch):
     """Stand in for the Hugging Face hub, with an empty cache and a token."""
     library = pytest.importorskip("huggingface_hub")
