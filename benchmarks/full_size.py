@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from agents.common.files import atomic_path
+from agents.common.files import atomic_path, write_text
 from zoo.report.published_scores import load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
-from zoo.terminal.cli import run_program
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser
 
@@ -49,15 +48,6 @@ with one or two threads beside other work.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; return its exit code.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    """
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: run(args))
-
-
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(description=__doc__)
@@ -80,14 +70,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     :raises UsageError: if there is no score at all.
     """
     path = args.output / "full_size.csv"
-    tables = [pd.read_csv(path)] if path.exists() else []
+    tables = [pd.DataFrame(columns=COLUMNS)]
+    if path.exists():
+        tables.append(pd.read_csv(path))
     if args.log_folder:
         tables.append(read_scores(args.log_folder))
-    scores = (
-        pd.concat(tables).drop_duplicates(KEY, keep="last").sort_values(KEY)
-        if tables
-        else pd.DataFrame()
-    )
+    scores = pd.concat(tables[1:] or tables)  # pandas warns of empty tables
+    scores = scores.drop_duplicates(KEY, keep="last").sort_values(KEY)
     if scores.empty:
         raise UsageError(
             f"expected evaluations in `{path}`, or of runs below `-f`, got none; train some first"
@@ -97,10 +86,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     published = load_set(SET).evaluations
     assert published is not None
     lines, are_inside = compare(scores, published)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        seeds = published["seed"].nunique()
-        text = TEXT.format(set=SET, seeds=seeds, more=seeds + 1)
-        temporary.write_text(text + "\n".join(lines) + "\n" + footnote(scores), encoding="utf-8")
+    seeds = published["seed"].nunique()
+    text = TEXT.format(set=SET, seeds=seeds, more=seeds + 1)
+    write_text(path.with_suffix(".md"), text + "\n".join(lines) + "\n" + footnote(scores))
     return {"results": str(path), "scores": len(are_inside), "inside": sum(are_inside)}
 
 
@@ -137,9 +125,9 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> tuple[list[str], l
     )
     names = published_names()
     lines = [
-        "| method | task | updates | seed | success | published mean | published seeds | inside | hours |"
+        "| method | task | updates | seed | success | published mean | published seeds | inside | hours |",
+        "|" + "---|" * 9,
     ]
-    lines.append("|" + "---|" * 9)
     are_inside = []
     for row in scores.itertuples():
         method = names.get(row.method, row.method)
@@ -172,6 +160,8 @@ def footnote(scores: pd.DataFrame) -> str:
     ]
     return "\nMade by:\n\n" + "\n".join(texts) + "\n"
 
+
+main = as_program(make_parser, run)
 
 if __name__ == "__main__":
     sys.exit(main())

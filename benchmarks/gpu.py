@@ -31,7 +31,7 @@ import torch
 from benchmarks.rank_table import markdown
 from zoo.processes.serving import available_cores
 from zoo.processes.versions import describe_versions, processor
-from zoo.terminal.cli import run_program
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import DONE, FAILED, INTERRUPTED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
@@ -76,21 +76,6 @@ Written by `python benchmarks/gpu.py`, commit `{commit}`, PyTorch {torch}. {size
 
 {speeds}
 """
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    """
-    args = make_parser().parse_args(arguments)
-    results: list[dict[str, Any]] = []
-
-    def body() -> dict[str, Any]:
-        results.append(check(args))
-        return results[0]
-
-    return run_program(body) or int(results[0]["exit_code"])
 
 
 def make_parser() -> Parser:
@@ -144,17 +129,13 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
         stem += "-small"
     path = args.output / f"{stem}.md"
     path.write_text(page(name, tests, rows, args), encoding="utf-8")
-    if code == DONE and problems:
-        code = BELOW_FLOOR
-    if code == DONE and missing:
-        code = INTERRUPTED
-    return {
-        "device": name,
-        "tests": tests[-1],
-        "problems": problems,
-        "results": str(path),
-        "exit_code": code,
-    }
+    if problems:
+        code = code or BELOW_FLOOR
+    if missing:
+        code = code or INTERRUPTED
+    args.exit_code = code
+    result = {"device": name, "tests": tests[-1], "problems": problems, "results": str(path)}
+    return result | {"exit_code": code}
 
 
 def device_name(device: str) -> str:
@@ -297,6 +278,8 @@ def page(
         speeds=markdown(HEAD, cells),
     )
 
+
+main = as_program(make_parser, check)
 
 if __name__ == "__main__":
     sys.exit(main())

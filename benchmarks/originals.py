@@ -30,9 +30,9 @@ from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
 from zoo.datasets.files import dataset_files
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.make import make_env
-from zoo.terminal.cli import run_program
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import parse_seeds
+from zoo.terminal.parser import Parser, parse_seeds
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.start import make_evaluator
 
@@ -40,17 +40,12 @@ SET_BY_CREATE = {"ob_dims", "action_dim", "ac_action_dim"}
 CLONING = {"bc_only": True, "clip_grad": False}  # of TRQAM's agent: the row `bc`
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code.
-    """
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = ranks.make_parser(__doc__)
     help = "the authors' repositories at the commits of reference_runs.yml, e.g. qam=PATH trqam=PATH sqam=PATH"
     parser.add_argument("--checkout", nargs="+", required=True, metavar="NAME=PATH", help=help)
-    args = parser.parse_args(arguments)
-    return run_program(lambda: run(args), verbose=2)
+    return parser
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -129,23 +124,14 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
             if step in entry.checkpoints:
                 results = evaluator.evaluate(agents, seeds)
                 assert results.successes is not None
-                replicas = zip(
-                    seeds, results.played, results.successes, results.lengths, strict=True
-                )
-                for seed, played, successes, lengths in replicas:
-                    score = [
-                        0,
-                        len(lengths),
-                        float(ranks.EPISODE_STEPS),
-                        1,
-                    ]  # of an agent that became NaN
-                    if played:
-                        score = [
-                            int(successes.sum()),
-                            len(lengths),
-                            round(float(lengths.mean()), 2),
-                            0,
-                        ]
+                successes = results.successes.sum(axis=1)
+                lengths = results.lengths.mean(axis=1).round(2)
+                for index, seed in enumerate(seeds):
+                    # Of an agent that became NaN: no success, and episodes of full length.
+                    score = [0, float(ranks.EPISODE_STEPS), 1]
+                    if results.played[index]:
+                        score = [int(successes[index]), float(lengths[index]), 0]
+                    score.insert(1, results.lengths.shape[1])
                     rows.append([label, task, seed, step, *score])
     return rows
 
@@ -160,12 +146,10 @@ def read_transitions(
     assert isinstance(data, Dataset)
     arrays, valid = data.content.arrays, data.content.valid
     observations = arrays["observations"]
-    centre, factor = (
-        part.numpy() for part in centre_and_factor(torch.from_numpy(observations[valid]), scale)
-    )
+    centre, factor = centre_and_factor(torch.from_numpy(observations[valid]), scale)
 
     def see(observations: np.ndarray) -> np.ndarray:
-        return ((observations - centre) * factor).astype(np.float32)
+        return ((observations - centre.numpy()) * factor.numpy()).astype(np.float32)
 
     content = {name: arrays[name][valid] for name in ("actions", "rewards", "masks", "terminals")}
     next_observations = observations[np.flatnonzero(valid) + 1]
@@ -231,11 +215,11 @@ class Agents:
         import jax
         import jax.numpy as jnp
 
-        self.config, self.see, self.num_replicas = agents[0].config, see, len(agents)
-        self.chunk_length, self.is_cloning = (
-            int(self.config["horizon_length"]),
-            self.config.get("bc_only", False),
-        )
+        self.config = agents[0].config
+        self.see = see
+        self.num_replicas = len(agents)
+        self.chunk_length = int(self.config["horizon_length"])
+        self.is_cloning = self.config.get("bc_only", False)
         leaves = zip(*(jax.tree.leaves(agent) for agent in agents), strict=True)
         stacked = [jnp.stack([jnp.asarray(leaf) for leaf in group]) for group in leaves]
         self.agents = jax.tree.unflatten(jax.tree.structure(agents[0]), stacked)
@@ -315,11 +299,9 @@ class Online(Offline):
         buffer: Any,
     ):
         super().__init__(seed, dataset, settings)
-        self.env, self.see, self.queue = (
-            make_env(plan.env_id, **plan.env_kwargs),
-            see,
-            list[np.ndarray](),
-        )
+        self.env = make_env(plan.env_id, **plan.env_kwargs)
+        self.see = see
+        self.queue: list[np.ndarray] = []
         self.replay = buffer.create(dataset.sample(0, idxs=0), size=plan.config.run.online_steps)
         self.observation, _ = self.env.reset(seed=seed)
 
@@ -331,11 +313,9 @@ class Online(Offline):
                 self.observation, (agents.num_replicas, 1, *self.observation.shape)
             )
             self.queue = list(agents.plan(observations, {"key": keys})[index, 0])
-        action = (
-            self.queue.pop(0)
-            if self.queue
-            else np.random.uniform(-1, 1, self.env.action_space.shape)
-        )
+        if not self.queue:
+            self.queue = [np.random.uniform(-1, 1, self.env.action_space.shape)]
+        action = self.queue.pop(0)
         next_observation, reward, terminated, truncated, _ = self.env.step(
             action.astype(np.float32)
         )
@@ -361,6 +341,8 @@ class Online(Offline):
         ]
         return {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
 
+
+main = as_program(make_parser, run)
 
 if __name__ == "__main__":
     sys.exit(main())

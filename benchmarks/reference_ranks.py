@@ -28,7 +28,7 @@ from benchmarks.rank_table import (
 from zoo.datasets.files import dataset_files
 from zoo.runs.read import read_runs
 from zoo.settings.layers import read_profiles, shared_profile
-from zoo.terminal.cli import run_program
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, parse_seeds
 from zoo.training.request import TrainRequest
@@ -100,12 +100,8 @@ FAULTS = {
 TRAINED = ENTRIES | FAULTS
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code.
-    """
+def make_full_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = make_parser(__doc__)
     parser.add_argument(
         "--scores", type=Path, default=OURS, help="our scores, CSV; new ones are added"
@@ -114,8 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-o", "--output", type=Path, default=PAGE, help="page whose tables are replaced, Markdown"
     )
     parser.add_argument("--table-only", action="store_true", help="train nothing")
-    args = parser.parse_args(arguments)
-    return run_program(lambda: run(args), verbose=2)
+    return parser
 
 
 def make_parser(description: str | None) -> Parser:
@@ -140,6 +135,7 @@ def make_parser(description: str | None) -> Parser:
     parser.add_argument(
         "--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV"
     )
+    parser.set_defaults(verbose=2)
     return parser
 
 
@@ -348,6 +344,8 @@ def replace_tables(page: str, text: str) -> str:
     head, tail = page.partition(BEGIN)[0], page.partition(END)[2]
     return f"{head.rstrip()}\n\n{BEGIN}\n\n{text}\n{END}\n\n{tail.lstrip()}".lstrip()
 
+
+main = as_program(make_full_parser, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,13 +6,12 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.processes.versions import processor
-from zoo.terminal.cli import run_program
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import WHOLE_NUMBER, Parser
 
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 5
 LONGEST = 12  # kernels of an update that are listed
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
-
-    :param arguments: the words after the program's name; None takes them from the command line.
-    :return: exit code.
-    """
-    args = make_parser().parse_args(arguments)
-    return run_program(lambda: measure(args), verbose=2)
 
 
 def make_parser() -> Parser:
@@ -78,6 +67,7 @@ def make_parser() -> Parser:
         default=-1,
         help="CPU threads; -1 leaves PyTorch's choice",
     )
+    parser.set_defaults(verbose=2)
     return parser
 
 
@@ -343,6 +333,8 @@ def profile_kernels(model: FlowAlgorithm, batch: int) -> list[dict[str, Any]]:
             kernels.append(row | {"microseconds": event.self_device_time_total})
     return sorted(kernels, key=itemgetter("microseconds"), reverse=True)
 
+
+main = as_program(make_parser, measure)
 
 if __name__ == "__main__":
     sys.exit(main())

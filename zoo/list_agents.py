@@ -23,7 +23,7 @@ from zoo.algorithms.overview import (
     start_text,
 )
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import DONE, FAILED, UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log, write_out
 from zoo.terminal.parser import Parser, a_path
 
@@ -76,7 +76,7 @@ def make_parser() -> Parser:
     new.add_argument(
         "--folder", type=a_path, default=Path(), help="where the package's folder is made"
     )
-    new.set_defaults(run=_new, show=print_package)
+    new.set_defaults(run=lambda args: _write_package(args.name, args.folder), show=print_package)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
@@ -114,19 +114,15 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             "cpu_seconds": round(time.process_time() - begin, 2),
         }
         begin = time.process_time()
-    states = {row["state"] for row in rows.values()}
-    holds = states.isdisjoint(("fails", "not tried"))
-    args.exit_code = DONE
-    if not holds:
-        args.exit_code = FAILED
+    holds = {row["state"] for row in rows.values()}.isdisjoint(("fails", "not tried"))
+    args.exit_code = int(not holds)  # DONE or FAILED
     return {"algo": entry.id, "holds": holds, "checks": rows}
 
 
-def _new(args: argparse.Namespace) -> dict[str, Any]:
-    """Write a package."""
-    from zoo.algorithms.authoring.package import write_package
+def _write_package(name: str, folder: Path) -> dict[str, Any]:
+    from zoo.algorithms.authoring.package import write_package  # imports PyTorch
 
-    return write_package(args.name, args.folder)
+    return write_package(name, folder)
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
@@ -166,17 +162,16 @@ def print_outcomes(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what checks of an algorithm have found as a table, failures with where to look."""
     from zoo.terminal.tables import print_table, terminal
 
+    title = f"{result['algo']} conforms"
     rows = []
     failed = []
     for name, row in result["checks"].items():
         text = row["detail"]
         if row["state"] == "fails":
             failed.append(name)
-            text = f"{row['promise']}: {row['detail']} ({row['where']})"
+            title = f"{result['algo']} fails: {', '.join(failed)}"
+            text = f"{row['promise']}: {text} ({row['where']})"
         rows.append((name, row["state"], text))
-    title = (
-        f"{result['algo']} fails: {', '.join(failed)}" if failed else f"{result['algo']} conforms"
-    )
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
     if not failed:
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
@@ -198,9 +193,7 @@ def print_algorithms(result: Mapping[str, Any], args: argparse.Namespace) -> Non
     rows = []
     for id in in_order(algorithms, args.sort):
         row = algorithms[id]
-        rows.append(
-            (id, row["source"] or "", *cells_of(row), *(row[key] for key in texts.values()))
-        )
+        rows.append((id, row["source"] or "", *cells_of(row), *map(row.get, texts.values())))
     print_table("", ("id", "source", *NUMBERS, *texts), rows, wrapped=[*texts])
     console.print(
         "offline, online: published success in %; compare within a source (zoo published list). mini: the mini "

@@ -37,13 +37,15 @@ class Block:
 
 def pages():
     """Return every page of the site that can have commands, and the README."""
-    paths = [
-        ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
-    ]
-    paths += [
-        path for folder in ("docs", *MEASUREMENTS) for path in sorted((ROOT / folder).rglob("*.md"))
-    ]
+    paths = sorted(ROOT.glob("*.md"))
+    for folder in ("docs", *MEASUREMENTS):
+        paths += sorted((ROOT / folder).rglob("*.md"))
     return [path for path in paths if "_build" not in path.parts]
+
+
+def prose_of(path):
+    """Return the text of a page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def blocks():
@@ -79,8 +81,8 @@ def words_of(code):
 def inline_commands():
     """Give the page and the words of every command inside a line of text that has arguments."""
     for path in pages():
-        text = re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-        for code in re.findall(r"(?<!`)`((?:zoo|python zoo/\w+\.py) [^`]+)`(?!`)", text):
+        commands = re.findall(r"(?<!`)`((?:zoo|python zoo/\w+\.py) [^`]+)`(?!`)", prose_of(path))
+        for code in commands:
             words = tuple(shlex.split(code.replace("\n", " ")))
             if len(words) > 2:
                 yield str(path.relative_to(ROOT)), words
@@ -101,29 +103,25 @@ def with_values(words, values):
     return [str(Path(word).expanduser()) if word.startswith("~") else word for word in replaced]
 
 
-def run_all(test, capsys, smaller, values=None):
+def run_all(test, capsys, extra, values, run=main):
     """Run the commands of pages that name a test, and return what each prints last, by the command.
 
-    :param smaller: returns the words that make a command quick.
+    :param extra: word of a command -> the words that make it quick.
     :param values: other values after some flags.
     """
     results = {}
     for line, words in commands_run_by(test).items():
-        assert main([*with_values(words[1:], values or {}), *smaller(words)]) == 0, (
-            line,
-            capsys.readouterr().err,
-        )
+        quick = with_values(words[1:], values)
+        for word in words:
+            quick += extra.get(word, "").split()
+        assert run(quick) == 0, (line, capsys.readouterr().err)
         results[line] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return results
 
 
 def program_of(words):
     """Return the module of the program that a command calls, and its arguments; None if it is not one of ours."""
-    file = re.fullmatch(r"zoo/(\w+)\.py", words[1]) if words[0] == "python" else None
-    if file:
-        name = file[1]
-    elif words[0] == "zoo" and words[1] in PROGRAMS:
+    (name,) = re.findall(r"^python zoo/(\w+)\.py", " ".join(words[:2])) or [None]
+    if words[0] == "zoo" and words[1] in PROGRAMS:
         name = module_of(words[1])
-    else:
-        return None
-    return importlib.import_module(f"zoo.{name}"), list(words[2:])
+    return name and (importlib.import_module(f"zoo.{name}"), list(words[2:]))

@@ -31,33 +31,17 @@ QUICK = {"docs/monitor.md"}
 RUN = sorted(
     {block.page for block in BLOCKS if not block.mark}, key=lambda page: (page not in QUICK, page)
 )
-TINY = ["net_arch=[8,8]", "ensemble_size=2", "flow_steps=2", "batch_size=8", "buffer_size=1000"]
-RUNS = [
-    "--offline-steps",
-    "4",
-    "--eval-episodes",
-    "1",
-    "--n-eval-envs",
-    "1",
-    "--dataset-size",
-    "1000",
-]
-RUNS += [
-    "--num-threads",
-    "1",
-    "--device",
-    "cpu",
-    "--env-kwargs",
-    "max_episode_steps=20",
-    "-params",
-    *TINY,
-]
+RUNS = (
+    "--offline-steps 4 --eval-episodes 1 --n-eval-envs 1 --dataset-size 1000 --num-threads 1 --device cpu "
+    "--env-kwargs max_episode_steps=20 "
+    "-params net_arch=[8,8] ensemble_size=2 flow_steps=2 batch_size=8 buffer_size=1000"
+)
 SMALLER = {
-    "zoo.train": [*RUNS, "--eval-freq", "4", "--online-steps", "4"],
-    "zoo.tune": [*RUNS, "--n-evaluations", "1", "--max-total-trials", "1"],
-    "zoo.compare": ["--reps", "50"],
-    "zoo.enjoy": ["--episodes", "1"],
-    "zoo.benchmark": ["--dry-run"],
+    "zoo.train": f"{RUNS} --eval-freq 4 --online-steps 4",
+    "zoo.tune": f"{RUNS} --n-evaluations 1 --max-total-trials 1",
+    "zoo.compare": "--reps 50",
+    "zoo.enjoy": "--episodes 1",
+    "zoo.benchmark": "--dry-run",
 }
 """What makes commands quick: program -> flags that are added; later ones win."""
 
@@ -81,7 +65,7 @@ def test_its_program_knows_the_command(page, words):
 
 
 def complaint(words, is_part):
-    """Return what is wrong with a command, empty if nothing is.
+    """Return what is wrong with a command, nothing true if it is right.
 
     :param is_part: whether the sentence that it is in may go on with its arguments.
     """
@@ -93,26 +77,20 @@ def complaint(words, is_part):
     if program_and_arguments:
         message = refusal(*program_and_arguments)
         return "" if is_part and "required" in message else message
-    if words[0] == "make":
-        has_target = re.search(
-            rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE
-        )
-        return "" if has_target else "the Makefile has no such target"
-    if words[0] == "python" and "/" not in words[1]:  # a module, or a file that the page has
-        return "" if words[1] != "-m" or find_spec(words[2]) else f"there is no module {words[2]}"
-    if words[0] == "python":
-        source = (ROOT / words[1]).read_text()
-        imported = [
-            f"benchmarks/{name}.py"
-            for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source)
-        ]
-        source += "".join(
-            (ROOT / name).read_text() for name in ("zoo/training/flags.py", *imported)
-        )
-        return ", ".join(
-            flag for flag in words[2:] if flag.startswith("--") and f'"{flag}"' not in source
-        )
-    return "" if words[0] in SYSTEM else "no such program"
+    match words:
+        case ["make", target, *_]:
+            targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+            return target not in targets and "the Makefile has no such target"
+        case ["python", "-m", module, *_]:
+            return not find_spec(module) and f"there is no module {module}"
+        case ["python", file, *flags] if "/" in file:
+            source = (ROOT / file).read_text() + (ROOT / "zoo/training/flags.py").read_text()
+            for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source):
+                source += (ROOT / f"benchmarks/{name}.py").read_text()
+            return [flag for flag in flags if flag.startswith("--") and f'"{flag}"' not in source]
+        case ["python", *_]:  # a file that the page has
+            return ""
+    return words[0] not in SYSTEM and "no such program"
 
 
 def refusal(program, arguments):
@@ -141,15 +119,11 @@ def test_a_command_that_has_drifted_is_found(command):
 
 
 def test_a_block_of_other_programs_says_why_it_is_not_run():
-    unmarked = [
-        (block.page, words) for block in BLOCKS if not block.mark for words in block.commands
-    ]
-    strange = [
-        f"{page}: {' '.join(words)}"
-        for page, words in unmarked
-        if words[0] != "cd" and not program_of(words)
-    ]
-    assert not strange, "write <!-- not run: REASON --> or <!-- run by: TEST --> before the block"
+    for block in BLOCKS:
+        for words in () if block.mark else block.commands:
+            assert words[0] == "cd" or program_of(words), (
+                f"{block.page}: write <!-- not run: REASON --> or <!-- run by: TEST --> before {words}"
+            )
 
 
 @pytest.mark.parametrize(
@@ -174,19 +148,11 @@ def sandbox(tmp_path, monkeypatch):
         shutil.copytree(ROOT / name, tmp_path / name)
     for seed in range(2):
         for algo in ("qam", "fql"):
-            write_run(
-                tmp_path / f"logs/{algo}/scene-play-singletask-task1-v0_{seed + 1}",
-                algo=algo,
-                seed=seed,
-            )
+            folder = tmp_path / f"logs/{algo}/scene-play-singletask-task1-v0_{seed + 1}"
+            write_run(folder, algo=algo, seed=seed)
         for env in ("Pendulum-v1", "HalfCheetah-v5"):
-            write_run(
-                tmp_path / f"logs/sac/{env}_{seed + 1}",
-                algo="sac",
-                env=env,
-                seed=seed,
-                has_success=False,
-            )
+            folder = tmp_path / f"logs/sac/{env}_{seed + 1}"
+            write_run(folder, algo="sac", env=env, seed=seed, has_success=False)
     (tmp_path / "references.yml").write_text("Pendulum-v1: [-1200, -150]\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -201,28 +167,19 @@ def sandbox(tmp_path, monkeypatch):
 def test_its_commands_run(page, sandbox, data, monkeypatch):
     monkeypatch.setattr("zoo.report.page.report.all_figures", lambda *about: {})  # most of the work
     for block in BLOCKS:
-        if block.page == page and not block.mark:
-            run(block, data)
-
-
-def run(block, data):
-    """Run the commands of a block."""
-    for words in block.commands:
-        if words[0] == "cd":
-            os.chdir(words[1])
-            continue
-        assert program_of(words), f"{block.page}: {' '.join(words)}"
-        program, arguments = program_of(words)
-        code = program.main(smaller(program.__name__, arguments, data))
-        assert code == 0, f"{block.page}: {' '.join(words)}"
+        for words in block.commands if block.page == page and not block.mark else ():
+            if words[0] == "cd":
+                os.chdir(words[1])
+                continue
+            program, arguments = program_of(words)
+            assert program.main(smaller(program.__name__, arguments, data)) == 0, words
 
 
 def smaller(program, arguments, data):
     """Return the arguments that make a command quick."""
-    extra = (
-        () if "--dry-run" in arguments else SMALLER.get(program, ())
-    )  # a plan is made as a user gets it
-    words = [*arguments, *extra]
+    words = [*arguments]
+    if "--dry-run" not in arguments:  # a plan is made as a user gets it
+        words += SMALLER.get(program, "").split()
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
         words = ["--pretraining-steps", "0", *words, "--dataset-dir", str(data)]
@@ -252,15 +209,14 @@ def noise_arrays(env_id, steps):
     """Return two trajectories in OGBench's format, without any meaning."""
     env = gymnasium.make(env_id).unwrapped
     rng, rows = np.random.default_rng(0), 2 * (steps + 1)
-    widths = {
-        "qpos": env.model.nq,
-        "qvel": env.model.nv,
-        "observations": env.observation_space.shape[0],
+
+    def normal(width):
+        return rng.normal(size=(rows, width)).astype(np.float32)
+
+    return {
+        "qpos": normal(env.model.nq),
+        "qvel": normal(env.model.nv),
+        "observations": normal(*env.observation_space.shape),
+        "actions": normal(*env.action_space.shape).clip(-1, 1),
+        "terminals": np.arange(rows) % (steps + 1) == steps,
     }
-    arrays = {
-        name: rng.normal(size=(rows, width)).astype(np.float32) for name, width in widths.items()
-    }
-    terminals = np.zeros(rows, bool)
-    terminals[steps :: steps + 1] = True
-    actions = rng.uniform(-1, 1, (rows, *env.action_space.shape)).astype(np.float32)
-    return {**arrays, "actions": actions, "terminals": terminals}

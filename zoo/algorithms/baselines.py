@@ -87,10 +87,8 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations[0],
             actions=batch.actions[0],
             next_observations=batch.next_observations[0],
-            dones=1
-            - batch.discounts[0].unsqueeze(
-                1
-            ),  # the buffer's own discount is 1, so this is the mask
+            # The buffer's own discount is 1, so what is left of it is the mask.
+            dones=1 - batch.discounts[0].unsqueeze(1),
             rewards=batch.rewards[0].unsqueeze(1),
         )
 
@@ -109,12 +107,10 @@ class SingleStepPolicy:
 
     def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
         """Return the next action in every row, (1, N, 1, A), for observations (1, N, O)."""
+        rows = observations[0]
         normalization = getattr(self.policy, "normalization", None)
-        rows = (
-            observations[0]
-            if normalization is None
-            else normalization.observations(observations[0])
-        )
+        if normalization is not None:
+            rows = normalization.observations(rows)
         actions, _ = self.policy.predict(rows, deterministic=True)
         return actions[None, :, None]
 
@@ -168,11 +164,13 @@ class Baseline(StoredModel):
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
             )
         self._recorded = self.checked(settings)
+        # What was not given stays SB3's default.
         settings = {name: self._recorded[name] for name in settings}
-        own_settings = OwnSettings(
-            **{name: settings.pop(name) for name in OwnSettings.declared() if name in settings}
-        )
-        widths = {} if own_settings.net_arch is None else {"net_arch": own_settings.net_arch}
+        names = OwnSettings.declared().keys() & settings
+        own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
+        policy_kwargs = dict(with_named_classes("policy_kwargs", policy_kwargs) or {})
+        if own_settings.net_arch is not None:
+            policy_kwargs.setdefault("net_arch", own_settings.net_arch)
         self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
         self._last_info: dict[str, torch.Tensor] = {}
         super().__init__(
@@ -181,12 +179,12 @@ class Baseline(StoredModel):
             **settings,
             replay_buffer_class=TransitionReplayBuffer,
             replay_buffer_kwargs={
-                "gamma": 1.0,
+                "gamma": 1.0,  # SB3's algorithms discount themselves
                 "sparse": own_settings.sparse,
                 "balanced": own_settings.balanced_sampling,
                 **(replay_buffer_kwargs or {}),
             },
-            policy_kwargs=widths | (with_named_classes("policy_kwargs", policy_kwargs) or {}),
+            policy_kwargs=policy_kwargs,
             seed=None if seeds is None else seeds[0],
             verbose=verbose,
             device=available_device(device),
@@ -207,31 +205,29 @@ class Baseline(StoredModel):
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
         algorithm = cls.__mro__[3]  # after this class, Baseline and StoredModel
-        text = "\n\n".join(inspect.getdoc(described) or "" for described in (algorithm, cls))
+        text = f"{inspect.getdoc(algorithm)}\n\n{inspect.getdoc(cls)}"
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         settings = {}
         for name, parameter in inspect.signature(algorithm).parameters.items():
-            if name not in NOT_SETTINGS:
-                meaning = " ".join(meanings.get(name, "").split())
-                declared = Setting(
-                    parameter.default,
-                    doc=meaning,
-                    check=CHECKS.get(name),
-                    search=SEARCHES.get(name),
-                )
-                declared.name = name
-                declared.type = Any
-                declared.annotation = inspect.formatannotation(parameter.annotation)
-                settings[name] = declared
+            if name in NOT_SETTINGS:
+                continue
+            meaning = " ".join(meanings.get(name, "").split())
+            declared = settings[name] = Setting(
+                parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name)
+            )
+            declared.name = name
+            declared.type = Any
+            declared.annotation = inspect.formatannotation(parameter.annotation)
         return settings | OwnSettings.declared()
 
     @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings, defaults included; raise TypeError or ValueError for what cannot be one's value."""
-        declarations = cls.declared()
-        checked = {name: declaration.default for name, declaration in declarations.items()}
-        for name, value in settings.items():
-            checked[name] = declarations[name].checked(value) if name in declarations else value
+        checked = dict(settings)  # an argument of SB3's that is no setting stays as it is
+        for name, declaration in cls.declared().items():
+            checked[name] = declaration.default
+            if name in settings:
+                checked[name] = declaration.checked(settings[name])
         return checked
 
     def settings(self) -> dict[str, Any]:
@@ -246,9 +242,11 @@ class Baseline(StoredModel):
 
     def last_values(self) -> dict[str, PerReplica]:
         """Return the losses that SB3 has recorded since its last log entry, by name."""
-        recorded = self.logger.name_to_value
-        names = [name for name in ("actor_loss", "critic_loss") if f"train/{name}" in recorded]
-        return {name: PerReplica([recorded[f"train/{name}"]]) for name in names}
+        values = {}
+        for name in ("actor_loss", "critic_loss"):
+            if f"train/{name}" in self.logger.name_to_value:
+                values[name] = PerReplica([self.logger.name_to_value[f"train/{name}"]])
+        return values
 
     def replica(self, index: int) -> OffPolicyAlgorithm:
         """Return the model itself, which is its only replica."""

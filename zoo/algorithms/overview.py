@@ -43,11 +43,12 @@ def describe_algorithms() -> dict[str, Any]:
             row = dict(describe(id))
         row["aliases"] = sorted(alias for alias, target in ALIASES.items() if target == id)
         row["kind"] = kind_of(id)
-        numbers = scores.get(id, {})
-        row["source"] = numbers.get("source") or None
-        for name in SCORES:
-            row[name] = float(numbers[name]) if numbers.get(name) else None
-        row["work"] = None
+        row |= dict.fromkeys(("source", *NUMBERS))
+        for name, cell in scores.get(id, {}).items():
+            if name in SCORES and cell:  # an empty cell: the set does not have the phase
+                row[name] = float(cell)
+            elif name == "source":
+                row[name] = cell or None
         if id in operations:
             row["work"] = round(operations[id] / operations["bc"], 1)
         algorithms[id] = row
@@ -73,8 +74,10 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") ->
             return (id,)
         if by == "source":
             return row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
-        sign = 1 if by == "work" else -1  # the least work first, the highest score
-        return row[by] is None, sign * (row[by] or 0)
+        number = row[by] or 0
+        if by != "work":  # the highest score first, and the least work
+            number = -number
+        return row[by] is None, number
 
     return sorted(algorithms, key=place)
 
@@ -89,10 +92,9 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
 
     :param link: how an algorithm is written.
     """
-    written = {
-        use: link.format(id=id, name=algorithms[id]["published_name"])
-        for use, id in START_WITH.items()
-    }
+    written = {}
+    for use, id in START_WITH.items():
+        written[use] = link.format(id=id, name=algorithms[id]["published_name"])
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
         f"{written['online']} online from the first step, and beside each with {written['yardstick']}, which ignores "

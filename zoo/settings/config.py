@@ -107,11 +107,13 @@ def load_config(
         name for name in ("default", *benchmark.groups, benchmark.domain, env) if name is not None
     ]
     layers = _entries(shipped, names)
+    # Without quick settings and the user's own: what the run is compared with.
     protocol = _merged(entry.id, layers, declared)
     if overrides.quick:
         layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
         names.append("quick")
     layers += _user_layers(of_user, names, overrides)
+    # No source of the flags: the command line that a run folder keeps has them.
     values = _merged(entry.id, [*layers, (overrides.flags, "")], declared)
     run, method, settings = _check(entry, values, device)
     departures = []
@@ -128,6 +130,7 @@ def load_config(
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
     """Return what settings files and ``-params`` may give an algorithm: its own declarations, and the run's."""
+    # Arguments of the policy are no setting that an algorithm declares.
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
@@ -190,7 +193,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
         if name not in values or values[name] == protocol[name]:
             continue
         if name == "online_steps" and protocol[name] == 0:
-            continue
+            continue  # fine-tuning after it does not touch the offline scores
         departures.append(f"{name} {values[name]} instead of {protocol[name]}")
     return departures
 
@@ -289,10 +292,12 @@ def _check(
             remaining["pretraining_steps"] = run.pretraining_steps
         _check_exploration(run, remaining.get("noise_std", run.noise_std))
         if available_device(device).type == "cuda" and "precision" in declared:
+            # Tensor cores multiply several times as fast, and scores stay the same; SB3's have no such setting.
             remaining.setdefault("precision", "tf32")
         if entry.method is None:
             return run, None, entry.algorithm.checked(remaining)
         method, _ = read_arguments(entry.method, (), remaining)
+    # With their defaults, so that a run keeps its settings when a later release has other ones.
     settings = method.settings()
     if "policy_kwargs" in remaining:
         settings["policy_kwargs"] = remaining["policy_kwargs"]

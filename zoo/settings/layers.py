@@ -28,6 +28,7 @@ ENTRY_NOTES = ("source", "status")
 Entries = dict[str, dict[str, Any]]
 
 
+# The loader in C is ten times as fast; not every build of PyYAML has it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML's safe loader with the booleans of YAML 1.2, which reads 3e-4 as a number and 1e5 as the integer it is.
 
@@ -45,6 +46,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping; refuse one that gives a name twice, of which YAML would forget the first."""
+        # Before YAML's own construction, which puts the entries of `<<` among them: those may be overridden.
         names = [str(key.value) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
@@ -94,7 +96,7 @@ def load_yaml(text: str, name: str) -> Any:
     :raises UsageError: if it is not valid.
     """
     try:
-        return copy.deepcopy(_parse(text))
+        return copy.deepcopy(_parse(text))  # callers change what they get
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
@@ -227,6 +229,7 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
         for name, values in merge(shared_profile(profile), algorithm_entries).items():
             if name == "quick":
                 continue
+            # Of a domain, what the algorithm's own default overrides is without effect.
             visible = shown - overridden | algorithm_entries.get(name, {}).keys() & shown
             if name == "default":
                 visible = shown
@@ -255,7 +258,7 @@ def read_layers(
     shipped: dict[str, Entries] = {}
     of_user: dict[str, Entries] = {}
     keys = {*settings, *ENTRY_NOTES}
-    for name in dict.fromkeys([DEFAULT_PROFILE, profile]):
+    for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
         place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
         shared = shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {}
         for entry, values in shared_profile(name).items():

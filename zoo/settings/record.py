@@ -150,7 +150,7 @@ class RunSettings(Configurable):
             "one; give one of the two":
                 self.success_at and (has_other_score or self.success_return is not None),
         })  # fmt: skip
-        if normalises:
+        if normalises:  # after the conflicts, where the user's own choice counts
             self.score = "return"
 
 
@@ -214,6 +214,7 @@ class RunRecord:
             raise ValueError(f"it lacks {', '.join(missing)}")
         entries = {name: stated[name] for name in _ENTRIES if name in stated}
         for name, value in entries.items():
+            # Annotations are texts here: `list[str] | None` begins with the type of a list.
             if not _ENTRIES[name].startswith(type(value).__name__):
                 raise TypeError(f"`{name}` must be {_ENTRIES[name]}, got {value!r}")
         run = {name: stated[name] for name in RunSettings.declared() if name in stated}
@@ -243,6 +244,7 @@ class RunRecord:
         }
         identity = {}
         for name, value in flatten(self.plain()):
+            # What is nested in an entry, e.g. `dataset.size`, has the entry's role.
             roles_of_name = {roles.get(name), roles.get(name.split(".")[0])}
             if value is not None and name not in _MAY_MOVE and not excluded_roles & roles_of_name:
                 identity[name] = value

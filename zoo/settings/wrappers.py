@@ -20,34 +20,39 @@ def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str,
     """
     if value is None:
         return None
-    items = [value] if isinstance(value, str) else value
+    items = value
+    if isinstance(value, str):
+        items = [value]
     if not isinstance(items, Sequence):
         raise TypeError(
             f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:ClipAction]"
         )
     checked: list[str | dict[str, dict[str, Any]]] = []
     for item in items:
-        path, kwargs = (
-            next(iter(item.items()))
-            if isinstance(item, Mapping) and len(item) == 1
-            else (item, None)
-        )
+        path, kwargs = _path_and_kwargs(item)
         module, _, class_name = str(path).replace(":", ".").rpartition(".")
         if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
             raise TypeError(
                 f"`{name}` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
                 "gymnasium.wrappers:ClipAction"
             )
+        # One form of each spelling, since what a run records decides whether another run is the same.
         path = f"{module}:{class_name}"
         checked.append({path: dict(kwargs)} if kwargs else path)
     return checked or None
+
+
+def _path_and_kwargs(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, Mapping) and len(item) == 1:
+        return next(iter(item.items()))
+    return item, {}
 
 
 def named_wrappers(wrappers: Wrappers) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Return module, class and keyword arguments of each wrapper, the innermost first."""
     named: list[tuple[str, str, Mapping[str, Any]]] = []
     for item in checked_wrappers("env_wrapper", wrappers) or ():
-        path, kwargs = (item, {}) if isinstance(item, str) else next(iter(item.items()))
+        path, kwargs = _path_and_kwargs(item)
         module, _, class_name = path.partition(":")
         named.append((module, class_name, kwargs))
     return named

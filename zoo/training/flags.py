@@ -282,7 +282,7 @@ def add_speed(group: argparse._ArgumentGroup, threads: str) -> None:
 
     :param threads: the help of ``--num-threads``.
     """
-    group.add_argument("--device", help="auto, cpu, cuda, cuda:1, ...")
+    group.add_argument("--device", default=TrainRequest.device, help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument(
         "--precision",
         choices=("fp32", "tf32", "bf16"),
@@ -291,4 +291,6 @@ def add_speed(group: argparse._ArgumentGroup, threads: str) -> None:
     group.add_argument(
         "--compile", choices=("auto", "on", "off"), help="compile the update (default: auto)"
     )
-    group.add_argument("--num-threads", type=THREADS, help=threads)
+    group.add_argument(
+        "--num-threads", type=THREADS, default=TrainRequest.num_threads, help=threads
+    )

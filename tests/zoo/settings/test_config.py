@@ -1,23 +1,30 @@
 """Layers of settings, overrides and their checks."""
 
+import re
+
 import pytest
 import torch
 
 from zoo.settings.config import Benchmark, Overrides, TrialSettings, load_config
-from zoo.settings.layers import load_yaml, parse_overrides
+from zoo.settings.layers import parse_overrides
 from zoo.terminal.errors import UsageError
 from zoo.training.flags import make_parser, read_request
 from zoo.training.plan import plan_run
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("3e-4", 3e-4), ("1e5", 100_000), ("1_000", 1000), ("1.0", 1.0), ("abc", "abc")],
-)
-def test_numbers_are_read_as_numbers(text, value):
-    read = load_yaml(text, "a test")
-    assert read == value
-    assert type(read) is type(value)
+def load(algo="qam", domain=None, groups=(), **overrides):
+    return load_config(algo, "x", Benchmark(domain, groups), Overrides(**overrides))
+
+
+@pytest.fixture
+def conf(tmp_path):
+    """Return what writes a settings file of the user's, and returns its path."""
+
+    def write(text):
+        (tmp_path / "mine.yml").write_text(text)
+        return tmp_path / "mine.yml"
+
+    return write
 
 
 @pytest.mark.parametrize(
@@ -34,40 +41,25 @@ def test_overrides_are_parsed_as_yaml(text, expected):
     assert parse_overrides([text]) == expected
 
 
-def test_each_layer_wins_over_the_one_before(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text("quick: {flow_steps: 7}\ndefault: {flow_steps: 6, rho: 0.1}\n")
-    env = "scene-play-singletask-task1-v0"
-    chain = [
+def test_each_layer_wins_over_the_one_before(conf):
+    path = conf("quick: {flow_steps: 7}\ndefault: {flow_steps: 6, rho: 0.1}\n")
+    layers = {}
+    for layer, expected in (
         ({}, 10),
         ({"quick": True}, 5),
-        ({"quick": True, "conf": path}, 7),
-        ({"quick": True, "conf": path, "params": ["flow_steps=8"]}, 8),
-        ({"quick": True, "conf": path, "params": ["flow_steps=8"], "flags": {"flow_steps": 9}}, 9),
-    ]
-    for arguments, expected in chain:
-        assert (
-            load_config("qam", env, Benchmark("scene-play"), Overrides(**arguments)).settings[
-                "flow_steps"
-            ]
-            == expected
-        )
-
-
-def test_a_file_without_an_entry_for_the_run_is_refused(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
-    with pytest.raises(
-        UsageError,
-        match=r"an entry for this run, one of default, scene-play, x; it has scene-plaiy",
+        ({"conf": path}, 7),
+        ({"params": ["flow_steps=8"]}, 8),
+        ({"flags": {"flow_steps": 9}}, 9),
     ):
-        load_config("qam", "x", Benchmark("scene-play"), Overrides(conf=path))
-    assert (
-        load_config("qam", "x", Benchmark("scene-play"), Overrides(conf=path, quick=True)).settings[
-            "rho"
-        ]
-        == 0.1
-    )
+        layers |= layer
+        assert load("qam", "scene-play", **layers).settings["flow_steps"] == expected
+
+
+def test_a_file_without_an_entry_for_the_run_is_refused(conf):
+    path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
+    with pytest.raises(UsageError, match="one of default, scene-play, x; it has scene-plaiy"):
+        load("qam", "scene-play", conf=path)
+    assert load("qam", "scene-play", conf=path, quick=True).settings["rho"] == 0.1
 
 
 PROFILE_FILE = """
@@ -81,53 +73,40 @@ profiles:
 """
 
 
-def test_a_profile_lies_over_default_and_domain_and_under_overrides(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text(PROFILE_FILE)
+def test_a_profile_lies_over_default_and_domain_and_under_overrides(conf):
+    path = conf(PROFILE_FILE)
 
     def rho(domain, profile, *params):
-        config = load_config(
-            "qam",
-            "x",
-            Benchmark(domain, ["ocbench"]),
-            Overrides(conf=path, profile=profile, params=params),
-        )
-        return float(config.settings["rho"])
+        config = load("qam", domain, ["ocbench"], conf=path, profile=profile, params=params)
+        return config.settings["rho"]
 
     assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.15, 0.2]
     assert [rho(domain, "mine") for domain in (None, "scene-play")] == [0.3, 0.4]
     assert rho("scene-play", "mine", "rho=0.6") == 0.6
 
 
-def test_a_profile_of_a_file_lies_over_the_shipped_one(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
-    shipped = load_config("trqam", "x", Benchmark("scene-play"), Overrides(profile="trqam"))
-    ours = load_config("trqam", "x", Benchmark("scene-play"), Overrides(profile="trqam", conf=path))
+def test_a_profile_of_a_file_lies_over_the_shipped_one(conf):
+    path = conf("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
+    shipped = load("trqam", "scene-play", profile="trqam")
+    ours = load("trqam", "scene-play", profile="trqam", conf=path)
     assert ours.settings == {**shipped.settings, "kl_budget": 2.0}
     assert ours.run.settings() == shipped.run.settings()
 
 
 def test_the_profile_and_its_sources_are_recorded():
-    config = load_config("qam", "x", Benchmark("cube-double-play"), Overrides(profile="trqam"))
+    config = load("qam", "cube-double-play", profile="trqam")
     assert config.profile == "trqam"
     assert config.sources[0].startswith("hyperparams/profiles/qam.yml default (")
     assert config.sources[-1].startswith("hyperparams/qam.yml profiles.trqam default (")
 
 
-def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"`qam` has no profile `trqm`; it has: qam, .*, trqam$"):
-        load_config("qam", "x", overrides=Overrides(profile="trqm"))
-    assert (
-        load_config("fawac", "x", overrides=Overrides(profile="trqam")).run.pretraining_steps
-        == 300_000
-    )  # every algorithm has the shared ones
-    path = tmp_path / "mine.yml"
-    path.write_text(PROFILE_FILE)
-    with pytest.raises(
-        UsageError, match=r"`qam` has no profile `yours`; it has: qam, .*, trqam, mine$"
-    ):
-        load_config("qam", "x", overrides=Overrides(profile="yours", conf=path))
+def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
+    # every algorithm has the shared ones
+    assert load("fawac", profile="trqam").run.pretraining_steps == 300_000
+    with pytest.raises(UsageError, match=r"no profile `trqm`; it has: qam, .*, trqam$"):
+        load(profile="trqm")
+    with pytest.raises(UsageError, match=r"no profile `yours`; it has: qam, .*, trqam, mine$"):
+        load(profile="yours", conf=conf(PROFILE_FILE))
 
 
 @pytest.mark.parametrize(
@@ -159,55 +138,50 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(tmp_path):
     ],
 )
 def test_a_bad_value_is_refused_with_its_name(word, message):
-    with pytest.raises(UsageError) as error:
-        load_config("qam", "x", overrides=Overrides(params=[word]))
-    assert message in str(error.value)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load(params=[word])
 
 
-def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text(
+def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(conf):
+    path = conf(
         "default: {per_network: {critic: {learning_rate: 3e-4, tau: 0.1}, behaviour: {train_every: 2}}}"
     )
     params = ["learning_rate=cos_1e-3", "per_network.critic.learning_rate=lin_1e-3"]
-    record = load_config("qam", "x", overrides=Overrides(conf=path, params=params)).plain()[
-        "settings"
-    ]
+    record = load(conf=path, params=params).plain()["settings"]
     assert record["learning_rate"] == "cos_1e-3"
     assert record["per_network"] == {
         "critic": {"learning_rate": "lin_1e-3", "tau": 0.1},
         "behaviour": {"train_every": 2},
     }
     trial = TrialSettings({"per_network.critic.tau": 0.3}, "trial 1")
-    assert (
-        load_config("qam", "x", overrides=Overrides(conf=path, trial=trial)).settings[
-            "per_network"
-        ]["critic"]["tau"]
-        == 0.3
-    )
+    assert load(conf=path, trial=trial).settings["per_network"]["critic"]["tau"] == 0.3
 
 
-@pytest.mark.parametrize("name", ["alpha", "fql_alpha"])
-def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(name):
-    algo, setting = ("fql", "distill_weight") if name == "alpha" else ("qam_f", "distill_weight")
-    with pytest.raises(
-        UsageError, match=f"unknown setting of {algo} `{name}`; closest: {setting}$"
-    ):
-        load_config(algo, "x", overrides=Overrides(params=[f"{name}=10"]))
+@pytest.mark.parametrize(("algo", "name"), [("fql", "alpha"), ("qam_f", "fql_alpha")])
+def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(algo, name):
+    with pytest.raises(UsageError, match=f"{algo} `{name}`; closest: distill_weight$"):
+        load(algo, params=[f"{name}=10"])
 
 
-def test_a_file_that_is_no_mapping_of_entries_is_refused(tmp_path):
-    path = tmp_path / "flat.yml"
-    path.write_text("rho: 0.5\n")
-    with pytest.raises(UsageError, match="must map entry names to settings"):
-        load_config("qam", "x", overrides=Overrides(conf=path))
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rho: 0.5", "rho"),
+        ("[1]", "qam"),
+        ("profiles: 3", "profiles"),
+        ("profiles: {mine: {rho: 1}}", "rho"),
+    ],
+)
+def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, name):
+    with pytest.raises(UsageError, match=f"must map entry names to settings.*: see `{name}`"):
+        load(conf=conf(text))
 
 
 # -- the benchmark's protocol -----------------------------------------------------------------------------------------
 
 
-def departures(algo="qam", domain="scene-play", **given):
-    return load_config(algo, "x", Benchmark(domain), Overrides(**given)).departures
+def departures(algo="qam", **overrides):
+    return load(algo, "scene-play", **overrides).departures
 
 
 def test_a_run_of_the_protocol_departs_from_nothing():
@@ -218,11 +192,8 @@ def test_a_run_of_the_protocol_departs_from_nothing():
 
 
 def test_what_departs_from_the_protocol_is_said():
-    found = departures(
-        params=["gamma=0.9", "sparse=false", "rho=0.1", "offline_steps=10"],
-        flags={"dataset_size": 1000},
-    )
-    assert found == [
+    params = ["gamma=0.9", "sparse=false", "rho=0.1", "offline_steps=10"]
+    assert departures(params=params, flags={"dataset_size": 1000}) == [
         "gamma 0.9 instead of 0.99",
         "sparse False instead of True",
         "offline_steps 10 instead of 1000000",
@@ -241,7 +212,6 @@ def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is():
 def test_a_gpu_takes_tf32_where_no_precision_is_given(words, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    args = make_parser().parse_args(
-        f"--algo fql --env scene-play-singletask-task1-v0 {words}".split()
-    )
-    assert plan_run(read_request(args)).config.settings["precision"] == expected
+    words = f"--algo fql --env scene-play-singletask-task1-v0 {words}".split()
+    plan = plan_run(read_request(make_parser().parse_args(words)))
+    assert plan.config.settings["precision"] == expected

@@ -24,15 +24,15 @@ ENTRIES = {
 }
 
 
+def identity(entries, *roles):
+    return RunRecord.read(ENTRIES | entries).identity(*roles)
+
+
 def test_what_is_written_is_what_is_read():
-    config = load_config(
-        "qam",
-        "some-v0",
-        overrides=Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"]),
-    )
-    record = dataclasses.replace(
-        config, seed=3, label="mine", dataset={"name": "d", "size": 9, "fingerprint": "01"}
-    )
+    params = Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
+    config = load_config("qam", "some-v0", overrides=params)
+    dataset = {"name": "d", "size": 9, "fingerprint": "01"}
+    record = dataclasses.replace(config, seed=3, label="mine", dataset=dataset)
     record_read = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))
     assert record_read.plain() == record.plain()
     assert record_read.identity() == record.identity()
@@ -54,9 +54,7 @@ def test_what_is_written_is_what_is_read():
     ],
 )
 def test_an_entry_makes_no_other_run_where_its_role_is_left_out(entries, roles):
-    assert RunRecord.read(ENTRIES | entries).identity(*roles) == RunRecord.read(ENTRIES).identity(
-        *roles
-    )
+    assert identity(entries, *roles) == identity({}, *roles)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +69,12 @@ def test_an_entry_makes_no_other_run_where_its_role_is_left_out(entries, roles):
     ],
 )
 def test_an_entry_that_decides_numbers_or_names_makes_another_run(entries):
-    assert RunRecord.read(ENTRIES | entries).identity() != RunRecord.read(ENTRIES).identity()
+    assert identity(entries) != identity({})
 
 
 def test_a_data_set_that_has_moved_is_the_same():
-    here, there = (
-        RunRecord.read({**ENTRIES, "dataset": {"name": name, "fingerprint": "01"}}) for name in "ab"
-    )
-    assert here.identity() == there.identity()
+    first, moved = ({"dataset": {"name": name, "fingerprint": "01"}} for name in "ab")
+    assert identity(first) == identity(moved)
 
 
 def test_a_return_that_is_a_negative_whole_number_is_read():

@@ -46,8 +46,10 @@ def test_a_number_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(v
     assert load_yaml(f"'{value}'", "a test") == load_yaml(dump_yaml(value), "a test") == value
 
 
-def test_infinity_and_booleans_are_written_out():
-    assert load_yaml("[.inf, true, FALSE, 1.5e3]", "a test") == [float("inf"), True, False, 1500]
+def test_numbers_infinity_and_booleans_are_read_as_such():
+    values = load_yaml("[.inf, true, FALSE, 1.5e3, 3e-4, 1e5, 1_000, 1.0]", "a test")
+    assert values == [float("inf"), True, False, 1500, 3e-4, 100_000, 1000, 1.0]
+    assert [type(value) for value in values[3:]] == [int, float, int, int, float]
 
 
 def test_a_name_that_is_said_twice_is_refused():

@@ -29,24 +29,20 @@ def jobs(tmp_path):
     """Return a job that is done, and one that this process trains, of two seeds."""
     suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
     jobs = make_jobs(suite, suite.runs(), tmp_path)
+    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
     for job, state in zip(jobs, ("done", "running"), strict=True):
         for seed in (0, 1):
             folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
-            together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
-            folder.write_config(
-                RunRecord.read({**merge({}, job.settings), "seed": seed, **together})
-            )
+            record = RunRecord.read({**merge({}, job.settings), "seed": seed, **together})
+            folder.write_config(record)
             folder.write_status(state, seed, 0, 0)
             folder.progress.write_text(
                 "time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n"
             )
-            columns = {
-                "timesteps": np.array([10]),
-                "phase": np.array([0]),
-                "results": np.zeros((1, 4)),
-            }
-            columns |= {"ep_lengths": np.ones((1, 4), int), "episode_seeds": np.arange(4)[None]}
-            folder.write_evaluations({**columns, "successes": np.array([[seed, seed, 0, 0]], bool)})
+            numbers = dict.fromkeys(("results", "ep_lengths", "episode_seeds"), np.ones((1, 4)))
+            successes = np.array([[seed, seed, 0, 0]], bool)
+            steps = {"timesteps": np.array([10]), "phase": np.array([0])}
+            folder.write_evaluations({**steps, **numbers, "successes": successes})
             folder.lock.release()
     return jobs
 
@@ -76,8 +72,5 @@ def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs, store):
     changed = replace(job, config=replace(job.config, settings={**settings, "gamma": 0.5}))
     status = store.status(changed)
     assert status.state is State.WAITING
-    run = store.status(job).run
-    assert (
-        status.reason
-        == f"{run.folders[0].path} differs in gamma: {settings['gamma']} there, 0.5 now"
-    )
+    path = store.status(job).run.folders[0].path
+    assert status.reason == f"{path} differs in gamma: {settings['gamma']} there, 0.5 now"

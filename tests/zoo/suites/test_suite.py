@@ -1,6 +1,7 @@
 """What a suite's file means, what is refused in it, and how far its runs are."""
 
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,7 @@ def write(folder, **values):
     """Write a suite's file: one that is right, except for what is given."""
     content = {"algorithms": ["fql"], "environments": [MAZE], "seeds": "0-1", **values}
     path = folder / "suite.yml"
-    path.write_text(
-        yaml.safe_dump({name: value for name, value in content.items() if value is not None})
-    )
+    path.write_text(yaml.safe_dump(content))
     return path
 
 
@@ -35,17 +34,12 @@ def runs(folder, **values):
 
 
 def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_five_tasks(tmp_path):
-    suite_runs = runs(
-        tmp_path, algorithms=["fql", "qam"], environments=[MAZE, "scene-play", "mine:Unversioned"]
-    )
-    expected = []
-    for task in (
-        MAZE,
-        *(f"scene-play-singletask-task{task}-v0" for task in range(1, 6)),
-        "mine:Unversioned",
-    ):
-        expected += [("fql", task, (0, 1)), ("qam", task, (0, 1))]
-    assert [(run.algo, run.env, run.seeds) for run in suite_runs] == expected
+    environments = [MAZE, "scene-play", "mine:Unversioned"]
+    suite_runs = runs(tmp_path, algorithms=["fql", "qam"], environments=environments)
+    tasks = [f"scene-play-singletask-task{task}-v0" for task in range(1, 6)]
+    expected = product([MAZE, *tasks, "mine:Unversioned"], ["fql", "qam"])
+    assert [(run.env, run.algo) for run in suite_runs] == list(expected)
+    assert {run.seeds for run in suite_runs} == {(0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -57,13 +51,10 @@ def test_seeds_are_trained_in_groups(tmp_path, at_once, groups):
 
 
 def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
+    strong = {"algo": "fql", "label": "FQL strong", "params": {"distill_weight": 1.0}}
     suite_runs = runs(
         tmp_path,
-        algorithms=[
-            "fql",
-            "qam",
-            {"algo": "fql", "label": "FQL strong", "params": {"distill_weight": 1.0}},
-        ],
+        algorithms=["fql", "qam", strong],
         environments=[MAZE, "scene-play-singletask-task2-v0"],
         params={"offline_steps": 10, "distill_weight": 2.0},
         overrides=[
@@ -72,15 +63,12 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
             {"algorithms": ["FQL *"], "environments": ["scene-*"], "params": {"eval_freq": 5}},
         ],
     )
-    params = {(run.label or run.algo, run.env == MAZE): dict(run.params) for run in suite_runs}
+    params = {(run.name, run.env == MAZE): run.params for run in suite_runs}
     assert params["fql", True] == {"offline_steps": 10, "distill_weight": 3.0}
     assert params["qam", False] == {"offline_steps": 20, "distill_weight": 2.0}
-    assert params["FQL strong", True] == {"offline_steps": 10, "distill_weight": 1.0}
-    assert params["FQL strong", False] == {
-        "offline_steps": 20,
-        "distill_weight": 1.0,
-        "eval_freq": 5,
-    }
+    expected = {"offline_steps": 10, "distill_weight": 1.0}
+    assert params["FQL strong", True] == expected
+    assert params["FQL strong", False] == {**expected, "offline_steps": 20, "eval_freq": 5}
 
 
 @pytest.mark.parametrize(
@@ -130,16 +118,14 @@ def test_a_shipped_suite_is_found_by_its_name_and_a_wrong_name_has_its_closest()
 
 
 def test_runs_are_selected_by_patterns():
-    suite = Suite(
-        ["fql", {"algo": "qam", "label": "QAM hot"}], [MAZE, "scene-play-singletask-task2-v0"], 0
-    )
-    assert [run.env for run in select(suite.runs(), ["QAM*"], ["scene-*"])] == [
-        "scene-play-singletask-task2-v0"
-    ]
-    labelled = Suite(["fql", {"algo": "fql", "label": "FQL [big]"}], [MAZE], 0)
-    assert [run.label for run in select(labelled.runs(), ["FQL [big]"], [])] == ["FQL [big]"]
+    task = "scene-play-singletask-task2-v0"
+    hot, big = {"algo": "qam", "label": "QAM hot"}, {"algo": "fql", "label": "FQL [big]"}
+    suite_runs = Suite(["fql", hot, big], [MAZE, task], 0).runs()
+    (run,) = select(suite_runs, ["QAM*"], ["scene-*"])
+    assert (run.label, run.env) == ("QAM hot", task)
+    assert {run.label for run in select(suite_runs, ["FQL [big]"], [])} == {"FQL [big]"}
     with pytest.raises(UsageError, match="`dsrl`"):
-        select(suite.runs(), ["dsrl"], [])
+        select(suite_runs, ["dsrl"], [])
 
 
 @pytest.fixture
@@ -151,9 +137,8 @@ def status(tmp_path):
         config = RunRecord(algo, run.env, run=RunSettings(offline_steps=1_000))
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         (folder / "model").write_bytes(bytes(size))
-        return JobStatus(
-            Job(run, (), config), state, StoredRun([RunFolder(folder)], config, []), seconds, reason
-        )
+        stored = StoredRun([RunFolder(folder)], config, [])
+        return JobStatus(Job(run, (), config), state, stored, seconds, reason)
 
     return make
 
@@ -178,21 +163,18 @@ def test_an_algorithm_without_a_finished_job_takes_as_long_as_its_operations_say
     for algo in ("qam", "bc"):
         expected = forecast([done, status(algo, "cube-single-play", State.WAITING)])
         assert expected.seconds == pytest.approx(20.0 * operations[algo] / operations["fql"])
-    assert (
-        forecast([done, status("sac", "scene-play", State.WAITING)]).seconds > 0
-    )  # the table lacks it
+    unlisted = status("sac", "scene-play", State.WAITING)  # the table lacks it
+    assert forecast([done, unlisted]).seconds > 0
 
 
 def test_the_time_of_a_suite_without_a_finished_job_is_unknown_and_a_finished_suite_costs_nothing(
     status,
 ):
-    left, done = (
-        status("qam", "scene-play", State.WAITING),
-        status("qam", "scene-play", State.DIVERGED),
-    )
-    assert summary([left], forecast([left]))["hours_left"] is None
-    assert "the remaining time is unknown" in describe([left], None, forecast([left]))
-    result = summary([done], forecast([done]))
+    left = [status("qam", "scene-play", State.WAITING)]
+    assert summary(left, forecast(left))["hours_left"] is None
+    assert "the remaining time is unknown" in describe(left, None, forecast(left))
+    ended = [status("qam", "scene-play", State.DIVERGED)]
+    result = summary(ended, forecast(ended))
     assert result["hours_left"] == 0.0
     assert result["gigabytes_left"] == 0.0
 
@@ -204,14 +186,9 @@ def test_failures_are_named_with_their_reason_and_counted(status):
         status("qam", "scene-play", State.FINISHED, seconds=3_600.0, size=10**6),
     ]
     result = summary(statuses, forecast(statuses))
-    assert result["failed"] == 1
-    assert result["diverged"] == 1
-    assert result["done"] == 1
-    assert result["runs"] == 6
-    assert [problem["reason"] for problem in result["problems"]] == [
-        "no luck",
-        "training diverged: NaN",
-    ]
+    assert result == result | {"failed": 1, "diverged": 1, "done": 1, "runs": 6}
+    reasons = [problem["reason"] for problem in result["problems"]]
+    assert reasons == ["no luck", "training diverged: NaN"]
     text = describe(statuses, 4, forecast(statuses))
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
     assert "1.0 h of one worker, 0.2 h with 4 workers, and 0.0 GB" in text

@@ -89,8 +89,7 @@ def test_a_job_is_trained_once_on_whatever_machine_and_a_record_says_how_that_en
     task()  # nothing is left
     assert starts(tmp_path) == 1
     attempt = attempt_of(task)
-    assert attempt.outcome == "done"
-    assert attempt.exit_code == 0
+    assert (attempt.outcome, attempt.exit_code) == ("done", 0)
     assert attempt.seconds > 100  # of all attempts
     assert task.store.log(task.job).read_text() == "the reason\n"
 
@@ -104,29 +103,25 @@ def test_a_damaged_record_is_named(tmp_path):
         attempt_of(task)
 
 
-def test_what_a_job_prints_does_not_keep_a_task(tmp_path):
-    task = make_task(tmp_path, "prints")
-    task()
-    assert attempt_of(task).outcome == "done"
-
-
 @pytest.mark.parametrize(
-    ("outcome", "times"), [("fails", 3), ("killed", 3), ("quits", 3), ("refused", 1), ("once", 2)]
+    ("outcome", "times", "state", "reason"),
+    [
+        ("prints", 1, "done", ""),
+        ("once", 2, "done", ""),
+        ("fails", 3, "failed", "the reason"),
+        ("refused", 1, "failed", "the reason"),
+        ("killed", 3, "failed", "killed by signal 9"),
+        ("quits", 3, "failed", "ended with exit code 0 before the run was done"),
+    ],
 )
 def test_what_failed_is_tried_again_up_to_the_limit_and_bad_input_never(
-    tmp_path, outcome, times, caplog
+    tmp_path, outcome, times, state, reason, caplog
 ):
     task = make_task(tmp_path, outcome)
     task()
     assert starts(tmp_path) == times
     attempt = attempt_of(task)
-    assert attempt.outcome == ("done" if outcome == "once" else "failed")
-    reasons = {
-        "killed": "killed by signal 9",
-        "quits": "ended with exit code 0 before the run was done",
-        "once": "",
-    }
-    assert attempt.reason == reasons.get(outcome, "the reason")
+    assert (attempt.outcome, attempt.reason) == (state, reason)
     assert caplog.text.count("; see ") == times
 
 
@@ -195,16 +190,29 @@ def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_jo
     assert str(task.store.lock(task.job).path.resolve()) in share["open"]
 
 
-def test_a_signal_stops_what_runs_here_with_checkpoints(tmp_path):
+def wait_for_all(has_ended):
+    while not has_ended(0.1):
+        pass
+
+
+def raise_error(has_ended):
+    raise UsageError("a record is damaged")  # so the state of the jobs cannot be shown
+
+
+def send_signal(has_ended):
+    signal.raise_signal(signal.SIGTERM)
+    wait_for_all(has_ended)
+
+
+@pytest.mark.parametrize(("end", "error"), [(send_signal, Interrupted), (raise_error, UsageError)])
+def test_a_signal_or_an_error_stops_what_runs_here_with_checkpoints(tmp_path, end, error):
     tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
 
     def follow(has_ended):
         wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
-        signal.raise_signal(signal.SIGTERM)
-        while not has_ended(0.1):
-            pass
+        end(has_ended)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(error):
         run_locally(tasks, 1, "cpu", follow)
     assert starts(tmp_path) == 1
     assert attempt_of(tasks[0]).outcome == "interrupted"
@@ -218,30 +226,12 @@ class RaisingTask(JobTask):
         raise OSError("no space left on device")
 
 
-def wait_for_all(has_ended):
-    while not has_ended(0.1):
-        pass
-
-
 def test_a_task_that_raises_leaves_its_share_to_the_next_and_is_named_at_the_end(tmp_path):
     task = make_task(tmp_path, "done")
     tasks = [RaisingTask(task.job, task.store, 0), task]
     with pytest.raises(OSError, match="no space left"):
         run_locally(tasks, 1, "cpu", wait_for_all)
     assert attempt_of(tasks[1]).outcome == "done"
-
-
-def test_jobs_are_stopped_with_checkpoints_where_their_state_cannot_be_shown(tmp_path):
-    tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
-
-    def follow(has_ended):
-        wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
-        raise UsageError("a record is damaged")
-
-    with pytest.raises(UsageError, match="damaged"):
-        run_locally(tasks, 1, "cpu", follow)
-    assert starts(tmp_path) == 1
-    assert attempt_of(tasks[0]).outcome == "interrupted"
 
 
 def test_a_training_process_that_cannot_be_watched_is_ended(tmp_path, monkeypatch):
@@ -279,10 +269,8 @@ def test_a_job_whose_settings_file_was_edited_meanwhile_fails_with_the_differenc
 
 
 def test_the_files_of_a_job_have_names_that_a_file_system_takes(tmp_path):
-    job = make_task(tmp_path, "done").job
-    named = replace(
-        job, run=replace(job.run, env=f"module:ns/{'E' * 100}-v0", label="方 '" + "法" * 60)
-    )
+    run = Run("fql", f"module:ns/{'E' * 100}-v0", (0,), label="方 '" + "法" * 60)
+    named = replace(make_task(tmp_path, "done").job, run=run)
     log_file = JobStore(tmp_path).log(named)
     log_file.parent.mkdir()
     log_file.touch()

@@ -1,0 +1,142 @@
+"""The pages on data: their commands work in the order of the page, at a small size."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from tests.docs.commands import ROOT, run_all
+from tests.zoo.datasets.samples import episodes, joined, write_d4rl, write_minari, write_parquet
+from tests.zoo.envs.lifting import INSTALL, NAME, record
+from tests.zoo.outcomes import config_of
+from zoo.datasets.benchmarks import ROBOMIMIC_FILE
+from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
+from zoo.envs.tasks import OCBENCH
+
+TINY = "-params net_arch=[16,16] flow_steps=2 batch_size=8 buffer_size=1000 horizon_length=2"
+EVALUATION = "--eval-freq 6 --eval-episodes 2 --n-eval-envs 1"
+COMPARE = {"compare": "--reps 50 --format svg"}
+SMALL = {"--offline-steps": "12", "--episodes": "3", "--eval-episodes": "1", "--eval-freq": "6"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Return an empty folder, which is the current one and the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    return tmp_path
+
+
+def results_with(results, text):
+    """Return the results of the commands that have a text in them."""
+    return [result for line, result in results.items() if text in line]
+
+
+def test_every_command_for_your_own_data_works(place, capsys, monkeypatch):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place / "minari"))
+    env = gymnasium.make("Pendulum-v1")
+    parts = episodes(2, 12, env=env)
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    write_minari(place / "minari", parts, "pendulum/mine-v0", env="Pendulum-v1", **spaces)
+    write_parquet(place, parts)
+    write_d4rl(place, parts)
+    joints, torques = parts[0]["observations"][:-1], joined(parts[:1], "actions")
+    table = pyarrow.table({"joints": list(joints), "torque": list(torques)})
+    parquet.write_table(table, "logs_of_a_robot.parquet")
+    Path("my_controller.py").write_text("def swing_up(observation):\n    return -observation[2:]\n")
+    name = "test_every_command_for_your_own_data_works"
+    results = run_all(name, capsys, {"train": f"{EVALUATION} {TINY}", **COMPARE}, SMALL)
+    assert len(results) >= 13
+    assert all(result["sound"] for result in results_with(results, " check "))
+    assert results_with(results, "--resume")[0]["already_done"]
+    assert results_with(results, "--reference")[0]["normalised_return"] < 1
+    assert results_with(results, "--success-return")[0]["success"] == 0.0
+    assert (place / "report" / "report.html").is_file()
+
+
+def test_every_command_for_your_own_images_works(capsys):
+    values = {**SMALL, "--env": "tests.envs:Pictures-v0"}
+    name = "test_every_command_for_your_own_images_works"
+    results = run_all(name, capsys, {"train": f"{EVALUATION} {TINY}"}, values)
+    _, checked, trained = results.values()
+    assert checked["sound"]
+    assert config_of(trained["run"])["settings"]["frame_stack"] == 3
+
+
+def test_every_command_for_ogbenchs_images_works(place, capsys):
+    if not any(map(_works, PLATFORMS)):
+        pytest.skip("MuJoCo can draw nothing here")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop(VARIABLE, None)  # the program finds out how to draw
+
+    def run(words):
+        code = "import sys, zoo.terminal.cli; sys.exit(zoo.terminal.cli.main())"
+        program = [sys.executable, "-c", code, *words]
+        ended = subprocess.run(program, env=environment, capture_output=True, text=True)
+        sys.stdout.write(ended.stdout)
+        sys.stderr.write(ended.stderr)
+        return ended.returncode
+
+    train = "--offline-steps 4 --eval-freq 4 --n-eval-envs 1 --env-kwargs max_episode_steps=6"
+    extra = {"train": f"{train} {TINY} buffer_size=100", **COMPARE}
+    name = "test_every_command_for_ogbenchs_images_works"
+    results = run_all(name, capsys, extra, {"--episode-steps": "12"}, run)
+    generated, trained, resumed, evaluated, watched, _ = results.values()
+    assert generated["rows"] == 26
+    assert resumed["already_done"]
+    assert trained["return"] == resumed["return"] == evaluated["return"] == watched["return"]
+    assert (place / "cube.gif").stat().st_size > 0
+    config = config_of(trained["run"])
+    # the encoder is that of `--quick`
+    expected = {"encoder": "impala_debug", "frame_stack": 3, "random_crop": 0.5}
+    assert config["settings"].items() >= expected.items()
+    assert any("untuned" in source for source in config["sources"])
+
+
+def test_every_command_of_ocbenchs_page_works(place, capsys, monkeypatch):
+    pytest.importorskip("ocbench", reason="needs OCBench")
+    monkeypatch.setattr("zoo.datasets.generate.EPISODES", 2)
+    extra = {"train": f"--n-eval-envs 1 {TINY} ensemble_size=2", **COMPARE}
+    results = run_all("test_every_command_of_ocbenchs_page_works", capsys, extra, SMALL)
+    tasks = {word for line in results for word in line.split() if word in OCBENCH}
+    assert len(tasks) == 3
+    trained = {line: result for line, result in results.items() if line.startswith("zoo train")}
+    assert len(trained) == 4
+    assert results_with(trained, "--resume")[0]["already_done"]
+    for line, result in trained.items():
+        assert (result["success"] is None) == ("bowling" in line)
+    report = (place / "report" / "report.html").read_text()
+    assert all(name in report for name in tasks if results_with(trained, name))
+    assert results_with(results, " benchmark ")[0]["runs"] == 5 * 28 * 4
+
+
+def test_every_command_of_robomimics_page_works(place, capsys):
+    """The demonstrations are scripted ones in robomimic's layout: the real ones can only be downloaded."""
+    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
+    record(place / ".robomimic" / "lift" / "mh" / ROBOMIMIC_FILE, 3)
+    train = "--offline-steps 4 --eval-freq 2 --eval-episodes 1 --n-eval-envs 1 --device cpu"
+    tiny = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000"
+    extra = {
+        "train": f"{train} --env-kwargs max_episode_steps=12 {tiny} learning_starts=1",
+        "trqam": "--pretraining-steps 2",
+        "evaluate": "--episodes 1 --n-eval-envs 1",
+        **COMPARE,
+    }
+    name = "test_every_command_of_robomimics_page_works"
+    results = run_all(name, capsys, extra, {"--online-steps": "6"})
+    trained = results_with(results, "zoo train")
+    # reported, and out of reach within 12 steps
+    assert [result["success"] for result in trained] == [0.0, 0.0]
+    config = config_of(place / "logs_of_trqam" / "trqam" / f"{NAME}_1")
+    assert config["settings"]["observation_scale"] == "range"
+    assert NAME in (place / "report" / "report.html").read_text()
+    assert results_with(results, " benchmark ")[0]["runs"] == 8 * 3 * 8
+    assert results_with(results, " check ")[0]["sound"]
