@@ -42,11 +42,8 @@ def _no_learning_curves():
     import zoo.training.callbacks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            zoo.training.callbacks,
-            "plot_learning_curve",
-            lambda history, path, *about: path.touch(),
-        )
+        name = "plot_learning_curve"
+        patch.setattr(zoo.training.callbacks, name, lambda history, path, *about: path.touch())
         yield
 
 

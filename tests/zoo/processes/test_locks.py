@@ -58,16 +58,12 @@ def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_processes_that_ask_at_once_never_hold_a_lock_together(tmp_path):
     code = (
-        TAKE
-        + (
-            "import os\n"
-            "for _ in range(200):\n"
-            "    with lock:\n"
-            "        os.close(os.open(sys.argv[1] + '.alone', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
-            "        os.unlink(sys.argv[1] + '.alone')\n"
-        )
+        f"{TAKE}import os\n"
+        "for _ in range(200):\n"
+        "    with lock:\n"
+        "        os.close(os.open(sys.argv[1] + '.alone', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
+        "        os.unlink(sys.argv[1] + '.alone')\n"
     )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")]) for _ in range(3)
-    ]
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]

@@ -14,6 +14,11 @@ from zoo.processes import serving
 from zoo.processes.serving import WorkerLost, WorkerProcess
 from zoo.train import main
 
+PROCESS = (
+    "from zoo.processes.serving import WorkerProcess\n"
+    "process = WorkerProcess(dict, 'get', noun='mapping', name='a'"
+)
+
 
 def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     program, folder = tmp_path / "program.py", tmp_path / "folder"
@@ -21,10 +26,8 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
     program.write_text(
-        "from zoo.processes.serving import WorkerProcess\n"
-        "process = WorkerProcess(\n"
-        "    dict, '__contains__', noun='mapping', name='a', preload=['zoo', 'random'], imports_main=False)\n"
-        "process.receive(); process.send('x'); assert process.receive() is False; process.close()\n"
+        f"{PROCESS}, preload=['zoo', 'random'], imports_main=False)\n"
+        "process.receive(); process.send('x'); assert process.receive() is None; process.close()\n"
     )
     subprocess.run([sys.executable, program], cwd=folder, check=True)
 
@@ -32,11 +35,7 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
 def test_processes_start_where_the_temporary_folder_has_too_long_a_path_for_a_socket(tmp_path):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
-    code = (
-        "from zoo.processes.serving import WorkerProcess\n"
-        "process = WorkerProcess(dict, 'get', noun='mapping', name='a', imports_main=False)\n"
-        "process.receive(); process.close()\n"
-    )
+    code = f"{PROCESS}, imports_main=False)\nprocess.receive(); process.close()\n"
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(folder.iterdir()) == []
@@ -73,10 +72,9 @@ def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
 def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, capsys, failure):
     (tmp_path / "fail").touch()
     words = (
-        f"--algo qam --env {TOY} --offline-steps 0 --online-steps 9 --seed 1 "
-        f"--vec-env subproc --n-envs 2 -f {tmp_path} --eval-episodes 1 "
-        "--eval-env-kwargs failure_file=/nowhere"
-    ).split()
-    words += ["--env-kwargs", f"failure={failure}", f"failure_file={tmp_path / 'fail'}"]
-    assert main([*words, "-params", "net_arch=[8]", "ensemble_size=2", "learning_starts=4"]) == 1
+        f"--algo qam --env {TOY} --online-steps 9 --seed 1 --vec-env subproc --n-envs 2 -f {tmp_path} "
+        f"--eval-episodes 1 --env-kwargs failure={failure} failure_file={tmp_path / 'fail'} "
+        "--eval-env-kwargs failure_file=/nowhere -params net_arch=[8] ensemble_size=2 learning_starts=4"
+    )
+    assert main(words.split()) == 1
     assert "the process of a training environment has ended" in capsys.readouterr().err

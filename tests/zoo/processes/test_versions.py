@@ -10,16 +10,11 @@ from zoo.processes.versions import git_commit
 
 def commit_in(folder):
     """Make a repository with one commit; return its hash."""
-    author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
-    for words in (
-        ["init", "-q"],
-        ["add", "."],
-        [*author, "commit", "-q", "--allow-empty", "-m", "first"],
-    ):
-        subprocess.run(["git", *words], cwd=folder, check=True)
-    return subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True
-    ).stdout.strip()
+    commands = (
+        "git init -q && git add . && git -c user.name=A -c user.email=a@b.c commit -q --allow-empty -m first && "
+        "git rev-parse HEAD"
+    )
+    return subprocess.check_output(commands, shell=True, cwd=folder, text=True).strip()
 
 
 @pytest.fixture
@@ -33,18 +28,14 @@ def package(tmp_path, monkeypatch):
 
 
 def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_path):
-    (tmp_path / "other").mkdir()
-    other = commit_in(tmp_path / "other")
-    monkeypatch.setenv(
-        "GIT_DIR", str(tmp_path / "other" / ".git")
-    )  # as in a hook of that repository
-    assert git_commit() is None
-    monkeypatch.delenv("GIT_DIR")
-    own = commit_in(package.parent)
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    assert git_commit() == own != other
+    commit = commit_in(package.parent)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    commit_in(elsewhere)
+    monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))  # as in a hook of that repository
+    assert git_commit() == commit
     (package / "processes" / "versions.py").write_text("changed")
-    assert git_commit() == f"{own}-dirty"
+    assert git_commit() == f"{commit}-dirty"
 
 
 def test_the_commit_of_a_repository_around_an_installed_package_is_not_recorded(package):

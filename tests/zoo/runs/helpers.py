@@ -30,20 +30,19 @@ def write_run(
 ):
     """Write a run with the given numbers of successes, or mean returns without success, at its evaluations."""
     folder.mkdir(parents=True)
-    counts = [*offline, *online]
-    successes = np.arange(episodes) < np.array(counts)[:, None]
+    counts = np.array([*offline, *online])[:, None]
+    successes = np.arange(episodes) < counts
     steps = every * np.arange(1, len(counts) + 1)
     arrays = {
         "timesteps": steps,
         "phase": np.repeat([0, 1], [len(offline), len(online)]),
-        "results": np.where(successes, -10.0, -100.0),
         "ep_lengths": np.full(successes.shape, 200),
-        "successes": successes,
-        "episode_seeds": np.arange(episodes) + np.zeros((len(counts), 1), int),
+        "episode_seeds": np.tile(np.arange(episodes), (len(counts), 1)),
     }
-    if not has_success:
-        del arrays["successes"]
-        arrays["results"] = np.array(counts)[:, None] + np.linspace(-1, 1, episodes)
+    if has_success:
+        arrays |= {"successes": successes, "results": np.where(successes, -10.0, -100.0)}
+    else:
+        arrays["results"] = counts + np.linspace(-1, 1, episodes)
     np.savez(folder / "evaluations.npz", **arrays)
     values = {
         "algo": algo, "env": env, "seed": seed, "offline_steps": every * len(offline),
@@ -55,19 +54,12 @@ def write_run(
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run
         updated = datetime.datetime.now(datetime.UTC).isoformat()
-    status = {
-        "state": state,
-        "seed": seed,
-        "offline_step": int(steps[-1]),
-        "online_step": 0,
-        "updated": updated,
-    }
+    status = {"state": state, "seed": seed, "updated": updated}
+    status |= {"offline_step": int(steps[-1]), "online_step": 0}
     (folder / "status.json").write_text(json.dumps(status))
     logged = np.arange(every // 2, steps[-1] + 1, every // 2)
     seconds = 3600 * hours * logged / steps[-1]
-    rows = zip(logged, seconds, logged / seconds, logged, strict=True)
-    (folder / "progress.csv").write_text(
-        PROGRESS + "".join(f"{','.join(map(str, row))}\n" for row in rows)
-    )
+    rows = np.stack([logged, seconds, logged / seconds, logged], axis=1)
+    np.savetxt(folder / "progress.csv", rows, delimiter=",", header=PROGRESS.strip(), comments="")
     (folder / "versions.json").write_text(json.dumps({"device": device}))
     return folder

@@ -139,24 +139,25 @@ def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
     assert_untouched(tmp_path, healthy, 1, 2)
 
 
-def test_a_run_ends_at_once_when_every_replica_has_failed(data, tmp_path, monkeypatch, capsys):
-    break_after(monkeypatch, 13, [0, 1])
+@pytest.mark.parametrize(
+    ("update", "step", "checkpoints"),
+    [
+        (13, 15, ["step_000000012.0"]),
+        (11, 12, []),  # before the log looks at 15, and nothing that is not finite is saved
+    ],
+)
+def test_a_run_ends_at_once_when_every_replica_has_failed(
+    data, tmp_path, monkeypatch, capsys, update, step, checkpoints
+):
+    break_after(monkeypatch, update, [0, 1])
     assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 1
     assert "all replicas have diverged (seed 4: training diverged: " in capsys.readouterr().err
     for number in (1, 2):
-        folder = folder_of(tmp_path, number)
-        status = status_of(folder)
-        assert (status["state"], status["offline_step"]) == ("failed", 15)
-        assert not (folder / f"{ENV}.zip").exists()
-    (checkpoint,) = find_checkpoints(folder_of(tmp_path) / "checkpoint")
-    assert checkpoint.name.startswith("step_000000012")
-
-
-def test_nothing_that_is_not_finite_gets_into_a_checkpoint(data, tmp_path, monkeypatch):
-    break_after(monkeypatch, 11, [0])  # the log looks at 10 and 15, the checkpoint is due at 12
-    assert main(arguments(data, tmp_path, "--seed", "4")) == 1
-    assert status_of(folder_of(tmp_path))["offline_step"] == 12
-    assert not find_checkpoints(folder_of(tmp_path) / "checkpoint")
+        status = status_of(folder_of(tmp_path, number))
+        assert (status["state"], status["offline_step"]) == ("failed", step)
+    folder = folder_of(tmp_path)
+    assert not (folder / f"{ENV}.zip").exists()
+    assert [path.name for path in find_checkpoints(folder / "checkpoint")] == checkpoints
 
 
 def change_info(monkeypatch, update, **values):
@@ -208,9 +209,8 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
         if update == 17:
             raise Killed
 
-    monkeypatch.setattr(
-        Lock, "take", lambda self: True
-    )  # a process would free its lock with its end
+    # A process would free its lock with its end.
+    monkeypatch.setattr(Lock, "take", lambda self: True)
     words = arguments(data, tmp_path, "--seeds", "4-6", "--resume")
     with pytest.MonkeyPatch.context() as patch:
         break_after(patch, 8, [0], breaking_off)
