@@ -213,6 +213,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             "`gymnasium.wrappers.TransformObservation` anything",
         )
     if array.dtype.kind == "f":
+        # The maximum of an array with NaN is NaN, so one number stands for all.
         require_finite(name, np.abs(array).max(initial=0))
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(
@@ -228,7 +229,7 @@ def read_success(info: dict[str, Any]) -> int | None:
     :raises ReturnError: if it is neither 0 nor 1.
     """
     success = info.get("success")
-    if success is None:
+    if success is None:  # also where it stands empty beside the other name
         success = info.get("is_success")
     if success is None:
         return None

@@ -265,12 +265,14 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
+        # What a reset draws must not change the samples of the space that users see.
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
             raw.__class__ = type(
                 type(raw).__name__, (type(raw),), {"action_space": self._reset_actions}
             )
         self._keep_info = keep_info
+        # Only mazes with teleports do; changing the global generator costs each step of the others time.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called, self._steps = "", 0
@@ -437,6 +439,7 @@ def register_dataset_only_env(
             f"{spaces} must give `observations` limits that hold in the data; widen or leave them out"
         )
     boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
+    # The same data may come again with other limits in one process, which Gymnasium would warn of.
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
         env_id,

@@ -107,14 +107,13 @@ def choose_platform() -> str | None:
 
 def _works(name: str) -> bool:
     """Return whether MuJoCo draws something with a platform; it may crash, so another process tries."""
-    command = [sys.executable, "-P", "-c", _TRIAL]
+    command = [sys.executable, "-P", "-c", _TRIAL]  # -P: import nothing from the current folder
+    variables = {**os.environ, VARIABLE: name}
     try:
-        trial = subprocess.run(
-            command, env={**os.environ, VARIABLE: name}, capture_output=True, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired:
+        subprocess.run(command, env=variables, capture_output=True, timeout=_SECONDS, check=True)
+    except subprocess.SubprocessError:
         return False
-    return trial.returncode == 0
+    return True
 
 
 def prepare_drawing(env: Any) -> None:
@@ -128,14 +127,11 @@ def prepare_drawing(env: Any) -> None:
     if model is None:
         return
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    if hasattr(
-        getattr(env, "custom_camera", None), "distance"
-    ):  # OGBench's mazes: white, without their outer walls
+    camera = getattr(env, "custom_camera", None)
+    if hasattr(camera, "distance"):  # OGBench's mazes are white, and their outer walls not in view
         model.mat("wall").rgba[:3] = WALLS
-        width, height = (
-            1.02 * env._maze_unit * max(env.maze_map.shape),
-            env._maze_unit * env._maze_height,
-        )
-        env.custom_camera.distance = height + width / (
-            2 * math.tan(math.radians(model.vis.global_.fovy / 2))
-        )
+        width = 1.02 * env._maze_unit * max(env.maze_map.shape)
+        half_angle = math.radians(model.vis.global_.fovy / 2)
+        # So far above the walls that the width just fills the picture.
+        height = env._maze_unit * env._maze_height
+        camera.distance = height + width / (2 * math.tan(half_angle))

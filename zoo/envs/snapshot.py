@@ -1,4 +1,18 @@
-"""The whole state of an environment during an episode, to continue from it in another process, bit for bit."""
+"""The whole state of an environment during an episode, to continue from it in another process, bit for bit.
+
+`_states` walks through the attributes, and saves of each what an equal construction would not give::
+
+    env                      wrapper            plain: _elapsed_steps, np_random, ...
+    |-- action_space         space              spaces: its random generator
+    `-- env                  OGBench's maze     plain: goal, colours, ...
+        |-- model            MjModel            models: small arrays, e.g. colours that a task changes
+        |-- data             MjData             data: all that the next physics step reads
+        |-- mujoco_renderer  AS_BUILT           nothing: it is the same after every construction
+        `-- helper           any object         its attributes, as those of a wrapper
+
+Whether a value is plain data, `_DataPickler` decides by pickling it: it stops at what is as built (`_AsBuilt`: walk
+into the object), and at what its attributes do not describe (`NotRestorableError`: there is no snapshot).
+"""
 
 from __future__ import annotations
 
@@ -49,12 +63,10 @@ LEAVES = (
     torch.Size,
 )
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
-INTEGRATION = (
-    mujoco.mjtState.mjSTATE_INTEGRATION
-)  # everything that the next physics step depends on
-SMALL = (
-    65_536  # bytes; a larger array of a physics model is a mesh or a texture, which no step changes
-)
+INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION
+"""Everything that the next physics step depends on."""
+SMALL = 65_536
+"""Bytes; a larger array of a physics model is a mesh or a texture, which no step changes."""
 
 
 class NotRestorableError(Exception):
@@ -96,7 +108,7 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         :param state: the state. Of the classes that it names, only those are used that this environment has objects of.
         :return: None; or what cannot be restored, and the environment is as after a reset.
         """
-        self.env.reset()  # some environments are only complete then; everything that this draws is put back below
+        self.env.reset()  # some environments are complete only then; what this draws is put back below
         classes: set[type] = set()
         _find_classes(self.env, classes, set())
         try:
@@ -113,9 +125,8 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
             for name, (integration, arrays) in saved["data"].items():
                 data = vars(owner)[name]
                 mujoco.mj_setState(data.model, data, integration, INTEGRATION)
-                mujoco.mj_forward(
-                    data.model, data
-                )  # finds the contacts again, whose arrays have no fixed size
+                # Find the contacts again, whose arrays have no fixed size.
+                mujoco.mj_forward(data.model, data)
                 _fill(data, arrays)  # what was derived from an earlier state
                 mujoco.mj_setState(data.model, data, integration, INTEGRATION)
             vars(owner).update(saved["plain"])
@@ -139,12 +150,9 @@ class _DataPickler(safe.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Return what to call with what to get a value back."""
         reduced = super().reducer_override(obj)
-        # classes, and functions by which others are made again, are parts of a pickle
-        is_part = isinstance(obj, type) or getattr(obj, "__module__", None) in (
-            "_codecs",
-            "torch._utils",
-            safe.__name__,
-        )
+        # Classes, and functions by which others are made again, are parts of a pickle.
+        makers = ("_codecs", "torch._utils", safe.__name__)
+        is_part = isinstance(obj, type) or getattr(obj, "__module__", None) in makers
         if reduced is not NotImplemented or is_part:
             return reduced
         if isinstance(obj, NOT_DATA) or type(obj).__module__.startswith(AS_BUILT):
@@ -163,15 +171,13 @@ class _DataPickler(safe.Pickler):
 def _is_simple(value: Any) -> bool:
     """Return whether an object is nothing but its attributes: it has no content in C, no slots, and no own pickling."""
     kind = type(value)
-    if any(getattr(kind, name) is not getattr(object, name) for name in _PICKLING) or not hasattr(
-        value, "__dict__"
-    ):
-        return False
-    if any(vars(base).get("__slots__") for base in kind.__mro__):
+    pickles_itself = any(getattr(kind, name) is not getattr(object, name) for name in _PICKLING)
+    has_slots = any(vars(base).get("__slots__") for base in kind.__mro__)
+    if pickles_itself or has_slots or not hasattr(value, "__dict__"):
         return False
     try:
         object.__new__(kind)
-    except TypeError:
+    except TypeError:  # a class in C
         return False
     return True
 
@@ -237,13 +243,12 @@ def _is_data(path: str, value: Any) -> bool:
 
 def _arrays(physics: Any) -> dict[str, np.ndarray]:
     """Return copies of the small arrays of a MuJoCo model or its data."""
-    names = [name for name in dir(physics) if not name.startswith("_")]
-    arrays = {name: getattr(physics, name) for name in names}
-    return {
-        name: a.copy()
-        for name, a in arrays.items()
-        if isinstance(a, np.ndarray) and a.nbytes < SMALL
-    }
+    arrays = {}
+    for name in dir(physics):
+        value = None if name.startswith("_") else getattr(physics, name)
+        if isinstance(value, np.ndarray) and value.nbytes < SMALL:
+            arrays[name] = value.copy()  # MuJoCo writes into its arrays
+    return arrays
 
 
 def _fill(physics: Any, arrays: dict[str, np.ndarray]) -> None:

@@ -357,7 +357,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
+    os._exit(1)  # `sys.exit` would end this thread only
 
 
 def start_server() -> None:

@@ -133,7 +133,7 @@ class RunFolder:
             "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         if state == "running":
-            status["host"] = HOST
+            status["host"] = HOST  # where the lock can be tested, see `state_now`
         write_text(self.status, json.dumps(status) + "\n")
 
     def read_status(self) -> dict[str, Any]:

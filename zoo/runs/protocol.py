@@ -214,10 +214,12 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
 def _texts(group: pd.DataFrame) -> pd.DataFrame:
     """Return the algorithm, every field of `PROTOCOL`, every setting and the kind of scores of runs as text."""
     settings = pd.DataFrame(list(group["settings"]), index=group.index)
+    # A setting may have the name of a column, such as `profile`.
     settings = settings.rename(columns={field: f"{field}_" for field in group})
     table = pd.concat(
         [group[["algorithm", *PROTOCOL]], settings, kinds_of(group).rename("kind")], axis=1
     )
+    # NaN is a setting that other runs of the group have.
     return table.astype(object).where(table.notna(), None).map(_as_text)
 
 

@@ -283,6 +283,7 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
     """Let one run of a method, environment and seed stand for all: the newest that is finished, or else the newest."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
+    # The path breaks ties, so that the order of folders does not matter.
     best_last = best_last.sort_values(["is_done", "updated", "run"])
     newest = best_last.groupby(key)["run"].transform("last")
     newest = newest[newest != best_last["run"]]

@@ -59,6 +59,7 @@ def matching_run(
     matches = [
         run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)
     ]
+    # False comes first, and of equals `min` takes the first, which is the newest.
     return min(matches, key=lambda run: run.is_done, default=None)
 
 
@@ -119,7 +120,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
         )
         return run
     for folder in run.folders:
-        if not folder.lock.take():
+        if not folder.lock.take():  # held until this process ends, however it ends
             raise UsageError(
                 f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for its end, or stop it, "
                 "before --resume"

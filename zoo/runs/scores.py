@@ -54,7 +54,7 @@ class ScoreKind:
             return 1
         finite = [score for score in scores if math.isfinite(score)]
         largest = max(map(abs, finite), default=0.0)
-        if not largest:
+        if not largest:  # zero has no first digit
             return 1
         return max(0, 3 - math.floor(math.log10(largest)), spread_digits(finite))
 
@@ -69,7 +69,10 @@ def spread_digits(scores: Iterable[float]) -> int:
         return 0
     lowest = min(finite)
     highest = max(finite)
-    spread = highest - lowest if not math.isclose(highest, lowest) else abs(highest)
+    spread = highest - lowest
+    if math.isclose(highest, lowest):
+        spread = abs(highest)
+    # The power of ten of the spread has the first digit, and the next one is the second.
     return max(0, 1 - math.floor(math.log10(spread))) if spread else 0
 
 

@@ -207,7 +207,7 @@ class TrainingRun(BaseCallback):
                     self.evaluate()
             self.phase = ONLINE
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
-            if online_steps > 0:
+            if online_steps > 0:  # both phases count on one axis, so SB3 must not begin at 0
                 model.learn(online_steps, callbacks, reset_num_timesteps=False)
             if run.online_steps:  # the updates of the last rollout came after its evaluation
                 self.evaluate()
@@ -271,7 +271,7 @@ class TrainingRun(BaseCallback):
         :raises Abandoned: if the run is to stop; the evaluation is pending then.
         """
         if self.last_step != self.step:
-            self.replicas.check(self.model)
+            self.replicas.check(self.model)  # the scores of a diverged replica must not be recorded
             self.pending = {"phase": self.phase, "active": self.replicas.active}
             self.evaluate_pending()
 
@@ -359,6 +359,7 @@ class TrainingRun(BaseCallback):
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_save = model.num_timesteps
+        # Also what has files of its own, since a kill may come between two of them.
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,

@@ -122,7 +122,7 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
     :param seed: the default; -1 draws one.
     :param has_no_env: whether `--no-env` may be given in place of `--env`.
     """
-    parser.set_defaults(**_DEFAULTS)
+    parser.set_defaults(**_DEFAULTS)  # of the flags below; help shows them
     group = parser.add_argument_group("what to train")
     group.add_argument("--algo", required=True, help="algorithm id, e.g. qam")
     where = group.add_mutually_exclusive_group(required=True)
@@ -183,7 +183,7 @@ def _add_run_settings(parser: Parser) -> None:
         if get_origin(kind) in (Union, UnionType):  # `| None`: the flag may be left out
             kind = get_args(kind)[0]
         options: dict[str, Any] = {"type": REAL}
-        if kind is bool:
+        if kind is bool:  # a flag must also be able to say no to a YAML file's yes
             options = {"action": argparse.BooleanOptionalAction}
         elif kind is int:
             options = {"type": Number(int(declared.bounds.get("at_least", 1)))}

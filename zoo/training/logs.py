@@ -230,7 +230,10 @@ class ReplicaLogger(Logger):
             excluded[TOTAL_SECONDS] = ("tensorboard",)
         left_out = {name: excluded.get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
         for replica in self._replicas.active:
-            row = {name: _value_of(value, replica) for name, value in values.items()}
+            row = dict(values)
+            for name, value in values.items():
+                if isinstance(value, PerReplica):
+                    row[name] = float(value.values[replica])
             with explaining_write_errors(self._replicas.folders[replica].path):
                 self._tables[replica].write(row, left_out, step)
                 self._events[replica].write(row, left_out, step)
@@ -250,11 +253,6 @@ class ReplicaLogger(Logger):
             "tables": [table.file.read() for table in self._tables],
             "seconds": time.monotonic() - self._begin,
         }
-
-
-def _value_of(value: Any, replica: int) -> Any:
-    """Return a replica's own value, where there is one."""
-    return float(value.values[replica]) if isinstance(value, PerReplica) else value
 
 
 EMPTY_LOG: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "excluded": {}}

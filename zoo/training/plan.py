@@ -101,7 +101,7 @@ class RunPlan:
             raise UsageError(
                 "`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false"
             )
-        if source in SOURCES:
+        if source in SOURCES:  # nobody has named a set, so it is that of the benchmark
             source = find_data(TASKS[self.request.env], dataset_dir, source)
         return load_custom(
             source,
@@ -161,6 +161,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
                 "folder"
             )
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
+    # A package may register the environment, which the next line looks for.
     for package in request.gym_packages:
         import_environments(package)
     data_kind, benchmark, env_id = find_source(request)
@@ -225,6 +226,7 @@ def _load_config(
     for name in MACHINE_FLAGS:
         if getattr(request, name) is not None:
             flags[name] = getattr(request, name)
+    # Profiles have steps of phases that such a run cannot have.
     if request.no_env:
         flags.setdefault("online_steps", 0)
     if data_kind is None:
@@ -287,7 +289,7 @@ def _find_start(request: TrainRequest, config: RunRecord) -> PretrainedFlow | No
                 f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it "
                 "too; set --pretraining-steps to 0"
             )
-        describe_model(request.pretrained_actor)
+        describe_model(request.pretrained_actor)  # refuses it, long before `describe` is called
     if request.behaviour is None or method is None:
         return None
     flow = load_flow(request.behaviour)

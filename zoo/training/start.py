@@ -81,6 +81,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
 def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
     request = plan.request
+    # Its spaces decide whether algorithm and data fit, before anything is loaded or written.
     env = stack.enter_context(contextlib.closing(make_env(plan.env_id, **plan.env_kwargs)))
     check_method_on_env(plan, env)
     data = plan.load_data(env)
@@ -93,12 +94,15 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     run = find_run(request.log_folder, record, seeds or None) if request.resume else None
     if run is not None and run.is_done:
         return result_of_done(run)
+    # Processes start now, and build their environments while the model is made.
     evaluator = stack.enter_context(contextlib.closing(make_evaluator(plan, held_out)))
     folders = run.folders if run else []
+    # The list is empty for a new run; a failure ends the folders that `make_folders` appends too.
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
         seeds = run.seeds
+    # Drawn only now: --resume without seeds goes on with those of the run.
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads > 0:
         torch.set_num_threads(request.num_threads)
@@ -108,6 +112,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     replicas = Replicas(folders, seeds, stops=request.on_divergence == "stop")
     bar = request.progress if request.verbose else bool(request.progress)
     training = TrainingRun(record, model, evaluator, replicas, bar, observe)
+    # The logs go on from the checkpoint, so it is loaded before they are opened.
     log_state = training.restore() if run else EMPTY_LOG
     if request.track:
         stack.enter_context(tracked(request, record, replicas))
@@ -120,6 +125,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if request.save_replay_buffer:
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
             model.save_replay_buffer(file)
+    # Last: a run whose buffer could not be saved is not done, and --resume saves it.
     replicas.write_status(model, "done")
     return result
 
