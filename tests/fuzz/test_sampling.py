@@ -176,31 +176,23 @@ def cases(draw):
 
 def arrays(case):
     """Return the dataset in the case's layout."""
-    rows = {name: [] for name in ("observations", "actions", "rewards", "masks", "terminals")}
-    rows |= {"valids": []} if case.layout == "compact" else {"next_observations": []}
-    rows |= {"timeouts": []} if case.layout == "timeouts" else {}
-
-    def append(**values):
-        for name in rows.keys() & values.keys():
-            rows[name].append(values[name])
-
+    rows = []
     for steps in case.dataset:
         for step in steps:
             is_marked = step.is_last and case.layout in ("regular", "compact")
-            append(
-                observations=[step.observation], actions=[step.action], rewards=step.reward, masks=step.mask,
-                terminals=is_marked, next_observations=[step.next_observation], timeouts=step.is_last, valids=1,
-            )  # fmt: skip
+            rows.append({
+                "observations": [step.observation], "actions": [step.action], "rewards": step.reward,
+                "masks": step.mask, "terminals": is_marked, "next_observations": [step.next_observation],
+                "timeouts": step.is_last, "valids": 1,
+            })  # fmt: skip
         if case.layout == "compact":  # one more row, of which only the observation may be read
-            append(
-                observations=[steps[-1].next_observation],
-                actions=[0.5],
-                rewards=7,
-                masks=0,
-                terminals=1,
-                valids=0,
-            )
-    return {name: np.asarray(values, np.float32) for name, values in rows.items()}
+            last = {"actions": [0.5], "rewards": 7, "masks": 0, "terminals": 1, "valids": 0}
+            rows.append({"observations": rows[-1]["next_observations"], **last})
+    names = {"observations", "actions", "rewards", "masks", "terminals"}
+    names.add("valids" if case.layout == "compact" else "next_observations")
+    if case.layout == "timeouts":
+        names.add("timeouts")
+    return {name: np.array([row[name] for row in rows], np.float32) for name in names}
 
 
 def buffer_of(case):
@@ -282,8 +274,10 @@ def assert_same(rows, expected):
 # -- the tests --------------------------------------------------------------------------------------------------------
 
 
-@given(cases())
-def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_missing(case):
+@given(cases(), st.integers(0, 2**31), st.integers(1, 9))
+def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_missing(
+    case, seed, size
+):
     buffer = buffer_of(case)
     streams = play(case, buffer)
     parts = expected(case, streams)
@@ -294,22 +288,13 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
             buffer.sample(4)
         return
     batch = all_sequences(buffer)
+    sample = buffer.sample(size, generator=torch.Generator().manual_seed(seed))
     for replica, (offline, online) in enumerate(parts):
         assert_same(rows_of(batch, replica), offline + online)
-
-
-@given(cases(), st.integers(0, 2**31), st.integers(1, 9))
-def test_sampled_batches_hold_such_sequences_and_balanced_ones_half_of_each(case, seed, size):
-    buffer = buffer_of(case)
-    parts = expected(case, play(case, buffer))
-    if not buffer.count_starts():
-        return
-    batch = buffer.sample(size, generator=torch.Generator().manual_seed(seed))
-    for replica, (offline, online) in enumerate(parts):
-        rows = rows_of(batch, replica)
+        rows = rows_of(sample, replica)
         by_observation = {row[0]: row for row in offline + online}
         assert_same(rows, [by_observation[row[0]] for row in rows])
-        if case.balanced and offline and online:
+        if case.balanced and offline and online:  # half of each
             is_offline = [row[0] in {first for first, *_ in offline} for row in rows]
             assert is_offline == [True] * (size // 2) + [False] * (size - size // 2)
 
@@ -320,11 +305,14 @@ def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case):
     play(case, buffer)
     restored = buffer_of(case)
     restored.restore_online_state(buffer.online_state())
-    copies = [restored, pickle.loads(pickle.dumps(buffer))]
-    for copy in copies if buffer.count_starts() else ():
-        batches = [
-            source.sample(5, generator=torch.Generator().manual_seed(0))
-            for source in (buffer, copy)
-        ]
-        for name, value in batches[0].tensors().items():
-            assert torch.equal(value, getattr(batches[1], name)), name
+    if not buffer.count_starts():
+        return
+
+    def tensors(source):
+        return source.sample(5, generator=torch.Generator().manual_seed(0)).tensors()
+
+    for copy in (restored, pickle.loads(pickle.dumps(buffer))):
+        for (name, value), restored_value in zip(
+            tensors(buffer).items(), tensors(copy).values(), strict=True
+        ):
+            assert torch.equal(value, restored_value), name

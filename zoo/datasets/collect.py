@@ -82,7 +82,7 @@ def make_policy(
     """Return the policy that a word names, and the number of frames that it sees."""
     space: Any = env.action_space
     if word == "random":
-        generator = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
+        generator: Any = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
         draw = functools.partial(generator.integers, space.low, space.high, endpoint=True)
         if not holds_integers(
             space

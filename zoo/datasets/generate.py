@@ -291,8 +291,8 @@ def _maze_cells(maze_map: Array) -> tuple[list[Cell], list[Cell]]:
     vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
     horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
     is_corridor = np.abs(vertical - horizontal) == 2
-    junctions = np.argwhere(is_open * ~is_corridor).tolist()
-    return [*map(tuple, np.argwhere(is_open).tolist())], [*map(tuple, junctions)]
+    cells = [(i, j) for i, j in np.argwhere(is_open).tolist()]
+    return cells, [cell for cell in cells if not is_corridor[cell]]
 
 
 def is_healthy(qpos: Array) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,10 +44,14 @@ def load_dataset(
     """
     name = parse_env_name(env_name)
     path = _find_files(name.spec, dataset_dir, dataset, dataset_size)
+    settings: dict[str, Any] = {
+        "environment": name.env_id,
+        "dataset_size": dataset_size,
+        "sparse": sparse,
+        "split": "train",
+    }
     if path.is_dir():
-        return load_shards(
-            env_name, path, size=dataset_size, sparse=sparse, replace_interval=replace_interval
-        )
+        return load_shards(env_name, path, settings, replace_interval)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
         with explained(path, name.spec):
             check_headers(path, name.spec, env)
@@ -65,14 +70,7 @@ def load_dataset(
             f"no state in {path} achieves the task of {env_name}; every reward is negative",
             stacklevel=2,
         )
-    settings = {
-        "file": digest,
-        "environment": name.env_id,
-        "dataset_size": dataset_size,
-        "sparse": sparse,
-        "split": "train",
-    }
-    return Dataset(path, content, settings_sha256(settings))
+    return Dataset(path, content, settings_sha256(settings | {"file": digest}))
 
 
 def _find_files(

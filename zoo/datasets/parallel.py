@@ -146,10 +146,10 @@ def make_dataset(
                 for _ in _write(workers, missing):
                     bar.update()
         parts = [path for _, _, path in jobs]
-        constants = build.func.constants
+        writer: Any = build.func
         # The training file comes last: where it is, the dataset is complete.
-        _join(parts[episodes:], files[1], constants, origin)
-        _join(parts[:episodes], files[0], constants, origin)
+        _join(parts[episodes:], files[1], writer.constants, origin)
+        _join(parts[:episodes], files[0], writer.constants, origin)
         for file in files:
             shutil.rmtree(_parts_folder(file))
 

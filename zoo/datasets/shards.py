@@ -86,10 +86,14 @@ class ShardedDataset:
 
 
 def load_shards(
-    env_name: str, folder: Path, *, size: int | None, sparse: bool, replace_interval: int
+    env_name: str, folder: Path, settings: Mapping[str, Any], replace_interval: int
 ) -> ShardedDataset:
-    """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`."""
+    """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`.
+
+    :param settings: what decides the content besides the files, with ``dataset_size`` and ``sparse``.
+    """
     name = parse_env_name(env_name)
+    size = settings["dataset_size"]
     task = name.task
     assert task is not None
     converted = convert_shards(folder, name.spec, size=size)
@@ -109,16 +113,11 @@ def load_shards(
     for shard in converted:
         parts.append(shard.shard(task, remaining))
         remaining -= shard.transitions
-    settings = {
-        "files": [shard.sha256 for shard in converted],
-        "environment": name.env_id,
-        "dataset_size": size,
-        "sparse": sparse,
-        "split": "train",
-        "replace_interval": replace_interval,
-    }
+    files = {"files": [shard.sha256 for shard in converted], "replace_interval": replace_interval}
     return ShardedDataset(
-        folder, Shards(parts, replace_interval, sparse), settings_sha256(settings)
+        folder,
+        Shards(parts, replace_interval, settings["sparse"]),
+        settings_sha256({**settings, **files}),
     )
 
 

@@ -180,8 +180,7 @@ def _episode(name: str, part: Any, order: list[str]) -> Episode:
         values = part.observations
         for key in path.split("/")[1:]:
             if isinstance(values, tuple):
-                values = dict(enumerate(values))
-                key = int(key.removeprefix("_index_"))
+                values = {f"_index_{index}": value for index, value in enumerate(values)}
             values = values[key]
         parts.append(np.asarray(values))
     if parts[1:] and any(values.ndim != 2 for values in parts):
