@@ -92,29 +92,33 @@ def make_policy(
             draw = functools.partial(generator.uniform, low, np.nan_to_num(space.high, posinf=1.0))
         return lambda observation, begins: draw(), 1
     if ":" in word and not Path(word).exists():
-        module, _, name = word.partition(":")
-        try:
-            function: Any = functools.reduce(getattr, name.split("."), import_named(module))
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(
-                f"`{word}` must name a function as module:function, got {error}; check the names"
-            ) from error
-        if not callable(function):
-            raise UsageError(
-                f"`{word}` must be a function of an observation, got {type(function).__name__}"
-            )
-
-        def act(observation: Array, begins: bool) -> Any:
-            try:
-                return function(observation)
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise UsageError(
-                    f"`{word}` must return an action for an observation, got {problem}"
-                ) from error
-
-        return act, 1
+        return _named_function(word), 1
     return _model(word, env, seed, trust)
+
+
+def _named_function(word: str) -> Policy:
+    """Return the policy that a function of the user's own is, named as module:function."""
+    module, _, name = word.partition(":")
+    try:
+        function: Any = functools.reduce(getattr, name.split("."), import_named(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"`{word}` must name a function as module:function, got {error}; check the names"
+        ) from error
+    if not callable(function):
+        kind = type(function).__name__
+        raise UsageError(f"`{word}` must be a function of an observation, got {kind}")
+
+    def act(observation: Array, begins: bool) -> Any:
+        try:
+            return function(observation)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise UsageError(
+                f"`{word}` must return an action for an observation, got {problem}"
+            ) from error
+
+    return act
 
 
 def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:

@@ -130,11 +130,7 @@ def generate(args: argparse.Namespace) -> Result:
             num_workers=args.num_workers,
             existing=_existing(args),
         )
-    if args.name not in OCBENCH:
-        return _describe_files(args)
-    result = {"name": args.name, "train": str(files[0]), "val": str(files[1])}
-    folder = folder_option(args.dataset_dir)
-    return result | _next(f"zoo train --algo fql --env {args.name} --dataset generate{folder}")
+    return _describe_files(files, args)
 
 
 def _existing(args: argparse.Namespace) -> str:
@@ -178,7 +174,7 @@ def download(args: argparse.Namespace) -> Result:
         names = spec.shard_names[: spec.files_for(args.dataset_size)]
     paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=_existing(args))
     if spec.files == 1:
-        return _describe_files(args)
+        return _describe_files(dataset_files(spec.name, args.dataset_dir), args)
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 
@@ -436,23 +432,28 @@ def _counts(content: Transitions) -> Result:
     }
 
 
-def _describe_files(args: argparse.Namespace) -> Result:
-    """Return the files of one of OGBench's datasets, their rows and their checksum."""
-    dataset = parse_name(args.name).spec.name
-    train, validation = dataset_files(dataset, args.dataset_dir)
+def _describe_files(files: tuple[Path, Path], args: argparse.Namespace) -> Result:
+    """Return a dataset's files, their rows and their checksum.
+
+    :param files: for training and for validation.
+    """
+    train, validation = files
     result = {
-        "name": dataset,
+        "name": train.stem,
         "train": str(train),
         "val": str(validation),
         "rows": read_npz_headers(train)["observations"][0][0],
         "sha256": recorded_sha256(train),
     }
-    return result | _next(_training(dataset, args))
+    return result | _next(_training(train.stem, args))
 
 
 def _training(dataset: str, args: argparse.Namespace) -> str:
     """Return the command that trains on a dataset's first task."""
-    return f"zoo train --algo fql --env {single_task_names(dataset)[1]} --quick{folder_option(args.dataset_dir)}"
+    words = f"{single_task_names(dataset)[1]} --quick"
+    if dataset in OCBENCH:
+        words = f"{dataset} --dataset generate"
+    return f"zoo train --algo fql --env {words}{folder_option(args.dataset_dir)}"
 
 
 def _next(hint: str) -> Result:

@@ -200,9 +200,8 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     """Return the transitions of arrays in any layout that `docs/datasets.md` describes; warn of what is odd."""
     observations = arrays["observations"]
     actions = arrays["actions"]
-    is_vector = observations.ndim == 2 and observations.dtype.kind in "fiub"
     is_image = observations.ndim == 4 and observations.dtype == np.uint8
-    if not (is_vector or is_image) or not observations.size:
+    if not (observations.ndim == 2 or is_image) or not observations.size:
         raise UsageError(
             f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
             f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
@@ -213,8 +212,6 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
             f"of shape {actions.shape}; convert them to float32 if they are numbers of one Box"
         )
-    if is_vector:
-        _warn_of_lost_digits(name, observations)
     try:
         transitions = read_transitions(
             arrays, observations.shape[1:], actions.shape[1], images=is_image
@@ -223,6 +220,8 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in transitions.warnings:
         warn(name, note)
+    if not is_image:
+        _warn_of_lost_digits(name, observations)
     # In the types that training stores, so that a dataset has one fingerprint whatever the types of its files.
     observation_kind = np.uint8 if is_image else np.float32
     stored = {}

@@ -21,7 +21,6 @@ from zoo.datasets.formats.base import (
     explaining_damage,
     joined,
     masks_of,
-    require_keys,
     warn,
 )
 from zoo.datasets.formats.hdf5 import groups_of, import_extra, opened
@@ -30,7 +29,6 @@ from zoo.terminal.errors import UsageError
 MINARI = "minari:"
 PEN_OF_100_STEPS = (96.262799, 3076.8331017826877)
 """Returns of a random and of an expert policy with the pen in D4RL (``d4rl/infos.py``), of episodes of 100 steps."""
-_ARRAYS = ("observations", "actions", "rewards", "terminations")
 
 
 class Minari(Format):
@@ -147,7 +145,7 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
 
 
 def _check_hdf5(file: Path, order: list[str]) -> int:
-    """Return the number of episodes; refuse links, which Minari would follow, and an episode that lacks an array.
+    """Return the number of episodes; refuse links, which Minari would follow, and observations of another space.
 
     :param order: the names of the arrays of an observation.
     """
@@ -158,13 +156,12 @@ def _check_hdf5(file: Path, order: list[str]) -> int:
             )
         groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
         for number, group in groups.items():
-            name = f"{file}, episode {number}"
-            parts = [key for key in group if key.partition("/")[0] == "observations"]
-            require_keys(name, [*group, *["observations"] * bool(parts)], _ARRAYS)
-            if set(parts) != set(order):
+            parts = {key for key in group if key.partition("/")[0] == "observations"}
+            if parts != set(order):
                 raise UsageError(
-                    f"{name}: `observations` must have the parts of the recorded space, which says their order, "
-                    f"{', '.join(order)}; got {', '.join(sorted(parts))}; write the dataset again with its space"
+                    f"{file}, episode {number}: `observations` must have the parts of the recorded space, which says "
+                    f"their order, {', '.join(order)}; got {', '.join(sorted(parts))}; write the dataset again with "
+                    "its space"
                 )
     return len(groups)
 

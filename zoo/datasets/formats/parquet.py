@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from agents.common.data.arrays import Transitions
 from zoo.datasets.formats.base import (
@@ -157,20 +158,19 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
 
 def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
     """Refuse episodes that are mixed or have gaps."""
-    begins = np.flatnonzero(np.append(True, ends[:-1]))
-    if "episode" in rows and len(np.unique(rows["episode"])) < len(begins):
+    episode = pd.Series(np.cumsum(ends) - ends)
+    if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
         raise UsageError(
             f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort them, "
             "and give each episode an index of its own"
         )
-    if "frame" in rows:
-        number = np.arange(len(ends)) - np.repeat(begins, np.diff(np.append(begins, len(ends))))
-        wrong = np.flatnonzero(rows["frame"] != number)
-        if len(wrong):
-            raise UsageError(
-                f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
-                f"{number[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
-            )
+    number = episode.groupby(episode).cumcount().to_numpy()
+    wrong = np.flatnonzero(rows.get("frame", number) != number)
+    if wrong.size:
+        raise UsageError(
+            f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
+            f"{number[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
+        )
 
 
 def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array:

@@ -495,7 +495,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (minari_of, {"data_format": "evil"}, "cannot be read as a Minari dataset"),
     (minari_cut_off, {"total_steps": 139}, "its metadata have 139 steps, got 39"),
     (minari_stopped, {}, "as after a download that was stopped; remove the folder"),
-    (change_hdf5, {"rewards": None}, "episode 1 must have the arrays"),
+    (change_hdf5, {"rewards": None}, "cannot be read as a Minari dataset"),
     (change_hdf5, {"actions": np.zeros((20, 1))}, "episode 1 must have observations and actions"),
     (change_hdf5, {"observations": np.zeros((21, 1))}, "episode 1 must have observations and"),
     (minari_of_parts, {"recorded": None}, "must record the spaces of observations and actions"),
