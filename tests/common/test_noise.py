@@ -16,10 +16,8 @@ def generator():
     ("draw", "shape"),
     [
         (normal(), (2, 500, 3)),
-        (normal("KBD"), (2, 5, 500, 3)),
         (uniform(), (2, 500)),
         (integers(), (2, 500)),
-        (normal().with_candidates(), (2, 500, 4, 3)),
         (normal("KBD").with_candidates(), (2, 5, 500, 4, 3)),
     ],
     ids=str,

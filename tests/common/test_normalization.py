@@ -65,8 +65,7 @@ def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, fil
         assert env.training
         normalized = trained_env.normalize_obs(observations())
         assert_array_equal(env.normalize_obs(observations()), normalized)
-        ones = np.ones(3)
-        assert_array_equal(env.normalize_reward(ones), trained_env.normalize_reward(ones))
+        assert env.normalize_reward(np.ones(1)) == trained_env.normalize_reward(np.ones(1))
 
 
 def test_an_environment_that_is_normalised_keeps_its_own_statistics(file, trained):
@@ -123,14 +122,12 @@ def test_a_part_of_a_dict_that_is_not_normalised_stays():
 
 
 def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(tmp_path):
-    env = VecNormalize(vector())
+    env, new_env = (VecNormalize(vector()) for _ in range(2))
     model = tiny_model(env=env, learning_starts=5).learn(30)
-    saved = save_checkpoint(model, tmp_path)
-    resumed = tiny_model(env=VecNormalize(vector()), learning_starts=5)
+    resumed = tiny_model(env=new_env)
     with pytest.warns(UserWarning, match="new episodes begin"):
-        load_checkpoint(resumed, saved)
-    restored = resumed.get_vec_normalize_env().obs_rms
-    assert restored.count == env.obs_rms.count + 1  # the first observation of the new episode
+        load_checkpoint(resumed, save_checkpoint(model, tmp_path))
+    assert new_env.obs_rms.count == env.obs_rms.count + 1  # the new episode's first observation
 
 
 def test_normalized_environments_are_made_as_rl_zoo_says():
