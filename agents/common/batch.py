@@ -46,6 +46,7 @@ class Batch:
     @property
     def action_valid(self) -> Tensor:
         """`steps_valid` for every coordinate, (S, B, D): for losses that count the part of a chunk before an end."""
+        # without chunking both have one step
         action_size = self.actions.shape[-1] // self.steps_valid.shape[-1]
         return self.steps_valid.repeat_interleave(action_size, -1)
 
@@ -65,6 +66,6 @@ class Batch:
         """
         changed = self.tensors()
         for name, tensor in changed.items():
-            if name.endswith("observations"):
+            if name.endswith("observations"):  # the next ones and those of steps too
                 changed[name] = function(tensor)
         return Batch(**changed)

@@ -12,6 +12,7 @@ from agents.common.validation import integer, number
 
 DECAYS: dict[str, Callable[[float, float], float]] = {
     "": lambda start, done: start,
+    # written as SB3's `LinearSchedule`, whose last bits it has
     "lin_": lambda start, done: start + done * (0.0 - start),
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
@@ -61,6 +62,7 @@ class LearningRateSchedule:
             return float(self.start(remaining))
         rate = DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
         if self.warmup:
+            # the first update moves already, and the last of the warm-up has the whole rate
             rate *= min(1.0, (updates + 1) / self.warmup)
         return rate
 
@@ -144,7 +146,7 @@ def checked_frequency(name: str, value: Any) -> Any:
     try:
         integer(name, value[0] if is_pair else value, at_least=1)
     except TypeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error)) from error  # SB3's kind of error
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -154,6 +156,7 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
         return [512] * 4
     if isinstance(value, list):
         return [integer(name, width, at_least=1) for width in value]
+    # SB3's names of the actor's and the critics' widths
     parts = value if isinstance(value, dict) else {}
     if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) for widths in parts.values()):
         raise ValueError(
@@ -373,6 +376,7 @@ class CommonSettings(Configurable):
 
     def check_together(self) -> None:
         """Refuse odd batches of two halves, shorter returns of chunks, and playing more actions than are planned."""
+        # the two halves of a batch are of equal size
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}; use an even number"

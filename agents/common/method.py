@@ -62,6 +62,7 @@ class Draw:
         :return: (S, *axes).
         """
         shape = self.shape(sizes)
+        # in float32 whatever PyTorch's default dtype, on which a seed's numbers must not depend
         if self.kind == "integer":
             steps = torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device)
             return steps.float()
@@ -88,6 +89,7 @@ class Draw:
 
     def with_candidates(self) -> Draw:
         """Return the draw for N candidates of every row: the same with the axis N after B."""
+        # side by side, so that candidates become rows without a copy
         return Draw(self.kind, self.axes.replace("B", "BN"), self.sizes)
 
 
@@ -272,13 +274,14 @@ class Method(CommonSettings):
                 )
             try:
                 specs[name] = specs[name].trained_with(options)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError) as error:  # whose message lacks the network
                 raise type(error)(f"`per_network.{name}`: {error}") from error
         return specs
 
     @property
     def rates_actions(self) -> bool:
         """Whether it has a value: a network named ``critic``, which :meth:`score` asks, or a `score` of its own."""
+        # the score of this class asks the network `critic`
         return "critic" in self.networks() or type(self).score is not Method.score
 
     def candidate_noise(self) -> dict[str, Draw]:
@@ -296,6 +299,7 @@ class Method(CommonSettings):
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw that the losses of one update read: the next action's, prefixed ``td_``, and its own."""
         of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
+        # draws follow each other in this order: another one would change a seed's numbers
         return {**of_actions, **self.noise()}
 
     def crop_noise(self) -> dict[str, Draw]:

@@ -161,6 +161,7 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
             with archive.open(name + TENSORS, "w", force_zip64=True) as member:
                 torch.save(state, member)
         archive.comment = CHECKSUM + bytes(_DIGITS)
+    # the comment is the last thing in an archive
     content = file.getvalue()[:-_DIGITS]
     return content + hashlib.sha256(content).hexdigest().encode()
 
@@ -225,7 +226,7 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
-    final = path / f"{path.name.rpartition('_')[0]}.zip"
+    final = path / f"{path.name.rpartition('_')[0]}.zip"  # a folder is named ENV_NUMBER
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
     best = path / "best_model.zip"
     for candidate in (path, path.with_name(f"{path.name}.zip"), final, *checkpoints, best):
@@ -308,6 +309,7 @@ def _digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of tensors by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
+        # a tensor must not pass under another name, or with its numbers read as another type
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()

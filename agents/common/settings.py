@@ -183,7 +183,7 @@ class Setting:
         :raises TypeError: if an int, a float or a bool has another type.
         :raises ValueError: if it is out of range.
         """
-        if self.check is not None:
+        if self.check is not None:  # it may turn None into something else
             return self.check(self.name, value)
         parts = {self.type}
         if get_origin(self.type) in (Union, UnionType):
@@ -279,6 +279,7 @@ class Configurable:
         """Collect the settings of the class and of its bases, those of the bases first."""
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
+        # a base that comes earlier in the order overrides a later one
         for base in reversed(cls.__mro__[1:]):
             inherited |= _settings_in(base)
         declared_here = _settings_in(cls)
@@ -324,6 +325,7 @@ class Configurable:
     @cache
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name, those of base classes first."""
+        # not when the class is made: its annotations may name what comes later in its module
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():
             declaration.type = types[name]
@@ -360,7 +362,7 @@ class Configurable:
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "
                     f"{declaration.fixed}; make a new model with it"
                 )
-            vars(self)["changes"] = self.changes + 1
+            vars(self)["changes"] = self.changes + 1  # an assignment would come here again
         super().__setattr__(name, value)
 
     def lock(self) -> Self:

@@ -31,6 +31,7 @@ def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]
                 published.append(choice)
         if published:
             return published
+    # in order, so that equally close names come alike in every process
     names_in_order = sorted(set(choices))
     closest = difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4)
     return closest or names_in_order[:n]
@@ -71,6 +72,7 @@ def _is_within(value: Any, bounds: Bounds) -> bool:
 def number(name: str, value: object, **bounds: Unpack[Bounds]) -> float:
     """Return a setting as a finite float inside a range; booleans are not numbers here."""
     range_text = describe_bounds(**bounds)
+    # Python counts True as a number
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(
             f"`{name}` must be a number{range_text}, got {value!r} of type {type(value).__name__}"
@@ -99,6 +101,7 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
 def integer(name: str, value: object, **bounds: Unpack[Bounds]) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
     message = f"`{name}` must be an int{describe_bounds(**bounds)}, got {value!r}"
+    # YAML and JSON read 1e5 as a float
     is_whole = isinstance(value, Real) and (
         isinstance(value, Integral) or float(value).is_integer()
     )

@@ -102,7 +102,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with explaining_write_errors(path):
             yield temporary
-            sync(temporary)
+            sync(temporary)  # before the name, which must not appear without the content
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise FileExistsError(error.errno, error.strerror, str(path)) from error
                 raise
-            sync(path.parent)
+            sync(path.parent)  # else a power cut may take the new name away
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -154,7 +154,7 @@ def remove_folder(folder: Path) -> None:
     :param folder: the folder.
     """
     temporary = _temporary_path(folder)
-    os.rename(folder, temporary)
+    os.rename(folder, temporary)  # one that is half removed would pass for a whole one
     shutil.rmtree(temporary)
 
 
@@ -176,6 +176,7 @@ def sync(path: Path) -> None:
 
 def _temporary_path(path: Path) -> Path:
     """Return a hidden path, used by nobody else, from which a rename to ``path`` is possible."""
+    # in the same folder: a rename does not cross file systems
     return path.parent / f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"
 
 

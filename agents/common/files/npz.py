@@ -17,6 +17,7 @@ from agents.common.files import raising_damaged_file
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
+# NumPy writes version 3.0 for names of fields alone, and reads no header of it by itself
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

@@ -44,12 +44,16 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
     module, _, name = path.partition(":")
     member: Any = sys.modules.get(module)
     for part in name.split("."):
-        member = vars(member).get(part) if hasattr(member, "__dict__") else None
-    return member if isinstance(member, type) and issubclass(member, tuple(bases)) else None
+        # not by `getattr`: a module or class may run code to find an attribute
+        member = getattr(member, "__dict__", {}).get(part)
+    if isinstance(member, type) and issubclass(member, tuple(bases)):
+        return member
+    return None
 
 
 def _class(path: str) -> type:
     named_class = imported_class(path, _NAMED)
+    # others of PyTorch's modules, e.g. scripted ones, run code when they are made
     if path.startswith("torch.") and not path.startswith(("torch.nn.modules.", "torch.optim.")):
         named_class = None
     if named_class is None:
@@ -60,6 +64,7 @@ def _class(path: str) -> type:
 
 
 def _array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    # an array of bytes cannot be written to, one of a bytearray can
     return np.frombuffer(bytearray(content), dtype).reshape(shape)
 
 
@@ -119,6 +124,7 @@ def save(value: Any, file: IO[bytes], pickler: type[Pickler] = Pickler) -> None:
     :param file: open for writing.
     :param pickler: says how objects are written.
     """
+    # all that `torch.save` asks of a pickle module
     torch.save(value, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=pickler))
 
 

@@ -196,20 +196,22 @@ def read_arguments(
             f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name"
         )
     kind.refuse_unknown(settings.keys(), also=Arguments.declared())
+    # what is no argument of the model is a setting of the method
     names = Arguments.declared().keys() & settings.keys()
     arguments = Arguments(**{name: settings.pop(name) for name in names})
     if arguments.method is not None:
         if arguments.n_steps is not None:
             settings["n_steps"] = arguments.n_steps
-        for name in settings:
+        if settings:
             raise TypeError(
-                f"`{name}` is a setting of `method`, which was given too; give it to the method"
+                f"`{next(iter(settings))}` is a setting of `method`, which was given too; give it to the method"
             )
         return arguments.method, arguments
     for name, value in (arguments.policy_kwargs or {}).items():
         if name in SETTINGS_OF_POLICY:
             _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, kind)
     if arguments.n_steps is not None:
+        # SB3's returns are of single actions, and shorter before the end of an episode
         _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
         settings |= {"action_chunking": False, "shorten_returns": True}
     method = kind(**settings)
