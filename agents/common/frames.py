@@ -11,8 +11,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
+from agents.common.actions import Array
 from agents.common.validation import integer
 
 
@@ -35,7 +35,7 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     return -3 if int(np.argmin(shape)) == 0 else -1
 
 
-class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]):
+class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
     """Environment that returns its newest frames instead of one, stacked along the channels, the newest last.
 
     A model with ``frame_stack=k`` stores single frames, and takes a dataset of them.
@@ -45,7 +45,7 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
     :raises ValueError: if observations are not images, or have no more pixels a side than the stack has channels.
     """
 
-    def __init__(self, env: gymnasium.Env[NDArray[Any], NDArray[Any]], frames: int) -> None:
+    def __init__(self, env: gymnasium.Env[Array, Array], frames: int) -> None:
         super().__init__(env)
         self.frames = integer("frames", frames, at_least=1)
         space = env.observation_space
@@ -70,7 +70,7 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
+    ) -> tuple[Array, dict[str, Any]]:
         """Start an episode; its first frame fills the stack.
 
         :param seed: of the environment.
@@ -81,7 +81,7 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         self._stacked = np.concatenate([frame] * self.frames, self._axis)
         return self._stacked.copy(), info
 
-    def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
         """Take a step; its frame takes the place of the oldest.
 
         :param action: of the environment.
@@ -92,7 +92,7 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         self._stacked = self._last(frames, self.frames)
         return self._stacked.copy(), reward, terminated, truncated, info
 
-    def newest(self, observations: NDArray[Any]) -> NDArray[Any]:
+    def newest(self, observations: Array) -> Array:
         """Return the newest frame of observations.
 
         :param observations: (..., H, W, k * C), or with the channels first.
@@ -100,7 +100,7 @@ class FrameStack(gymnasium.Wrapper[NDArray[Any], NDArray[Any], NDArray[Any], NDA
         """
         return self._last(observations, 1)
 
-    def _last(self, observations: NDArray[Any], frames: int) -> NDArray[Any]:
+    def _last(self, observations: Array, frames: int) -> Array:
         return observations.take(range(-frames * self._channels, 0), self._axis)
 
 

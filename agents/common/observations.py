@@ -14,6 +14,8 @@ from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.common.actions import Array
+
 ROUNDING = 2.0**-22
 """Two units in the last place of a float32, relative to its size."""
 PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
@@ -84,7 +86,7 @@ class ObservationLayout:
         """Shape of one observation in a dataset's array: its own, or (O,) where a Dict is made a row."""
         return (self.size,) if self.is_dict else self.parts[0].shape
 
-    def flatten(self, observations: Any) -> NDArray[Any]:
+    def flatten(self, observations: Any) -> Array:
         """Return observations as rows.
 
         :param observations: arrays or tensors (N, ...), by name in a Dict space; the channels of images first or last.
@@ -158,7 +160,7 @@ class ObservationLayout:
             columns.append(values)
         return torch.cat(columns, -1)
 
-    def refuse_unknown_choices(self, rows: NDArray[Any]) -> None:
+    def refuse_unknown_choices(self, rows: Array) -> None:
         """Refuse choices that are not in their space.
 
         :param rows: of a dataset, (n, ...).
@@ -229,7 +231,7 @@ def centre_and_factor(
     return centre, torch.where(changes, target / torch.where(changes, spread, 1.0), 1.0)
 
 
-def channels_first(images: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
     """Return a view of images whose channels come last, (n, H, W, C), with the channels first; others unchanged.
 
     :param images: of a dataset.

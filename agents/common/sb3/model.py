@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.common.actions import stored_as_played
+from agents.common.actions import Array, stored_as_played
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -37,7 +37,7 @@ from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedS
 from agents.common.sb3.environments import check_spaces, require_own_environments
 from agents.common.sb3.first_update import check_first_update, require_table
 from agents.common.sb3.logged_model import LoggedModel
-from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.policy import ChunkState, FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples
 from agents.common.sb3.stored_model import StoredModel, load_behaviour
 from agents.common.settings import Configurable
@@ -72,7 +72,7 @@ class FlowAlgorithm(LoggedModel):
     policy: FlowPolicy
     trainer: Trainer
     """Takes the gradient steps."""
-    _chunk_state: tuple[NDArray[Any], ...] | None
+    _chunk_state: ChunkState | None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse hooks and settings of a method: a model does not read its own."""
@@ -549,7 +549,7 @@ class FlowAlgorithm(LoggedModel):
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    ) -> tuple[Array, Array]:
         """Continue each environment's chunk; draw uniform actions while a model without an offline phase warms up."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
@@ -573,7 +573,7 @@ class FlowAlgorithm(LoggedModel):
         executed = self.policy.unscale_action(scaled)
         return stored_as_played(executed, scaled, self.policy.action_space)
 
-    def _without_diverged(self, actions: NDArray[Any]) -> NDArray[Any]:
+    def _without_diverged(self, actions: Array) -> Array:
         """Replace actions that are not finite by the middle of the action space: no simulator gets a NaN."""
         finite = np.isfinite(actions).all(axis=tuple(range(1, actions.ndim)))
         if finite.all():
@@ -589,10 +589,10 @@ class FlowAlgorithm(LoggedModel):
     def _store_transition(
         self,
         replay_buffer: Any,
-        buffer_action: NDArray[Any],
+        buffer_action: Array,
         new_obs: Any,
-        reward: NDArray[Any],
-        dones: NDArray[Any],
+        reward: Array,
+        dones: Array,
         infos: list[dict[str, Any]],
     ) -> None:
         """Store the transition, and remember which chunks end with their episode; refuse one that is not finite."""

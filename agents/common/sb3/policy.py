@@ -22,7 +22,13 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from agents.common.actions import holds_integers, played_actions, scaled_actions, unscaled_actions
+from agents.common.actions import (
+    Array,
+    holds_integers,
+    played_actions,
+    scaled_actions,
+    unscaled_actions,
+)
 from agents.common.files import raising_damaged_file
 from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
@@ -40,7 +46,8 @@ from agents.registry import find_named_by_file, name_of
 # SB3 expects this attribute: the policy has the extractor of its last network twice
 _LAST_EXTRACTOR = "features_extractor."
 
-ChunkState = tuple[NDArray[Any], NDArray[np.int64]]
+ChunkState = tuple[Array, ...]
+"""Chunks in flight, (N, H, A), and how many actions of each are used, (N,)."""
 
 
 class FlowPolicy(BasePolicy):
@@ -338,7 +345,7 @@ class FlowPolicy(BasePolicy):
             noise[name] = draw(sizes, generator, "cpu").movedim(draw.row_axis, 1)[0]
         return noise
 
-    def plan(self, observations: NDArray[Any], noise: Noise) -> NDArray[Any]:
+    def plan(self, observations: Array, noise: Noise) -> Array:
         """Plan one chunk for every observation.
 
         :param observations: raw, of every replica, as rows of :attr:`layout`, (S, N, O).
@@ -350,7 +357,7 @@ class FlowPolicy(BasePolicy):
         actions = self.sample(observations, noise, self.nets).clamp(-1, 1).cpu().numpy()
         return self.unscale_chunks(actions)
 
-    def sample(self, observations: NDArray[Any], noise: Noise, nets: Any) -> Tensor:
+    def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
 
         :param observations: raw, of every replica, (S, N, O).
@@ -366,7 +373,7 @@ class FlowPolicy(BasePolicy):
                 self.preprocess_raw(rows), method.with_rows_in_place(draws), nets
             )
 
-    def unscale_chunks(self, actions: NDArray[Any]) -> NDArray[Any]:
+    def unscale_chunks(self, actions: Array) -> Array:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
 
         Where the environment takes integers, they are numbers that :func:`played_actions` rounds.
@@ -392,11 +399,11 @@ class FlowPolicy(BasePolicy):
 
     def predict(
         self,
-        observation: NDArray[Any] | dict[str, NDArray[Any]],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[Any] | None = None,
+        observation: Array | dict[str, Array],
+        state: ChunkState | None = None,
+        episode_start: Array | None = None,
         deterministic: bool = False,
-    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+    ) -> tuple[Array, ChunkState | None]:
         """Return the next action of each observation's chunk, planning a new chunk where there is none.
 
         The noise is of streams of its own, so that training is the same with and without callbacks that predict.
@@ -419,9 +426,7 @@ class FlowPolicy(BasePolicy):
         actions = played_actions(planned, self.action_space)
         return (actions if is_batch else actions[0]), state
 
-    def read_observations(
-        self, observation: NDArray[Any] | dict[str, NDArray[Any]]
-    ) -> tuple[NDArray[Any], bool]:
+    def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
         """Return observations as rows (N, O), and whether they are a batch; one alone is a row.
 
         :param observation: one observation, or a batch (N, ...), by name in a Dict space.
@@ -436,11 +441,11 @@ class FlowPolicy(BasePolicy):
 
     def next_actions(
         self,
-        rows: NDArray[Any],
-        state: tuple[NDArray[Any], ...] | None,
-        episode_start: NDArray[Any] | None,
+        rows: Array,
+        state: ChunkState | None,
+        episode_start: Array | None,
         generators: Sequence[torch.Generator] | None,
-    ) -> tuple[NDArray[Any], ChunkState | None]:
+    ) -> tuple[Array, ChunkState | None]:
         """Return the next planned action of each row's chunk, planning a new chunk where there is none.
 
         :param rows: of :attr:`layout`, (N, O), grouped by replica.
@@ -464,10 +469,10 @@ class FlowPolicy(BasePolicy):
 
     def _plan_rows(
         self,
-        rows: NDArray[Any],
+        rows: Array,
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
-    ) -> NDArray[Any]:
+    ) -> Array:
         """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise."""
         replicas = self.num_replicas
         if len(rows) % replicas:
@@ -510,7 +515,7 @@ class FlowPolicy(BasePolicy):
         return noise
 
     def _continued(
-        self, rows: int, state: tuple[NDArray[Any], ...] | None, episode_start: NDArray[Any] | None
+        self, rows: int, state: ChunkState | None, episode_start: Array | None
     ) -> ChunkState:
         """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
         shape = self._chunks_shape(rows)
@@ -526,11 +531,11 @@ class FlowPolicy(BasePolicy):
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
         return chunks, used
 
-    def scale_action(self, action: NDArray[Any]) -> NDArray[Any]:
+    def scale_action(self, action: Array) -> Array:
         """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""
         return scaled_actions(action, self.action_space)
 
-    def unscale_action(self, scaled_action: NDArray[Any]) -> NDArray[Any]:
+    def unscale_action(self, scaled_action: Array) -> Array:
         """Return actions, (..., A), in the environment's units, clipped to its box."""
         return unscaled_actions(scaled_action, self.action_space)
 
