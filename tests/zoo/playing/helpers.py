@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from numpy.testing import assert_array_equal
 
+from tests.zoo.envs import toys  # noqa: F401  registers the environments
+
 TOY = "Toy-v0"
 
 

@@ -18,7 +18,6 @@ from tests import (
     envs,  # noqa: F401  registers an environment of integers
 )
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.playing.helpers import (
     TOY,
     ElementwisePolicy,
