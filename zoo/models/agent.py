@@ -178,9 +178,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
     scoring = agent.scoring
     if scoring.score == "success":  # the other environment may report none
         scoring = replace(scoring, score=None)
-    return replace(
-        agent, env=args.env, scoring=scoring, stated=None, run=None
-    )  # no score is stated there
+    # no score is stated there
+    return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)
 
 
 def _find_path(args: argparse.Namespace, algo: str) -> Path:

@@ -206,25 +206,24 @@ def model_card(
         words += ["--algo", plug_in["class"]]
     if ":" in agent.env:
         words += ["--env", agent.env]
-    steps = {name: config.get(f"{name}_steps") for name in ("pretraining", "offline", "online")}
-    packages = {"python": versions.get("python"), **dict(versions.get("packages") or {})}
-    packages["commit"] = versions.get("git_commit")
-    entry = find(agent.algo)
+    packages = versions.get("packages") or {}
     card = hub.ModelCard.from_template(
         metadata,
         str(TEMPLATE),
         agent=agent,
+        algorithm=find(agent.algo),
         env_kwargs=without_folders(agent.env_kwargs),
         config=config,
+        plug_in=plug_in,
         score=score,
         unit=SCORE_KINDS[score.kind].unit,
-        title=f"{entry.published_name} in {agent.env}",
-        paper=entry.paper.replace("arXiv ", "https://arxiv.org/abs/"),
         words=shlex.join(words),
-        needed=plug_in.get("package") or plug_in.get("class"),
-        steps=[f"{count:,} {name} steps" for name, count in steps.items() if count],
         settings=dump_yaml(config.get("settings") or {}).rstrip(),
-        software=[f"{name} {version}" for name, version in packages.items() if version],
+        software={
+            "python": versions.get("python"),
+            **packages,
+            "commit": versions.get("git_commit"),
+        },
         **about,
     )
     return str(card)

@@ -194,10 +194,8 @@ class Film:
             self._size = ALONE
         spec = find_spec(agent.env_id)
         self._sees_pictures = observes_images(spec, agent.env_kwargs)
-        camera: dict[
-            str, Any
-        ] = {}  # an agent that sees pictures needs them in the size of its training
-        if not self._sees_pictures:
+        camera: dict[str, Any] = {}
+        if not self._sees_pictures:  # else it needs them in the size of its training
             camera = {"render_mode": "rgb_array"}
             if is_ogbench(spec):
                 camera = {"width": self._size, "height": self._size}
@@ -213,7 +211,6 @@ class Film:
                 self._simulator = RolloutSimulator(agent)
         self._traces: dict[int, EpisodeTrace] = {}
         self._reach = 0.1  # metres that chunks lead away, at most so far
-        self._wins: list[int] = []
 
     def pictures(self, interval: int = 1) -> Iterator[tuple[Array, bool]]:
         """Play all episodes; yield a picture every `interval` steps, and whether it is the last one of its episodes.
@@ -242,8 +239,6 @@ class Film:
         if self._uses_map:
             trace.trail.append(np.array(episode.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
         if episode.is_over:
-            if episode.success is not None:
-                self._wins.append(episode.success)
             total, length, *_ = episode.totals
             log.info(episode_text(episode.number + 1, episode.success, length, total))
         elif self._inspector is not None:
@@ -256,9 +251,8 @@ class Film:
                     trace.planned[episode.totals.length] = float(plans.values[plans.played])
                 if self._simulator is not None:
                     trace.paths = self._simulator.paths(episode.env, plans.chunks)
-                    self._reach = max(
-                        self._reach, float(np.abs(trace.paths - trace.paths[:, :1]).max())
-                    )
+                    reach = np.abs(trace.paths - trace.paths[:, :1]).max().item()
+                    self._reach = max(self._reach, reach)
 
     def _picture(self, episodes: Sequence[RunningEpisode]) -> Array:
         """Return the picture of a moment: a scene for each episode, or one beside the plans in it."""
@@ -282,8 +276,9 @@ class Film:
             for ax, episode in zip(scenes, episodes, strict=False):
                 self._draw_scene(ax, episode)
             text = f"{self._agent.algo} in {short_name(self._agent.env)}"
-            if self._wins:
-                text += f": {sum(self._wins)} of {len(self._wins)} succeeded"
+            successes = [e.success for e in self.stage.episodes if e.success is not None]
+            if successes:
+                text += f": {sum(successes)} of {len(successes)} succeeded"
             figure.suptitle(text, x=0.01, ha="left", size=11)
             canvas: Any = FigureCanvasAgg(figure)
             canvas.draw()

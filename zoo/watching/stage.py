@@ -79,7 +79,7 @@ class Stage:
         self._seeds = seeds_of_starts(agent.seed, agent.episodes)
         policy = as_chunk_policy(agent.policy)
         self._planner = BatchPlanner(policy, spaces, agent.seed, [agent.replica], agent.episodes)
-        self._episodes: list[RunningEpisode] = []
+        self.episodes: list[RunningEpisode] = []
 
     def play(self) -> Iterator[list[RunningEpisode]]:
         """Play all episodes; yield those side by side at each moment, after used-up chunks have been replaced.
@@ -92,7 +92,7 @@ class Stage:
             for number, (env, seed) in enumerate(zip(self.envs, seeds, strict=False), start=first):
                 observation, _ = env.reset(seed=int(seed))
                 side_by_side.append(RunningEpisode(env, number, observation))
-            self._episodes += side_by_side
+            self.episodes += side_by_side
             active = side_by_side
             while active:
                 self._plan(active)
@@ -104,7 +104,7 @@ class Stage:
 
     def results(self) -> EpisodeResults:
         """Return the results of all episodes, once they are over."""
-        return self._results_of(self._episodes, self._seeds)
+        return self._results_of(self.episodes, self._seeds)
 
     def _results_of(self, episodes: Sequence[RunningEpisode], seeds: np.ndarray) -> EpisodeResults:
         totals = {(0, k): episode.totals for k, episode in enumerate(episodes)}
@@ -191,9 +191,8 @@ class PolicyInspector:
         networks = WatchedNetworks(policy.nets)  # records where velocity fields are evaluated
         values = None
         with torch.no_grad(), matmul_precision(policy.method.precision, policy.device):
-            actions = self._method.act(
-                observations, self._method.with_rows_in_place(noise), networks
-            )  # type: ignore[arg-type]
+            draws = self._method.with_rows_in_place(noise)
+            actions = self._method.act(observations, draws, networks)  # type: ignore[arg-type]  # views
             actions = actions.clamp(-1, 1)
             if policy.method.rates_actions:
                 values = policy.method.score(observations, actions, policy.nets)[0].cpu().numpy()

@@ -53,7 +53,7 @@ def open_video(path: Path) -> Iterator[Callable[[np.ndarray, bool], None]]:
         imageio.get_writer(temporary, None, "I", **options) as writer,
     ):
 
-        def add(picture: np.ndarray, is_last: bool = False) -> None:
+        def add(picture: np.ndarray, is_last: bool) -> None:
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
                 writer.append_data(picture)  # type: ignore[attr-defined]  # a writer in a `with` is one
 

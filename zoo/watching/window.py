@@ -31,7 +31,7 @@ def open_window(title: str) -> Iterator[Callable[[np.ndarray, bool], None]]:
     """
     handle: Any = None
 
-    def show(picture: np.ndarray, is_last: bool = False) -> None:
+    def show(picture: np.ndarray, is_last: bool) -> None:
         nonlocal handle
         previous = glfw.get_current_context()
         height, width, _ = picture.shape

@@ -90,7 +90,9 @@ def method_styles(methods: Methods) -> dict[str, Style]:
     result = {}
     # by name: a method keeps its style whatever its scores
     for name, method in sorted(methods.items()):
-        colours, dash = unused[method.is_own].pop(method.algorithm, None) or next(spare)
+        fixed = unused[method.is_own]
+        is_fixed = method.algorithm in fixed
+        colours, dash = fixed.pop(method.algorithm) if is_fixed else next(spare)
         result[name] = Style(colours[0], dash, method.is_own)
     return result
 
@@ -107,7 +109,7 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
     best = ranking(comparison, phase or last)
     if phase is not None:
         best = [name for name in best if name in phase.coverage]
-    candidates = best
+    candidates: list[str | None] = [*best]
     if comparison.focus in best:
         candidates = [name for name in best if comparison.methods[name].is_own]
     candidates = [comparison.focus, baseline_of(comparison), *candidates]

@@ -254,10 +254,9 @@ def _warnings_of_phase(
         has = f"{name} has only {_listed(phase.coverage[name])}"
         yield f"{has}; aggregates leave it out, so that the others keep their {phase.tasks_label}."
     if not phase.tasks:
-        has = shortened(
-            f"{name} has {_listed(phase.coverage[name])}" for name in sorted(phase.coverage)
-        )
-        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(has)}."
+        coverage = sorted(phase.coverage.items())
+        texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
+        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(texts)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = _with_methods((_listed(tasks), names) for names, tasks in lacking.items())
@@ -325,8 +324,8 @@ def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Itera
         with contextlib.suppress(UnreadableRun):  # old runs may have none
             packages = RunFolder(Path(run)).read_versions().get("packages") or {}
             versions.append((name, packages.get("ogbench")))
-    older = []
-    newer = []
+    older: list[str] = []
+    newer: list[str] = []
     for name, version in dict.fromkeys(versions):  # once for all seeds of a method
         if version:
             group = older if Version(version) < REWARDS_CHANGED else newer
