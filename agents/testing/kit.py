@@ -30,7 +30,6 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.method import Method
-from agents.common.model_file import find_checkpoints
 from agents.common.nets.mlp import StackedMLP
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
@@ -50,7 +49,6 @@ from agents.testing.subject import (
     ViolationError,
     make_batch,
     make_noise,
-    make_trajectories,
 )
 
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -376,9 +374,8 @@ def check_phases(subject: Subject) -> str:
     """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
 
     def train(**settings: Any) -> str:
-        model = subject.make_model(**settings)
+        model = subject.make_loaded_model(**settings)
         start = copy.deepcopy(model.policy.state_dict())
-        model.load_dataset(make_trajectories(model.action_space))
         for _ in range(10):  # networks may be trained at every N-th update only
             model.learn_offline(3)
             if first_difference(start, model):
@@ -408,8 +405,7 @@ def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
 
 def check_saving(subject: Subject) -> str:
     """Check that a model and a policy that are loaded are those that were saved."""
-    model = subject.make_model()
-    model.learn_offline(3, dataset=make_trajectories(model.action_space))
+    model = subject.make_loaded_model().learn_offline(3)
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model")
         model.policy.save(f"{folder}/policy")
@@ -442,44 +438,29 @@ def _plan(model: Any) -> NDArray[Any]:
 
 def check_resuming(subject: Subject) -> str:
     """Check that training that goes on from a checkpoint, in both phases, differs in no bit."""
-    with tempfile.TemporaryDirectory() as folder:
-        for phase in ("offline", "online"):
-            uninterrupted, parts = _trained_twice(subject, phase, Path(folder) / phase)
-            if name := first_difference(uninterrupted.policy.state_dict(), parts):
-                raise ViolationError(
-                    f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
-                    "or their buffers, and take random numbers from `noise`"
-                )
+    uninterrupted = subject.make_loaded_model()
+    phases: dict[str, Callable[[FlowAlgorithm], object]] = {
+        "offline": lambda model: model.learn_offline(3),
+        "online": lambda model: model.learn(14, reset_num_timesteps=False),
+    }
+    for phase, learn in phases.items():
+        learn(uninterrupted)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = save_checkpoint(uninterrupted, Path(folder))
+            learn(uninterrupted)
+            # as in a new process, whose generators are in another state
+            random.seed(11)
+            np.random.seed(12)
+            torch.manual_seed(13)
+            resumed = subject.make_loaded_model()
+            load_checkpoint(resumed, checkpoint)
+        learn(resumed)
+        if name := first_difference(uninterrupted.policy.state_dict(), resumed):
+            raise ViolationError(
+                f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
+                "or their buffers, and take random numbers from `noise`"
+            )
     return "offline and online, to the last bit"
-
-
-def _trained_twice(
-    subject: Subject, phase: str, folder: Path
-) -> tuple[FlowAlgorithm, FlowAlgorithm]:
-    """Return a model that trained on after a checkpoint, and another one that went on from it."""
-
-    def begin() -> FlowAlgorithm:
-        model = subject.make_model()
-        model.load_dataset(make_trajectories(model.action_space))
-        return model
-
-    def go_on(model: FlowAlgorithm) -> FlowAlgorithm:
-        if phase == "offline":
-            return model.learn_offline(3)
-        return model.learn(8, reset_num_timesteps=False)
-
-    uninterrupted = begin().learn_offline(3)
-    if phase == "online":
-        uninterrupted.learn(14, reset_num_timesteps=False)
-    save_checkpoint(uninterrupted, folder)
-    go_on(uninterrupted)
-    # as in a new process, whose generators are in another state
-    random.seed(11)
-    np.random.seed(12)
-    torch.manual_seed(13)
-    parts = begin()
-    load_checkpoint(parts, find_checkpoints(folder)[0])
-    return uninterrupted, go_on(parts)
 
 
 # -- all checks -------------------------------------------------------------------------------------------------------

@@ -40,28 +40,18 @@ def make_dataset() -> dict[str, NDArray[np.float32]]:
 
     :return: array name -> array.
     """
-    draw = np.random.default_rng(0)
-    rows: list[
-        tuple[int, float, float, int, bool]
-    ] = []  # state, action, reward, next state, whether it goes on
-    for episode in range(EPISODES):
-        mode = MODE if episode % 2 else -MODE
-        choice = draw.uniform(0, 1)
-        random_actions = draw.uniform(-1, 1)
-        rows += [
-            (CONSTANT, mode, 1.0, CONSTANT, False),
-            (FIRST, random_actions, 0.0, SECOND, True),
-            (SECOND, -random_actions, 1.0, SECOND, False),
-            (CHOICE, choice, SLOPE * choice, CHOICE, False),
-            (CHOICE, -choice, -SLOPE * choice, CHOICE, False),
-        ]
+    modes = np.where(np.arange(EPISODES) % 2, MODE, -MODE)
+    choices, randoms = np.random.default_rng(0).uniform([0, -1], 1, (EPISODES, 2)).T
+    states = np.tile([CONSTANT, FIRST, SECOND, CHOICE, CHOICE], EPISODES)
+    # of opposite actions, so that their mean is exactly 0
+    actions = np.stack([modes, randoms, -randoms, choices, -choices], 1).reshape(-1, 1)
+    rewards = np.where(states == CHOICE, SLOPE * actions[:, 0], states != FIRST)
     one_hot = np.eye(STATES, dtype=np.float32)
-    states, actions, rewards, next_states, goes_on = map(np.array, zip(*rows, strict=True))
-    masks = goes_on.astype(np.float32)
+    masks = (states == FIRST).astype(np.float32)
     return {
         "observations": one_hot[states],
-        "next_observations": one_hot[next_states],
-        "actions": actions[:, None].astype(np.float32),
+        "next_observations": one_hot[np.where(states == FIRST, SECOND, states)],
+        "actions": actions.astype(np.float32),
         "rewards": rewards.astype(np.float32),
         "masks": masks,
         "terminals": 1 - masks,
@@ -75,22 +65,17 @@ def make_trajectories(actions: Any) -> dict[str, NDArray[np.float32]]:
     :return: array name -> array.
     """
     draw = np.random.default_rng(1)
-    count = 8  # trajectories
-    length = 12  # transitions of each
-    states = draw.standard_normal((count, length + 1, STATES)).astype(np.float32)
-    ends = np.zeros((count, length), np.float32)
-    ends[:, -1] = 1
-    rows = count * length
-    return {
-        "observations": states[:, :-1].reshape(rows, STATES),
-        "next_observations": states[:, 1:].reshape(rows, STATES),
-        "actions": draw.uniform(actions.low, actions.high, (rows, *actions.shape)).astype(
-            np.float32
-        ),
-        "rewards": draw.standard_normal(rows).astype(np.float32),
-        "masks": (draw.random(rows) > 0.1).astype(np.float32),
-        "terminals": ends.reshape(rows),
+    rows = 8 * 12  # trajectories, and transitions of each
+    states = draw.standard_normal((rows + 1, STATES))
+    arrays = {
+        "observations": states[:-1],
+        "next_observations": states[1:],
+        "actions": draw.uniform(actions.low, actions.high, (rows, *actions.shape)),
+        "rewards": draw.standard_normal(rows),
+        "masks": draw.random(rows) > 0.1,
+        "terminals": np.arange(rows) % 12 == 11,
     }
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
 class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -212,6 +197,12 @@ class Subject:
             "MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu"
         )
         model.set_logger(configure(None, []))
+        return model
+
+    def make_loaded_model(self, **settings: Any) -> FlowAlgorithm:
+        """Return a small model with trajectories of random numbers."""
+        model = self.make_model(**settings)
+        model.load_dataset(make_trajectories(model.action_space))
         return model
 
     @property
