@@ -112,11 +112,12 @@ def check_same_spaces(
                 f"{source} was trained with {noun} {_describe(own_space)}, got {_describe(env_space)} in {env_id}; "
                 "give the environment that it was trained in"
             )
-    limits = [np.array([pair[1].low, pair[1].high]) for pair in (trained, played)]
-    differs = ~np.isclose(*limits).all(axis=0)
+    limits, env_limits = (np.array([pair[1].low, pair[1].high]) for pair in (trained, played))
+    differs = ~np.isclose(limits, env_limits).all(axis=0)
     if differs.any():
         index = int(np.argmax(differs))
-        (own_low, own_high), (low, high) = (ends[:, index] for ends in limits)
+        own_low, own_high = limits[:, index]
+        low, high = env_limits[:, index]
         raise UsageError(
             f"{source} was trained with actions from {own_low:g} to {own_high:g} in coordinate {index}, got {low:g} to "
             f"{high:g} in {env_id}; give the environment that it was trained in, or wrap this one in "
