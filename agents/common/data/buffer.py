@@ -119,11 +119,6 @@ class SequenceReplayBuffer(TransitionStore):
         previous_rows = (rows + step_back).clamp(min=0)
         return torch.where(self.dones[previous_rows], rows, previous_rows)
 
-    @property
-    def _incomplete(self) -> int:
-        """The number of oldest rows in a full ring whose earlier frames may be overwritten."""
-        return self.frame_stack - 1 if self.full else 0
-
     # -- sampling -----------------------------------------------------------------------------------------------------
 
     def require_room(self) -> None:
@@ -152,8 +147,10 @@ class SequenceReplayBuffer(TransitionStore):
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += self.size()
             first_ring = 1
-        lost_rows = self.min_length - 1
-        ring_starts = max(self.size() - self._incomplete - lost_rows, 0)
+        lost_rows = 0 if self.shorten_returns else self.horizon_length - 1
+        # in a full ring, earlier frames of the oldest rows may be overwritten
+        incomplete_rows = self.frame_stack - 1 if self.full else 0
+        ring_starts = max(self.size() - incomplete_rows - lost_rows, 0)
         rings = range(first_ring, self.n_envs // self.replicas)
         return max(dataset_rows - lost_rows, 0), rings, ring_starts
 
@@ -168,15 +165,16 @@ class SequenceReplayBuffer(TransitionStore):
         :return: rows, (S, B, H).
         :raises ValueError: if there are fewer than H transitions.
         """
-        total = self.count_starts()
+        dataset_starts, rings, ring_starts = self._segments()
+        total = dataset_starts + len(rings) * ring_starts
         if total == 0:
             raise ValueError(
                 f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
                 f"{self.min_length}, one sequence; load a dataset or collect more steps first"
             )
         # float64: a float32 draw has 2^24 values, too coarse for large datasets
-        draw = torch.rand(shape, dtype=torch.float64, device=self.data_device, generator=generator)
-        dataset_starts, *_ = self._segments()
+        device = self.observations.device
+        draw = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         if not self.balanced or dataset_starts in (0, total):
             return self._sequence_rows((draw * total).long())
         offline, online = draw.tensor_split([shape[-1] // 2], -1)
@@ -197,7 +195,7 @@ class SequenceReplayBuffer(TransitionStore):
         online_start = starts - dataset_starts  # negative in the dataset
         ring = rings.start + online_start // ring_starts
         environment = replica * (self.n_envs // self.replicas) + ring
-        oldest = self.pos + self._incomplete if self.full else 0
+        oldest = self.pos + self.frame_stack - 1 if self.full else 0
         place = (oldest + online_start % ring_starts + steps) % self.buffer_size
         ring_rows = self._rings_begin + environment * self.buffer_size + place
         return torch.where(online_start >= 0, ring_rows, dataset_rows)

@@ -5,6 +5,7 @@ TRQAM and SQAM also share a multiplier that holds the path KL between the two fl
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -104,16 +105,11 @@ class AdjointMatching(FineTuning):
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return the adjoint at the end of rollouts, (S, B, D): minus the gradient of the critics' mean."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-
-        def value(actions: Tensor) -> Tensor:
-            if self.clip_adjoint:
-                actions = actions.clamp(
-                    -1, 1
-                )  # so that nothing pulls further out of the action box
-            q: Tensor = critic(observations, actions)
-            return q.mean(1)
-
-        return -action_gradient(value, end)
+        # inside the gradient, so that nothing pulls further out of the action box
+        bound = 1.0 if self.clip_adjoint else math.inf
+        return -action_gradient(
+            lambda actions: critic(observations, actions.clamp(-bound, bound)).mean(1), end
+        )
 
 
 class TrustRegion(FineTuning):
