@@ -14,7 +14,7 @@ import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.streams import Purpose, seed_for
-from tests.common.toys import tiny_model
+from tests.common.toys import act, tiny_model
 from tests.envs import IMAGE, MIXED, space_env_of
 
 onnx = pytest.importorskip("onnx")
@@ -64,7 +64,7 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tm
         inputs[key] = torch.zeros_like(draw)
     inputs = {key: np.stack(values) for key, values in inputs.items()}
     played = run_onnx(str(tmp_path / "policy.onnx"), inputs)[:, 0]
-    expected = [model.predict(observation, deterministic=True)[0] for observation in observations]
+    expected = [act(model, observation) for observation in observations]
     assert_allclose(played, expected, atol=2e-5)
     assert np.ptp(played, 0).max() > 1e-4, "actions depend on the observation"
 

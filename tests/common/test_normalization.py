@@ -12,7 +12,7 @@ import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.normalization import named_action_noise, normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
-from tests.common.toys import tiny_model
+from tests.common.toys import act, tiny_model
 from tests.envs import SpacesEnv, space_env_of
 
 
@@ -51,9 +51,7 @@ def observations(rows=5):
 
 def expected(model):
     """Return what a model plays in its normalised environment."""
-    return model.predict(
-        model.get_vec_normalize_env().normalize_obs(observations()), deterministic=True
-    )[0]
+    return act(model, model.get_vec_normalize_env().normalize_obs(observations()))
 
 
 def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, file):
@@ -83,14 +81,14 @@ def test_an_environment_that_is_normalised_keeps_its_own_statistics(file, traine
 def test_without_an_environment_the_statistics_are_at_hand(trained, file):
     model = agents.load(file)
     normalized = model.normalization.observations(observations())
-    assert_array_equal(model.predict(normalized, deterministic=True)[0], expected(trained))
+    assert_array_equal(act(model, normalized), expected(trained))
     assert tiny_model().normalization is None
 
 
 def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     agents.load(file).save_policy(tmp_path / "policy.safetensors")
     policy = agents.load_policy(tmp_path / "policy.safetensors")
-    assert_array_equal(policy.predict(observations(), deterministic=True)[0], expected(trained))
+    assert_array_equal(act(policy, observations()), expected(trained))
     draws = policy.draw_action_noise(5, torch.Generator())
     exported = ExportedPolicy(policy)(torch.as_tensor(observations()), *draws.values())
     noise = {name: draw[None] for name, draw in draws.items()}
@@ -102,7 +100,7 @@ def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(t
     played = expected(trained)
     with raw_observations(trained) as policy:
         for acting in (policy, policy.replica(0)):
-            assert_array_equal(acting.predict(observations(), deterministic=True)[0], played)
+            assert_array_equal(act(acting, observations()), played)
     assert_array_equal(expected(trained), played)
 
 
@@ -116,9 +114,9 @@ def test_a_part_of_a_dict_that_is_not_normalised_stays():
     model.learn(20)
     observation = {key: value[None] for key, value in space.sample().items()}
     assert_array_equal(model.normalization.observations(observation)["b"], observation["b"])
-    played, _ = model.predict(env.normalize_obs(observation), deterministic=True)
+    played = act(model, env.normalize_obs(observation))
     with raw_observations(model) as policy:
-        assert_array_equal(policy.predict(observation, deterministic=True)[0], played)
+        assert_array_equal(act(policy, observation), played)
 
 
 def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(tmp_path):

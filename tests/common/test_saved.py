@@ -6,7 +6,7 @@ import pytest
 
 import agents
 from agents.common.model_file import find_model
-from tests.common.toys import TINY, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import TINY, assert_same, parameters_of, reloaded, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 
@@ -74,8 +74,7 @@ def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", [path for path in sys.path if path])
     model = tiny_model("my_saved_agents:Mine")
     model.learn_offline(1, dataset=toy_dataset())
-    model.save(tmp_path / "model")
-    loaded = agents.load(tmp_path / "model", device="cpu")
+    loaded = reloaded(model, tmp_path)
     assert type(loaded) is type(model)
     assert loaded.levels == [0, 1, 2]  # from the saved setting, not the default
 

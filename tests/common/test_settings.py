@@ -10,7 +10,7 @@ import pytest
 
 import agents
 from agents.common.settings import Configurable, choice, log_range, setting
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import assert_same, parameters_of, reloaded, tiny_model, toy_dataset
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 
@@ -144,9 +144,8 @@ def test_a_value_of_another_type_is_refused_also_where_it_equals_the_present_one
 def test_changed_settings_are_saved(tmp_path):
     model = tiny_model("qam")
     model.flow_steps, model.inverse_temperature = 7, 2.5
-    model.save(tmp_path / "model")
+    loaded = reloaded(model, tmp_path)
     assert "flow_steps" not in vars(model)
-    loaded = agents.load(tmp_path / "model", device="cpu")
     assert loaded.settings() == model.settings()
     assert loaded.policy.method is loaded.method
     np.testing.assert_array_equal(actions_of(loaded), actions_of(model))

@@ -125,6 +125,17 @@ def normals(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def act(model: FlowAlgorithm | FlowPolicy, observation: Any) -> NDArray[Any]:
+    """Return the actions that a model or policy plans from the centre of its noise."""
+    return model.predict(observation, deterministic=True)[0]
+
+
+def reloaded(model: FlowAlgorithm, folder: Path) -> FlowAlgorithm:
+    """Save a model in a folder, and return what is loaded."""
+    model.save(folder / "model")
+    return agents.load(folder / "model", device="cpu")
+
+
 def parameters_of(model: FlowAlgorithm) -> dict[str, Tensor]:
     """Return copies of all parameters and buffers of the policy."""
     return {name: value.detach().clone() for name, value in model.policy.state_dict().items()}

@@ -7,7 +7,14 @@ from numpy.testing import assert_array_equal
 from stable_baselines3.common.callbacks import EvalCallback
 
 import agents
-from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import (
+    NormedFeatures,
+    act,
+    assert_same,
+    parameters_of,
+    tiny_model,
+    toy_dataset,
+)
 from tests.envs import SpacesEnv
 
 OBSERVATIONS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
@@ -70,7 +77,7 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     model = normed_model(env=SpacesEnv(4, 2, 5), learning_starts=4, gradient_steps=0)
     old_statistics = statistics_of(model)
     model.learn(12)
-    first, second = (model.predict(OBSERVATIONS, deterministic=True)[0] for _ in range(2))
+    first, second = (act(model, OBSERVATIONS) for _ in range(2))
     assert_array_equal(first, second)
     draws = model.policy.draw_action_noise(5, torch.Generator())
     noise = {name: draw.unsqueeze(0) for name, draw in draws.items()}
