@@ -77,8 +77,10 @@ class BAM(ResidualFineTuning):
         x = noise["am_x0"]
         h = 1 / self.flow_steps
         cost = torch.zeros_like(batch.rewards)
+        # nothing is detached: the gradient goes through the whole rollout
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), policy(x, i * h)
+            # of half the square of the control, which is 2 / sigma times the difference of velocities
             weight = 2 / memoryless_sigma(i, self.flow_steps) ** 2
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)

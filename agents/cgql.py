@@ -98,9 +98,11 @@ class CGQL(Method):
 
         def velocity(x: Tensor, t: Time) -> Tensor:
             assert not isinstance(t, Tensor)  # the sampler's grid times are numbers
+            # w / t has no limit at t = 0
             if unguided or t == 0:
                 return behaviour(x, t)
             at = self.guide_time(t)
+            # frozen: the gradient is needed at actions only
             score = action_gradient(lambda y: nets.frozen.critic(observations, y, at).mean(1), x)
             guidance = (1 - t) * self.inverse_temperature * score + (x if self.x_term else 0)
             return behaviour(x, t) + self.guidance_weight / t * guidance

@@ -44,4 +44,5 @@ class CGQLLinex(CGQLMSE):
             "noisy_gap": (clean_q - q).mean((1, 2)),
             "linex_clipped": (gap > self.linex_clip).float().mean((1, 2)),
         }
+        # both branches are computed, so the unused one must not overflow
         return torch.where(gap <= self.linex_clip, clipped.exp() + scaled, beyond)

@@ -145,9 +145,11 @@ class DriftQL(Method):
         count, size = samples.shape[-2:]
         square = samples.square().sum(-1)
         inner = samples @ samples.mT
+        # clamped, since the difference may round below zero, and away from the root's infinite slope
         distance = (
             (square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * inner).clamp(min=0) + SMALLEST
         ).sqrt()
+        # a sample is not among the others that repel it
         itself = torch.eye(count, dtype=torch.bool, device=samples.device)
         distance = distance.masked_fill(itself, SELF_DISTANCE)
         if self.scale_distances:
@@ -179,6 +181,7 @@ class DriftQL(Method):
         policy = nets.policy.at(batch.observations)
         samples = policy(noise["drift_z"].movedim(2, 1)).movedim(1, 2).clamp(-1, 1)  # (S, B, M, D)
         drift = self.drift(samples.detach(), batch.actions.clamp(-1, 1))
+        # constants: the policy regresses to where its samples drift
         goals = (samples.detach() + self.drift_step * drift).clamp(-1, 1)
         value = nets.frozen.critic(batch.observations, policy(noise["q_z"]).clamp(-1, 1)).mean(1)
         q_term = -value.mean(-1)

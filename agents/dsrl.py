@@ -108,6 +108,7 @@ class DSRL(Method):
     ) -> Losses:
         """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""
         q = nets.critic(batch.observations, batch.actions)
+        # a critic of noise, so that the latent policy climbs without a gradient through the flow
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
@@ -127,5 +128,6 @@ class DSRL(Method):
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (alpha.unsqueeze(1) * log_prob - policy_q).mean(1),
+            # linear in alpha: it rises while the entropy is below its target
             "temperature": nets.temperature() * (entropy.detach() - target_entropy),
         }

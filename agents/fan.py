@@ -133,6 +133,7 @@ class FAN(Method):
         """Return the TD target, less the distance to the flow, and the target of the critic without noise."""
         next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
         flow = nets.behaviour.at(batch.next_observations)
+        # a sum over the chunk: what the target loses grows with the number of actions
         penalty = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
         next_q = pessimistic_value(nets.critic(batch.next_observations, next_actions), self.rho)
         noisy = torch.cat([batch.actions, noise["value_n"]], -1)
@@ -147,12 +148,14 @@ class FAN(Method):
     ) -> Losses:
         """Return both critics' losses, flow matching, the anchoring, and the policy's climbs of both critics."""
         q = nets.critic(batch.observations, batch.actions)
+        # z' drew the target's next action, and tells the critic which return this is
         noisy = torch.cat([batch.actions, noise["next_z"]], -1)
         noisy_q = nets.noise_critic(batch.observations, noisy)
         actions = nets.one_step(batch.observations, noise["anchor_z"])
         clipped = actions.clamp(-1, 1)
         noisy = torch.cat([clipped, noise["q_n"]], -1)
         policy_q = nets.frozen.noise_critic(batch.observations, noisy)
+        # frozen: the policy comes to the flow, and not the other way round
         flow = nets.frozen.behaviour.at(batch.observations)
         distance = self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"])
         value_losses = expectile_loss(targets["value"] - q, self.expectile)

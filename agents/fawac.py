@@ -80,6 +80,7 @@ class FAWAC(Method):
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(
             batch.observations
         )
+        # capped, since few rows of large advantage would outweigh the batch
         weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
@@ -99,6 +100,7 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),
+            # the error is symmetric: here V is trained, and the critics' values are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(
                 velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight

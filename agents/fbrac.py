@@ -83,5 +83,6 @@ class FBRAC(Method):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.flow, batch, noise),
+            # through every step of the flow, which is what the one-step policy of FQL avoids
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

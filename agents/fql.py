@@ -78,6 +78,7 @@ class FQL(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target and the teacher's actions."""
         behaviour = nets.behaviour.at(batch.observations)
+        # clipped, since the student is to act within the box
         teacher = integrate_flow(behaviour, noise["distill_z"], self.flow_steps).clamp(-1, 1)
         return {**self.td_targets(batch, noise, nets), "teacher": teacher}
 
@@ -91,6 +92,8 @@ class FQL(Method):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
+            # clipped for the critics, which know actions in the box only; the distillation holds the student there
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

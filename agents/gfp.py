@@ -152,6 +152,7 @@ class GFP(Method):
         policy_q = nets.frozen.critic(batch.observations, student.clamp(-1, 1))
         policy_q = pessimistic_value(policy_q, self.rho)
         info |= q_statistics(q)
+        # actions that are worse than the policy's are not cloned
         weight = batch.valid * targets["guidance"]
         x_0, t = noise["bc_x0"], noise["bc_t"]
         return {

@@ -97,6 +97,7 @@ class IFQL(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        # of data actions only, so that no action outside of the data is ever rated
         data_q = nets.critic_target(batch.observations, batch.actions)
         return {
             "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),

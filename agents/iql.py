@@ -116,15 +116,18 @@ class IQL(Method):
         q = nets.critic(batch.observations, batch.actions)
         value = nets.value(batch.observations)
         mean = nets.actor(batch.observations)
+        # of a Gaussian of standard deviation 1, whatever noise actions are played with
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )
         if self.actor_loss == "awr":
+            # bounded, since few rows of large advantage would outweigh the batch
             weight = (self.actor_weight * targets["advantage"]).exp().clamp(max=LARGEST_WEIGHT)
             actor = -(batch.valid * weight * log_prob).mean(-1)
         else:
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))
             policy_q = pessimistic_value(policy_q, self.rho)
+            # divided by Q's own size, so that the weight of cloning need not follow rewards
             climb = policy_q.mean(-1) / policy_q.detach().abs().mean(-1)
             actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info |= {

@@ -124,6 +124,7 @@ class MeanFlowQL(Method):
         """Return the TD target and the mean flow's."""
         x, t = self.on_the_way(batch.actions, noise)
         velocity = noise["flow_e"] - batch.actions
+        # one Jacobian-vector product along the way from data to noise
         slope = nets.policy.at(batch.observations).slope(x, t, velocity)
         flow = self.mean_flow_target(x, t, velocity, slope)
         return {**self.td_targets(batch, noise, nets), "flow": flow}
@@ -135,6 +136,7 @@ class MeanFlowQL(Method):
         q = nets.critic(batch.observations, batch.actions)
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
+        # a constant: the adaptive weight shrinks large errors without gradient of its own
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         info |= q_statistics(q)
@@ -142,5 +144,6 @@ class MeanFlowQL(Method):
             "td": td_loss(q, targets["td"], batch.valid),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
+            # outside the box the clipped action gives the climb no gradient, so this brings it back
             "bound": (actions.abs() - 1).clamp(min=0).mean((1, 2)),
         }

@@ -45,6 +45,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     :return: a subclass of :class:`FlowAlgorithm` of the method's name, documented with its settings.
     :raises ValueError: if a setting has the name of something that every model has.
     """
+    # one class for each method, since a loaded model must be an instance of it
     if method not in _models:
         reserved = {*dir(FlowAlgorithm), *Arguments.declared()}
         # attributes that are not of the class: every name that a constructor mentions, to be safe

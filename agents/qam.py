@@ -61,6 +61,7 @@ class QAM(AdjointMatching, ResidualFineTuning):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
+        # with no weight on Q both flows aim at the same, and the behaviour is the one that is cloned
         flow = self.policy(nets, online=True) if self.inverse_temperature > 0 else nets.behaviour
         return integrate_flow(flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
 
@@ -69,6 +70,7 @@ class QAM(AdjointMatching, ResidualFineTuning):
         prior = self.prior(nets).at(batch.observations)
         policy = self.policy(nets).at(batch.observations)
         states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
+        # the lean adjoint is linear in its end, so weighing the end weighs all of it
         end_adjoint = self.inverse_temperature * self.end_adjoint(batch.observations, end, nets)
         info |= adjoint_statistics(end_adjoint)
         return {

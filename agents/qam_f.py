@@ -63,6 +63,7 @@ class QAMF(QAM):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return QAM's targets and the teacher's actions."""
+        # as it would act, clipped
         teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "teacher": teacher}
 
@@ -74,6 +75,7 @@ class QAMF(QAM):
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {
             **losses,
+            # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

@@ -129,6 +129,7 @@ class QGF(Method):
                 gradient = action_gradient(q, ahead(x, t, v) if self.gradient == "clean" else x)
             return v + self.guidance_weight * gradient
 
+        # without guidance no gradient needs to be taken
         flow = guided if self.guidance_weight > 0 else behaviour
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 

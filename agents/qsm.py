@@ -68,6 +68,7 @@ class QSM(DiffusionQLearning):
         predicted = nets.denoiser(
             batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
         )
+        # a predicted noise is minus a scaled score, whose target is tau times Q's gradient
         score_error = predicted + self.inverse_temperature * targets["gradient"]
         return {
             "td": td_loss(q, targets["td"], batch.valid),

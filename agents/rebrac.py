@@ -112,6 +112,7 @@ class ReBRAC(Method):
         q = nets.critic(batch.observations, batch.actions)
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
+        # a constant, which makes the weight of cloning independent of the size of rewards
         scale = 1 / value.detach().abs().mean(-1)
         error = (actions - batch.actions).square()
         info |= {**q_statistics(q), "q_scale": scale, "action_mse": error.mean((1, 2))}

@@ -115,6 +115,7 @@ def register(
         elif id in _entries:
             owner = _described(_entries[id].method)
         newcomer = _described(method)
+        # the same class of the same file may come again, e.g. when its module is reloaded
         if owner and owner != newcomer:
             raise ValueError(
                 f"algorithm id `{id}` is taken by {owner}; register {newcomer} by another, e.g. `my_{id}`"
@@ -211,6 +212,7 @@ def find_named_by_file(
     :raises KeyError: if there is no such algorithm; the message names the closest.
     :raises UntrustedError: if it is neither built in, nor of an installed package, nor imported already.
     """
+    # imported already, so nothing of the file's choice runs
     for entry in _entries.values():
         if name == path_of(entry.method):
             return entry
@@ -232,6 +234,7 @@ def import_named(module: str) -> ModuleType:
     :param module: its name.
     :return: the module.
     """
+    # installed programs do not have the current folder on their path
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     return importlib.import_module(module)

@@ -112,6 +112,7 @@ class RLPD(Method):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
+            # linear in alpha: it rises while the entropy is below its target
             "temperature": nets.temperature() * (entropy.detach() - target_entropy),
             "bc": -(batch.valid * data_log_prob).mean(-1),
         }

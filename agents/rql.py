@@ -154,7 +154,9 @@ class RQL(Method):
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
         velocity = nets.flow(batch.observations, x_t, t)
+        # the last step ends at the action
         step = (1 - t).clamp(max=1 / self.flow_steps)
+        # each step is trained by the value of where it leads, not by the rest of the flow
         policy_q = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
         info |= {**q_statistics(q), "climb_q_mean": policy_q.mean(1)}
         value_losses = expectile_loss(targets["td"].unsqueeze(1) - q, self.expectile)

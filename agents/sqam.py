@@ -81,6 +81,7 @@ class SQAM(TrustRegion):
             nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
         )
         times = step_times(self.bridge_states, endpoint, first=1)
+        # to the end itself, of which the critics see the clipped action
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         gradient = action_gradient(
             lambda a: nets.critic_target(batch.observations, a.clamp(-1, 1)).mean(1), endpoint

@@ -53,6 +53,7 @@ class TRQAM(AdjointMatching, TrustRegion):
         prior = self.prior(nets).at(batch.observations)
         policy = nets.fine_tuned.at(batch.observations)
         states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
+        # not weighed here: the multiplier weighs Q through the sigmas of the loss
         end_adjoint = self.end_adjoint(batch.observations, end, nets)
         info |= adjoint_statistics(end_adjoint)
         return {

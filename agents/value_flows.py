@@ -145,6 +145,7 @@ class ValueFlows(Method):
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
             returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
+            # straight through: the bound moves values and leaves derivatives as they are
             returns = returns + (self.bounded(returns) - returns).detach()
         return returns
 

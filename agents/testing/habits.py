@@ -56,6 +56,7 @@ def find_habits(
     :return: its bad habits.
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
+    # a copy, since hooks may spoil the method
     trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
     tiny = trial.method
     changes = tiny.changes
@@ -91,6 +92,7 @@ def _losses(trial: Trial, changes: Mapping[str, Any], watch: Watch | None = None
     """Return the losses, with their graphs, of the batch with other tensors; ``watch`` is given what they read."""
     method = trial.method
     nets = trial.nets
+    # every call sees the same input, whatever the one before did to its own
     batch, noise = trial.copies()
     batch = replace(batch, **changes)
     if watch:
@@ -132,6 +134,7 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        # the global generator tells of every draw that has no generator of its own
         state = torch.get_rng_state()
         versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
         result = func(*args, **kwargs)
@@ -325,6 +328,7 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changes["actions"] = -batch.actions
+    # of sequences that all cross an end, nothing but the state may count
     expected = _losses(trial, invalid)
     changed_losses = _losses(trial, invalid | changes)
     for name in losses:

@@ -66,6 +66,7 @@ def in_some_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str
 
     @wraps(check)
     def repeated(subject: Subject) -> str:
+        # one unlucky draw of weights may miss a tolerance that a sound algorithm keeps
         for number in range(TRIES - 1):
             with contextlib.suppress(ViolationError):
                 return check(subject, number)
@@ -151,6 +152,7 @@ def check_bounds(subject: Subject) -> str:
     batch = make_batch(model)
     widest = 0.0
     table = model.method.action_noise_table()
+    # actions that stay in bounds by chance leave them for larger inputs
     for scale in (1.0, 10.0):
         noise = make_noise(model, acting=True)
         for name, draw in table.items():
@@ -180,6 +182,7 @@ def check_bounds(subject: Subject) -> str:
 @in_some_try
 def check_replicas(subject: Subject, number: int) -> str:
     """Check that several seeds at once start, learn and act as each alone."""
+    # other seeds in every try
     seeds = [3 + 2 * number, 4 + 2 * number]
     together = subject.make_model(seeds=seeds)
     stacked = together.policy.nets.state_dict()
@@ -240,6 +243,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
         info = model.trainer.update_on(make_batch(model, number), make_noise(model, number))
         _require_finite(info, f"with `precision={precision}`")
         norms.append(info["grad_norm"].item())
+    # else the change would be 0 whatever the precision
     if norms[0] == norms[1] == 0:
         raise ViolationError("the gradient is zero, so nothing is known of its precision")
     change = abs(norms[1] / norms[0] - 1) if norms[0] else math.inf
@@ -362,6 +366,7 @@ def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any
 
 def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
     """Return sampled actions in [-1, 1]."""
+    # a cached model may have sampled before
     model.policy.set_random_seed(0)
     observations = np.eye(STATES, dtype=np.float32)[[state] * SAMPLES]
     return model.policy.scale_action(model.predict(observations)[0])[:, 0]
@@ -415,6 +420,7 @@ def check_saving(subject: Subject) -> str:
         raise ViolationError("a loaded model has other settings than the saved one")
     if name := first_difference(model.policy.state_dict(), loaded):
         raise ViolationError(f"`{name}` of a loaded model differs from that of the saved one")
+    # after the files are gone, so that nothing is read late
     planned = _plan(model)
     for kind, restored in (("model", loaded), ("policy", policy)):
         if not np.array_equal(planned, _plan(restored)):
@@ -575,6 +581,7 @@ def run_checks(
     :yields: an outcome for each check, as soon as it is there.
     :raises ValueError: if a name is not one of a check.
     """
+    # refused before the first check, which may take a minute
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
     broken = False

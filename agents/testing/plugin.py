@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each check."""
     if FIXTURE in metafunc.fixturenames:
+        # here, since pytest loads every installed plug-in, and PyTorch takes seconds
         from agents.testing.kit import CHECKS
 
         metafunc.parametrize(FIXTURE, CHECKS, indirect=True, ids=[check.name for check in CHECKS])

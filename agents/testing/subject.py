@@ -178,6 +178,7 @@ class Subject:
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
         self.method = method
         self.settings = dict(settings)
+        # two checks read the same model, and training it takes longest
         self.learnt = cache(self._learn)
         """A model after it has learnt from the dataset of known values, by the seed of its weights and batches."""
 
