@@ -87,7 +87,7 @@ def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
         ("plain", ("step", 25), "SIGKILL"),  # online, in the middle of a chunk and of an episode
         ("plain", ("play", 20), "SIGKILL"),  # within an evaluation
         ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint online
-        ("plain", ("step", 31), "SIGTERM"),
+        ("plain", ("step", 31), "SIGINT"),
         ("plain", ("update", 18), "SIGKILL"),  # offline
         ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
@@ -108,7 +108,7 @@ def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
     ids=str,
 )
 def test_a_killed_run_ends_as_an_uninterrupted_one(run, uninterrupted, tmp_path, kind, kill, by):
-    code, state = {"SIGKILL": (KILLED, "running"), "SIGTERM": (3, "interrupted")}[by]
+    code, state = (KILLED, "running") if by == "SIGKILL" else (3, "interrupted")
     assert run(tmp_path, kind, kill, by) == code
     assert end_of(tmp_path)[0] == state
     assert run(tmp_path, kind) == 0

@@ -127,7 +127,7 @@ def prepare_drawing(env: Any) -> None:
     if model is None:
         return
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    camera = getattr(env, "custom_camera", None)
+    camera: Any = getattr(env, "custom_camera", None)
     if hasattr(camera, "distance"):  # OGBench's mazes are white, and their outer walls not in view
         model.mat("wall").rgba[:3] = WALLS
         width = 1.02 * env._maze_unit * max(env.maze_map.shape)

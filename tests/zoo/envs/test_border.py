@@ -8,12 +8,24 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
+from numpy.testing import assert_array_equal
 
-from tests.zoo.envs.toys import SpringEnv
-from zoo.envs.border import check_same_spaces, check_spaces, read_observation
+from tests.envs import PicturesEnv, space_env_of
+from tests.zoo.envs.toys import TOY, SpringEnv
+from tests.zoo.helpers import TINY
+from tests.zoo.outcomes import status_of
+from zoo.envs.border import (
+    check_same_spaces,
+    check_spaces,
+    join,
+    policy_name,
+    read_observation,
+    stack,
+)
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
 from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError
+from zoo.train import main
 
 INTEGERS = spaces.Box(0, 100, (2,), np.int64)
 BYTES = spaces.Box(0, 255, (2,), np.uint8)
@@ -176,3 +188,126 @@ def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained
 def test_a_model_has_its_channels_first_wherever_the_environment_has_them():
     first, last = (spaces.Box(0, 255, shape, np.uint8) for shape in ((3, 16, 16), (16, 16, 3)))
     check_same_spaces("model.zip", (first, FLOATS), "Mine-v0", (last, FLOATS))
+
+
+# -- observations -----------------------------------------------------------------------------------------------------
+
+
+ENV = "tests.envs:Pictures-v0"
+IMAGE = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+VECTOR = spaces.Box(-1, 1, (2,), np.float32)
+MIXED = spaces.Dict({"image": IMAGE, "vector": VECTOR, "choice": spaces.Discrete(3)})
+
+
+@pytest.mark.parametrize(
+    ("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")]
+)
+def test_the_policy_follows_from_the_observations(space, name):
+    assert policy_name(space) == name
+    check_spaces("Any-v0", space_env_of(space))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, expected .*uint8 from 0 to 255"),
+        (
+            spaces.Box(0, 255, (16, 16), np.uint8),
+            r"Box\(16, 16\) of uint8, expected .* \(H, W, C\)",
+        ),
+        (spaces.Discrete(3), r"the observation space Discrete\(3\), expected a vector"),
+        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), r"the observation space Tuple\(.*\) for `a`"),
+        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), r"Dict\(b: Box\(2,\)\) for `a`"),
+    ],
+)
+def test_other_observations_are_refused_with_a_way_on(space, message):
+    with pytest.raises(UsageError, match=message):
+        check_spaces("Any-v0", space_env_of(space))
+
+
+def test_observations_are_stacked_and_joined_by_their_parts():
+    MIXED.seed(0)
+    samples = [MIXED.sample() for _ in range(5)]
+    joined = join([stack(MIXED, part) for part in ([], samples[:2], samples[2:])])
+    for name in MIXED.spaces:
+        assert_array_equal(joined[name], [sample[name] for sample in samples])
+    assert stack(IMAGE, []).shape == (0, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({}, "must have the parts of"),
+        ({"place": np.array([0, np.inf], np.float32)}, "got observation place inf from"),
+    ],
+)
+def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message):
+    pictures = PicturesEnv(as_dict=True)
+    env = RepeatableEnv(pictures, keep_info=True)
+    env.reset(seed=0)
+    env.step(np.zeros(2, np.float32))
+    pictures._draw = lambda: {"picture": pictures.render(), **parts}
+    with pytest.raises(EnvironmentFault, match=f"{message}.* at step 2 of its episode"):
+        env.step(np.zeros(2, np.float32))
+
+
+def test_frames_are_stacked_with_a_repeatable_reset():
+    first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
+    assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
+    assert first.observation_space.shape == (16, 16, 9)
+    with pytest.raises(UsageError, match="frames are stacked of images"):
+        make_env("Pendulum-v1", frame_stack=2)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+FAULTS = [
+    ("observation", np.nan, "got observation nan"),
+    ("observation", 1e300, r"got observation 1e\+300"),
+    ("reward", np.inf, "got reward inf"),
+    ("success", 7.0, "must be 0 or 1, got 7.0"),
+]
+
+
+@pytest.mark.parametrize(("failure", "wrong", "message"), FAULTS)
+def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failure, wrong, message):
+    env = make_env(TOY, failure=failure, failure_file=str(tmp_path / "fail"), wrong=wrong)
+    env.set_name("the toy")
+    env.reset(seed=1)
+    for _ in range(2):
+        env.step(np.zeros(2, np.float32))
+    (tmp_path / "fail").touch()
+    with pytest.raises(EnvironmentFault, match=f"{message} from `Toy-v0`, the toy, at step 3 of"):
+        env.step(np.zeros(2, np.float32))
+
+
+def test_success_may_stand_beside_an_empty_entry_of_the_other_name():
+    env = make_env(TOY, success=None)
+    env.unwrapped._info = lambda: {"success": None, "is_success": True}
+    env.reset(seed=1)
+    assert env.step(np.zeros(2, np.float32))[-1] == {"success": 1, "is_success": True}
+
+
+def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own():
+    env = make_env("Odometer-v0")
+    observations = [env.reset(seed=1)[0]]
+    for _ in range(2):
+        observations.append(env.step(np.ones(2, np.float32))[0])
+    np.testing.assert_array_equal(np.ravel(observations), [0.5, 1.5, 2.5])
+
+
+@pytest.mark.parametrize("algo", ["qam", "sac"])
+def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys, algo):
+    (tmp_path / "fail").touch()
+    words = (
+        f"--algo {algo} --env Toy-v0 --offline-steps 0 --online-steps 9 -f {tmp_path} "
+        "--eval-episodes 1 --verbose 0 --seed 1 --eval-env-kwargs success=sign "
+        f"--env-kwargs failure=reward failure_file={tmp_path / 'fail'} wrong=1e300"
+    ).split()
+    assert main([*words, "-params", *(TINY if algo == "qam" else ["learning_starts=3"])]) == 1
+    status = status_of(tmp_path / algo / "Toy-v0_1")
+    assert (status["state"], status["online_step"]) == ("failed", 0)
+    for text in (status["reason"], capsys.readouterr().err):
+        assert "got reward 1e+300 from `Toy-v0`, training environment 0, at step 1 of its" in text
+        assert "diverged" not in text

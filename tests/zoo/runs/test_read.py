@@ -8,8 +8,10 @@ import pytest
 
 from tests.zoo.outcomes import status_of
 from tests.zoo.runs.helpers import CUBE, write_run
-from zoo.runs.protocol import protocol_differences
-from zoo.runs.read import read_runs, split_environment
+from zoo.report.tables import differences_table
+from zoo.runs.folder import RunFolder, UnreadableRun
+from zoo.runs.protocol import protocol_differences, what_differs
+from zoo.runs.read import read_runs, read_speed, read_times, split_environment
 
 
 def reasons(logs):
@@ -221,3 +223,153 @@ def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
         arrays = dict(file)
     np.savez(bad / "evaluations.npz", **arrays | {name: values})
     assert reasons(tmp_path)["bad"].startswith(f"evaluations.npz {reason}")
+
+
+# -- names of methods -------------------------------------------------------------------------------------------------
+
+
+def names(tables):
+    """Return name of the folder -> method."""
+    return tables.runs.set_index(tables.runs["run"].str.rpartition("/")[2])["method"].to_dict()
+
+
+def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
+    for k, gamma in enumerate((0.5, 0.99)):
+        for j, temperature in enumerate((0.3, 99.0)):
+            settings = {"gamma": gamma, "inverse_temperature": temperature}
+            write_run(tmp_path / f"{k}{j}", settings=settings, label="a method with a name")
+    tables = read_runs([tmp_path])
+    letters = dict(zip(("00", "01", "10", "11"), "abcd", strict=True))
+    assert names(tables) == {k: f"a method with a name {letters[k]}" for k in letters}
+    table = differences_table(tables, set(tables.runs["method"]))
+    name, differences = (entry.text for entry in table.rows[1])
+    assert (name, differences) == ("a method with a name b", "gamma 0.5; inverse_temperature 99.0")
+
+
+def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
+    write_run(tmp_path / "a", settings={"gamma": 0.5, "tau": 0.1})
+    write_run(tmp_path / "b", settings={"gamma": 0.9, "tau": 0.2})
+    tables = read_runs([tmp_path])
+    assert names(tables) == {"a": "qam (gamma=0.5)", "b": "qam (gamma=0.9)"}
+    differences = what_differs(tables.runs, names(tables).values())
+    assert differences["qam (gamma=0.9)"] == {"gamma": "0.9", "tau": "0.2"}
+
+
+def test_algorithms_of_one_label_are_methods_of_their_own_on_other_tasks_too(tmp_path):
+    write_run(tmp_path / "a", algo="cgql", label="ours")
+    write_run(tmp_path / "b", algo="cgql_mse", label="ours", env=CUBE)
+    expected = {"a": "ours (algorithm=cgql)", "b": "ours (algorithm=cgql_mse)"}
+    assert names(read_runs([tmp_path])) == expected
+
+
+def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
+    write_run(tmp_path / "a", settings={"gamma": 0.5})
+    write_run(tmp_path / "b", settings={"gamma": 0.9})
+    write_run(tmp_path / "c", seed=1, settings={"gamma": 0.5}, state="failed")
+    write_run(tmp_path / "d", env=CUBE, settings={"gamma": 0.7}, state="failed")
+    methods = names(read_runs([tmp_path]))
+    assert (methods["c"], methods["d"]) == ("qam (gamma=0.5)", "qam (gamma=0.7)")
+
+
+def test_failed_run_with_settings_of_its_own_is_a_method_and_renames_no_other(tmp_path):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", seed=1, state="failed", settings={"gamma": 0.5})
+    assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam (gamma=0.5)"}
+
+
+def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(
+    tmp_path,
+):
+    entries = {"env": "Pendulum-v1", "offline": (), "online": (1.0, 2.0), "has_success": False}
+    write_run(tmp_path / "a", **entries)
+    bad = write_run(tmp_path / "b", seed=1, state="failed", **entries)
+    (bad / "evaluations.npz").unlink()
+    assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam"}
+
+
+def test_run_that_failed_before_a_finished_one_of_its_seed_is_replaced_by_it(tmp_path):
+    write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
+    second = write_run(tmp_path / "second", updated="2026-11-02T00:00:00+00:00")
+    write_run(tmp_path / "third", state="failed", updated="2026-11-03T00:00:00+00:00")
+    runs = read_runs([tmp_path]).runs
+    assert runs["replaced_by"].fillna("").tolist() == [str(second), "", str(second)]
+
+
+# -- how long training has taken --------------------------------------------------------------------------------------
+
+
+SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps\n"
+OFFLINE = (
+    "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
+)
+
+
+def run_with(folder, progress, versions=None, **config):
+    write_run(folder, **config)
+    (folder / "progress.csv").write_text(progress)
+    (folder / "versions.json").write_text(json.dumps(versions or {}))
+    return RunFolder(folder)
+
+
+def test_rows_without_a_time_are_evaluations(tmp_path):
+    text = OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n"
+    times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}))
+    assert times.steps.tolist() == [100, 200]
+    assert times.seconds.tolist() == [10, 20]
+    assert times.hours == pytest.approx(20 / 3600)
+    assert (times.updates_per_second, times.replicas, times.machine) == (10, 1, "NVIDIA H200")
+
+
+def test_the_parts_of_an_interrupted_run_of_an_older_release_add_up(tmp_path):
+    text = OFFLINE + "100,10,10.0,100,\n200,20,10.0,200,\n300,10,10.0,300,\n400,20,10.0,400,\n"
+    assert read_times(run_with(tmp_path / "a", text)).seconds.tolist() == [10, 20, 30, 40]
+
+
+def test_a_slower_phase_after_a_faster_one_adds_up_though_its_clock_never_goes_back(tmp_path):
+    text = SPEED_HEADER + "1000,7,99.5,\n1500,15,,33\n2000,30,,33\n"
+    assert read_times(run_with(tmp_path / "a", text)).seconds.tolist() == [7, 22, 37]
+
+
+def test_the_seconds_of_the_whole_run_count_where_they_are_logged(tmp_path):
+    text = "time/total_timesteps,time/time_elapsed,time/total_seconds\n100,6,6.0\n200,6,12.0\n"
+    assert read_times(run_with(tmp_path / "a", text)).seconds.tolist() == [6, 12]
+
+
+def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):
+    text = (
+        "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,time/fps\n"
+        "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n"
+    )
+    times = read_times(run_with(tmp_path / "a", text))
+    assert times.seconds.tolist() == [10, 20, 35, 50]
+    assert times.updates_per_second == pytest.approx(1900 / 40)
+    assert times.machine == "not recorded"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "time/total_timesteps,eval/mean_reward\n150,-1\n",
+        OFFLINE + "100,ten,1,100,\n",
+    ],
+)
+def test_damaged_logs_are_named(tmp_path, text):
+    with pytest.raises(UnreadableRun, match=r"progress\.csv "):
+        read_times(run_with(tmp_path / "a", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SPEED_HEADER + "100,1,50.5,\n200,1,40.5,\n200,,,\n", (200, 40.5)),
+        (SPEED_HEADER + "100,1,50.5,\n300,1,,20\n", (300, 20.0)),
+        (SPEED_HEADER + "100,1,50.5,\n200,1,4", (100, 50.5)),  # a row that is not whole yet
+        ("", None),
+        ("a,b\n1,2\n", None),
+        (SPEED_HEADER + "x,1,2,\n", None),
+    ],
+)
+def test_the_last_row_with_a_sound_speed_counts(tmp_path, text, expected):
+    (tmp_path / "progress.csv").write_text(text)
+    assert read_speed(RunFolder(tmp_path)) == expected

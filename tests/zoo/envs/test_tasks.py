@@ -1,8 +1,8 @@
-"""robomimic's tasks: names that are known without robosuite, and what they are with it."""
+"""Tasks of OCBench, robomimic and D4RL: names that are known without their packages, and what they are with them."""
 
 import importlib
-import re
 import sys
+from collections import Counter
 
 import gymnasium
 import numpy as np
@@ -15,11 +15,72 @@ from tests.zoo.datasets.samples import read
 from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
-from zoo.envs.make import find_spec, make_env
+from zoo.datasets.benchmarks import gpu_name
+from zoo.datasets.names import gym_id, parse_env_name, parse_name
+from zoo.envs.make import find_spec, is_ocbench, make_env
 from zoo.envs.snapshot import ResumableEnv
-from zoo.envs.tasks import OBSERVATIONS
+from zoo.envs.tasks import D4RL, OBSERVATIONS, OCBENCH
+from zoo.runs.read import split_environment
 from zoo.terminal.errors import UsageError
 from zoo.train import main as train
+
+# -- OCBench ----------------------------------------------------------------------------------------------------------
+
+
+BLOCKS = "block-cpu-lite-double-task2-v0"
+
+
+def test_the_table_is_that_of_the_package():
+    ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
+    from gymnasium import registry
+
+    registered = {}
+    for name, spec in registry.items():
+        if is_ocbench(spec) and not name.startswith("visual-"):
+            registered[name] = (spec.max_episode_steps, bool(spec.kwargs.get("lite")))
+    ours = {task.name: (task.steps, "-lite" in task.name) for task in OCBENCH.values()}
+    assert ours == registered
+    for task in OCBENCH.values():
+        family, backend, kwargs, steps = ocbench.parse_env_spec(gpu_name(task))
+        assert family == task.domain.partition("-")[0]
+        assert backend == "mjwarp"
+        assert steps == task.steps
+        assert split_environment(task.name)[2] == f"task{kwargs['task_id']}"
+
+
+def test_a_task_has_a_domain_and_a_number():
+    task = OCBENCH[BLOCKS]
+    assert task.domain == "block-cpu-lite-double"
+    assert split_environment(BLOCKS) == (BLOCKS, "block-cpu-lite-double", "task2")
+
+
+@pytest.mark.parametrize("parse", [parse_env_name, parse_name])
+def test_ogbenchs_data_are_not_sought_for_its_tasks(parse):
+    with pytest.raises(UsageError, match="a task of OCBench, not of OGBench"):
+        parse(BLOCKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [BLOCKS, "chamber-cpu-hard-task2-v0", "hanoi-cpu-lite-single-task1-v0"]
+)
+def test_its_environments_repeat_and_are_restored_within_an_episode(name):
+    pytest.importorskip("ocbench", reason="needs OCBench")
+    first, second = (ResumableEnv(make_env(name)) for _ in range(2))
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 7)).astype(np.float32)
+    observation, info = first.reset(seed=3)
+    assert info == {"success": 0, "is_success": False}  # and nothing of OCBench's own
+    np.testing.assert_array_equal(observation, second.reset(seed=3)[0])
+    for action in actions[:10]:
+        first.step(action)
+    snapshot = first.snapshot()
+    assert snapshot is not None, first.obstacle
+    assert second.restore(snapshot) is None
+    for action in actions[10:]:
+        np.testing.assert_array_equal(first.step(action)[0], second.step(action)[0])
+
+
+# -- robomimic --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -38,18 +99,29 @@ def robosuite():
         ("lift-ph-low_dim", NAME),
         ("can-mh-image", "can-mh-low_dim"),
         ("transport-mh-low_dim", "-mh-low_dim"),
+        ("block-lite-double-task2-v0", BLOCKS),  # for GPUs
     ],
 )
-def test_other_tasks_of_robomimic_are_refused_with_the_one_to_use(name, meant):
+def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
     with pytest.raises(UsageError, match=f"unknown environment `{name}`.*closest: .*{meant}"):
         find_spec(name)
 
 
-def test_without_robosuite_tasks_say_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "robosuite", None)
-    message = f"`{NAME}` is simulated by robosuite, which is not installed; `{INSTALL}`"
-    with pytest.raises(UsageError, match=re.escape(message)):
-        find_spec(NAME)
+@pytest.mark.parametrize(
+    ("name", "package", "message"),
+    [
+        (BLOCKS, "ocbench", f"`{BLOCKS}` needs OCBench; install it with `pip install"),
+        (
+            NAME,
+            "robosuite",
+            f"`{NAME}` is simulated by robosuite, which is not installed; `pip install",
+        ),
+    ],
+)
+def test_tasks_say_how_to_install_their_package(monkeypatch, name, package, message):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=message):
+        find_spec(name)
 
 
 class FakeLift(SpacesEnv):
@@ -143,3 +215,33 @@ def test_what_robosuite_holds_cannot_be_saved_and_is_named(robosuite):
     env.reset(seed=0)
     assert env.snapshot() is None
     assert "_scene` cannot be saved" in str(env.obstacle)
+
+
+# -- D4RL -------------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_the_21_tasks_of_gfp_and_six_mazes():
+    counts = Counter(task.domain for task in D4RL.values())
+    assert counts == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
+    assert split_environment("mujoco/hopper/medium-v0")[1:] == ("d4rl-mujoco", "")
+    assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"
+    with pytest.raises(UsageError, match=r"is a task of D4RL, not of OGBench; docs/d4rl\.md says"):
+        parse_name("D4RL/relocate/cloned-v2")
+
+
+@pytest.mark.parametrize("size", ["umaze", "medium", "large"])
+def test_an_ant_at_its_goal_has_reached_it_and_the_episode_ends(size):
+    pytest.importorskip("gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`")
+    env = make_env(f"d4rl-antmaze-{size}")
+    starts = [env.reset(seed=seed)[0] for seed in range(2)]
+    # Its position, the goal, and 27 coordinates and velocities.
+    assert env.observation_space.shape == (31,)
+    # One goal, somewhere in its cell.
+    np.testing.assert_allclose(starts[0][2:4], starts[1][2:4], atol=2.1)
+    assert np.linalg.norm(starts[0][:2] - starts[0][2:4]) > 4
+    ant = env.unwrapped.ant_env
+    ant.set_state(np.array([*starts[1][2:4], *ant.data.qpos[2:]]), ant.data.qvel)
+    _, reward, terminated, _, info = env.step(np.zeros(8, np.float32))
+    assert (reward, terminated, info["success"]) == (1.0, True, 1)
+    assert env.spec.max_episode_steps == (700 if size == "umaze" else 1000)
+    env.close()
