@@ -97,23 +97,21 @@ def modules_to_preload(entry_point: str) -> list[str]:
 class EnvGroup:
     """The environments of one process, played one after the other.
 
-    :param names: what each is called in messages, beside the environment's id.
-    :param is_first: whether to probe the environment (`zoo.envs.probe`); one process does it for all.
+    :param numbers: of the environments in the pool; the process of number 0 probes it (`zoo.envs.probe`) for all.
     :raises UsageError: if the probe refuses it.
     """
 
-    def __init__(
-        self, spec: EnvSpec, env_kwargs: dict[str, Any], names: Sequence[str], is_first: bool
-    ) -> None:
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         np.random.seed()  # all processes have been forked with the same global generator
-        self._envs: list[RepeatableEnv] = []
-        for name in names:
-            self._envs.append(make_env(spec, **env_kwargs))
-            self._envs[-1].set_name(name)
-        if is_first:
-            probe(self._envs[0], lambda: make_env(spec, **env_kwargs))
-        self._totals = [EpisodeTotals()] * len(names)
-        self.spaces: Spaces = (self._envs[0].observation_space, self._envs[0].action_space)  # type: ignore[assignment]
+        self._envs: dict[int, RepeatableEnv] = {}
+        for number in numbers:
+            self._envs[number] = make_env(spec, **env_kwargs)
+            self._envs[number].set_name(f"evaluation environment {number}")
+        first = self._envs[numbers[0]]
+        if numbers[0] == 0:
+            probe(first, lambda: make_env(spec, **env_kwargs))
+        self._totals = dict.fromkeys(numbers, EpisodeTotals())
+        self.spaces: Spaces = (first.observation_space, first.action_space)  # type: ignore[assignment]
 
     def advance(
         self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
@@ -143,7 +141,7 @@ class EnvGroup:
 
     def close(self) -> None:
         """Close the environments."""
-        for env in self._envs:
+        for env in self._envs.values():
             env.close()
 
 
@@ -165,8 +163,6 @@ class EnvPool:
     ) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
-        names = [f"evaluation environment {number}" for number in range(n_envs)]
-        parts = [names[worker::n_workers] for worker in range(n_workers)]
         self._check_in = check_in
         self._plans_once = n_workers <= 2
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
@@ -179,8 +175,9 @@ class EnvPool:
             "is_watched": True,
         }
         self._workers: list[WorkerProcess] = []
-        for part in parts:
-            build = functools.partial(EnvGroup, spec, env_kwargs, part, part is parts[0])
+        for worker in range(n_workers):
+            numbers = range(worker, n_envs, n_workers)
+            build = functools.partial(EnvGroup, spec, env_kwargs, numbers)
             self._workers.append(WorkerProcess(build, "advance", **options))
         self._busy: set[int] = set()  # processes that have still to answer
         self._in_episode: set[int] = set()
@@ -206,19 +203,17 @@ class EnvPool:
         """
         n_workers = len(self._workers)
         self._in_episode |= set(openings)
+        workers = np.array(numbers, int) % n_workers
         for worker, process in enumerate(self._workers):
-            # worker w has the environments w, w + n_workers, ..., which it counts from 0
-            rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
-            local_numbers = [numbers[row] // n_workers for row in rows]
+            rows = np.flatnonzero(workers == worker)
+            running = [numbers[row] for row in rows]
             seeds = {
-                number // n_workers: seed
-                for number, seed in openings.items()
-                if number % n_workers == worker
+                number: seed for number, seed in openings.items() if number % n_workers == worker
             }
-            if not rows and not seeds:
+            if not running and not seeds:
                 continue
             try:
-                process.send(local_numbers, chunks[rows], seeds, check_in=self._check_in)
+                process.send(running, chunks[rows], seeds, check_in=self._check_in)
                 self._busy.add(worker)
             except WorkerLost as error:
                 self._replace(worker, error)
@@ -235,7 +230,6 @@ class EnvPool:
             for process in self._workers:
                 process.losses = 0  # they count within one evaluation, which ends here
             return None
-        n_workers = len(self._workers)
         answered = processes = [self._workers[worker] for worker in busy]
         if not self._plans_once:
             answered = wait_for_answers(processes, patience, self._check_in)
@@ -250,10 +244,8 @@ class EnvPool:
             except WorkerLost as error:
                 self._replace(worker, error)
                 continue
-            progress.running += [number * n_workers + worker for number in part.running]
-            progress.endings |= {
-                number * n_workers + worker: ending for number, ending in part.endings.items()
-            }
+            progress.running += part.running
+            progress.endings |= part.endings
             observations.append(part.observations)
         self._in_episode -= set(progress.endings)
         if observations:
@@ -275,16 +267,13 @@ class EnvPool:
 
         :raises WorkerError: if it was lost too often.
         """
-        lost = sorted(
-            number for number in self._in_episode if number % len(self._workers) == worker
-        )
+        n_workers = len(self._workers)
+        lost = sorted(number for number in self._in_episode if number % n_workers == worker)
         self._lost += lost
         self._in_episode -= set(lost)
         self._busy.discard(worker)
-        self._workers[worker].replace(
-            error,
-            f"starting it again, to play its {len(lost)} unfinished episodes from their beginnings",
-        )
+        purpose = f"to play its {len(lost)} unfinished episodes from their beginnings"
+        self._workers[worker].replace(error, f"starting it again, {purpose}")
         return self._receive_spaces(worker)
 
     def close(self) -> None:
