@@ -7,7 +7,7 @@ from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
+def tables(tmp_path_factory):
     """Runs on an environment that knows success, and on two that do not."""
     folder = tmp_path_factory.mktemp("logs")
     write_run(folder / "a", offline=(25,))
@@ -16,27 +16,27 @@ def own(tmp_path_factory):
     return read_runs([folder])
 
 
-def test_words_give_random_and_expert_returns_and_the_last_one_wins(own):
+def test_words_give_random_and_expert_returns_and_the_last_one_wins(tables):
     words = ["Pendulum-v1=-1500,-150", "HalfCheetah-v5=0,1e4", "Pendulum-v1=-1600,-100"]
-    assert read_references(words, own) == {
+    assert read_references(words, tables) == {
         "Pendulum-v1": (-1600.0, -100.0),
         "HalfCheetah-v5": (0.0, 10_000.0),
     }
 
 
 def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(
-    own, tmp_path, capsys
+    tables, tmp_path, capsys
 ):
     path = tmp_path / "references.yml"
     path.write_text(f"Pendulum-v1: [-1500, -150]\nHalfCheetah-v4: [-280, 12135]\n{ENV}: [0, 1]\n")
-    assert read_references([str(path)], own) == {"Pendulum-v1": (-1500.0, -150.0)}
+    assert read_references([str(path)], tables) == {"Pendulum-v1": (-1500.0, -150.0)}
     err = capsys.readouterr().err
     for name in ("HalfCheetah-v4", ENV):
         assert f"unknown environment with returns `{name}`; closest: " in err
 
 
-def test_returns_with_a_reference_are_normalised_and_nothing_else(own):
-    found = normalise_returns(own, {"Pendulum-v1": (-1500.0, -150.0)})
+def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
+    found = normalise_returns(tables, {"Pendulum-v1": (-1500.0, -150.0)})
     by_environment = found.evaluations.groupby("environment")
     assert by_environment["score"].apply(list).to_dict() == {
         "Pendulum-v1": pytest.approx([0.0, 0.5]),
@@ -65,9 +65,9 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(own):
         *("Pendulum-v1=4,3", "Pendulum-v0=1,2", f"{ENV}=1,2"),
     ],
 )
-def test_bad_word_is_refused(own, word):
+def test_bad_word_is_refused(tables, word):
     with pytest.raises(UsageError, match="--reference-scores"):
-        read_references([word], own)
+        read_references([word], tables)
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,21 @@ def test_bad_word_is_refused(own, word):
         "Pendulum-v4: [1, 2]",
     ],
 )
-def test_bad_file_is_refused(own, tmp_path, text):
+def test_bad_file_is_refused(tables, tmp_path, text):
     (tmp_path / "references.yml").write_text(text)
     with pytest.raises(UsageError, match="--reference-scores"):
-        read_references([str(tmp_path / "references.yml")], own)
+        read_references([str(tmp_path / "references.yml")], tables)
 
 
 def test_references_that_runs_record_serve_all_runs_on_their_environment_and_must_agree(tmp_path):
     about = {"env": "Pendulum-v1", "has_success": False, "offline": (-825.0,)}
     write_run(tmp_path / "a", **about, reference_scores=[-1500, -150], score="return")
     write_run(tmp_path / "b", **about, seed=1)
-    own = read_runs([tmp_path])
-    assert read_references([], own) == {"Pendulum-v1": (-1500.0, -150.0)}
-    assert read_references(["Pendulum-v1=-1,0"], own) == {"Pendulum-v1": (-1.0, 0.0)}
+    tables = read_runs([tmp_path])
+    assert read_references([], tables) == {"Pendulum-v1": (-1500.0, -150.0)}
+    assert read_references(["Pendulum-v1=-1,0"], tables) == {"Pendulum-v1": (-1.0, 0.0)}
     assert list(
-        normalise_returns(own, read_references([], own)).evaluations["score"]
+        normalise_returns(tables, read_references([], tables)).evaluations["score"]
     ) == pytest.approx([0.5, 0.5])
     write_run(tmp_path / "c", **about, seed=2, reference_scores=[-1600, -150])
     with pytest.raises(UsageError, match="record different reference scores"):

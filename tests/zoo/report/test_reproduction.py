@@ -23,68 +23,62 @@ def _read_once():
 def reproduced(scores, published="qam2026", **about):
     """Return what became of QAM on the tasks of scene, each with its own list of scores: where -> result."""
     methods = {"qam": ComparedMethod("qam", "QAM", "own", **about)}
-    found = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
-    return {entry.where: entry for entry in found}
+    entries = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
+    return {entry.where: entry for entry in entries}
 
 
 def test_published_value_and_own_runs_give_a_difference_with_a_verdict():
     # QAM's published means on the tasks of scene: 100, 98.33, 99.5, 99.67 and 87 %.
     near = [[1.0, 1.0, 0.98, 1.0, 1.0, 1.0]] * 4 + [[0.86, 0.88, 0.84, 0.9, 0.86, 0.88]]
-    found = reproduced(near)
-    assert set(found) == {*SCENE, "scene-play"}
-    whole = found["scene-play"]
-    assert whole.published_mean == pytest.approx(0.969, abs=1e-3)
-    assert whole.own == pytest.approx(np.mean(near))
-    assert whole.difference.point == pytest.approx(np.mean(near) - whole.published_mean)
-    assert whole.verdict == "agrees"
-    assert whole.published_seeds == 12
-    assert whole.own_seeds == (6, 6)
-    for scores, verdict in (
-        ([0.5, 0.52, 0.48], "differs"),
-        ([1.0, 0.6, 1.0, 1.0], "open"),
-        ([1.0], "no interval"),
-    ):
-        assert verdict in {entry.verdict for entry in reproduced([scores] * 5).values()}
+    places = reproduced(near)
+    assert set(places) == {*SCENE, "scene-play"}
+    scene = places["scene-play"]
+    assert scene.published_mean == pytest.approx(0.969, abs=1e-3)
+    assert scene.own == pytest.approx(np.mean(near))
+    assert scene.difference.point == pytest.approx(np.mean(near) - scene.published_mean)
+    assert scene.verdict == "agrees"
+    assert (scene.published_seeds, scene.own_seeds) == (12, (6, 6))
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [([0.5, 0.52, 0.48], "differs"), ([1.0, 0.6, 1.0, 1.0], "open"), ([1.0], "no interval")],
+)
+def test_the_interval_decides_the_verdict(scores, verdict):
+    assert verdict in {entry.verdict for entry in reproduced([scores] * 5).values()}
 
 
 def test_difference_has_scipys_welch_interval():
     scores = [0.9, 0.8, 0.95, 1.0, 0.85, 0.9]
-    found = reproduced([scores] * 5, "trqam2026")
-    own = [np.mean(scores), np.var(scores, ddof=1) / 5]  # mean of five tasks with equal spread
     # Satterthwaite over the five tasks and the published domain (64 % +- 4 over 8 seeds), written out.
-    parts = [own[1] / 5 / 6] * 5 + [0.04**2 / 8]
-    total = sum(parts)
-    freedom = total**2 / (5 * parts[0] ** 2 / 5 + parts[-1] ** 2 / 7)
-    half = stats.t.ppf(0.975, freedom) * total**0.5
-    assert found["scene-play"].difference.interval == pytest.approx(
-        (own[0] - 0.64 - half, own[0] - 0.64 + half)
-    )
+    parts = np.array([np.var(scores, ddof=1) / 5**2 / 6] * 5 + [0.04**2 / 8])
+    freedom = parts.sum() ** 2 / (parts**2 / [5, 5, 5, 5, 5, 7]).sum()
+    half = stats.t.ppf(0.975, freedom) * parts.sum() ** 0.5
+    difference = np.mean(scores) - 0.64
+    interval = reproduced([scores] * 5, "trqam2026")["scene-play"].difference.interval
+    assert interval == pytest.approx((difference - half, difference + half))
 
 
 def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_changes_no_number():
     changes = {"gamma": "0.5", "inverse_temperature": "99.0", "mine": "True"}
     settings = {env: expected_settings("QAM", env, "qam") | changes for env in SCENE}
     protocols = {env: {"sparse": True} for env in SCENE}
-    found = reproduced([[1.0, 0.9]] * 5, protocols=protocols, settings=settings)
-    expected = (
-        "gamma 0.5 against 0.99",
-        "inverse_temperature 99.0 against 1.0",
-        "mine True against none",
-    )
-    assert {tuple(entry.protocol) for entry in found.values()} == {expected}
+    for entry in reproduced([[1.0, 0.9]] * 5, protocols=protocols, settings=settings).values():
+        assert entry.protocol == [
+            "gamma 0.5 against 0.99",
+            "inverse_temperature 99.0 against 1.0",
+            "mine True against none",
+        ]
     assert not {"device", "verbose", "compile"} & settings[SCENE[0]].keys()
 
 
 def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():
-    methods = {
-        "mine": ComparedMethod("mine", "RQL", "own", {env: {"sparse": True} for env in SCENE})
-    }
-    found = reproduce(
-        methods, scene_runs([[0.9, 0.8, 0.85]] * 5, "mine"), [load_set("rql2026")], 0.05
-    )
-    domain = next(r for r in found if r.where == "scene-play")
-    assert domain.published_mean == 0.89
-    assert domain.published_seeds == 4
+    protocols = {env: {"sparse": True} for env in SCENE}
+    methods = {"mine": ComparedMethod("mine", "RQL", "own", protocols)}
+    runs = scene_runs([[0.9, 0.8, 0.85]] * 5, "mine")
+    entries = reproduce(methods, runs, [load_set("rql2026")], 0.05)
+    domain = next(entry for entry in entries if entry.where == "scene-play")
+    assert (domain.published_mean, domain.published_seeds) == (0.89, 4)
     assert domain.difference.interval is None
     assert domain.verdict == "no interval"
     assert domain.protocol[-1].startswith("scoring not stated to be of the last evaluation")

@@ -11,6 +11,7 @@ from tests.zoo.report.samples import (
     returns,
 )
 from zoo.report.comparison import Decision, ranking
+from zoo.report.significance import decide
 from zoo.report.statistics.pairs import rank_p_value
 from zoo.report.tables import pairs_table
 
@@ -32,33 +33,30 @@ def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
     x = {"a": np.array([0.1, 0.5, 0.5]), "b": np.array([0.0, 0.3])}
     y = {"a": np.array([0.2, 0.5]), "b": np.array([0.3, 0.9, 0.9])}
     chance, variance = 0.0, 0.0
-    for task in x:
-        pooled, size = np.array([*x[task], *y[task]]), len(x[task])
-        found = []
-        for chosen in combinations(range(5), size):
-            ours, theirs = pooled[list(chosen)], np.delete(pooled, chosen)
-            found.append(np.mean((ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs)))
-        chance += found[0] / 2  # the first division is the true one
-        variance += np.var(found) / 4
+    for task, runs in x.items():
+        pooled = np.append(runs, y[task])
+        chances = []
+        for chosen in combinations(range(5), len(runs)):
+            lead = np.subtract.outer(pooled[list(chosen)], np.delete(pooled, chosen))
+            chances.append(np.mean((np.sign(lead) + 1) / 2))
+        chance += chances[0] / 2  # the first division is the true one
+        variance += np.var(chances) / 4
     expected = 2 * stats.norm.sf(abs(chance - 0.5) / np.sqrt(variance))
     assert rank_p_value(x, y) == pytest.approx(expected)
 
 
-def test_difference_has_scipys_welch_test_adjusted_for_all_pairs():
+@pytest.mark.parametrize(("focus", "family"), [(None, ("AB", "AC", "BC")), ("A", ("AB", "AC"))])
+def test_difference_has_scipys_welch_test_adjusted_for_its_family(focus, family):
     comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
-    phase = comparison.phases["online"]
-    p_values = phase.decision.p_values
+    p_values = decide(comparison, focus=focus).phases["online"].decision.p_values
     table = returns(["A", "B", "C"], environments=("Pendulum-v1",)).query("step == 2000")
-    runs = {name: part["score"] for name, part in table.groupby("method")}
-    found = {
-        pair: stats.ttest_ind(*(runs[name] for name in pair), equal_var=False).pvalue
-        for pair in ("AB", "AC", "BC")
-    }
+    runs = dict(iter(table.groupby("method")["score"]))
+    plain = {(x, y): stats.ttest_ind(runs[x], runs[y], equal_var=False).pvalue for x, y in family}
     adjusted = 0.0
-    for others, pair in zip((3, 2, 1), sorted(found, key=found.get), strict=True):
-        adjusted = max(adjusted, min(1, others * found[pair]))
-        assert p_values[tuple(pair)] == pytest.approx(adjusted)
-        assert p_values[tuple(pair)] == p_values[tuple(reversed(pair))]
+    for k, (x, y) in enumerate(sorted(plain, key=plain.get)):
+        adjusted = max(adjusted, min(1, (len(family) - k) * plain[x, y]))
+        assert p_values[x, y] == p_values[y, x] == pytest.approx(adjusted)
+    assert len(p_values) == 2 * len(family)
 
 
 @pytest.mark.parametrize(("p_value", "is_clear"), [(0.05, True), (0.051, False)])
@@ -77,20 +75,13 @@ def test_one_seed_tests_nothing_and_two_methods_need_no_matrix():
 
 
 def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
-    scores = {
-        "good": [1.0] * 8,
-        "middle": [0.5, 0.52, 0.5, 0.48] * 2,
-        "same": [0.5, 0.48, 0.52, 0.5] * 2,
-    }
+    scores = {"good": [1.0] * 8, "middle": [0.5, 0.52] * 4, "same": [0.52, 0.5] * 4}
     comparison = comparison_of_scene({name: [values] * 5 for name, values in scores.items()})
     table = pairs_table(comparison, comparison.phases["offline"])
     names = ranking(comparison)
     assert table.header == ["method", *names]
     assert [row[0].text for row in table.rows] == names
-    shown = [
-        [(entry.text, entry.detail, entry.is_bold) for entry in row[1:]] for row in table.rows[:2]
-    ]
-    minus = "\N{MINUS SIGN}50.0"
-    assert shown[0] == [("-", "", False), ("1.00", "+50.0", True), ("1.00", "+50.0", True)]
-    assert [shown[1][0], shown[1][2]] == [("0.00", minus, True), ("0.50", "+0.0", False)]
-    assert comparison.phases["offline"].decision.p_values["good", "same"] < 1e-6
+    first, second, _ = [[(e.text, e.detail, e.is_bold) for e in row[1:]] for row in table.rows]
+    assert first == [("-", "", False), ("1.00", "+49.0", True), ("1.00", "+49.0", True)]
+    assert second[0] == ("0.00", "\N{MINUS SIGN}49.0", True)
+    assert second[2] == ("0.50", "+0.0", False)
