@@ -4,7 +4,6 @@ import json
 import pytest
 from rich.console import Console
 
-from tests.zoo.outcomes import status_of
 from tests.zoo.runs.helpers import write_run
 from zoo import monitor
 from zoo.report.monitoring import show_states
@@ -14,22 +13,23 @@ RETURNS = {"algo": "sac", "env": "Pendulum-v1", "offline": (), "has_success": Fa
 
 
 @pytest.fixture
-def run(capsys):
-    """Return what runs the program, and returns its result and the words of each line of its tables."""
+def run(call):
+    """Return what runs the program, and returns its result and the lines of its tables, with single spaces."""
 
     def run(*words):
-        assert monitor.main([str(word) for word in words]) == 0
-        shown = capsys.readouterr()
-        return json.loads(shown.out), [line.split() for line in shown.err.splitlines()]
+        result, shown = call(monitor.main, *words)
+        return result, [" ".join(line.split()) for line in shown.splitlines()]
 
     return run
 
 
 def log_speed(folder, *rows):
-    header = (
-        "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps,eval/success_rate\n"
-    )
-    (folder / "progress.csv").write_text(header + "".join(f"{row}\n" for row in rows))
+    header = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps,eval/success_rate"
+    (folder / "progress.csv").write_text("\n".join([header, *rows, ""]))
+
+
+def change_status(file, **entries):
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
 
 
 @pytest.fixture(autouse=True)
@@ -42,16 +42,11 @@ def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, 
     write_run(tmp_path / "done", offline=(25,))
     write_run(tmp_path / "running", seed=1, offline=(25,), state="running")
     folder = write_run(tmp_path / "dead", seed=2, offline=(25,), state="running")
-    status = status_of(folder)
-    (folder / "status.json").write_text(
-        json.dumps(status | {"updated": "2026-11-01T00:00:00+00:00"})
-    )
+    change_status(folder / "status.json", updated="2026-11-01T00:00:00+00:00")
     result, lines = run(tmp_path)
     assert result == {"runs": 3, "done": 1, "running": 1, "dead": 1}
-    assert ["method", "environment", "runs", "step", "left", "%", "at"] in lines
-    assert "its process is gone; --resume continues it" in " ".join(
-        word for line in lines for word in line
-    )
+    assert "method environment runs step left % at" in lines
+    assert "its process is gone; --resume continues it" in " ".join(lines)
 
 
 def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_left(tmp_path, run):
@@ -59,10 +54,9 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
     for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
         folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)
         log_speed(folder, f"{done - 100_000},1,1,,", f"{done},9,{speed},,", f"{done},,,,0.5")
-    write_run(
-        tmp_path / "done", seed=2, offline=(25,), **steps
-    )  # is at its end, says nothing about the others
-    (line,) = [line for line in run(tmp_path)[1] if "qam" in line]
+    # is at its end, says nothing about the others
+    write_run(tmp_path / "done", seed=2, offline=(25,), **steps)
+    (line,) = [line for line in run(tmp_path)[1] if line.startswith("qam")]
     assert "300k/1.5M" in line
     assert "2:30:00" in line  # 900,000 steps at 100 per second, not 1,200,000 at 200
 
@@ -72,20 +66,20 @@ def test_the_last_speed_of_a_long_log_counts_wherever_it_is(tmp_path, run):
     for label, log in (("early", ["1000,10,100,,", *rows]), ("late", [*rows, "3000,10,50,,"])):
         folder = write_run(tmp_path / label, label=label, state="running", offline_steps=183_000)
         log_speed(folder, *log)
-    lines = {line[0]: " ".join(line) for line in run(tmp_path)[1] if line}
-    assert "0:30:20" in lines["early"]  # 182,000 steps at 100 per second
-    assert "1:00:00" in lines["late"]  # 180,000 steps at 50 per second
+    early, late = (line for line in run(tmp_path)[1] if line.startswith(("early", "late")))
+    assert "0:30:20" in early  # 182,000 steps at 100 per second
+    assert "1:00:00" in late  # 180,000 steps at 50 per second
 
 
 def test_success_and_returns_have_columns_of_their_own(tmp_path, run):
     write_run(tmp_path / "a", offline=(25,))
     write_run(tmp_path / "b", online=(-1500.0,), **RETURNS)
-    lines = run(tmp_path)[1]
-    assert ["method", "environment", "runs", "step", "left", "%", "return", "at"] in lines
-    assert any(words[-3:] == ["50.0", "-", "1k"] for words in lines)
-    assert any(words[-3:] == ["-", "-1,500", "1k"] for words in lines)
+    shown = "\n".join(run(tmp_path)[1])
+    assert "method environment runs step left % return at" in shown
+    assert " 50.0 - 1k\n" in shown
+    assert " - -1,500 1k\n" in shown
     lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")[1]
-    assert any(words[-3:] == ["-", "50.0", "1k"] for words in lines)
+    assert " - 50.0 1k\n" in "\n".join(lines)
 
 
 def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run):
@@ -94,9 +88,8 @@ def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run)
     (write_run(tmp_path / "broken") / "config.yml").unlink()
     result, lines = run(tmp_path)
     assert result == {"runs": 13, "failed": 12, "unknown": 1}
-    shown = [" ".join(line) for line in lines]
-    assert sum(line.startswith("! /") for line in shown) == 10
-    assert any("broken: config.yml is missing" in line for line in shown)
+    assert "\n".join(lines).count("\n! /") == 10
+    assert "broken: config.yml is missing" in "\n".join(lines)
 
 
 def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
@@ -109,13 +102,13 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
         if len(naps) == 1:
             write_run(status.parent, state="running", **(RETURNS | {"offline": (-1.0,)}))
         else:
-            status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "done"}))
+            change_status(status, state="done")
 
     monkeypatch.setattr("time.sleep", sleep)
     result, lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-1,0", "--watch", "3")
     assert naps == [3.0, 3.0]
     assert result == {"runs": 1, "done": 1}
-    assert any("1 done" in " ".join(line) for line in lines)
+    assert "1 done" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -132,21 +125,12 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, folder, messag
 
 
 def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
-    long = {
-        "env": "humanoidmaze-giant-navigate-singletask-task1-v0",
-        "label": "a_method_with_a_long_name",
-    }
-    write_run(tmp_path / "a", every=1_250_000, **long)
-    write_run(tmp_path / "b", seed=1, state="failed", every=1_250_000, **long)
-    write_run(
-        tmp_path / "c",
-        seed=2,
-        state="running",
-        every=1_250_000,
-        hours=100,
-        offline_steps=5_000_000,
-        **long,
-    )
+    env, label = "humanoidmaze-giant-navigate-singletask-task1-v0", "a_method_with_a_long_name"
+    long = {"env": env, "label": label, "every": 1_250_000}
+    write_run(tmp_path / "a", **long)
+    write_run(tmp_path / "b", seed=1, state="failed", **long)
+    steps = {"hours": 100, "offline_steps": 5_000_000}
+    write_run(tmp_path / "c", seed=2, state="running", **steps, **long)
     write_run(tmp_path / "d", **RETURNS | {"online": (-12_345.0,)})
     console = Console(width=80, file=io.StringIO())
     console.print(show_states(read_runs([tmp_path])))

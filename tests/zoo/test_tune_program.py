@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from optuna.pruners import ThresholdPruner
 
+from agents.common.sb3.model import FlowAlgorithm
 from tests import ROOT
 from tests.zoo.helpers import ENV, TINY
 from tests.zoo.outcomes import config_of, status_of
@@ -24,13 +26,18 @@ pytestmark = pytest.mark.filterwarnings(
 )  # two episodes need not reach the goal
 
 
-def arguments(data, logs, *more, steps=20):
+def run_words(data, logs, flags, steps=20):
+    """Return what the command lines of a study and of a run of its settings share."""
     words = (
         f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --seeds 4-5 "
         f"--offline-steps {steps} --eval-episodes 2 --n-eval-envs 1 --log-interval 5 "
-        "--env-kwargs max_episode_steps=30 --study-name s --verbose 0"
-    ).split()
-    return [*words, *more, "-params", *TINY]
+        f"--env-kwargs max_episode_steps=30 --verbose 0 {flags} -params"
+    )
+    return [*words.split(), *TINY]
+
+
+def arguments(data, logs, flags, steps=20):
+    return ["--study-name", "s", *run_words(data, logs, flags, steps)]
 
 
 def table(logs):
@@ -42,24 +49,16 @@ def table(logs):
 
 def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refusal):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    for program, words, message in (
-        (
-            main,
-            ["-f", tmp_path],
-            "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`",
-        ),
-        (train, ["--study", "s", "--trial-id", "best"], "`--study` needs Optuna"),
-    ):
-        assert message in refusal(program, "--algo", "qam", "--env", ENV, *words)
+    words = ["--algo", "qam", "--env", ENV, "-f", tmp_path]
+    message = "needs Optuna; install it with `pip install 'optuna>=5'`"
+    assert f"`zoo tune` {message}" in refusal(main, *words)
+    assert f"`--study` {message}" in refusal(train, *words, "--study", "s", "--trial-id", "best")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            "--search inverse_temp",
-            "unknown setting of qam `inverse_temp`; closest: inverse_temperature",
-        ),
+        ("--search inverse_temp", "closest: inverse_temperature"),
         ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
         ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
         ("--algo bc", "there is no setting to search: `bc` declares none"),
@@ -74,85 +73,56 @@ def test_bad_input_is_refused_before_any_work(words, message, tmp_path, refusal)
 
 
 def test_a_trial_is_a_training_run(data, tmp_path, call):
-    result, _ = call(
-        main, *arguments(data, tmp_path, "--n-trials", "2", "--n-evaluations", "2", steps=21)
-    )
+    words = arguments(data, tmp_path, "--n-trials 2 --n-evaluations 2", steps=21)
+    result, _ = call(main, *words)
     assert result["trials"] == {"complete": 2}
-    assert table(tmp_path)["number"].tolist() == [0, 1]
-    for number, runs in enumerate(table(tmp_path)["runs"].str.split()):
-        for seed, run in zip((4, 5), map(Path, runs), strict=True):
+    for number, row in table(tmp_path).iterrows():
+        for seed, run in zip((4, 5), map(Path, row["runs"].split()), strict=True):
             assert run.parent == tmp_path / "studies" / "s" / f"trial_{number}" / "qam"
             config = config_of(run)
-            assert (
-                config["settings"]["inverse_temperature"]
-                == table(tmp_path)["inverse_temperature"][number]
-            )
+            assert config["settings"]["inverse_temperature"] == row["inverse_temperature"]
             assert config["sources"][-1].startswith("-params")
             assert f"study s, trial {number}" in config["sources"]
-            assert config["seed"] == seed
-            assert config["eval_seed"] == 1_000_000
+            assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
             assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [11, 21]
             assert status_of(run)["state"] == "done"
 
 
 @pytest.mark.slow
 def test_a_trial_can_be_trained_again(data, tmp_path, call):
-    result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "2", "--eval-freq", "10"))
-    same = (
-        f"--algo qam --env {ENV} --dataset-dir {data} -f {tmp_path} --seeds 4-5 "
-        "--offline-steps 20 --eval-episodes 2 --n-eval-envs 1 --eval-freq 10"
-    ).split()
-    same += [
-        "--eval-seed",
-        "1000000",
-        "--env-kwargs",
-        "max_episode_steps=30",
-        "--verbose",
-        "0",
-        "-params",
-        *TINY,
-    ]
-    assert train([*same, "--study", "s", "--trial-id", "best"]) == 0
+    result, _ = call(main, *arguments(data, tmp_path, "--n-trials 2 --eval-freq 10"))
+    flags = "--eval-freq 10 --eval-seed 1000000 --study s --trial-id best"
+    assert train(run_words(data, tmp_path, flags)) == 0
     for number, run in enumerate(result["best"]["runs"], 1):
-        again = tmp_path / "qam" / f"{ENV}_{number}" / "evaluations.npz"
-        assert again.read_bytes() == (Path(run) / "evaluations.npz").read_bytes()
+        repeated = tmp_path / "qam" / f"{ENV}_{number}" / "evaluations.npz"
+        assert repeated.read_bytes() == (Path(run) / "evaluations.npz").read_bytes()
 
 
 def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monkeypatch):
-    from optuna.pruners import ThresholdPruner
-
-    monkeypatch.setattr(
-        "zoo.tuning.options.Plan.make_pruner",
-        lambda _: ThresholdPruner(lower=2.0, n_warmup_steps=1),
-    )
-    call(main, *arguments(data, tmp_path, "--n-trials", "1", "--eval-freq", "5"), code=1)
+    pruner = ThresholdPruner(lower=2.0, n_warmup_steps=1)
+    monkeypatch.setattr("zoo.tuning.options.Plan.make_pruner", lambda _: pruner)
+    call(main, *arguments(data, tmp_path, "--n-trials 1 --eval-freq 5"), code=1)
     assert table(tmp_path)["state"].tolist() == ["pruned"]
     for run in table(tmp_path)["runs"][0].split():
         status = status_of(run)
-        assert status["state"] == "interrupted"
-        assert status["offline_step"] == 5
+        assert (status["state"], status["offline_step"]) == ("interrupted", 5)
         assert status["reason"] == "Pruned: score 0 in evaluation 1, at step 5"
-    tables = read_runs([tmp_path / "studies" / "s"])
-    assert tables.counted().empty
+    assert read_runs([tmp_path / "studies" / "s"]).counted().empty
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
 def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call, monkeypatch):
-    from agents.common.sb3.model import FlowAlgorithm
-
     monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda _: dict(enumerate(diverged)))
-    result, _ = call(main, *arguments(data, tmp_path, "--n-trials", "1"))
-    assert result["best"]["score"] == 0.0
-    assert (
-        "seed 4 failed: training diverged: NaN"
-        in (Path(result["best"]["runs"][0]) / "run.log").read_text()
-    )
-    states = [status_of(run)["state"] for run in result["best"]["runs"]]
+    result, _ = call(main, *arguments(data, tmp_path, "--n-trials 1"))
+    best = result["best"]
+    assert best["score"] == 0.0
+    message = "training diverged: NaN"
+    assert f"seed 4 failed: {message}" in Path(best["runs"][0], "run.log").read_text()
+    states = [status_of(run)["state"] for run in best["runs"]]
     assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
-    assert "training diverged: NaN" in table(tmp_path)["reason"][0].replace(
-        "all replicas have diverged (seed 4: ", ""
-    )
+    reason = table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
+    assert message in reason
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -161,14 +131,8 @@ def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call,
 def start(words):
     command = [sys.executable, str(ROOT / "zoo" / "tune.py"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, text=True, env=environment, start_new_session=True, **pipes)
 
 
 def finish(process, code=0):
@@ -179,7 +143,7 @@ def finish(process, code=0):
 
 @pytest.mark.slow
 def test_several_starts_share_a_study(data, tmp_path):
-    words = arguments(data, tmp_path, "--max-total-trials", "3", "--eval-freq", "10")
+    words = arguments(data, tmp_path, "--max-total-trials 3 --eval-freq 10")
     for process in [start(words), start(words)]:
         assert json.loads(finish(process))["trials"] == {"complete": 3}
     command = (tmp_path / "studies/s/trial_2/qam" / f"{ENV}_1" / "command.txt").read_text()
@@ -190,22 +154,22 @@ def test_several_starts_share_a_study(data, tmp_path):
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data, tmp_path, by):
     """The result is that of a study that was never stopped."""
-    words = ["--max-total-trials", "1", "--eval-freq", "100", "--save-freq", "20"]
+    flags = "--max-total-trials 1 --eval-freq 100 --save-freq 20"
     logs = tmp_path / "stopped"
     run = logs / f"studies/s/trial_0/qam/{ENV}_1"
-    process = start(arguments(data, logs, *words, steps=500))
-    wait_for(
-        lambda: list(run.glob("checkpoint/step_*")) and status_of(run)["offline_step"] > 0, 200
-    )
+    process = start(arguments(data, logs, flags, steps=500))
+    wait_for(lambda: [*run.glob("checkpoint/step_*")] and status_of(run)["offline_step"] > 0, 200)
     os.kill(process.pid, by)
     finish(process, 3 if by == signal.SIGTERM else -9)
     status = status_of(run)
     assert status["state"] == ("interrupted" if by == signal.SIGTERM else "running")
     assert status["offline_step"] < 500
 
-    for folder in (logs, tmp_path / "whole"):
-        finish(start(arguments(data, folder, *words, steps=500)))
+    evaluations = set()
+    for folder in (tmp_path / "undisturbed", logs):
+        finish(start(arguments(data, folder, flags, steps=500)))
+        last = Path(table(folder)["runs"].iloc[-1].split()[0])
+        evaluations.add((last / "evaluations.npz").read_bytes())
+    assert len(evaluations) == 1
     assert table(logs)["state"].tolist() == ["retried", "complete"]
-    runs = [table(folder)["runs"].iloc[-1].split()[0] for folder in (logs, tmp_path / "whole")]
-    assert "resuming" in (Path(runs[0]) / "run.log").read_text()
-    assert len({(Path(run) / "evaluations.npz").read_bytes() for run in runs}) == 1
+    assert "resuming" in (last / "run.log").read_text()
