@@ -1,17 +1,23 @@
-"""Processes: what fails in them, and how long one may take to answer."""
+"""Processes: what fails in them, how long one may take to answer, their locks, and what is recorded of them."""
 
 import contextlib
+import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from tests import ROOT
 from tests.zoo.envs.toys import TOY
-from zoo.processes import serving
+from zoo.processes import serving, versions
+from zoo.processes.locks import HOST, SECONDS_TO_TRY, Lock
 from zoo.processes.serving import WorkerLost, WorkerProcess
+from zoo.processes.versions import git_commit
 from zoo.train import main
 
 PROCESS = (
@@ -78,3 +84,101 @@ def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, 
     )
     assert main(words.split()) == 1
     assert "the process of a training environment has ended" in capsys.readouterr().err
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+
+TAKE = "import sys; from pathlib import Path; from zoo.processes.locks import Lock; lock = Lock(Path(sys.argv[1])); "
+
+
+def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(
+    tmp_path,
+):
+    lock = Lock(tmp_path / "lock")
+    code = f"{TAKE}print(lock.take(), flush=True); input()"
+    command = [sys.executable, "-c", code, str(lock.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"True\n"
+        assert not lock.take()
+        assert lock.is_held()
+        assert lock.describe_holder().startswith(f"process {process.pid} on {HOST}, since 2")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert lock.is_held() is False
+    assert lock.take()
+
+
+def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path):
+    lock = Lock(tmp_path / "lock")
+    with lock:
+        pass
+    looking = os.open(lock.path, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    assert lock.is_held() is False  # two may look at once
+    threading.Timer(SECONDS_TO_TRY / 4, os.close, [looking]).start()
+    assert lock.take()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch, caplog, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        assert Lock(tmp_path / "lock").take()
+    assert Lock(tmp_path / "lock").is_held() is None
+    assert caplog.text.count(f"{tmp_path} has no locks") == 1
+
+
+@pytest.mark.slow
+def test_processes_that_ask_at_once_never_hold_a_lock_together(tmp_path):
+    code = (
+        f"{TAKE}import os\n"
+        "for _ in range(200):\n"
+        "    with lock:\n"
+        "        os.close(os.open(sys.argv[1] + '.alone', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
+        "        os.unlink(sys.argv[1] + '.alone')\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+
+
+# -- what is recorded of the software ---------------------------------------------------------------------------------
+
+
+def commit_in(folder):
+    """Make a repository with one commit; return its hash."""
+    commands = (
+        "git init -q && git add . && git -c user.name=A -c user.email=a@b.c commit -q --allow-empty -m first && "
+        "git rev-parse HEAD"
+    )
+    return subprocess.check_output(commands, shell=True, cwd=folder, text=True).strip()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Let the zoo be installed somewhere else, without a repository."""
+    module = tmp_path / "repository" / "site-packages" / "zoo" / "processes" / "versions.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    monkeypatch.setattr(versions, "__file__", str(module))
+    return module.parents[1]
+
+
+def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_path):
+    commit = commit_in(package.parent)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    commit_in(elsewhere)
+    monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))  # as in a hook of that repository
+    assert git_commit() == commit
+    (package / "processes" / "versions.py").write_text("changed")
+    assert git_commit() == f"{commit}-dirty"
+
+
+def test_the_commit_of_a_repository_around_an_installed_package_is_not_recorded(package):
+    commit_in(package.parents[1])
+    assert git_commit() is None

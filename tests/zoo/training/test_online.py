@@ -1,4 +1,4 @@
-"""Normalisation and action noise as settings of a run: recorded, resumed, and refused where they would not act."""
+"""Online runs: normalisation and action noise, and models that score what was recorded of their step, bit for bit."""
 
 import gc
 import os
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
+from agents.common.engine import checkpoint
+from agents.common.model_file import find_checkpoints, step_of
 from tests.zoo.envs import toys  # noqa: F401  registers the environments
 from zoo.algorithms.baselines import find_algorithm
 from zoo.models.agent import agent_of_run, play
@@ -18,22 +20,20 @@ from zoo.train import main
 from zoo.training.callbacks import TrainingRun
 
 TINY = {
-    "qam": ["net_arch=[8]", "ensemble_size=2", "flow_steps=2", "horizon_length=2"],
-    "sac": ["net_arch=[8]"],
+    "qam": "net_arch=[16] ensemble_size=2 flow_steps=2 horizon_length=2",
+    "sac": "net_arch=[16]",
 }
-NOISY = [
-    "normalize={norm_reward: false, clip_obs: 5}",
-    "noise_type=ornstein-uhlenbeck",
-    "noise_std=0.2",
-]
+NOISY = 'normalize={"norm_reward":false,"clip_obs":5} noise_type=ornstein-uhlenbeck noise_std=0.2'
 
 
-def train(logs, algo, code=0):
+def train(logs, algo, settings=NOISY, code=0):
+    """Train with an evaluation and a checkpoint every ten steps; return the run folder."""
     words = (
-        f"--algo {algo} --env Toy-v0 --online-steps 24 --seed 1 --verbose 0 -f {logs} --eval-freq 8 --eval-episodes 2 "
-        "--n-eval-envs 1 --device cpu --resume --score return -params batch_size=8 buffer_size=100 learning_starts=4"
-    ).split()
-    assert main([*words, *TINY[algo], *NOISY]) == code
+        f"--algo {algo} --env Toy-v0 --online-steps 40 --seed 1 --verbose 0 -f {logs} --resume --score return "
+        "--eval-freq 10 --save-freq 10 --eval-episodes 2 --n-eval-envs 1 --device cpu "
+        f"-params {TINY[algo]} batch_size=8 buffer_size=200 learning_starts=5 {settings}"
+    )
+    assert main(words.split()) == code
     return RunFolder(logs / algo / "Toy-v0_1")
 
 
@@ -100,4 +100,49 @@ def test_what_would_not_act_offline_is_refused(params, message):
 
 def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
     words = f"--algo qam --env Toy-v0 --online-steps 9 --seeds 1 2 --verbose 0 -f {tmp_path} --normalize".split()
-    assert "2 replicas would share the statistics" in refusal(main, *words, "-params", *TINY["qam"])
+    assert "2 replicas would share the statistics" in refusal(
+        main, *words, "-params", *TINY["qam"].split()
+    )
+
+
+# -- scores of models -------------------------------------------------------------------------------------------------
+
+
+def played(folder, **which):
+    """Return the episodes of a model of a run, as ``zoo evaluate`` plays them."""
+    results, _ = play(agent_of_run(folder.path, "cpu", **which), n_envs=1)
+    return results.returns[0].tolist()
+
+
+@pytest.mark.parametrize("algo", ["qam", "sac"])
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ("train_freq=10 gradient_steps=20", [10, 20, 30, 40]),
+        pytest.param("train_freq=25 gradient_steps=5", [25, 50], marks=pytest.mark.slow),
+        pytest.param("train_freq=7 gradient_steps=-1", [14, 21, 35, 42], marks=pytest.mark.slow),
+        pytest.param("train_freq=[1,episode] gradient_steps=3", None, marks=pytest.mark.slow),
+        pytest.param(
+            "normalize=true noise_std=0.2 gradient_steps=2",
+            [10, 20, 30, 40],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["as often as evaluations", "less often", "not in time", "episodes", "normalised"],
+)
+def test_final_best_and_saved_models_score_what_the_run_recorded(
+    algo, settings, steps, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 100)
+    folder = train(tmp_path, algo, f"learning_rate=0.01 {settings}")
+    history = folder.read_evaluations()
+    scores = dict(zip(history["timesteps"].tolist(), history["results"].tolist(), strict=True))
+    assert steps in (None, list(scores))
+    assert len(set(map(tuple, scores.values()))) == len(scores)  # each is of other weights
+    assert played(folder) == scores[max(scores)]
+    best = max(scores, key=lambda step: np.mean(scores[step]))
+    assert played(folder, name="best_model.zip") == scores[best]
+    saved = {step_of(path) for path in find_checkpoints(folder.checkpoints)}
+    assert set(scores) <= saved
+    for step, returns in scores.items():
+        assert played(folder, step=step) == returns
