@@ -59,11 +59,10 @@ class Fixture:
     def losses(self) -> dict[str, Array]:
         """The losses of the first update, by name; a form with ``_masked`` after its name replaces the other."""
         losses = self.below("loss/")
-        return {
-            name: losses.get(f"{name}_masked", loss)
-            for name, loss in losses.items()
-            if not name.endswith("_masked")
-        }
+        masked = [name for name in losses if name.endswith("_masked")]
+        for name in masked:
+            losses[name.removesuffix("_masked")] = losses.pop(name)
+        return losses
 
     def noise(self, step: int) -> dict[str, Array]:
         """Return every random draw of update 1, 2 or 3, by role."""

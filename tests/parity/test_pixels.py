@@ -28,27 +28,22 @@ def image_space(channels, *sides):
     return spaces.Box(0, 255, (channels, *sides), np.uint8)
 
 
-def convolutions(stage):
-    return [f"stack_blocks_{stage}/Conv_{index}" for index in range(3)]
-
-
 def parameters(size, kind):
     """Return what was recorded of a kind under our names: kernels (H, W, in, out) are ours with the channels first."""
-    arrays = {
-        key.removeprefix(f"{size}/{kind}/"): value
-        for key, value in recorded().items()
-        if f"{size}/{kind}/" in key
-    }
+
+    def array(name):
+        return recorded()[f"{size}/{kind}/{name}"]
+
     named = {}
-    for index, name in enumerate([name for stage in range(3) for name in convolutions(stage)]):
-        named[f"weights.{index}"] = arrays[f"{name}/kernel"].permute(3, 2, 0, 1)[None]
-        named[f"biases.{index}"] = arrays[f"{name}/bias"][None]
-    kernel = arrays["MLP_0/Dense_0/kernel"]  # its rows are (H, W, C), ours (C, H, W)
-    sides = [2, 2]  # after three halvings
-    named["mlp.weights.0"] = (
-        kernel.unflatten(0, (*sides, -1)).permute(2, 0, 1, 3).flatten(0, 2)[None]
-    )
-    named["mlp.biases.0"] = arrays["MLP_0/Dense_0/bias"][None]
+    for index, (stage, layer) in enumerate(np.ndindex(3, 3)):
+        name = f"stack_blocks_{stage}/Conv_{layer}"
+        named[f"weights.{index}"] = array(f"{name}/kernel").permute(3, 2, 0, 1)[None]
+        named[f"biases.{index}"] = array(f"{name}/bias")[None]
+    kernel = array("MLP_0/Dense_0/kernel")
+    # its rows are (H, W, C), ours (C, H, W); after three halvings sides are of two pixels
+    kernel = kernel.unflatten(0, (2, 2, -1)).permute(2, 0, 1, 3).flatten(0, 2)
+    named["mlp.weights.0"] = kernel[None]
+    named["mlp.biases.0"] = array("MLP_0/Dense_0/bias")[None]
     return named
 
 
@@ -78,9 +73,8 @@ def test_the_defaults_are_impala_small():
     assert sizes == sorted(int(np.prod(shape)) for shape in shapes.values())
 
 
-@pytest.mark.parametrize(
-    "device", ["cpu", "cuda"]
-)  # one after the other, or as groups of one convolution
+# one after the other, or as groups of one convolution
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     monkeypatch.setattr(encoders, "device_type", lambda _: device)
     space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
@@ -91,13 +85,10 @@ def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     features = stacked(images.flatten(0, 1)).unflatten(0, (2, 5))
     for replica in range(2):
         single = ImpalaEncoder(space, features_dim=16, widths=(4, 8))
-        single.load_state_dict(
-            {name: value[replica : replica + 1] for name, value in stacked.state_dict().items()}
-        )
+        state = stacked.state_dict()
+        single.load_state_dict({name: value[[replica]] for name, value in state.items()})
         assert_close(features[replica], single(images[replica]), rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(
-        features[0], stacked(images.flip(0).flatten(0, 1)).unflatten(0, (2, 5))[1]
-    )
+        assert not torch.allclose(features[1 - replica], single(images[1 - replica]))
 
 
 def test_other_observations_than_images_are_refused():
@@ -106,11 +97,7 @@ def test_other_observations_than_images_are_refused():
 
 
 def test_shifted_images_are_the_references_crops():
-    images, begin = recorded()["crop/images"].movedim(-1, 1), recorded()["crop/from"]
+    images, cropped = (recorded()[f"crop/{name}"].movedim(-1, 1) for name in ("images", "cropped"))
+    shifts = (recorded()["crop/from"] - CROP_PIXELS).unbind(1)
     layout = ObservationLayout(image_space(*images.shape[1:]))
-    shifted = layout.shifted(
-        images.flatten(1), begin[:, 0] - CROP_PIXELS, begin[:, 1] - CROP_PIXELS
-    )
-    assert torch.equal(
-        shifted.unflatten(1, images.shape[1:]), recorded()["crop/cropped"].movedim(-1, 1)
-    )
+    assert torch.equal(layout.shifted(images.flatten(1), *shifts), cropped.flatten(1))
