@@ -20,7 +20,15 @@ from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.files import DamagedFileError, write_manifest
 from agents.common.model_file import find_checkpoints
 from tests.agents.helpers import SaveAt, environments, forget_all_randomness
-from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.data.helpers import all_sequences, assert_same_batches
+from tests.common.toys import (
+    NormedFeatures,
+    assert_same,
+    parameters_of,
+    tiny_model,
+    toy_dataset,
+    toy_shards,
+)
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
@@ -28,32 +36,32 @@ from zoo.envs.snapshot import ResumableEnv
 STEPS = 40
 
 
-def model_on(env, **settings):
+def model_on(env, dataset=None, **settings):
     """Return a model on a vectorised environment, with a dataset."""
     model = tiny_model(env=env, **{"learning_starts": 6, "buffer_size": 24, **settings})
-    model.load_dataset(toy_dataset(30, 3))
+    model.load_dataset(dataset or toy_dataset(30, 3))
     return model
 
 
 def require_resumable(folder, *, envs=1, make=environments, offline=4, **settings):
     """Train in both phases, without a break and with a new model from a checkpoint at the middle; compare the two."""
     middle = offline + STEPS // 2 // envs * envs
-    whole = model_on(make(envs), **settings)
+    straight = model_on(make(envs), **settings)
     if offline:
-        whole.learn_offline(offline)
-    whole.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
+        straight.learn_offline(offline)
+    straight.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
     forget_all_randomness()
     resumed = model_on(make(envs), **settings)
     assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
     assert resumed.num_timesteps == middle
     resumed.learn(offline + STEPS - middle, reset_num_timesteps=False)
-    assert_same(parameters_of(whole), parameters_of(resumed))
-    assert_same(whole.replay_buffer.tensors(), resumed.replay_buffer.tensors())
-    assert whole.num_timesteps == resumed.num_timesteps
-    assert whole._n_updates == resumed._n_updates
-    np.testing.assert_array_equal(whole._last_obs, resumed._last_obs)
+    assert_same(parameters_of(straight), parameters_of(resumed))
+    assert_same_batches(all_sequences(straight.replay_buffer), all_sequences(resumed.replay_buffer))
+    assert straight.num_timesteps == resumed.num_timesteps
+    assert straight._n_updates == resumed._n_updates
+    np.testing.assert_array_equal(straight._last_obs, resumed._last_obs)
     episodes, resumed_episodes = (
-        [dict(info, t=0) for info in model.ep_info_buffer] for model in (whole, resumed)
+        [dict(info, t=0) for info in model.ep_info_buffer] for model in (straight, resumed)
     )
     assert episodes == resumed_episodes
 
@@ -95,6 +103,17 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
 def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
     starts = STEPS // 2 + 4  # random actions before and after the checkpoint
     require_resumable(tmp_path, make=make, envs=2, offline=offline, learning_starts=starts)
+
+
+@pytest.mark.parametrize(
+    "offline", [4, 8]
+)  # updates, so that the checkpoint falls into other turns
+@pytest.mark.parametrize("storage", ["device", "host"])
+def test_a_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offline, storage):
+    parts = [toy_dataset(rows, 3, seed=seed) for seed, rows in enumerate((36, 24, 48))]
+    dataset = toy_shards(tmp_path, *parts, replace_interval=4)
+    settings = {"seeds": [1, 2], "envs": 2, "replay_buffer_kwargs": {"storage": storage}}
+    require_resumable(tmp_path / "checkpoints", dataset=dataset, offline=offline, **settings)
 
 
 @contextlib.contextmanager

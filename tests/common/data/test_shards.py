@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from agents.common.data.shards import Shard, Shards
-from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from tests.agents.helpers import environments
 from tests.common.data.helpers import (
     Recorder,
     all_sequences,
@@ -16,14 +14,14 @@ from tests.common.data.helpers import (
     empty_buffer,
     loaded_buffer,
 )
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset, toy_shards
+from tests.common.toys import toy_dataset, toy_shards
 
 INTERVAL = 4
 
 
-def parts(*rows, observations=1, actions=1):
+def parts(*rows):
     """Return datasets of trajectories of 12 steps that share no observation."""
-    return [toy_dataset(count, observations, actions, seed=seed) for seed, count in enumerate(rows)]
+    return [toy_dataset(count, 1, 1, seed=seed) for seed, count in enumerate(rows)]
 
 
 def sharded(folder, datasets, **settings):
@@ -108,40 +106,3 @@ def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
     buffer.rotate_dataset(INTERVAL)
     with pytest.raises(ValueError, match=r"2-terminals.npy must end 1 trajectories within 12 rows"):
         buffer.rotate_dataset(2 * INTERVAL)
-
-
-# -- training ---------------------------------------------------------------------------------------------------------
-
-
-def trained(folder, stop, seeds=None, **settings):
-    """Train 18 steps offline and 12 online on three parts; with ``stop``, go on from a checkpoint in a new model."""
-    datasets = parts(36, 24, 36, observations=3, actions=2)
-    dataset = toy_shards(folder, *datasets, replace_interval=INTERVAL)
-
-    def begin():
-        env = environments(len(seeds or [0]))
-        model = tiny_model(env=env, learning_starts=2, seeds=seeds, **settings)
-        model.load_dataset(dataset)
-        return model
-
-    model = begin()
-    if stop:
-        saved = save_checkpoint(model.learn_offline(stop), folder / "checkpoints")
-        torch.manual_seed(13)
-        model = begin()
-        load_checkpoint(model, saved)
-    model.learn_offline(18 - stop)
-    return model.learn(12, reset_num_timesteps=False)
-
-
-@pytest.mark.few(3)
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"seeds": [1, 2]}, {"replay_buffer_kwargs": {"storage": "host"}}],
-    ids=["one", "stacked", "host"],
-)
-@pytest.mark.parametrize("stop", [4, 3, 9])
-def test_resumed_training_sees_the_same_parts(tmp_path, stop, settings):
-    expected, resumed = trained(tmp_path, 0, **settings), trained(tmp_path, stop, **settings)
-    assert_same(parameters_of(resumed), parameters_of(expected))
-    assert_same_sequences(resumed.replay_buffer, expected.replay_buffer)
