@@ -41,6 +41,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         parse_name(args.name)  # a misspelt name is refused before the simulators are imported
     if args.command == "generate":  # what draws is chosen before MuJoCo is imported
         prepare_pictures(args.name)
+    # It imports the simulators, which takes seconds that `--help` and a slip of the keyboard do not need.
     from zoo.datasets import commands
 
     function = "list_datasets" if args.command == "list" else args.command

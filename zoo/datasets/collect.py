@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
+from gymnasium import Env
+from gymnasium.spaces import Dict
 
 import agents
 from agents.common.actions import action_bounds, holds_integers, played_actions
@@ -51,7 +52,7 @@ def collect(
     :param trust: whether a model's file may name a module to import, and run code.
     """
     with contextlib.closing(make_env(env_id, **env_kwargs)) as env:
-        if isinstance(env.observation_space, gymnasium.spaces.Dict):
+        if isinstance(env.observation_space, Dict):
             raise UsageError(
                 f"`{env_id}` has Dict observations, which a file cannot hold; collect in Python (docs/pixels.md)"
             )
@@ -66,9 +67,7 @@ def collect(
                 f"`--noise` is in halves of the range of actions, and `{env_id}` has {box}; leave it out"
             )
         act, frames = make_policy(policy, env, seed, trust)
-        playing: RepeatableEnv | FrameStack = env
-        if frames > 1:
-            playing = FrameStack(env, frames)
+        playing = FrameStack(env, frames) if frames > 1 else env
         played = []
         numbers = range(episodes)
         for number in progress_bar(f"collecting in {env_id}", iterable=numbers, unit=" episodes"):
@@ -76,9 +75,7 @@ def collect(
     return joined(env_id, played), [float(episode.rewards.sum()) for episode in played]
 
 
-def make_policy(
-    word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool
-) -> tuple[Policy, int]:
+def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
     """Return the policy that a word names, and the number of frames that it sees."""
     space: Any = env.action_space
     if word == "random":
@@ -121,7 +118,7 @@ def _named_function(word: str) -> Policy:
     return act
 
 
-def _model(word: str, env: gymnasium.Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
+def _model(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:
     """Return the policy of a saved model, which draws its noise as in an evaluation."""
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         saved = read_model_file(word)

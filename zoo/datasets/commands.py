@@ -180,6 +180,7 @@ def download(args: argparse.Namespace) -> Result:
 
 def convert(args: argparse.Namespace) -> Result:
     """Convert a dataset in another format; or one of several files before training, which would do it too."""
+    # Datasets of several files are the only ones that are converted in their own place.
     if args.output is not None:
         path = _output(args)
         _find_data_of_task(args)
@@ -244,6 +245,7 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
 def check(args: argparse.Namespace) -> Result:
     """Check a dataset's files; report everything that is broken instead of raising the first error."""
     task = _find_data_of_task(args)
+    # A benchmark's data are compared with the environment of their task.
     if task is not None and not args.no_env:
         args.env = task
     if is_custom(args.name):
@@ -295,6 +297,7 @@ def _check_custom(args: argparse.Namespace) -> Result:
                 box = Box(-1.0, 1.0, content.arrays["actions"].shape[1:])
                 check_actions(args.name, content, box, args.action_range)
         else:
+            # Before the data are read, which may take minutes: a wrong environment is a wrong command.
             env_id, env_kwargs = _environment(args)
             env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
             probe(env, lambda: make_env(env_id, **env_kwargs))
@@ -312,6 +315,7 @@ def _check_custom(args: argparse.Namespace) -> Result:
 
 def _training_of_custom(args: argparse.Namespace) -> str:
     """Return the command that trains on a dataset that was checked, or that makes one that training reads."""
+    # Training has no such flags, so an npz file comes first.
     options = _flags(args, "columns", "step_reward", "done")
     if options:
         options += _flags(args, "reward_from")

@@ -7,8 +7,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
+from gymnasium import Env, Space, Wrapper
+from gymnasium.spaces import Box, Dict
+from gymnasium.wrappers import FlattenObservation
 
 from agents.common.actions import holds_integers
 from agents.common.data.arrays import ActionRange, Array, Transitions, compact_transitions, pieces
@@ -34,7 +36,7 @@ def load_custom(
     action_range: tuple[float, float] | None = None,
     reward_from: str | None = None,
     content: Transitions | None = None,
-    env: gymnasium.Env[Any, Any] | None = None,
+    env: Env[Any, Any] | None = None,
 ) -> Dataset:
     """Return a dataset of the user's own; refuse one that does not fit the environment.
 
@@ -63,17 +65,11 @@ def load_custom(
         arrays["actions"] = (box.low + shares * (box.high - box.low)).astype(np.float32)
         content = compact_transitions(arrays)
     path, source_format = require_format(source)
-    return Dataset(
-        Path(name_of(source).replace("/", "-")).with_suffix(".npz"),  # a Minari id has slashes
-        content,
-        fingerprint=digest_of_arrays(arrays),
-        reference_scores=source_format.references(path),
-    )
+    file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
+    return Dataset(file, content, digest_of_arrays(arrays), source_format.references(path))
 
 
-def spaces_for(
-    source: str | Path, env_id: str, env: gymnasium.Env[Any, Any]
-) -> tuple[gymnasium.Space[Any], Any]:
+def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Space[Any], Any]:
     """Return the observation and the action space of an environment, comparing it with where a dataset is from.
 
     :param env: the environment; data hold single images, which it may stack.
@@ -89,10 +85,10 @@ def spaces_for(
         )
     observations = env.observation_space
     layer: Any = env
-    while isinstance(layer, gymnasium.Wrapper):
+    while isinstance(layer, Wrapper):
         if isinstance(layer, FrameStack):
             observations = layer.env.observation_space
-        is_flattened = isinstance(layer, gymnasium.wrappers.FlattenObservation)
+        is_flattened = isinstance(layer, FlattenObservation)
         if is_flattened and isinstance(source_format, Minari):
             recorded = recorded_parts(path)
             flattened = list(parts_of(layer.env.observation_space))
@@ -121,7 +117,7 @@ def check_fit(
     """
     arrays = content.arrays
     warn_of_constant_rewards(source, content)
-    if isinstance(spaces[0], gymnasium.spaces.Dict):
+    if isinstance(spaces[0], Dict):
         raise DatasetError(
             "observations",
             f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)",
@@ -151,7 +147,7 @@ def check_fit(
 def check_actions(
     source: str | Path,
     content: Transitions,
-    space: gymnasium.spaces.Box,
+    space: Box,
     action_range: tuple[float, float] | None,
 ) -> None:
     """Refuse actions outside their limits.
@@ -179,7 +175,7 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
         )
 
 
-def _check_values(source: str | Path, key: str, values: Array, space: gymnasium.spaces.Box) -> None:
+def _check_values(source: str | Path, key: str, values: Array, space: Box) -> None:
     """Refuse values that a space of integers does not hold; warn of those outside a space of real numbers.
 
     :param values: the array `key`, (rows, size).

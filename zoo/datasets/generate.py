@@ -62,6 +62,7 @@ def generate_dataset(
     :param episode_steps: transitions of an episode; None takes OGBench's number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
+    # They name the folder of finished episodes: a generation with others does not continue this one.
     settings: dict[str, Any] = {"dataset": name, "seed": seed}
     build: functools.partial[Any]
     if name in OCBENCH:
@@ -219,6 +220,7 @@ class ManipulationWriter(EpisodeWriter):
             return np.array(self.action_space.sample())
         action = np.array(oracle.select_action(observation, info), dtype=np.float64)
         if noise > 0.0:
+            # Of the position, the yaw and the gripper, as in OGBench's script.
             action += np.random.normal(0.0, noise * np.array([1.0, 1.0, 1.0, 3.0, 10.0]))
         return action.clip(-1.0, 1.0)
 

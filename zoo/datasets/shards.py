@@ -111,6 +111,7 @@ def load_shards(
     remaining = total if size is None else size
     parts = []
     for shard in converted:
+        # Only the last one may be cut: `convert_shards` gives no more files than the size needs.
         parts.append(shard.shard(task, remaining))
         remaining -= shard.transitions
     files = {"files": [shard.sha256 for shard in converted], "replace_interval": replace_interval}

@@ -33,18 +33,17 @@ def write(path, demonstrations, *, next_obs=True, env_args=ENV_ARGS):
 
     :param next_obs: whether to write the observations after each step too.
     """
-    ends = np.cumsum([0, *SIZES.values()])
     with h5py.File(path, "w") as file:
-        data = file.create_group("data")
-        data.attrs["env_args"] = json.dumps(env_args)
+        file.create_group("data").attrs["env_args"] = json.dumps(env_args)
         for number, part in enumerate(demonstrations):
-            group = data.create_group(f"demo_{number}")
+            group = file.create_group(f"data/demo_{number}")
             for name in ("actions", "rewards", "dones"):
                 group[name] = part[name]
-            for name, begin, end in zip(SIZES, ends[:-1], ends[1:], strict=True):
-                group[f"obs/{name}"] = part["observations"][:-1, begin:end]
+            sensors = np.split(part["observations"], np.cumsum([*SIZES.values()])[:-1], axis=1)
+            for name, values in zip(SIZES, sensors, strict=True):
+                group[f"obs/{name}"] = values[:-1]
                 if next_obs:
-                    group[f"next_obs/{name}"] = part["observations"][1:, begin:end]
+                    group[f"next_obs/{name}"] = values[1:]
             group["obs/robot0_joint_pos"] = np.zeros((len(part["actions"]), 7))  # what is not read
             group["states"] = np.zeros((len(part["actions"]), 32))
         file["mask/train"] = np.array(["demo_0"], "S8")

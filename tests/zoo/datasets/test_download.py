@@ -53,29 +53,22 @@ def make_handler(behaviour):
             behaviour.requests.append((self.path, byte_range))
             content = behaviour.files.get(self.path[1:])
             status = behaviour.status.pop(0) if behaviour.status else 200
-            if content is None or status >= 400:
-                self.send_error(404 if content is None else status)
+            if content is None:
+                status = 404
+            if status >= 400:
+                self.send_error(status)
                 return
             start = 0
             if byte_range and behaviour.ranges:
                 start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(content):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(content)}")
-                    self.end_headers()
-                    return
-                self.send_response(206)
-                self.send_header(
-                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
-                )
-            else:
-                self.send_response(200)
+                status = 206 if start < len(content) else 416
+            self.send_response(status)
             if behaviour.sends_length:
                 self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             time.sleep(behaviour.silence)
             drop = behaviour.drop_after.pop(0) if behaviour.drop_after else None
-            self.wfile.write(content[start:] if drop is None else content[start : start + drop])
+            self.wfile.write(content[start:][:drop])
 
         def log_message(self, *arguments):
             pass

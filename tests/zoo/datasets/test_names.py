@@ -2,6 +2,7 @@
 
 import contextlib
 
+import gymnasium
 import pytest
 
 from zoo.datasets.check import make_labelling_env
@@ -40,9 +41,6 @@ def test_dataset_without_task_is_refused_as_environment():
 
 
 def test_every_task_of_ogbench_is_in_the_table():
-    import gymnasium
-    import ogbench  # noqa: F401
-
     registered = {key for key in gymnasium.registry if "singletask" in key}
     without_dataset = {key for key in registered if "humanoidmaze-teleport" in key}
     in_table = set()

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -36,7 +35,7 @@ def folder_content(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Five episodes, generated in one go by this process."""
+    """Five episodes, generated in one go by one process."""
     return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5, num_workers=1)
 
 
@@ -64,9 +63,8 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
     assert len(list(tmp_path.rglob("0*.npz"))) == 3 * 3
-    monkeypatch.setattr(
-        generate, "MazeWriter", StoppingWriter
-    )  # three are missing, and it makes no more
+    # Three are missing, and this writer makes no more.
+    monkeypatch.setattr(generate, "MazeWriter", StoppingWriter)
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
     assert digests(files) == digests(uninterrupted)
@@ -103,13 +101,11 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     while len(list(tmp_path.rglob("0*.npz"))) < 5:
         assert program.poll() is None
         time.sleep(0.01)
-    os.kill(program.pid, kill)
+    program.send_signal(kill)
     _, errors = program.communicate(timeout=10)
-    if kill == signal.SIGKILL:
-        assert program.returncode == -signal.SIGKILL
-    else:
-        assert program.returncode == 3
-        assert "finished episodes are kept, and the same command continues from there" in errors
+    is_killed = kill == signal.SIGKILL
+    assert program.returncode == (-kill if is_killed else 3)
+    assert is_killed or "kept, and the same command continues from there" in errors
     time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
     count = len(list(tmp_path.rglob("0*.npz")))
     time.sleep(0.5)
@@ -130,18 +126,17 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
 def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
     uninterrupted, tmp_path
 ):
-    def generate_two(existing):
-        return digests(
-            generate_dataset(NAME, tmp_path, num_episodes=2, num_workers=1, existing=existing)
-        )
+    def make(num_episodes, existing):
+        options = {"num_workers": 1, "existing": existing}
+        files = generate_dataset(NAME, tmp_path, num_episodes=num_episodes, **options)
+        return digests(files)
 
-    files = generate_dataset(NAME, tmp_path, num_episodes=1, num_workers=1)
-    old_digests = digests(files)
+    first = make(1, "refuse")
     with pytest.raises(UsageError, match=r"expected no dataset yet, .* `--force` to replace it"):
-        generate_two("refuse")
-    assert generate_two("keep") == old_digests
-    assert generate_two("replace")[0] == recorded_sha256(files[0]) != old_digests[0]
-    with np.load(files[0]) as smaller, np.load(uninterrupted[0]) as larger:
+        make(2, "refuse")
+    assert make(2, "keep") == first
+    assert make(2, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]
+    with np.load(tmp_path / f"{NAME}.npz") as smaller, np.load(uninterrupted[0]) as larger:
         np.testing.assert_array_equal(smaller["actions"], larger["actions"][:402])
 
 

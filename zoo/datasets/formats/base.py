@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -166,12 +166,11 @@ class Episode:
                 )
 
 
-def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
+def joined(name: str, episodes: Sequence[Episode]) -> Transitions:
     """Return the transitions of all episodes; those without any are left out with a warning."""
-    recorded = list(episodes)
     parts: dict[str, list[Array]] = defaultdict(list)
     shapes: list[tuple[Any, Any]] = []
-    for episode in recorded:
+    for episode in episodes:
         if not len(episode.actions):
             continue
         shapes.append((episode.observations.shape[1:], episode.actions.shape[1:]))
@@ -188,10 +187,10 @@ def joined(name: str, episodes: Iterable[Episode]) -> Transitions:
         parts["terminals"].append(np.append(ends[:-1], True))
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
-    num_empty = len(recorded) - len(shapes)
+    num_empty = len(episodes) - len(shapes)
     if num_empty:
         warn(
-            name, f"{num_empty:,} of {len(recorded):,} episodes have no transition and are left out"
+            name, f"{num_empty:,} of {len(episodes):,} episodes have no transition and are left out"
         )
     return transitions_of(name, {key: np.concatenate(part) for key, part in parts.items()})
 
@@ -274,6 +273,7 @@ def compact(transitions: Transitions) -> Arrays:
     arrays = {**transitions.arrays, "valids": transitions.valid.astype(np.float32)}
     if not transitions.valid.all():  # they are in this layout already
         return arrays
+    # In this layout they mark every end; only `masks` say why.
     arrays["terminals"] = transitions.ends.astype(np.float32)
     rows_after = np.flatnonzero(transitions.ends) + 1
     last_row: dict[str, Any] = {
@@ -292,7 +292,7 @@ def digest_of_arrays(arrays: Arrays) -> str:
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[key]).data)
+        digest.update(np.ascontiguousarray(arrays[key]).data)  # of the bytes, without a copy
     return digest.hexdigest()
 
 

@@ -216,6 +216,7 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     # Each row has the state after it, so no trajectory loses its end.
     following = arrays.get("next_observations")
     if following is not None and len(following) == len(arrays["observations"]):
+        # With them, masks can be derived from `terminals`.
         arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
         return transitions_of(name, arrays)
     if "timeouts" not in arrays:

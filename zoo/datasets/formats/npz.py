@@ -97,6 +97,7 @@ class Ocbench(Format):
 
     def matches(self, path: Path) -> bool:
         """Return whether the first of the npz files is one of OCBench's."""
+        # Only a header is read: every dataset of npz files is asked.
         files = npz_files(path)
         try:
             return bool(files) and INTERVAL in read_npz_headers(files[0])

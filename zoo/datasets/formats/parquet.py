@@ -85,6 +85,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     :return: those of `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """
     parts: list[Arrays] = []
+    # One after the other, so that a damaged file is named.
     for number, file in enumerate(_parquet_files(path)):
         arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
