@@ -171,7 +171,7 @@ def download(args: argparse.Namespace) -> Result:
             raise UsageError(
                 f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out"
             )
-        names = spec.shard_names[: spec.files_for(args.dataset_size)]
+        names = spec.file_names(args.dataset_size)
     paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=_existing(args))
     if spec.files == 1:
         return _describe_files(dataset_files(spec.name, args.dataset_dir), args)

@@ -69,7 +69,7 @@ def training_files(spec: DatasetSpec, dataset_dir: Folder) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not."""
     if spec.files == 1:
         return [dataset_files(spec.name, dataset_dir)[0]]
-    return [shard_folder(spec.name, dataset_dir) / f"{name}.npz" for name in spec.shard_names]
+    return [shard_folder(spec.name, dataset_dir) / f"{name}.npz" for name in spec.file_names()]
 
 
 def folder_option(folder: Folder) -> str:

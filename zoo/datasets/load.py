@@ -124,10 +124,8 @@ def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int
         generate_dataset(spec.name, dataset_dir)  # says why not
     folder = shard_folder(spec.name, dataset_dir)
     present = shard_names(folder)
-    count = spec.files
-    if size is not None:
-        count = spec.files_for(size)
-    missing = [name for name in spec.shard_names[:count] if name not in present]
+    names = spec.file_names() if size is None else spec.file_names(size)
+    missing = [name for name in names if name not in present]
     if missing:
         try:
             download_dataset(spec.name, dataset_dir, names=missing, existing="keep")

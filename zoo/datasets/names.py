@@ -107,14 +107,10 @@ class DatasetSpec:
         """Training transitions in all files."""
         return self.files * self.episodes * self.steps
 
-    def files_for(self, transitions: int) -> int:
-        """Return how many of its training files hold a number of transitions, at least 1 and at most all."""
-        return max(1, min(self.files, math.ceil(transitions * self.files / self.transitions)))
-
-    @property
-    def shard_names(self) -> list[str]:
-        """Names of the training files of a dataset of several, without ending, in their order."""
-        return [f"{self.environment}-{self.kind}-v0-{number:03d}" for number in range(self.files)]
+    def file_names(self, transitions: float = math.inf) -> list[str]:
+        """Return the names, without ending, of its first training files that hold a number of transitions."""
+        count = math.ceil(min(transitions, self.transitions) * self.files / self.transitions)
+        return [f"{self.environment}-{self.kind}-v0-{number:03d}" for number in range(count)]
 
     @property
     def default_task(self) -> int:
