@@ -69,18 +69,12 @@ class Normalization:
     @classmethod
     def of(cls, env: VecNormalize) -> Self:
         """Return a copy of an environment's present statistics and options."""
-        options = {name: getattr(env, name) for name in OPTIONS}
-        statistics = env.obs_rms if env.norm_obs else None, env.ret_rms
-        return cls(*copy.deepcopy(statistics), **copy.deepcopy(options))
-
-    def around(self, env: VecEnv) -> VecNormalize:
-        """Return an environment that is normalised by these statistics, which it goes on to gather."""
-        normalized = VecNormalize(env, **{name: getattr(self, name) for name in OPTIONS})
-        self.copy_to(normalized)
-        return normalized
+        values = {name: getattr(env, name) for name in (*OPTIONS, "ret_rms")}
+        values["obs_rms"] = env.obs_rms if env.norm_obs else None
+        return cls(**copy.deepcopy(values))
 
     def copy_to(self, env: VecNormalize) -> None:
-        """Give an environment these statistics; its options stay."""
+        """Give an environment these statistics, which it goes on to gather; its options stay."""
         if self.norm_obs and env.norm_obs:
             env.obs_rms = copy.deepcopy(self.obs_rms)  # type: ignore[arg-type]  # SB3 declares a dict
         env.ret_rms = copy.deepcopy(self.ret_rms)
@@ -172,12 +166,12 @@ def normalized_as_saved(env: VecEnv, values: Mapping[str, Any] | None) -> VecEnv
     """
     if values is None:
         return env
-    saved = Normalization(**values)
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
-        return saved.around(env)
-    if normalizer.ret_rms.count < 1:  # it begins with 1e-4 and counts steps
-        saved.copy_to(normalizer)
+        normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})
+    if normalizer.ret_rms.count >= 1:  # it begins with 1e-4 and counts steps
+        return env
+    Normalization(**values).copy_to(normalizer)
     return env
 
 

@@ -460,10 +460,7 @@ class FlowPolicy(BasePolicy):
         chunks, used = self._continued(len(rows), state, episode_start)
         due = used >= self.played_length
         if due.any():
-            if self.num_replicas == 1:
-                chunks[due] = self._plan_rows(rows[due], generators)
-            else:  # replicas that are planned together need the same number of rows
-                chunks[due] = self._plan_rows(rows, generators, due)[due]
+            chunks[due] = self._plan_rows(rows, generators, due)
             used[due] = 0
         return chunks[np.arange(len(rows)), used], (chunks, used + 1)
 
@@ -473,22 +470,24 @@ class FlowPolicy(BasePolicy):
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
     ) -> Array:
-        """Plan chunks (N, H, A) for rows (N, O) that are grouped by replica; only rows that are due use up noise."""
+        """Plan chunks (N, H, A) for those rows (N, O), grouped by replica, that are due; only they use up noise."""
         replicas = self.num_replicas
+        if due is None:
+            due = np.ones(len(rows), dtype=bool)
         if len(rows) % replicas:
             raise ValueError(
                 f"{replicas} replicas expect a multiple of {replicas} observations, got {len(rows)}; use "
                 "`model.replica(k)` to act with one of them"
             )
+        if replicas == 1:  # several are planned together, and need the same number of rows
+            rows = rows[due]
+            due = due[due]
         grouped = rows.reshape(replicas, len(rows) // replicas, -1)
         if generators is None:
             noise = self._centre_noise(grouped.shape[1])
         else:
-            is_due = torch.ones(grouped.shape[:2], dtype=torch.bool)
-            if due is not None:
-                is_due = torch.from_numpy(due).view_as(is_due)
-            noise = self._draw_due_noise(is_due, generators)
-        return self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))
+            noise = self._draw_due_noise(torch.from_numpy(due).view(replicas, -1), generators)
+        return self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
         return rows, self.chunk_length, *self.action_space.shape
