@@ -74,7 +74,8 @@ def checked_rate(name: str, value: Any) -> Any:
     :param value: see :class:`LearningRateSchedule`.
     :return: the same.
     """
-    LearningRateSchedule(value)
+    if value is not None:  # as a network's own rate it stands for that of all
+        LearningRateSchedule(value)
     return value
 
 
@@ -83,7 +84,7 @@ class NetworkOptions(Configurable):
 
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
-        check=lambda name, value: value if value is None else checked_rate(name, value),
+        check=checked_rate,
         search=log_range(3e-5, 3e-3),
         doc="Its step size, as in the setting of that name.",
     )
@@ -147,7 +148,9 @@ def checked_frequency(name: str, value: Any) -> Any:
         integer(name, value[0] if is_pair else value, at_least=1)
     except TypeError as error:
         raise ValueError(str(error)) from error  # SB3's kind of error
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(value)
+    return value
 
 
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
@@ -239,7 +242,7 @@ class CommonSettings(Configurable):
         default=1,
         reference="utd_ratio",
         kw_only=False,
-        check=lambda name, value: value if value == -1 else integer(name, value, at_least=0),
+        at_least=-1,
         doc="Updates per round (the update-to-data ratio); -1 for one per environment step.",
     )
     horizon_length: int = setting(
@@ -395,9 +398,11 @@ class CommonSettings(Configurable):
     @property
     def played_length(self) -> int:
         """Number of actions of a plan that are played before the next one."""
-        return self.chunk_length if self.played_actions is None else self.played_actions
+        return self.played_actions or self.chunk_length
 
     @property
     def chunk_length(self) -> int:
         """Number of actions that one plan holds: H, or 1 without action chunking."""
-        return self.horizon_length if self.action_chunking else 1
+        if self.action_chunking:
+            return self.horizon_length
+        return 1

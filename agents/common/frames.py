@@ -32,7 +32,9 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     :param shape: of an image.
     :return: the axis, counted from the end: -3 or -1.
     """
-    return -3 if int(np.argmin(shape)) == 0 else -1
+    if np.argmin(shape) == 0:
+        return -3
+    return -1
 
 
 class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):

@@ -121,9 +121,12 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
     options = checked_normalize("normalize", normalize)
-    if not isinstance(options, Mapping):
-        return VecNormalize(env, gamma=gamma) if options else env
-    return VecNormalize(env, **{"gamma": gamma, **options})
+    if options is False:
+        return env
+    arguments = {"gamma": gamma}
+    if isinstance(options, Mapping):
+        arguments |= options
+    return VecNormalize(env, **arguments)  # type: ignore[arg-type]  # the names are checked
 
 
 def checked_normalize(name: str, value: object) -> bool | Mapping[str, Any]:

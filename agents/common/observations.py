@@ -75,16 +75,22 @@ class ObservationLayout:
 
     def _by_key(self, values: Any) -> Mapping[str, Any]:
         """Return what an observation, or its space, has for each part."""
-        return values if self.is_dict else {"": values}
+        if self.is_dict:
+            return values
+        return {"": values}
 
     def _from_keys(self, values: dict[str, Any]) -> Any:
         """Return the observation whose parts have these values."""
-        return values if self.is_dict else values[""]
+        if self.is_dict:
+            return values
+        return values[""]
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one observation in a dataset's array: its own, or (O,) where a Dict is made a row."""
-        return (self.size,) if self.is_dict else self.parts[0].shape
+        if self.is_dict:
+            return (self.size,)
+        return self.parts[0].shape
 
     def flatten(self, observations: Any) -> Array:
         """Return observations as rows.
@@ -102,8 +108,9 @@ class ObservationLayout:
             if part.is_image:
                 array = channels_first(array, part.shape)
             rows.append(array.reshape(-1, math.prod(part.shape)))
-        # one part alone, e.g. of many images, is not copied
-        return rows[0] if len(rows) == 1 else np.concatenate(rows, -1)
+        if len(rows) == 1:
+            return rows[0]  # without a copy: a dataset of images is large
+        return np.concatenate(rows, -1)
 
     def observations(self, rows: Any) -> Any:
         """Return rows (..., O), an array or a tensor, as the environment's observations (..., *shape)."""
@@ -142,7 +149,9 @@ class ObservationLayout:
         numbers = values.float()
         if isinstance(part.space, spaces.Box):
             numbers = numbers.unflatten(-1, part.shape)
-        return numbers / 255.0 if self.normalize_images and part.is_image else numbers
+        if self.normalize_images and part.is_image:
+            return numbers / 255.0
+        return numbers
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.
@@ -238,8 +247,10 @@ def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
     :param shape: of one image, (C, H, W).
     :return: (n, C, H, W) if they fit.
     """
-    is_last = images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0])
-    return np.moveaxis(images, -1, 1) if is_last else images
+    # a cube of pixels fits both ways, and stays as it is
+    if images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0]):
+        return np.moveaxis(images, -1, 1)
+    return images
 
 
 def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:

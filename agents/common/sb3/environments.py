@@ -144,7 +144,7 @@ def require_own_environments(
             f"{replicas} replicas need a multiple of {replicas} environments online, got {env.num_envs}; "
             f"make the model with as many, e.g. `make_vec_env(..., n_envs={replicas})`"
         )
-    normalizer = unwrap_vec_normalize(env) if env is not None else None
+    normalizer = unwrap_vec_normalize(env)  # type: ignore[arg-type]  # None has none
     shares_statistics = normalizer is not None and normalizer.training
     if replicas > 1 and (shares_statistics or action_noise is not None):
         raise ValueError(

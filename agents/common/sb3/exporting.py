@@ -86,7 +86,9 @@ class ExportedPolicy(nn.Module):
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
         actions = torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
-        return actions.round() if holds_integers(policy.action_space) else actions
+        if holds_integers(policy.action_space):
+            return actions.round()
+        return actions
 
 
 def export_onnx(
@@ -145,7 +147,9 @@ def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
     if draw.kind == "normal":
         return torch.randn(shape, dtype=torch.float32)
     drawn = torch.rand(shape, dtype=torch.float32)
-    return drawn if draw.kind == "uniform" else torch.floor(drawn * sizes["K"]) + 1
+    if draw.kind == "integer":
+        return torch.floor(drawn * sizes["K"]) + 1
+    return drawn
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
@@ -191,7 +195,9 @@ def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
     space = copy.deepcopy(part.space)
     space.seed(int(torch.randint(2**31, (), generator=generator)))
     values = torch.as_tensor(np.stack([space.sample() for _ in range(rows)]))
-    return values.movedim(1, -1).contiguous() if part.is_image else values.long()
+    if part.is_image:
+        return values.movedim(1, -1).contiguous()  # as environments have them
+    return values.long()
 
 
 def _convert(sampler: ExportedPolicy) -> Any:

@@ -167,7 +167,8 @@ class FlowAlgorithm(LoggedModel):
         seeds = self.seeds
         if seeds is None and self.seed is not None:
             seeds = [self.seed]
-        self._seed_everything(seeds)
+        if seeds is not None:
+            self._seed_everything(seeds)
         if self.replay_buffer is None:
             buffer_class = self.replay_buffer_class or SequenceReplayBuffer
             if not issubclass(buffer_class, SequenceReplayBuffer):
@@ -217,7 +218,7 @@ class FlowAlgorithm(LoggedModel):
             "sparse": method.sparse,
             "frame_stack": method.frame_stack,
             "balanced": method.balanced_sampling,
-            "replicas": len(self.seeds) if self.seeds else 1,
+            "replicas": len(self.seeds or [self.seed]),
         }
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:

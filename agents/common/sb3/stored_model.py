@@ -125,12 +125,11 @@ class StoredModel(OffPolicyAlgorithm):
 
         :param seed: any from 0 to 2^32 - 1; None leaves all of them as they are.
         """
-        self._seed_everything(None if seed is None else [seed])
+        if seed is not None:
+            self._seed_everything([seed])
 
-    def _seed_everything(self, seeds: Sequence[int] | None) -> None:
+    def _seed_everything(self, seeds: Sequence[int]) -> None:
         """Seed what SB3 seeds; how an environment starts depends on the seed of its own replica alone."""
-        if seeds is None:
-            return
         set_random_seed(seed_for(Purpose.GLOBALS, seeds), using_cuda=self.device.type == "cuda")
         self._other_action_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         for space, seed in zip(self.action_spaces, seeds, strict=True):
@@ -445,11 +444,11 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> N
 
 def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
     """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
+    shapes = {name: tuple(value.shape) for name, value in expected.items()}
     mismatches = []
     for name in sorted({*expected, *saved}):
-        shape, saved_shape = (
-            tuple(state[name].shape) if name in state else None for state in (expected, saved)
-        )
+        shape = shapes.get(name)
+        saved_shape = tuple(saved[name].shape) if name in saved else None
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
     return mismatches
