@@ -89,19 +89,19 @@ def available_cores() -> int:
 
 
 def close_at_exit(owner: Closable) -> Callable[[], None]:
-    """Close the owner of processes when this one ends, if somebody still holds it then.
+    """Close the owner of processes when this one ends, unless it was garbage collected before.
 
-    This happens before multiprocessing's own exit handler, which sends a SIGTERM that these processes ignore, and then
-    waits for them.
+    Handlers run in reverse order, so this one runs before multiprocessing's own. That sends a SIGTERM, which these
+    processes ignore, and then waits for them.
 
-    :return: function that cancels this.
+    :return: function that removes the handler.
     """
-    reference = weakref.ref(owner)
+    reference = weakref.WeakMethod(owner.close)
 
     def close() -> None:
-        held = reference()
-        if held is not None:
-            held.close()
+        close_owner = reference()
+        if close_owner is not None:
+            close_owner()
 
     atexit.register(close)
     return functools.partial(atexit.unregister, close)
@@ -382,7 +382,7 @@ def _environment_of_children(
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         **variables,
     }
-    previous = {name: os.environ.get(name) for name in changed}
+    previous = {name: os.environ[name] for name in changed if name in os.environ}
     os.environ.update(changed)
     main = sys.modules["__main__"]
     if not imports_main:
@@ -391,8 +391,6 @@ def _environment_of_children(
         yield
     finally:
         sys.modules["__main__"] = main
-        for name, value in previous.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in changed:
+            del os.environ[name]
+        os.environ.update(previous)

@@ -377,9 +377,9 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
             if "status.json" in files or "evaluations.npz" in files:
                 run_folders.append(folder)
                 folders.clear()  # checkpoints and the like below a run are not runs
-            # those with a dot are being made; what is no link comes first, and gives a folder its name
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            folders.sort(key=lambda name: (folder / name).is_symlink())
+            # Those with a dot are being made. What is no link comes first, and gives a folder its name.
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders.sort(key=lambda name: ((folder / name).is_symlink(), name))
     return [RunFolder(path) for path in sorted(run_folders)]
 
 

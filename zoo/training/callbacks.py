@@ -54,10 +54,10 @@ Observer = Callable[[Sequence[Evaluations]], None]
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop, which training meets after its current step.
 
-    Ctrl-C after that interrupts at once. The others do not: a cluster sends it to every process of a job, and who has
-    started this one sends it too.
+    A second Ctrl-C interrupts at once. Other signals may come twice, from a cluster and from the parent process, so
+    they do not.
 
-    :param message: what is logged then.
+    :param message: logged at the first signal.
     """
 
     message: str = "stopping after this step; press Ctrl-C again to stop immediately"

@@ -136,9 +136,9 @@ class RunPlan:
             official = DATASETS.get(data.path.stem)
             is_whole = config.run.dataset_size is None
             if is_whole and official and data.num_transitions < 0.99 * official.transitions:
-                fewer = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
-                log.warning(fewer)
-                entries["departures"] = [*config.departures, fewer]
+                departure = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
+                log.warning(departure)
+                entries["departures"] = [*config.departures, departure]
         return replace(
             config,
             eval_seed=request.eval_seed,
@@ -193,7 +193,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
 
 
 def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]:
-    """Return where the data of a run are from, what a benchmark says of its environment, and the Gymnasium id of that.
+    """Return the kind of a run's data, the benchmark of its environment, and the environment's Gymnasium id.
 
     :raises UsageError: for an unknown environment, or one whose simulator is not installed.
     """
