@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -230,7 +230,8 @@ class Trainer:
             if not self.mode.compiled or is_capturing:
                 raise
             text = f"{type(error).__name__}: {error}"
-            if library := remove_unloadable_library(text):
+            library = remove_unloadable_library(text)
+            if library is not None:
                 warnings.warn(f"{library} could not be loaded and is compiled again", stacklevel=2)
             else:
                 self.fall_back("compiled", text)
@@ -463,12 +464,10 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     for bound, places in groups:
         group = [gradients[place] for place in places]
         # one kernel takes many tensors, but only one factor
-        slices = (
-            [group]
-            if replicas == 1
-            else zip(*(gradient.unbind() for gradient in group), strict=True)
-        )
-        for of_replica in slices:
+        by_replica: Iterable[Sequence[Tensor]] = [group]
+        if replicas > 1:
+            by_replica = zip(*map(torch.unbind, group), strict=True)
+        for of_replica in by_replica:
             norm = torch.nn.utils.get_total_norm(of_replica)
             norms.append(norm)
             if bound is not None:

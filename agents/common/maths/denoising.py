@@ -92,22 +92,23 @@ def denoise(
     """
     steps = noise.shape[1]
     for t in range(steps, 0, -1):
-        beta, alpha_bar, next_alpha_bar = (
-            schedule.betas[t],
-            schedule.alpha_bars[t],
-            schedule.alpha_bars[t - 1],
-        )
+        beta = schedule.betas[t]
+        alpha_bar = schedule.alpha_bars[t]
+        next_alpha_bar = schedule.alpha_bars[t - 1]
         estimate = (x - math.sqrt(1 - alpha_bar) * predict(x, t)) / math.sqrt(alpha_bar)
+        if sampler == "ddpm_clipped":
+            estimate = estimate.clamp(-1, 1)
         if sampler == "jump":
             x = estimate
         else:
-            estimate = estimate.clamp(-1, 1) if sampler == "ddpm_clipped" else estimate
+            # mean of the posterior q(x_{t-1} | x_t, estimate)
             of_estimate = math.sqrt(next_alpha_bar) * beta
             of_state = math.sqrt(1 - beta) * (1 - next_alpha_bar)
             x = (of_estimate * estimate + of_state * x) / (1 - alpha_bar)
         if t > 1:
             x = x + math.sqrt(beta) * noise[:, steps - t]
-        x = x.clamp(-1, 1) if clip_states else x
+        if clip_states:
+            x = x.clamp(-1, 1)
     return x
 
 

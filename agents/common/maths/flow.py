@@ -81,5 +81,6 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
     x = x_0
     for step in range(flow_steps):
         x = torch.add(x, velocity(x, step * h), alpha=h)
-        x = x.clamp(-1, 1) if clip else x
+        if clip:
+            x = x.clamp(-1, 1)
     return x

@@ -40,7 +40,9 @@ class Layer(NamedTuple):
 
     def epilogue(self, product: Tensor) -> Tensor:
         """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
-        x = product if self.activation is None else self.activation(product)
+        x = product
+        if self.activation is not None:
+            x = self.activation(product)
         if self.norm_scale is None or self.norm_bias is None:
             return x
         scale = self.norm_scale.to(x.dtype)
@@ -67,13 +69,13 @@ def batched_linear(
     :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
     :return: ``(*stack, ..., out)``, in the precision of the weight.
     """
-    lead = weight.ndim - 2
+    if x.ndim > weight.ndim:  # several row axes are folded into one
+        lead = weight.ndim - 2
+        product = batched_linear(x.flatten(lead, -2), weight, bias, dtype)
+        return product.unflatten(lead, x.shape[lead:-1])
     factors = dtype or weight.dtype
-    rows = x.flatten(lead, -2) if x.ndim > weight.ndim else x
-    product = torch.matmul(rows.to(factors), weight.to(factors)).to(weight.dtype)
-    if bias is not None:
-        product = product + bias.unsqueeze(-2)
-    return product.unflatten(lead, x.shape[lead:-1]) if x.ndim > weight.ndim else product
+    product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
+    return product if bias is None else product + bias.unsqueeze(-2)
 
 
 def evaluate(
@@ -138,7 +140,9 @@ class StackedMLP(nn.Module):
 
         With stack (S,), x (S, ..., in) gives (S, ..., out); with (S, E), x (S, N, in) gives (S, E, N, out).
         """
-        return self.evaluate(self.layers(frozen), x if len(self.stack) == 1 else x.unsqueeze(1))
+        if len(self.stack) > 1:  # the members of a replica share its rows
+            x = x.unsqueeze(1)
+        return self.evaluate(self.layers(frozen), x)
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""

@@ -418,9 +418,6 @@ def as_column(t: Time, like: Tensor) -> Tensor:
     return t.expand(*like.shape[:-1], 1)
 
 
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-
-
 class TanhGaussian(ObservingNetwork):
     """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation."""
 
@@ -437,7 +434,7 @@ class TanhGaussian(ObservingNetwork):
     ) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
         hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
-        log_std = self.log_std(hidden, frozen).clamp(LOG_STD_MIN, LOG_STD_MAX)
+        log_std = self.log_std(hidden, frozen).clamp(-20, 2)
         return self.mean(hidden, frozen), log_std
 
 
