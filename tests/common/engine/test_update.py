@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 import agents
+from agents.common.engine.trainer import clip_gradients
 from agents.common.nets.specs import critic, velocity_field
 from tests.common.engine.helpers import norms_of
 from tests.common.toys import assert_same as assert_equal
@@ -49,17 +50,6 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
 # -- clipping ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("gradients", "norms"),
-    [
-        ([[[[3.0, 0.0]], [[0.0, 1.0]]], [[4.0], [2.0]], [12.0, 2.0]], [13.0, 3.0]),
-        ([[[3.0], [4.0]], [0.0], 12.0], [13.0]),  # one replica needs no axis
-    ],
-)
-def test_a_norm_runs_over_all_tensors_of_a_replica(gradients, norms):
-    assert norms_of(list(map(torch.tensor, gradients)), len(norms)).tolist() == norms
-
-
 def test_gradients_that_share_memory_are_not_scaled_twice():
     model = tiny_model(max_grad_norm=1e-3)
     parameters = model.trainer.plan.parameters
@@ -73,24 +63,25 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
     assert number.item() == 1
 
 
-@pytest.mark.parametrize(
-    ("bound", "norms", "expected"),
-    [
-        (1.0, [5.0, 0.25, 1.0], [1.0, 0.25, 1.0]),
-        (None, [5.0, 0.25], [5.0, 0.25]),
-        (1.0, [0.0], [0.0]),
-    ],
-)
-def test_gradient_is_clipped_jointly_and_separately_for_each_replica(bound, norms, expected):
-    trainer = tiny_model(seeds=list(range(len(norms))), max_grad_norm=bound).trainer
-    parameters = trainer.plan.parameters
-    factors = torch.tensor(norms) / norms_of(list(map(torch.ones_like, parameters)), len(norms))
-    gradients = [factors.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in parameters]
-    info = {}
-    trainer.apply_gradients(gradients, info)
-    assert_close(info["grad_norm"], torch.tensor(norms))
-    clipped = [parameter.grad for parameter in parameters]
-    assert_close(norms_of(clipped, len(norms)), torch.tensor(expected))
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("groups", [[(1.0, [0, 1])], [(None, [0, 1])], [(2.0, [1]), (1.0, [0])]])
+def test_groups_are_clipped_by_themselves_in_each_replica(groups, replicas):
+    scales = torch.tensor([1.0, 0.01])[:replicas]
+    # norms 3 and 4 of the two tensors in the first replica
+    values = [torch.tensor([[[3.0, 0.0]]]), torch.tensor([[0.0, 4.0]])]
+    gradients = [value * scales.view(-1, *[1] * (value.ndim - 1)) for value in values]
+    norms = clip_gradients(gradients, groups, replicas)
+    assert_close(norms, 5 * scales)
+    for bound, places in groups:
+        norm = math.hypot(*(values[place].norm() for place in places)) * scales
+        expected = norm.clamp(max=bound or math.inf)
+        assert_close(norms_of([gradients[place] for place in places], replicas), expected)
+
+
+def test_a_gradient_of_zero_is_clipped_to_zero():
+    gradients = [torch.zeros(1, 2)]
+    assert clip_gradients(gradients, [(1.0, [0])], 1) == 0
+    assert not gradients[0].any()
 
 
 def test_an_unknown_network_to_skip_is_refused(monkeypatch):
