@@ -40,11 +40,11 @@ def test_the_weight_of_an_advantage_is_bounded(advantage):
 
 @pytest.mark.parametrize("id", ["dsrl", "fedit", "qam_e", "rlpd"])
 def test_target_entropy_enters_the_temperature_loss(id):
-    default, other = (
+    default, changed = (
         model.trainer.losses(toy_batch(model), toy_noise(model))[1]["temperature_loss"]
         for model in (small_model(id), small_model(id, target_entropy=0.0))
     )
-    assert float(default - other) == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
+    assert float(default - changed) == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
 
 
 @pytest.mark.parametrize("border", [-1.0, 1.0])

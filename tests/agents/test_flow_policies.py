@@ -93,8 +93,8 @@ def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(
 
 
 def test_mean_flows_targets_are_bounded():
-    ones = torch.ones(1, 4, 1)
-    target = bare("meanflowql").mean_flow_target(ones, ones, ones, 100 * ones)
+    x = torch.ones(1, 4, 1)
+    target = bare("meanflowql").mean_flow_target(x, x, x, 100 * x)
     assert target.unique().tolist() == [-5]
 
 

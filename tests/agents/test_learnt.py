@@ -1,12 +1,17 @@
-"""What algorithms learn on a bandit, against what is known of their optimum; all of it is slow."""
+"""What algorithms learn on a bandit, against what is known of their optimum, and in a maze of images; all is slow."""
 
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 
+import agents
 from tests.agents.oracles import Behaviour, Quadratic, bandit_actions, bandit_model, learn_bandit
 from tests.common.toys import tiny_model
 from tests.envs import SpacesEnv
+from tests.mazes import EPISODE, VisualMaze, wandering
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LENGTH = 0.43078  # slope of the end of a flow of 10 steps in its start, where the behaviour's spread is 0.5
@@ -67,3 +72,43 @@ def test_qam_moves_along_the_gradient_of_a_reward_that_is_learnt_from_data():
     assert 0.03 < shift[0] < 0.12
     assert shift[1] == pytest.approx(0.3 * shift[0], abs=0.015)
     assert samples.std(0).tolist() == pytest.approx([0.27, 0.27], abs=0.04)
+
+
+# -- a maze of images -------------------------------------------------------------------------------------------------
+
+EPISODES = 100
+SETTINGS = {
+    "learning_rate": 1e-3,
+    "batch_size": 128,
+    "buffer_size": 1,
+    "net_arch": [128, 128],
+    "flow_steps": 5,
+    "device": "cpu",
+    "compile": "off",
+    "seed": 0,
+    "policy_kwargs": {
+        "features_extractor_class": agents.ImpalaEncoder,
+        "features_extractor_kwargs": {"widths": [4, 8, 8], "features_dim": 64},
+    },
+}
+OF_QAM = {"gamma": 0.98, "tau": 0.01, "ensemble_size": 2, "rho": 0.0, "inverse_temperature": 10.0}
+
+
+def success(id, updates, dataset, **settings):
+    """Train and return the share of episodes that end at the goal."""
+    model = agents.get(id).algorithm("CnnPolicy", VisualMaze(), **SETTINGS, **settings)
+    model.set_logger(configure(None, []))
+    model.learn_offline(updates, dataset=dataset)
+    env = make_vec_env(VisualMaze, n_envs=EPISODES, seed=0)
+    env.reset()
+    _, lengths = evaluate_policy(
+        model, env, EPISODES, deterministic=False, return_episode_rewards=True, warn=False
+    )
+    return float(np.mean(np.array(lengths) < EPISODE))
+
+
+@pytest.mark.timeout(1800)  # two to three minutes of a core of its own
+def test_qam_solves_the_maze_and_cloning_does_not():
+    dataset = wandering(400)
+    assert success("bc", 1000, dataset) < 0.3
+    assert success("qam", 1000, dataset, **OF_QAM) > 0.8
