@@ -42,8 +42,8 @@ from agents.common.data.storage import place, to_device
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
-NOT_PICKLED = {"_in_episode", "_last_next_obs", "layout", "stored"}
-"""Attributes that follow from the others."""
+DERIVED = {"_in_episode", "_last_next_obs", "layout", "stored"}
+"""Attributes that follow from the others, so that no file holds them."""
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -94,6 +94,7 @@ class TransitionStore(NStepReplayBuffer):
                 f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
                 "give each seed the same number of environments"
             )
+        # not that of SB3's n-step buffer, which would make arrays of its own
         BaseBuffer.__init__(
             self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs
         )
@@ -113,6 +114,7 @@ class TransitionStore(NStepReplayBuffer):
         self._allocate(0, 0)
 
     def _make_layouts(self) -> None:
+        """Make what follows from the spaces, and is not in files."""
         self.layout = ObservationLayout(self.observation_space)
         self.stored = ObservationLayout(frame_space(self.observation_space, self.frame_stack))
 
@@ -126,14 +128,16 @@ class TransitionStore(NStepReplayBuffer):
         shapes: dict[str, Shape] = dict.fromkeys(ROW_DTYPES, (self.capacity,))
         shapes["observations"] = self._online_tail + online, self.stored.size
         shapes["actions"] = self.capacity, self.action_dim
+        # free the old tensors before new ones are made: both may not fit
         for name in ROW_DTYPES:
-            setattr(self, name, torch.empty(0))  # free the old tensors first
+            setattr(self, name, torch.empty(0))
         needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
         self.placement = place(self.storage, self.device, needed)
         for name, dtype in dtypes.items():
             # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
             zeros = torch.zeros(shapes[name], dtype=dtype, device=self.placement.device)
             setattr(self, name, zeros)
+        # what follows a row of a ring is at the same place of the tail; rows of the dataset are written with it
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
@@ -255,6 +259,7 @@ class TransitionStore(NStepReplayBuffer):
         # a transition that does not follow on the last one, as after a reset by hand, begins a trajectory
         continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
         self._require_repeated_first_frame(stacks[~continues])
+        # the first write comes after all refusals, which leave the buffer as it was
         self._close_trajectories(self._in_episode & ~continues)
         columns = {
             "observations": newest_frames,
@@ -268,7 +273,7 @@ class TransitionStore(NStepReplayBuffer):
             self._write(name, self._rings_begin + ring_rows, values)
         self._write("observations", self._online_tail + ring_rows, next_frames)
         self._in_episode = ~dones
-        self._last_next_obs = next_frames.copy()
+        self._last_next_obs = next_frames.copy()  # environments may write into their arrays again
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
@@ -344,7 +349,7 @@ class TransitionStore(NStepReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
         state = dict(vars(self))
-        for name in NOT_PICKLED:
+        for name in DERIVED:
             del state[name]
         for name, tensor in self.tensors().items():
             state[name] = tensor.cpu()
