@@ -32,50 +32,41 @@ def evaluations(
     """Return random evaluations of methods on tasks of two domains."""
     random = np.random.RandomState(0)
     rows = []
-    for method, task in itertools.product(methods, range(tasks)):
+    for method, task, seed, (step, phase) in itertools.product(
+        methods, range(tasks), range(seeds), steps
+    ):
         domain = ("scene-play", "cube-double-play")[task % 2]
-        about = {
-            "method": method,
-            "environment": f"{domain}-singletask-task{task // 2 + 1}-v0",
-            "domain": domain,
-        }
-        for seed, (step, phase) in itertools.product(range(seeds), steps):
-            count = random.randint(0, 51)
-            rows.append(
-                {**about, "seed": seed, "run": f"{method}/{task}/{seed}", "phase": phase, "step": step, "source": "own",
-                 "kind": "success", "successes": count, "episodes": 50, "score": count / 50}
-            )  # fmt: skip
-    return pd.DataFrame(rows)
+        count = random.randint(0, 51)
+        rows.append({
+            "method": method, "environment": f"{domain}-singletask-task{task // 2 + 1}-v0", "domain": domain,
+            "seed": seed, "run": f"{method}/{task}/{seed}", "phase": phase, "step": step, "successes": count,
+            "score": count / 50,
+        })  # fmt: skip
+    return pd.DataFrame(rows).assign(source="own", kind="success", episodes=50)
 
 
 def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
     """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
     random = np.random.RandomState(1)
-    rows = []
-    for method, environment in itertools.product(methods, environments):
-        middle, spread = (5000.0, 500.0) if environment == "HalfCheetah-v5" else (-1000.0, 100.0)
-        for seed, step in itertools.product(range(seeds), steps):
-            about = {
-                "method": method,
-                "environment": environment,
-                "domain": environment,
-                "seed": seed,
-                "step": step,
-            }
-            about |= {
-                "phase": "online",
-                "episodes": 10,
-                "kind": "return",
-                "source": "own",
-                "run": f"{method}/{seed}",
-            }
-            rows.append(about | {"score": middle + spread * random.randn()})
-    return pd.DataFrame(rows)
+    places = itertools.product(methods, environments, range(seeds), steps)
+    table = pd.DataFrame(places, columns=["method", "environment", "seed", "step"])
+    is_cheetah = table["environment"] == "HalfCheetah-v5"
+    spread = np.where(is_cheetah, 500.0, 100.0) * random.randn(len(table))
+    return table.assign(
+        domain=table["environment"],
+        phase="online",
+        episodes=10,
+        kind="return",
+        source="own",
+        run=table["method"] + "/" + table["seed"].astype(str),
+        score=np.where(is_cheetah, 5000.0, -1000.0) + spread,
+    )
 
 
 def comparison_of_returns(methods, kind=RETURN, **options):
-    found = compare(own_methods(methods), returns(methods, **options), NO_MEANS, reps=50, kind=kind)
-    return decide(found, baseline=methods[0])
+    runs = returns(methods, **options)
+    comparison = compare(own_methods(methods), runs, NO_MEANS, reps=50, kind=kind)
+    return decide(comparison, baseline=methods[0])
 
 
 def runs_with_an_online_starter():
@@ -85,52 +76,35 @@ def runs_with_an_online_starter():
 
 
 def comparison_of(methods, **options):
-    found = compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
-    return decide(found, baseline=methods[0])
+    comparison = compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
+    return decide(comparison, baseline=methods[0])
 
 
 def scene_runs(scores, method="qam"):
     """Return offline evaluations on the first tasks of scene: one list of scores a task."""
-    fixed = {
-        "method": method,
-        "domain": "scene-play",
-        "phase": "offline",
-        "step": 1_000_000,
-        "episodes": 50,
-    }
-    fixed |= {"kind": "success", "source": "own"}
-    rows = [
-        {**fixed, "environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"}
-        for env, task in zip(SCENE, scores, strict=False)
-        for seed, score in enumerate(task)
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for env, scores_of_task in zip(SCENE, scores, strict=False):
+        for seed, score in enumerate(scores_of_task):
+            rows.append({"environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"})
+    return pd.DataFrame(rows, columns=["environment", "seed", "score", "run"]).assign(
+        method=method, domain="scene-play", phase="offline", step=1_000_000, episodes=50, kind="success", source="own"
+    )  # fmt: skip
 
 
 def comparison_of_scene(scores, kind=SUCCESS, **methods):
     """Return a comparison of methods with given scores on the first tasks of scene: one list of scores a task."""
-    runs = pd.concat([scene_runs(found, name) for name, found in scores.items()]).assign(
-        kind=kind.name
-    )
-    return compare({**own_methods(sorted(scores)), **methods}, runs, NO_MEANS, reps=200, kind=kind)
+    runs = pd.concat([scene_runs(tasks, name) for name, tasks in scores.items()])
+    methods = {**own_methods(sorted(scores)), **methods}
+    return compare(methods, runs.assign(kind=kind.name), NO_MEANS, reps=200, kind=kind)
 
 
 def runs_table(problems=()):
-    columns = [
-        "run",
-        "state",
-        "method",
-        "label",
-        "environment",
-        "departures",
-        "settings",
-        "problem",
-        "replaced_by",
-    ]
-    rows = [[path, "done", "qam", "qam", SCENE[0], (), {}, why, None] for path, why in problems]
-    runs = pd.DataFrame(rows, columns=columns).assign(
-        success_return=None, dataset_fingerprint=None, code=None, never_reported=False
-    )
+    runs = pd.DataFrame(problems, columns=["run", "problem"]).assign(
+        state="done", method="qam", label="qam", environment=SCENE[0], replaced_by=None, success_return=None,
+        dataset_fingerprint=None, code=None, never_reported=False,
+    )  # fmt: skip
+    runs["departures"] = [()] * len(runs)
+    runs["settings"] = [{}] * len(runs)
     return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
 
 
@@ -141,9 +115,9 @@ def collected(**options):
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
-    found = decide(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
+    comparison = decide(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
-    return Content(inputs, [found], tolerance=0.05, command="zoo compare logs")
+    return Content(inputs, [comparison], tolerance=0.05, command="zoo compare logs")
 
 
 def run_rows(method, environment, seed, scores=(10, 20), **columns):
@@ -161,12 +135,9 @@ def run_rows(method, environment, seed, scores=(10, 20), **columns):
 
 
 ABOUT = {
-    "title": "A small benchmark",
-    "authors": "us",
-    "reference": "this repository",
-    "date": "2026-12-01",
-}
-ABOUT |= {"source": "Own runs.", "notes": []}
+    "title": "A small benchmark", "authors": "us", "reference": "this repository", "date": "2026-12-01",
+    "source": "Own runs.",
+}  # fmt: skip
 
 
 def write_set(tmp_path, monkeypatch, name, **entry):
@@ -187,9 +158,8 @@ def copy_published(tmp_path, monkeypatch):
         for path in published.FOLDER.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         metadata = yaml.safe_load((folder / "sets.yml").read_text())
-        metadata["sets"] = {
-            key: value for key, value in metadata["sets"].items() if value.get("runs") != "../mini"
-        }
+        sets = metadata["sets"].items()
+        metadata["sets"] = {key: entry for key, entry in sets if entry.get("runs") != "../mini"}
         (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
         monkeypatch.setattr(published, "FOLDER", folder)
     return folder
@@ -200,9 +170,8 @@ def write_published_runs(
 ):
     """Let a few random runs stand for those of qam2026, offline to 1M, then online to 1.5M; return their scores."""
     random = np.random.RandomState(0)
-    successes = random.randint(0, 51, (len(methods), len(environments), evaluations, seeds)).astype(
-        np.int8
-    )
+    shape = (len(methods), len(environments), evaluations, seeds)
+    successes = random.randint(0, 51, shape).astype(np.int8)
     np.savez(
         copy_published(tmp_path, monkeypatch) / "qam2026.npz",
         methods=np.array(methods),
@@ -215,16 +184,11 @@ def write_published_runs(
 
 def write_small(tmp_path, monkeypatch, runs, **entry):
     """Add a set `small` whose runs lie in CSV files."""
-    fixed = {"runs": "../small"}
-    fixed["protocol"] = {
-        "profile": "qam",
-        "offline_steps": 2000,
-        "online_steps": 0,
-        "eval_episodes": 50,
-    }
-    small = write_set(tmp_path, monkeypatch, "small", **(fixed | entry)).parent / "small"
+    protocol = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
+    entry = {"runs": "../small", "protocol": protocol} | entry
+    small = write_set(tmp_path, monkeypatch, "small", **entry).parent / "small"
     small.mkdir()
-    pd.DataFrame([row for run in runs for row in run]).to_csv(small / "runs.csv", index=False)
+    pd.DataFrame(itertools.chain(*runs)).to_csv(small / "runs.csv", index=False)
 
 
 def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):
