@@ -32,7 +32,7 @@ from benchmarks.rank_table import markdown
 from zoo.processes.serving import available_cores
 from zoo.processes.versions import describe_versions, processor
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import DONE, FAILED, INTERRUPTED, UsageError
+from zoo.terminal.errors import FAILED, INTERRUPTED, SUCCEEDED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
@@ -213,7 +213,7 @@ def run_tests(deadline: float) -> tuple[list[str], int]:
         lines.append("the tests did not end in their time")
         return lines, FAILED if len(lines) > 1 else INTERRUPTED
     lines.append(text.strip().rpartition("\n")[2])
-    return lines, FAILED if code else DONE
+    return lines, FAILED if code else SUCCEEDED
 
 
 def throughput_words(

@@ -20,7 +20,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import DONE, FAILED, UsageError
+from zoo.terminal.errors import FAILED, SUCCEEDED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_verbose
 from zoo.training.flags import add_speed
@@ -94,7 +94,7 @@ def make_parser() -> Parser:
         help="write the scores of finished runs as CSV files, even when stopped; runs whose scores are there are done",
     )
     add_verbose(report)
-    parser.set_defaults(command_line="", exit_code=DONE)
+    parser.set_defaults(command_line="", exit_code=SUCCEEDED)
     return parser
 
 

@@ -115,7 +115,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         }
         begin = time.process_time()
     holds = {row["state"] for row in rows.values()}.isdisjoint(("fails", "not tried"))
-    args.exit_code = int(not holds)  # DONE or FAILED
+    args.exit_code = int(not holds)  # SUCCEEDED or FAILED
     return {"algo": entry.id, "holds": holds, "checks": rows}
 
 

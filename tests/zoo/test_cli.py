@@ -18,7 +18,7 @@ from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
 from zoo.terminal.cli import PROGRAMS, checked, give_home, main, run_program, signals_deferred
-from zoo.terminal.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, STOP_SIGNALS, UsageError
+from zoo.terminal.errors import BAD_INPUT, FAILED, INTERRUPTED, STOP_SIGNALS, SUCCEEDED, UsageError
 from zoo.terminal.messages import write_out
 from zoo.terminal.parser import THREADS, WHOLE_NUMBER, a_path, module_of
 
@@ -117,7 +117,7 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(c
 def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
     output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", output)
-    assert run_program(lambda: write_out("für") and None) == 0
+    assert run_program(lambda: write_out("für") or None) == 0
     output.flush()
     assert output.buffer.getvalue() == b"f\\xfcr\n"
 
@@ -255,7 +255,7 @@ def test_an_environment_that_something_of_the_users_may_name_is_not_refused_earl
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():
-    ran = run_lightly("zoo/list_agents.py", "list", code=DONE)
+    ran = run_lightly("zoo/list_agents.py", "list", code=SUCCEEDED)
     algorithms = json.loads(ran.stdout)["algorithms"]
     assert list(algorithms) == list(algorithm_ids())
     for id, row in algorithms.items():

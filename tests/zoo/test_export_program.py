@@ -8,7 +8,7 @@ import pytest
 
 from tests import ROOT
 from zoo.terminal.cli import main
-from zoo.terminal.errors import DONE
+from zoo.terminal.errors import SUCCEEDED
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 TRAINED = f"export --algo sqam --env {MAZE} --trained".split()
@@ -18,7 +18,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 @pytest.mark.slow
 def test_a_trained_agent_plays_without_pytorch(tmp_path, call, monkeypatch, capsys):
     file = tmp_path / "policy.onnx"
-    result, _ = call(main, *TRAINED, "-o", file, code=DONE)
+    result, _ = call(main, *TRAINED, "-o", file, code=SUCCEEDED)
     assert result["largest_error"] <= 1e-5
     assert result["bytes"] == file.stat().st_size
     example = ROOT / "docs" / "examples" / "play_onnx.py"

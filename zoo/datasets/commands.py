@@ -54,7 +54,7 @@ from zoo.envs.make import dataset_only_id, make_env, register_dataset_only_env
 from zoo.envs.probe import probe
 from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
 from zoo.settings.layers import parse_overrides
-from zoo.terminal.errors import BAD_INPUT, DONE, Interrupted, UsageError
+from zoo.terminal.errors import BAD_INPUT, SUCCEEDED, Interrupted, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, result_for_terminal
 
@@ -373,7 +373,7 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
         _print_table(f"Findings in {name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     # Findings are the result that was asked for, and no exception; only the exit code says that one is an error.
-    args.exit_code = DONE if is_sound else BAD_INPUT
+    args.exit_code = SUCCEEDED if is_sound else BAD_INPUT
     return {"name": name, "sound": is_sound, **result_for_terminal({"findings": findings})}
 
 

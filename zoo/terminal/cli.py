@@ -28,9 +28,9 @@ from zoo.datasets.names import is_custom, parse_env_name
 from zoo.envs.tasks import TASKS
 from zoo.terminal.errors import (
     BAD_INPUT,
-    DONE,
     FAILED,
     INTERRUPTED,
+    SUCCEEDED,
     TRACEBACK_HINT,
     Interrupted,
     UsageError,
@@ -101,15 +101,11 @@ def signals_deferred() -> Iterator[None]:
     An exception in the middle of its import may cross C++ code, which then aborts the process.
     """
     arrived: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: arrived.append(number))
-        for number in heard_signals()
-    }
-    try:
+    with contextlib.ExitStack() as stack:
+        for number in heard_signals():
+            handler = signal.signal(number, lambda number, _: arrived.append(number))
+            stack.callback(signal.signal, number, handler)
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])
 
@@ -138,9 +134,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     with messages(verbose), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: log.warning(
-            message
-        )  # without the line of code
+        warnings.showwarning = lambda message, *_, **__: log.warning(message)  # no line of code
         try:
             give_home()
             with output_reserved():
@@ -160,12 +154,8 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
                 log.error("%s: %s%s", type(error).__name__, error, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     if result is None:
-        return DONE
-    return (
-        DONE
-        if write_out(as_yaml(result) if sys.stdout.isatty() else json.dumps(result))
-        else FAILED
-    )
+        return SUCCEEDED
+    return write_out(as_yaml(result) if sys.stdout.isatty() else json.dumps(result))
 
 
 def as_program(
@@ -184,7 +174,7 @@ def as_program(
         if "command_line" in args:
             args.command_line = f"{parser.prog} {shlex.join(words)}"
         code = run_program(lambda: body(checked(args)), getattr(args, "verbose", 1))
-        return code or int(getattr(args, "exit_code", DONE))
+        return code or int(getattr(args, "exit_code", SUCCEEDED))
 
     return main
 
@@ -201,14 +191,9 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     env = asked.get("env")
     if algo:
         require_algorithm(algo)
-    is_ours = algo in (*BUILT_IN, *ALIASES, *SB3)
-    if (
-        not env
-        or ":" in env
-        or not is_ours
-        or asked.get("gym_packages")
-        or is_custom(asked.get("dataset", "auto"))
-    ):
+    # Packages, data and algorithms of the user's may know more environments.
+    brings_more = asked.get("gym_packages") or is_custom(asked.get("dataset", "auto"))
+    if not env or ":" in env or algo not in (*BUILT_IN, *ALIASES, *SB3) or brings_more:
         return args
     import gymnasium
 
@@ -226,13 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         complete()
     if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
-        is_told = write_out(
-            "\n".join(["usage: zoo PROGRAM [arguments], zoo --version; programs:", *lines])
-        )
-        return BAD_INPUT if not words else DONE if is_told else FAILED
+        lines = ["usage: zoo PROGRAM [arguments], zoo --version; programs:"]
+        lines += [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
+        code = write_out("\n".join(lines))
+        return code if words else BAD_INPUT
     if words == ["--version"]:
-        return DONE if write_out(f"flow-rl-zoo {version('flow-rl-zoo')}") else FAILED
+        return write_out(f"flow-rl-zoo {version('flow-rl-zoo')}")
     if words[0] == "list":  # what one tries first to see what there is
         words = ["agents", *words]
     if words[0] not in PROGRAMS:

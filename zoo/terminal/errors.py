@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
+SUCCEEDED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 """Exit codes of every program."""
 TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
 

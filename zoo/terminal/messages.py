@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import yaml
 
+from zoo.terminal.errors import FAILED, SUCCEEDED
+
 RUN_LOG = "run.log"
 LOG_FILE_ONLY = logging.DEBUG
 """Level of what a run's log keeps and the terminal does not show."""
@@ -99,7 +101,8 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
             os.set_inheritable(number, True)
-            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8"))
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -139,19 +142,18 @@ def output_reserved() -> Iterator[None]:
                 stream.flush()
 
 
-def write_out(text: str) -> bool:
-    """Write a line to standard output; return False where that fails, and say why unless the reader has gone."""
+def write_out(text: str) -> int:
+    """Write a line to standard output, and return the exit code; say why that failed, unless the reader has gone."""
     output = standard_output()
     try:
         print(text, file=output, flush=True)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             log.error("standard output cannot be written: %s", error.strerror)
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), output.fileno()
-        )  # what is left would be tried again at the exit
-        return False
-    return True
+        # Python would try again at its exit to write what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        return FAILED
+    return SUCCEEDED
 
 
 def as_yaml(result: Mapping[str, Any]) -> str:

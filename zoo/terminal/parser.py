@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents.common.validation import closest_names
-from zoo.terminal.errors import BAD_INPUT, FAILED, UsageError
+from zoo.terminal.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log, write_out
 
 MAX_SEED = 2**32 - 1
@@ -28,33 +28,28 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:
             options["prog"] = f"zoo {program}"
-        super().__init__(
-            **{
-                "allow_abbrev": False,
-                "formatter_class": partial(_HelpFormatter, max_help_position=32),
-                **options,
-            }
-        )
-        self._negative_number_matcher = re.compile(
-            r"-\.?\d[\d.,eE+-]*$"
-        )  # two with a comma are a value too
+        options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
+        # An abbreviation that works today would mean another flag once a release adds one.
+        super().__init__(allow_abbrev=False, **options)
+        # Two numbers with a comma are a value too: `--action-range -1,1`.
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
-            self.error(
-                f"unknown flag {flag}; closest: {', '.join(closest_names(flag, self._option_string_actions))}"
-            )
+            closest = ", ".join(closest_names(flag, self._option_string_actions))
+            self.error(f"unknown flag {flag}; closest: {closest}")
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
         return parsed, unknown
 
     def print_help(self, file: Any = None) -> None:
         """Print the help, however much of it is read."""
-        if not write_out(self.format_help().rstrip()):
-            self.exit(FAILED)
+        code = write_out(self.format_help().rstrip())
+        if code:
+            self.exit(code)
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line that says what is wrong."""
