@@ -123,10 +123,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     warn_if_code_changed(
         [(status.run, status.job.config.code) for status in statuses if status.run]
     )
+    # What was typed, without the flags that keep it from training.
+    typed = shlex.split(args.command_line)
+    command = shlex.join(word for word in typed if word not in ("--dry-run", "--no-measure"))
     if args.dry_run:
         expected = forecast(statuses)
         print_states(statuses, args.workers, expected)
-        return result_for_terminal(summary(statuses, expected), _command_to_train(args))
+        return result_for_terminal(summary(statuses, expected), command)
     if args.scores:
         check_log_folder(args.scores, "folder of scores", "--scores")
     left = [status.job for status in statuses if not status.state.is_final]
@@ -144,14 +147,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     hint = ""
     if expected.jobs:
         args.exit_code = FAILED  # what is left, and why, has been said
-        hint = _command_to_train(args)
+        hint = command
     return _report(suite, statuses, args) | result_for_terminal(summary(statuses, expected), hint)
-
-
-def _command_to_train(args: argparse.Namespace) -> str:
-    """Return the command line that was typed, without the flags that keep it from training."""
-    words = shlex.split(args.command_line)
-    return shlex.join(word for word in words if word not in ("--dry-run", "--no-measure"))
 
 
 def _read_suite(args: argparse.Namespace) -> tuple[Suite, list[Run]]:
@@ -176,6 +173,7 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
     from zoo.suites.task import JobTask, run_locally
 
     folder = store.log_folder
+    # Two programs would share the machine out twice, and start jobs of a cluster twice.
     lock = Lock(folder / "suite.lock")
     if not lock.take():
         raise UsageError(
@@ -202,21 +200,17 @@ def _report(
     """Compare the runs of the suite that are there, once one has finished; return where the report is."""
     from zoo.report.request import CompareRequest
     from zoo.report.run import run
+    from zoo.suites.progress import count_states
     from zoo.suites.store import State
 
-    states = [status.state for status in statuses]
-    if args.no_report or State.FINISHED not in states:
+    counts = count_states(statuses)
+    if args.no_report or not counts[State.FINISHED]:
         return {"log_folder": str(args.log_folder)}
-    if State.SAVED in states:
-        count = states.count(State.SAVED)
-        log.info(
-            "the report leaves out the jobs of which only the scores are here, in %s: %d",
-            args.scores,
-            count,
-        )
-    focus_methods = {}
-    for status in statuses:
-        focus_methods[status.job.run.label or status.job.run.algo] = status.job.method
+    if counts[State.SAVED]:
+        message = "the report leaves out the jobs of which only the scores are here, in %s: %d"
+        log.info(message, args.scores, counts[State.SAVED])
+    # The report calls an algorithm by its id, where the suite may use an alias.
+    focus_methods = {status.job.run.name: status.job.method for status in statuses}
     request = CompareRequest(
         paths=[folder.path for status in statuses if status.run for folder in status.run.folders],
         published=suite.published,

@@ -94,6 +94,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
         )
     settings = parse_overrides(args.hyperparams, "-params")
+    # The kit would count a wrong setting as a failure of every check.
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)
@@ -104,6 +105,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         entry.published_name,
     )
     rows = {}
+    # Of this process, since compilers and other programs share the machine.
     begin = time.process_time()
     for outcome in run_checks(entry.method, settings, args.skip):
         rows[outcome.check.name] = {
@@ -173,7 +175,7 @@ def print_outcomes(result: Mapping[str, Any], args: argparse.Namespace) -> None:
             text = f"{row['promise']}: {text} ({row['where']})"
         rows.append((name, row["state"], text))
     print_table(title, ("check", "outcome", "found"), rows, wrapped=("found",))
-    if not failed:
+    if not failed:  # with the settings that were checked
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
         if args.hyperparams:
             words += ["-params", *args.hyperparams]

@@ -29,6 +29,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.tuning.options import StudyRequest
         from zoo.tuning.study import tune
 
+    # The parser's other flags are those of the training runs.
     names = {option.name for option in fields(StudyRequest)} & {*vars(args)} - {"run"}
     return tune(
         StudyRequest(run=flags.read_request(args), **{name: getattr(args, name) for name in names})

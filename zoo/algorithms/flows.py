@@ -27,6 +27,7 @@ def load_flow(name: str) -> PretrainedFlow:
             raise UsageError(
                 f"`--behaviour` must name a file and a function, FILE.py:FUNCTION, got {name!r}: no file"
             )
+        # At the end, so that a file of the user's hides no installed module.
         sys.path.append(str(path.parent))
         module = path.stem
     if not module:
@@ -51,6 +52,7 @@ def load_flow(name: str) -> PretrainedFlow:
 
 def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:
     """Return what a run records of its flow: the name of the function, and a fingerprint of weights and conventions."""
+    # Time and scale of actions change what the same weights mean.
     digest = hashlib.sha256(repr(flow.conventions()).encode())
     for key, value in flow.module.state_dict().items():
         digest.update(key.encode())

@@ -64,6 +64,7 @@ class Job:
         method = (
             re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES].decode(errors="ignore")
         )
+        # Of the settings too: a suite whose settings have changed is another job, with a log of its own.
         digest = hash_values(lasting_identity(self.config, *NOT_COMPARED), self.run.seeds)
         return f"{method}-{file_name_of(self.run.env)}-{digest}"
 

@@ -69,11 +69,13 @@ def forecast(statuses: Sequence[JobStatus]) -> Forecast:
         by_operations = statistics.mean(per_operation) * operations.get(status.job.algo, typical)
         known_rates = rates.get(_method_and_domain(status.job), [by_operations])
         seconds += statistics.mean(known_rates) * status.job.work
+        # An interrupted job has written a part of it, and may have written more than the mean.
         disk += max(0.0, statistics.mean(sizes) * len(status.job.run.seeds) - _size(status.run))
     return Forecast(len(left), seconds, disk)
 
 
 def _method_and_domain(job: Job) -> tuple[str, str]:
+    # Tasks of a domain share networks, data and episode length, and so the time of a step.
     return job.method, job.run.env.partition("-singletask")[0]
 
 
@@ -125,9 +127,8 @@ def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]
     problems = []
     for status in statuses:
         if status.state in PROBLEMS:
-            problems.append(
-                {"job": str(status.job.run), "state": str(status.state), "reason": status.reason}
-            )
+            problem = {"job": str(status.job.run), "state": status.state, "reason": status.reason}
+            problems.append(problem)
     hours = gigabytes = None
     if expected.seconds is not None:
         hours = round(expected.seconds / 3600, 2)
@@ -135,7 +136,8 @@ def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]
     return {
         "jobs": len(statuses),
         "runs": _count_runs(statuses),
-        **{str(state): counts[state] for state in State},
+        **dict.fromkeys(State, 0),  # every state has a number, also one of no job
+        **counts,
         "hours_left": hours,
         "gigabytes_left": gigabytes,
         "problems": problems,
@@ -200,6 +202,7 @@ def describe_progress(run: StoredRun) -> str:
     step, _ = read_speed(run.folders[0]) or (0, 0.0)
     text = describe_step(run, step)
     with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
+        # The score is success only where every seed has reported one.
         histories = [folder.read_evaluations() for folder in run.folders]
         name, score = "results", "return {:.2f}"
         if all("successes" in history for history in histories):

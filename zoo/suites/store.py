@@ -106,6 +106,7 @@ class JobStore:
         """Return what has become of a job, with its run folders and the reason of a failure."""
         runs = self._runs(job)
         run = _newest_run(job, runs)
+        # Read even where run folders decide: it has the time that the job took.
         attempt = self.attempt(job)
         state = self._judge(job, run, attempt)
         reason = ""
@@ -131,6 +132,7 @@ class JobStore:
             return State.DIVERGED
         if job.name in self.saved:
             return State.SAVED
+        # Before the last attempt, which another task may be trying again.
         if self.lock(job).is_held():
             return State.RUNNING
         if attempt.outcome == State.FAILED:

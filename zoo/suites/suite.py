@@ -130,7 +130,9 @@ class Suite:
         for name in self.environments:
             tasks = [task.name for task in TASKS.values() if task.domain == name]
             if f"{name}-v0" in DATASETS:
-                tasks = single_task_names(f"{name}-v0")[1:]
+                tasks = single_task_names(f"{name}-v0")[
+                    1:
+                ]  # the first stands for one of the others
             environments += tasks or [name]
         return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
 
@@ -177,6 +179,7 @@ def read_suite(path: Path) -> Suite:
     for name, (kind, noun) in KEY_TYPES.items():
         if not isinstance(content.get(name, kind()), kind):
             raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {content[name]!r}")
+    # A suite's `quick` is a profile of its own, as on the command line.
     if content.get("quick") and "profile" in content:
         raise UsageError(
             f"`quick` and `profile` of the suite {path} both say which settings; give one of them"

@@ -15,8 +15,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 def heard_signals() -> list[signal.Signals]:
     """Return the signals of `STOP_SIGNALS`, without SIGHUP where the process was started with ``nohup``."""
-    is_heard = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    return [number for number in STOP_SIGNALS if is_heard or number != signal.SIGHUP]
+    signals = list(STOP_SIGNALS)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program outlives its terminal
+        signals.remove(signal.SIGHUP)
+    return signals
 
 
 class UsageError(Exception):

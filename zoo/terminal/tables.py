@@ -30,13 +30,14 @@ def empty_table(
     :param unbroken: the columns whose text is never broken.
     :param wrapped: the columns that share the width which the others leave.
     """
+    # No lines: in a narrow terminal they would take the room of the numbers.
     table = Table(
         title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
     for name in header:
-        table.add_column(
-            name, ratio=1 if name in wrapped else None, no_wrap=name in unbroken, overflow="fold"
-        )
+        table.add_column(name, no_wrap=name in unbroken, overflow="fold")
+        if name in wrapped:
+            table.columns[-1].ratio = 1
     return table
 
 

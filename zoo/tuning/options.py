@@ -117,6 +117,7 @@ class Plan:
             return NopPruner()
         if self.request.pruner == "halving":
             return SuccessiveHalvingPruner(min_resource=1)
+        # None is pruned in the first third, where scores rank trials badly.
         evaluations = self.steps // self.run.config.run.eval_freq
         return MedianPruner(
             n_startup_trials=self.request.n_startup_trials, n_warmup_steps=evaluations // 3
@@ -137,6 +138,7 @@ def plan_study(request: StudyRequest) -> Plan:
             request, run=replace(request.run, run={**request.run.run, "eval_freq": interval})
         )
         run = plan_run(request.run)
+    # Nested settings count by both names: `per_network` and `per_network.critic.tau`.
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
     searches = read_searches(entry, request.search, {**fixed, **dict(flatten(fixed))})
@@ -158,6 +160,7 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
     Each phase ends with an evaluation too.
     """
     steps = offline_steps + online_steps
+    # All intervals that may do; of equally good ones, the smallest is taken.
     intervals = np.arange(math.ceil(steps / evaluations), steps + 1)
     counts = steps // intervals + (steps % intervals > 0)
     if offline_steps and online_steps:
@@ -192,9 +195,8 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     """Return values of all settings that are searched for a trial."""
     settings: dict[str, Any] = {}
     for name, search in searches.items():
-        if isinstance(
-            search, Choice
-        ):  # by its text: Optuna stores plain values only, and some are lists
+        if isinstance(search, Choice):
+            # By its text: Optuna stores plain values only, and some are lists.
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -244,6 +246,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
             )
         searches[name] = search
     if not words:
+        # Not those that all algorithms share: a search over ten settings needs hundreds of trials.
         searches = declared_searches(algorithm_settings)
         for name in fixed:
             searches.pop(name, None)
@@ -307,7 +310,7 @@ def _checked(setting: Setting, search: Search) -> Search:
         raise UsageError(
             f"the search of `{setting.name}` in {search} leaves what is allowed: {error}"
         ) from error
-    if "float" in setting.annotation:
+    if "float" in setting.annotation:  # else 0:1 would be a search among two whole numbers
         values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)
 

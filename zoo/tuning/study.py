@@ -156,6 +156,7 @@ class TrialTrainer:
 def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
     """Return the scores of a trial's seeds, and which of them diverged."""
     chosen = TrialSettings(trial.user_attrs[SETTINGS], f"study {plan.name}, trial {trial.number}")
+    # A study says which trials it runs; what each run says stays in its own log.
     verbose = max(0, plan.request.run.verbose - 1)
     request = replace(
         plan.request.run, log_folder=folder, trial=chosen, resume=resume, verbose=verbose
@@ -333,6 +334,7 @@ def open_study(plan: Plan) -> optuna.Study:
     study = optuna.create_study(
         storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True
     )
+    # Not stored: a call may go on with another one.
     study.pruner = plan.make_pruner()
     if not study.get_trials(deepcopy=False):
         study.set_user_attr(DEFINITION, plan.definition)
@@ -626,6 +628,7 @@ def _find_study(study: str, log_folder: Path) -> tuple[str, str]:
 
 def _find_trial(study: optuna.Study, trial_id: str) -> FrozenTrial:
     """Return a trial that has been trained, by its number or as the best."""
+    # A pruned trial may be trained by its number, but is never the best.
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if trial_id == "best" and complete:

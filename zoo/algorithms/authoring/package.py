@@ -41,6 +41,7 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
         raise UsageError(
             f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}"
         )
+    # A package of that name would hide the module, or be hidden by it.
     if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
         raise UsageError(
             f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`"
@@ -58,7 +59,7 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a name that a template misspells is an error
     )
     files = {path.format(name=name): template for path, template in FILES.items()}
     with atomic_folder(folder) as temporary:
