@@ -29,53 +29,44 @@ def written(tmp_path):
 
 
 def aggregates_of(**options):
-    inputs = collected(**options)
-    (found,) = compare_kinds(inputs, 50, curves=False)
-    return {name: cell.estimates for name, cell in found.phases["offline"].aggregates.items()}
+    (comparison,) = compare_kinds(collected(**options), 50, curves=False)
+    aggregates = comparison.phases["offline"].aggregates
+    return {name: cell.estimates for name, cell in aggregates.items()}
 
 
 def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
-    own = write_runs(tmp_path, SCENE[:2], start=22)
-    assert aggregates_of(paths=[own], scores=[written]) == aggregates_of(
-        paths=[own, tmp_path / "fql"]
-    )
+    own_runs = write_runs(tmp_path, SCENE[:2], start=22)
+    beside = aggregates_of(paths=[own_runs], scores=[written])
+    assert beside == aggregates_of(paths=[own_runs, tmp_path / "fql"])
     assert list(aggregates_of(scores=[written])) == ["fql"]
 
 
-def test_their_protocol_and_source_are_told_and_a_shared_name_gets_the_source(tmp_path, written):
+def test_methods_of_a_file_have_its_protocol_and_its_name_where_theirs_is_taken(tmp_path, written):
     methods = collected(paths=[tmp_path / "fql"], scores=[written]).methods
-    own, theirs = methods["fql"], methods["fql (theirs)"]
-    assert own.is_own
-    assert theirs.is_own is False
-    assert theirs.protocols == own.protocols
-    assert set(theirs.protocols[SCENE[0]]) == set(PROTOCOL)
+    own_method, method = methods["fql"], methods["fql (theirs)"]
+    assert own_method.is_own > method.is_own
+    assert method.protocols == own_method.protocols
+    assert set(method.protocols[SCENE[0]]) == set(PROTOCOL)
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
-    other = tmp_path / "again" / "theirs" / "scores.csv"
-    other.parent.mkdir(parents=True)
-    other.write_bytes(written.read_bytes())
-    assert set(collected(scores=[written, other]).methods) == {f"fql ({written})", f"fql ({other})"}
+    copy = tmp_path / "again" / "theirs" / "scores.csv"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(written.read_bytes())
+    assert set(collected(scores=[written, copy]).methods) == {f"fql ({written})", f"fql ({copy})"}
 
 
 @pytest.mark.parametrize(
     ("row", "column", "value", "expected"),
     [
-        *(
-            (3, "phase", "later", "a score"),
-            (0, "kind", "luck", "a score"),
-            (1, "seed", "one", "a score"),
-        ),
-        *(
-            (2, "step", "1e400", "a score"),
-            (2, "episodes", "50.5", "a score"),
-            (2, "seed", "0.5", "a score"),
-        ),
-        *(
-            (4, "score", "1.2", "a score"),
-            (5, "method", "", "a score"),
-            (7, "seed", "0", "one row for each"),
-        ),
+        (3, "phase", "later", "a score"),
+        (0, "kind", "luck", "a score"),
+        (1, "seed", "one", "a score"),
+        (2, "step", "1e400", "a score"),
+        (2, "episodes", "50.5", "a score"),
+        (4, "score", "1.2", "a score"),
+        (5, "method", "", "a score"),
+        (7, "seed", "0", "one row for each"),
         (7, "net_arch", "16x2", "equal settings for the runs"),
     ],
 )
@@ -106,26 +97,22 @@ def test_rliable_gets_the_numbers_of_the_tables_from_the_file(tmp_path):
     write_runs(tmp_path, SCENE[:2], start=22)
     inputs = collected(paths=[tmp_path])
     (comparison,) = compare_kinds(inputs, REPS, curves=False)
-    phase = comparison.phases["offline"]
-    table = pd.read_csv(io.StringIO(csv_text(scores_table(inputs.evaluations, inputs.methods))))
-    scores = {
-        name: part.pivot(index="seed", columns="environment", values="score").to_numpy()
-        for name, part in table.groupby("method")
-    }
+    text = csv_text(scores_table(inputs.evaluations, inputs.methods))
+    scores = {}
+    for name, runs in pd.read_csv(io.StringIO(text)).groupby("method"):
+        table = runs.pivot(index="seed", columns="environment", values="score")
+        scores[name] = table.to_numpy()
     np.random.seed(1)
     points, intervals = library.get_interval_estimates(
         scores,
         lambda drawn: np.array([metrics.aggregate_mean(drawn), metrics.aggregate_iqm(drawn)]),
         reps=REPS,
     )
-    shown = pd.read_csv(
-        io.StringIO(to_csv(aggregates_table(comparison, phase))), index_col="method"
-    )
-    for name in scores:
-        assert shown.loc[name, ["mean", "IQM"]].tolist() == pytest.approx(points[name].tolist())
-        assert shown.loc[name, ["IQM low", "IQM high"]].tolist() == pytest.approx(
-            intervals[name][:, 1].tolist(), abs=0.02
-        )
+    shown = to_csv(aggregates_table(comparison, comparison.phases["offline"]))
+    for name, row in pd.read_csv(io.StringIO(shown), index_col="method").iterrows():
+        assert row[["mean", "IQM"]].tolist() == pytest.approx(points[name])
+        ends = row[["IQM low", "IQM high"]].tolist()
+        assert ends == pytest.approx(intervals[name][:, 1], abs=0.02)
 
 
 def test_files_of_releases_without_a_column_of_the_protocol_are_read(written):

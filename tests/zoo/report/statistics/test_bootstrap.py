@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from arch.bootstrap import IIDBootstrap, IndependentSamplesBootstrap
 from rliable import library, metrics
 
 from tests.zoo.report.samples import by_task, scores_of
@@ -22,12 +21,12 @@ def rliable_intervals(scores, function, estimate=library.get_interval_estimates)
     "scores", [scores_of(12, 10), scores_of(5, 1), np.random.RandomState(4).normal(size=(7, 3))]
 )
 def test_aggregates_are_those_of_rliable(scores):
-    both = [metrics.aggregate_iqm, metrics.aggregate_median]
     points, intervals = rliable_intervals(
-        scores, lambda drawn: np.array([metric(drawn) for metric in both])
+        scores,
+        lambda drawn: np.array([metrics.aggregate_iqm(drawn), metrics.aggregate_median(drawn)]),
     )
-    found = bootstrap.aggregates({"x": by_task(scores)}, ["iqm", "median"], REPS)["x"]
-    for k, curve in enumerate(found.values()):
+    curves = bootstrap.aggregates({"x": by_task(scores)}, ["iqm", "median"], REPS)["x"]
+    for k, curve in enumerate(curves.values()):
         assert curve.points == pytest.approx(points[[k]], abs=1e-12)
         assert curve.bounds[:, 0] == pytest.approx(intervals[:, k], abs=1e-12)
 
@@ -44,20 +43,17 @@ def test_curves_are_those_of_rliable():
 
 def test_each_method_has_its_own_aggregate_and_bounds():
     scores = {"low": by_task(scores_of(5, 2) / 4), "high": by_task(scores_of(5, 2) / 4 + 0.75)}
-    found = {
-        method: curves["iqm"]
-        for method, curves in bootstrap.aggregates(scores, ["iqm"], REPS).items()
-    }
-    assert found["low"].points[0] < 0.5 < found["high"].points[0]
-    assert found["low"].bounds[1, 0] < 0.5 < found["high"].bounds[0, 0]
+    curves = bootstrap.aggregates(scores, ["iqm"], REPS)
+    low, high = (curves[method]["iqm"].bounds[:, 0] for method in ("low", "high"))
+    assert max(low) < 0.5 < min(high)
 
 
 def test_profiles_are_those_of_rliable():
     scores, thresholds = scores_of(6, 4, levels=20), np.arange(40) / 40  # half of them are scores
     points, intervals = rliable_intervals(scores, thresholds, library.create_performance_profile)
-    found = bootstrap.performance_profile(by_task(scores), thresholds, REPS)
-    assert found.points == pytest.approx(points, abs=1e-12)
-    assert found.bounds == pytest.approx(intervals, abs=1e-12)
+    profile = bootstrap.performance_profile(by_task(scores), thresholds, REPS)
+    assert profile.points == pytest.approx(points, abs=1e-12)
+    assert profile.bounds == pytest.approx(intervals, abs=1e-12)
 
 
 def test_the_probability_of_improvement_is_that_of_rliable():
@@ -65,22 +61,20 @@ def test_the_probability_of_improvement_is_that_of_rliable():
     points, intervals = rliable_intervals(
         [x, y], lambda *drawn: np.array([metrics.probability_of_improvement(*drawn)])
     )
-    found = pairs.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
-    assert found.point == pytest.approx(points[0], abs=1e-12)
-    assert found.interval == pytest.approx(intervals[:, 0], abs=1e-12)
+    chance = pairs.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
+    assert chance.point == pytest.approx(points[0], abs=1e-12)
+    assert chance.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
 
 def test_tasks_with_unequal_numbers_of_runs_count_equally():
-    found = bootstrap.aggregates(
-        {"x": {"a": np.zeros(5), "b": np.ones(20)}}, ["iqm", "median"], REPS
-    )["x"]
-    assert [curve.points[0] for curve in found.values()] == pytest.approx([0.5, 0.5])
+    unequal = {"x": {"a": np.zeros(5), "b": np.ones(20)}}
+    curves = bootstrap.aggregates(unequal, ["iqm", "median"], REPS)["x"]
+    assert [curve.points[0] for curve in curves.values()] == pytest.approx([0.5, 0.5])
     scores = {"a": scores_of(3, 1)[:, 0], "b": scores_of(6, 1, seed=1)[:, 0]}
-    repeated = np.stack(
-        [np.repeat(scores["a"], 8), np.repeat(scores["b"], 4)], axis=1
-    )  # 48 runs have whole quarters
-    found = bootstrap.aggregates({"x": scores}, ["iqm"], REPS)["x"]["iqm"]
-    assert found.points[0] == pytest.approx(metrics.aggregate_iqm(repeated))
+    # 48 runs have whole quarters
+    repeated = np.stack([np.repeat(scores["a"], 8), np.repeat(scores["b"], 4)], axis=1)
+    iqm = bootstrap.aggregates({"x": scores}, ["iqm"], REPS)["x"]["iqm"]
+    assert iqm.points[0] == pytest.approx(metrics.aggregate_iqm(repeated))
 
 
 def test_unequal_bootstrap_has_the_right_spread():
@@ -95,24 +89,16 @@ def test_unequal_bootstrap_has_the_right_spread():
 
 
 def test_one_run_gives_no_bounds():
-    scores = {
-        "x": {"t": np.array([0.5])},
-        "y": {"t": np.array([0.2, 0.3])},
-        "z": {"t": np.array([0.1, 0.9])},
-    }
+    runs = {"x": [0.5], "y": [0.2, 0.3], "z": [0.1, 0.9]}
+    scores = {method: {"t": np.array(values)} for method, values in runs.items()}
     assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].estimate(0).interval is None
-    found = pairs.probabilities(scores, 10)
-    assert found["x", "y"].interval is None
-    assert found["y", "z"].interval is not None
+    chances = pairs.probabilities(scores, 10)
+    assert chances["x", "y"].interval is None
+    assert chances["y", "z"].interval is not None
 
 
 def test_numpys_generator_is_left_alone():
     np.random.seed(5)
-    before = np.random.get_state()[1].copy()
+    state = np.random.get_state()[1].copy()
     bootstrap.aggregates({"x": by_task(scores_of(5, 2))}, ["iqm"], 10)
-    assert (np.random.get_state()[1] == before).all()
-
-
-def test_the_bootstrap_of_arch_stays_as_it_is_for_the_rest_of_the_process():
-    assert IIDBootstrap.__init__.__module__ == "arch.bootstrap.base"
-    assert IndependentSamplesBootstrap.__init__.__module__ == "arch.bootstrap.base"
+    assert (np.random.get_state()[1] == state).all()
