@@ -83,7 +83,6 @@ class Trainer:
         self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
-        self.behaviour = find_behaviour(self.method.networks())
         self.has_extractors = bool(self.policy.nets.with_extractor())
         self.update_count = torch.zeros(
             self.policy.num_replicas, dtype=torch.float32, device=self.device
@@ -372,6 +371,7 @@ class Trainer:
         """Read again what follows from settings, such as what each network has of its own in training."""
         self._settings_read = self.method.changes
         self.specs = self.method.specs()
+        self.behaviour = find_behaviour(self.specs)
         self.noise_sizes = self.policy.noise_sizes(self.policy.num_replicas, rows=0)
         self.update_intervals: dict[str, int] = {}
         self.schedules: dict[str | None, LearningRateSchedule] = {}
