@@ -1,11 +1,18 @@
 """Command lines of small runs, and their folders afterwards."""
 
+import contextlib
+import gc
+import os
+import signal
+
 import numpy as np
 import pandas as pd
+import pytest
 
 import agents
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.outcomes import status_of
+from zoo.training.callbacks import TrainingRun
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 TINY = [
@@ -59,3 +66,18 @@ def progress_of(logs, number=1):
     names = ("fps", "time_elapsed", "total_seconds", "updates_per_s")
     clock = [f"time/{name}" for name in names]
     return table.drop(columns=clock, errors="ignore").sort_index(axis=1)
+
+
+@contextlib.contextmanager
+def stopped_at_an_evaluation():
+    """Have a signal stop the runs of this process at their first evaluation."""
+    record = TrainingRun._record
+
+    def record_and_stop(training, *arguments):
+        record(training, *arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingRun, "_record", record_and_stop)
+        yield
+    gc.collect()  # frees the lock of the run, which a process does when it ends

@@ -36,23 +36,28 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.state.copy(), {}
 
     def step(self, action):
-        is_failing = self.failure is not None and self.failure_file.exists()
-        if is_failing and self.failure not in ("observation", "reward", "success"):
-            self._fail()
         assert self.remaining > 0, "stepped after the end"
-        assert action.shape == (2,)
-        assert action.dtype == np.float32
+        assert (action.shape, action.dtype) == ((2,), np.float32)
         x, y, z = self.state
         push, pull = map(float, action)
         self.state = np.array([np.sin(27 * y + push), np.cos(35 * z + pull), np.sin(29 * x)])
         self.remaining -= 1
         observation, reward, info = self.state.copy(), float(self.state.sum()), self._info()
-        if is_failing and self.failure == "observation":
-            observation[1] = self.wrong
-        elif is_failing and self.failure == "reward":
-            reward = self.wrong
-        elif is_failing:
-            info["success"] = self.wrong
+        match self.failure if self.failure_file.exists() else None:
+            case None:
+                pass
+            case "observation":
+                observation[1] = self.wrong
+            case "reward":
+                reward = self.wrong
+            case "success":
+                info["success"] = self.wrong
+            case "raise":
+                raise ArithmeticError("the toy broke")
+            case "os._exit":
+                os._exit(0)
+            case name:
+                os.kill(os.getpid(), getattr(signal, name))
         return observation, reward, self.remaining == 0, False, info
 
     def process_id(self):
@@ -62,13 +67,6 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self.success is None:
             return {}
         return {"success": float(self.state[0] > 0)}
-
-    def _fail(self):
-        if self.failure == "raise":
-            raise ArithmeticError("the toy broke")
-        if self.failure == "os._exit":
-            os._exit(0)
-        os.kill(os.getpid(), getattr(signal, str(self.failure)))
 
 
 class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):

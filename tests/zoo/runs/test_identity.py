@@ -1,8 +1,5 @@
 """A release that adds a setting changes no run: what was trained before is resumed, found and kept as it was."""
 
-import gc
-import os
-import signal
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +11,7 @@ from agents.common.settings import Setting
 from agents.fql import FQL
 from tests import ROOT
 from tests.zoo.envs import toys  # noqa: F401  registers the environments
+from tests.zoo.helpers import stopped_at_an_evaluation
 from tests.zoo.outcomes import config_of
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
@@ -23,7 +21,6 @@ from zoo.suites.saved_scores import find_saved, write_scores
 from zoo.suites.store import JobStore
 from zoo.suites.suite import Suite, read_suite
 from zoo.train import main
-from zoo.training.callbacks import TrainingRun
 
 PARAMS = {
     "net_arch": [8], "ensemble_size": 2, "flow_steps": 2, "batch_size": 8, "learning_starts": 4, "buffer_size": 50,
@@ -59,18 +56,12 @@ def release(monkeypatch):
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_a_run_of_an_earlier_release_is_resumed(is_done, tmp_path, release, monkeypatch):
-    record = TrainingRun._record
-
-    def stop_at_first(training, *arguments):
-        record(training, *arguments)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        if not is_done:
-            patch.setattr(TrainingRun, "_record", stop_at_first)
-        train(tmp_path, code=0 if is_done else 3)
-    gc.collect()  # frees the lock of the run, which a process does when it ends
+def test_a_run_of_an_earlier_release_is_resumed(is_done, tmp_path, release):
+    if is_done:
+        train(tmp_path)
+    else:
+        with stopped_at_an_evaluation():
+            train(tmp_path, code=3)
     release()
     train(tmp_path)
     (folder,) = tmp_path.glob("fql/*")

@@ -1,9 +1,5 @@
 """Online runs: normalisation and action noise, and models that score what was recorded of their step, bit for bit."""
 
-import gc
-import os
-import signal
-
 import numpy as np
 import pytest
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
@@ -11,13 +7,13 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from agents.common.engine import checkpoint
 from agents.common.model_file import find_checkpoints, step_of
 from tests.zoo.envs import toys  # noqa: F401  registers the environments
+from tests.zoo.helpers import stopped_at_an_evaluation
 from zoo.algorithms.baselines import find_algorithm
 from zoo.models.agent import agent_of_run, play
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import Overrides, load_config
 from zoo.terminal.errors import UsageError
 from zoo.train import main
-from zoo.training.callbacks import TrainingRun
 
 TINY = {
     "qam": "net_arch=[16] ensemble_size=2 flow_steps=2 horizon_length=2",
@@ -52,18 +48,10 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
 
 
 @pytest.mark.parametrize("algo", ["qam", pytest.param("sac", marks=pytest.mark.slow)])
-def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
     train(tmp_path / "uninterrupted", algo)
-    record = TrainingRun._record
-
-    def stop_after(training, *arguments):
-        record(training, *arguments)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingRun, "_record", stop_after)
+    with stopped_at_an_evaluation():
         train(tmp_path / "stopped", algo, code=3)
-    gc.collect()  # frees the lock of the run, which a process does when it ends
     train(tmp_path / "stopped", algo)
     evaluations = [path.read_bytes() for path in tmp_path.rglob("evaluations.npz")]
     assert evaluations[0] == evaluations[1]
