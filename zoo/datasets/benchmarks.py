@@ -95,19 +95,17 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
         disk is used; a download, which is completed if it was stopped, comes before what was generated.
     """
     folder = hosted_folder(task, dataset_dir)
-    generated = generated_files(task.name, dataset_dir)
+    generated, _ = generated_files(task.name, dataset_dir)
     is_downloaded = _has_files(folder)
     if origin is None:
-        if is_downloaded:
-            return folder
-        if generated[0].exists():
-            return generated[0]
+        if is_downloaded or generated.exists():
+            return folder if is_downloaded else generated
         raise UsageError(
             f"there is no dataset of {task.name} in {ocbench_root(dataset_dir)}; make it with `zoo dataset "
             f"generate {task.name}`, or download it with `zoo dataset download {task.name}`"
         )
     # A download that was stopped has some of its files: asking again completes it.
-    if origin == "download" or (origin == "auto" and (is_downloaded or not generated[0].exists())):
+    if origin == "download" or (origin == "auto" and (is_downloaded or not generated.exists())):
         try:
             return download_ocbench(task, dataset_dir)
         except DownloadError as error:
@@ -147,24 +145,15 @@ def download_ocbench(
         except Exception as error:  # whatever its host raises
             raise DownloadError(" ".join(str(error).split()) or type(error).__name__) from error
         if replace:
-            _replace_files(folder, download_root, root)
+            downloaded = download_root / folder.relative_to(root)
+            names = {file.name for file in downloaded.glob("*.npz")}
+            # The host's receipts too: OCBench trusts files whose size and time they say.
+            shutil.copytree(download_root, root, copy_function=shutil.move, dirs_exist_ok=True)
+            for file in folder.glob("*.npz"):
+                if file.name not in names:
+                    file.unlink()
+            shutil.rmtree(download_root)
     return folder
-
-
-def _replace_files(folder: Path, download_root: Path, root: Path) -> None:
-    """Move all files of a download to the same places below another root, and remove other npz files of its folder."""
-    outdated = set(folder.glob("*.npz"))
-    for file in list(download_root.rglob("*")):
-        if (
-            file.is_file()
-        ):  # the host's receipts too: OCBench trusts files whose size and time they say
-            target = root / file.relative_to(download_root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
-            outdated.discard(target)
-    for path in outdated:
-        path.unlink()
-    shutil.rmtree(download_root)
 
 
 def _has_files(folder: Path) -> bool:
