@@ -85,6 +85,7 @@ def refuse_download(*arguments, **settings):
     raise DownloadError("no network")
 
 
+@pytest.mark.filterwarnings("ignore:no state in")
 def test_auto_generates_when_the_download_fails_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "download_dataset", refuse_download)
     name = "pointmaze-medium-stitch"
