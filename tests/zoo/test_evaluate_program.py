@@ -90,6 +90,7 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     [
         ("--algo qam", "expected a MODEL, or --algo and --env"),
         ("model.zip --load-best", "`--load-best` chooses among the models of a run"),
+        ("model.zip --load-checkpoint 0", "`--load-checkpoint` chooses among the models of a run"),
         ("POLICY --interval 90 100", "`--interval` must be two numbers from 0 to 1"),
     ],
 )

@@ -83,15 +83,15 @@ def check_agent(args: argparse.Namespace) -> None:
         raise UsageError(
             "expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)"
         )
-    chosen = [
-        name
-        for name in ("load_best", "load_checkpoint", "load_last_checkpoint")
-        if getattr(args, name)
-    ]
     # without MODEL the flags name a run, unless they name an agent of the package or the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
-    if chosen and not is_run:
-        flag = f"--{chosen[0].replace('_', '-')}"
-        raise UsageError(
-            f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out"
-        )
+    choices = {
+        "--load-best": args.load_best,
+        "--load-checkpoint": args.load_checkpoint is not None,  # 0 is a step too
+        "--load-last-checkpoint": args.load_last_checkpoint,
+    }
+    for flag, is_given in choices.items():
+        if is_given and not is_run:
+            raise UsageError(
+                f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out"
+            )

@@ -61,7 +61,8 @@ class Score:
     @property
     def mean_text(self) -> str:
         """The mean as it is shown, in percent for success."""
-        return f"{SCORE_KINDS[self.kind].scale * self.mean:.{_digits(self.kind, self.mean, self.low, self.high)}f}"
+        digits = _digits(self.kind, self.mean, self.low, self.high)
+        return f"{SCORE_KINDS[self.kind].scale * self.mean:.{digits}f}"
 
     @property
     def interval_text(self) -> str:

@@ -179,7 +179,7 @@ class PlotContext:
 
         :param lines: of text for which a row has room, in place of one.
         """
-        labels = [self.label(name) for name in names]
+        labels = list(map(self.label, names))
         figure.axes[0].set_yticks(range(len(names)), labels)
         # titles and units are broken into lines, of which 4.5 stand around the rows where none is
         around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
@@ -364,8 +364,7 @@ def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
     ax.set_xlim((0, 100) if kind is SUCCESS else (thresholds[0], thresholds[-1]))
     ax.set_ylim(0, 1.02)
     ax.set_title(f"{context.where}, {phase.tasks_label}")
-    _add_legend(figure, context, names)
-    return Drawing(figure, context.title("Performance profiles"), names)
+    return _with_legend(context, figure, names, "Performance profiles")
 
 
 def _sample_efficiency(context: PlotContext, metric: str) -> Drawing | None:
@@ -383,8 +382,7 @@ def _sample_efficiency(context: PlotContext, metric: str) -> Drawing | None:
         xlabel="steps (shaded: offline)" if _end_of_offline(curves) else "steps",
         ylabel=context.kind.unit,
     )
-    _add_legend(figure, context, names)
-    return Drawing(figure, context.title(f"Sample efficiency, {METRICS[metric]}"), names)
+    return _with_legend(context, figure, names, f"Sample efficiency, {METRICS[metric]}")
 
 
 def _domains(context: PlotContext) -> Drawing | None:
@@ -410,9 +408,8 @@ def _domains(context: PlotContext) -> Drawing | None:
     for ax in axes[len(domains) :]:  # the last row may have room left
         figure.delaxes(ax)
     names = context.shown(set(curves["method"]))
-    _add_legend(figure, context, names)
     place = "domain" if kind is SUCCESS else "environment"
-    return Drawing(figure, context.title(f"Learning curves of each {place}"), names)
+    return _with_legend(context, figure, names, f"Learning curves of each {place}")
 
 
 def _curves_of(context: PlotContext, metric: str) -> pd.DataFrame:
@@ -487,7 +484,9 @@ def _end_of_offline(curves: pd.DataFrame) -> int | None:
     return int(ends.iloc[0]) if curves["phase"].nunique() == 2 and ends.nunique() == 1 else None
 
 
-def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) -> None:
+def _with_legend(
+    context: PlotContext, figure: Figure, methods: Sequence[str], subject: str
+) -> Drawing:
     """Name the methods that are told apart below all panels, and say how many others there are."""
     size = context.size
     handles = []  # made here: lines of a panel lack methods that only other panels have
@@ -516,6 +515,7 @@ def _add_legend(figure: Figure, context: PlotContext, methods: Collection[str]) 
         handlelength=2.2,
         columnspacing=1.2,
     )
+    return Drawing(figure, context.title(subject), methods)
 
 
 # -- single tasks and single runs -------------------------------------------------------------------------------------
@@ -553,7 +553,7 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
         linewidths=0.4,
         xticklabels=labels,
         yticklabels=True,
-        annot=_cell_texts(means, kind) if has_room else None,
+        annot=_cell_texts(means.to_numpy(), kind) if has_room else None,
         fmt="",
         annot_kws={"size": 0.9 * size.text},
         cbar=not has_room,
@@ -566,17 +566,17 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
     return Drawing(figure, context.title("Mean of each method on each task"), names)
 
 
-def _cell_texts(means: pd.DataFrame, kind: ScoreKind) -> pd.DataFrame:
+def _cell_texts(means: Array, kind: ScoreKind) -> list[list[str]]:
     """Return the texts of a map's cells, with the decimals that tell the methods apart.
 
     Scores on one scale have equally many everywhere, others those of their row.
     """
-    texts = means.astype(object)  # floats stay floats where they are replaced by texts
-    for task in means.index:
-        side_by_side = means if kind.is_comparable else means.loc[[task]]
-        digits = spread_digits(side_by_side.to_numpy().ravel())
-        texts.loc[task] = [f"{mean:,.{digits}f}" for mean in means.loc[task]]
-    return texts  # seaborn leaves out what is NaN
+    texts = []
+    for row in means:
+        side_by_side = means if kind.is_comparable else row
+        digits = spread_digits(side_by_side.ravel())
+        texts.append([f"{mean:,.{digits}f}" for mean in row])
+    return texts  # also of NaN, which seaborn leaves out
 
 
 def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
