@@ -412,7 +412,7 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}
-    # newest first: of two checkpoints at one step, the newest is kept
+    # oldest first: of two checkpoints at one step, the newest stays
     for checkpoint in reversed(find_checkpoints(path.with_name(folders[0]) / "checkpoint")):
         models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:
@@ -427,8 +427,11 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
 
 def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
     """Return an agent that plays other episodes, where they are given."""
-    protocol = {"episodes": episodes, "seed": seed}
-    return replace(agent, **{name: value for name, value in protocol.items() if value is not None})  # type: ignore[arg-type]
+    if episodes is not None:
+        agent = replace(agent, episodes=episodes)
+    if seed is not None:
+        agent = replace(agent, seed=seed)
+    return agent
 
 
 def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:

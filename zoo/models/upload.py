@@ -206,6 +206,7 @@ def model_card(
         words += ["--algo", plug_in["class"]]
     if ":" in agent.env:
         words += ["--env", agent.env]
+    python = {"python": versions.get("python")}
     packages = versions.get("packages") or {}
     card = hub.ModelCard.from_template(
         metadata,
@@ -219,11 +220,7 @@ def model_card(
         unit=SCORE_KINDS[score.kind].unit,
         words=shlex.join(words),
         settings=dump_yaml(config.get("settings") or {}).rstrip(),
-        software={
-            "python": versions.get("python"),
-            **packages,
-            "commit": versions.get("git_commit"),
-        },
+        software=python | packages | {"commit": versions.get("git_commit")},
         **about,
     )
     return str(card)
