@@ -103,31 +103,26 @@ def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
 
 
 @pytest.mark.parametrize(
-    ("id", "flow_steps", "stages"),
+    ("id", "settings", "stages"),
     [
-        ("qam", 3, 4),
-        ("qam_e", 3, 4),
-        ("qgf", 3, 4),
-        ("bc", 3, 4),
-        ("fql", 2, 2),
-        ("rebrac", None, 1),
+        ("qam", {"flow_steps": 3}, 4),
+        ("qam_e", {"flow_steps": 3}, 4),
+        ("qgf", {"flow_steps": 3}, 4),
+        ("bc", {"flow_steps": 3}, 4),
+        ("fql", {}, 2),
+        ("rebrac", {}, 1),
+        ("ifql", {"flow_steps": 3, "best_of_n": 20}, 4),  # all candidates are shown
     ],
 )
-def test_the_played_chunk_is_among_the_thoughts(id, flow_steps, stages):
-    settings = {"flow_steps": flow_steps} if flow_steps else {}
+def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
     plans, episode = plans_of(agent_of(id, **settings))
+    samples = max(MIN_SAMPLES, settings.get("best_of_n", 0))
     assert_allclose(plans.chunks[plans.played], episode.chunk, atol=1e-5)
-    assert plans.chunks.shape == (MIN_SAMPLES, 3, 2)
-    assert len(plans.stages) == stages
-    assert all(stage.shape == (MIN_SAMPLES, 2) for stage in plans.stages)
+    assert plans.chunks.shape == (samples, 3, 2)
+    assert [stage.shape for stage in plans.stages] == [(samples, 2)] * stages
     assert (plans.values is None) == (id == "bc")
-
-
-def test_the_best_candidate_is_played_and_all_are_shown():
-    plans, episode = plans_of(agent_of("ifql", best_of_n=20))
-    assert plans.values.shape == (20,)
-    assert plans.played == plans.values.argmax()
-    assert_allclose(plans.chunks[plans.played], episode.chunk, atol=1e-5)
+    if id == "ifql":
+        assert plans.played == plans.values.argmax()
 
 
 def test_values_are_the_critics():
