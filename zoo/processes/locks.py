@@ -54,6 +54,7 @@ class Lock:
                 f"the storage of {self.path.parent} has no locks ({error.strerror}), so nothing keeps two processes "
                 "from working on the same; see to it that only one is started"
             )
+        # Only the holder writes; who finds the lock taken reads here whom to wait for.
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.path.write_text(
             json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8"

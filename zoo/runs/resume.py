@@ -200,7 +200,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
         else:
             try:
                 history = folder.read_evaluations()
-            except UnreadableRun as error:
+            except UnreadableRun as error:  # the run is done all the same
                 log.warning(error)
         results.append(result_of(folder, seed, history, ScoringRule.of_run(run.record), failure))
     joint = joint_result(run.record, None, results)
@@ -209,6 +209,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
 
 def describe_step(run: StoredRun, step: int) -> str:
     """Return where in its phases a step of a run is, e.g. ``offline step 3 of 10``; it counts from the beginning."""
+    # `step` counts over all phases, so each phase that has ended is taken off.
     for phase in ("pretraining", "offline", "online"):
         steps = getattr(run.record.run, f"{phase}_steps")
         if phase == "online" or (steps and step <= steps):

@@ -179,6 +179,7 @@ def _add_run_settings(parser: Parser) -> None:
         "steps, data, evaluations and checkpoints (default: from YAML)"
     )
     for name, declared in RunSettings.declared().items():
+        # The declaration of a setting has its type and bounds, so that a new setting is a flag at once.
         kind = declared.type
         if get_origin(kind) in (Union, UnionType):  # `| None`: the flag may be left out
             kind = get_args(kind)[0]
