@@ -75,16 +75,14 @@ def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
     export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
     file = onnx.load(path)
     rows = {"observations": np.zeros((4, 4), np.float32)}
-    assert [entry.name for entry in file.graph.input] == [*rows]
     assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
-    assert file.opset_import[0].version == 20
     attributes = [entry for node in file.graph.node for entry in node.attribute]
     (seed,) = [entry.f for entry in attributes if entry.name == "seed"]
     assert seed == seed_for(Purpose.EXPORTED_NOISE, 3, 0) >> 8
     description = json.loads(file.metadata_props[0].value)
     assert (description["algorithm"], description["about"]) == ("rebrac", {"env": "a maze"})
     assert description["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
-    assert len(description["action_low"]) == len(description["action_high"]) == 2
+    assert (description["action_low"], description["action_high"]) == ([-1, -1], [1, 1])
     shape = [2 * description["chunk_length"]]
     assert description["noise"] == {"smooth": {"kind": "normal", "shape": shape}}
 

@@ -32,10 +32,10 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     parts: list[Any] = [observations]
     if isinstance(observations, spaces.Dict):
         parts = list(observations.spaces.values())
-    for part in parts or [None]:
-        is_table = isinstance(part, spaces.MultiDiscrete) and part.shape[1:]
-        if isinstance(part, PARTS) and not is_table:
-            continue
+    are_known = all(isinstance(part, PARTS) for part in parts)
+    # whose rows SB3 does not make one-hot
+    tables = [part for part in parts if isinstance(part, spaces.MultiDiscrete) and part.shape[1:]]
+    if tables or not (parts and are_known):
         raise UnsupportedSpaceError(
             "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
             f"{observations}; flatten it with gymnasium.wrappers.FlattenObservation"

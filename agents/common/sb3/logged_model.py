@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.common.method import Info
@@ -90,12 +88,3 @@ class LoggedModel(StoredModel):
                 name += f"_{group['network']}"
             self.logger.record(name, float(group["lr"]))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def _update_info_buffer(
-        self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
-    ) -> None:
-        """Remember finished episodes, and which replica they were played for."""
-        for index, info in enumerate(infos):
-            if "episode" in info:
-                info["episode"]["replica"] = index * self.policy.num_replicas // len(infos)
-        super()._update_info_buffer(infos, dones)

@@ -149,9 +149,12 @@ class StoredModel(OffPolicyAlgorithm):
         self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
     ) -> None:
         """Remember finished episodes; one that says nothing of success is none where another one says it."""
-        finished = [info for info in infos if "episode" in info]
-        for info in finished:
+        finished = [index for index, info in enumerate(infos) if "episode" in info]
+        for index in finished:
+            info = infos[index]
             info["episode"]["success"] = info.get("is_success")
+            # environments are grouped by the replica that they are played for
+            info["episode"]["replica"] = index * len(self.action_spaces) // len(infos)
             self._reports_success |= "is_success" in info
         super()._update_info_buffer(infos, dones)
         if finished and self._reports_success:
