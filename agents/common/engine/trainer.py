@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -464,9 +464,9 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     for bound, places in groups:
         group = [gradients[place] for place in places]
         # one kernel takes many tensors, but only one factor
-        by_replica: Iterable[Sequence[Tensor]] = [group]
+        by_replica = [tuple(group)]
         if replicas > 1:
-            by_replica = zip(*map(torch.unbind, group), strict=True)
+            by_replica = list(zip(*map(torch.unbind, group), strict=True))
         for of_replica in by_replica:
             norm = torch.nn.utils.get_total_norm(of_replica)
             norms.append(norm)

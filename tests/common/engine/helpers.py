@@ -84,6 +84,6 @@ def update(model, count=1, size=16):
     return info
 
 
-def assert_same(first, second):
+def assert_alike(first, second):
     # a step is 3e-4; a learning rate on the device is rounded to float32
     torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=1e-4, atol=2e-6)

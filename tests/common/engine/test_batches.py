@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from agents import core
 from agents.fql import FQL
-from tests.common.engine.helpers import assert_same, loaded_model, plain_model, update
+from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import tiny_model, toy_dataset
 
 
@@ -23,9 +24,9 @@ def test_batches_count_the_updates_before_them_and_captured_updates_read_the_cou
     models = captured(FadingCloning), plain_model(FadingCloning)
     for number in range(12):
         losses = [update(model)["bc_flow_loss"] for model in models]
-        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
+        assert_close(*losses, rtol=1e-4, atol=1e-6)
         assert (losses[1].item() > 0) == (number < 10)
-    assert_same(*models)
+    assert_alike(*models)
 
 
 class OneStep(FQL):

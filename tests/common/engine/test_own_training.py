@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.nets.specs import critic, tanh_actor, temperature
-from tests.common.engine.helpers import assert_same as assert_close
-from tests.common.engine.helpers import loaded_model, norms_of, plain_model
+from tests.common.engine.helpers import assert_alike, loaded_model, norms_of, plain_model
 from tests.common.toys import (
     assert_same,
     parameters_of,
@@ -65,10 +65,8 @@ def test_rates_are_those_of_torchs_schedulers():
     "text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"]
 )
 def test_a_text_that_is_no_rate_is_refused(text):
-    with pytest.raises(
-        ValueError, match=f"`learning_rate` must be a number > 0, or .*; got '{text}'"
-    ):
-        tiny_model(learning_rate=text)
+    with pytest.raises(ValueError, match=f"`learning_rate` .* got '{text}'"):
+        LearningRateSchedule(text)
 
 
 def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
@@ -101,15 +99,15 @@ def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
 def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
     options = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
     model = tiny_model("rlpd", seeds=seeds, per_network={"actor": options})
-    copies = [p.detach().clone().requires_grad_() for p in model.policy.nets.actor.parameters()]
+    actor = list(model.policy.nets.actor.parameters())
+    copies = [parameter.detach().clone() for parameter in actor]
     optimizer = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.2)
     for seed in range(3):
         step(model, seed)
-        for copied, parameter in zip(copies, model.policy.nets.actor.parameters(), strict=True):
+        for copied, parameter in zip(copies, actor, strict=True):
             copied.grad = parameter.grad
         optimizer.step()
-    for copied, parameter in zip(copies, model.policy.nets.actor.parameters(), strict=True):
-        torch.testing.assert_close(parameter, copied, rtol=1e-5, atol=1e-7)
+    assert_close(actor, copies, rtol=1e-5, atol=1e-7)
 
 
 def test_a_network_with_its_own_bound_is_clipped_alone():
@@ -121,10 +119,10 @@ def test_a_network_with_its_own_bound_is_clipped_alone():
     of_actor = set(model.policy.nets.actor.parameters())
     norm = norms_of([p.grad for p in parameters if p in of_actor], 2)
     norm_of_others = norms_of([p.grad for p in parameters if p not in of_actor], 2)
-    torch.testing.assert_close(norm, torch.full((2,), 0.25))
-    torch.testing.assert_close(norm_of_others, torch.ones(2))
+    assert_close(norm, torch.full((2,), 0.25))
+    assert_close(norm_of_others, torch.ones(2))
     count = sum(p.numel() for p in parameters) / 2
-    torch.testing.assert_close(info["grad_norm"], torch.full((2,), count**0.5))
+    assert_close(info["grad_norm"], torch.full((2,), count**0.5))
 
 
 def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():
@@ -214,7 +212,7 @@ def test_stacked_seeds_learn_as_each_alone():
             batch.map(lambda t: t[1:]), {name: draw[1:] for name, draw in noise.items()}
         )
     single = together.replica(1)
-    torch.testing.assert_close(parameters_of(single), parameters_of(alone), rtol=1e-4, atol=1e-5)
+    assert_close(parameters_of(single), parameters_of(alone), rtol=1e-4, atol=1e-5)
     for group, group_of_single in zip(groups(together), groups(single), strict=True):
         assert {**group, "params": group_of_single["params"]} == group_of_single
 
@@ -224,7 +222,7 @@ def test_replayed_updates_follow_the_rates_of_all_groups(captured):
     for model in models:
         model.learn_offline(24)
     assert any(update.replay for update in models[0].trainer.graphs.updates.values())
-    assert_close(*models)
+    assert_alike(*models)
 
 
 def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):

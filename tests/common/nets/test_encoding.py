@@ -5,6 +5,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
+from torch.testing import assert_close
 
 import agents
 from agents.common.nets.networks import Networks
@@ -25,8 +26,8 @@ class Features(BaseFeaturesExtractor):
         return self.dense(observations).tanh()
 
 
-def extracting_model(id, **settings):
-    kwargs = {"features_extractor_class": Features}
+def extracting_model(id, extractor=Features, **settings):
+    kwargs = {"features_extractor_class": extractor}
     return tiny_model(id, space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs, **settings)
 
 
@@ -44,14 +45,11 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch
     values = differentiated()
     monkeypatch.setattr(model.trainer, "has_extractors", False)
     for value, expected in zip(values, differentiated(), strict=True):
-        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+        assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains():
-    kwargs = {"features_extractor_class": NormedFeatures}
-    nets = tiny_model(
-        "qam", space_env_of(spaces.Box(-1, 1, (4,))), policy_kwargs=kwargs
-    ).policy.nets
+    nets = extracting_model("qam", NormedFeatures).policy.nets
     observations, actions = normals(1, 3, 4), normals(1, 3, 6, seed=1)
     with nets.caching_features():
         first, second = (nets.critic(observations, actions) for _ in range(2))
@@ -69,7 +67,7 @@ def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     placed = {name: draw[None] for name, draw in noise.items()}
     values = model.policy.plan(rows, placed)
     monkeypatch.setattr(Networks, "with_extractor", lambda self: [])
-    torch.testing.assert_close(values, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
+    assert_close(values, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
 
 
 def test_frozen_features_bear_no_gradient_of_the_extractor():

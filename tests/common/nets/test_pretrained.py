@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from agents.common.nets.pretrained import PretrainedField, PretrainedFlow
 
@@ -74,7 +75,7 @@ def field_of(*arguments, **conventions):
 def test_a_flow_is_turned_round_where_it_runs_from_action_to_noise(noise_at, points):
     observations, x, t = points
     field = field_of(ExactFlow(reversed_time=noise_at == 1), noise_at=noise_at)
-    torch.testing.assert_close(field(observations, x, t), exact_velocity(x, t))
+    assert_close(field(observations, x, t), exact_velocity(x, t))
 
 
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
@@ -82,9 +83,7 @@ def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
     observations, x, t = points
     field = field_of(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR)
     # the table's steps are apart: a velocity between two of them is interpolated
-    torch.testing.assert_close(
-        field(observations, x, t), exact_velocity(x, t), rtol=2e-3, atol=2e-3
-    )
+    assert_close(field(observations, x, t), exact_velocity(x, t), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
@@ -109,7 +108,7 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
         module = Denoiser(predicts, *moments)
         field, tolerance = field_of(module, predicts=predicts, alpha_bar=ALPHA_BAR, **units), 5e-3
     expected = exact_velocity(*points[1:])
-    torch.testing.assert_close(field(*points), expected, rtol=tolerance, atol=tolerance)
+    assert_close(field(*points), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_chunks_reach_the_module_in_its_own_shape():
@@ -125,7 +124,7 @@ def test_chunks_reach_the_module_in_its_own_shape():
     assert shapes == [((20, 7), (20, 3, 2), (20,))]
     assert velocities.shape == states.shape
     velocity = field(torch.zeros(5, 7), states[2], torch.zeros(1))
-    torch.testing.assert_close(velocities[2], velocity)
+    assert_close(velocities[2], velocity)
 
 
 def test_a_module_of_lower_precision_stays_as_it_is():
