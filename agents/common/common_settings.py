@@ -74,8 +74,7 @@ def checked_rate(name: str, value: Any) -> Any:
     :param value: see :class:`LearningRateSchedule`.
     :return: the same.
     """
-    if value is not None:  # as a network's own rate it stands for that of all
-        LearningRateSchedule(value)
+    LearningRateSchedule(value)
     return value
 
 
@@ -84,7 +83,7 @@ class NetworkOptions(Configurable):
 
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
-        check=checked_rate,
+        check=lambda name, value: value if value is None else checked_rate(name, value),
         search=log_range(3e-5, 3e-3),
         doc="Its step size, as in the setting of that name.",
     )

@@ -281,7 +281,6 @@ class Method(CommonSettings):
     @property
     def rates_actions(self) -> bool:
         """Whether it has a value: a network named ``critic``, which :meth:`score` asks, or a `score` of its own."""
-        # the score of this class asks the network `critic`
         return "critic" in self.networks() or type(self).score is not Method.score
 
     def candidate_noise(self) -> dict[str, Draw]:
@@ -292,7 +291,7 @@ class Method(CommonSettings):
         return table
 
     def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
-        """Return noise whose rows come right after the replicas, (S, N, ...), with the axes of its draws."""
+        """Return noise (S, N, ...), as plans are given it, with the rows where the axes of its draws have them."""
         draws = self.candidate_noise()
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
