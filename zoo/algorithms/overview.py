@@ -43,12 +43,10 @@ def describe_algorithms() -> dict[str, Any]:
             row = dict(describe(id))
         row["aliases"] = sorted(alias for alias, target in ALIASES.items() if target == id)
         row["kind"] = kind_of(id)
-        row |= dict.fromkeys(("source", *NUMBERS))
-        for name, cell in scores.get(id, {}).items():
-            if name in SCORES and cell:  # an empty cell: the set does not have the phase
-                row[name] = float(cell)
-            elif name == "source":
-                row[name] = cell or None
+        cells = scores.get(id, {})
+        row |= {"source": cells.get("source"), **dict.fromkeys(NUMBERS)}
+        for name in cells.keys() & SCORES:
+            row[name] = float(cells[name])
         if id in operations:
             row["work"] = round(operations[id] / operations["bc"], 1)
         algorithms[id] = row
@@ -73,6 +71,7 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") ->
         if by == "id":
             return (id,)
         if by == "source":
+            # "~" comes after all letters: what no set has is at the end.
             return row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
         number = row[by] or 0
         if by != "work":  # the highest score first, and the least work
@@ -103,6 +102,9 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
 
 
 def _read(name: str) -> dict[str, dict[str, str]]:
-    """Return algorithm -> its row of a committed file."""
+    """Return algorithm -> the cells of its row in a committed file, without empty ones."""
+    rows = {}
     with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return {row["algorithm"]: row for row in csv.DictReader(file)}
+        for row in csv.DictReader(file):
+            rows[row["algorithm"]] = {column: cell for column, cell in row.items() if cell}
+    return rows

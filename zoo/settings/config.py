@@ -253,20 +253,6 @@ def _merged(
     return values
 
 
-def _check_exploration(run: RunSettings, noise_std: float | None) -> None:
-    """Refuse action noise and normalisation that would not act, or could not."""
-    checked_normalize("normalize", run.normalize)
-    refuse_conflicts({
-        f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none":
-            run.noise_type and not noise_std,
-        "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out":
-            run.noise_std and not run.online_steps,
-        "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
-        "`observation_scale`, which takes them from the dataset, or `offline_steps` and `pretraining_steps` to 0":
-            run.normalize and run.pretraining_steps + run.offline_steps,
-    })  # fmt: skip
-
-
 def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
@@ -290,7 +276,17 @@ def _check(
                 )
         if run.pretraining_steps:  # also a setting of the algorithms that can be pretrained
             remaining["pretraining_steps"] = run.pretraining_steps
-        _check_exploration(run, remaining.get("noise_std", run.noise_std))
+        checked_normalize("normalize", run.normalize)
+        noise_std = remaining.get("noise_std", run.noise_std)  # SB3's algorithms have it themselves
+        refuse_conflicts({
+            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none":
+                run.noise_type and not noise_std,
+            "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out":
+                run.noise_std and not run.online_steps,
+            "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
+            "`observation_scale`, which takes them from the dataset, or `offline_steps` and `pretraining_steps` to 0":
+                run.normalize and run.pretraining_steps + run.offline_steps,
+        })  # fmt: skip
         if available_device(device).type == "cuda" and "precision" in declared:
             # Tensor cores multiply several times as fast, and scores stay the same; SB3's have no such setting.
             remaining.setdefault("precision", "tf32")

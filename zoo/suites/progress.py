@@ -173,7 +173,10 @@ def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bo
             begin = time.monotonic()
             statuses = [status for status in store.statuses(left) if not status.state.is_final]
             left = [status.job for status in statuses]
-            text = _describe_states(statuses, len(jobs))
+            words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
+            counts = count_states(statuses)
+            words += [f"{counts[state]} {state}" for state in State if counts[state]]
+            text = ", ".join(words)
             if live is not None:
                 running = []
                 for status in statuses:
@@ -185,16 +188,6 @@ def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bo
             last_text = text
             # A large suite on slow storage is read for minutes; it must not be read all the time.
             pause = max(POLL_SECONDS, (time.monotonic() - begin) / MAX_READING_SHARE)
-
-
-def _describe_states(left: Sequence[JobStatus], jobs: int) -> str:
-    """Return how many jobs are done, and how many of the others are in each state."""
-    counts = count_states(left)
-    words = [f"{jobs - len(left)} of {jobs} jobs are done"]
-    for state in State:
-        if counts[state]:
-            words.append(f"{counts[state]} {state}")
-    return ", ".join(words)
 
 
 def describe_progress(run: StoredRun) -> str:

@@ -26,7 +26,7 @@ submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-r
 from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  only where submitit is
 
 DEFAULTS: Mapping[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
-"""Parameters of submitit, over its own: a job of 5 minutes, which gets 90 s for a checkpoint."""
+"""Parameters of submitit in place of its defaults, which are 5 minutes for a job and 90 s for its checkpoint."""
 MAX_TIMEOUTS = 1000
 """How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
@@ -148,7 +148,7 @@ class SlurmTask:
     """
 
     task: JobTask
-    _ended: Future[None] | None = None
+    _training: Future[None] | None = None
 
     def __call__(self) -> None:
         """Train until the job has ended."""
@@ -164,9 +164,9 @@ class SlurmTask:
         # Its thread does not get them, nor does what that starts.
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))
         pool = ThreadPoolExecutor(1)
-        self._ended = pool.submit(self.task)
+        self._training = pool.submit(self.task)
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-        self._ended.result()
+        self._training.result()
         if is_terminated.is_set():
             # Slurm kills the job soon. If it was preempted, Slurm then puts it back into the queue, or has sent USR2 by
             # then, which makes submitit do so; a job that ends by itself stays away.
@@ -175,8 +175,8 @@ class SlurmTask:
     def checkpoint(self) -> Any:
         """Stop, after a checkpoint of what is being trained; return what continues."""
         self.task.stop()
-        if self._ended is not None:
-            wait([self._ended])
+        if self._training is not None:
+            wait([self._training])
         return submitit.helpers.DelayedSubmission(SlurmTask(replace(self.task)))
 
 

@@ -15,17 +15,13 @@ def test_everything_holds_for_a_sound_algorithm(capsys):
     assert main(["check", "bc", "--skip", *SLOW, "-params", "net_arch=[8, 8]", "flow_steps=2"]) == 0
     output = capsys.readouterr()
     result = json.loads(output.out.splitlines()[-1])
-    assert result["algo"] == "bc"
-    assert result["holds"]
-    assert list(result["checks"]) == [check.name for check in CHECKS]
-    assert {name for name, row in result["checks"].items() if row["state"] == "skipped"} == set(
-        SLOW
-    )
+    assert (result["algo"], result["holds"]) == ("bc", True)
+    states = {name: row["state"] for name, row in result["checks"].items()}
+    expected = dict.fromkeys((check.name for check in CHECKS), "holds")
+    assert states == expected | dict.fromkeys(SLOW, "skipped")
     assert "bc conforms" in output.err
-    assert (
-        "next: zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2\n"
-        in output.err
-    )
+    command = "zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2"
+    assert f"next: {command}\n" in output.err
 
 
 def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, capsys):

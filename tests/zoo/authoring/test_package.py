@@ -30,20 +30,14 @@ def make(own_agents, tmp_path, monkeypatch, capsys):
 def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     folder, method = make("zoo_test_agent")
     outcomes = list(run_checks(method, skip=["compiled", "values", "actions"]))
-    assert [outcome for outcome in outcomes if outcome.state not in ("holds", "skipped")] == []
-    project = tomllib.loads((folder / "pyproject.toml").read_text())
-    assert project["project"]["name"] == "zoo-test-agent"
-    assert project["project"]["entry-points"]["flow_rl_zoo.agents"] == {
-        "zoo_test_agent": "zoo_test_agent:ZooTestAgent"
-    }
-    assert (
-        '@pytest.mark.agent("zoo_test_agent:ZooTestAgent")'
-        in (folder / "test_zoo_test_agent.py").read_text()
-    )
-    assert (
-        "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml"
-        in (folder / "README.md").read_text()
-    )
+    assert {outcome.state for outcome in outcomes} == {"holds", "skipped"}
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "zoo-test-agent"
+    entry = "zoo_test_agent:ZooTestAgent"
+    assert project["entry-points"]["flow_rl_zoo.agents"] == {"zoo_test_agent": entry}
+    assert f'@pytest.mark.agent("{entry}")' in (folder / "test_zoo_test_agent.py").read_text()
+    command = "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml"
+    assert command in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
