@@ -143,9 +143,8 @@ def _add_appearance(parser: Parser) -> None:
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
-    os.environ.setdefault(
-        "OPENBLAS_NUM_THREADS", "1"
-    )  # matrices are small; NumPy reads it when it is imported
+    # matrices are small, so more threads only wait; NumPy reads it when it is imported, which is below
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from zoo.report.run import run
 
     asked = {field.name: getattr(args, field.name, None) for field in fields(CompareRequest)}

@@ -22,7 +22,7 @@ from zoo.runs.scores import ScoreKind
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-OWN = "own"
+OWN_RUNS = "own"
 """The source of own runs, in tables and of methods."""
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
@@ -102,7 +102,7 @@ class ComparedMethod:
     """One row of a comparison.
 
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
-    :param source: `OWN` or the name of a set of published scores.
+    :param source: `OWN_RUNS` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
     :param departures: environment -> where own runs depart from the protocol of their profile, in words.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
@@ -134,6 +134,7 @@ class ComparedMethod:
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
         """Return how its runs on an environment were made; empty where that is not known."""
+        # own runs know it for each environment, published sets for a whole domain
         by_domain = self.protocols.get(split_environment(environment)[1], {})
         return self.protocols.get(environment, by_domain)
 
@@ -150,7 +151,7 @@ class ComparedMethod:
     @property
     def is_own(self) -> bool:
         """Whether its runs are own runs, not published ones."""
-        return self.source == OWN
+        return self.source == OWN_RUNS
 
 
 Methods = Mapping[str, ComparedMethod]
@@ -308,6 +309,7 @@ def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
 
 def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
     """Return the rows of several tables, or an empty table."""
+    # pandas takes the types of empty tables into account, which would make numbers objects
     filled = [table for table in tables if len(table)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
 
@@ -369,11 +371,13 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
     of `Comparison.methods`.
     """
-    # stable: the other phases keep their order
-    phases = sorted(comparison.phases.values(), key=lambda candidate: candidate is not phase)
+    phases = list(comparison.phases.values())
+    if phase is not None:  # stable: the other phases keep their order
+        phases.sort(key=lambda candidate: candidate.name != phase.name)
     names: list[str] = []
     for ordering_phase in phases:
         means = ordering_phase.means
+        # ties by name, so that a report's bytes do not depend on the order of its input
         names += sorted(means, key=lambda name: (-means[name], name))
     covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
     names += [name for name in comparison.methods if name in covered]

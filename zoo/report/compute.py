@@ -44,7 +44,7 @@ CURVE_REPS = 2_000
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute one comparison for each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`."""
     comparisons = []
-    means = scores.means  # published means are success rates, the first kind
+    means = scores.means  # success rates, which are the first kind
     for kind in SCORE_KINDS.values():
         runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
         if len(runs) or len(means):
@@ -263,6 +263,7 @@ class PhaseScores:
         result = {}
         for method, means in self.published.items():
             rows = means.reindex(tasks)
+            # a mean over a domain stands for its tasks only where they are all of them
             if rows["mean"].hasnans and len(tasks) == NUM_TASKS * len(domains):
                 rows = means.reindex(domains)
             if not rows["mean"].hasnans:
@@ -291,12 +292,13 @@ class PhaseScores:
         parts = []
         for name, runs in self.runs[self.runs["environment"].isin(tasks)].groupby("method"):
             table = runs.pivot(index=["environment", "seed"], columns="step", values="score")
-            table = table.dropna(axis=1)
+            table = table.dropna(axis=1)  # a step that some run lacks would be a mean over others
             if table.empty or runs["environment"].nunique() < len(tasks):
                 continue
             scores = {task: table.loc[task].to_numpy() for task in tasks}
             curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
+                # each method alone: their steps may differ
                 curves |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
             seeds = min(map(len, scores.values()))
             about = {"method": name, "where": where, "step": table.columns, "seeds": seeds}
@@ -327,6 +329,7 @@ def _find_strays(coverage: Mapping[str, Collection[str]], methods: Methods) -> t
 
     They are left out if they would take tasks from at least two others.
     """
+    # the median, since one large published set must not make strays of all own methods
     typical = np.median([*map(len, coverage.values())])
     small_methods = []
     tasks_of_others = []
@@ -371,10 +374,12 @@ def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
     """Return where to evaluate profiles: between all possible success rates, or over the range of other scores."""
     if kind is SUCCESS:
+        # rates of m episodes lie on k / m: halfway between them no rounding decides
         episodes = int(runs["episodes"].max()) if len(runs) else 1
         return (np.arange(episodes) + 0.5) / episodes
     values = np.concatenate([runs for by_task in scores.values() for runs in by_task.values()])
     low = values.min()
     high = values.max()
+    # from where all runs are above to where none is
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

@@ -51,7 +51,7 @@ class Costs:
 
 def read_costs(inputs: Inputs) -> Costs:
     """Return the times of the own runs that finished and count."""
-    runs = inputs.own.runs
+    runs = inputs.own_runs.runs
     rows = list[tuple[Any, ...]]()
     unknown = dict[str, str]()
     counted = runs[runs["problem"].isna() & runs["run"].isin(inputs.evaluations["run"])]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, Tally, by_place, joined
+from zoo.report.comparison import OWN_RUNS, Tally, by_place, joined
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import OWN_SCALE, SUCCESS
@@ -42,6 +42,7 @@ def failed_scores(tables: RunTables, mode: str) -> pd.DataFrame:
     :param mode: what they count for: ``last``, ``zero`` or ``exclude``.
     :raises UsageError: if zero is asked for where a return cannot be compared with it.
     """
+    # a run that failed before its first evaluation has the kind of the others there
     usual = tables.runs.groupby("environment")["kind"].transform("first").fillna(SUCCESS.name)
     runs = tables.runs.assign(kind=tables.runs["kind"].fillna(usual))
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
@@ -98,7 +99,9 @@ def _carried(
     if mode == "last" and not (evaluations["step"] > 0).any():  # at step 0 nothing is trained yet
         return evaluations.iloc[:0]
     names = ("method", "algorithm", "environment", "domain", "task", "seed", "run", "kind")
-    last = {"episodes": row["eval_episodes"], "source": OWN} | {name: row[name] for name in names}
+    last = {"episodes": row["eval_episodes"], "source": OWN_RUNS} | {
+        name: row[name] for name in names
+    }
     reached = ("", -1)
     if len(evaluations):
         last |= evaluations.iloc[-1].to_dict()

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from agents.common.validation import unknown_name_message
-from zoo.report.comparison import MEAN_COLUMNS, OWN, ComparedMethod, by_place, joined
+from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, by_place, joined
 from zoo.report.failed_runs import failed_scores, tallies
 from zoo.report.published_scores import (
     PublishedSet,
@@ -37,12 +37,12 @@ from zoo.terminal.messages import log
 class Inputs(ScoreTables):
     """What was found to compare.
 
-    :param own: the tables of own runs, those that do not count included.
+    :param own_runs: the tables of own runs, those that do not count included.
     :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
     :param uncovered: the published sets and files of scores that have none of the environments of own runs, in words.
     """
 
-    own: RunTables
+    own_runs: RunTables
     sets: Sequence[PublishedSet]
     references: References
     failed: str = "last"
@@ -90,6 +90,7 @@ def collect(request: CompareRequest) -> Inputs:
     if request.paths and counted.empty:
         raise UsageError(nothing_counts(own_runs, request.paths))
     counted = joined([counted, failed_scores(own_runs, request.failed)], EVALUATION_COLUMNS)
+    # Files come after sets: a file that shares its name with a set is called by its path.
     parts = {published.name: _read_published(published) for published in sets}
     for path, source in _sources(request.scores, list(parts)).items():
         parts[source] = read_scores(path, source)
@@ -101,6 +102,7 @@ def collect(request: CompareRequest) -> Inputs:
             uncovered = _describe_uncovered(lacking, counted)
             log.info("%s", uncovered)
     methods = _own_methods(own_runs, counted)
+    # One's own methods keep their names; others get their source where a name is taken.
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
     evaluations = [counted]
     means = []
@@ -125,6 +127,7 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
     """
     names = {name: name for name in methods}
     for word in words:
+        # at the last sign: names such as `qam (gamma=0.5)` have others
         name, _, label = word.rpartition("=")
         if not name or not label.strip():
             raise UsageError(
@@ -143,9 +146,9 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
 
 def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
     """Return inputs whose methods have new names; colours follow the algorithm and stay."""
-    runs = with_names(inputs.own.runs, names)
-    own = RunTables(runs, with_names(inputs.own.evaluations, names))
-    return replace(inputs.renamed(names), own=own)
+    runs = with_names(inputs.own_runs.runs, names)
+    evaluations = with_names(inputs.own_runs.evaluations, names)
+    return replace(inputs.renamed(names), own_runs=RunTables(runs, evaluations))
 
 
 def nothing_counts(tables: RunTables, paths: Sequence[Path]) -> str:
@@ -170,13 +173,13 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
     departures = by_place(runs, lambda part: tuple(part["departures"].explode().dropna().unique()))
     settings = by_place(runs, lambda part: _common_settings(part["settings"]))
-    tallies_by_method = tallies(tables)
+    tallies_by_method = tallies(tables)  # also of runs that do not count
     methods = {}
     for name, algorithm in algorithms.items():
         methods[name] = ComparedMethod(
             name,
             algorithm,
-            OWN,
+            OWN_RUNS,
             protocols[name],
             departures[name],
             tallies=tallies_by_method[name],
@@ -193,6 +196,7 @@ def _common_settings(settings: pd.Series) -> dict[str, str]:
 
 def _common(values: pd.Series) -> Any:
     """Return what runs share, or all their values as text."""
+    # pandas makes floats of whole numbers beside missing ones; this makes them whole again
     distinct = values.dropna().convert_dtypes().unique().tolist()
     return distinct[0] if len(distinct) == 1 else ("; ".join(sorted(map(show, distinct))) or None)
 
@@ -219,7 +223,7 @@ def _read_published(published: PublishedSet) -> ScoreTables:
 def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
     """Return the scores of others on the environments of own runs, where both are of one kind."""
     pairs = own_scores[["environment", "kind"]].drop_duplicates()
-    runs = scores.evaluations.merge(pairs)
+    runs = scores.evaluations.merge(pairs)  # a return never stands beside a success rate
     rated = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
     means = scores.means[scores.means["environment"].isin(rated)]
     return ScoreTables(scores.methods, runs, means).restricted(pairs["environment"])
@@ -253,18 +257,20 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
+    # methods first: what is left of them decides which environments and phases there are
     if request.methods:
         chosen = chosen.only("method", request.methods)
     patterns = request.envs or ["*"]
     evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
-    evaluated |= {*inputs.own.runs["environment"].dropna()}
+    # also where no run counts yet: a method says how many of its runs there have finished
+    evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
     environments: set[str] = set()
     for pattern in patterns:
         environments.update(fnmatch.filter(evaluated, pattern))
     chosen = chosen.only("environment", environments)
     table = chosen.evaluations
     is_success = table["kind"] == SUCCESS.name
-    phases = table.loc[is_success & (table["source"] == OWN), "phase"].unique()
+    phases = table.loc[is_success & (table["source"] == OWN_RUNS), "phase"].unique()
     if len(phases):  # a phase that no own run has reached says nothing about own runs
         means = chosen.means
         table = table[table["phase"].isin(phases) | ~is_success]

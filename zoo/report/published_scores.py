@@ -121,7 +121,7 @@ def load_set(name: str) -> PublishedSet:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
     entry = dict(sets[name])
     counts = entry.pop("raw", None)
-    if counts and (FOLDER / counts).exists():
+    if counts and (FOLDER / counts).exists():  # not every checkout has the authors' file converted
         entry["runs"] = counts
     return PublishedSet(name, **entry)
 
@@ -194,6 +194,7 @@ def _read_counts(path: Path, protocol: Mapping[str, Any]) -> pd.DataFrame:
 def with_places(table: pd.DataFrame) -> pd.DataFrame:
     """Return scores with the full name of each environment, its domain and its task."""
     columns = ["environment", "domain", "task"]
+    # each name is split once: a set has hundreds of thousands of rows
     places = {name: split_environment(name) for name in table["environment"].unique()}
     rows = pd.DataFrame.from_dict(places, "index", columns=columns).loc[table["environment"]]
     return table.assign(**rows.set_index(table.index))
@@ -208,7 +209,7 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
     )
     domains = tasks.groupby(["method", "phase", "domain"], as_index=False).agg(
         step=("step", "max"),
-        mean=("mean", pd.Series.mean),
+        mean=("mean", pd.Series.mean),  # pandas' own "mean" sums in another order
         sd=("sd", _sd_of_mean),
         seeds=("seeds", "min"),
         tasks=("mean", "size"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import OWN, ComparedMethod, Methods, Tally
+from zoo.report.comparison import OWN_RUNS, ComparedMethod, Methods, Tally
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
@@ -42,7 +42,7 @@ class Reproduction:
     source: str
     published_mean: float
     published_seeds: int
-    own: float
+    own_mean: float
     own_seeds: tuple[int, int]
     difference: Estimate
     verdict: str
@@ -66,12 +66,12 @@ def reproduce(
     :param tolerance: the largest difference that still agrees, as a fraction.
     """
     result = []
-    runs = evaluations[(evaluations["source"] == OWN) & (evaluations["kind"] == SUCCESS.name)]
+    runs = evaluations[(evaluations["source"] == OWN_RUNS) & (evaluations["kind"] == SUCCESS.name)]
     tables = [(published, load_means(published)) for published in sets]
     for phase in PHASES:
         runs_of_phase = runs[runs["phase"] == phase]
         own_scores = final_scores(runs_of_phase)
-        played = episodes_of(runs_of_phase)
+        played = episodes_of(runs_of_phase)  # a success rate varies at least as its episodes do
         for published, table in tables:
             for name, scores in own_scores.items():
                 is_same = (table["phase"] == phase) & (table["method"] == methods[name].algorithm)
@@ -100,6 +100,7 @@ def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
     """Return where both have scores: place -> the published places that it consists of."""
     places = {name: [name] for name in means.index if set(tasks_of(name)) <= set(scores)}
     domains = [name for name in means.index if len(tasks_of(name)) > 1]
+    # an average over some of the domains is no published number
     if domains and set(domains) <= set(places):
         places["all"] = domains
     return places
@@ -110,16 +111,17 @@ def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> di
     spread = Spread.of(scores, episodes)
     rows = len(published)
     means = np.array([scores[task].mean() for task in sorted(scores)])
+    # one sum of independent means: own tasks count positively, published places negatively
     difference = welch_mean(
         [*means / len(means), *-published["mean"] / rows],
         [*spread.variances / len(means) ** 2, *published["sd"] ** 2 / rows**2],
         [*spread.seeds, *published["seeds"]],
-        limits=(-1.0, 1.0),
+        limits=(-1.0, 1.0),  # of a difference of success rates
     )
     return {
         "published_mean": float(published["mean"].mean()),
         "published_seeds": int(published["seeds"].min()),
-        "own": float(means.mean()),
+        "own_mean": float(means.mean()),
         "own_seeds": (int(spread.seeds.min()), int(spread.seeds.max())),
         "difference": difference,
     }
@@ -152,6 +154,7 @@ def set_differences(
     if settings is None:
         return [*differences, "settings not compared"]
     own_settings = method.settings.get(task, {})
+    # an algorithm of one's own shares only some settings with what the profile says to all
     if method.algorithm not in published_names().values():
         own_settings = {name: value for name, value in own_settings.items() if name in settings}
         settings = {name: settings[name] for name in own_settings}

@@ -68,9 +68,8 @@ class CompareRequest:
         for flag, path in (("--output", self.output), ("--json", self.json)):
             if path is None:
                 continue
-            folder = next(
-                place for place in (path, *path.absolute().parents) if place.is_dir()
-            )  # not made yet
+            # the path itself need not exist yet
+            folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
             is_file = flag == "--json"
             if (path.exists() and path.is_file() != is_file) or not os.access(folder, os.W_OK):
                 kind = "a file" if is_file else "a folder"

@@ -27,7 +27,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
     """Make a comparison, write and print what is asked for, and return the program's result."""
     request.check()
     if request.output:
-        refuse_foreign_files(request.output)
+        refuse_foreign_files(request.output)  # before minutes of work
     inputs = collect(request)
     baseline = request.baseline or inputs.default_baseline()
     focus = None
@@ -44,11 +44,11 @@ def run(request: CompareRequest) -> dict[str, Any]:
         focus=focus and names[focus],
         resolve=request.resolve / 100,
     )
-    skipped = inputs.own.skipped()
+    skipped = inputs.own_runs.skipped()
     costs = read_costs(inputs) if request.json or request.output else None
     result: dict[str, Any] = {
         "methods": len(inputs.methods),
-        "runs": len(inputs.own.runs),
+        "runs": len(inputs.own_runs.runs),
         "skipped": len(skipped),
     }
     if request.json:

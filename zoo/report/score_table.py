@@ -46,26 +46,24 @@ class ScoreTable:
                     raise ValueError(f"it lacks {', '.join(missing)}")
                 if table.empty:
                     raise ValueError("it has no rows")
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # pandas' own errors and broken UTF-8 are ValueErrors
+            except (OSError, ValueError) as error:  # so are pandas' own errors and broken UTF-8
                 raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
+            # a number that was cut short is still a number, so without a method the row is refused
             if not text.endswith("\n"):
                 table.iloc[-1:, 0] = ""
             tables[path] = table
         return cls(pd.concat(tables), remedy)
 
-    def with_numbers(self, whole: Sequence[str], real: Sequence[str] = ()) -> Self:
+    def with_numbers(self, integers: Sequence[str], reals: Sequence[str] = ()) -> Self:
         """Return the table with some columns as numbers, NaN where a cell is none.
 
-        :param whole: columns of whole numbers.
-        :param real: columns of any numbers.
+        :param integers: columns of whole numbers.
+        :param reals: columns of any numbers.
         """
         columns = {
-            name: pd.to_numeric(self.rows[name], errors="coerce") for name in (*whole, *real)
+            name: pd.to_numeric(self.rows[name], errors="coerce") for name in (*integers, *reals)
         }
-        for name in whole:
+        for name in integers:
             values = columns[name].astype(float)
             is_whole = np.isfinite(values) & (values % 1 == 0)
             columns[name] = values.where(is_whole)

@@ -117,6 +117,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     table = scores.rows
     if "success_at" not in table:  # older releases had no other way
         table["success_at"] = SUCCESS_AT_END
+    # an unknown kind has no limits, so its rows are refused below
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
     is_good = (
@@ -128,6 +129,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     scores.refuse({f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good})
     scores.refuse_clashes(_RUN, PROTOCOL)
     types = dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
+    # a file may have them, but only of the last evaluation, which no other table expects
     about = {"source": source, "run": f"{path}", "return": np.nan, "length": np.nan}
     table = with_places(table.assign(**about)).astype(types)
     table["carried"] = table.get("carried") == "True"

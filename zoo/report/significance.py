@@ -71,6 +71,7 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
         outcomes = {v.other: v.outcome for v in without.verdicts}
         for v in decision.verdicts:
             outcome = outcomes[v.other]
+            # from "unclear" to "equal" changes no answer
             if outcome != v.outcome and (outcome.is_clear or v.outcome.is_clear):
                 name = comparison.methods[v.other].title
                 sentences.append(
@@ -113,9 +114,10 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     improvements = phase.improvements
     subject = _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
-    adjusted = holm([improvements[pair].p_value for pair in pairs]).tolist()
+    adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
     sizes = dict(zip(pairs, _sizes(comparison, phase, pairs), strict=True))
     p_values = dict(zip(pairs, adjusted, strict=True))
+    # a test is two-sided: it stands for both directions
     for x, y in pairs:
         p_values[y, x] = p_values[x, y]
         sizes[y, x] = sizes[x, y]
@@ -137,6 +139,7 @@ def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
     pairs = []
     for (x, y), improvement in phase.improvements.items():
         is_shown = x == focus if has_focus else x < y
+        # runs of fewer steps than the published ones would lose for that alone
         is_fair = not steps_short(phase, comparison.methods[x], comparison.methods[y])
         if is_shown and is_fair and improvement.p_value is not None:
             pairs.append((x, y))
@@ -165,6 +168,7 @@ def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[
         return [_OPEN] * len(pairs)
     room = np.array([comparison.resolve - abs(phase.improvements[pair].lead) for pair in pairs])
     p_values = welch_p_values(room, *pair_spreads(phase.spreads, pairs))
+    # only the side towards the margin can fail, so half of the two-sided p value is that of both one-sided tests
     is_smaller = holm(np.where(room > 0, p_values / 2, 1)) <= SIGNIFICANT
     is_larger = holm(np.where(room < 0, p_values, 1)) <= SIGNIFICANT
     return np.select([is_smaller, is_larger], [_SMALLER, _LARGER], _OPEN).tolist()
@@ -211,12 +215,14 @@ def _outcome(
     if p_value is None:
         return Outcome.UNTESTED
     means = [phase.means[name] for name in pair if name in phase.means]
+    # a clear difference between two failures, or two solutions, decides nothing
     if comparison.kind.limits == FRACTION and means:
         if max(means) < FAILED_BELOW:
             return Outcome.BOTH_FAIL
         if min(means) > 1 - FAILED_BELOW:
             return Outcome.BOTH_SOLVE
     if p_value <= SIGNIFICANT:
+        # where scores share no scale, no margin can be tested, and who is clearly ahead is better
         outcomes = _CLEAR[size if comparison.kind.is_comparable else _LARGER]
         return outcomes[phase.improvements[pair].lead > 0]
     return Outcome.EQUAL if size == _SMALLER else Outcome.UNCLEAR

@@ -137,11 +137,13 @@ def score_entry(
     :param is_complete: whether all runs behind it finished; else it is not bold.
     """
     entry = number_entry(estimate, kind.scale, digits)
+    # where all methods fail, the best of them is no better than another
     if estimate is None or (kind.is_comparable and best < FAILED_BELOW):
         return entry
     is_best = math.isclose(estimate.point, best) or estimate.point > best
     if is_best:
         return replace(entry, is_bold=is_complete)
+    # an interval of the whole scale reaches everything, since one seed or two say nothing
     reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
     return replace(entry, text=f"{entry.text}†") if reaches else entry
 
@@ -319,9 +321,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     It has no rows where scores share no scale.
     """
     points = 100 * comparison.resolve
-    baseline = comparison.focus
-    if baseline not in phase.spreads:
-        baseline = baseline_of(comparison)
+    baseline = baseline_of(comparison)
+    if comparison.focus in phase.spreads:
+        baseline = str(comparison.focus)
     rows = {}
     for method, spread in phase.spreads.items():
         if can_plan(comparison, phase, (method, baseline)):
@@ -363,7 +365,7 @@ def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) 
             "where": TableEntry(short_name(r.where), value=r.where),
             "method": r.method,
             "published": TableEntry(f"{100 * r.published_mean:.1f}", source, value=r.published_mean),
-            "own": TableEntry(f"{100 * r.own:.1f}", own_detail, value=r.own),
+            "own": TableEntry(f"{100 * r.own_mean:.1f}", own_detail, value=r.own_mean),
             "difference": number_entry(r.difference, 100, 1),
             "verdict": TableEntry(r.verdict, is_bold=r.verdict == "differs"),
             "protocol": _enumeration(r.protocol),
@@ -406,6 +408,7 @@ def protocol_table(comparison: Comparison) -> Table:
             row[field.replace("_", " ")] = TableEntry(text, value=value)
         rows.append(row)
     alike = []
+    # what all rows share is said once, below the table
     for heading in [field.replace("_", " ") for field in PROTOCOL]:
         texts = {row[heading].text for row in rows}
         if texts != {_NOT_STATED}:
@@ -500,6 +503,7 @@ def _phase_table(
         f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", "", rows
     )
     frame = pd.DataFrame(table.rows, columns=table.header)
+    # a column without any entry, such as IQM where only means are published, says nothing
     frame = frame.loc[:, (frame != TableEntry(NOT_KNOWN)).any()]
     details = {entry.detail for entry in frame.to_numpy().ravel()}
     if ROUNDED in details:
@@ -569,6 +573,7 @@ def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
 
 
 def _three_digits(value: float) -> str:
+    # whole hours of slow runs, and fractions of fast ones
     digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:,.{min(max(digits, 0), 6)}f}"
 
@@ -582,6 +587,7 @@ def to_csv(table: Table) -> str:
     for name, *entries in zip(table.header, *table.rows, strict=True):
         columns[name] = [entry.written for entry in entries]
         if any(entry.interval for entry in entries):
+            # the detail is these two numbers, rounded
             ends = [entry.interval or (None, None) for entry in entries]
             columns[f"{name} low"], columns[f"{name} high"] = map(list, zip(*ends, strict=True))
         elif any(entry.detail for entry in entries):
@@ -612,8 +618,9 @@ def to_latex(table: Table, width: str = "page") -> str:
     types = ""
     for entries in zip(*table.rows, strict=True):
         short = "c" if types else "l"
+        # a column of long texts is broken into lines; the first one is a name, the others are numbers
         types += "p{4cm}" if max(len(entry.plain) for entry in entries) > _LONG else short
-    lines = [map(latex, table.header)]
+    lines = [[*map(latex, table.header)]]
     lines += [[_latex_cell(entry, is_wide) for entry in row] for row in table.rows]
     header, *rows = (" & ".join(cells) + r" \\" for cells in lines)
     body = "\n".join(rows)

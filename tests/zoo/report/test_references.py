@@ -36,8 +36,8 @@ def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(
 
 
 def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
-    found = normalise_returns(tables, {"Pendulum-v1": (-1500.0, -150.0)})
-    by_environment = found.evaluations.groupby("environment")
+    normalised = normalise_returns(tables, {"Pendulum-v1": (-1500.0, -150.0)})
+    by_environment = normalised.evaluations.groupby("environment")
     assert by_environment["score"].apply(list).to_dict() == {
         "Pendulum-v1": pytest.approx([0.0, 0.5]),
         "HalfCheetah-v5": pytest.approx([3000.0]),
@@ -45,24 +45,23 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
     }
     kinds = {"Pendulum-v1": "normalised return", "HalfCheetah-v5": "return", ENV: "success"}
     assert by_environment["kind"].first().to_dict() == kinds
-    assert found.runs.set_index("environment")["kind"].to_dict() == kinds
-    assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(
-        -1500.0
-    )  # stays as it was measured
+    assert normalised.runs.set_index("environment")["kind"].to_dict() == kinds
+    # stays as it was measured
+    assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(-1500.0)
 
 
 @pytest.mark.parametrize(
     "word",
     [
-        *(
-            "Pendulum-v1",
-            "Pendulum-v1=1",
-            "=1,2",
-            "Pendulum-v1=a,2",
-            "Pendulum-v1=.inf,2",
-            "Pendulum-v1=3,3",
-        ),
-        *("Pendulum-v1=4,3", "Pendulum-v0=1,2", f"{ENV}=1,2"),
+        "Pendulum-v1",
+        "Pendulum-v1=1",
+        "=1,2",
+        "Pendulum-v1=a,2",
+        "Pendulum-v1=.inf,2",
+        "Pendulum-v1=3,3",
+        "Pendulum-v1=4,3",
+        "Pendulum-v0=1,2",
+        f"{ENV}=1,2",
     ],
 )
 def test_bad_word_is_refused(tables, word):

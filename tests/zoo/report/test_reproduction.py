@@ -34,7 +34,7 @@ def test_published_value_and_own_runs_give_a_difference_with_a_verdict():
     assert set(places) == {*SCENE, "scene-play"}
     scene = places["scene-play"]
     assert scene.published_mean == pytest.approx(0.969, abs=1e-3)
-    assert scene.own == pytest.approx(np.mean(near))
+    assert scene.own_mean == pytest.approx(np.mean(near))
     assert scene.difference.point == pytest.approx(np.mean(near) - scene.published_mean)
     assert scene.verdict == "agrees"
     assert (scene.published_seeds, scene.own_seeds) == (12, (6, 6))

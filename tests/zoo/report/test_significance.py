@@ -24,9 +24,7 @@ def test_one_task_has_scipys_p_value_with_ties(seeds):
     )
     expected = stats.mannwhitneyu(x, y, method="asymptotic", use_continuity=False).pvalue
     assert rank_p_value({"task": x}, {"task": y}) == pytest.approx(expected, rel=1e-12)
-    assert (
-        rank_p_value({"task": np.zeros(5)}, {"task": np.zeros(5)}) == 1
-    )  # no sign of a difference
+    assert rank_p_value({"task": np.zeros(5)}, {"task": np.zeros(5)}) == 1
 
 
 def test_variance_over_tasks_is_that_of_every_division_of_their_runs():

@@ -30,7 +30,7 @@ from rliable import plot_utils
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
-    OWN,
+    OWN_RUNS,
     ComparedMethod,
     Comparison,
     Outcome,
@@ -583,7 +583,9 @@ def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the last score of each own run."""
     kind = context.kind
     runs = context.evaluations
-    is_shown = (runs["source"] == OWN) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
+    is_shown = (
+        (runs["source"] == OWN_RUNS) & (runs["kind"] == kind.name) & (runs["phase"] == phase.name)
+    )
     last = last_evaluations(runs[is_shown])
     if last.empty or (not kind.is_comparable and last["environment"].nunique() > 1):
         return None

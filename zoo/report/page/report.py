@@ -104,13 +104,13 @@ class Content:
     def warnings(self) -> list[str]:
         """What a reader must know before believing a number."""
         inputs = self.inputs
-        return list(warnings(self.comparisons, inputs.own, inputs.sets, inputs.failed))
+        return list(warnings(self.comparisons, inputs.own_runs, inputs.sets, inputs.failed))
 
     @cached_property
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
-        tables = [differences_table(inputs.own, inputs.methods)]
+        tables = [differences_table(inputs.own_runs, inputs.methods)]
         makers = (
             aggregates_table,
             improvement_table,
@@ -241,10 +241,10 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"{name}.csv"] = text
     files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
     # settings are one mapping a run: `config.yml` of each folder has them
-    runs = inputs.own.runs.drop(columns="settings")
+    runs = inputs.own_runs.runs.drop(columns="settings")
     departures = runs["departures"].map("; ".join, na_action="ignore")
     files["runs.csv"] = csv_text(runs.assign(departures=departures))
-    skipped = inputs.own.skipped()
+    skipped = inputs.own_runs.skipped()
     results = to_json(content.comparisons, skipped, inputs.references, content.costs)
     files["results.json"] = json_text(results)
     files["report.html"] = to_html(content)

@@ -74,7 +74,7 @@ def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
     for number, (env, options) in enumerate(runs):
         write_run(tmp_path / str(number), algo=f"mine{number}", env=env, **options)
     inputs = collected(paths=[tmp_path], envs=["[!L]*"])
-    sentences = warnings(compare_kinds(inputs, 20, curves=False), inputs.own)
+    sentences = warnings(compare_kinds(inputs, 20, curves=False), inputs.own_runs)
     apart = [text.partition(". That alone")[0] for text in sentences if text.endswith("apart.")]
     assert [text.rpartition(": ")[2] for text in apart] == [
         "-500.5 (mine1); -300.0 (mine0)",

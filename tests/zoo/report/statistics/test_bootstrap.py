@@ -82,9 +82,8 @@ def test_unequal_bootstrap_has_the_right_spread():
     scores = {"a": random.rand(6), "b": random.rand(30)}
     low, high = bootstrap.performance_profile(scores, np.array([0.5]), 5_000).bounds[:, 0]
     above = [values > 0.5 for values in scores.values()]
-    exact = np.sqrt(
-        sum(values.var() / len(values) for values in above) / 4
-    )  # of a resampled fraction
+    # of a resampled fraction
+    exact = np.sqrt(sum(values.var() / len(values) for values in above) / 4)
     assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 
 

@@ -98,33 +98,26 @@ def content():
 
 def test_every_evaluation_curve_and_profile_of_the_comparison_is_in_a_file(content, tmp_path):
     page.write_report(tmp_path, content)
-    found = pd.read_csv(tmp_path / "evaluations.csv")
-    assert (
-        len(found) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
-    )  # methods, tasks, seeds, evaluations
-    assert (found["score"] == found["successes"] / found["episodes"]).all()
+    table = pd.read_csv(tmp_path / "evaluations.csv")
+    # methods, tasks, seeds, evaluations
+    assert len(table) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
+    assert (table["score"] == table["successes"] / table["episodes"]).all()
+    phases = content.comparisons[0].phases.values()
     for name in ("curves", "profiles"):
-        found = pd.read_csv(tmp_path / f"{name}.csv")
-        expected = pd.concat(
-            [getattr(phase, name) for phase in content.comparisons[0].phases.values()]
-        )
-        pd.testing.assert_frame_equal(found, expected.reset_index(drop=True))
+        expected = pd.concat([getattr(phase, name) for phase in phases], ignore_index=True)
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{name}.csv"), expected)
 
 
 def test_a_large_table_is_compressed_without_loss_and_takes_the_place_of_the_plain_one(
     content, tmp_path, monkeypatch
 ):
-    files = ("evaluations.csv", "evaluations.csv.gz")
-    found = []
+    contents = []
     for largest in (10_000_000, 1000, 10_000_000):
         monkeypatch.setattr(page, "LARGEST_CSV", largest)
         page.write_report(tmp_path, content)
-        found.append(
-            [
-                (tmp_path / name).read_bytes() if (tmp_path / name).exists() else None
-                for name in files
-            ]
-        )
-    plain, compressed = found[0][0], found[1][1]
-    assert found == [[plain, None], [None, compressed], [plain, None]]
-    assert gzip.decompress(compressed) == plain
+        (path,) = tmp_path.glob("evaluations.csv*")
+        contents.append((path.suffix, path.read_bytes()))
+    plain, (suffix, compressed), plain_again = contents
+    assert plain == plain_again
+    assert suffix == ".gz"
+    assert gzip.decompress(compressed) == plain[1]
