@@ -200,9 +200,7 @@ def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "a pickle"])
-def test_a_replay_buffer_that_is_damaged_or_a_pickle_is_refused_and_the_old_one_kept(
-    tmp_path, damage
-):
+def test_a_damaged_or_pickled_replay_buffer_is_refused_and_not_run(tmp_path, damage):
     model = tiny_model()
     model.load_dataset(toy_dataset())
     path, old_buffer = tmp_path / "buffer.npz", model.replay_buffer
