@@ -117,11 +117,7 @@ def _verdict(comparison: Comparison, phase: Phase, subject: str) -> Iterator[str
         if plan is None:
             yield f"It takes at least {MIN_SEEDS} seeds to decide that."
         elif plan.half_width >= comparison.resolve:  # else there are enough
-            seeds = (
-                f"more than {MAX_PLANNED_SEEDS:,}"
-                if plan.seeds is None
-                else f"about {plan.seeds:,}"
-            )
+            seeds = f"about {plan.seeds:,}" if plan.seeds else f"more than {MAX_PLANNED_SEEDS:,}"
             yield f"It takes {seeds} seeds of each to resolve {100 * comparison.resolve:g} points."
     untested = [
         comparison.methods[name].title
@@ -186,13 +182,13 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
 def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     """Return which methods have which outcome, as a sentence."""
     clauses = []
+    points = f"{100 * comparison.resolve:g}"
     for outcome, words in _WORDS.items():
         names = [comparison.methods[v.other].title for v in verdicts if v.outcome == outcome]
         # scores without a common scale are not better by any number of points
         if not comparison.kind.is_comparable and outcome in (Outcome.BETTER, Outcome.WORSE):
             words = f"{outcome} than"
         if names:
-            points = f"{100 * comparison.resolve:g}"
             clauses.append(f"{words.format(points=points)} {_enumerated(names)}")
     verdict = f"{'; '.join(clauses)}."
     return verdict[0].upper() + verdict[1:]  # `capitalize` would make names of methods small
