@@ -205,7 +205,7 @@ class EnvPool:
         self._in_episode |= set(openings)
         workers = np.array(numbers, int) % n_workers
         for worker, process in enumerate(self._workers):
-            rows = np.flatnonzero(workers == worker)
+            rows = np.flatnonzero(workers == worker).tolist()
             running = [numbers[row] for row in rows]
             seeds = {
                 number: seed for number, seed in openings.items() if number % n_workers == worker
