@@ -154,7 +154,7 @@ class Trainer:
             schedule = self.schedules.get(group.get("network"), model.lr_schedule)
             rate = schedule(model._current_progress_remaining, updates)
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(rate)  # which a captured step reads
             else:
                 group["lr"] = rate
         if self.pretraining:
@@ -183,7 +183,7 @@ class Trainer:
         return batch.with_observations(self.policy.preprocess)
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
-        """Draw the noise of one update.
+        """Draw the noise of the update that was planned last.
 
         :param batch_size: B.
         :return: every draw of the plan by name, (S, ...).
@@ -293,11 +293,11 @@ class Trainer:
         plan = self.plan
         # the optimiser leaves a parameter without gradient, and its moments, alone
         self.optimizer.zero_grad()
-        clipped = []
+        to_clip = []
         storages = set()
         for gradient, parameter in zip(gradients, plan.parameters, strict=True):
             if gradient is None:
-                clipped.append(torch.zeros_like(parameter))
+                to_clip.append(torch.zeros_like(parameter))
                 continue
             storage = gradient.untyped_storage()._cdata
             # a fused optimiser walks through memory and reads no strides; clipping writes into memory, and autograd
@@ -306,10 +306,10 @@ class Trainer:
                 gradient = torch.empty_like(parameter).copy_(gradient)
             storages.add(storage)
             parameter.grad = gradient
-            clipped.append(gradient)
+            to_clip.append(gradient)
         info["grad_norm"] = torch.zeros_like(self.update_count)
-        if clipped:
-            info["grad_norm"] = clip_gradients(clipped, plan.clip_groups, self.policy.num_replicas)
+        if to_clip:
+            info["grad_norm"] = clip_gradients(to_clip, plan.clip_groups, self.policy.num_replicas)
         with torch.no_grad():
             for weight, online, target in plan.polyak_pairs:
                 torch._foreach_lerp_(target, online, weight)

@@ -360,10 +360,10 @@ class Networks(NetworkViews, nn.ModuleDict):
     def _networks(self) -> Networks:  # a module cannot be an attribute of itself
         return self
 
-    def with_extractor(self) -> list[ObservingNetwork]:
+    def with_extractor(self) -> list[Any]:
         """Return the networks that have a features extractor."""
-        observing = [network for network in self.values() if isinstance(network, ObservingNetwork)]
-        return [network for network in observing if network.features_extractor is not None]
+        networks = self.values()
+        return [net for net in networks if getattr(net, "features_extractor", None) is not None]
 
     @contextmanager
     def caching_features(self) -> Iterator[None]:
