@@ -26,7 +26,7 @@ import yaml
 from agents.common.observations import centre_and_factor
 from benchmarks import reference_ranks as ranks
 from tests.parity.fixture import read_fixture
-from tests.parity.reference import COMMON_SETTINGS, OWN_FIXTURES, SETTINGS
+from tests.parity.reference import OWN_FIXTURES, VALUES, our_names
 from zoo.datasets.files import dataset_files
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.make import make_env
@@ -190,12 +190,9 @@ def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict
     original = "trqam" if is_cloning else algo
     recorded = read_fixture(OWN_FIXTURES / "open" / f"{original}.npz").config
     config = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
-    for key, translation in {**COMMON_SETTINGS, **SETTINGS[original]}.items():
-        if translation is None or key not in config:
-            continue
-        name, values = translation if isinstance(translation, tuple) else (translation, {})
-        if name in settings or not is_cloning:
-            translated = {ours: original for original, ours in values.items()}
+    for key, name in our_names(original).items():
+        if key in config and name in settings:  # BC lacks what is special to TRQAM
+            translated = {ours: original for original, ours in VALUES.get(name, {}).items()}
             config[key] = translated.get(settings[name], settings[name])
     sizes = tuple(settings["net_arch"])
     config |= {"actor_hidden_dims": sizes, "value_hidden_dims": sizes}

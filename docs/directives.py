@@ -193,7 +193,7 @@ def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Give a table of what each entry of a profile sets, and where that is from."""
     from zoo.settings.layers import ENTRY_NOTES
 
-    lines = [("entry", "settings", *ENTRY_NOTES)]
+    lines: list[tuple[str, ...]] = [("entry", "settings", *ENTRY_NOTES)]
     for entry, values in entries.items():
         texts = [code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES]
         notes = [escaped(str(values.get(note, ""))) for note in ENTRY_NOTES]

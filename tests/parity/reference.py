@@ -238,14 +238,19 @@ class OurAgents:
             )[0]
 
 
-def our_settings(fixture: Fixture) -> dict[str, Any]:
-    """Return the recorded settings under our names; a setting without a translation is an error."""
-    config = fixture.config
-    declared = agents.get(fixture.id).method.declared()
+def our_names(id: str) -> dict[str, str]:
+    """Return the reference's names of an algorithm's settings -> ours."""
+    declared = agents.get(id).method.declared()
     names = {}
     for name, declaration in declared.items():
         names |= dict.fromkeys([name, *declaration.reference.split(", ")], name)
-    names |= {recorded: name for recorded, name in SETTINGS.items() if name in declared}
+    return names | {recorded: name for recorded, name in SETTINGS.items() if name in declared}
+
+
+def our_settings(fixture: Fixture) -> dict[str, Any]:
+    """Return the recorded settings under our names; a setting without a translation is an error."""
+    config = fixture.config
+    names = our_names(fixture.id)
     translated: dict[str, Any] = {}
     for key, value in config.items():
         if key in names:

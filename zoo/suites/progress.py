@@ -136,8 +136,7 @@ def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]
     return {
         "jobs": len(statuses),
         "runs": _count_runs(statuses),
-        **dict.fromkeys(State, 0),  # every state has a number, also one of no job
-        **counts,
+        **{str(state): counts[state] for state in State},
         "hours_left": hours,
         "gigabytes_left": gigabytes,
         "problems": problems,
