@@ -71,6 +71,7 @@ class Normalization:
         """Return a copy of an environment's present statistics and options."""
         values = {name: getattr(env, name) for name in (*OPTIONS, "ret_rms")}
         values["obs_rms"] = env.obs_rms if env.norm_obs else None
+        # the environment goes on to change its own
         return cls(**copy.deepcopy(values))
 
     def copy_to(self, env: VecNormalize) -> None:

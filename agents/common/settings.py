@@ -67,8 +67,10 @@ class Range:
 
     def __str__(self) -> str:
         """Return the range as ``zoo tune --search`` takes it."""
-        suffix = ":log" if self.log else ""
-        return f"{self.low}:{self.high}{suffix}"
+        text = f"{self.low}:{self.high}"
+        if self.log:
+            text += ":log"
+        return text
 
 
 @dataclass(frozen=True)

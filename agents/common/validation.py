@@ -137,4 +137,6 @@ def describe_bounds(**bounds: Unpack[Bounds]) -> str:
             bound: Any = bounds[name]  # type: ignore[literal-required]
             # `g` would round a large int
             parts.append(f"{sign} {bound if isinstance(bound, int) else format(bound, 'g')}")
-    return " " + " and ".join(parts) if parts else ""
+    if not parts:
+        return ""
+    return " " + " and ".join(parts)

@@ -141,10 +141,11 @@ def load(
     :return: the value.
     :raises ValueError: if it is damaged, or needs what it may not use.
     """
-    source = io.BytesIO(file) if isinstance(file, bytes) else file
+    if isinstance(file, bytes):
+        file = io.BytesIO(file)
     try:
         with torch.serialization.safe_globals([*SAFE, *classes]):
-            return torch.load(source, map_location=device, weights_only=True)
+            return torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
         if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
             raise

@@ -45,6 +45,7 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             f"flow policies support bounded Box actions, got {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
+    # actions are scaled in float32, in which a width of a box of float64 may be 0 or infinite
     low, high = (bound.astype(np.float32) for bound in action_bounds(actions))
     with np.errstate(over="ignore"):
         widths = (high - low).ravel()

@@ -276,8 +276,10 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return how far a file's actions are from a policy's, in units of the box's width; refuse more than rounding."""
     layout = policy.layout
-    checked = CHECKED_IMAGES if any(part.is_image for part in layout.parts) else CHECKED_ROWS
-    inputs = _inputs(policy, checked, draw=1)
+    checked = CHECKED_ROWS
+    if any(part.is_image for part in layout.parts):
+        checked = CHECKED_IMAGES  # which take longer
+    inputs = _inputs(policy, checked, draw=1)  # not those that were traced
     names = [value.name for value in graph.graph.input]
     exported_actions = run_onnx(
         graph.SerializeToString(), {name: inputs[name].numpy() for name in names}

@@ -202,7 +202,9 @@ class FlowAlgorithm(LoggedModel):
         if self.behaviour is not None:
             check_outputs(self.policy)
         self._convert_train_freq()
-        self.n_steps = self.method.horizon_length if self.method.shorten_returns else 1
+        self.n_steps = 1
+        if method.shorten_returns:
+            self.n_steps = method.horizon_length
         self.trainer = Trainer(self, self.policy.seeds)
         self._chunk_state = None
         self._last_info = {}

@@ -309,7 +309,9 @@ class FlowPolicy(BasePolicy):
         is_stacked = self.num_replicas > 1  # a lone replica's extractor may have no axis S
 
         def of_one(value: Tensor) -> Tensor:
-            return (value[index : index + 1] if is_stacked and value.ndim else value).clone()
+            if is_stacked and value.ndim:
+                value = value[index : index + 1]
+            return value.clone()  # an optimiser would go on with the tensors that it loads
 
         state = self.state_dict()
         for name, value in state.items():
@@ -424,7 +426,9 @@ class FlowPolicy(BasePolicy):
         generators = None if deterministic else self.prediction_generators
         planned, state = self.next_actions(rows, state, episode_start, generators)
         actions = played_actions(planned, self.action_space)
-        return (actions if is_batch else actions[0]), state
+        if not is_batch:
+            actions = actions[0]
+        return actions, state
 
     def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
         """Return observations as rows (N, O), and whether they are a batch; one alone is a row.

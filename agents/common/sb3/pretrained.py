@@ -65,9 +65,11 @@ def check_outputs(policy: FlowPolicy) -> None:
     size = policy.chunk_size
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
+    # no two coordinates alike, so that one cannot stand for another
     inputs = torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device)
     with torch.enable_grad():
         x = inputs.view(2, size).requires_grad_()
+        # in the middle: at the ends of the path a diffusion is singular
         times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
         try:
             first, second = (_first_replica(policy, observations, x, times) for _ in range(2))
