@@ -28,14 +28,12 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     table = evaluations(["QAM"], tasks=3)  # two of scene, one of cube
     first, second = sorted(set(table.loc[table["domain"] == "scene-play", "environment"]))
     keep = (table["environment"] != first) | ((table["phase"] == "offline") & (table["seed"] < 3))
-    found = compare(own_methods(["QAM"]), table[keep], NO_MEANS, reps=20)
-    phase = found.phases["offline"]
+    comparison = compare(own_methods(["QAM"]), table[keep], NO_MEANS, reps=20)
+    phase = comparison.phases["offline"]
     assert phase.domain_tasks["scene-play"] == [first, second]
     curve = phase.curves.query("where == 'scene-play'")
-    of_second = table[(table["environment"] == second) & (table["phase"] == "offline")]
-    assert curve["value"].tolist() == pytest.approx(
-        of_second.groupby("step")["score"].mean().tolist()
-    )
+    runs = table[(table["environment"] == second) & (table["phase"] == "offline")]
+    assert curve["value"].tolist() == pytest.approx(runs.groupby("step")["score"].mean().tolist())
     assert set(phase.curves["seeds"]) == {6}
     assert phase.aggregates["QAM"].seeds == (3, 6)
 
@@ -43,28 +41,25 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
 def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     steps = ((0, "offline"), (1000, "offline"), (2000, "offline"))
     table = evaluations(["QAM"], steps=steps)
-    found = compare(own_methods(["QAM"]), table, NO_MEANS, reps=20)
-    without = compare(own_methods(["QAM"]), table[table["step"] > 0], NO_MEANS, reps=20)
-    curve = found.phases["offline"].curves.query("where == 'all' and metric == 'mean'")
+    methods = own_methods(["QAM"])
+    phase = compare(methods, table, NO_MEANS, reps=20).phases["offline"]
+    trained = compare(methods, table[table["step"] > 0], NO_MEANS, reps=20).phases["offline"]
+    curve = phase.curves.query("where == 'all' and metric == 'mean'")
     assert curve["step"].tolist() == [0, 1000, 2000]
     assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
-    assert found.phases["offline"].aggregates == without.phases["offline"].aggregates
-    assert found.phases["offline"].steps == {"QAM": 2000}
+    assert phase.aggregates == trained.aggregates
+    assert phase.steps == {"QAM": 2000}
 
 
 def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success():
-    found = []
+    intervals = []
     for kind in (SUCCESS, SUCCESS_BY_RETURN):
         table = scene_runs([[1.0] * 3]).assign(kind=kind.name)
         phase = compare(own_methods(["qam"]), table, NO_MEANS, reps=20, kind=kind).phases["offline"]
-        found.append(
-            (
-                phase.aggregates["qam"].estimates["mean"],
-                phase.curves.query("metric == 'mean'")[["low", "high"]].to_numpy().tolist(),
-            )
-        )
-    assert found[0] == found[1]
-    assert found[0][0].interval is not None
+        curve = phase.curves.query("metric == 'mean'")[["low", "high"]].to_numpy().tolist()
+        intervals.append((phase.aggregates["qam"].mean.interval, curve))
+    assert intervals[0] == intervals[1]
+    assert intervals[0][0] is not None
 
 
 def test_ranking_puts_the_best_first_and_late_starters_last():
@@ -77,15 +72,10 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
 
 
 def scene_comparison(have, means=NO_MEANS):
-    """Return a comparison of methods that have the given tasks of scene."""
-    runs = [scene_runs([[0.5, 0.6, 0.7]] * 5, name) for name in have]
-    table = pd.concat(
-        [part[part["environment"].isin(have[name])] for name, part in zip(have, runs, strict=True)]
-    )
-    methods = own_methods(have) | {
-        name: ComparedMethod(name, name, "paper") for name in set(means["method"])
-    }
-    return compare(methods, table, means, reps=20, curves=False)
+    """Return a comparison of methods that have the given first tasks of scene."""
+    table = pd.concat([scene_runs([[0.5, 0.6, 0.7]] * len(have[name]), name) for name in have])
+    published = {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
+    return compare(own_methods(have) | published, table, means, reps=20, curves=False)
 
 
 def test_stray_method_takes_no_task_from_the_others_is_named_and_does_not_become_the_baseline():
@@ -108,16 +98,16 @@ def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
 
 
 def test_means_of_single_tasks_hide_no_mean_of_their_domain():
-    fixed = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "sd": 0.1, "seeds": 8}
-    whole = fixed | {"method": "Whole", "environment": "scene-play", "mean": 0.9}
-    single = [fixed | {"method": "Single", "environment": task, "mean": 0.3} for task in SCENE[:2]]
-    for rows in ([whole], [whole, *single]):
+    about = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "sd": 0.1, "seeds": 8}
+    of_domain = about | {"method": "Domain", "environment": "scene-play", "mean": 0.9}
+    of_tasks = [about | {"method": "Tasks", "environment": task, "mean": 0.3} for task in SCENE[:2]]
+    for rows in ([of_domain], [of_domain, *of_tasks]):
         means = pd.DataFrame(rows, columns=list(MEAN_COLUMNS))
         phase = scene_comparison({"a": SCENE[:2]}, means).phases["offline"]
-        assert phase.domains["scene-play, whole"]["Whole"].estimates["mean"].point == 0.9
-        assert set(phase.domains["scene-play, whole"]) == {"Whole"}
+        (cell,) = phase.domains["scene-play, whole"].values()
+        assert cell.mean.point == 0.9
         assert phase.domains["scene-play"]["a"].tasks == 2
-        assert "Whole" not in phase.aggregates  # which are over two of its five tasks
+        assert "Domain" not in phase.aggregates  # which are over two of its five tasks
 
 
 def test_a_name_may_have_an_equals_sign_and_its_label_not():
@@ -143,11 +133,10 @@ def test_labels_that_make_no_sense_are_refused(words, message):
 
 def test_label_renames_a_method_everywhere_and_keeps_its_colour():
     inputs = content_of(evaluations(["QAM", "FQL"])).inputs
-    found = relabelled(inputs, {"QAM": "FQL-like", "FQL": "FQL"})
-    assert set(found.methods) == set(found.evaluations["method"]) == {"FQL-like", "FQL"}
-    before, after = method_styles(inputs.methods), method_styles(found.methods)
-    assert after["FQL-like"] == before["QAM"]
-    assert after["FQL"] == before["FQL"]
+    renamed = relabelled(inputs, {"QAM": "FQL-like", "FQL": "FQL"})
+    assert set(renamed.methods) == set(renamed.evaluations["method"]) == {"FQL-like", "FQL"}
+    styles = method_styles(inputs.methods)
+    assert method_styles(renamed.methods) == {"FQL-like": styles["QAM"], "FQL": styles["FQL"]}
 
 
 def test_order_moves_methods_to_the_front_but_not_the_best_one_as_baseline():

@@ -23,12 +23,10 @@ def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
     scores[..., 1] = 0.8  # all runs agree by chance
     curve = mean(by_task(scores), episodes=episodes)
     for k in range(3):
-        found, expected = (
-            curve.estimate(k),
-            mean(by_task(scores[..., k]), episodes=episodes).estimate(0),
-        )
-        assert found.point == pytest.approx(expected.point)
-        assert found.interval == pytest.approx(expected.interval, abs=1e-12)
+        estimate = curve.estimate(k)
+        expected = mean(by_task(scores[..., k]), episodes=episodes).estimate(0)
+        assert estimate.point == pytest.approx(expected.point)
+        assert estimate.interval == pytest.approx(expected.interval, abs=1e-12)
 
 
 def test_tasks_with_unequal_numbers_of_runs_count_equally():
@@ -37,27 +35,27 @@ def test_tasks_with_unequal_numbers_of_runs_count_equally():
 
 def test_mean_has_a_welch_t_interval():
     a, b = np.array([0.4, 0.5, 0.7]), np.array([0.2, 0.3, 0.35])
-    found = mean({"a": a, "b": b}).estimate(0)
+    estimate = mean({"a": a, "b": b}).estimate(0)
     # scipy's Welch interval of the difference a - (-b), halved, is that of the mean of both task means.
     reference = stats.ttest_ind(a, -b, equal_var=False).confidence_interval(0.95)
-    assert found.interval == pytest.approx((reference.low / 2, reference.high / 2), abs=1e-12)
+    assert estimate.interval == pytest.approx((reference.low / 2, reference.high / 2), abs=1e-12)
 
 
 def test_t_interval_of_scores_without_limits_is_not_cut():
     returns = np.array([-1500.0, -1400.0, -900.0])
     reference = stats.ttest_1samp(returns, 0).confidence_interval(0.95)
-    found = mean({"a": returns}, UNLIMITED).estimate(0)
-    assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-9)
+    estimate = mean({"a": returns}, UNLIMITED).estimate(0)
+    assert estimate.interval == pytest.approx((reference.low, reference.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 12])
 @pytest.mark.parametrize("score", [0.0, 0.8, 1.0])
 def test_runs_that_agree_by_chance_are_not_certain(seeds, score):
-    found = mean({"a": np.full(seeds, score)}, episodes={"a": 10}).estimate(0)
+    estimate = mean({"a": np.full(seeds, score)}, episodes={"a": 10}).estimate(0)
     rate = (10 * seeds * score + 2) / (10 * seeds + 4)
     half = stats.t.ppf(0.975, seeds - 1) * np.sqrt(rate * (1 - rate) / (10 * seeds))
-    assert found.interval == pytest.approx((max(0, score - half), min(1, score + half)))
-    assert found.interval[1] - found.interval[0] > 0.02
+    assert estimate.interval == pytest.approx((max(0, score - half), min(1, score + half)))
+    assert estimate.interval[1] - estimate.interval[0] > 0.02
 
 
 def test_spread_of_seeds_above_that_of_episodes_is_the_one_that_counts():
@@ -66,9 +64,9 @@ def test_spread_of_seeds_above_that_of_episodes_is_the_one_that_counts():
 
 
 def test_runs_that_all_agree_have_no_interval_where_nothing_bounds_their_variance():
-    found = mean({"a": np.full(6, 0.1 + 0.2)}).estimate(0)
-    assert found.interval is None
-    assert found.kind == UNSURE
+    estimate = mean({"a": np.full(6, 0.1 + 0.2)}).estimate(0)
+    assert estimate.interval is None
+    assert estimate.kind == UNSURE
 
 
 def test_one_seed_gives_no_interval():
@@ -81,11 +79,11 @@ def test_one_seed_gives_no_interval():
 
 def test_methods_with_unequal_numbers_of_seeds_are_compared():
     x, y = np.linspace(0.5, 1, 12), np.linspace(0, 0.6, 7)
-    found = compared({"x": {"t": x}, "y": {"t": y}})
-    assert found.probability.point == pytest.approx(stats.mannwhitneyu(x, y).statistic / (12 * 7))
+    pair = compared({"x": {"t": x}, "y": {"t": y}})
+    assert pair.probability.point == pytest.approx(stats.mannwhitneyu(x, y).statistic / (12 * 7))
     reference = stats.ttest_ind(x, y, equal_var=False)
-    assert found.p_value == pytest.approx(reference.pvalue)
-    assert found.difference.interval == pytest.approx(
+    assert pair.p_value == pytest.approx(reference.pvalue)
+    assert pair.difference.interval == pytest.approx(
         tuple(reference.confidence_interval(0.95)), abs=1e-12
     )
 
@@ -96,16 +94,16 @@ def test_difference_of_rates_is_at_most_100_points():
         *(part["t"] for part in scores.values()), equal_var=False
     ).confidence_interval(0.95)
     assert reference.high > 1
-    found = compared(scores)
-    assert found.difference.interval == pytest.approx((reference.low, 1), abs=1e-12)
-    assert found.reversed.difference.interval == pytest.approx((-1, -reference.low), abs=1e-12)
+    pair = compared(scores)
+    assert pair.difference.interval == pytest.approx((reference.low, 1), abs=1e-12)
+    assert pair.reversed.difference.interval == pytest.approx((-1, -reference.low), abs=1e-12)
 
 
 def test_difference_of_methods_whose_seeds_agree_by_chance_is_not_certain():
     scores = {"x": {"t": np.full(5, 1.0)}, "y": {"t": np.full(5, 0.96)}}
-    found = compared(scores)
-    assert found.difference == Estimate(pytest.approx(0.04), None, UNSURE)
-    assert found.p_value is None
+    pair = compared(scores)
+    assert pair.difference == Estimate(pytest.approx(0.04), None, UNSURE)
+    assert pair.p_value is None
     low, high = compared(scores, episodes={"t": 10}).difference.interval
     assert low < 0 < 0.04 < high
 
@@ -124,9 +122,9 @@ def test_probability_and_difference_do_not_depend_on_the_scale_of_returns():
 
 def test_welch_mean_takes_a_known_part_as_exact():
     x = np.array([0.2, 0.4, 0.9, 0.5])
-    found = welch_mean([x.mean(), -0.1], [x.var(ddof=1), 0.0], [len(x), 1])
+    estimate = welch_mean([x.mean(), -0.1], [x.var(ddof=1), 0.0], [len(x), 1])
     reference = stats.ttest_1samp(x - 0.1, 0).confidence_interval(0.95)
-    assert found.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
+    assert estimate.interval == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
 def test_holm_steps_down_along_the_first_axis_and_unknown_values_count_as_one():
