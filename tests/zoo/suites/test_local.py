@@ -29,8 +29,8 @@ def test_every_run_comes_to_its_end_once_with_the_scores_of_an_undisturbed_suite
         lock = Lock(project.logs / "suite.lock")
         owner = f"process {driver.pid} on {HOST}, since 2"
         wait_for(lambda: lock.describe_holder().startswith(owner), 60)
-        with project.started(*words) as other:
-            assert other.wait(60) == 2
+        with project.started(*words) as second_driver:
+            assert second_driver.wait(60) == 2
         assert f"are being trained by {owner}" in project.messages()
         project.update_takes(0.0)
         assert project.finish(driver, 400)["done"] == JOBS

@@ -266,14 +266,14 @@ def test_a_stopped_trial_is_tried_again_by_the_next_call(fake):
 
 def test_a_study_whose_trial_was_stopped_proposes_what_an_undisturbed_one_does(make, tmp_path):
     flags = "--max-total-trials 3 --sampler random"
-    whole = make(tmp_path / "whole")
-    whole.tune(flags)
+    undisturbed = make(tmp_path / "undisturbed")
+    undisturbed.tune(flags)
     stopped = make(tmp_path / "stopped")
     stopped.objective = stop
     stopped.tune(flags, code=3)
     stopped.objective = near_three
     stopped.tune(flags)
-    assert stopped.params[1:] == whole.params
+    assert stopped.params[1:] == undisturbed.params
 
 
 def test_no_trial_begins_after_a_signal_between_two(fake):
@@ -312,15 +312,15 @@ def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(
     make, tmp_path, short_grace, sampler
 ):
     flags = f"--max-total-trials 6 --sampler {sampler} --n-startup-trials 2"
-    whole = make(tmp_path / "whole")
-    whole.tune(flags)
+    undisturbed = make(tmp_path / "undisturbed")
+    undisturbed.tune(flags)
     killed = make(tmp_path / "killed")
     for number in (2, 5):  # the repetition of trial 2 is trial 3
         kill(killed, number, flags)
     result, _ = killed.tune(flags)
     assert result["trials"] == {"complete": 6, "retried": 2}
     ended = [trial for trial in killed.trials if trial.value is not None]
-    for trial, expected in zip(ended, whole.trials, strict=True):
+    for trial, expected in zip(ended, undisturbed.trials, strict=True):
         assert (trial.params, trial.value) == (expected.params, expected.value)
     retries = killed.table.set_index("number")["retry_of"].dropna()
     assert retries.to_dict() == {3: 2, 6: 5}
