@@ -261,7 +261,7 @@ class Trainer:
         terms = []
         for name, loss in losses.items():
             info[f"{name}_loss"] = loss
-            terms.append(loss * weights.get(name, 1.0))
+            terms.append(loss * weights[name] if name in weights else loss)
         total = info["total_loss"] = torch.stack(terms).sum(0)
         return total, {name: value.detach() for name, value in info.items()}
 
@@ -307,9 +307,10 @@ class Trainer:
             storages.add(storage)
             parameter.grad = gradient
             to_clip.append(gradient)
-        info["grad_norm"] = torch.zeros_like(self.update_count)
         if to_clip:
             info["grad_norm"] = clip_gradients(to_clip, plan.clip_groups, self.policy.num_replicas)
+        else:
+            info["grad_norm"] = torch.zeros_like(self.update_count)
         with torch.no_grad():
             for weight, online, target in plan.polyak_pairs:
                 torch._foreach_lerp_(target, online, weight)
