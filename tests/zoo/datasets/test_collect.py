@@ -63,10 +63,10 @@ def test_the_seed_decides_a_set(policy):
     def play(seed):
         return collect(policy, ENV, {}, episodes=2, seed=seed, noise=0.1)[0].arrays
 
-    first, second, other = map(play, (1, 1, 2))
+    first, second, reseeded = map(play, (1, 1, 2))
     for name, array in first.items():
         assert_array_equal(array, second[name])
-    assert not np.array_equal(first["observations"], other["observations"])
+    assert not np.array_equal(first["observations"], reseeded["observations"])
     assert not np.array_equal(*np.split(first["actions"], 2))  # of the two episodes
 
 
