@@ -22,7 +22,7 @@ def small_model(id, observations=3, actions=2, **settings):
 
 def weights(network):
     """Return a copy of all of a network's weights in one row."""
-    return torch.cat([p.detach().flatten() for p in network.parameters()]).clone()
+    return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 
 def bare(id, **settings):

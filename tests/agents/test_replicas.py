@@ -32,7 +32,7 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_s
 
 
 def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
-    model, untouched = (tiny_model(seeds=[11, 22, 33]) for _ in range(2))
+    model, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
     step(model)
     step(untouched)
     single, generator = model.replica(2), model.trainer.generator.get_state()

@@ -1,6 +1,7 @@
 """The image encoder against recorded numbers of FQL's, which is OGBench's, and random crops against FQL's."""
 
 import json
+import math
 from functools import cache
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_the_defaults_are_impala_small():
         shapes = json.loads(str(arrays["meta"]))["impala_small"]
     encoder = ImpalaEncoder(image_space(9, 64, 64))
     sizes = sorted(parameter[0].numel() for parameter in encoder.parameters())
-    assert sizes == sorted(int(np.prod(shape)) for shape in shapes.values())
+    assert sizes == sorted(map(math.prod, shapes.values()))
 
 
 # one after the other, or as groups of one convolution
