@@ -72,14 +72,14 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
 
 
 def scene_comparison(have, means=NO_MEANS):
-    """Return a comparison of methods that have the given first tasks of scene."""
-    table = pd.concat([scene_runs([[0.5, 0.6, 0.7]] * len(have[name]), name) for name in have])
+    """Return a comparison of methods that have so many tasks of scene."""
+    table = pd.concat([scene_runs([[0.5, 0.6, 0.7]] * tasks, name) for name, tasks in have.items()])
     published = {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
     return compare(own_methods(have) | published, table, means, reps=20, curves=False)
 
 
 def test_stray_method_takes_no_task_from_the_others_is_named_and_does_not_become_the_baseline():
-    comparison = scene_comparison({"a stray": SCENE[:1], "b": SCENE, "c": SCENE})
+    comparison = scene_comparison({"a stray": 1, "b": 5, "c": 5})
     phase = comparison.phases["offline"]
     assert phase.tasks == tuple(SCENE)
     assert phase.strays == ("a stray",)
@@ -92,7 +92,7 @@ def test_stray_method_takes_no_task_from_the_others_is_named_and_does_not_become
 
 
 def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
-    phase = scene_comparison({"a": SCENE[:3], "b": SCENE, "c": SCENE}).phases["offline"]
+    phase = scene_comparison({"a": 3, "b": 5, "c": 5}).phases["offline"]
     assert phase.tasks == tuple(SCENE[:3])
     assert phase.strays == ()
 
@@ -103,7 +103,7 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
     of_tasks = [about | {"method": "Tasks", "environment": task, "mean": 0.3} for task in SCENE[:2]]
     for rows in ([of_domain], [of_domain, *of_tasks]):
         means = pd.DataFrame(rows, columns=list(MEAN_COLUMNS))
-        phase = scene_comparison({"a": SCENE[:2]}, means).phases["offline"]
+        phase = scene_comparison({"a": 2}, means).phases["offline"]
         (cell,) = phase.domains["scene-play, whole"].values()
         assert cell.mean.point == 0.9
         assert phase.domains["scene-play"]["a"].tasks == 2

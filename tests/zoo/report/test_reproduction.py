@@ -14,14 +14,15 @@ from zoo.report.reproduction import expected_settings, reproduce, set_difference
 
 @pytest.fixture(scope="module", autouse=True)
 def _read_once():
-    read = functools.cache(lambda name: load_means(load_set(name)))  # seconds for each set
+    """Read each published set once for all tests, which takes seconds."""
+    read = functools.cache(lambda name: load_means(load_set(name)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduction, "load_means", lambda published: read(published.name))
         yield
 
 
 def reproduced(scores, published="qam2026", **about):
-    """Return what became of QAM on the tasks of scene, each with its own list of scores: where -> result."""
+    """Return place -> how QAM with these scores, a list for each task of scene, compares with its published ones."""
     methods = {"qam": ComparedMethod("qam", "QAM", "own", **about)}
     entries = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
     return {entry.where: entry for entry in entries}
