@@ -223,12 +223,13 @@ class Baseline(StoredModel):
     @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings, defaults included; raise TypeError or ValueError for what cannot be one's value."""
-        checked = dict(settings)  # an argument of SB3's that is no setting stays as it is
+        checked: dict[str, Any] = {}
         for name, declaration in cls.declared().items():
             checked[name] = declaration.default
             if name in settings:
                 checked[name] = declaration.checked(settings[name])
-        return checked
+        # An argument of SB3's that is no setting stays as it is, after those in their declared order.
+        return {**checked, **settings, **checked}
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""
