@@ -1,12 +1,13 @@
-"""Aggregates with bootstrap intervals: rliable's definitions, resamples and percentiles.
+"""Aggregates with bootstrap intervals by rliable.
 
 Runs are resampled with replacement inside each task (Agarwal et al., "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", arXiv 2108.13264). The numbers equal those of rliable on its random stream where every task has
-as many runs, which tests check; this adds what rliable lacks: further axes, tasks with unequal numbers of runs, speed.
+Statistical Precipice", arXiv 2108.13264). rliable draws from NumPy's global generator, so each call seeds it and then
+gives it its state back. Functions here equal rliable's metrics where every task has as many runs, which tests check;
+they add what those lack: further axes, tasks with unequal numbers of runs, speed.
 
 rliable takes scores as matrices of runs and tasks. Tasks with unequal numbers of runs become several, one for each
-number of runs, called blocks here, which are resampled independently. A task counts as much as any other: a run weighs
-one over its task's number of runs.
+number of runs, called blocks here, which `StratifiedIndependentBootstrap` resamples. A task counts as much as any
+other: a run weighs one over its task's number of runs.
 """
 
 from __future__ import annotations
@@ -16,15 +17,37 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from arch.bootstrap import IIDBootstrap, IndependentSamplesBootstrap
 from numpy.typing import NDArray
+from rliable import library, metrics
 
 from zoo.report.statistics.estimates import Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
 
 Function = Callable[..., Array]
 """Blocks, each (runs, tasks, ...), to one number for each entry of the further axes."""
-_TAIL = (1 - 0.95) / 2
-"""The share of resamples below an interval, rounded as rliable has it: 0.025 would change last digits."""
+
+
+class _WithoutRandomState(IIDBootstrap):
+    """Drops the `random_state=None` that rliable 1.2 passes on, which arch 8 would take for scores."""
+
+    def __init__(self, *scores: Any, random_state: None = None) -> None:
+        super().__init__(*scores)
+
+
+class _IndependentWithoutRandomState(IndependentSamplesBootstrap):
+    """The same for blocks that are resampled independently."""
+
+    def __init__(self, *scores: Any, random_state: None = None) -> None:
+        super().__init__(*scores)
+
+
+class _OneBlock(library.StratifiedBootstrap, _WithoutRandomState):  # type: ignore[misc]  # rliable has no types
+    """rliable's resamples of one block; Python calls the second parent where rliable calls arch."""
+
+
+class _SeveralBlocks(library.StratifiedIndependentBootstrap, _IndependentWithoutRandomState):  # type: ignore[misc]
+    """rliable's resamples of several blocks."""
 
 
 def interquartile_mean(*blocks: Array) -> Array:
@@ -44,8 +67,9 @@ def interquartile_mean(*blocks: Array) -> Array:
 
 
 def median(*blocks: Array) -> Array:
-    """Return the median over tasks of the means of their runs, `rliable.metrics.aggregate_median`."""
-    return np.median(np.concatenate([block.mean(axis=0) for block in blocks]), axis=0)
+    """Return the median over tasks of the means of their runs."""
+    means = np.concatenate([block.mean(axis=0, keepdims=True) for block in blocks], axis=1)
+    return np.asarray(metrics.aggregate_median(means))
 
 
 FUNCTIONS: Mapping[str, Function] = {"iqm": interquartile_mean, "median": median}
@@ -104,16 +128,10 @@ def estimated(
     points = function(*blocks)
     if min(map(len, blocks)) < min_runs:
         return Curve(points, np.full((2, len(points)), np.nan), "none")
-    values = np.empty((reps, len(points)))
     with seeded():
-        for k in range(reps):
-            values[k] = function(*map(_resample, blocks))
-    return Curve(points, np.quantile(values, [_TAIL, 1 - _TAIL], axis=0), "bootstrap")
-
-
-def _resample(block: NDArray[Any]) -> NDArray[Any]:
-    """Return as many runs of each entry of the other axes, drawn with replacement."""
-    return np.take_along_axis(block, np.random.randint(len(block), size=block.shape), axis=0)
+        bootstrap = _OneBlock(blocks[0]) if len(blocks) == 1 else _SeveralBlocks(*blocks)
+        bounds = bootstrap.conf_int(function, reps=reps, method="percentile")
+    return Curve(points, bounds, "bootstrap")
 
 
 @contextmanager
