@@ -122,8 +122,8 @@ def choosing() -> str:
         name = row["published_name"]
         if (DOCS / f"{id}.md").exists():
             name = f"[{name}]({id}.md)"
-        rows.append([name, row["source"] or "", *cells_of(row), row["when"], row["summary"]])
-    head = ["algorithm", "source", *NUMBERS, "when to use it", "what it is"]
+        rows.append([row["source"] or "", name, *cells_of(row), row["when"], row["summary"]])
+    head = ["source", "algorithm", *NUMBERS, "when to use it", "what it is"]
     text = textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120)
     return f"{text}\n\n{markdown(head, rows)}\n"
 
