@@ -15,8 +15,18 @@ import torch
 
 import agents
 from agents.common.files import digest_of
+from agents.common.model_file import find_checkpoints
 from tests.zoo.envs import toys
-from tests.zoo.helpers import ENV, OF_RUNS, TINY, arguments, assert_same_run
+from tests.zoo.helpers import (
+    ENV,
+    OF_RUNS,
+    TINY,
+    arguments,
+    assert_same_run,
+    end_of,
+    evaluations,
+    folder_of,
+)
 from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
 
@@ -111,6 +121,23 @@ def test_flags_of_which_one_takes_the_place_of_the_other_are_refused_together(ca
     with pytest.raises(SystemExit, match="2"):
         main(["--algo", "qam", *words.split()])
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
+    words = arguments(data, tmp_path, steps=1_000_000)
+    ended = programs.run("train", words, kill=("update", 12), by="SIGINT")
+    assert ended.code == 3, ended.err
+    assert end_of(tmp_path) == ("interrupted", 12, 0)
+    (checkpoint,) = find_checkpoints(folder_of(tmp_path) / "checkpoint")
+    assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps == 12
+
+
+def test_the_curve_begins_where_pretraining_ends(data, tmp_path):
+    words = arguments(data, tmp_path, "pretraining_steps=7", "--online-steps", "10")
+    assert main(words) == 0
+    history = evaluations(tmp_path)
+    assert history["timesteps"].tolist() == [0, 10, 20, 30]
+    assert history["phase"].tolist() == [0, 0, 0, 1]
 
 
 def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, call):

@@ -94,6 +94,15 @@ def test_a_file_of_another_shape_is_named(tmp_path):
         empty_buffer().load_dataset(dataset)
 
 
+def test_a_bad_action_in_the_second_part_is_refused_and_leaves_the_buffer_alone(tmp_path):
+    first, second = parts(24, 24)
+    buffer = loaded_buffer(first)
+    second["actions"][7] = -7
+    with pytest.raises(ValueError, match=r"1-observations\.npy cannot be used: .* row 7"):
+        buffer.load_dataset(toy_shards(tmp_path, *parts(36), second))
+    assert_same_sequences(buffer, loaded_buffer(first))
+
+
 def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path):
     (part,) = toy_shards(tmp_path, *parts(60)).parts
     with pytest.raises(ValueError, match="got 2 ends"):
