@@ -209,7 +209,8 @@ def read_transitions(
 
 def pieces(rows: int) -> Iterator[slice]:
     """Return slices that cover so many rows, `PIECE_ROWS` each, so that no second full copy of an array ever exists."""
-    return (slice(begin, min(begin + PIECE_ROWS, rows)) for begin in range(0, rows, PIECE_ROWS))
+    for begin in range(0, rows, PIECE_ROWS):
+        yield slice(begin, min(begin + PIECE_ROWS, rows))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -235,7 +236,9 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if "next_observations" not in names and "valids" not in names:
         missing.append("next_observations (regular layout) or valids (compact layout)")
     if missing:
-        meaning = f". {WHAT_MASKS_ARE}" if "masks" in missing else ""
+        meaning = ""
+        if "masks" in missing:
+            meaning = f". {WHAT_MASKS_ARE}"
         raise ValueError(
             f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}"
         )
@@ -258,14 +261,18 @@ def _as_array(name: str, values: ArrayLike) -> Array:
 def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
     """Return arrays with the channels of images first; refuse shapes that do not fit each other or the environment."""
     fitting = dict(arrays)
-    for name in {"observations", "next_observations"} & arrays.keys() if images else ():
+    for name in ("observations", "next_observations"):
+        if not images or name not in arrays:
+            continue
         if arrays[name].dtype != np.uint8:
             raise ValueError(
                 f"dataset array `{name}` must hold images as uint8 from 0 to 255, got {arrays[name].dtype}; convert "
                 "them, e.g. `(255 * images).round().astype(np.uint8)` where they are from 0 to 1"
             )
         fitting[name] = channels_first(arrays[name], obs_shape)
-    rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    rows = 0
+    if arrays["observations"].ndim:
+        rows = len(arrays["observations"])
     row_shapes = {
         "observations": obs_shape,
         "next_observations": obs_shape,
@@ -412,7 +419,9 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
     rows = len(transitions.ends)
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
     if horizon_length > 1 and starts < MIN_CHUNK_FRACTION * rows:
-        hint = f". {_broken_message(transitions)}" if transitions.broken else ""
+        hint = ""
+        if transitions.broken:
+            hint = f". {_broken_message(transitions)}"
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
             f"{starts:,} of {rows:,} rows that begin such a chunk: there are {len(lengths):,} trajectories, the "
@@ -490,7 +499,7 @@ class ActionRange:
         :param valid: which rows count, (rows,); None: all.
         :raises ValueError: for the first of them.
         """
-        low, high = (np.asarray(bound, np.float32) for bound in (self.low, self.high))
+        low, high = np.asarray([self.low, self.high], np.float32)
         # plus one step of single precision, which dominates for a narrow box far from zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
 
@@ -501,8 +510,10 @@ class ActionRange:
         position = _first_bad(actions, is_outside, valid)
         if position is not None:
             row, column = position
-            valid_actions = actions if valid is None else actions[valid]
-            extremes = actions[position], np.nanmin(valid_actions), np.nanmax(valid_actions)
+            value = actions[position]
+            if valid is not None:
+                actions = actions[valid]
+            extremes = value, np.nanmin(actions), np.nanmax(actions)
             value, lowest, highest = (str(_single(np.asarray(number))) for number in extremes)
             raise ValueError(
                 f"{name} must lie in [{low[column]:g}, {high[column]:g}], got {value} in row {row}, coordinate "

@@ -75,7 +75,9 @@ def batched_linear(
         return product.unflatten(lead, x.shape[lead:-1])
     factors = dtype or weight.dtype
     product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
-    return product if bias is None else product + bias.unsqueeze(-2)
+    if bias is not None:
+        product = product + bias.unsqueeze(-2)
+    return product
 
 
 def evaluate(
@@ -118,16 +120,23 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.stack = tuple(stack)
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
-        self.activated = len(widths) - 1 if activate_final else len(widths) - 2
+        self.activated = len(widths) - 2
+        if activate_final:
+            self.activated += 1
         self.activation = activation or gelu
         # `fast.make_mlp` sets faster ones
         self.batched_linear = batched_linear
         self.evaluate: Callable[[Sequence[Layer], Tensor], Tensor] = evaluate
-        normed = widths[1 : self.activated + 1] if layer_norm else []
-        self.weights = nn.ParameterList(torch.zeros(*stack, *w) for w in itertools.pairwise(widths))
-        self.biases = nn.ParameterList(torch.zeros(*stack, width) for width in widths[1:])
-        self.norm_scales = nn.ParameterList(torch.ones(*stack, width) for width in normed)
-        self.norm_biases = nn.ParameterList(torch.zeros(*stack, width) for width in normed)
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        self.norm_scales = nn.ParameterList()
+        self.norm_biases = nn.ParameterList()
+        for inputs, outputs in itertools.pairwise(widths):
+            self.weights.append(torch.zeros(*stack, inputs, outputs))
+            self.biases.append(torch.zeros(*stack, outputs))
+            if layer_norm and len(self.weights) <= self.activated:
+                self.norm_scales.append(torch.ones(*stack, outputs))
+                self.norm_biases.append(torch.zeros(*stack, outputs))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
@@ -148,7 +157,7 @@ class StackedMLP(nn.Module):
         """Return the layers as they are now, from the input to the output."""
         parameters: list[list[Tensor]] = []
         for kind in (self.weights, self.biases, self.norm_scales, self.norm_biases):
-            parameters.append([value.detach() for value in kind] if frozen else list(kind))
+            parameters.append([maybe_detach(value, frozen) for value in kind])
         last = len(self.weights) - 1
         layers = []
         for i, (weight, bias, *norm) in enumerate(itertools.zip_longest(*parameters)):
@@ -168,4 +177,6 @@ def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch
 
 def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
     """Return a parameter, as a constant where it is frozen."""
-    return parameter.detach() if frozen else parameter
+    if frozen:
+        return parameter.detach()
+    return parameter

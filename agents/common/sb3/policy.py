@@ -127,7 +127,9 @@ class FlowPolicy(BasePolicy):
             raise ValueError(
                 f"`random_crop` is for images, got observations in {observation_space}; leave it 0"
             )
-        self.seeds = [int(torch.randint(2**31, ()))] if seeds is None else list(seeds)
+        if seeds is None:
+            seeds = [int(torch.randint(2**31, ()))]
+        self.seeds = list(seeds)
         self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
@@ -186,8 +188,11 @@ class FlowPolicy(BasePolicy):
             self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
             of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
         )  # fmt: skip
+        with_target = []
         for name, spec in specs.items():
             nets[name] = spec.build(sizes)
+            if spec.target:
+                with_target.append(name)
             # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
             if any(p.ndim > 2 for p in nets[name].parameters()):
                 self.layered_networks.append(name)
@@ -195,10 +200,12 @@ class FlowPolicy(BasePolicy):
                     self.own_layers.append(name)
         self._connect_observations(nets)
         self._initialise(nets)
-        nets.add_targets([name for name, spec in specs.items() if spec.target])
+        # after the weights are drawn, which a target network begins with
+        nets.add_targets(with_target)
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
-                module.matmul_dtype = torch.bfloat16 if method.precision == "bf16" else None
+                if method.precision == "bf16":
+                    module.matmul_dtype = torch.bfloat16
                 if self.activation_fn is not None and ".features_extractor." not in name:
                     module.activation = self.activation_fn()
         return nets.train()
@@ -249,8 +256,9 @@ class FlowPolicy(BasePolicy):
         specs = self.method.specs()
         for name, network in self.nets.items():
             trained = [p for p in network.parameters() if p.requires_grad]
-            # a target's copy has no spec; nothing of it is trained
-            options = specs[name].training.options() if name in specs else {}
+            options = {}
+            if name in specs:  # a target's copy has no spec; nothing of it is trained
+                options = specs[name].training.options()
             if not options:
                 shared += trained
                 continue
@@ -270,10 +278,14 @@ class FlowPolicy(BasePolicy):
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
         """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
-        seeds = seed if isinstance(seed, Sequence) else seeds_of_replicas(seed, self.num_replicas)
+        if not isinstance(seed, Sequence):
+            seed = seeds_of_replicas(seed, self.num_replicas)
+        self.generators = []
+        self.prediction_generators = []
         # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        self.generators = [torch_generator(Purpose.ACTING, first) for first in seeds]
-        self.prediction_generators = [torch_generator(Purpose.PREDICTION, first) for first in seeds]
+        for of_replica in seed:
+            self.generators.append(torch_generator(Purpose.ACTING, of_replica))
+            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
 
     def set_observation_statistics(
         self, observations: Tensor, scale: float | Literal["range"]
@@ -392,7 +404,7 @@ class FlowPolicy(BasePolicy):
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
-        generators = None if deterministic else self.prediction_generators
+        generators = self._prediction_noise(deterministic)
         chunks = self._plan_rows(self.layout.flatten(observation), generators)
         scaled = self.scale_action(chunks[:, 0])
         return torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
@@ -423,12 +435,17 @@ class FlowPolicy(BasePolicy):
                 "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
             )
         rows, is_batch = self.read_observations(observation)
-        generators = None if deterministic else self.prediction_generators
+        generators = self._prediction_noise(deterministic)
         planned, state = self.next_actions(rows, state, episode_start, generators)
         actions = played_actions(planned, self.action_space)
         if not is_batch:
             actions = actions[0]
         return actions, state
+
+    def _prediction_noise(self, deterministic: bool) -> list[torch.Generator] | None:
+        if deterministic:
+            return None
+        return self.prediction_generators
 
     def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
         """Return observations as rows (N, O), and whether they are a batch; one alone is a row.
@@ -573,8 +590,10 @@ class FlowPolicy(BasePolicy):
                 "model (`model.save`), or export it (`agents.export_onnx`)"
             )
         owners = {"observation_mean", "observation_factor", *(networks or self.nets)}
-        state = self.state_dict()
-        tensors = {name: value for name, value in state.items() if _owner_of(name) in owners}
+        tensors = {}
+        for name, value in self.state_dict().items():
+            if _owner_of(name) in owners:
+                tensors[name] = value
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
@@ -627,12 +646,10 @@ class FlowPolicy(BasePolicy):
                 del policy.optimizer
                 policy.nets = Networks(saved_networks)
             # a file holds the last extractor once, as part of its network
-            extractor_state = {
-                name: value
-                for name, value in policy.state_dict().items()
-                if name.startswith(_LAST_EXTRACTOR)
-            }
-            policy.load_state_dict(extractor_state | tensors)
+            for name, value in policy.state_dict().items():
+                if name.startswith(_LAST_EXTRACTOR):
+                    tensors.setdefault(name, value)
+            policy.load_state_dict(tensors)
             if normalization is not None:
                 policy.normalization = Normalization(**normalization)
         return policy.to(device=get_device(device))

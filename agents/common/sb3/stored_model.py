@@ -6,7 +6,7 @@ import contextlib
 import copy
 import json
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -136,11 +136,12 @@ class StoredModel(OffPolicyAlgorithm):
             space.seed(seed_for(Purpose.WARM_UP, seed))
         if self.env is not None:
             n_envs = self.env.num_envs
-            owners = [index * len(seeds) // n_envs for index in range(n_envs)]
+            counts: Counter[int] = Counter()  # environments of each replica so far
             starts: list[int | None] = []
-            for index, owner in enumerate(owners):
-                number = index - owners.index(owner)  # among the environments of its replica
-                starts.append(seed_for(Purpose.TRAINING_START, seeds[owner], number))
+            for index in range(n_envs):
+                owner = index * len(seeds) // n_envs
+                starts.append(seed_for(Purpose.TRAINING_START, seeds[owner], counts[owner]))
+                counts[owner] += 1
             self.env.seed(starts[0])  # for vector environments with a method of their own
             # SB3 gives neighbours consecutive seeds, which other runs have too
             self.env.unwrapped._seeds = starts
@@ -159,9 +160,9 @@ class StoredModel(OffPolicyAlgorithm):
         super()._update_info_buffer(infos, dones)
         if finished and self._reports_success:
             # many environments report success only when it is true, and SB3 counts only what is reported
-            episodes = self.ep_info_buffer or deque()
-            successes = [bool(episode.get("success")) for episode in episodes]
-            self.ep_success_buffer = deque(successes, self._stats_window_size)
+            self.ep_success_buffer = deque(maxlen=self._stats_window_size)
+            for episode in self.ep_info_buffer or ():
+                self.ep_success_buffer.append(bool(episode.get("success")))
 
     def save(
         self,
@@ -245,7 +246,9 @@ class StoredModel(OffPolicyAlgorithm):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
         """
-        saved = path if isinstance(path, ModelFile) else read_model_file(path)
+        saved = path
+        if not isinstance(saved, ModelFile):
+            saved = read_model_file(saved)
         if isinstance(path, str | Path | ModelFile):
             saved.require_algorithm(cls)
         custom_objects = custom_objects or {}
@@ -254,11 +257,12 @@ class StoredModel(OffPolicyAlgorithm):
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
-        missing = {name: left_out[name] for name in left_out if name not in kwargs}
-        if missing:
+        for name in kwargs:
+            left_out.pop(name, None)
+        if left_out:
             raise ValueError(
-                f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(missing.values())}; give it "
-                f"in `custom_objects` under its name: {', '.join(missing)}"
+                f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(left_out.values())}; give it "
+                f"in `custom_objects` under its name: {', '.join(left_out)}"
             )
         device = get_device(device)
         parameters, variables = saved.parameters(device)
@@ -418,16 +422,16 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> N
     state: Mapping[str, Tensor] = parameters["policy"]
     prefix = f"nets.{flow}."
     own_state = policy.nets[behaviour].state_dict()
-    saved_names = [name for name in state if name.startswith(prefix)]
-    saved_state = {name.removeprefix(prefix): state[name] for name in saved_names}
+    saved_state = {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
     expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
     activation = saved["policy_kwargs"].get("activation_fn")
     saved_values = _compatibility(saved, saved["action_space"], activation)
-    wrong = [
-        f"expected {name} {value}, got {saved_values[name]}"
-        for name, value in expected.items()
-        if saved_values[name] != value
-    ]
+    wrong = []
+    for name, value in expected.items():
+        if saved_values[name] != value:
+            wrong.append(f"expected {name} {value}, got {saved_values[name]}")
     wrong += _shape_mismatches(own_state, saved_state)
     for name in ("observation_mean", "observation_factor"):
         if not torch.allclose(
@@ -447,20 +451,28 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> N
 
 def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
     """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
-    shapes = {name: tuple(value.shape) for name, value in expected.items()}
     mismatches = []
     for name in sorted({*expected, *saved}):
-        shape = shapes.get(name)
-        saved_shape = tuple(saved[name].shape) if name in saved else None
+        shape = _shape_of(name, expected)
+        saved_shape = _shape_of(name, saved)
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
     return mismatches
 
 
+def _shape_of(name: str, tensors: Mapping[str, Tensor]) -> tuple[int, ...] | None:
+    if name in tensors:
+        return tuple(tensors[name].shape)
+    return None
+
+
 def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
     """Return what must be equal for equal parameters to mean the same."""
+    chunk_length = 1
+    if settings["action_chunking"]:
+        chunk_length = settings["horizon_length"]
     return {
-        "actions in a chunk": settings["horizon_length"] if settings["action_chunking"] else 1,
+        "actions in a chunk": chunk_length,
         "lowest actions": actions.low.tolist(),
         "highest actions": actions.high.tolist(),
         "activation": getattr(activation, "__name__", None),
