@@ -39,6 +39,13 @@ Evaluations = dict[str, np.ndarray]
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 VERSIONS = "versions.json"
+_STATUS_TYPES = {
+    "seed": int,
+    "offline_step": int,
+    "online_step": int,
+    "pretraining_step": int,
+    "reason": str,
+}
 STATES = ("running", "done", "failed", "interrupted")
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DEAD)
@@ -77,7 +84,9 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
     except (OSError, TypeError, ValueError, UsageError) as error:
-        problem = error.problem if isinstance(error, DamagedFileError) else str(error)
+        problem = str(error)
+        if isinstance(error, DamagedFileError):
+            problem = error.problem  # its text names the file already
         problem = shorten(problem, 300, placeholder="...")  # YAML's errors quote the file
         raise UnreadableRun(path, f"cannot be read: {problem}") from error
 
@@ -145,11 +154,10 @@ class RunFolder:
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
         checked = {"pretraining_step": 0, "reason": "", **status}  # older runs lack these
-        for name in ("seed", "offline_step", "online_step", "pretraining_step", "reason"):
-            expected = str if name == "reason" else int
+        for name, expected in _STATUS_TYPES.items():
             value = checked.get(name)
             if type(value) is not expected:  # for isinstance, `True` is an int
-                noun = "text" if expected is str else "whole number"
+                noun = {int: "whole number", str: "text"}[expected]
                 raise UnreadableRun(self.status, f"must have a {noun} as `{name}`, got {value!r}")
         with _reading(self.status):
             if datetime.datetime.fromisoformat(status.get("updated", "")).tzinfo is None:
@@ -188,7 +196,9 @@ class RunFolder:
         """Return what a text file holds; empty if that is not a mapping."""
         with _reading(path):
             content = parse(read_text(path))
-        return content if isinstance(content, dict) else {}
+        if isinstance(content, dict):
+            return content
+        return {}
 
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
@@ -261,9 +271,10 @@ class RunFolder:
                 self.evaluations, f"must have `results` of (evaluations, episodes), got {shape}"
             )
         for name, values in arrays.items():
-            is_of_evaluation = name in ("timesteps", "phase")
-            expected = shape[:1] if is_of_evaluation else shape
-            kinds = "iu" if is_of_evaluation else "biuf"
+            axes, kinds = 2, "biuf"
+            if name in ("timesteps", "phase"):  # one number for all episodes of an evaluation
+                axes, kinds = 1, "iu"
+            expected = shape[:axes]
             fits = values.shape == expected and values.dtype.kind in kinds
             if not fits or not np.isfinite(values).all():
                 raise UnreadableRun(
@@ -326,7 +337,8 @@ def with_evaluation(
         "ep_lengths": results.lengths[replica],
         "episode_seeds": results.seeds,
     }
-    row |= {name: values[replica] for name, values in results.estimates.items()}
+    for name, values in results.estimates.items():
+        row[name] = values[replica]
     if results.successes is not None:
         row["successes"] = results.successes[replica]
     if not history:
@@ -350,8 +362,13 @@ def short_name(environment: str) -> str:
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     """Return the folders of an environment's runs, by their number."""
     prefix = f"{file_name_of(env)}_"
-    folders = {path.name.removeprefix(prefix): path for path in parent.glob(f"{prefix}*")}
-    return {int(text): path for text, path in folders.items() if text.isdigit()}
+    folders = {}
+    for path in parent.glob(f"{prefix}*"):
+        number = path.name.removeprefix(prefix)
+        # The name of another environment may begin alike.
+        if number.isdigit():
+            folders[int(number)] = path
+    return folders
 
 
 def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
@@ -360,7 +377,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
     Symbolic links are followed. A folder that several paths lead to is taken by the first of them. The trials of a
     study are not results: they are found only where its folder, or one inside it, is among the paths.
     """
-    run_folders: list[Path] = []
+    run_folders: list[RunFolder] = []
     visited: set[Path] = set()
     for path in paths:
         if not path.is_dir():
@@ -375,12 +392,12 @@ def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
                 continue
             visited.add(folder.resolve())
             if "status.json" in files or "evaluations.npz" in files:
-                run_folders.append(folder)
+                run_folders.append(RunFolder(folder))
                 folders.clear()  # checkpoints and the like below a run are not runs
             # Those with a dot are being made. What is no link comes first, and gives a folder its name.
             folders[:] = [name for name in folders if not name.startswith(".")]
             folders.sort(key=lambda name: ((folder / name).is_symlink(), name))
-    return [RunFolder(path) for path in sorted(run_folders)]
+    return sorted(run_folders, key=lambda run: run.path)
 
 
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:
@@ -413,7 +430,9 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
     except CannotResume:
         raise  # the runs are to stay as they are
     except BaseException as error:
-        ending = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
+        ending = "failed"
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            ending = "interrupted"
         for folder in folders:
             # Recording often fails for the same reason as the run, whose error says more.
             with contextlib.suppress(OSError, UnreadableRun):
@@ -442,4 +461,6 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     is_of_here = status.get("host") == HOST
     may_be_dead = status["state"] == "running" and (is_of_here or age > STALE_AFTER)
     # None: the storage cannot tell.
-    return DEAD if may_be_dead and folder.lock.is_held() is False else str(status["state"])
+    if may_be_dead and folder.lock.is_held() is False:
+        return DEAD
+    return str(status["state"])

@@ -31,8 +31,12 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
-    shown = {name: value for name, value in settings.items() if name not in _NOT_SHOWN}
-    return {name: show(value) for name, value in sorted(flatten(shown)) if value != {}}
+    described = {}
+    for name, value in sorted(flatten(settings)):
+        # What is nested in a setting is shown where the setting is; an empty mapping sets nothing.
+        if name.partition(".")[0] not in _NOT_SHOWN and value != {}:
+            described[name] = show(value)
+    return described
 
 
 def protocol_differences(
@@ -46,10 +50,11 @@ def protocol_differences(
     for field in PROTOCOL:
         value = protocol.get(field)
         expected = reference.get(field)
+        # Published scores and runs of older releases leave fields out.
         if value is None or expected is None or value == expected:
             continue
         if phase == "offline" and field == "online_steps":
-            continue
+            continue  # they come after the offline scores
         # Some count the last state of each trajectory as a transition, and some do not.
         if (
             field == "dataset_size"
@@ -110,7 +115,7 @@ def describe_layers(value: Any, own_layers: str = "") -> str | None:
 
 def show(value: Any) -> str:
     """Return a value of a protocol or setting as text, with thousands separated."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):  # for isinstance, `True` is an int
         return f"{value:,}"
     return str(value)
 
@@ -154,13 +159,16 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     has_returns = kinds_of(runs).isin(OWN_SCALE)
     for (label, is_return), group in runs[runs["label"].notna()].groupby([methods, has_returns]):
         text = _texts(group)
-        same_fields = _SAME_FOR_RETURNS if is_return else _SAME_ON_ALL_TASKS
+        same_fields: tuple[str, ...] = _SAME_ON_ALL_TASKS
+        if is_return:
+            same_fields = _SAME_FOR_RETURNS
         fields = _distinguishing_fields(text, group["environment"], same_fields)
-        variants = pd.Series([tuple(row) for row in text[fields].to_numpy()], index=group.index)
+        variants = pd.Series(list(map(tuple, text[fields].to_numpy())), index=group.index)
         names: dict[Variant, str] = {}
         candidates = set(variants[group["problem"].isna()]) or set(variants)
         if len(candidates) == 1:  # runs that did not finish give way to the one that did
             names[candidates.pop()] = str(label)
+        # In order, so that the same runs get the same letters in every report.
         unnamed = sorted(set(variants) - set(names))
         names |= _name_variants(str(label), fields, unnamed, used_names)
         used_names.update(names.values())
@@ -207,7 +215,7 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
         texts = _texts(group).groupby(group["method"])
         table = texts.agg(lambda column: " / ".join(column.unique()))
         table = table.loc[:, table.nunique() > 1]
-        result |= {str(method): row.to_dict() for method, row in table.iterrows()}
+        result |= table.to_dict("index")
     return result
 
 
@@ -242,6 +250,7 @@ def _distinguishing_fields(
     fields: list[str] = []
     for field in text.columns:
         differs = (text.groupby(environments)[field].nunique() > 1).any()
+        # Each environment may agree with itself and differ from the others.
         if field in same_fields:
             differs = differs or text[field].nunique() > 1
         divides = (
@@ -257,11 +266,15 @@ def _name_variants(
 ) -> dict[Variant, str]:
     """Return the names of variants of a label: what differs where that is short, else letters."""
     if len(fields) == 1:
-        differences = [f"{fields[0]}={variant[0]}" for variant in variants]
-        names = [f"{label} ({difference})" for difference in differences]
-        is_short = all(len(difference) <= LONGEST_DIFFERENCE for difference in differences)
-        if is_short and not set(names) & set(used_names):
-            return dict(zip(variants, names, strict=True))
+        names = {}
+        for variant in variants:
+            difference = f"{fields[0]}={variant[0]}"
+            if len(difference) <= LONGEST_DIFFERENCE:
+                names[variant] = f"{label} ({difference})"
+        # All or none: values beside letters would hide what the letters stand for.
+        if len(names) == len(variants) and not {*names.values()} & {*used_names}:
+            return names
+    # Numbers go on where the letters of the alphabet are used up.
     endings = chain(ascii_lowercase, numbers(len(ascii_lowercase) + 1))
     names_with_letters = (f"{label} {ending}" for ending in endings)
     free_names = filterfalse(used_names.__contains__, names_with_letters)

@@ -82,9 +82,8 @@ class RunTables:
     def skipped(self) -> list[dict[str, str]]:
         """Return ``{"path": ..., "reason": ...}`` of each run that does not count, in the order of the paths."""
         bad = self.runs[self.runs["problem"].notna()]
-        return [
-            {"path": str(row["run"]), "reason": str(row["problem"])} for _, row in bad.iterrows()
-        ]
+        columns = {"run": "path", "problem": "reason"}
+        return bad[[*columns]].rename(columns=columns).to_dict("records")
 
 
 @cache
@@ -145,7 +144,10 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     kinds = kinds_of(runs)
     # Runs of another kind of score have no success that could be taken at a step.
     runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = None
-    runs["method"] = labels_by_kind(runs) if merge_protocols else name_methods(runs)
+    name_runs = name_methods
+    if merge_protocols:
+        name_runs = labels_by_kind
+    runs["method"] = name_runs(runs)
     _mark_duplicates(runs)
     if not tables:
         return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
@@ -179,8 +181,9 @@ def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
         reason = " ".join(status.get("reason", "").split())
         if row["state"] == DEAD:
             reason = DEAD_RUN_HINT
-        progress = f"{row['state']}: {_progress(row, status)}"
-        row["problem"] = f"{progress}; {reason}" if reason else progress
+        row["problem"] = f"{row['state']}: {_progress(row, status)}"
+        if reason:
+            row["problem"] += f"; {reason}"
     elif table is not None:
         row["problem"] = _find_missing_evaluation(row, table)
         if row["problem"]:
@@ -223,7 +226,7 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
         "pretrained_actor": bool(actor),
         "follows_environment": rule.follows_environment,
         "success_at": run.success_at or SUCCESS_AT_END,
-        "action_range": None if run.action_range is None else str(list(run.action_range)),
+        "action_range": run.action_range and str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
         "departures": tuple(record.departures),
         "settings": describe_settings(
@@ -249,7 +252,9 @@ def _tabulate(folder: RunFolder, row: Mapping[str, Any]) -> tuple[str, pd.DataFr
         }
     )
     if "successes" in arrays:
-        kind = SUCCESS if row["success_return"] is None else SUCCESS_BY_RETURN
+        kind = SUCCESS
+        if row["success_return"] is not None:
+            kind = SUCCESS_BY_RETURN
         table["successes"] = arrays["successes"].sum(axis=1)
         table["score"] = table["successes"] / table["episodes"]
     else:
@@ -346,9 +351,11 @@ def read_times(folder: RunFolder) -> Times:
         ended = np.where(begins, clock[:-1], 0.0)  # seconds of a part where the next one begins
         seconds = clock + np.cumsum([0.0, *ended])
     logged = ~np.isnan(rows["updates"])
-    updates = rows["updates"][logged]
-    duration = np.ptp(seconds[logged]) if logged.any() else 0.0
-    speed = float(np.ptp(updates) / duration) if duration else None
+    speed = None
+    if logged.any():
+        duration = np.ptp(seconds[logged])
+        if duration:  # one row has none
+            speed = float(np.ptp(rows["updates"][logged]) / duration)
     replicas = len(folder.read_config().all_seeds)
     versions: dict[str, Any] = {}
     with contextlib.suppress(UnreadableRun):  # the times are as good without

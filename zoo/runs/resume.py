@@ -196,7 +196,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
         failure = None
         history = {}
         if status["state"] == "failed":
-            failure = {name: status.get(name) for name in ("reason", "step")}
+            failure = {"reason": status.get("reason"), "step": status.get("step")}
         else:
             try:
                 history = folder.read_evaluations()
@@ -255,7 +255,9 @@ def result_of(
 def name_of_mean(scoring: ScoringRule) -> str:
     """Return what files and logs call the mean of an evaluation's results."""
     kind = WITHOUT_ENV.get(scoring.score or "")
-    return "return" if kind is None else kind.name.replace(" ", "_")
+    if kind is None:
+        return "return"
+    return kind.name.replace(" ", "_")
 
 
 def joint_result(
@@ -265,7 +267,9 @@ def joint_result(
     if updates_per_second is not None:
         updates_per_second = round(updates_per_second, 2)
     head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
-    return head | (results[0] if len(results) == 1 else {"runs": results})
+    if len(results) == 1:
+        return head | results[0]
+    return {**head, "runs": results}
 
 
 def describe_evaluation(

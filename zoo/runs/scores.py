@@ -32,17 +32,23 @@ class ScoreKind:
     @property
     def unit(self) -> str:
         """What axes and headings call it."""
-        return f"{self.name} (%)" if self.scale == 100 else self.name
+        if self.scale == 100:
+            return f"{self.name} (%)"
+        return self.name
 
     @property
     def suffix(self) -> str:
         """What the names of files and JSON keys end in; those of success came first and have no such ending."""
-        return "" if self is SUCCESS else "_" + self.name.replace(" ", "_")
+        if self is SUCCESS:
+            return ""
+        return "_" + self.name.replace(" ", "_")
 
     @property
     def title(self) -> str:
         """What titles end in."""
-        return "" if self is SUCCESS else f", {self.name}"
+        if self is SUCCESS:
+            return ""
+        return f", {self.name}"
 
     def digits(self, scores: Iterable[float]) -> int:
         """Return how many decimals to show of scores side by side.
@@ -52,7 +58,7 @@ class ScoreKind:
         """
         if self.is_comparable:
             return 1
-        finite = [score for score in scores if math.isfinite(score)]
+        finite = list(filter(math.isfinite, scores))
         largest = max(map(abs, finite), default=0.0)
         if not largest:  # zero has no first digit
             return 1
@@ -64,7 +70,7 @@ def spread_digits(scores: Iterable[float]) -> int:
 
     Equal scores have two significant digits. NaN and infinity do not count.
     """
-    finite = [score for score in scores if math.isfinite(score)]
+    finite = list(filter(math.isfinite, scores))
     if not finite:
         return 0
     lowest = min(finite)
@@ -72,8 +78,10 @@ def spread_digits(scores: Iterable[float]) -> int:
     spread = highest - lowest
     if math.isclose(highest, lowest):
         spread = abs(highest)
+    if not spread:  # zero has no first digit
+        return 0
     # The power of ten of the spread has the first digit, and the next one is the second.
-    return max(0, 1 - math.floor(math.log10(spread))) if spread else 0
+    return max(0, 1 - math.floor(math.log10(spread)))
 
 
 SUCCESS = ScoreKind("success", "Success in %")

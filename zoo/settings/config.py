@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def load_config(
     entry = find_algorithm(algo)
     declared = known_settings(entry)
     shipped, of_user = read_layers(entry.id, overrides.profile, overrides.conf, declared)
-    names = [
-        name for name in ("default", *benchmark.groups, benchmark.domain, env) if name is not None
-    ]
+    names = ["default", *benchmark.groups, env]
+    if benchmark.domain is not None:
+        names.insert(-1, benchmark.domain)  # what is said to the environment alone wins
     layers = _entries(shipped, names)
     # Without quick settings and the user's own: what the run is compared with.
     protocol = _merged(entry.id, layers, declared)
@@ -119,9 +120,8 @@ def load_config(
     departures = []
     if benchmark.domain is not None:
         departures = find_departures({**run.settings(), **settings}, _defaults(declared) | protocol)
-        profiles = [shared_profile(name) for name in (DEFAULT_PROFILE, overrides.profile)]
-        entries = [profile.get(benchmark.domain, {}) for profile in profiles]
-        expected = merge(*entries).get("dataset", benchmark.dataset)
+        shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(overrides.profile))
+        expected = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
         if benchmark.dataset not in (None, expected):
             departures.append(f"dataset {benchmark.dataset} instead of {expected}")
     sources = [source for _, source in layers]
@@ -208,14 +208,15 @@ def _user_layers(
     """
     layers: list[tuple[Mapping[str, Any], str]] = [*_entries(of_user, names)]
     if overrides.conf is not None and not layers:
-        existing = [name for entries in of_user.values() for name in entries]
+        existing = chain(*of_user.values())
         raise UsageError(
             f"{overrides.conf} must have an entry for this run, one of {', '.join(names)}; it has "
             f"{', '.join(existing) or 'none'}"
         )
     if overrides.trial is not None:
         layers.append((overrides.trial.settings, overrides.trial.source))
-    layers += [(parse_overrides([text]), f"-params {text}") for text in overrides.params]
+    for text in overrides.params:  # one layer each, so that a source names the word
+        layers.append((parse_overrides([text]), f"-params {text}"))
     return layers
 
 
@@ -228,7 +229,7 @@ def _entries(
         for name in names:
             if name not in entries:
                 continue
-            values = dict(entries[name])
+            values = dict(entries[name])  # the notes are taken out of it
             source = f"{origin} {name}"
             notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
             if notes:
@@ -257,7 +258,7 @@ def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Return what the run does, the algorithm and all its settings, if every type and range is right."""
-    remaining = dict(values)
+    remaining = dict(values)  # what the run takes out of it is not the algorithm's
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)

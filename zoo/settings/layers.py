@@ -72,7 +72,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     def construct_exponent(self, node: Any) -> int | float:
         """Return a number such as 3e-4; a whole one is an integer."""
         value = float(self.construct_scalar(node))
-        return int(value) if value.is_integer() and abs(value) < 1e15 else value
+        if value.is_integer() and abs(value) < 1e15:  # a float of this size has every digit
+            return int(value)
+        return value
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -138,6 +140,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
+            # The rest may have dots too, which the call below unfolds.
             name, _, nested_name = name.partition(".")
             value = {nested_name: value}
         if isinstance(value, Mapping):
@@ -152,6 +155,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield nested settings with dotted names."""
     for name, value in settings.items():
+        # An empty mapping is a value: without it, the setting would be lost.
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{name}.")
         else:
@@ -204,7 +208,9 @@ def _with_notes(entries: Entries) -> Entries:
 def shared_profile(name: str) -> Entries:
     """Return what a profile says to all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
-    return _with_notes(read_yaml(file, "a profile")) if file.exists() else {}
+    if not file.exists():
+        return {}  # a profile of one algorithm alone
+    return _with_notes(read_yaml(file, "a profile"))
 
 
 def shared_profiles() -> list[str]:
@@ -259,7 +265,10 @@ def read_layers(
     of_user: dict[str, Entries] = {}
     keys = {*settings, *ENTRY_NOTES}
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
-        place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
+        place = ""
+        if name != DEFAULT_PROFILE:
+            place = f" {PROFILES}.{name}"
+        # Below the algorithm's own, which knows better than a protocol for all.
         shared = shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {}
         for entry, values in shared_profile(name).items():
             shared[entry] = {key: value for key, value in values.items() if key in keys}

@@ -29,7 +29,9 @@ _MAY_MOVE = (
 
 def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
     """Return a pair of numbers, or None."""
-    return None if value is None else checked_pair(name, value)
+    if value is None:
+        return None
+    return checked_pair(name, value)
 
 
 _optional: Any = partial(setting, default=None)
@@ -133,6 +135,7 @@ class RunSettings(Configurable):
         """Refuse phases without data or steps, and two kinds of score; reference scores mean that of returns."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
+        # Without `score`, success is the score where the environment knows it.
         has_other_score = normalises or self.score not in (None, "success")
         refuse_conflicts({
             f"`offline_data` is none, but `pretraining_steps` = {self.pretraining_steps} need data; drop one":
@@ -212,11 +215,15 @@ class RunRecord:
         missing = [name for name in _REQUIRED if name not in stated]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        entries = {name: stated[name] for name in _ENTRIES if name in stated}
-        for name, value in entries.items():
+        entries = {}
+        for name, annotation in _ENTRIES.items():
+            value = content.get(name)
+            if value is None:
+                continue
             # Annotations are texts here: `list[str] | None` begins with the type of a list.
-            if not _ENTRIES[name].startswith(type(value).__name__):
-                raise TypeError(f"`{name}` must be {_ENTRIES[name]}, got {value!r}")
+            if not annotation.startswith(type(value).__name__):
+                raise TypeError(f"`{name}` must be {annotation}, got {value!r}")
+            entries[name] = value
         run = {name: stated[name] for name in RunSettings.declared() if name in stated}
         return cls(run=RunSettings(**run), **entries)
 
@@ -226,7 +233,9 @@ class RunRecord:
         values: dict[str, Any] = dict.fromkeys(("algo", "env", "profile"))
         values |= _without_tuples(self.run.settings())
         values["sparse"] = self.settings.get("sparse", False)
-        values |= {name: getattr(self, name) for name in _ENTRIES}
+        for name in _ENTRIES:
+            values[name] = getattr(self, name)
+        # Over the entry above: YAML has no tuples.
         values["settings"] = _without_tuples(self.settings)
         return {name: value for name, value in values.items() if value is not None}
 
@@ -235,13 +244,12 @@ class RunRecord:
 
         :param besides: roles of entries that are left out too.
         """
-        excluded_roles = {"note", *besides}
+        excluded_roles = {"note", *besides}  # a note says what happened and decides nothing
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
-        roles |= {name: declared.role for name, declared in RunSettings.declared().items()}
-        roles |= {
-            f"settings.{name}": declared.role
-            for name, declared in CommonSettings.declared().items()
-        }
+        for name, declared in RunSettings.declared().items():
+            roles[name] = declared.role
+        for name, declared in CommonSettings.declared().items():
+            roles[f"settings.{name}"] = declared.role
         identity = {}
         for name, value in flatten(self.plain()):
             # What is nested in an entry, e.g. `dataset.size`, has the entry's role.
@@ -266,14 +274,16 @@ class RunRecord:
     @property
     def code(self) -> str | None:
         """Hash of the file of an algorithm that is not built in."""
-        return (self.agent or {}).get("code")
+        return (self.agent or {}).get("code")  # no `agent`: built in, so the release identifies it
 
 
 def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with lists in place of tuples, which YAML does not have."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
-    }
+    plain = dict(values)
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            plain[name] = list(value)
+    return plain
 
 
 _ENTRIES = {
