@@ -52,6 +52,7 @@ class BC(Method):
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
     """
 
+    # a policy from elsewhere takes its place only if it may be trained
     trains_behaviour = True
 
     best_of_n: int = setting(

@@ -117,6 +117,7 @@ class CGQL(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target."""
         next_actions = self.next_actions(batch, noise, nets)
+        # at flow time 1, where actions are clean
         next_q = nets.critic_target(batch.next_observations, next_actions, 1.0)
         return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
 

@@ -69,6 +69,7 @@ class CGQLMSE(CGQL):
         """Return CGQL's losses and the distillation to noisy actions."""
         losses = super().losses(batch, targets, noise, nets, info)
         t = noise["noisy_t"].unsqueeze(-1)
+        # row by row the same time for action and critic, as guidance will ask
         noisy = interpolate(noise["noisy_x0"], batch.actions, t)
         errors = self.noisy_errors(
             nets.critic(batch.observations, noisy, t), targets["clean_q"], info

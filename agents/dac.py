@@ -47,6 +47,7 @@ class DAC(DiffusionQLearning):
         predicted = nets.denoiser(
             batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
         )
+        # a predicted noise is minus the score times this root, and Q's gradient adds to the score
         push = (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
         return {
             "td": td_loss(q, targets["td"], batch.valid),

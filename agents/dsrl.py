@@ -125,6 +125,7 @@ class DSRL(Method):
         }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
+            # of drawn noise, so sequences across an end count too
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (alpha.unsqueeze(1) * log_prob - policy_q).mean(1),

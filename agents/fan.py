@@ -92,11 +92,13 @@ class FAN(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics with and without noise, behaviour flow and one-step policy."""
+        # an action, and noise of its size
         noisy = critic(width=lambda actions: 2 * actions)
         flows = {
             "behaviour": velocity_field(role="behaviour"),
             "one_step": velocity_field(time=False),
         }
+        # Q follows the moving average of F, and so needs none of its own
         return {"noise_critic": noisy, "critic": critic(target=False), **flows}
 
     def noise(self) -> dict[str, Draw]:

@@ -77,12 +77,14 @@ class FAWAC(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
+        # here, where no gradient is recorded: the weight of a row is a constant of the flow's loss
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(
             batch.observations
         )
         # capped, since few rows of large advantage would outweigh the batch
         weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
+        # rows at the cap are cloned alike: a large share asks for a smaller `inverse_temperature`
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),

@@ -102,6 +102,7 @@ class FEDIT(Method):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            # none of these uses the batch's actions, so sequences across an end count too
             **edit_losses(
                 batch,
                 targets["flow_actions"],

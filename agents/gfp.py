@@ -121,6 +121,7 @@ class GFP(Method):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
+            # from the same noise, so that the mean is over policies and not over draws too
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)
@@ -128,6 +129,7 @@ class GFP(Method):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
+        # of the online critics, which the policy climbs; moving averages rate the rest
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
@@ -158,6 +160,7 @@ class GFP(Method):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
+            # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -targets["scale"] * policy_q.mean(1),
         }

@@ -87,6 +87,7 @@ class IDQL(Method):
         return {
             "critic": critic(),
             "value": state_value(),
+            # the weight decay is optax's default; that of PyTorch's AdamW is 0.01
             "denoiser": noise_predictor(
                 target=True, tau=self.policy_tau, optimizer="adamw", weight_decay=1e-4
             ),
@@ -114,11 +115,13 @@ class IDQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the target critics."""
+        # the lowest critic: the best of many candidates is else the most overrated one
         q: Tensor = nets.critic_target(observations, actions)
         return q.amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the critics' target from V at the next state, and V's from the target critics."""
+        # no sampled action is rated, so values are learnt without the policy
         data_q = nets.critic_target(batch.observations, batch.actions)
         return {
             "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
@@ -139,5 +142,6 @@ class IDQL(Method):
         return {
             "value": (batch.valid * value_losses).mean(-1),
             "td": td_loss(q, targets["td"], batch.valid),
+            # summed over coordinates, as in the formula, where QSM and DAC average them
             "bc": (batch.valid * (eps - predicted).square().sum(-1)).mean(-1),
         }

@@ -92,6 +92,7 @@ class IFQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the online critics."""
+        # the lowest critic: the best of many candidates is else the most overrated one
         q: Tensor = nets.critic(observations, actions)
         return q.amin(1)
 
@@ -117,6 +118,7 @@ class IFQL(Method):
         }
         value_losses = expectile_loss(targets["value"] - value, self.expectile)
         return {
+            # the target rates a whole chunk, which may run into the next trajectory
             "value": (batch.valid * value_losses if self.mask_value else value_losses).mean(1),
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),

@@ -32,6 +32,7 @@ from agents.core import (
     td_loss,
 )
 
+# the authors' bound of exp(alpha A)
 LARGEST_WEIGHT = 100.0
 
 

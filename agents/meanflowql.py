@@ -26,6 +26,7 @@ from agents.core import (
     velocity_field,
 )
 
+# of what the policy regresses to: actions end at 1, but slopes of an untrained network do not
 TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
 
@@ -106,6 +107,7 @@ class MeanFlowQL(Method):
         """Return points between data actions and noise (S, B, D), and their times (S, B, 1)."""
         t = noise["flow_t"].unsqueeze(-1)
         if self.time_steps is not None:
+            # from 1/T to 1: acting asks at time 1, and at time 0 there is only the data
             t = ((t * self.time_steps).floor() + 1) / self.time_steps
         return interpolate(actions, noise["flow_e"], t), t
 

@@ -93,5 +93,6 @@ class QAM(AdjointMatching, ResidualFineTuning):
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            # no action of the batch is in it, so sequences across an end count too
             "am": adjoint_matching_loss(velocities, targets["prior"], targets["adjoints"], sigmas),
         }

@@ -83,6 +83,7 @@ class QAME(QAM):
     ) -> Losses:
         """Return QAM's losses and those of the edit policy and its temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
+        # none of these uses the batch's actions, so sequences across an end count too
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

@@ -105,6 +105,7 @@ class QGF(Method):
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
+        # the sampler asks for velocities at these times only
         t = grid_times(noise["bc_t"], self.flow_steps)
         weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
         return flow_matching_loss(
@@ -123,6 +124,7 @@ class QGF(Method):
 
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
+            # the one choice whose gradient goes through the flow, at the cost of a backward pass
             if self.gradient == "jacobian":
                 gradient = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
             else:

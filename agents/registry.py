@@ -96,6 +96,7 @@ def register(
     """
 
     def decorate(method: MethodT) -> MethodT:
+        # by its attributes: importing `Method` here would import PyTorch
         if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
                 f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
@@ -144,6 +145,7 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     origin = {"class": path}
     file = _file_of(method)
     if file is not None:
+        # of the whole file, since helpers beside the class change what it does
         origin["code"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if path in _installed():
         distribution = _plugins()[_installed()[path]].dist
@@ -168,6 +170,7 @@ def find(id: str) -> Entry:
     id = ALIASES.get(id, id)
     if id not in _entries:
         if id in BUILT_IN:
+            # whose decorator registers it
             importlib.import_module(f"agents.{id}")
         elif id in _plugins():
             _plugins()[id].load()
@@ -236,6 +239,7 @@ def import_named(module: str) -> ModuleType:
     """
     # installed programs do not have the current folder on their path
     if not {"", os.getcwd()} & set(sys.path):
+        # last, so that a file there hides no installed package
         sys.path.append(os.getcwd())
     return importlib.import_module(module)
 
@@ -255,6 +259,7 @@ def _by_path(path: str) -> Entry:
 def _file_of(method: type[Any]) -> Path | None:
     """Return the file that a class is from; None for one that was typed in."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    # without links, so that one file has one name
     return Path(file).resolve() if file else None
 
 

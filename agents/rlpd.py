@@ -111,6 +111,7 @@ class RLPD(Method):
         }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
+            # of sampled actions, so sequences across an end count too
             "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
             # linear in alpha: it rises while the entropy is below its target
             "temperature": nets.temperature() * (entropy.detach() - target_entropy),

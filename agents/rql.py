@@ -131,6 +131,7 @@ class RQL(Method):
         :param draws: uniform (S, B): how far, for the first half of the rows; for the rest, in whole steps.
         :return: partly generated actions (S, B, D), and their flow times (S, B, 1).
         """
+        # anywhere, as the climb asks; the grid has both ends, 0 for targets and 1 for candidates
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
         x, time, step = actions, torch.ones_like(far), far / self.flow_steps
@@ -140,6 +141,7 @@ class RQL(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the value's target, and the partly generated actions that it belongs to."""
+        # of a flow that has not started: the value of the state itself
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
         partial, time = self.reverse(
             nets.flow.at(batch.observations), batch.actions, noise["reversal"]

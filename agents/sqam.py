@@ -52,6 +52,7 @@ class SQAM(TrustRegion):
     Source: Scalar Q Adjoint Matching, arXiv 2610.10437, as its authors' code has it. Differs in: nothing.
     """
 
+    # the authors' code averages the gap over all rows
     unmasked_losses = frozenset({"gap"})
 
     gap_penalty: float = setting(
@@ -86,10 +87,12 @@ class SQAM(TrustRegion):
         gradient = action_gradient(
             lambda a: nets.critic_target(batch.observations, a.clamp(-1, 1)).mean(1), endpoint
         )
+        # in closed form: no gradient is carried back through the prior
         adjoints = times * -gradient.unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
             **self.td_targets(batch, noise, nets),
+            # clipped, since critics know actions in the box only
             "endpoint": endpoint.clamp(-1, 1),
             "states": states,
             "adjoints": adjoints,
@@ -108,6 +111,7 @@ class SQAM(TrustRegion):
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
         info |= {
             **q_statistics(q),
+            # of the processes themselves: the multiplier scales the loss, not their noise
             "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length,
         }
         return {

@@ -75,11 +75,13 @@ class TRQAM(AdjointMatching, TrustRegion):
         sigmas = memoryless_sigmas(self.flow_steps, states)
         info |= {
             **q_statistics(q),
+            # of the processes themselves: the multiplier scales the loss, not their noise
             "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length,
         }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            # no action of the batch is in it, so sequences across an end count too
             "am": adjoint_matching_loss(
                 fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)
             ),

@@ -142,6 +142,7 @@ class ValueFlows(Method):
 
     def follow(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
         """Follow velocities from noise (S, 1, B) up to times (S, B), to (S, E, B); bounds do not stop derivatives."""
+        # a step of its own for each row, so that all rows take equally many
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
             returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
@@ -183,6 +184,7 @@ class ValueFlows(Method):
 
         def regression(state: Tensor, target: Tensor) -> Tensor:
             velocity = nets.critic(batch.observations, batch.actions, state.unsqueeze(1), t)
+            # a sum over the members, each of which is a flow of its own
             return (targets["weight"] * (velocity - target.unsqueeze(1)).square().sum(1)).mean(1)
 
         info |= q_statistics(returns.unsqueeze(1))

@@ -17,6 +17,7 @@ DECAYS: dict[str, Callable[[float, float], float]] = {
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
 """Beginning of a learning rate's text -> rate, by where it starts and the part of training that is done."""
+# one class for both, since one optimiser holds the groups of all networks
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
     "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
@@ -41,6 +42,7 @@ class LearningRateSchedule:
         if isinstance(value, str):
             parts = re.fullmatch(r"(?:warmup_(\d+)_)?(lin_|cos_|)(\d.*|\..*)", value)
             try:
+                # without a warm-up its group is absent, which counts as 0 updates
                 warmup, self.decay, start = parts.groups("0")  # type: ignore[union-attr]  # None is refused too
                 self.warmup = int(warmup)
                 value = float(start)
@@ -60,6 +62,7 @@ class LearningRateSchedule:
         """
         if callable(self.start):
             return float(self.start(remaining))
+        # a phase may pass its last step, as all environments step together
         rate = DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
         if self.warmup:
             # the first update moves already, and the last of the warm-up has the whole rate
@@ -115,6 +118,7 @@ class NetworkOptions(Configurable):
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
         if self.learning_rate is not None:
+            # where it begins: the trainer sets it before every update
             options["lr"] = LearningRateSchedule(self.learning_rate)(1.0)
         return options
 

@@ -80,7 +80,9 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         :return: the frames, and the environment's info.
         """
         frame, info = self.env.reset(seed=seed, options=options)
+        # as in the reference, which repeats the first frame and does not pad with zeros
         self._stacked = np.concatenate([frame] * self.frames, self._axis)
+        # the caller may write into it
         return self._stacked.copy(), info
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict[str, Any]]:

@@ -122,6 +122,7 @@ def integers(axes: str = "B") -> Draw:
     return Draw("integer", axes)
 
 
+# made once: tables of draws are asked for in every plan
 STANDARD_NORMAL = normal()
 
 
@@ -264,6 +265,7 @@ class Method(CommonSettings):
         :raises TypeError: for an unknown name of a network's setting, or a value of another type.
         :raises ValueError: for an unknown network, or a value out of range.
         """
+        # a copy, since the hook may return a table that it keeps
         specs = dict(self.networks())
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)
@@ -323,6 +325,7 @@ class Method(CommonSettings):
         for name, draw in noise.items():
             axis = table[name].row_axis
             row_noise[name] = draw.flatten(axis, axis + 1)  # each candidate becomes a row
+        # encoders see each observation once, not once for every candidate
         with nets.repeating(observations, n) as repeated:
             candidates = self.act(repeated, row_noise, nets)
             scores = self.score(repeated, candidates, nets)

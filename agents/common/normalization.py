@@ -89,6 +89,7 @@ class Normalization:
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Return one part of an observation; in a Dict space it has a name."""
         mean, std, clip = self._scale_of(key)
+        # not normalised, so its dtype stays too
         if np.isinf(clip):
             return values
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
@@ -109,6 +110,7 @@ class Normalization:
             size = math.prod(part.shape)
             scale = self._scale_of(part.key)
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
+        # as VecNormalize computes
         return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
 
 

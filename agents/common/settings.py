@@ -83,6 +83,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
+        # by their texts, since 1, 1.0 and True are equal in Python
         if len(self.values) < 2 or len(set(map(repr, self.values))) < len(self.values):
             raise ValueError(
                 f"a choice must have at least two different values, got {list(self.values)!r}"
@@ -295,6 +296,7 @@ class Configurable:
                 raise TypeError(
                     f"setting `{name}` of {cls.__name__} needs a type, e.g. `{name}: float = setting(...)`"
                 )
+            # assigning the setting would hide a method
             if hasattr(Configurable, name) or any(
                 callable(getattr(base, name, None)) for base in cls.__bases__
             ):
@@ -316,6 +318,7 @@ class Configurable:
                 f"{self._without_positional}"
             )
         self.refuse_unknown(values.keys())
+        # each default is assigned too, and so checked like a value that is given
         for name, declaration in self.declared().items():
             setattr(self, name, values.get(name, declaration.default))
         self.check_together()
@@ -359,6 +362,7 @@ class Configurable:
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)
+            # the same value again is no change: SB3 assigns arguments anew
             if self._is_locked and declaration.fixed and value != getattr(self, name):
                 raise ValueError(
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "

@@ -128,6 +128,7 @@ class Watch(TorchFunctionMode):
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         for name, (tensor, value, version) in self._inputs.items():
+            # `.data` changes numbers and not the version; what changes both is noted while it runs
             if tensor._version == version and not torch.equal(tensor, value):
                 problem = f"an update changes `{name}` by its `.data`; make a new tensor"
                 self.findings.append(Finding("purity", problem))

@@ -283,6 +283,7 @@ def check_compiled(subject: Subject, number: int) -> str:
         )
     for name, plain in infos[0].items():
         compiled = infos[1][name]
+        # fused kernels round in another order
         tolerance = 1e-3 * max(plain.abs().max().item(), 1.0)
         if not torch.allclose(compiled, plain, rtol=0, atol=tolerance, equal_nan=True):
             raise ViolationError(
@@ -316,6 +317,7 @@ def check_values(subject: Subject, number: int) -> str:
         (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
         (SECOND, 1.0, "1 and the end"),
     ):
+        # at both modes of the data in CONSTANT, between which it has no actions
         value = _rate(model, state, [-MODE, MODE]).mean()
         shown.append(f"{value:.2f}")
         if not abs(value - expected) <= VALUE_MARGIN:
@@ -387,6 +389,7 @@ def check_phases(subject: Subject) -> str:
             raise ViolationError(
                 f"{model._n_updates} updates offline with {settings} changed no network"
             )
+        # past `learning_starts`, so that updates follow
         model.learn(16, reset_num_timesteps=False)
         circumstances = f"after {model._n_updates} updates with {settings}"
         _require_finite(model.policy.state_dict(), circumstances)
@@ -609,6 +612,7 @@ def try_check(check: Check, subject: Subject) -> Outcome:
         return Outcome(check, "does not apply", str(error))
     except Exception as error:
         method = subject.method
+        # only what a check measured may be meant; a crash is a fault
         explains_itself = isinstance(error, ViolationError | AgentError)
         if explains_itself and check.name in method.fails_by_design:
             reason = method.fails_by_design[check.name]

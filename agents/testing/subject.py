@@ -148,7 +148,9 @@ LEARNING: dict[str, Any] = {
     "batch_size": 128,
     "gamma": GAMMA,
     "learning_rate": "lin_3e-3",
+    # targets must arrive within so few updates
     "tau": 0.05,
+    # pessimism would lower the known values
     "rho": 0.0,
 }
 UPDATES = 600
@@ -252,6 +254,7 @@ class Subject:
         model = self.make_model(actions=1, seeds=[seed], **LEARNING)
         low, high = model.action_space.low, model.action_space.high  # type: ignore[attr-defined]
         dataset = make_dataset()
+        # in the environment's units, where the box is not [-1, 1]
         dataset["actions"] = low + (dataset["actions"] + 1) / 2 * (high - low)
         return model.learn_offline(UPDATES, dataset=dataset)
 

@@ -58,6 +58,7 @@ class Shards:
     def part(self, index: int) -> Transitions:
         """Return one part, whose arrays are mapped files."""
         part = self.parts[index]
+        # mapped, since only what is used of a large file should be read
         arrays = {name: np.load(file, mmap_mode="r") for name, file in part.files.items()}
         final = arrays.pop("final_observations")[: part.trajectories]
         arrays = {name: array[: part.transitions] for name, array in arrays.items()}

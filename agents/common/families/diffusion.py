@@ -90,6 +90,7 @@ class DiffusionQLearning(Method):
         return {
             "critic": critic(target=True),
             "denoiser": noise_predictor(self.time_features),
+            # a network, so that its table moves to the policy's device and has an axis for replicas
             "schedule": NetworkSpec(
                 lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)
             ),
@@ -123,6 +124,7 @@ class DiffusionQLearning(Method):
         """Return the TD target, noisy data actions, and Q's gradient there."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
+        # at noisy actions, and of the plain mean: only the TD target is pessimistic
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         gradient = action_gradient(
             lambda actions: guide(batch.observations, actions).mean(1), noisy

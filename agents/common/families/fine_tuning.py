@@ -46,6 +46,7 @@ class FineTuning(Method):
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
+            # a copy of the behaviour flow from the end of pretraining on
             "fine_tuned": velocity_field(role="copy"),
         }
 
@@ -187,6 +188,7 @@ class TrustRegion(FineTuning):
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
         """Return the multiplier of the loss, (S,), kept above zero."""
+        # away from 0, since the sigmas are divided by its root
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
     def scaled(self, sigmas: Tensor, nets: Networks) -> Tensor:
@@ -203,13 +205,16 @@ class TrustRegion(FineTuning):
     def after_update(self, nets: Networks, info: Info) -> None:
         """Move the average of the path KL, and the multiplier by a dual step."""
         state, path_kl = nets.multiplier, info["path_kl"]
+        # in place, since captured updates read these buffers; an outlier counts at most c budgets
         state.kl_average.lerp_(
             torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
         )
         state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
+        # clipped after the step, so that lambda leaves a bound as soon as the average turns
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)
         info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}
+        # copies, since the next update writes into these tensors
         info |= {"kl_average": state.kl_average.clone(), "kl_budget": state.budget.clone()}
 
     def before_online(self, nets: Networks) -> None:

@@ -58,6 +58,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     :param expectile: kappa in (0, 1); 0.5 is half the square.
     :return: same shape.
     """
+    # of two Python numbers, `where` makes the process's default dtype
     return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
 
 

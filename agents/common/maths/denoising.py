@@ -27,6 +27,7 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
     :return: float32 (T + 1,); entry 0 is 0.
     """
     cpu = torch.device("cpu")  # also where a policy is built without memory, to learn its shapes
+    # in float64 until the end, since nearby exponentials and cosines are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
         betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
@@ -34,6 +35,7 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
         curve = torch.cos(
             (torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2
         ).square()
+        # clipped as in arXiv 2102.09672: the last step would remove the whole signal
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
         betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)

@@ -51,13 +51,16 @@ def edit_losses(
     """
     mean, log_std = nets.edit(batch.observations, flow_actions)
     sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
+    # clipped as it is played, so that the critics rate nothing outside of the box
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
     if target_entropy is None:
+        # half of soft actor-critic's usual -D
         target_entropy = -0.5 * flow_actions.shape[-1]
     entropy = -log_prob.mean(-1)
     info |= {"entropy": entropy, "temperature": nets.frozen.temperature()}
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         "entropy": (nets.frozen.temperature().unsqueeze(-1) * log_prob).mean(-1),
+        # linear in alpha: it rises while the entropy is below its target
         "temperature": nets.temperature() * (entropy.detach() - target_entropy),
     }

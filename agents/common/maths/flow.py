@@ -43,6 +43,7 @@ def flow_matching_loss(
     """
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
+    # over all rows, not the sum of weights: each valid row counts alike in every batch
     return (weight * error.square().mean(-1)).mean(-1)
 
 
@@ -53,6 +54,7 @@ def grid_times(t: Tensor, flow_steps: int) -> Tensor:
     :param flow_steps: number of steps K.
     :return: same shape.
     """
+    # t is less than 1, so the floor is at most K
     return (t * (flow_steps + 1)).floor() / flow_steps
 
 
@@ -80,6 +82,7 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
+        # one kernel for product and sum: with small networks a GPU waits for launches
         x = torch.add(x, velocity(x, step * h), alpha=h)
         if clip:
             x = x.clamp(-1, 1)

@@ -45,6 +45,7 @@ SETTINGS_OF_POLICY = {
 }
 
 
+# without parameters, since a stacked network has none for its activation
 ACTIVATIONS = {
     name.lower(): getattr(nn, name)
     for name in (
@@ -114,6 +115,7 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
 class Arguments(Configurable):
     """Constructor arguments that are not settings of the method."""
 
+    # the first arguments of a model, which are no settings
     if TYPE_CHECKING:
         _policy: str | type[FlowPolicy] = required(alias="policy", kw_only=False)
         _env: GymEnv | str | None = required(alias="env", kw_only=False)
@@ -190,6 +192,7 @@ def read_arguments(
         where the algorithm has no behaviour flow.
     """
     in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
+    # more arguments than names are refused below
     settings = {**dict(zip(in_order, positional, strict=False)), **named}
     if len(positional) > len(in_order):
         raise TypeError(

@@ -67,6 +67,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
                 self.weights.append(nn.Parameter(torch.zeros(replicas, width, inputs, 3, 3)))
                 self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
             channels = width
+            # rounded up, as the pooling rounds
             sides = [-(-side // 2) for side in sides]
         self.mlp = make_mlp(
             (replicas,), [channels * math.prod(sides), features_dim], activate_final=True
@@ -75,6 +76,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform; biases stay zero."""
         for weight in self.weights:
+            # inputs and outputs, each times the kernel's area, as Flax counts them
             fans = weight[0, :, 0].numel() + weight[0, 0].numel()
             fill_uniform(weight, replica, math.sqrt(6.0 / fans), generator)
         self.mlp.initialise(replica, generator)

@@ -29,6 +29,7 @@ from agents.common.validation import unknown_name_message
 # different numbers, to tell the axes apart
 REPLICAS = 2
 ROWS = 7
+# small networks are quick; neither precision nor crops change a shape
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
 
 
@@ -132,6 +133,7 @@ def _check_acting(trial: Trial) -> None:
     """Check the sampler and the score."""
     policy = trial.policy
     method = trial.method
+    # as in plans, where e.g. dropout is off
     policy.set_training_mode(False)
     shape = REPLICAS, ROWS, policy.observation_mean.numel()
     observations = torch.randn(shape, generator=trial.generator, dtype=torch.float32)
@@ -211,6 +213,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),
         rewards=normals(),
+        # about one row in six terminates
         discounts=0.9 * (normals() > -1).float(),
         next_observations=normals(size),
         valid=valid,
@@ -253,4 +256,5 @@ def _describe(value: Any) -> str:
     """Return what a value is, in words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
+    # a table of tensors prints as pages
     return f"{type(value).__name__} {value!r}"[:200]

@@ -61,6 +61,7 @@ class LoggedModel(StoredModel):
         if self._reports_success:
             keys["success_rate"] = "success"
         for name, key in keys.items():
+            # NaN stays where none of the last episodes is a replica's
             means = np.full(self.policy.num_replicas, np.nan)
             replicas = np.array([episode["replica"] for episode in self.ep_info_buffer])
             # an episode that says nothing of success is none
@@ -71,6 +72,7 @@ class LoggedModel(StoredModel):
 
     def _dump_offline_logs(self) -> None:
         self._record_info()
+        # a coarse clock may not have moved yet
         seconds = max(time.time_ns() - self.start_time, 1) / 1e9
         updates = self.num_timesteps - self._num_timesteps_at_start
         self.logger.record("time/updates_per_s", updates / seconds)

@@ -382,6 +382,7 @@ class FlowPolicy(BasePolicy):
         draws = {name: draw.to(self.device) for name, draw in noise.items()}
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
         method = self.method
+        # as in training, so that targets and played actions round alike
         with torch.no_grad(), matmul_precision(method.precision, self.device):
             return method.sample_actions(
                 self.preprocess_raw(rows), method.with_rows_in_place(draws), nets
@@ -545,6 +546,7 @@ class FlowPolicy(BasePolicy):
             raise ValueError(
                 f"`state` must be None or what `predict` returned for the same {rows} observations"
             )
+        # the caller may go on with an old state, e.g. to plan from it twice
         chunks = state[0].copy()
         used = state[1].copy()
         if episode_start is not None:
@@ -643,6 +645,7 @@ class FlowPolicy(BasePolicy):
             owners = {_owner_of(name) for name in tensors}
             saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
             if len(saved_networks) < len(policy.nets):
+                # its groups hold networks that are not in the file
                 del policy.optimizer
                 policy.nets = Networks(saved_networks)
             # a file holds the last extractor once, as part of its network

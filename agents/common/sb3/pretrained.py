@@ -115,6 +115,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
         samples = integrate_flow(velocity, noise, policy.method.flow_steps)
     of_samples = _error(samples, batch.actions, batch.valid)
     of_noise = _error(noise, batch.actions, batch.valid)
+    # also where a sample is NaN
     if not of_samples < of_noise:
         raise ValueError(
             f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
@@ -126,6 +127,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
 def _error(samples: Tensor, actions: Tensor, valid: Tensor) -> float:
     """Return the root mean square difference in valid rows; (S, B, D), (S, B, D) and (S, B)."""
     squares = (samples - actions).square().mean(-1)
+    # a batch may have no valid row
     return float(((valid * squares).sum() / valid.sum().clamp(min=1)).sqrt())
 
 

@@ -257,6 +257,7 @@ class StoredModel(OffPolicyAlgorithm):
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
+        # what the caller gives need not be in the file
         for name in kwargs:
             left_out.pop(name, None)
         if left_out:
@@ -388,6 +389,7 @@ def _with_own_options(
             "exact_match=False)`"
         )
     return [
+        # the rate goes on from where it was; other options are those of this model's settings
         {**own_group, "params": saved_group["params"], "lr": saved_group["lr"]}
         for own_group, saved_group in zip(own_groups, saved_groups, strict=True)
     ]
@@ -434,6 +436,7 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> N
             wrong.append(f"expected {name} {value}, got {saved_values[name]}")
     wrong += _shape_mismatches(own_state, saved_state)
     for name in ("observation_mean", "observation_factor"):
+        # means of one dataset differ in their last bits where they are summed in another order
         if not torch.allclose(
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
@@ -446,6 +449,7 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> N
     with torch.no_grad():
         for name, value in own_state.items():
             value.copy_(saved_state[name])
+    # as pretraining would leave them
     start_from_behaviour(policy.nets, method.networks())
 
 
