@@ -66,6 +66,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
         attributes = {
             "method_class": method,
             "__doc__": _OnDemand(document),
+            # where users import it from: a saved model names its class by this
             "__module__": "agents" if is_built_in else method.__module__,
             "__signature__": _OnDemand(
                 lambda: signature_of(FlowAlgorithm.__init__, Arguments, method)

@@ -274,6 +274,7 @@ def _installed() -> dict[str, str]:
     return {point.value: id for id, point in _plugins().items()}
 
 
+# once, since it reads the metadata of every installed package
 @cache
 def _plugins() -> dict[str, Any]:
     """Return the algorithms that installed packages offer: entry points named by id."""

@@ -126,6 +126,7 @@ class ObservationLayout:
         """Return rows of zeros, (*shape, O), in which each choice is the first of its space."""
         rows = torch.zeros(*shape, self.size, dtype=self.dtype)
         for part in self.parts:
+            # zero need not be a choice, since a space may begin at another number
             if part.choices is not None:
                 rows[..., part.columns] = torch.as_tensor(part.choices[0], dtype=self.dtype)
         return rows
@@ -226,6 +227,7 @@ def centre_and_factor(
     low, high = torch.aminmax(observations, dim=0)
     largest = torch.maximum(low.abs(), high.abs())
     if scale == "range":
+        # halved first: the difference of the largest numbers would be infinite
         spread, centre, target = high / 2 - low / 2, low / 2 + high / 2, 1.0
     else:
         spread, centre = torch.std_mean(observations, dim=0, correction=0)

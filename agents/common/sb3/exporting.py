@@ -85,6 +85,7 @@ class ExportedPolicy(nn.Module):
         scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
+        # rounding may leave the box by a unit in the last place
         actions = torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
         if holds_integers(policy.action_space):
             return actions.round()
