@@ -17,27 +17,28 @@ from tests.common.toys import normals
 STACKS = [(1,), (2,), (1, 3), (2, 3)]
 
 
-@pytest.fixture(params=["mkl", "oneDNN but for weights", "oneDNN"])
+@pytest.fixture(
+    params=[(False, False), (True, False), (True, True)],
+    ids=["mkl", "oneDNN but for weights", "oneDNN"],
+)
 def library(request, monkeypatch):
-    """Send products to one library."""
-    if request.param != "mkl":
+    """Send products, and those of weights, to one library."""
+    if any(request.param):
         request.getfixturevalue("onednn")
-    answers = {"mkl": (False, False), "oneDNN": (True, True)}.get(request.param, (True, False))
-    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: answers[of_weights])
+    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: request.param[of_weights])
 
 
 def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
     """Return random layers whose parameters want gradients."""
     layers = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        weight = (normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)).requires_grad_()
-        bias, *norms = (
-            normals(*stack, outputs, seed=10 * j + i).requires_grad_() for j in (1, 2, 3)
-        )
-        if i == len(widths) - 2:
-            layers.append(Layer(weight, bias))
-        else:
-            layers.append(Layer(weight, bias, activation, dtype, *norms if norm else ()))
+        weight = normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)
+        biases = normals(3, *stack, outputs, seed=10 + i)
+        bias, *norms = (value.requires_grad_() for value in biases)
+        if not norm:
+            norms = ()
+        layers.append(Layer(weight.requires_grad_(), bias, activation, dtype, *norms))
+    layers[-1] = Layer(layers[-1].weight, layers[-1].bias)
     return layers
 
 
@@ -49,9 +50,10 @@ def parameters(network):
     return [value for layer in network for value in layer if isinstance(value, Tensor)]
 
 
-def plainly(network):
-    """Return the layers with PyTorch's own activation."""
-    return [layer._replace(activation=layer.activation and mlp.gelu) for layer in network]
+def evaluations_of(network):
+    """Return the fast evaluation and the plain one, each with layers that it can evaluate."""
+    plain = [layer._replace(activation=layer.activation and mlp.gelu) for layer in network]
+    return (evaluate, network), (mlp.evaluate, plain)
 
 
 def by_hand(network, x, stack):
@@ -83,9 +85,9 @@ def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
     assert_close(output, expected, rtol=2e-5, atol=2e-5)
     with torch.no_grad():
         assert_close(evaluate(network, x), expected, rtol=2e-5, atol=2e-5)
-    gradients, expected_gradients = (
-        torch.autograd.grad(y.square().sum(), [x, *parameters(network)]) for y in (output, expected)
-    )
+    inputs = [x, *parameters(network)]
+    gradients = torch.autograd.grad(output.square().sum(), inputs)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), inputs)
     assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
 
 
@@ -108,7 +110,7 @@ def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
     x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
     weights = [layer.weight for layer in network]
     outcomes = []
-    for function, layers in ((evaluate, network), (mlp.evaluate, plainly(network))):
+    for function, layers in evaluations_of(network):
         with torch.set_grad_enabled(recorded):
             value, slope = torch.func.jvp(lambda at, f=function, n=layers: f(n, at), (x,), (along,))
         gradients = torch.autograd.grad(slope.square().sum(), weights) if recorded else ()
@@ -122,7 +124,7 @@ def test_a_gradient_can_be_differentiated_again(stack, transformed, library):
     network = stacked(stack, [5, 16, 12, 2], norm=True)
     x = rows_of(stack, 40, 5)
     outcomes = []
-    for function, layers in ((evaluate, network), (mlp.evaluate, plainly(network))):
+    for function, layers in evaluations_of(network):
 
         def penalised(at, function=function, layers=layers):
             return function(layers, at).square().sum()
@@ -140,14 +142,11 @@ def test_a_gradient_can_be_differentiated_again(stack, transformed, library):
 def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused(onednn):
     network, x = stacked((2,), [5, 16, 2]), normals(2, 40, 5, seed=7)
     last = network[1]._replace(weight=network[1].weight.detach(), bias=network[1].bias.detach())
-    weight, bias = network[0].weight, network[0].bias
-    gradients, expected_gradients = (
-        torch.autograd.grad(evaluate(layers, x).square().sum(), [weight, bias])
-        for layers in ([network[0], last], network)
-    )
-    assert_close(gradients, expected_gradients)
+    first_layer = parameters(network[:1])
+    gradients = torch.autograd.grad(evaluate([network[0], last], x).square().sum(), first_layer)
+    output = evaluate(network, x).square().sum()
+    assert_close(gradients, torch.autograd.grad(output, first_layer, retain_graph=True))
     assert not evaluate([last], normals(2, 40, 16)).requires_grad
-    output = evaluate(network, x).sum()
     with torch.no_grad():
         network[1].weight.add_(1)
     with pytest.raises(RuntimeError, match="modified"):
