@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.preprocessing import preprocess_obs
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from agents.common.observations import ObservationLayout, centre_and_factor
 
@@ -40,14 +40,15 @@ def sampled(space, count=6):
 
 
 def flattened(values):
-    parts = values.values() if isinstance(values, dict) else [values]
+    parts = tree_leaves(values)
     return torch.cat([torch.as_tensor(part).reshape(len(part), -1) for part in parts], 1)
 
 
 @pytest.mark.parametrize("normalize_images", [True, False])
 @pytest.mark.parametrize("name", SPACES)
 def test_extractors_get_what_sb3_gives_them(name, normalize_images):
-    space, samples = SPACES[name], sampled(SPACES[name])
+    space = SPACES[name]
+    samples = sampled(space)
     layout = ObservationLayout(space, normalize_images)
     inputs = layout.to_extractor_input(torch.from_numpy(layout.flatten(samples)))
     if "from" in name:  # SB3 knows no choices that begin at another number than 0
@@ -62,7 +63,8 @@ def test_extractors_get_what_sb3_gives_them(name, normalize_images):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_rows_become_the_same_observations_again(name):
-    layout, samples = ObservationLayout(SPACES[name]), sampled(SPACES[name])
+    layout = ObservationLayout(SPACES[name])
+    samples = sampled(SPACES[name])
     rows = layout.flatten(samples)
     assert rows.shape == (6, layout.size)
     restored = layout.observations(rows.reshape(2, 3, -1))
@@ -78,7 +80,8 @@ def test_only_images_alone_stay_uint8(name, dtype):
 
 
 def test_a_datasets_dicts_become_rows_with_channels_first():
-    layout, samples = ObservationLayout(SPACES["all"]), sampled(SPACES["all"])
+    layout = ObservationLayout(SPACES["all"])
+    samples = sampled(SPACES["all"])
     channels_last = {**samples, "image": np.moveaxis(samples["image"], 1, -1)}
     arrays = layout.with_rows({"observations": channels_last, "next_observations": samples})
     for rows in arrays.values():

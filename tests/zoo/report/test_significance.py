@@ -19,9 +19,8 @@ from zoo.report.tables import pairs_table
 @pytest.mark.parametrize("seeds", [(6, 6), (4, 9)])
 def test_one_task_has_scipys_p_value_with_ties(seeds):
     random = np.random.RandomState(1)
-    x, y = (
-        random.randint(low, low + 5, size) / 10 for low, size in zip((0, 2), seeds, strict=True)
-    )
+    x = random.randint(0, 5, seeds[0]) / 10
+    y = random.randint(2, 7, seeds[1]) / 10
     expected = stats.mannwhitneyu(x, y, method="asymptotic", use_continuity=False).pvalue
     assert rank_p_value({"task": x}, {"task": y}) == pytest.approx(expected, rel=1e-12)
     assert rank_p_value({"task": np.zeros(5)}, {"task": np.zeros(5)}) == 1
@@ -45,9 +44,9 @@ def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
 
 @pytest.mark.parametrize(("focus", "family"), [(None, ("AB", "AC", "BC")), ("A", ("AB", "AC"))])
 def test_difference_has_scipys_welch_test_adjusted_for_its_family(focus, family):
-    comparison = comparison_of_returns(["A", "B", "C"], environments=("Pendulum-v1",))
+    comparison = comparison_of_returns("ABC", environments=["Pendulum-v1"])
     p_values = decide(comparison, focus=focus).phases["online"].decision.p_values
-    table = returns(["A", "B", "C"], environments=("Pendulum-v1",)).query("step == 2000")
+    table = returns("ABC", environments=["Pendulum-v1"]).query("step == 2000")
     runs = dict(iter(table.groupby("method")["score"]))
     plain = {(x, y): stats.ttest_ind(runs[x], runs[y], equal_var=False).pvalue for x, y in family}
     adjusted = 0.0
@@ -65,16 +64,17 @@ def test_a_pair_is_clear_at_five_per_cent(p_value, is_clear):
 def test_one_seed_tests_nothing_and_two_methods_need_no_matrix():
     two = comparison_of(["A", "B"])
     assert not pairs_table(two, two.phases["offline"]).rows
-    for comparison in (
-        comparison_of(["A", "B", "C"], seeds=1),
-        comparison_of_returns(["A", "B"], seeds=1),
-    ):
+    for comparison in (comparison_of("ABC", seeds=1), comparison_of_returns("AB", seeds=1)):
         assert not comparison.phases["online"].decision.p_values
 
 
 def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
-    scores = {"good": [1.0] * 8, "middle": [0.5, 0.52] * 4, "same": [0.52, 0.5] * 4}
-    comparison = comparison_of_scene({name: [values] * 5 for name, values in scores.items()})
+    scores = {
+        "good": [[1.0] * 8] * 5,
+        "middle": [[0.5, 0.52] * 4] * 5,
+        "same": [[0.52, 0.5] * 4] * 5,
+    }
+    comparison = comparison_of_scene(scores)
     table = pairs_table(comparison, comparison.phases["offline"])
     names = ranking(comparison)
     assert table.header == ["method", *names]

@@ -8,13 +8,13 @@ from zoo.report.statistics.means import Spread, plan_seeds
 from zoo.report.tables import seeds_needed_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
-PAIR = ("x", "y")
 
-
-def spreads(x, y, seeds=5):
-    return {
-        name: Spread(np.array(v, float), np.full(len(v), seeds)) for name, v in (("x", x), ("y", y))
-    }
+def plan(x, y, resolve, seeds=5):
+    """Return the plan for two methods whose scores have these variances on each task."""
+    spreads = {}
+    for name, variances in (("x", x), ("y", y)):
+        spreads[name] = Spread(np.array(variances), np.full(len(variances), seeds))
+    return plan_seeds(spreads, ("x", "y"), resolve)
 
 
 def half_width(x, y, seeds):
@@ -30,34 +30,37 @@ def half_width(x, y, seeds):
 )
 @pytest.mark.parametrize("resolve", [0.03, 0.1])
 def test_seeds_are_the_first_number_with_a_narrow_enough_interval(x, y, resolve):
-    plan = plan_seeds(spreads(x, y), PAIR, resolve)
-    expected = next(n for n in range(2, 10_000) if half_width(x, y, n) < resolve)
-    assert plan.seeds == expected
-    assert plan.half_width == pytest.approx(half_width(x, y, 5))
+    planned = plan(x, y, resolve)
+    expected = 2
+    while half_width(x, y, expected) >= resolve:
+        expected += 1
+    assert planned.seeds == expected
+    assert planned.half_width == pytest.approx(half_width(x, y, 5))
 
 
 def test_seeds_of_a_poorly_known_variance_have_a_wide_interval():
-    few, many = (plan_seeds(spreads([0.02], [0.02], n), PAIR, 0.05) for n in (2, 50))
+    few = plan([0.02], [0.02], 0.05, seeds=2)
+    many = plan([0.02], [0.02], 0.05, seeds=50)
     assert few.seeds == many.seeds
     assert few.interval[0] < many.interval[0] <= many.seeds <= many.interval[1] < few.interval[1]
     scale = 2 / stats.chi2.ppf(0.025, 2)  # two seeds of each method: one degree of freedom each
-    highest = plan_seeds(spreads([0.02 * scale], [0.02 * scale]), PAIR, 0.05).seeds
-    assert few.interval[1] == highest
+    assert few.interval[1] == plan([0.02 * scale], [0.02 * scale], 0.05).seeds
 
 
 def test_what_no_number_of_seeds_resolves_is_said_and_runs_that_agree_exactly_give_no_plan():
-    plan = plan_seeds(spreads([0.25], [0.25]), PAIR, 1e-6)
-    assert plan.seeds is None
-    assert plan.half_width > 0
-    assert plan_seeds(spreads([0.0], [0.0]), PAIR, 0.03) is None
+    planned = plan([0.25], [0.25], 1e-6)
+    assert planned.seeds is None
+    assert planned.half_width > 0
+    assert plan([0.0], [0.0], 0.03) is None
 
 
 def test_one_seed_tells_nothing_and_unequal_seeds_count_as_they_are():
-    scores = {"base": [0.4, 0.5, 0.6], "one": [0.5], "many": [0.2, 0.3, 0.4, 0.8, 0.9]}
-    comparison = decide(
-        comparison_of_scene({name: [values] * 5 for name, values in scores.items()}),
-        baseline="base",
-    )
+    scores = {
+        "base": [[0.4, 0.5, 0.6]] * 5,
+        "one": [[0.5]] * 5,
+        "many": [[0.2, 0.3, 0.4, 0.8, 0.9]] * 5,
+    }
+    comparison = decide(comparison_of_scene(scores), baseline="base")
     phase = comparison.phases["offline"]
     table = seeds_needed_table(comparison, phase)
     rows = {row[0].text: [entry.text for entry in row] for row in table.rows}
