@@ -33,12 +33,13 @@ def bare(id, **settings):
 
 def acting_depends_on(network, model, noise):
     """Return whether a model acts differently when the parameters of one of its networks change, which they do."""
-    observations, nets = toy_batch(model).observations, model.policy.nets
+    nets = model.policy.nets
+    inputs = toy_batch(model).observations, noise, nets
     with torch.no_grad():
-        old_actions = model.act(observations, noise, nets)
+        old_actions = model.act(*inputs)
         for parameter in nets[network].parameters():
             parameter.mul_(1.5)
-        return not torch.equal(old_actions, model.act(observations, noise, nets))
+        return not torch.equal(old_actions, model.act(*inputs))
 
 
 # -- closed forms -----------------------------------------------------------------------------------------------------
@@ -53,7 +54,8 @@ class Behaviour:
     """
 
     def __init__(self, std, means, weights=None):
-        self.std, self.means = std, torch.tensor(means)
+        self.std = std
+        self.means = torch.tensor(means)
         self.log_weights = torch.tensor(weights or [1.0] * len(means)).log()
 
     def responsibilities(self, x, scale, variance):
@@ -70,7 +72,8 @@ class Behaviour:
 
     def noise_prediction(self, x, alpha_bar):
         """Return the expected noise in x = sqrt(alpha_bar) * action + sqrt(1 - alpha_bar) * noise."""
-        scale, variance = alpha_bar**0.5, alpha_bar * self.std**2 + 1 - alpha_bar
+        scale = alpha_bar**0.5
+        variance = alpha_bar * self.std**2 + 1 - alpha_bar
         centre = scale * self.responsibilities(x, scale, variance) @ self.means
         return (1 - alpha_bar) ** 0.5 * (x - centre) / variance
 
@@ -113,12 +116,15 @@ class Quadratic(nn.Module):
 
     def __init__(self, slope, curvature=0.0, noisy=None):
         super().__init__()
-        self.slope, self.curvature, self.noisy = slope, curvature, noisy
+        self.slope = slope
+        self.curvature = curvature
+        self.noisy = noisy
 
     def forward(self, observations, actions, t=None, frozen=False):
         if self.noisy is not None and t is not None and float(t) < 1:
             return self.noisy(actions, float(t)).unsqueeze(1)
-        return (self.slope * actions - 0.5 * self.curvature * actions.square()).sum(-1).unsqueeze(1)
+        values = self.slope * actions - 0.5 * self.curvature * actions.square()
+        return values.sum(-1).unsqueeze(1)
 
 
 def networks(**nets):
@@ -148,8 +154,8 @@ def zero_noise(model, rows):
 
 def bandit_model(id, actions, **settings):
     """Return an algorithm that learns a bandit within seconds; a temperature starts nearer to its goal."""
-    sizes = {"flow_steps": 10, "net_arch": [64, 64]}
-    model = small_model(id, 1, actions, learning_rate=3e-3, **sizes, **settings)
+    settings |= {"flow_steps": 10, "net_arch": [64, 64], "learning_rate": 3e-3}
+    model = small_model(id, 1, actions, **settings)
     if "temperature" in model.policy.nets:
         with torch.no_grad():
             model.policy.nets.temperature.log_value.fill_(math.log(0.3))

@@ -15,11 +15,9 @@ from tests.envs import SpacesEnv, space_env_of
 HORIZON = 3
 
 
-SPACE = SpacesEnv(4, 2).observation_space
-
-
 def policy_of(actions=None, **settings):
-    return tiny_model(env=space_env_of(SPACE, actions), **settings).policy
+    space = SpacesEnv(4, 2).observation_space
+    return tiny_model(env=space_env_of(space, actions), **settings).policy
 
 
 def observations(rows=4, seed=0):
@@ -39,7 +37,8 @@ def play(policy, steps, rows=4):
 @pytest.fixture
 def numbered(monkeypatch):
     """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
-    policy, planned = policy_of(spaces.Box(-10, 10, (2,), np.float32)), []
+    policy = policy_of(spaces.Box(-10, 10, (2,), np.float32))
+    planned = []
 
     def plan(rows, noise):
         planned.append(rows.shape[1])
@@ -89,11 +88,7 @@ def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered):
     for starts in ([0, 1, 0, 0], [0] * 4, [0] * 4):
         actions, state = policy.predict(observations(), state, np.array(starts))
         played.append(actions[:2, 0].tolist())
-    assert played == [
-        pytest.approx([1.1, 2.0]),
-        pytest.approx([1.2, 2.1]),
-        pytest.approx([3.0, 2.2]),
-    ]
+    assert_allclose(played, [[1.1, 2.0], [1.2, 2.1], [3.0, 2.2]], rtol=1e-6)
     assert planned == [4, 1, 3]
 
 
@@ -128,7 +123,8 @@ def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
 
 
 def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone():
-    policy, old_state = policy_of(), torch.get_rng_state()
+    policy = policy_of()
+    old_state = torch.get_rng_state()
     policy.set_random_seed(1)
     first, _ = policy.predict(observations())
     second, _ = policy.predict(observations())
@@ -143,9 +139,8 @@ def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_gene
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
 def test_actions_come_in_the_units_of_the_environment(monkeypatch, horizon_length):
-    policy = policy_of(
-        spaces.Box(np.float32([0, -4]), np.float32([10, 4])), horizon_length=horizon_length
-    )
+    box = spaces.Box(np.float32([0, -4]), np.float32([10, 4]))
+    policy = policy_of(box, horizon_length=horizon_length)
     always_sample(monkeypatch, policy, torch.tensor([-1.0, 0.5]).repeat(horizon_length))
     assert policy.predict(observations()[0])[0].tolist() == pytest.approx([0.0, 2.0])
     assert policy(torch.from_numpy(observations()))[0].tolist() == pytest.approx([-1.0, 0.5])
@@ -154,7 +149,7 @@ def test_actions_come_in_the_units_of_the_environment(monkeypatch, horizon_lengt
 @pytest.mark.parametrize("edge", [-2.0, 2.0])
 def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch, edge):
     # low + (high - low) is one unit in the last place above this high
-    box = spaces.Box(np.float32(-1.3812797), np.float32(-0.03466512), (2,), np.float32)
+    box = spaces.Box(-1.3812797, -0.03466512, (2,), np.float32)
     policy = policy_of(box)
     always_sample(monkeypatch, policy, torch.full((2 * HORIZON,), edge))
     assert box.contains(policy.predict(observations()[0])[0])
@@ -177,7 +172,8 @@ def test_observations_are_standardised_or_brought_into_their_range(scale, size):
 def test_a_replica_acts_the_same_whenever_the_others_plan(horizon_length):
     def played(starts_of_other):
         policy = policy_of(seeds=[5, 6], horizon_length=horizon_length)
-        state, actions = None, []
+        state = None
+        actions = []
         for step in range(8):
             starts = np.array([step == 0, step in starts_of_other])
             action, state = policy.predict(observations(2, seed=step), state, starts)

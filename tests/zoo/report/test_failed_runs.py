@@ -60,16 +60,18 @@ def test_failed_runs_count_as_the_flag_says_and_a_method_without_them_is_never_b
     for table in content.tables:
         for row in table.rows:
             for heading, entry in zip(table.header, row, strict=True):
-                assert not (entry.is_bold and "qam‡" in (heading, row[0].text)), table.name
+                if "qam‡" in (heading, row[0].text):
+                    assert not entry.is_bold, table.name
 
 
 def test_by_default_a_failed_run_keeps_its_last_evaluation(tmp_path):
     content = content_of(write_survivors(tmp_path))
     assert content.inputs.failed == "last"
-    scores = last_evaluations(content.inputs.evaluations).set_index(["method", "seed"])
-    columns = ["step", "score", "successes", "carried"]
-    assert scores.loc[("qam", 4), columns].tolist() == [3000, 0.1, 5, True]
-    assert not scores.loc[("qam", 0), "carried"]
+    scores = last_evaluations(content.inputs.evaluations).query("method == 'qam'")
+    scores = scores.set_index("seed")
+    expected = {"step": 3000, "score": 0.1, "successes": 5, "carried": True}
+    assert scores.loc[4].to_dict().items() >= expected.items()
+    assert not scores.loc[0, "carried"]
     assert content.comparisons[0].phases["offline"].steps["qam"] == 3000
 
 
@@ -85,7 +87,7 @@ def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
 def test_runs_on_environments_that_are_left_out_are_not_told_of(tmp_path):
     write_method(tmp_path / "scene", "qam", [40, 40, 1], failed=(2,))
     write_method(tmp_path / "cube", "qam", [40] * 3, env="cube-double-play-singletask-task1-v0")
-    (method,) = collected(paths=[tmp_path], envs=["cube-*"]).methods.values()
+    method = collected(paths=[tmp_path], envs=["cube-*"]).methods["qam"]
     assert method.title == "qam"
     assert method.tally() == Tally(3, 3, 0)
     assert list(method.protocols) == ["cube-double-play-singletask-task1-v0"]
@@ -98,7 +100,7 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     assert tallies(read_runs([tmp_path])) == {"qam": {SCENE[0]: Tally(7, 5, 0)}}
     content = content_of(tmp_path)
     assert mean_of(content) == pytest.approx(0.8)
-    (table,) = [table for table in content.tables if table.name == "aggregates_offline"]
+    table = {table.name: table for table in content.tables}["aggregates_offline"]
     assert table.rows[0][0].text == "qam"  # no mark
     assert "Finished runs: qam 5 of 7; a method is not bold" in table.caption
 
@@ -107,10 +109,11 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
 def test_run_that_failed_before_its_first_score_counts_only_as_zero(tmp_path, has_start):
     write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
     bad = tmp_path / "qam" / "2" / "evaluations.npz"
-    arrays = {name: column[:1] for name, column in np.load(bad).items()}
-    bad.unlink()
+    arrays = dict(np.load(bad))
     if has_start:  # an evaluation at step 0 is not a score
         np.savez(bad, **(arrays | {"timesteps": np.zeros(1, int)}))
+    else:
+        bad.unlink()
     for mode, mean in (("last", 1.0), ("zero", 2 / 3)):
         content = content_of(tmp_path, failed=mode)
         assert mean_of(content) == pytest.approx(mean)
@@ -145,8 +148,8 @@ def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
     monkeypatch.setattr("zoo.report.page.report.all_figures", figures)
     logs = write_survivors(tmp_path / "logs")
     report = tmp_path / "report"
-    words = [str(logs), "--reps", "50", "--failed", "exclude", "-o", str(report), "--format", "svg"]
-    assert compare.main(words) == 0
+    words = f"{logs} --reps 50 --failed exclude -o {report} --format svg"
+    assert compare.main(words.split()) == 0
     page = (report / "report.html").read_text()
     assert "qam: 3 of 6 runs finished, 3 failed (‡), 0 unfinished." in page
     assert "scores are those of the survivors (--failed exclude)." in page
