@@ -74,16 +74,12 @@ def test_an_environment_whose_reset_takes_no_options_is_given_none():
 
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
 def test_action_noise_moves_actions_and_is_made_one_per_environment(noise):
-    silent, noisy = (
-        tiny_model(env=vector(2), learning_starts=0),
-        tiny_model(
-            env=vector(2), action_noise=noise(np.zeros(2), 0.5 * np.ones(2)), learning_starts=0
-        ),
-    )
-    actions, noisy_actions = (model.learn(2).replay_buffer.actions for model in (silent, noisy))
+    action_noise = noise(np.zeros(2), 0.5 * np.ones(2))
+    silent = tiny_model(env=vector(2), learning_starts=0).learn(2)
+    noisy = tiny_model(env=vector(2), learning_starts=0, action_noise=action_noise).learn(2)
     assert isinstance(noisy.action_noise, VectorizedActionNoise)
-    assert not torch.equal(actions, noisy_actions)
-    assert noisy_actions.abs().max() <= 1
+    assert not torch.equal(silent.replay_buffer.actions, noisy.replay_buffer.actions)
+    assert noisy.replay_buffer.actions.abs().max() <= 1
 
 
 def test_normalised_environments_train_on_original_observations():
@@ -192,10 +188,8 @@ class WinningEnv(SpacesEnv):
 
 @pytest.mark.parametrize("id", ["qam", "sac"])
 def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
-    algorithm = find_algorithm(id).algorithm
-    model = algorithm(
-        "MlpPolicy", WinningEnv(4, 2), learning_starts=50, buffer_size=50, device="cpu"
-    )
+    settings = {"learning_starts": 50, "buffer_size": 50, "device": "cpu"}
+    model = find_algorithm(id).algorithm("MlpPolicy", WinningEnv(4, 2), **settings)
     model.set_logger(configure(None, []))
     model.learn(2)
     assert not model.ep_success_buffer, "no episode has reported anything"
@@ -213,10 +207,8 @@ def test_replicas_have_the_success_of_their_own_episodes():
 
 
 def test_a_method_called_like_a_model_says_what_to_call():
-    with pytest.raises(
-        TypeError,
-        match=r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`",
-    ):
+    message = r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`"
+    with pytest.raises(TypeError, match=message):
         QAM("MlpPolicy", SpacesEnv(4, 2))
 
 
@@ -232,20 +224,19 @@ def test_the_actor_is_the_policy():
 
 
 def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp_path):
-    source, target = tiny_model(seed=0), tiny_model(seed=1)
+    source = tiny_model(seed=0)
+    target = tiny_model(seed=1)
     parameters = source.get_parameters()
     target.set_parameters(parameters)
     assert_same(parameters_of(target), parameters_of(source))
     half = {name: dict(list(state.items())[:-1]) for name, state in parameters.items()}
-    wrong = [
-        ("nonsense", {}, ValueError, "nonsense"),
-        ("policy", half["policy"], RuntimeError, "Missing key"),
-    ]
+    with pytest.raises(ValueError, match="nonsense"):
+        target.set_parameters({**parameters, "nonsense": {}})
+    with pytest.raises(RuntimeError, match="Missing key"):
+        target.set_parameters({**parameters, "policy": half["policy"]})
     for state in ({}, half["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
-        wrong.append(("policy.optimizer", state, RuntimeError, r"`policy\.optimizer` must be the"))
-    for name, state, error, message in wrong:
-        with pytest.raises(error, match=message):
-            target.set_parameters({**parameters, name: state})
+        with pytest.raises(RuntimeError, match=r"`policy\.optimizer` must be the"):
+            target.set_parameters({**parameters, "policy.optimizer": state})
     target.policy = torch.compile(target.policy)
     assert_same(parameters_of(reloaded(target, tmp_path)), parameters_of(source))
 
@@ -256,9 +247,11 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     model.learn(20).save_replay_buffer(path)
     second = tiny_model(gamma=0.5, balanced_sampling=True)
     second.load_replay_buffer(path)
-    old, new = model.replay_buffer, second.replay_buffer
+    old = model.replay_buffer
+    new = second.replay_buffer
     assert_same(old.tensors(), new.tensors())
-    assert (new.gamma, new.balanced) == (0.5, True), "batches follow the model"
+    assert new.gamma == 0.5, "batches follow the model"
+    assert new.balanced
     infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
     stored_rows = old.observations[: len(old.actions)]
     new.extend(stored_rows, stored_rows, old.actions, old.rewards, old.dones, infos)
@@ -274,9 +267,10 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
 
 def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one():
     buffer = tiny_model(horizon_length=2).replay_buffer
-    states, action = np.arange(12, dtype=np.float32).reshape(3, 1, 4), np.zeros((1, 2), np.float32)
-    buffer.add(states[0], states[1], action, np.ones(1), np.zeros(1), [{}])
-    buffer.add(states[2], states[0], action, np.ones(1), np.zeros(1), [{}])
+    states = np.arange(12, dtype=np.float32).reshape(3, 1, 4)
+    about = np.zeros((1, 2), np.float32), np.ones(1), np.zeros(1), [{}]
+    buffer.add(states[0], states[1], *about)
+    buffer.add(states[2], states[0], *about)
     batch = buffer.batch_of(torch.tensor([[[0, 1]]]))
     assert_array_equal(batch.next_observations[0, 0], states[1, 0])
     assert batch.valid.item() == 0
@@ -293,9 +287,13 @@ def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path):
 def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     model = tiny_model(learning_starts=2)
     evaluation = EvalCallback(
-        vector(2, 5), eval_freq=10, n_eval_episodes=2, log_path=str(tmp_path), best_model_save_path=str(tmp_path),
+        vector(2, 5),
+        eval_freq=10,
+        n_eval_episodes=2,
+        log_path=str(tmp_path),
+        best_model_save_path=str(tmp_path),
         verbose=0,
-    )  # fmt: skip
+    )
     saving = CheckpointCallback(15, str(tmp_path / "saved"), save_replay_buffer=True)
     counting = EvalCallback(vector(1, 5), eval_freq=1, n_eval_episodes=1, verbose=0)
     callbacks = [evaluation, saving, EveryNTimesteps(20, counting), ProgressBarCallback()]

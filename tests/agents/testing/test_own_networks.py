@@ -102,12 +102,11 @@ def method(write_agent):
 @pytest.mark.parametrize("skip", [SLOW, QUICK - {"hooks"}], ids=["quick", "slow"])
 def test_the_pages_agent_keeps_the_contract(method, skip):
     outcomes = [*run_checks(method, skip=skip)]
-    exceptions = {
-        outcome.check.name: outcome.state
-        for outcome in outcomes
-        if outcome.state not in ("holds", "skipped")
-    }
-    assert exceptions == ({} if "bf16" in skip else {"bf16": "does not apply"}), outcomes
+    for outcome in outcomes:
+        expected = {"holds", "skipped"}
+        if outcome.check.name == "bf16":
+            expected = {"does not apply", "skipped"}
+        assert outcome.state in expected, outcomes
 
 
 def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
@@ -153,16 +152,18 @@ def alone(network, replica):
 
 
 def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
-    network, second_network = tied_network(5, 6), tied_network(6, 5)
+    network = tied_network(5, 6)
+    swapped = tied_network(6, 5).state_dict()
     for name, value in network.state_dict().items():
-        assert_close(second_network.state_dict()[name], value.flip(0), rtol=0, atol=0)
+        assert torch.equal(swapped[name], value.flip(0))
         assert not torch.equal(value[0], value[1]), name
     assert network.module.second.weight is network.module.first.weight
-    observations, x = torch.randn(2, 7, 4), torch.randn(2, 7, 3)
+    observations = torch.randn(2, 7, 4)
+    x = torch.randn(2, 7, 3)
     outputs = network(observations)
-    modules = [alone(network, k) for k in range(2)]
     times = torch.full((2, 7, 1), 0.25)
-    for k, module in enumerate(modules):
+    for k in range(2):
+        module = alone(network, k)
         assert_close(outputs[k], module(observations[k]))
         expected = module(observations[k], x[k], times[k])
         for t in (0.25, times):
@@ -219,10 +220,8 @@ class Assigning(Tied):
 
 
 def test_what_a_module_does_in_training_alone_is_found():
-    gathering, assigning = (
-        with_actor(from_module(lambda n, kind=kind: kind(n.observations, n.actions)))
-        for kind in (Gathering, Assigning)
-    )
+    gathering = with_actor(from_module(lambda n: Gathering(n.observations, n.actions)))
+    assigning = with_actor(from_module(lambda n: Assigning(n.observations, n.actions)))
     assert [finding.kind for finding in find_habits(gathering(), *SPACES)] == ["purity"]
     with pytest.raises(AgentError, match=r"assigns `phase`.* change it in the hook `after_update`"):
         find_habits(assigning(), *SPACES)
@@ -242,9 +241,8 @@ def linear(width, **declared):
     """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
 
     def make(n):
-        return nn.Sequential(
-            nn.Linear(n.observations, width(n)), nn.Tanh(), nn.Linear(width(n), n.actions)
-        )
+        first = nn.Linear(n.observations, width(n))
+        return nn.Sequential(first, nn.Tanh(), nn.Linear(width(n), n.actions))
 
     return from_module(make, **declared)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal, assert_equal
+from numpy.testing import assert_allclose, assert_equal
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
 from zoo.algorithms.baselines import SAC
@@ -35,16 +35,17 @@ def has(image, colour):
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
     frames = shot(Film(agent_of("qam"), has_camera=False), interval=4)
     assert [is_last for _, is_last in frames] == ([False] * 3 + [True]) * 2
-    assert all(frame.shape == (480 + HEAD, 480, 3) for frame, _ in frames)
-    assert all(has(frame, AGENT) and has(frame, GOAL) for frame, _ in frames)
+    for frame, _ in frames:
+        assert frame.shape == (480 + HEAD, 480, 3)
+        assert has(frame, AGENT)
+        assert has(frame, GOAL)
     assert (frames[0][0] != frames[3][0]).any()
 
 
 def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
     frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), interval=12)
-    assert len({frame.shape for frame, _ in frames}) == 1
-    pair, single = frames[0][0], frames[-1][0]
-    assert pair.shape == (256 + HEAD, 2 * 256, 3)
+    pair, *_, single = (frame for frame, _ in frames)
+    assert pair.shape == single.shape == (256 + HEAD, 2 * 256, 3)
     assert has(pair[:, 260:], AGENT)
     assert has(single[:, :256], AGENT)
     assert (single[HEAD:, 260:] == 255).all()
@@ -53,8 +54,9 @@ def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
 @pytest.mark.parametrize("id", ["qam", "bc"])
 def test_thoughts_are_shown_beside_the_map(id):
     frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), interval=6)
-    assert {frame.shape for frame, _ in frames} == {(560 + HEAD, 2 * 560, 3)}
-    assert all((frame[HEAD:, 560:] != 255).any() for frame, _ in frames)
+    for frame, _ in frames:
+        assert frame.shape == (560 + HEAD, 2 * 560, 3)
+        assert (frame[HEAD:, 560:] != 255).any()
 
 
 def test_thoughts_of_others_than_flow_policies_are_refused():
@@ -69,7 +71,9 @@ def test_a_maze_is_shown_whole_with_its_teleports():
     maze = find_maze(env)
     assert maze is env.env.unwrapped
     frames = shot(Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), interval=99)
-    assert all(has(frame, ENTRANCE) and has(frame, EXIT) for frame, _ in frames)
+    for frame, _ in frames:
+        assert has(frame, ENTRANCE)
+        assert has(frame, EXIT)
     prepare_drawing(maze)
     height = maze.custom_camera.distance - 2  # above the walls
     assert 48 < 2 * math.tan(math.radians(45) / 2) * height < 50  # 12 cells of 4 metres
@@ -95,8 +99,8 @@ def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
     stage = Stage(agent, episodes)
     assert len(stage.envs) == min(episodes, 4)
     moments = [(shown[0].totals.length, shown[0].has_new_chunk) for shown in stage.play()]
-    chunks = [(length, length % 3 == 0 and length < 12) for length in range(13)]  # of 3 actions
-    assert moments[:13] == chunks
+    assert [length for length, _ in moments[:13]] == list(range(13))
+    assert [length for length, is_new in moments[:13] if is_new] == [0, 3, 6, 9]
     expected, _ = play(agent, n_envs=1)
     assert_equal(vars(stage.results()), vars(expected))
     stage.close()
@@ -139,23 +143,24 @@ def test_thinking_changes_no_episode():
     agent = agent_of("qam")
     returns = []
     for thinks in (True, False):
-        stage, inspector = Stage(agent), PolicyInspector(agent.policy)
+        stage = Stage(agent)
+        inspector = PolicyInspector(agent.policy)
         simulator = RolloutSimulator(agent)
         for episodes in stage.play():
             if thinks and not episodes[0].is_over:
                 simulator.paths(episodes[0].env, inspector.sample(episodes[0]).chunks)
         returns.append((stage.results().returns, episodes[0].observation))
         simulator.close()
-    for with_thoughts, without in zip(*returns, strict=True):
-        assert_array_equal(with_thoughts, without)
+    assert_equal(*returns)
 
 
 def test_the_imagined_path_of_the_played_chunk_is_the_one_that_is_taken():
     agent = agent_of("qam", 1)
-    stage, simulator, places = Stage(agent), RolloutSimulator(agent), []
-    for episodes in stage.play():
-        if episodes[0].has_new_chunk and not places:
-            path = simulator.paths(episodes[0].env, episodes[0].chunk[None])[0]
-        places.append(np.array(episodes[0].env.env.unwrapped.get_xy()))
+    simulator = RolloutSimulator(agent)
+    places = []
+    for (episode,) in Stage(agent).play():
+        if episode.has_new_chunk and not places:
+            (path,) = simulator.paths(episode.env, episode.chunk[None])
+        places.append(np.array(episode.env.env.unwrapped.get_xy()))
     assert_allclose(path, places[: len(path)], atol=1e-9)
     assert np.abs(path - path[0]).max() > 0.01
