@@ -96,8 +96,8 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
         written[use] = link.format(id=id, name=algorithms[id]["published_name"])
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
-        f"{written['online']} online from the first step. Scores of SQAM and TRQAM belong to `--profile trqam`. "
-        f"Train {written['yardstick']} beside each: it ignores rewards; what does not beat it learns nothing from them."
+        f"{written['online']} online from the first step. Scores of SQAM and TRQAM belong to `--profile trqam`. Train "
+        f"{written['yardstick']} too: it ignores rewards; a method that does not beat it learns nothing from them."
     )
 
 
