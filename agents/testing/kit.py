@@ -523,7 +523,7 @@ CHECKS = (
     Check(
         "gradients",
         "each loss trains the networks that it should",
-        "gradients",
+        "rules",
         without("gradients"),
     ),
     Check(
