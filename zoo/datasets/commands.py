@@ -72,10 +72,12 @@ def list_datasets(args: argparse.Namespace) -> Result:
         tables["Datasets"].append({**_describe(spec), "here": is_complete})
     for title, tasks in (("OCBench", OCBENCH), ("robomimic", ROBOMIMIC), ("D4RL", D4RL)):
         tables[title] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
+    result = {}
     for title, rows in tables.items():
         _print_table(title, rows)
+        result[title.lower()] = rows
     return result_for_terminal(
-        {title.lower(): rows for title, rows in tables.items()},
+        result,
         "zoo dataset info cube-double-play-v0, or zoo train, which makes or fetches what it needs",
     )
 
@@ -135,7 +137,9 @@ def generate(args: argparse.Namespace) -> Result:
 
 def _existing(args: argparse.Namespace) -> str:
     """Return what happens to a dataset that exists."""
-    return "replace" if args.force else "refuse"
+    if args.force:
+        return "replace"
+    return "refuse"
 
 
 @contextlib.contextmanager
@@ -265,7 +269,9 @@ def check(args: argparse.Namespace) -> Result:
         return {"standard": None, **report}
     standard = is_standard(paths[0], spec)
     if standard is not None:
-        negation = "" if standard else "not "
+        negation = "not "
+        if standard:
+            negation = ""
         compared = f"the first {TRANSITIONS} transitions of `zoo dataset generate`"
         log.info(f"{spec.name}: this is {negation}the standard set; compared: {compared}")
     return {"standard": standard, **report, **_next(_training(spec.name, args))}
@@ -373,7 +379,9 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
         _print_table(f"Findings in {name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     # Findings are the result that was asked for, and no exception; only the exit code says that one is an error.
-    args.exit_code = SUCCEEDED if is_sound else BAD_INPUT
+    args.exit_code = SUCCEEDED
+    if not is_sound:
+        args.exit_code = BAD_INPUT
     return {"name": name, "sound": is_sound, **result_for_terminal({"findings": findings})}
 
 
@@ -474,8 +482,10 @@ def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] 
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
+    if value is True:
+        return "yes"
+    if value is False:
+        return ""
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)

@@ -55,11 +55,11 @@ class ConvertedShard:
         :param task: whose rewards, 1 to 5.
         :param min_transitions: take the first whole trajectories with at least this many; all if there are fewer.
         """
-        names = {
-            name: name for name in ("observations", "actions", "terminals", "final_observations")
-        }
-        names |= {"rewards": f"rewards-task{task}", "masks": f"masks-task{task}"}
-        files = {name: self.folder / f"{file}.npy" for name, file in names.items()}
+        files = {}
+        for name in ("observations", "actions", "terminals", "final_observations"):
+            files[name] = self.folder / f"{name}.npy"
+        for name in ("rewards", "masks"):
+            files[name] = self.folder / f"{name}-task{task}.npy"
         if min_transitions >= self.transitions:
             return Shard(files, self.transitions, self.trajectories)
         ends = np.flatnonzero(np.load(files["terminals"], mmap_mode="r")) + 1
@@ -108,7 +108,9 @@ def load_shards(
             f"no state in {folder} achieves the task of {env_name}; every reward is negative",
             stacklevel=2,
         )
-    remaining = total if size is None else size
+    remaining = total
+    if size is not None:
+        remaining = size
     parts = []
     for shard in converted:
         # Only the last one may be cut: `convert_shards` gives no more files than the size needs.
@@ -240,6 +242,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
             environment=spec.environment,
             ogbench=version("ogbench"),
         )
-        record = {key: value for key, value in asdict(shard).items() if key != "folder"}
+        record = asdict(shard)
+        del record["folder"]  # the record lies in it, and it may move
         (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return shard

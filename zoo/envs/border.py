@@ -62,7 +62,9 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(is_empty))}, expected a range to "
             "choose from; leave out coordinates that cannot move in a wrapper"
         )
-    parts = observations.spaces if isinstance(observations, spaces.Dict) else {"": observations}
+    parts = {"": observations}
+    if isinstance(observations, spaces.Dict):
+        parts = observations.spaces
     for key, part in parts.items():
         if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
             continue
@@ -82,14 +84,15 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
                 "fixed statistics (`update_running_mean = False`)"
             )
         layer = layer.env
-    parameters = inspect.signature(layer.reset).parameters.values()
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    if not takes_any and not {"seed", "options"} <= {parameter.name for parameter in parameters}:
+    # Gymnasium and SB3 pass both; an environment without a seed cannot be repeated.
+    signature = inspect.signature(layer.reset)
+    try:
+        signature.bind_partial(seed=None, options=None)
+    except TypeError as error:
         raise UsageError(
-            f"`{env_id}` must have `reset(self, *, seed=None, options=None)`, got "
-            f"`reset{inspect.signature(layer.reset)}`; add the arguments and call `super().reset(seed=seed)`, or "
-            f"{OLD_API}"
-        )
+            f"`{env_id}` must have `reset(self, *, seed=None, options=None)`, got `reset{signature}`; add the "
+            f"arguments and call `super().reset(seed=seed)`, or {OLD_API}"
+        ) from error
 
 
 def check_same_spaces(
@@ -142,7 +145,9 @@ def _describe(space: spaces.Space[Any]) -> str:
         return f"Dict({', '.join(parts)})"
     if not isinstance(space, spaces.Box):
         return str(space)
-    return f"Box{space.shape} of {space.dtype}" if len(space.shape) > 1 else f"Box{space.shape}"
+    if len(space.shape) > 1:  # an image, whose dtype may be what is wrong
+        return f"Box{space.shape} of {space.dtype}"
+    return f"Box{space.shape}"
 
 
 # -- at every step ----------------------------------------------------------------------------------------------------
@@ -207,7 +212,9 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         has_dtype = array.dtype.kind in "fiub"
     has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
     if not has_type or not has_dtype or array.shape != space.shape:
-        noun = "an image" if is_image(space) else f"{name} of {type(space).__name__}{space.shape}"
+        noun = f"{name} of {type(space).__name__}{space.shape}"
+        if is_image(space):
+            noun = "an image"
         raise ReturnError(
             f"{noun} must be {space.dtype} of shape {space.shape} as its space says, got {_form(observation)}",
             "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and what it holds, "
@@ -301,7 +308,9 @@ def policy_name(space: spaces.Space[Any]) -> str:
     """Return SB3's name of the policy for observations of a space."""
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
-    return "CnnPolicy" if is_image(space) else "MlpPolicy"
+    if is_image(space):
+        return "CnnPolicy"
+    return "MlpPolicy"
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:

@@ -99,8 +99,9 @@ def make_env(
         env = wrap(env, env_wrapper)
         check_spaces(spec.id, env)
         with as_usage_error():
-            stacked = env if frame_stack == 1 else FrameStack(env, frame_stack)
-        return RepeatableEnv(stacked, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
+            if frame_stack != 1:
+                env = FrameStack(env, frame_stack)
+        return RepeatableEnv(env, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
 
 
 def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any, Any]:
@@ -281,7 +282,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Start an episode, which the seed and the actions decide; None continues from the last seed."""
-        entropy = int(self.env.np_random.integers(2**63)) if seed is None else seed
+        entropy = seed
+        if entropy is None:
+            entropy = int(self.env.np_random.integers(2**63))
         action_seed, global_seed = stream(Purpose.ENVIRONMENT, entropy).generate_state(2)
         self._reset_actions.seed(int(action_seed))
         self._global_state = np.random.RandomState(global_seed).get_state()
@@ -315,7 +318,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     def _fault(self, error: ReturnError) -> EnvironmentFault:
         """Return an error that says which environment is at fault, when, and what to do."""
-        kind = EnvironmentApiFault if error.is_form else EnvironmentFault
+        kind = EnvironmentFault
+        if error.is_form:
+            kind = EnvironmentApiFault
         return kind(
             f"{error} from `{name_of(self.env)}`{self._called} at step {self._steps} of its episode; this is a fault "
             f"of the environment: correct it, or {error.remedy}"
@@ -344,7 +349,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """Return the id of an environment; of one that is not registered its text."""
-    return str(env.unwrapped) if env.spec is None else env.spec.id
+    if env.spec is None:
+        return str(env.unwrapped)
+    return env.spec.id
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
@@ -462,11 +469,15 @@ def _read_spaces(
     try:
         for name, limits in content.items():
             shape = shapes[name]
-            ends = [np.array(limits[end]) for end in ("low", "high")]
-            low, high = (np.broadcast_to(end.astype(np.float32), shape) for end in ends)
-            is_number = all(end.dtype.kind in "iuf" for end in ends)  # `false` would be 0
-            is_whole = {end.shape for end in ends} <= {(), shape}  # a list of one would be repeated
-            if not is_number or not is_whole or not (low < high).all():
+            ends = []
+            for limit in (limits["low"], limits["high"]):
+                values = np.array(limit)
+                # `false` would be 0, and a list of one would be repeated.
+                if values.dtype.kind not in "iuf" or values.shape not in ((), shape):
+                    raise ValueError
+                ends.append(np.broadcast_to(values.astype(np.float32), shape))
+            low, high = ends
+            if not (low < high).all():
                 raise ValueError
             bounds_of[name] = low, high
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -62,14 +62,16 @@ def _ocbench_tasks() -> list[Task]:
     tasks = []
     for environment, count, steps, lite_steps in _OCBENCH:
         family, dash, kind = environment.partition("-")
-        for variant, max_steps in (("cpu", steps), ("cpu-lite", lite_steps)):
+        for variant, max_steps, *entries in (
+            ("cpu", steps, "ocbench"),
+            ("cpu-lite", lite_steps, "ocbench", "ocbench-lite"),
+        ):
             if max_steps is None:
                 continue
-            entries = ("ocbench", "ocbench-lite") if variant == "cpu-lite" else ("ocbench",)
             domain = f"{family}-{variant}{dash}{kind}"
             for number in range(1, count + 1):
                 name = f"{domain}-task{number}-v0"
-                tasks.append(Task("OCBench", name, domain, name, max_steps, entries))
+                tasks.append(Task("OCBench", name, domain, name, max_steps, tuple(entries)))
     return tasks
 
 

@@ -127,12 +127,14 @@ class Evaluator:
             policy of replica k alone, with ``replicas=[k]``, plays the same episodes as together with others.
         :param active: which of the S replicas take part, by position; None: all.
         """
-        names = list(range(policy.num_replicas)) if replicas is None else list(replicas)
-        players = range(len(names)) if active is None else sorted(active)
+        if replicas is None:
+            replicas = range(policy.num_replicas)
+        if active is None:
+            active = range(len(replicas))
         # the policy may draw from them
         states = (random.getstate(), np.random.get_state(), torch.get_rng_state())
         try:
-            endings = self._play(policy, names, players)
+            endings = self._play(policy, replicas, sorted(active))
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
@@ -140,7 +142,7 @@ class Evaluator:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
-        return results_of(endings, (len(names), self.episodes), self.episode_seeds)
+        return results_of(endings, (len(replicas), self.episodes), self.episode_seeds)
 
     def _play(
         self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]
@@ -188,15 +190,17 @@ def results_of(
     for (replica, episode), ending in endings.items():
         table[:, replica, episode] = ending
     lengths, successes, any_successes = table[1:].astype(np.int64)
-    is_silent = all(ending.success == UNREPORTED for ending in endings.values())
-    never_reports = all(ending.any_success == UNREPORTED for ending in endings.values())
+    if all(ending.success == UNREPORTED for ending in endings.values()):
+        successes = None
+    if all(ending.any_success == UNREPORTED for ending in endings.values()):
+        any_successes = None
     return EpisodeResults(
-        successes=None if is_silent else successes,
+        successes=successes,
         returns=table[0],
         lengths=lengths,
         seeds=seeds,
         played=np.all(lengths > 0, axis=1),
-        any_successes=None if never_reports else any_successes,
+        any_successes=any_successes,
     )
 
 

@@ -174,7 +174,9 @@ def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bo
             left = [status.job for status in statuses]
             words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
             counts = count_states(statuses)
-            words += [f"{counts[state]} {state}" for state in State if counts[state]]
+            for state in State:
+                if counts[state]:
+                    words.append(f"{counts[state]} {state}")
             text = ", ".join(words)
             if live is not None:
                 running = []

@@ -53,7 +53,9 @@ class Run:
 
     def __str__(self) -> str:
         """Return what is trained, in a few words."""
-        noun = "seeds" if len(self.seeds) > 1 else "seed"
+        noun = "seed"
+        if len(self.seeds) > 1:
+            noun = "seeds"
         return f"{self.name} on {self.env}, {noun} {', '.join(map(str, self.seeds))}"
 
 
@@ -104,7 +106,8 @@ class Suite:
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
                     runs.append(replace(method, env=env, seeds=seeds))
-        params = {run: merge({}, self.params) for run in runs}
+        # Merged into nothing, so that names with dots are unfolded.
+        params = dict.fromkeys(runs, merge({}, self.params))
         for override in self.overrides:
             _check_keys(override, (*PATTERNS, "params"), "an override of the suite")
             for run in select(runs, *(_as_list(override.get(name, [])) for name in PATTERNS)):

@@ -195,7 +195,8 @@ class TrainingRun(BaseCallback):
         callbacks = [self, self.progress]
         try:
             self.evaluate_pending()
-            self.phase = OFFLINE if offline_ends else ONLINE
+            if not offline_ends:
+                self.phase = ONLINE
             if run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps:
                 self.evaluate()
             for end in sorted(offline_ends):
@@ -311,7 +312,9 @@ class TrainingRun(BaseCallback):
             history = with_evaluation(self.histories[replica], self.step, phase, results, replica)
             self.histories[replica] = history
             folder.write_evaluations(history)
-            success = float(history["successes"][-1].mean()) if "successes" in history else 0.0
+            success = 0.0
+            if "successes" in history:
+                success = float(history["successes"][-1].mean())
             # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
             score = (success, float(history["results"][-1].mean()), step > 0)
             if score > self.best[replica]:
@@ -380,7 +383,8 @@ class TrainingRun(BaseCallback):
         saved = load_checkpoint(self.model, checkpoint)
         self._last_save = self._last_check = self.model.num_timesteps
         stored = saved["config"]
-        if changed := differences(stored, lasting_identity(self.config, stored=stored)):
+        changed = differences(stored, lasting_identity(self.config, stored=stored))
+        if changed:
             raise UsageError(
                 f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "
                 "(there: in the checkpoint); put the file back, or train a new run"
@@ -408,17 +412,21 @@ class ProgressCallback(BaseCallback):
     def __init__(self, run: TrainingRun, bar: bool | None) -> None:
         super().__init__()
         self.run = run
-        self.bar = sys.stderr.isatty() if bar is None else bar
-        self.pause = REDRAW_SECONDS if self.bar else LINE_SECONDS
+        if bar is None:
+            bar = sys.stderr.isatty()
+        self.bar = bar
+        self.pause = LINE_SECONDS
+        if bar:
+            self.pause = REDRAW_SECONDS
         self.steps_per_second = 0.0
         self.display = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TimeRemainingColumn(),
-            console=Console(stderr=True, force_terminal=self.bar),
+            console=Console(stderr=True, force_terminal=bar),
             transient=True,
             expand=True,
-            disable=not self.bar,
+            disable=not bar,
         )
 
     def _on_training_start(self) -> None:
@@ -487,7 +495,9 @@ def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
         values = results.mean(axis=1)
         quantity = "mean return"
         if "held_out_loss" in history:
-            quantity = "critic value" if "q_policy" in history else "negative loss"
+            quantity = "negative loss"
+            if "q_policy" in history:
+                quantity = "critic value"
         band = np.array([interval_of_mean(row) for row in results])
     axes.plot(steps, values, marker="o", clip_on=False, zorder=3)
     axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, alpha=0.2, linewidth=0)

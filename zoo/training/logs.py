@@ -148,7 +148,9 @@ class Replicas:
             "online_step": model.num_timesteps - model.offline_steps,
             "pretraining_step": pretrained,
         }
-        for replica in self.active if replicas is None else replicas:
+        if replicas is None:
+            replicas = self.active
+        for replica in replicas:
             seed = self.seeds[replica]
             self.folders[replica].write_status(state, seed=seed, **steps, **entries)
 
@@ -161,9 +163,10 @@ class ProgressTable(CSVOutputFormat):
 
     def __init__(self, path: Path, text: str) -> None:
         super().__init__(str(path))
-        self.file.write(text or f"{STEP}\n")
+        text = text or f"{STEP}\n"
+        self.file.write(text)
         self.file.flush()
-        self.keys = text.partition("\n")[0].split(self.separator) if text else [STEP]
+        self.keys = text.partition("\n")[0].split(self.separator)
 
 
 class Events(TensorBoardOutputFormat):
@@ -287,7 +290,10 @@ def find_excess(
             continue
         for replica, value in enumerate(per_replica.values):
             is_final = abs(value) > FAIL_FACTOR**power * unit
-            limit = (FAIL_FACTOR if is_final else WARN_FACTOR) ** power * unit
+            factor = WARN_FACTOR
+            if is_final:
+                factor = FAIL_FACTOR
+            limit = factor**power * unit
             if abs(value) > limit:
                 text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
                 yield replica, kind, text, is_final

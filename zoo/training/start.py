@@ -91,7 +91,9 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         data, held_out = hold_out(data)
     record = plan.describe(data)
     seeds = list(request.seeds or ())
-    run = find_run(request.log_folder, record, seeds or None) if request.resume else None
+    run = None
+    if request.resume:
+        run = find_run(request.log_folder, record, seeds or None)
     if run is not None and run.is_done:
         return result_of_done(run)
     # Processes start now, and build their environments while the model is made.
@@ -113,7 +115,9 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     bar = request.progress if request.verbose else bool(request.progress)
     training = TrainingRun(record, model, evaluator, replicas, bar, observe)
     # The logs go on from the checkpoint, so it is loaded before they are opened.
-    log_state = training.restore() if run else EMPTY_LOG
+    log_state = EMPTY_LOG
+    if run:
+        log_state = training.restore()
     if request.track:
         stack.enter_context(tracked(request, record, replicas))
     events = [
@@ -157,8 +161,10 @@ def make_folders(
     :param folders: takes each folder as soon as it exists, so that a failure finds those to end.
     """
     device = model.device
-    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    versions = describe_versions(device_name, None if data is None else data.fingerprint)
+    device_name = device.type
+    if device.type == "cuda":
+        device_name = torch.cuda.get_device_name(device)
+    versions = describe_versions(device_name, getattr(data, "fingerprint", None))
     assert model.replay_buffer is not None
     versions["storage"] = model.replay_buffer.placement.text
     for seed in seeds:
@@ -290,7 +296,9 @@ def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> Vec
     built = [first]
 
     def make_here() -> Env[Any, Any]:
-        return built.pop() if built else make_env(plan.env_id, **plan.env_kwargs)
+        if built:
+            return built.pop()
+        return make_env(plan.env_id, **plan.env_kwargs)
 
     def make_in_process() -> Env[Any, Any]:
         for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # Python ends them by SIGTERM
@@ -305,10 +313,15 @@ def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> Vec
         start_server()  # SB3 forks from it too
         make = make_in_process
         vec_env = SubprocVecEnv
+    n_envs = 1
+    wrapper = None
+    if is_online:
+        n_envs = replicas
+        wrapper = ResumableEnv
     env = make_vec_env(
         make,
-        n_envs=request.n_envs or (replicas if is_online else 1),
-        wrapper_class=ResumableEnv if is_online else None,
+        n_envs=request.n_envs or n_envs,
+        wrapper_class=wrapper,
         vec_env_cls=vec_env,  # type: ignore[arg-type]
     )
     for index in range(env.num_envs):

@@ -114,7 +114,10 @@ class TrialTrainer:
         values = (f"{name} {value}" for name, value in settings.items())
         log.info("trial %d: %s", trial.number, ", ".join(values))
         first = first_attempt(trial.study.get_trials(deepcopy=False)[trial.number])
-        folder = self.plan.folder / f"trial_{trial.number if first is None else first}"
+        number = trial.number
+        if first is not None:  # a repetition goes on with the runs of the first attempt
+            number = first
+        folder = self.plan.folder / f"trial_{number}"
         folder.mkdir(parents=True, exist_ok=True)
         reason = ""
         try:
@@ -221,7 +224,9 @@ class Reporter:
         :raises UsageError: if earlier evaluations or trials of the study had another score.
         """
         self.has_success = self.has_success or is_reported
-        name = SUCCESS.name if self.has_success else RETURN.name
+        name = RETURN.name
+        if self.has_success:
+            name = SUCCESS.name
         earlier = scored_by(self.trial.study)
         with self._raising_if_taken():
             self.trial.set_user_attr(SCORED_BY, name)
@@ -248,7 +253,9 @@ def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> 
     A replica without that evaluation has diverged, and has the worst possible score. One whose episodes have reported
     no success has none.
     """
-    name = "successes" if has_success else "results"
+    name = "results"
+    if has_success:
+        name = "successes"
     scores = [worst_score(has_success)] * len(histories)
     for index, history in enumerate(histories):
         values = history.get(name, ())
@@ -316,7 +323,8 @@ def command_with_best(plan: Plan) -> str:
     study = plan.name
     if plan.request.study_storage is not None:
         study = f"{plan.storage}:{plan.name}"
-    run = {name: value for name, value in plan.request.run.run.items() if name != "eval_freq"}
+    run = dict(plan.request.run.run)
+    run.pop("eval_freq", None)  # an interval for the pruner
     request = replace(
         plan.request.run, study=study, trial_id="best", seeds=None, eval_seed=0, run=run
     )
