@@ -299,9 +299,14 @@ def test_a_terminal_shows_the_verdict_before_the_page(logs, report, monkeypatch,
 def test_differences_from_a_published_set_come_first(logs, capsys, algo):
     settings = {"net_arch": [128] * 3, "inverse_temperature": 3.0, "gamma": 0.995}
     about = {
-        "algo": algo, "env": "pointmaze-medium-navigate-singletask-task1-v0", "profile": "qam", "episodes": 20,
-        "settings": settings, "sparse": False, "departures": ["eval_episodes 20 instead of 50"],
-    }  # fmt: skip
+        "algo": algo,
+        "env": "pointmaze-medium-navigate-singletask-task1-v0",
+        "profile": "qam",
+        "episodes": 20,
+        "settings": settings,
+        "sparse": False,
+        "departures": ["eval_episodes 20 instead of 50"],
+    }
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **about)
     compare.main([*f"{logs} --published mini --print".split(), *SMALL])

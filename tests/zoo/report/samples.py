@@ -37,11 +37,19 @@ def evaluations(
     ):
         domain = ("scene-play", "cube-double-play")[task % 2]
         count = random.randint(0, 51)
-        rows.append({
-            "method": method, "environment": f"{domain}-singletask-task{task // 2 + 1}-v0", "domain": domain,
-            "seed": seed, "run": f"{method}/{task}/{seed}", "phase": phase, "step": step, "successes": count,
-            "score": count / 50,
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": method,
+                "environment": f"{domain}-singletask-task{task // 2 + 1}-v0",
+                "domain": domain,
+                "seed": seed,
+                "run": f"{method}/{task}/{seed}",
+                "phase": phase,
+                "step": step,
+                "successes": count,
+                "score": count / 50,
+            }
+        )
     return pd.DataFrame(rows).assign(source="own", kind="success", episodes=50)
 
 
@@ -87,8 +95,14 @@ def scene_runs(scores, method="qam"):
         for seed, score in enumerate(scores_of_task):
             rows.append({"environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"})
     return pd.DataFrame(rows, columns=["environment", "seed", "score", "run"]).assign(
-        method=method, domain="scene-play", phase="offline", step=1_000_000, episodes=50, kind="success", source="own"
-    )  # fmt: skip
+        method=method,
+        domain="scene-play",
+        phase="offline",
+        step=1_000_000,
+        episodes=50,
+        kind="success",
+        source="own",
+    )
 
 
 def comparison_of_scene(scores, kind=SUCCESS, **methods):
@@ -100,9 +114,16 @@ def comparison_of_scene(scores, kind=SUCCESS, **methods):
 
 def runs_table(problems=()):
     runs = pd.DataFrame(problems, columns=["run", "problem"]).assign(
-        state="done", method="qam", label="qam", environment=SCENE[0], replaced_by=None, success_return=None,
-        dataset_fingerprint=None, code=None, never_reported=False,
-    )  # fmt: skip
+        state="done",
+        method="qam",
+        label="qam",
+        environment=SCENE[0],
+        replaced_by=None,
+        success_return=None,
+        dataset_fingerprint=None,
+        code=None,
+        never_reported=False,
+    )
     runs["departures"] = [()] * len(runs)
     runs["settings"] = [{}] * len(runs)
     return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
@@ -123,10 +144,19 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
 def run_rows(method, environment, seed, scores=(10, 20), **columns):
     """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
     fixed = {
-        "method": method, "environment": environment, "seed": seed, "phase": "offline", "episodes": 50,
-        "return": -100.0, "length": 150.0, "settings": "a1", "commit": "c0ffee", "ogbench": "1.2.2", "mujoco": "4.0.0",
+        "method": method,
+        "environment": environment,
+        "seed": seed,
+        "phase": "offline",
+        "episodes": 50,
+        "return": -100.0,
+        "length": 150.0,
+        "settings": "a1",
+        "commit": "c0ffee",
+        "ogbench": "1.2.2",
+        "mujoco": "4.0.0",
         "dataset": "",
-    }  # fmt: skip
+    }
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
     return [
         {**fixed, "step": step, "successes": score, **columns}
@@ -135,9 +165,12 @@ def run_rows(method, environment, seed, scores=(10, 20), **columns):
 
 
 ABOUT = {
-    "title": "A small benchmark", "authors": "us", "reference": "this repository", "date": "2026-12-01",
+    "title": "A small benchmark",
+    "authors": "us",
+    "reference": "this repository",
+    "date": "2026-12-01",
     "source": "Own runs.",
-}  # fmt: skip
+}
 
 
 def write_set(tmp_path, monkeypatch, name, **entry):
