@@ -77,7 +77,6 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
 REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--algo qamm": "unknown algorithm `qamm`; closest: qam",
-    "--seeds 1 0-3": "`--seeds` expects different seeds",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
@@ -88,7 +87,6 @@ REFUSED = {
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will make no update: `learning_starts` is 5"
     ),
-    "-tags a": "flags of Weights & Biases need --track",
     "--track": "`--track` needs Weights & Biases; install it with `pip install wandb`",
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 steps of it too; set --pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",

@@ -111,10 +111,8 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
 
 
 def test_a_name_may_have_an_equals_sign_and_its_label_not():
-    assert read_labels(["qam (a=1)= Ours "], ["qam", "qam (a=1)"]) == {
-        "qam": "qam",
-        "qam (a=1)": "Ours",
-    }
+    labels = read_labels(["qam (a=1)= Ours "], ["qam", "qam (a=1)"])
+    assert labels == {"qam": "qam", "qam (a=1)": "Ours"}
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,8 @@ def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path, kind):
-    source, copy = WRITERS[kind](tmp_path, episodes()), tmp_path / "converted.npz"
+    source = WRITERS[kind](tmp_path, episodes())
+    copy = tmp_path / "converted.npz"
     write_set(copy, read_source(source))
     original, converted = (load_custom(path, ENV, {}) for path in (source, copy))
     assert original.fingerprint == converted.fingerprint
@@ -260,7 +261,8 @@ def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
 
 
 def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
-    masks, ends = 1 - np.isin(np.arange(39), (3, 18)), np.isin(np.arange(39), (18, 38))
+    masks = 1 - np.isin(np.arange(39), (3, 18))
+    ends = np.isin(np.arange(39), (18, 38))
     arrays = read(write_d4rl(tmp_path, episodes(), masks=masks, terminals=ends))
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [3, 18]
     assert np.flatnonzero(arrays["valids"] == 0).tolist() == [19, 39]
@@ -299,8 +301,10 @@ def structured(space, rows):
 
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path, name):
-    space, parts = STRUCTURED[name], episodes()
-    size, generator = gymnasium.spaces.flatdim(space), np.random.default_rng(0)
+    space = STRUCTURED[name]
+    parts = episodes()
+    size = gymnasium.spaces.flatdim(space)
+    generator = np.random.default_rng(0)
     vectors = []
     for part in parts:
         vectors.append(generator.normal(size=(len(part["observations"]), size)).astype(np.float32))
@@ -350,35 +354,28 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
     assert environment_of(name) == "Evil-v0"
 
 
-LINKED = {
-    "file": (
-        {"observations": h5py.ExternalLink("d4rl.hdf5", "observations")},
-        "missing: observations",
-    ),
-    "minari": (
-        {"actions": h5py.ExternalLink("d4rl.hdf5", "actions")},
-        "`episode_1/actions` must lie",
-    ),
-    "minari's more": ({"infos/a": h5py.SoftLink("/episode_0")}, "`episode_1/infos/a` must lie"),
-}
+@pytest.mark.parametrize(
+    ("file", "name", "link", "text"),
+    [
+        ("a.hdf5", "observations", h5py.ExternalLink("d4rl.hdf5", "observations"), "missing: obs"),
+        ("", "actions", h5py.ExternalLink("d4rl.hdf5", "actions"), "`episode_1/actions` must lie"),
+        ("", "infos/a", h5py.SoftLink("/episode_0"), "`episode_1/infos/a` must lie"),
+    ],
+    ids=["file", "minari", "minari's more"],
+)
+def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path, file, name, link, text):
+    write_d4rl(tmp_path, episodes())
+    assert text in refusal(change_hdf5(tmp_path / file, **{name: link}))
 
 
-@pytest.mark.parametrize("case", [*LINKED, "virtual"])
-def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path, case):
+def test_a_virtual_array_of_another_hdf5_file_is_not_read(tmp_path):
     linked = write_d4rl(tmp_path, episodes())
-    path = tmp_path / "a.hdf5"
-    if case == "virtual":
-        with h5py.File(path, "w") as file:
-            layout = h5py.VirtualLayout((39, 4), np.float64)
-            layout[:] = h5py.VirtualSource(str(linked), "observations", (39, 4))
-            file.create_virtual_dataset("observations", layout)
-            file["actions"] = np.zeros((3, 2))
-        assert "must lie in the file" in refusal(path)
-        return
-    changes, text = LINKED[case]
-    if "minari" in case:
-        path = tmp_path
-    assert text in refusal(change_hdf5(path, **changes))
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        layout = h5py.VirtualLayout((39, 4), np.float64)
+        layout[:] = h5py.VirtualSource(str(linked), "observations", (39, 4))
+        file.create_virtual_dataset("observations", layout)
+        file["actions"] = np.zeros((3, 2))
+    assert "must lie in the file" in refusal(tmp_path / "a.hdf5")
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -466,7 +463,6 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (npz_of, {"timeouts": None}, "masks"),
     (npz_of, {"rewards": np.zeros(38)}, "must have shape (39,)"),
     (npz_of, {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
-    (npz_of, {"rewards": np.array([print] * 39)}, "Object arrays cannot be loaded"),
     (npz_of, {"actions": np.zeros((39, 2), int)}, "`actions` must be continuous"),
     (npz_of, {"actions": np.zeros(())}, "`actions` must be continuous"),
     (npz_of, {"observations": np.zeros((39, 3, 8, 8))}, "images as uint8 from 0 to 255"),
