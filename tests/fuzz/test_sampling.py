@@ -180,11 +180,18 @@ def arrays(case):
     for steps in case.dataset:
         for step in steps:
             is_marked = step.is_last and case.layout in ("regular", "compact")
-            rows.append({
-                "observations": [step.observation], "actions": [step.action], "rewards": step.reward,
-                "masks": step.mask, "terminals": is_marked, "next_observations": [step.next_observation],
-                "timeouts": step.is_last, "valids": 1,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "observations": [step.observation],
+                    "actions": [step.action],
+                    "rewards": step.reward,
+                    "masks": step.mask,
+                    "terminals": is_marked,
+                    "next_observations": [step.next_observation],
+                    "timeouts": step.is_last,
+                    "valids": 1,
+                }
+            )
         if case.layout == "compact":  # one more row, of which only the observation may be read
             last = {"actions": [0.5], "rewards": 7, "masks": 0, "terminals": 1, "valids": 0}
             rows.append({"observations": rows[-1]["next_observations"], **last})
@@ -260,9 +267,13 @@ def play(case, buffer):
 
 def rows_of(batch, replica):
     columns = (
-        batch.observations, batch.actions, batch.rewards[..., None], batch.discounts[..., None],
-        batch.next_observations, batch.valid[..., None],
-    )  # fmt: skip
+        batch.observations,
+        batch.actions,
+        batch.rewards[..., None],
+        batch.discounts[..., None],
+        batch.next_observations,
+        batch.valid[..., None],
+    )
     return [tuple(row) for row in torch.cat(columns, -1)[replica].tolist()]
 
 

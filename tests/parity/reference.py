@@ -43,16 +43,35 @@ VALUES: dict[str, dict[Any, Any]] = {
 }
 """Our settings -> the reference's values -> ours, where they differ."""
 UNUSED = {
-    "agent_name", "ob_dims", "action_dim", "ac_action_dim",
-    "actor_hidden_dims", "value_hidden_dims",  # together they are `net_arch`
-    "fql_alpha", "edit_scale", "edit_target_entropy", "inv_temp", "noisy_coef", "isd_clip", "mode",
-    "edit_target_entropy_multiplier", "target_entropy_multiplier", "actor_loss_type", "actor_objective",
-    "critic_objective", "clip_sampler", "time_dim", "q_agg", "q_agg_actor", "drift_batch_size", "drift_eps",
+    "agent_name",
+    "ob_dims",
+    "action_dim",
+    "ac_action_dim",
+    "actor_hidden_dims",
+    "value_hidden_dims",  # together they are `net_arch`
+    "fql_alpha",
+    "edit_scale",
+    "edit_target_entropy",
+    "inv_temp",
+    "noisy_coef",
+    "isd_clip",
+    "mode",
+    "edit_target_entropy_multiplier",
+    "target_entropy_multiplier",
+    "actor_loss_type",
+    "actor_objective",
+    "critic_objective",
+    "clip_sampler",
+    "time_dim",
+    "q_agg",
+    "q_agg_actor",
+    "drift_batch_size",
+    "drift_eps",
     "separate",  # does not run in the reference
     "bc_only",  # `pretraining_steps`: a phase of a run, not another agent
     "clip_grad",  # `max_grad_norm`, from the fixture's meta
     "h",  # recorded as `horizon_length` too
-}  # fmt: skip
+}
 """What is no setting of the algorithms that are recorded with it, or that the reference does not use."""
 MODULES: dict[str, dict[str, str]] = {
     "qam_f": {"one_step_actor": "one_step"},

@@ -40,9 +40,13 @@ NOT_OF_FLOWS = {
 HINDSIGHT = ("test_her_normalization",)
 GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
 SMALL = {
-    "net_arch": [32, 32], "ensemble_size": 2, "flow_steps": 5, "inverse_temperature": 30.0, "learning_starts": 100,
+    "net_arch": [32, 32],
+    "ensemble_size": 2,
+    "flow_steps": 5,
+    "inverse_temperature": 30.0,
+    "learning_starts": 100,
     "horizon_length": int(os.environ.get("HORIZON", "1")),
-}  # fmt: skip
+}
 
 
 class QAM(agents.QAM):

@@ -17,13 +17,23 @@ ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 
 def write_suite(folder, data, algorithms, **keys):
     content = {
-        "quick": True, "algorithms": algorithms, "environments": [ENV], "seeds": "0-1", "dataset_dir": str(data),
+        "quick": True,
+        "algorithms": algorithms,
+        "environments": [ENV],
+        "seeds": "0-1",
+        "dataset_dir": str(data),
         "params": {
-            "net_arch": [8], "batch_size": 8, "eval_freq": 20, "eval_episodes": 2, "save_freq": 10, "log_interval": 10,
+            "net_arch": [8],
+            "batch_size": 8,
+            "eval_freq": 20,
+            "eval_episodes": 2,
+            "save_freq": 10,
+            "log_interval": 10,
             "offline_steps": 20,
         },
-        "env_kwargs": {"max_episode_steps": 20}, **keys,
-    }  # fmt: skip
+        "env_kwargs": {"max_episode_steps": 20},
+        **keys,
+    }
     (folder / "suite.yml").write_text(yaml.safe_dump(content))
     return folder / "suite.yml"
 

@@ -215,9 +215,14 @@ def test_a_signal_waits_for_the_end_of_an_import(number):
 def test_programs_and_flags_are_completed_as_bash_asks_for_it(tmp_path, line, expected):
     answer = tmp_path / "answer"
     variables = {
-        "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1",
-        "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
-    }  # fmt: skip
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9",
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_SHELL": "bash",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+    }
     code = "import sys; sys.argv = ['zoo']; from zoo.terminal.cli import main; main()"
     python(code, variables={**os.environ, **variables})
     assert set(answer.read_text().split()) == expected

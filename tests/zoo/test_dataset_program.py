@@ -21,9 +21,14 @@ def test_list_tells_size_source_and_presence(call, tmp_path):
     assert rows[NAME]["here"]
     assert not rows[STITCH]["here"]
     assert rows["antmaze-giant-navigate-v0"] == {
-        "name": "antmaze-giant-navigate-v0", "files": 1, "episodes": 500, "transitions": 1_000_000, "download": True,
-        "generate": False, "here": False,
-    }  # fmt: skip
+        "name": "antmaze-giant-navigate-v0",
+        "files": 1,
+        "episodes": 500,
+        "transitions": 1_000_000,
+        "download": True,
+        "generate": False,
+        "here": False,
+    }
 
 
 def test_generate_then_info_then_check(call, tmp_path):

@@ -63,9 +63,14 @@ def test_a_set_is_converted_and_described(tmp_path, call):
         [returns[0], np.mean(returns), returns[2]], rel=1e-5
     )
     assert result == {
-        "file": str(tmp_path / "a.npz"), "trajectories": 3, "transitions": 59, "terminated": 1, "observation": 4,
-        "action": 2, "recorded_in": "Spring-v0",
-    }  # fmt: skip
+        "file": str(tmp_path / "a.npz"),
+        "trajectories": 3,
+        "transitions": 59,
+        "terminated": 1,
+        "observation": 4,
+        "action": 2,
+        "recorded_in": "Spring-v0",
+    }
 
 
 def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):

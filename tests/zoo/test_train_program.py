@@ -42,10 +42,21 @@ def finished(runs):
 def test_a_run_leaves_everything_in_its_folder(finished):
     names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
     assert names == {
-        "config.yml", "args.yml", "command.txt", "versions.json", "status.json", "progress.csv", "events.out",
-        "evaluations.npz", "checkpoint", f"{ENV}.zip", "best_model.zip", "learning_curve.png", "run.log",
+        "config.yml",
+        "args.yml",
+        "command.txt",
+        "versions.json",
+        "status.json",
+        "progress.csv",
+        "events.out",
+        "evaluations.npz",
+        "checkpoint",
+        f"{ENV}.zip",
+        "best_model.zip",
+        "learning_curve.png",
+        "run.log",
         "lock",
-    }  # fmt: skip
+    }
     config = config_of(finished)
     assert config.items() > {"algo": "qam", "env": ENV, "seed": 3, "seeds": [3, 4]}.items()
     departure = "dataset of 2,000 transitions instead of 1,000,000"

@@ -22,100 +22,139 @@ WEIGHT = 'weight = targets["weight"] * batch.valid'
 
 MISTAKES = {
     "forgotten hook": Mistake(
-        "def noise(self):", "def noises(self):", "hooks",
+        "def noise(self):",
+        "def noises(self):",
+        "hooks",
         r'WeightedBC\.noise must be defined; it returns \{"bc_x0": normal\(\), \.\.\.\}, every random draw',
     ),
     "loss returning a scalar": Mistake(
-        'targets["td"], batch.valid),', 'targets["td"], batch.valid).mean(),', "hooks",
+        'targets["td"], batch.valid),',
+        'targets["td"], batch.valid).mean(),',
+        "hooks",
         r"WeightedBC\.losses must give loss `td` as a tensor of shape \(2,\) here, .*one number per replica: take the "
         r"mean over everything but the first axis; got a tensor of shape \(\)",
     ),
     "missing S": Mistake(
-        "q.mean(1, keepdim=True)", "q.mean()", "replicas",
+        "q.mean(1, keepdim=True)",
+        "q.mean()",
+        "replicas",
         r"of seed \d+ differ by .* from a run of that seed alone; take means over every axis but the first",
     ),
     "in-place change": Mistake(
-        WEIGHT, 'weight = targets["weight"].mul_(batch.valid)', "purity",
+        WEIGHT,
+        'weight = targets["weight"].mul_(batch.valid)',
+        "purity",
         r'`losses`: \w+\.py:\d+ changes `targets\["weight"\]` in place; make a new tensor',
     ),
     "in-place change of `.data`": Mistake(
-        WEIGHT, f'next(nets.critic.parameters()).data.mul_(0.9)\n        {WEIGHT}', "purity",
+        WEIGHT,
+        f"next(nets.critic.parameters()).data.mul_(0.9)\n        {WEIGHT}",
+        "purity",
         r"an update changes `nets\.critic\S*` by its `\.data`; make a new tensor",
     ),
     "state in an attribute": Mistake(
-        "    def losses", "    n = 0\n    def after_update(self, nets, info):\n        self.n += 1\n    def losses",
+        "    def losses",
+        "    n = 0\n    def after_update(self, nets, info):\n        self.n += 1\n    def losses",
         "purity",
         r"`after_update` keeps state in `self\.n`, which is lost when a model is saved or resumed",
     ),
     "item": Mistake(
-        WEIGHT, f"{WEIGHT} / batch.valid.mean().item()", "device",
+        WEIGHT,
+        f"{WEIGHT} / batch.valid.mean().item()",
+        "device",
         r"`losses`: \w+\.py:\d+ waits for the device \(`\.item\(\)`.*\); stay with tensors",
     ),
     "own randn": Mistake(
-        'flow, noise["bc_x0"]', "flow, batch.actions.new_empty(batch.actions.shape).normal_()", "noise",
+        'flow, noise["bc_x0"]',
+        "flow, batch.actions.new_empty(batch.actions.shape).normal_()",
+        "noise",
         r"`losses`: \w+\.py:\d+ draws random numbers of its own; declare the draw in `noise`",
     ),
     "gradient into the critic": Mistake(
         '            "bc": flow_matching_loss',
         '            "climb": -nets.critic(batch.observations, flow(noise["bc_x0"], 0.0)).mean((1, 2)),\n'
-        '            "bc": flow_matching_loss', "gradients",
+        '            "bc": flow_matching_loss',
+        "gradients",
         r"loss `climb` trains `critic`, `flow` at once; take networks that only give a signal from `nets\.frozen`, "
         r"e\.g\. `nets\.frozen\.critic\(\.\.\.\)`",
     ),
     "unread setting": Mistake(
-        "    def networks(self):", "    actor_learning_rate: float = agents.setting(default=1e-4, above=0)\n\n"
-        "    def networks(self):", "settings",
+        "    def networks(self):",
+        "    actor_learning_rate: float = agents.setting(default=1e-4, above=0)\n\n"
+        "    def networks(self):",
+        "settings",
         r"nothing reads the setting `actor_learning_rate`, so it changes nothing; use `self\.actor_",
     ),
     "unregistered network": Mistake(
         "    def networks(self):\n",
-        "    def networks(self):\n        import torch\n\n        self.extra = torch.nn.Linear(4, 1)\n", "networks",
+        "    def networks(self):\n        import torch\n\n        self.extra = torch.nn.Linear(4, 1)\n",
+        "networks",
         r"`self\.extra` is a Linear that is not in `networks`: it is neither trained nor saved.*"
         "declare it in `networks`",
     ),
     "a draw that nothing uses": Mistake(
-        'return {"bc_x0": normal(),', 'return {"spare": normal(), "bc_x0": normal(),', "noise",
+        'return {"bc_x0": normal(),',
+        'return {"spare": normal(), "bc_x0": normal(),',
+        "noise",
         r"no loss depends on the draw `spare`; remove it from `noise`",
     ),
     "a draw that acting does not use": Mistake(
-        HOOKS, '    def action_noise_table(self):\n        return {"action": normal(), "spare": normal()}\n\n' + HOOKS,
-        "noise", r"`act` does not use the draw `spare`; remove it from `action_noise_table`",
+        HOOKS,
+        '    def action_noise_table(self):\n        return {"action": normal(), "spare": normal()}\n\n'
+        + HOOKS,
+        "noise",
+        r"`act` does not use the draw `spare`; remove it from `action_noise_table`",
     ),
     "actions out of bounds": Mistake(
-        ".clamp(-1, 1)", "", "bounds", r"`act` returns actions up to [\d.e+]+, expected \[-1, 1\]; .*clamp",
+        ".clamp(-1, 1)",
+        "",
+        "bounds",
+        r"`act` returns actions up to [\d.e+]+, expected \[-1, 1\]; .*clamp",
     ),
     "a changed setting": Mistake(
-        FLOW, f"        self.beta = self.beta + 1\n{FLOW}", "purity", r"setting",
+        FLOW,
+        f"        self.beta = self.beta + 1\n{FLOW}",
+        "purity",
+        r"setting",
     ),
     "hidden state": Mistake(
         FLOW,
         "        self.count = getattr(self, 'count', 0) + 1\n"
         "        noise = {**noise, 'bc_t': noise['bc_t'] / self.count}\n        flow = nets.flow",
-        "purity", r"loss `bc` is another number when it is computed again",
+        "purity",
+        r"loss `bc` is another number when it is computed again",
     ),
     "state that is not saved": Mistake(
         HOOKS,
         "    def after_update(self, nets, info):\n        self.beta = self.beta * 0.9\n"
-        "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n" + HOOKS,
-        "resuming", r"differs after training that went on from a checkpoint offline; keep state in networks",
+        "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n"
+        + HOOKS,
+        "resuming",
+        r"differs after training that went on from a checkpoint offline; keep state in networks",
     ),
     "state that loading forgets": Mistake(
         HOOKS,
         "    def after_update(self, nets, info):\n        self.seen = getattr(self, 'seen', 0) + 1\n\n"
         f"{HOOKS}\n        noise = {{**noise, 'action': noise['action'] + getattr(self, 'seen', 0)}}",
-        "saving", r"a loaded model plans other actions than the saved one; `act` may depend on nothing but settings",
+        "saving",
+        r"a loaded model plans other actions than the saved one; `act` may depend on nothing but settings",
     ),
     "numbers too fine for bfloat16": Mistake(
         'targets["td"], batch.valid),',
         'targets["td"], batch.valid) * (3 * (1e5 * targets["td"].mean(1)).sin()).exp(),',
-        "bf16", r"the gradient's norm changes by \d+% in bfloat16, expected at most 5%",
+        "bf16",
+        r"the gradient's norm changes by \d+% in bfloat16, expected at most 5%",
     ),
     "no discount": Mistake(
-        "td_target(batch, next_q, self.rho)", "batch.rewards + (batch.discounts > 0) * next_q.mean(1)", "values",
+        "td_target(batch, next_q, self.rho)",
+        "batch.rewards + (batch.discounts > 0) * next_q.mean(1)",
+        "values",
         r"`score` gives (0\.[89]|1\.)\d* where the rewards are 0 and then 1, with gamma 0\.5, expected 0\.5 \+- 0\.15",
     ),
     "climbing down": Mistake(
-        "self.beta * (q", "-self.beta * (q", "actions",
+        "self.beta * (q",
+        "-self.beta * (q",
+        "actions",
         r"the mean action is -0\.\d+ where the reward is 30 times the action .* at least 0\.08; look at the sign",
     ),
     "weights drawn otherwise": Mistake(
@@ -124,9 +163,10 @@ MISTAKES = {
         "        class Odd(Network):\n            def __init__(self, replicas):\n                super().__init__()\n"
         "                self.value = torch.nn.Parameter(torch.randn(replicas, 3))\n\n"
         '        return {"odd": NetworkSpec(lambda n: Odd(n.replicas)), "critic"',
-        "replicas", r"`odd\.value` of seed \d does not start as in a run of that seed alone; .* `initialise\(",
+        "replicas",
+        r"`odd\.value` of seed \d does not start as in a run of that seed alone; .* `initialise\(",
     ),
-}  # fmt: skip
+}
 
 
 def example():

@@ -45,11 +45,17 @@ def write_run(
         arrays["results"] = counts + np.linspace(-1, 1, episodes)
     np.savez(folder / "evaluations.npz", **arrays)
     values = {
-        "algo": algo, "env": env, "seed": seed, "offline_steps": every * len(offline),
-        "online_steps": every * len(online), "eval_episodes": episodes, "sparse": True,
+        "algo": algo,
+        "env": env,
+        "seed": seed,
+        "offline_steps": every * len(offline),
+        "online_steps": every * len(online),
+        "eval_episodes": episodes,
+        "sparse": True,
         "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
-        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})}, **config,
-    }  # fmt: skip
+        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})},
+        **config,
+    }
     values["settings"].setdefault("sparse", values["sparse"])  # the record says it twice
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run

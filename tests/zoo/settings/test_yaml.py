@@ -20,8 +20,10 @@ def test_values_come_back_as_they_were_written():
 
 def test_aliases_are_understood():
     assert load_yaml("a: &a [1, 2]\nb: *a\nc: {<<: &d {e: 1}, e: 2, f: *d}", "a test") == {
-        "a": [1, 2], "b": [1, 2], "c": {"e": 2, "f": {"e": 1}},
-    }  # fmt: skip
+        "a": [1, 2],
+        "b": [1, 2],
+        "c": {"e": 2, "f": {"e": 1}},
+    }
 
 
 @pytest.mark.parametrize("value", ["010", "-0_7", "1:30", "1:30.5"])

@@ -51,13 +51,22 @@ class Project:
         (folder / "slow_fql.py").write_text(AGENT)
         self.update_takes(seconds)
         suite = {
-            "algorithms": ["slow_fql:SlowFQL"], "environments": [ENV], "seeds": f"{SEEDS[0]}-{SEEDS[-1]}",
-            "seeds_at_once": 2, "quick": True, "dataset_dir": str(data),
+            "algorithms": ["slow_fql:SlowFQL"],
+            "environments": [ENV],
+            "seeds": f"{SEEDS[0]}-{SEEDS[-1]}",
+            "seeds_at_once": 2,
+            "quick": True,
+            "dataset_dir": str(data),
             "params": {
-                "net_arch": [16, 16], "batch_size": 8, "flow_steps": 2, "offline_steps": 150, "eval_freq": 50,
-                "eval_episodes": 2, "save_freq": 40,
+                "net_arch": [16, 16],
+                "batch_size": 8,
+                "flow_steps": 2,
+                "offline_steps": 150,
+                "eval_freq": 50,
+                "eval_episodes": 2,
+                "save_freq": 40,
             },
-        }  # fmt: skip
+        }
         (folder / "suite.yml").write_text(yaml.safe_dump(suite))
 
     @contextmanager

@@ -48,9 +48,16 @@ def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_o
     (options,) = wandb.begun
     config = options.pop("config")
     assert options == {
-        "sync_tensorboard": True, "events": 0, "project": "flow-rl-zoo", "group": "first", "entity": None, "tags": [],
-        "name": f"qam_{ENV}_1", "id": RunFolder(tmp_path / "qam" / f"{ENV}_1").tracking_id(), "resume": "allow",
-    }  # fmt: skip
+        "sync_tensorboard": True,
+        "events": 0,
+        "project": "flow-rl-zoo",
+        "group": "first",
+        "entity": None,
+        "tags": [],
+        "name": f"qam_{ENV}_1",
+        "id": RunFolder(tmp_path / "qam" / f"{ENV}_1").tracking_id(),
+        "resume": "allow",
+    }
     assert config["seeds"] == [4, 9]
     assert config["settings"]["net_arch"] == [16, 16]
     assert wandb.ended == [0]

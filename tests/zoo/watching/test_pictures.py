@@ -43,9 +43,13 @@ def test_y_points_up_and_the_maze_is_in_the_middle():
     colours = {place: "#{:02x}{:02x}{:02x}".format(*colour) for place, colour in middles.items()}
     floor, wall = pictures.FLOOR, pictures.WALL
     assert colours == {
-        (0, 1): floor, (1, 1): wall, (2, 1): pictures.GOAL,
-        (0, 0): pictures.AGENT, (1, 0): floor, (2, 0): wall,
-    }  # fmt: skip
+        (0, 1): floor,
+        (1, 1): wall,
+        (2, 1): pictures.GOAL,
+        (0, 0): pictures.AGENT,
+        (1, 0): floor,
+        (2, 0): wall,
+    }
 
 
 def test_colours_go_from_the_lowest_to_the_highest_value():

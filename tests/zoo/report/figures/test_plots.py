@@ -67,8 +67,11 @@ def test_every_method_keeps_its_colour_in_every_figure():
 def test_figures_of_returns_have_the_kind_in_their_name_and_each_environment_an_axis_of_its_own():
     figures = figures_of(comparison_of_returns(["SAC", "TD3"]))
     assert set(figures) == {
-        "verdict_online_return", "improvement_online_return", "heat_map_online_return", "environments_return"
-    }  # fmt: skip
+        "verdict_online_return",
+        "improvement_online_return",
+        "heat_map_online_return",
+        "environments_return",
+    }
     cheetah, pendulum = figures["environments_return"].axes
     assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]
     assert cheetah.get_ylabel() == "return"
