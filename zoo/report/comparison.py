@@ -121,8 +121,12 @@ class ComparedMethod:
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:
         """Return what became of its runs on some tasks, by default on all; none were started of published methods."""
-        places = self.tallies if tasks is None else tasks
-        return sum((self.tallies[task] for task in places if task in self.tallies), Tally())
+        if tasks is None:
+            tasks = self.tallies
+        total = Tally()
+        for task in tasks:
+            total += self.tallies.get(task, Tally())
+        return total
 
     def only(self, places: Collection[str]) -> ComparedMethod:
         """Return the method as it is known on some environments and domains."""
@@ -266,9 +270,16 @@ class Phase:
     @property
     def steps(self) -> dict[str, int | None]:
         """Method -> the step of its scores, or None where its tasks differ."""
-        return {
-            name: low if low == high else None for name, (low, high) in self.step_ranges.items()
-        }
+        steps = dict.fromkeys(self.step_ranges)
+        for name, (low, high) in self.step_ranges.items():
+            if low == high:
+                steps[name] = low
+        return steps
+
+    @property
+    def compared(self) -> set[str]:
+        """The methods with single runs, which are all in `improvements`."""
+        return set().union(*self.improvements)
 
     @property
     def tasks_label(self) -> str:
@@ -311,23 +322,25 @@ def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFra
     """Return the rows of several tables, or an empty table."""
     # pandas takes the types of empty tables into account, which would make numbers objects
     filled = [table for table in tables if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=columns)
+    if not filled:  # nothing to concatenate is an error to pandas
+        return pd.DataFrame(columns=columns)
+    return pd.concat(filled, ignore_index=True)
 
 
 def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
     """Return domain -> its environments, both sorted by the environments' names."""
-    domains: dict[str, list[str]] = {}
-    for name in sorted(environments):
-        domains.setdefault(split_environment(name)[1], []).append(name)
-    return domains
+    return by_value({name: split_environment(name)[1] for name in sorted(environments)})
 
 
 def places_of(environments: Iterable[str]) -> list[str]:
     """Return environments in words, several tasks of a domain together."""
-    return [
-        short_name(names[0]) if len(names) == 1 else f"{len(names)} tasks of {domain}"
-        for domain, names in by_domain(environments).items()
-    ]
+    places = []
+    for domain, names in by_domain(environments).items():
+        place = short_name(names[0])
+        if len(names) > 1:
+            place = f"{len(names)} tasks of {domain}"
+        places.append(place)
+    return places
 
 
 def by_place(
@@ -375,11 +388,13 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     if phase is not None:  # stable: the other phases keep their order
         phases.sort(key=lambda candidate: candidate.name != phase.name)
     names: list[str] = []
+    covered: set[str] = set()
     for ordering_phase in phases:
+        covered.update(ordering_phase.coverage)
         means = ordering_phase.means
         # ties by name, so that a report's bytes do not depend on the order of its input
         names += sorted(means, key=lambda name: (-means[name], name))
-    covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
+    # a name keeps its first place below, so that these come after those with a mean
     names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))
 
@@ -388,5 +403,8 @@ def baseline_of(comparison: Comparison) -> str:
     """Return the baseline if it has scores of this kind on the common tasks, else the best method."""
     names = by_score(comparison)
     strays = set().union(*(phase.strays for phase in comparison.phases.values()))
-    candidates = [name for name in (comparison.baseline, *names) if name in names]
-    return next((name for name in candidates if name not in strays), names[0])
+    for name in (comparison.baseline, *names):
+        # a stray is left out of the aggregates, so that nothing could be compared with it
+        if name in names and name not in strays:
+            return name
+    return names[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class PublishedSet:
         about = {"source": self.name, "run": self.name, "kind": SUCCESS.name, "carried": False}
         score = table["successes"] / table["episodes"]
         table = with_places(table.assign(algorithm=table["method"], score=score, **about))
-        return table[[name for name in EVALUATION_COLUMNS if name in table]]
+        return table.filter(EVALUATION_COLUMNS)
 
     def _read_rows(self, folder: Path) -> pd.DataFrame:
         """Return the rows of CSV files' runs that reached the end of each of their phases."""
@@ -136,14 +137,15 @@ def suite_tasks(name: str) -> tuple[str, ...]:
     suites = _metadata()["suites"]
     if name not in suites:
         raise UsageError(unknown_name_message("suite of tasks", name, suites))
-    return tuple(sorted(task for place in suites[name] for task in tasks_of(place)))
+    return tuple(sorted(chain.from_iterable(map(tasks_of, suites[name]))))
 
 
 def suite_of(tasks: Collection[str]) -> str | None:
     """Return the suite that consists of some tasks, or None."""
-    return next(
-        (name for name in _metadata()["suites"] if set(suite_tasks(name)) == set(tasks)), None
-    )
+    for name in _metadata()["suites"]:
+        if set(suite_tasks(name)) == set(tasks):
+            return name
+    return None
 
 
 def published_names() -> dict[str, str]:
@@ -153,7 +155,9 @@ def published_names() -> dict[str, str]:
 
 def tasks_of(place: str) -> list[str]:
     """Return the environments of the tasks of a domain, e.g. of ``"scene-play"``; a task's name is that of one."""
-    return [place] if "-singletask-" in place else single_task_names(f"{place}-v0")[1:]
+    if "-singletask-" in place:
+        return [place]
+    return single_task_names(f"{place}-v0")[1:]  # the first one is another name of one of them
 
 
 def load_means(published: PublishedSet) -> pd.DataFrame:
@@ -214,7 +218,8 @@ def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
         seeds=("seeds", "min"),
         tasks=("mean", "size"),
     )
-    is_whole = domains["tasks"] == [len(tasks_of(domain)) for domain in domains["domain"]]
+    # the mean of some tasks of a domain is not comparable with that of all
+    is_whole = domains["tasks"] == domains["domain"].map(tasks_of).map(len)
     domains = domains[is_whole].rename(columns={"domain": "environment"})
     columns = [*key, "step", "mean", "sd", "seeds"]
     return joined([tasks, domains], columns)[columns].sort_values(key, ignore_index=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -45,7 +46,10 @@ def run(request: CompareRequest) -> dict[str, Any]:
         resolve=request.resolve / 100,
     )
     skipped = inputs.own_runs.skipped()
-    costs = read_costs(inputs) if request.json or request.output else None
+    costs = None
+    # the terminal shows no costs, and every run's log is read for them
+    if request.json or request.output:
+        costs = read_costs(inputs)
     result: dict[str, Any] = {
         "methods": len(inputs.methods),
         "runs": len(inputs.own_runs.runs),
@@ -95,16 +99,21 @@ def _print_tables(content: Content) -> None:
         is_stand_in = kind == "tasks" and f"aggregates_{phase}" not in names
         if kind not in _PRINTED and not is_stand_in:
             continue
-        columns = [name for name in table.header if (kind, name) != ("reproduction", "protocol")]
-        shown = empty_table(table.title, columns, _whole_columns(table, console.width))
-        for row in table.rows:
-            entries = dict(zip(table.header, row, strict=True))
-            shown.add_row(*(_text(entries[name]) for name in columns))
+        frame = pd.DataFrame(table.rows, columns=table.header)
+        if kind == "reproduction":
+            # sentences, which would leave the numbers no room
+            frame = frame.drop(columns="protocol")
+        shown = empty_table(table.title, [*frame], _whole_columns(table, console.width))
+        for row in frame.to_numpy():
+            shown.add_row(*map(_text, row))
         console.print(shown)
 
 
 def _text(entry: TableEntry) -> Text:
-    return Text(entry.plain, "bold" if entry.is_bold else "")
+    text = Text(entry.plain)
+    if entry.is_bold:
+        text.style = "bold"
+    return text
 
 
 def _whole_columns(table: Table, width: int) -> list[str]:
@@ -119,4 +128,6 @@ def _whole_columns(table: Table, width: int) -> list[str]:
         if not any(map(str.isalpha, "".join(texts))):
             numbers.append(name)
             letters += max(map(len, (name, *texts))) + 1
-    return numbers if letters <= width / 2 else ["environment", "where"]
+    if letters <= width / 2:
+        return numbers
+    return ["environment", "where"]

@@ -89,7 +89,10 @@ def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 def places_of_scores(environments: Iterable[str]) -> set[str]:
     """Return environments and their domains, by which published scores are known."""
-    return {place for name in environments for place in split_environment(name)[:2]}
+    places: set[str] = set()
+    for name in environments:
+        places.update(split_environment(name)[:2])
+    return places
 
 
 def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -111,11 +114,12 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     :param source: what tables call it.
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
-    required = [name for name in (*COLUMNS, *PROTOCOL) if name != "success_at"]
+    required = [*COLUMNS, *PROTOCOL]
+    required.remove("success_at")  # older releases had no other way than the end, and no column
     scores = ScoreTable.read([path], required, _REMEDY)
     scores = scores.with_numbers(_COUNTS, ["successes", "score"])
     table = scores.rows
-    if "success_at" not in table:  # older releases had no other way
+    if "success_at" not in table:
         table["success_at"] = SUCCESS_AT_END
     # an unknown kind has no limits, so its rows are refused below
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})

@@ -82,8 +82,8 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
 
 def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
-    other_tasks = [task for task in phase.tasks if task not in tasks]
-    is_other = np.isin(phase.tasks, other_tasks)
+    is_other = ~np.isin(phase.tasks, tasks)
+    other_tasks = np.array(phase.tasks)[is_other].tolist()
     pairs = list(phase.improvements)
     spreads = {}
     aggregates = {}
@@ -96,10 +96,11 @@ def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
     improvements = {}
     for pair, point, p in zip(pairs, differences, p_values, strict=True):
+        p_value = None
+        if not np.isnan(p):  # a pair that cannot be tested is not in Holm's family
+            p_value = p
         improvements[pair] = replace(
-            phase.improvements[pair],
-            difference=Estimate(point),
-            p_value=None if np.isnan(p) else p,
+            phase.improvements[pair], difference=Estimate(point), p_value=p_value
         )
     return replace(
         phase,
@@ -135,10 +136,13 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
     """Return the pairs that the tests of a phase are about: those with the focus, or else all, each once."""
     focus = comparison.focus
-    has_focus = any(focus in pair for pair in phase.improvements)
+    has_focus = focus in phase.compared
     pairs = []
     for (x, y), improvement in phase.improvements.items():
-        is_shown = x == focus if has_focus else x < y
+        # the improvements have each pair in both directions, and to test both would double Holm's correction
+        is_shown = x < y
+        if has_focus:
+            is_shown = x == focus
         # runs of fewer steps than the published ones would lose for that alone
         is_fair = not steps_short(phase, comparison.methods[x], comparison.methods[y])
         if is_shown and is_fair and improvement.p_value is not None:
@@ -154,7 +158,7 @@ def _describe(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> st
     if all(phase.improvements[pair].difference for pair in pairs):
         test = "Welch's t-test of the difference of means"
     scope = "between all methods"
-    if all(x == comparison.focus for x, _ in pairs):
+    if comparison.focus in phase.compared:
         scope = f"with {comparison.methods[pairs[0][0]].title}"
     return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {scope}"
 
@@ -178,14 +182,18 @@ def steps_short(
     phase: Phase, first: ComparedMethod, second: ComparedMethod
 ) -> tuple[int, int] | None:
     """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
-    ours, published = (first, second) if first.is_own else (second, first)
-    if not ours.is_own or published.is_own:
+    if first.is_own == second.is_own:
         return None
+    ours, published = first, second
+    if second.is_own:
+        ours, published = second, first
     environment = phase.tasks[0]
     field = f"{phase.name}_steps"
     steps = ours.protocol_on(environment).get(field)
     planned = published.protocol_on(environment).get(field)
-    return (steps, planned) if steps and planned and steps < planned else None
+    if steps and planned and steps < planned:
+        return steps, planned
+    return None
 
 
 def _subject(comparison: Comparison, phase: Phase) -> str | None:
@@ -193,8 +201,7 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
 
     Where scores cannot be averaged, the one leads whose runs are most often better. None where nothing is compared.
     """
-    compared = sorted({x for x, _ in phase.improvements})
-    if comparison.focus in compared:
+    if comparison.focus in phase.compared:
         return comparison.focus
 
     def score(name: str) -> float:
@@ -203,14 +210,16 @@ def _subject(comparison: Comparison, phase: Phase) -> str | None:
         pairs = phase.improvements.items()
         return sum(pair.probability.point for (x, _), pair in pairs if x == name)
 
-    return max(compared, key=score, default=None)
+    # of equal scores the first by name leads, in whatever order the methods were read
+    return max(sorted(phase.compared), key=score, default=None)
 
 
 def _outcome(
     comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str
 ) -> Outcome:
     """Return how the first method of a pair compares with the second."""
-    if steps_short(phase, *(comparison.methods[name] for name in pair)):
+    x, y = pair
+    if steps_short(phase, comparison.methods[x], comparison.methods[y]):
         return Outcome.NOT_COMPARABLE
     if p_value is None:
         return Outcome.UNTESTED
@@ -223,9 +232,12 @@ def _outcome(
             return Outcome.BOTH_SOLVE
     if p_value <= SIGNIFICANT:
         # where scores share no scale, no margin can be tested, and who is clearly ahead is better
-        outcomes = _CLEAR[size if comparison.kind.is_comparable else _LARGER]
-        return outcomes[phase.improvements[pair].lead > 0]
-    return Outcome.EQUAL if size == _SMALLER else Outcome.UNCLEAR
+        if not comparison.kind.is_comparable:
+            size = _LARGER
+        return _CLEAR[size][phase.improvements[pair].lead > 0]
+    if size == _SMALLER:
+        return Outcome.EQUAL
+    return Outcome.UNCLEAR
 
 
 def _rival(

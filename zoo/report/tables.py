@@ -45,16 +45,10 @@ SHOWN_METRICS = ("mean", "iqm")
 # HTML would be part of the page that Markdown becomes
 _MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})
 _LATEX = str.maketrans({
-    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
-    **{sign: f"${sign}$" for sign in "<>|"},
-    "~": r"$\sim$",
-    "^": r"\^{}",
-    "\\": r"$\backslash$",
-    "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$",
-    "…": r"\dots{}",
-    "\N{MINUS SIGN}": "$-$",
-    "\N{EN DASH}": "--",
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "<": "$<$", ">": "$>$", "|": "$|$", "~": r"$\sim$", "^": r"\^{}", "\\": r"$\backslash$",
+    "†": r"$^\dagger$", "‡": r"$^\ddagger$", "…": r"\dots{}",
+    "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--",
 })  # fmt: skip
 # a hyphen before a number that is not inside a name
 _MINUS = re.compile(r"(?<![\w)\]-])-(?=\.?\d)")
@@ -87,7 +81,9 @@ class TableEntry:
         """What stands in the CSV file."""
         if self.value is not None:
             return self.value
-        return "" if self.text == NOT_KNOWN else self.text
+        if self.text == NOT_KNOWN:  # programs read an empty field as a missing value
+            return ""
+        return self.text
 
 
 Row = Mapping[str, Any]
@@ -107,12 +103,15 @@ class Table:
     @classmethod
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
         """Return a table of rows that all have the same headings."""
-        entries = [[*map(_entry, row.values())] for row in rows]
-        return cls(name, title, caption, list(rows[0]) if rows else [], entries)
+        # objects: pandas would make NaN of None
+        frame = pd.DataFrame(rows, dtype=object).map(_entry)
+        return cls(name, title, caption, [*frame], frame.to_numpy().tolist())
 
 
 def _entry(content: TableEntry | str | None) -> TableEntry:
-    return content if isinstance(content, TableEntry) else TableEntry(content or NOT_KNOWN)
+    if isinstance(content, TableEntry):
+        return content
+    return TableEntry(content or NOT_KNOWN)
 
 
 def method_entry(comparison: Comparison, name: str) -> TableEntry:
@@ -122,9 +121,10 @@ def method_entry(comparison: Comparison, name: str) -> TableEntry:
 
 def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
     """Return how many decimals to show of estimates that stand side by side."""
-    return kind.digits(
-        value for e in estimates if e is not None for value in (e.point, *(e.interval or ()))
-    )
+    values = []
+    for estimate in filter(None, estimates):
+        values += [estimate.point, *(estimate.interval or ())]
+    return kind.digits(values)
 
 
 def score_entry(
@@ -140,12 +140,12 @@ def score_entry(
     # where all methods fail, the best of them is no better than another
     if estimate is None or (kind.is_comparable and best < FAILED_BELOW):
         return entry
-    is_best = math.isclose(estimate.point, best) or estimate.point > best
-    if is_best:
+    if math.isclose(estimate.point, best) or estimate.point > best:
         return replace(entry, is_bold=is_complete)
     # an interval of the whole scale reaches everything, since one seed or two say nothing
-    reaches = estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best
-    return replace(entry, text=f"{entry.text}†") if reaches else entry
+    if estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best:
+        return replace(entry, text=f"{entry.text}†")
+    return entry
 
 
 def with_minus(number: str) -> str:
@@ -164,17 +164,23 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
         return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
 
     point = text(estimate.point)
-    detail = NO_INTERVAL if estimate.kind == UNSURE else ""
-    if estimate.interval is not None:
+    detail = ""
+    if estimate.kind == UNSURE:
+        detail = NO_INTERVAL
+    elif estimate.interval is not None:
         low, high = map(text, estimate.interval)
-        detail = ROUNDED if low == high == point else f"[{low}, {high}]"
+        detail = f"[{low}, {high}]"
+        if low == high == point:  # as brackets they would look certain
+            detail = ROUNDED
     return TableEntry(point, detail, value=estimate.point, interval=estimate.interval)
 
 
 def range_text(ends: tuple[int, int]) -> str:
     """Return the smallest and the largest of some whole numbers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
     low, high = ends
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    if low == high:
+        return f"{low:,}"
+    return f"{low:,} to {high:,}"
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------
@@ -184,13 +190,17 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
-    digits = digits_of(kind, [v.improvement.difference for v in decision.verdicts])
+    differences = [v.improvement.difference for v in decision.verdicts]
+    digits = digits_of(kind, differences)
     rows = {}
     for v in decision.verdicts:
         pair = v.improvement
-        p_text = NOT_KNOWN
-        if v.p_value is not None:
-            p_text = "< 0.001" if v.p_value < 0.001 else f"{v.p_value:.3f}"
+        if v.p_value is None:
+            p_text = NOT_KNOWN
+        elif v.p_value < 0.001:  # 0.000 would claim that chance is impossible
+            p_text = "< 0.001"
+        else:
+            p_text = f"{v.p_value:.3f}"
         rows[v.other] = {
             "difference of means": number_entry(pair.difference, kind.scale, digits),
             "p value (Holm)": TableEntry(p_text, value=v.p_value),
@@ -198,9 +208,11 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             "tasks won / lost / undecided": str(pair.tasks),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome.is_clear),
         }
-    subject = comparison.methods[str(decision.subject)].title if rows else ""
+    subject = ""
+    if rows:
+        subject = comparison.methods[str(decision.subject)].title
     caption = ""
-    if all(v.improvement.difference for v in decision.verdicts):
+    if all(differences):
         caption = f"Difference: the mean of {subject} minus the other's, with a 95% t-interval. "
     if decision.tested:
         caption += f"Verdict and p value: {decision.tested}. "
@@ -220,10 +232,12 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
     kind = comparison.kind
     cells = phase.aggregates
-    columns = {metric: _scores(cells, kind, metric, SHOWN_METRICS) for metric in SHOWN_METRICS}
-    rows = {}
+    columns = {}
+    for metric in SHOWN_METRICS:
+        columns[METRICS[metric]] = _scores(cells, kind, metric, SHOWN_METRICS)
+    rows = pd.DataFrame(columns, dtype=object).to_dict("index")
     for name, cell in cells.items():
-        rows[name] = {METRICS[metric]: column[name] for metric, column in columns.items()} | {
+        rows[name] |= {
             "seeds": range_text(cell.seeds),
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": range_text(phase.step_ranges[name]),
@@ -288,16 +302,15 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return P(row > column) and the difference of means of every pair; without rows below three methods."""
     kind = comparison.kind
     decision = phase.decision
-    names = [
-        name for name in ranking(comparison, phase) if any(name in p for p in phase.improvements)
-    ]
+    names = [name for name in ranking(comparison, phase) if name in phase.compared]
     if len(names) < 3:  # two are one pair, which the table of improvements has already
         names = []
     digits = digits_of(kind, [pair.difference for pair in phase.improvements.values()])
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for x in names:
-        rows[x] = {comparison.methods[y].title: TableEntry(NOT_KNOWN) for y in names}
+        rows[x] = {}
         for y in names:
+            entry = None
             if x != y:
                 pair = phase.improvements[x, y]
                 chance = pair.probability.point
@@ -305,7 +318,7 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
                 if pair.difference is not None:
                     difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
                 entry = TableEntry(f"{chance:.2f}", difference, decision.is_clear(x, y), chance)
-                rows[x][comparison.methods[y].title] = entry
+            rows[x][comparison.methods[y].title] = entry
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
         "half), and the difference of means."
@@ -349,7 +362,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def _seed_count(seeds: int | None) -> str:
-    return f"more than {MAX_PLANNED_SEEDS:,}" if seeds is None else f"{seeds:,}"
+    if seeds is None:
+        return f"more than {MAX_PLANNED_SEEDS:,}"
+    return f"{seeds:,}"
 
 
 def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) -> Table:
@@ -409,7 +424,8 @@ def protocol_table(comparison: Comparison) -> Table:
         rows.append(row)
     alike = []
     # what all rows share is said once, below the table
-    for heading in [field.replace("_", " ") for field in PROTOCOL]:
+    for field in PROTOCOL:
+        heading = field.replace("_", " ")
         texts = {row[heading].text for row in rows}
         if texts != {_NOT_STATED}:
             if len(rows) < 2 or len(texts) > 1:
@@ -426,7 +442,9 @@ def protocol_table(comparison: Comparison) -> Table:
 
 def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
-    order = list(dict.fromkeys(name for comparison in comparisons for name in ranking(comparison)))
+    order = []  # `index` finds the first place of a method that has scores of several kinds
+    for comparison in comparisons:
+        order += ranking(comparison)
     rows = []
     for (method, machine, replicas), numbers in sorted(
         costs.groups(), key=lambda group: order.index(group[0][0])
@@ -467,8 +485,12 @@ def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
 
 def scored_otherwise(comparison: Comparison, names: Collection[str]) -> dict[str, list[str]]:
     """Return way of scoring -> methods among some, for scores that may not be those of the last evaluation."""
-    methods = [comparison.methods[name] for name in names]
-    return by_value({method.name: method.scoring for method in methods if method.scoring})
+    scorings = {}
+    for name in names:
+        scoring = comparison.methods[name].scoring
+        if scoring:
+            scorings[name] = scoring
+    return by_value(scorings)
 
 
 def _phase_table(
@@ -496,8 +518,11 @@ def _phase_table(
             if method in rows
         ]
     if best is not None:
-        threshold = f"{FAILED_BELOW:.0%}" if kind is SUCCESS else f"{FAILED_BELOW:g}"
-        threshold = f", where that is at least {threshold}" if kind.is_comparable else ""
+        threshold = ""  # returns as they are have none: a poor one may be any number
+        if kind is SUCCESS:
+            threshold = f", where that is at least {FAILED_BELOW:.0%}"
+        elif kind.is_comparable:
+            threshold = f", where that is at least {FAILED_BELOW:g}"
         caption += f" Bold: the best{best}{threshold}; †: its interval reaches the best. Neither is a test."
     table = Table.of(
         f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", "", rows
@@ -552,13 +577,19 @@ def _scores(
 
     :param beside: the metrics that are shown there, with equally many decimals.
     """
-    digits = digits_of(kind, [c.estimates.get(name) for c in cells.values() for name in beside])
-    estimates = {name: cell.estimates.get(metric) for name, cell in cells.items()}
-    best = max([estimate.point for estimate in estimates.values() if estimate], default=0.0)
-    return {
-        name: score_entry(estimate, kind, digits, best, cells[name].tally.is_complete)
-        for name, estimate in estimates.items()
-    }
+    shown: list[Estimate | None] = []
+    points = []
+    for cell in cells.values():
+        shown.extend(map(cell.estimates.get, beside))
+        if metric in cell.estimates:
+            points.append(cell.estimates[metric].point)
+    digits = digits_of(kind, shown)
+    best = max(points, default=0.0)
+    entries = {}
+    for name, cell in cells.items():
+        estimate = cell.estimates.get(metric)
+        entries[name] = score_entry(estimate, kind, digits, best, cell.tally.is_complete)
+    return entries
 
 
 def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
@@ -574,7 +605,9 @@ def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
 
 def _three_digits(value: float) -> str:
     # whole hours of slow runs, and fractions of fast ones
-    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    digits = 0
+    if value > 0:  # zero has no first digit
+        digits = 2 - math.floor(math.log10(value))
     return f"{value:,.{min(max(digits, 0), 6)}f}"
 
 
@@ -586,12 +619,13 @@ def to_csv(table: Table) -> str:
     columns: dict[str, list[Any]] = {}
     for name, *entries in zip(table.header, *table.rows, strict=True):
         columns[name] = [entry.written for entry in entries]
+        details = [entry.detail for entry in entries]
         if any(entry.interval for entry in entries):
             # the detail is these two numbers, rounded
             ends = [entry.interval or (None, None) for entry in entries]
             columns[f"{name} low"], columns[f"{name} high"] = map(list, zip(*ends, strict=True))
-        elif any(entry.detail for entry in entries):
-            columns[f"{name} detail"] = [entry.detail for entry in entries]
+        elif any(details):
+            columns[f"{name} detail"] = details
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
 
 
@@ -599,13 +633,17 @@ def to_markdown(table: Table) -> str:
     """Return a table in Markdown."""
 
     def cell(entry: TableEntry) -> str:
-        text = f"**{entry.text}**" if entry.is_bold else entry.text
+        text = entry.text
+        if entry.is_bold:
+            text = f"**{text}**"
         return _markdown(f"{text} {entry.detail}".strip())
 
     rows = [map(_markdown, table.header), ["---"] * len(table.header)]
     rows += [map(cell, row) for row in table.rows]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "", *lines, ""])
+    lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
+    for cells in rows:
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def to_latex(table: Table, width: str = "page") -> str:
@@ -613,17 +651,23 @@ def to_latex(table: Table, width: str = "page") -> str:
 
     :param width: where it stands, one of `zoo.report.figures.files.FIGURE_SIZES`.
     """
-    place = "table" if width == "column" else "table*"
+    place = "table" if width == "column" else "table*"  # across both columns of a paper
     is_wide = len(table.header) > _MANY
     types = ""
     for entries in zip(*table.rows, strict=True):
-        short = "c" if types else "l"
         # a column of long texts is broken into lines; the first one is a name, the others are numbers
-        types += "p{4cm}" if max(len(entry.plain) for entry in entries) > _LONG else short
-    lines = [[*map(latex, table.header)]]
-    lines += [[_latex_cell(entry, is_wide) for entry in row] for row in table.rows]
-    header, *rows = (" & ".join(cells) + r" \\" for cells in lines)
-    body = "\n".join(rows)
+        if max(len(entry.plain) for entry in entries) > _LONG:
+            types += "p{4cm}"
+        elif types:
+            types += "c"
+        else:
+            types = "l"
+    header = " & ".join(map(latex, table.header))
+    lines = []
+    for row in table.rows:
+        cells = [_latex_cell(entry, is_wide) for entry in row]
+        lines.append(" & ".join(cells) + r" \\")
+    body = "\n".join(lines)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
 \begin{{{place}}}
 \centering
@@ -634,7 +678,7 @@ def to_latex(table: Table, width: str = "page") -> str:
 \begin{{adjustbox}}{{max totalsize={{\linewidth}}{{0.85\textheight}}}}
 \begin{{tabular}}{{{types}}}
 \toprule
-{header}
+{header} \\
 \midrule
 {body}
 \bottomrule
@@ -653,8 +697,10 @@ def latex(text: str) -> str:
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all; make its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):  # not as text: Windows would write other line ends
+        content = content.encode()
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.write_bytes(content)
 
 
 def _markdown(text: str) -> str:
@@ -662,8 +708,11 @@ def _markdown(text: str) -> str:
 
 
 def _latex_cell(entry: TableEntry, is_narrow: bool) -> str:
-    text = "--" if entry.text == NOT_KNOWN else latex(entry.text)
-    text = rf"\textbf{{{text}}}" if entry.is_bold else text
+    text = latex(entry.text)
+    if entry.text == NOT_KNOWN:
+        text = "--"
+    if entry.is_bold:
+        text = rf"\textbf{{{text}}}"
     if is_narrow and entry.detail:
         return rf"\shortstack{{{text}\\{{\scriptsize {latex(entry.detail)}}}}}"
     return f"{text} {latex(entry.detail)}".strip()
