@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import filter as matching
 from functools import cached_property, partial
@@ -87,14 +87,14 @@ def all_figures(
     :param only: a pattern of the names of the figures to draw.
     """
     context = PlotContext(comparison, evaluations, size)
-    makers: dict[str, Callable[[], Drawing | None]] = {}
+    makers = {}
     for phase in comparison.phases.values():
         for make in (_verdict, _aggregates, _profiles, _improvement, _heat_map, _runs):
             name = f"{make.__name__.removeprefix('_')}_{phase.name}"
             makers[name] = partial(make, replace(context, phase=phase), phase)
     for metric in SHOWN_METRICS:
         makers[f"sample_efficiency_{metric}"] = partial(_sample_efficiency, context, metric)
-    makers["domains" if context.kind is SUCCESS else "environments"] = partial(_domains, context)
+    makers[f"{context.place}s"] = partial(_domains, context)
     drawings = {}
     with matplotlib.rc_context(size.rc_params):
         for name in matching(makers, only):
@@ -142,13 +142,24 @@ class PlotContext:
         return _lines(text, int(width / self.size.letter))
 
     @property
+    def place(self) -> str:
+        """What has a panel of its own among the learning curves."""
+        if self.kind is SUCCESS:
+            return "domain"
+        return "environment"
+
+    @property
     def where(self) -> str:
         """The phase and the kind of scores."""
-        return f"{self.phase.name if self.phase else ''}{self.kind.title}"
+        if self.phase is None:
+            return self.kind.title
+        return f"{self.phase.name}{self.kind.title}"
 
     def title(self, subject: str) -> str:
         """Return a title that names the phase and the kind of scores."""
-        return f"{subject}{', ' if self.phase else ''}{self.where}"
+        if self.phase is None:
+            return f"{subject}{self.where}"
+        return f"{subject}, {self.where}"
 
     def tidy(self, ax: Axes) -> None:
         """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
@@ -181,11 +192,11 @@ class PlotContext:
         """
         labels = list(map(self.label, names))
         figure.axes[0].set_yticks(range(len(names)), labels)
-        # titles and units are broken into lines, of which 4.5 stand around the rows where none is
-        around = max((ax.get_title() + ax.get_xlabel()).count("\n") for ax in figure.axes)
+        # titles and units are broken into lines, beside 3.5 lines of ticks and gaps
+        around = _height(ax.get_title() + ax.get_xlabel() for ax in figure.axes)
         rows = max(0.6, lines * len(names) * self.size.inches(1.15 * _height(labels)))
         figure.set_layout_engine("constrained")  # rliable's figures have none
-        figure.set_size_inches(self.size.width, rows + self.size.inches(4.5 + around))
+        figure.set_size_inches(self.size.width, rows + self.size.inches(3.5 + around))
 
 
 def _lines(text: str, letters: int, max_lines: int | None = None) -> str:
@@ -236,41 +247,69 @@ def _verdict(context: PlotContext, phase: Phase) -> Drawing | None:
         return None
     subject = context.comparison.methods[str(phase.decision.subject)].title
     words = {Outcome.BETTER: BETTER_COLOURS, Outcome.WORSE: WORSE_COLOURS}
-    colours = {v.other: words.get(v.outcome, QUIET)[0] for v in verdicts}
+    colours = {}
+    pairs = []
+    for verdict in verdicts:
+        colours[verdict.other] = words.get(verdict.outcome, QUIET)[0]
+        pairs.append(verdict.improvement)
     # the last panel: differences, which verdicts are about, where there are any
-    panels = _ahead(context, [v.improvement for v in verdicts], f"{subject} against")[-1:]
+    panels = _ahead(context, pairs, f"{subject} against")[-1:]
     title = f"{subject} against each other method"
     drawing = _intervals(context, list(colours), panels, title, colours)
     ax = drawing.figure.axes[0]
-    right = ax.get_yaxis_transform()  # x as a fraction of the panel
-    for row, v in enumerate(verdicts):
-        ax.text(1.03, row, v.outcome, color=colours[v.other], va="center", transform=right)
+
+    for row, verdict in enumerate(verdicts):
+        ax.text(
+            1.03,
+            row,
+            verdict.outcome,
+            color=colours[verdict.other],
+            va="center",
+            transform=ax.get_yaxis_transform(),  # x as a fraction of the panel
+        )
     return drawing
 
 
 def _improvement(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the probability of improvement over the baseline, with the difference of means beside it."""
     baseline = baseline_of(context.comparison)
-    names = context.shown([x for x, y in phase.improvements if y == baseline])
-    if not names:
+    pairs = {}
+    for name in context.styles:  # in the order in which they are drawn
+        if (name, baseline) in phase.improvements:
+            pairs[name] = phase.improvements[name, baseline]
+    if not pairs:
         return None
-    pairs = [phase.improvements[name, baseline] for name in names]
-    panels = _ahead(context, pairs, f"over {baseline}")
-    return _intervals(context, names, panels, f"Probability of improvement over {baseline}")
+    panels = _ahead(context, pairs.values(), f"over {baseline}")
+    return _intervals(
+        context,
+        list(pairs),
+        panels,
+        f"Probability of improvement over {baseline}",
+    )
 
 
-def _ahead(context: PlotContext, pairs: Sequence[Improvement], title: str) -> list[_Panel]:
+def _ahead(context: PlotContext, pairs: Collection[Improvement], title: str) -> list[_Panel]:
     """Return panels of how methods compare with one: by probability, and where there are means by their difference."""
     kind = context.kind
-    margin = kind.scale * context.comparison.resolve if kind.is_comparable else 0.0
-    chances = [pair.probability for pair in pairs]
+    chances = _Panel(
+        title,
+        "probability of improvement",
+        [pair.probability for pair in pairs],
+        even=(0.5, 0.5),
+        holds=(0.0, 1.0),
+    )
+    panels = [chances]
     differences = [pair.difference for pair in pairs]
-    unit = f"difference of means, {'points' if kind is SUCCESS else kind.unit}"
-    panels = [
-        _Panel(title, "probability of improvement", chances, even=(0.5, 0.5), holds=(0.0, 1.0)),
-        _Panel(title, unit, differences, kind.scale, even=(-margin, margin)),
-    ]
-    return panels if any(differences) else panels[:1]
+    if any(differences):
+        margin = 0.0
+        if kind.is_comparable:
+            margin = kind.scale * context.comparison.resolve
+        unit = f"difference of means, {kind.unit}"
+        if kind is SUCCESS:
+            unit = "difference of means, points"
+        even = (-margin, margin)
+        panels.append(_Panel(title, unit, differences, kind.scale, even))
+    return panels
 
 
 def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
@@ -283,7 +322,9 @@ def _aggregates(context: PlotContext, phase: Phase) -> Drawing | None:
         if any(estimates):
             unit = f"{kind.unit}\n{phase.tasks_label}"
             panels.append(_Panel(METRICS[metric], unit, estimates, kind.scale))
-    return _intervals(context, names, panels, "Mean and IQM") if panels else None
+    if not panels:
+        return None
+    return _intervals(context, names, panels, "Mean and IQM")
 
 
 def _intervals(
@@ -299,23 +340,30 @@ def _intervals(
     :param colours: of the methods, in place of those of their styles.
     """
     width = 0.6 / len(panels) * context.size.width
-    values = np.stack([panel.values() for panel in panels], axis=-1)  # (methods, 3, panels)
+    values_by_panel = []
+    titles = []
+    for panel in panels:
+        values_by_panel.append(panel.values())
+        titles.append(context.wrap(f"{context.where}, {panel.title}", width))
+    values = np.stack(values_by_panel, axis=-1)  # (methods, 3, panels)
     figure, _ = plot_utils.plot_interval_estimates(
         dict(zip(names, values[:, 0], strict=True)),
         dict(zip(names, values[:, 1:], strict=True)),
-        [context.wrap(f"{context.where}, {panel.title}", width) for panel in panels],
+        titles,
         colors=colours or context.colours,
         xlabel="",  # rliable has one for all panels, below the middle of the figure
     )
     plt.close(figure)  # pyplot forgets it; the figure stays
     for k, (ax, panel) in enumerate(zip(figure.axes, panels, strict=True)):
         estimates = values[..., k]
-        # a point alone has no spread that an axis could show, so its whole interval counts
-        shown = estimates if len(names) == 1 and panel.even is None else estimates[:, 0]
+        shown = estimates[:, 0]
         if panel.even is not None:
             shown = np.append(shown, panel.holds or panel.even)
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
-            ax.axvline(float(np.mean(panel.even)), color=INK[0], linewidth=0.8, linestyle=":")
+            ax.axvline(np.mean(panel.even), color=INK[0], linewidth=0.8, linestyle=":")
+        elif len(names) == 1:
+            # a point alone has no spread that an axis could show, so its whole interval counts
+            shown = estimates
         context.tidy_rows(ax, names, _cut(shown, np.append(shown, estimates)))
         ax.set_xlabel("\n".join(context.wrap(line, width) for line in panel.unit.splitlines()))
     context.fit_rows(figure, names)
@@ -346,13 +394,19 @@ def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
     if not names:
         return None
     thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
-    named = [name for name in names if context.styles[name].is_named]
+    fractions = {}
+    bands = {}  # those of all methods would cover each other
+    for name in names:
+        profile = parts[name]
+        fractions[name] = profile["fraction"]
+        if context.styles[name].is_named:
+            bands[name] = (profile["low"], profile["high"])
     figure = Figure((size.width, 0.62 * size.width), layout="constrained")
     ax = figure.subplots()
     plot_utils.plot_performance_profiles(
-        {name: parts[name]["fraction"] for name in names},
+        fractions,
         thresholds,
-        {name: (parts[name]["low"], parts[name]["high"]) for name in named},
+        bands,
         ax=ax,
         colors=context.colours,
         xlabel=f"threshold τ, {kind.unit}",
@@ -361,7 +415,9 @@ def _profiles(context: PlotContext, phase: Phase) -> Drawing | None:
     for line, name in zip(ax.lines, names, strict=True):
         line.set(**context.styles[name].line)
     context.tidy(ax)
-    ax.set_xlim((0, 100) if kind is SUCCESS else (thresholds[0], thresholds[-1]))
+    ax.set_xlim(thresholds[0], thresholds[-1])
+    if kind is SUCCESS:
+        ax.set_xlim(0, 100)
     ax.set_ylim(0, 1.02)
     ax.set_title(f"{context.where}, {phase.tasks_label}")
     return _with_legend(context, figure, names, "Performance profiles")
@@ -377,11 +433,11 @@ def _sample_efficiency(context: PlotContext, metric: str) -> Drawing | None:
     figure = Figure((size.width, 0.62 * size.width), layout="constrained")
     ax = figure.subplots()
     names = _draw_curves(ax, context, curves)
-    ax.set(
-        title=f"{METRICS[metric]}{context.kind.title}, {context.comparison.curves_label}",
-        xlabel="steps (shaded: offline)" if _end_of_offline(curves) else "steps",
-        ylabel=context.kind.unit,
-    )
+    ax.set_title(f"{METRICS[metric]}{context.kind.title}, {context.comparison.curves_label}")
+    ax.set_xlabel("steps")
+    if _end_of_offline(curves):
+        ax.set_xlabel("steps (shaded: offline)")
+    ax.set_ylabel(context.kind.unit)
     return _with_legend(context, figure, names, f"Sample efficiency, {METRICS[metric]}")
 
 
@@ -408,8 +464,7 @@ def _domains(context: PlotContext) -> Drawing | None:
     for ax in axes[len(domains) :]:  # the last row may have room left
         figure.delaxes(ax)
     names = context.shown(set(curves["method"]))
-    place = "domain" if kind is SUCCESS else "environment"
-    return _with_legend(context, figure, names, f"Learning curves of each {place}")
+    return _with_legend(context, figure, names, f"Learning curves of each {context.place}")
 
 
 def _curves_of(context: PlotContext, metric: str) -> pd.DataFrame:
@@ -437,8 +492,13 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
         steps = curve["step"].to_numpy(int)
         if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
             steps = steps + border
-        # bands of all methods would cover each other: those of the grey ones have no width
-        ends = ["low", "high"] if style.is_named else ["value", "value"]
+        ends = ["low", "high"]
+        if not style.is_named:
+            # bands of all methods would cover each other: those of the grey ones have no width
+            ends = ["value", "value"]
+        marker = ""
+        if len(steps) == 1 or style.is_own:
+            marker = "o"  # a curve of one point would not be seen
         plot_utils.plot_sample_efficiency_curve(
             steps,
             {name: curve["value"]},
@@ -447,16 +507,15 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
             xlabel="",
             ylabel="",
             ax=ax,
-            # a curve of one point would not be seen
-            marker="o" if len(steps) == 1 or style.is_own else "",
+            marker=marker,
         )
         ax.lines[-1].set(**style.line, markersize=2.5)
         # rliable draws bands above earlier curves, and knows neither dashes nor layers
         ax.collections[-1].set(zorder=style.line["zorder"] - 1, linewidth=0)
     context.tidy(ax)
-    limits = _cut(curves["value"], curves[["value", "low", "high"]])
-    # 102: a curve at 100% is not cut in half
-    ax.set_ylim((0, 102) if context.kind is SUCCESS else limits)
+    ax.set_ylim(_cut(curves["value"], curves[["value", "low", "high"]]))
+    if context.kind is SUCCESS:
+        ax.set_ylim(0, 102)  # a curve at 100% is not cut in half
     ax.set_xlim(0, 1.01 * ax.dataLim.x1)
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
@@ -473,15 +532,22 @@ def _counts_online_steps_alone(method: ComparedMethod, curve: pd.DataFrame, bord
     steps = curve["step"]
     if (curve["phase"] == PHASES[0]).any():
         return False
-    planned = [protocol.get("online_steps") for protocol in method.protocols.values()]
-    longest = max((count for count in planned if isinstance(count, int)), default=0)
-    return bool(steps.max() <= longest if longest else steps.min() < border)
+    longest = 0
+    for protocol in method.protocols.values():
+        planned = protocol.get("online_steps")
+        if isinstance(planned, int):  # runs of several numbers of steps have them as text
+            longest = max(longest, planned)
+    if not longest:
+        return steps.min() < border
+    return steps.max() <= longest
 
 
 def _end_of_offline(curves: pd.DataFrame) -> int | None:
     """Return the last offline step if an online phase follows and all methods share it."""
     ends = curves[curves["phase"] == PHASES[0]].groupby("method")["step"].max()
-    return int(ends.iloc[0]) if curves["phase"].nunique() == 2 and ends.nunique() == 1 else None
+    if curves["phase"].nunique() == 2 and ends.nunique() == 1:
+        return ends.iloc[0]
+    return None
 
 
 def _with_legend(
@@ -494,16 +560,19 @@ def _with_legend(
     for name in methods:
         style = context.styles[name]
         if style.is_named:
-            marker = "o" if style.is_own else None
-            handles.append(Line2D([], [], marker=marker, markersize=3, **style.line))
+            handle = Line2D([], [], markersize=3, **style.line)
+            if style.is_own:
+                handle.set_marker("o")
+            handles.append(handle)
             labels.append(context.label(name))
     unnamed = len(methods) - len(labels)
     if unnamed:
         handles.append(Line2D([], [], color=MUTED[0], linewidth=0.7))
         labels.append(f"{unnamed} others")
-    longest = max(len(line) for label in labels for line in label.splitlines())
+    longest = max(map(len, "\n".join(labels).splitlines()))
     # 6: the letters' width of a handle and of the gap to the next column
-    columns = min(len(labels), max(1, int(figure.get_figwidth() / size.letter / (longest + 6))))
+    fitting = int(figure.get_figwidth() / size.letter / (longest + 6))
+    columns = min(len(labels), max(1, fitting))
     lines = math.ceil(len(labels) / columns) * _height(labels) + 1
     # the panels keep their height: the figure grows by the legend
     figure.set_figheight(figure.get_figheight() + size.inches(lines))
@@ -542,22 +611,25 @@ def _heat_map(context: PlotContext, phase: Phase) -> Drawing | None:
     width = size.letter * (max(map(len, means.index)) + _CELL * len(names) + 3)
     height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(means))
     figure = Figure((min(size.wide, max(width, 0.75 * size.width)), height), layout="constrained")
-    has_room = width <= size.wide  # else the numbers would overlap, and a scale stands in for them
-    lowest, highest = (0, 100) if kind.limits == FRACTION else (None, None)
+    colour_limits = {}
+    if kind.limits == FRACTION:
+        colour_limits = {"vmin": 0, "vmax": 100}
+    texts = None  # numbers that would overlap: a scale stands in for them
+    if width <= size.wide:
+        texts = _cell_texts(means.to_numpy(), kind)
     ax = sns.heatmap(
         shades,
         ax=figure.subplots(),
         cmap=ListedColormap([light for light, _ in scale_colours()]),
-        vmin=lowest,
-        vmax=highest,
         linewidths=0.4,
         xticklabels=labels,
         yticklabels=True,
-        annot=_cell_texts(means.to_numpy(), kind) if has_room else None,
+        annot=texts,
         fmt="",
         annot_kws={"size": 0.9 * size.text},
-        cbar=not has_room,
+        cbar=texts is None,
         cbar_kws={"location": "bottom", "shrink": 0.5},
+        **colour_limits,
     )
     ax.set(facecolor=SHADE[0], title=f"{phase.name}, {kind.unit}")  # the face is what is missing
     ax.xaxis.tick_top()
@@ -572,9 +644,10 @@ def _cell_texts(means: Array, kind: ScoreKind) -> list[list[str]]:
     Scores on one scale have equally many everywhere, others those of their row.
     """
     texts = []
+    digits = spread_digits(means.ravel())
     for row in means:
-        side_by_side = means if kind.is_comparable else row
-        digits = spread_digits(side_by_side.ravel())
+        if not kind.is_comparable:
+            digits = spread_digits(row)
         texts.append([f"{mean:,.{digits}f}" for mean in row])
     return texts  # also of NaN, which seaborn leaves out
 
@@ -606,7 +679,10 @@ def _runs(context: PlotContext, phase: Phase) -> Drawing | None:
             legend=False,
             ax=figure.subplots(),
         )
-    context.tidy_rows(ax, names, (-2, 102) if kind is SUCCESS else _cut(scores, scores))
+    limits = _cut(scores, scores)
+    if kind is SUCCESS:
+        limits = (-2, 102)  # all of a point at 0% and at 100% is seen
+    context.tidy_rows(ax, names, limits)
     ax.set(xlabel=kind.unit, ylabel="", title=f"{context.where}, single runs")
     context.fit_rows(figure, names, lines=2)
     return Drawing(figure, context.title("Last score of each own run"), names)
