@@ -97,8 +97,10 @@ class Content:
     @cached_property
     def verdicts(self) -> list[tuple[str, str]]:
         """What the report says first: the verdict of each phase, and what it rests on."""
-        uncovered = [(self.inputs.uncovered, "")] if self.inputs.uncovered else []
-        return uncovered + verdict_sentences(self.comparisons)
+        verdicts = verdict_sentences(self.comparisons)
+        if self.inputs.uncovered:
+            verdicts.insert(0, (self.inputs.uncovered, ""))
+        return verdicts
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -120,17 +122,21 @@ class Content:
             seeds_needed_table,
         )
         for comparison in self.comparisons:
+            phases = comparison.phases.values()
             # verdicts of all phases come first, as they do on the page
-            tables += [verdict_table(comparison, phase) for phase in comparison.phases.values()]
-            for phase in comparison.phases.values():
-                tables += [make(comparison, phase) for make in makers]
+            for phase in phases:
+                tables.append(verdict_table(comparison, phase))
+            for phase in phases:
+                for make in makers:
+                    tables.append(make(comparison, phase))
             if comparison.kind is SUCCESS:
                 # published scores are success rates
                 reproduced = reproduce(
                     inputs.methods, inputs.evaluations, inputs.sets, self.tolerance
                 )
                 tables.append(reproduction_table(reproduced, self.tolerance))
-        tables += [cost_table(self.comparisons, self.costs)] if self.costs else []
+        if self.costs:
+            tables.append(cost_table(self.comparisons, self.costs))
         tables.append(protocol_table(self.comparisons[0]))
         return [table for table in tables if table.rows]
 
@@ -190,7 +196,9 @@ def files_of_report(folder: Path) -> set[str]:
         return set(filter(_FILES.fullmatch, listed))  # never a path to anywhere else
     names = _lookalikes(folder)
     # other programs may write a `runs.csv`, but hardly both of these
-    return names if names >= {"report.html", "results.json"} else set()
+    if {"report.html", "results.json"} <= names:
+        return names
+    return set()
 
 
 def refuse_foreign_files(folder: Path) -> None:
@@ -208,9 +216,12 @@ def refuse_foreign_files(folder: Path) -> None:
 
 def _lookalikes(folder: Path) -> set[str]:
     """Return the names of the files in a folder that are called like those of a report."""
-    paths = [*folder.glob("*"), *folder.glob("tables/*"), *folder.glob("figures/*")]
-    names = (path.relative_to(folder).as_posix() for path in paths if path.is_file())
-    return set(filter(_FILES.fullmatch, names))
+    names = set()
+    for path in [*folder.glob("*"), *folder.glob("tables/*"), *folder.glob("figures/*")]:
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and _FILES.fullmatch(name):
+            names.add(name)
+    return names
 
 
 def write_report(folder: Path, content: Content) -> Path:
@@ -226,9 +237,11 @@ def write_report(folder: Path, content: Content) -> Path:
     phases = phases_of(content.comparisons)
     files: dict[str, str | bytes] = {}
     for name, texts in content.texts.items():
-        files |= {f"tables/{name}.{kind}": text for kind, text in texts.items()}
+        for kind, text in texts.items():
+            files[f"tables/{name}.{kind}"] = text
     for name, contents in content.figures.items():
-        files |= {f"figures/{name}.{kind}": contents[kind] for kind in content.formats}
+        for kind in content.formats:
+            files[f"figures/{name}.{kind}"] = contents[kind]
     for name, text in {
         "evaluations": content.evaluations,
         "curves": csv_text(joined([phase.curves for phase in phases], CURVE_COLUMNS)),
@@ -245,8 +258,9 @@ def write_report(folder: Path, content: Content) -> Path:
     departures = runs["departures"].map("; ".join, na_action="ignore")
     files["runs.csv"] = csv_text(runs.assign(departures=departures))
     skipped = inputs.own_runs.skipped()
-    results = to_json(content.comparisons, skipped, inputs.references, content.costs)
-    files["results.json"] = json_text(results)
+    files["results.json"] = json_text(
+        to_json(content.comparisons, skipped, inputs.references, content.costs)
+    )
     files["report.html"] = to_html(content)
     outdated = files_of_report(folder) - files.keys()
     # the list comes first: a report that is interrupted while it is written may be replaced by the next one
@@ -273,6 +287,7 @@ def to_html(content: Content) -> str:
     # NaN is no JSON: a browser could not read the page's data
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
+    versions.append(f"Python {platform.python_version()}")
     return environment.get_template("report.html").render(
         content=content,
         methods=content.comparisons[0].methods,
@@ -283,7 +298,7 @@ def to_html(content: Content) -> str:
         in_phases=in_phases,
         baseline_of=baseline_of,
         count=count,
-        versions=", ".join([*versions, f"Python {platform.python_version()}"]),
+        versions=", ".join(versions),
     )
 
 

@@ -30,23 +30,27 @@ def to_json(
     seeds at once.
     """
     first = comparisons[0]  # what is not about scores is the same in all
-    by_kind = {
-        comparison.kind: {name: _phase_to_json(comparison, name) for name in PHASES}
-        for comparison in comparisons
-    }
     # success came first, so that its phases are at the top and other kinds below their names
-    result = by_kind.pop(SUCCESS, None) or dict.fromkeys(PHASES)
-    methods = {
-        name: {"algorithm": m.algorithm, "source": m.source} | _tally_to_json(m.tally())
-        for name, m in first.methods.items()
-    }
+    result = dict.fromkeys(PHASES)
+    other_kinds = {}
+    for comparison in comparisons:
+        phases = {name: _phase_to_json(comparison, name) for name in PHASES}
+        if comparison.kind is SUCCESS:
+            result = phases
+        else:
+            other_kinds[comparison.kind.suffix.removeprefix("_")] = phases
+    methods = {}
+    for name, method in first.methods.items():
+        about = {"algorithm": method.algorithm, "source": method.source}
+        methods[name] = about | _tally_to_json(method.tally())
     cost: dict[str, Any] = {}
-    for (method, machine, replicas), group in costs.groups() if costs else ():
-        entry = {"machine": machine, "seeds_at_once": replicas} | group
-        cost.setdefault(method, []).append(entry)
+    if costs:
+        for (name, machine, replicas), group in costs.groups():
+            entry = {"machine": machine, "seeds_at_once": replicas} | group
+            cost.setdefault(name, []).append(entry)
     result |= {"repetitions": first.reps, "focus": first.focus, "methods": methods}
     result |= {"skipped": skipped, "resolve": first.resolve, "cost": cost}
-    result |= {kind.suffix.removeprefix("_"): phases for kind, phases in by_kind.items()}
+    result |= other_kinds
     if references:
         result["reference_scores"] = references
     return result
@@ -75,6 +79,9 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             entry["difference"]["seeds_needed"] = plan and plan.seeds
         entry["tasks"] = asdict(pair.tasks)
         chances.setdefault(x, {})[y] = entry
+    verdicts = {}
+    for verdict in decision.verdicts:
+        verdicts[verdict.other] = {"p_holm": verdict.p_value, "verdict": verdict.outcome}
     return {
         "steps": steps.pop() if len(steps) == 1 else None,
         "common_tasks": phase.tasks,
@@ -88,9 +95,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "tests": decision.tested,
         "probability_of_improvement": chances,
         "verdict_on": decision.subject,
-        "verdicts": {
-            v.other: {"p_holm": v.p_value, "verdict": v.outcome} for v in decision.verdicts
-        },
+        "verdicts": verdicts,
         "domains": {
             domain: {
                 method: _cell_to_json(cell, ("mean", "iqm"))
@@ -122,7 +127,9 @@ def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
 
 def _tally_to_json(tally: Tally) -> dict[str, int]:
     """Return what became of own runs; nothing for published scores."""
-    return asdict(tally) if tally.started else {}
+    if tally.started:
+        return asdict(tally)
+    return {}
 
 
 def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any]:

@@ -46,7 +46,7 @@ _SHOULD_AGREE = {
     "dataset_fingerprint": "were trained on different data",
 }
 """What the runs of a comparison should have in common on an environment -> what is said where they do not."""
-_WORDS: Mapping[str, str] = {
+_WORDS = {
     Outcome.BETTER: "better by more than {points} points than",
     Outcome.AHEAD: "ahead of",
     Outcome.SLIGHTLY_AHEAD: "ahead by less than {points} points of",
@@ -64,19 +64,19 @@ _WORDS: Mapping[str, str] = {
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
     """Return the answer for the first screen, for each kind of scores and phase: the verdict, and what it rests on."""
-    return [
-        _sentences(comparison, phase)
-        for comparison in comparisons
-        for phase in comparison.phases.values()
-        if phase.improvements or phase.aggregates
-    ]
+    verdicts = []
+    for comparison in comparisons:
+        for phase in comparison.phases.values():
+            if phase.improvements or phase.aggregates:
+                verdicts.append(_sentences(comparison, phase))
+    return verdicts
 
 
 def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     """Return the verdict of one phase, and what it rests on: nothing where nothing can be compared."""
     means = phase.means
     # sorted: of equal means the same one leads, whatever the order of the methods
-    subject = phase.decision.subject or max(sorted(means), key=lambda name: means[name])
+    subject = phase.decision.subject or max(sorted(means), key=means.__getitem__)
     place = f"{phase.name}{comparison.kind.title}, {count(len(phase.tasks), 'task')}"
     if comparison.kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
         return f"No method succeeds {place}.", ""
@@ -146,8 +146,10 @@ def _basis(comparison: Comparison, phase: Phase) -> Iterator[str]:
     is_tested = all(verdict.p_value is not None for verdict in decision.verdicts)
     if is_tested and phase.spreads and len(by_domain(phase.tasks)) > 1:
         fragile = changes(comparison, phase)
+        remainder = ""
+        if len(fragile) > 2:
+            remainder = f"; and {len(fragile) - 2} more"
         if fragile:
-            remainder = f"; and {len(fragile) - 2} more" if len(fragile) > 2 else ""
             yield f"Fragile: {'; '.join(fragile[:2])}{remainder}."
         else:
             yield "Leaving out any one domain changes nothing that is clear."
@@ -156,7 +158,9 @@ def _basis(comparison: Comparison, phase: Phase) -> Iterator[str]:
 def _score(kind: ScoreKind, estimate: Estimate) -> TableEntry:
     """Return a score as a table has it, success in per cent."""
     entry = number_entry(estimate, kind.scale, digits_of(kind, [estimate]))
-    return replace(entry, text=f"{entry.text}%") if kind is SUCCESS else entry
+    if kind is SUCCESS:
+        return replace(entry, text=f"{entry.text}%")
+    return entry
 
 
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
@@ -171,12 +175,12 @@ def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     short = steps_short(phase, ours, closest)
     if short is None:
         return ""
-    scores = [
-        _score(comparison.kind, phase.aggregates[name].mean).text
-        for name in (closest.name, subject)
-    ]
-    steps = f"{short[0]:,} of {short[1]:,} {phase.name} steps"
-    return f"Not comparable yet: {steps}. {closest.title} published {scores[0]}, yours {scores[1]}."
+    published_score = _score(comparison.kind, phase.aggregates[closest.name].mean)
+    own_score = _score(comparison.kind, phase.aggregates[subject].mean)
+    return (
+        f"Not comparable yet: {short[0]:,} of {short[1]:,} {phase.name} steps. {closest.title} published "
+        f"{published_score.text}, yours {own_score.text}."
+    )
 
 
 def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
@@ -211,7 +215,7 @@ def warnings(
     methods = comparisons[0].methods
     places = {name: _shown_tasks(comparisons, name) for name in methods}
     runs = own_runs.runs
-    shown = runs[runs["problem"].isna() & runs["method"].isin(list(methods))]
+    shown = runs[runs["problem"].isna() & runs["method"].isin(methods)]
     shown = shown[shown["environment"].isin(set().union(*places.values()))]
     explained = set()  # what follows is not said again of these methods
     for name, published, differences in _differences_from_sets(comparisons, sets):
@@ -219,8 +223,10 @@ def warnings(
         yield f"{name} was not run as {published} was: {differences}."
     skipped = own_runs.skipped()
     if skipped:
-        share = f"{len(skipped)} of {len(runs)} run folders"
-        yield f"{share} did not finish, or do not count; each is listed with its reason."
+        yield (
+            f"{len(skipped)} of {len(runs)} run folders did not finish, or do not count; each is listed with its "
+            "reason."
+        )
     yield from describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
     yield from _warnings_of_sets(shown, sets)
     for name, method in methods.items():
@@ -230,8 +236,7 @@ def warnings(
     yield from _never_reported(shown)
     yield from _unlike_runs(shown)
     for scoring, names in scored_otherwise(comparisons[0], methods).items():
-        text = f"Scoring of {_enumerated(names)}: {scoring}"
-        yield f"{text}. Other scores are those of the last evaluation."
+        yield f"Scoring of {_enumerated(names)}: {scoring}. Other scores are those of the last evaluation."
     for comparison in comparisons:
         for phase in comparison.phases.values():
             for text in _warnings_of_phase(comparison, phase, explained):
@@ -259,8 +264,7 @@ def _warnings_of_phase(
         yield f"aggregates leave out tasks that some methods lack: {missing}."
     without = sorted(set(phase.coverage) - {*phase.aggregates, *phase.strays})
     if phase.aggregates and without:
-        why = "published are means of whole domains, not of single tasks"
-        yield f"no aggregate of {_enumerated(without)}: {why}."
+        yield f"no aggregate of {_enumerated(without)}: published are means of whole domains, not of single tasks."
     # a set may have been asked for and lack this phase
     sources = {name: m.source for name, m in comparison.methods.items() if not m.is_own}
     absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
@@ -271,8 +275,11 @@ def _warnings_of_phase(
             f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
             "--reference-scores puts them on a common one."
         )
-    steps = {name: range_text(steps) for name, steps in phase.step_ranges.items()}
-    by_steps = by_value({name: steps[name] for name in steps if name not in explained})
+    steps = {}
+    for name, step_range in phase.step_ranges.items():
+        if name not in explained:
+            steps[name] = range_text(step_range)
+    by_steps = by_value(steps)
     if len(by_steps) > 1:
         yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
 
@@ -281,10 +288,10 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
     """Yield which runs have no success because only others report any on their environment."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
-        texts = [
-            f"{name} (seeds {', '.join(f'{seed:g}' for seed in sorted(seeds))})"
-            for name, seeds in group.groupby("method")["seed"]
-        ]
+        texts = []
+        for name, seeds in group.groupby("method")["seed"]:
+            numbers = seeds.sort_values().map("{:g}".format)
+            texts.append(f"{name} (seeds {', '.join(numbers)})")
         yield (
             f"{short_name(environment)}: no episode of {'; '.join(shortened(texts))} reported a success, while others "
             "did; each counts as a failure."
@@ -294,12 +301,8 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
 def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     """Yield where runs that stand side by side were scored, played or trained on something else."""
     # evaluations play with the arguments of training unless they have their own
-    runs = runs.assign(
-        played=[
-            settings.get("eval_env_kwargs") or settings.get("env_kwargs") or "none"
-            for settings in runs["settings"]
-        ]
-    )
+    played = [s.get("eval_env_kwargs") or s.get("env_kwargs") or "none" for s in runs["settings"]]
+    runs = runs.assign(played=played)
     for column, clause in _SHOULD_AGREE.items():
         # runs of older releases do not state it, and are compared with none
         stated = runs.dropna(subset=column).sort_values(["environment", column, "method"])
@@ -320,12 +323,13 @@ def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Itera
         with contextlib.suppress(UnreadableRun):  # old runs may have none
             packages = RunFolder(Path(run)).read_versions().get("packages") or {}
             versions.append((name, packages.get("ogbench")))
-    older: list[str] = []
-    newer: list[str] = []
+    older = []
+    newer = []
     for name, version in dict.fromkeys(versions):  # once for all seeds of a method
-        if version:
-            group = older if Version(version) < REWARDS_CHANGED else newer
-            group.append(f"{name} ({version})")
+        if version and Version(version) < REWARDS_CHANGED:
+            older.append(f"{name} ({version})")
+        elif version:
+            newer.append(f"{name} ({version})")
     if older and newer:
         yield (
             f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for "
@@ -343,8 +347,10 @@ def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
-        # where nothing is averaged, e.g. returns, each task counts
-        for cells in [phase.aggregates] if phase.aggregates else phase.per_task.values():
+        tables = [phase.aggregates]
+        if not phase.aggregates:  # where nothing is averaged, e.g. returns, each task counts
+            tables = [*phase.per_task.values()]
+        for cells in tables:
             for name, cell in cells.items():
                 # published means without an interval have no seeds that could be too few
                 if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
@@ -370,12 +376,12 @@ def _differences_from_sets(
             protocols = [m.protocols for m in methods if m.source == published.name]
             domains = set().union(*protocols)
             for method in methods:
-                tasks = _shown_tasks([comparison], method.name) if method.is_own else []
-                differences = {
-                    task: set_differences(phase, method, task, published)
-                    for task in tasks
-                    if split_environment(task)[1] in domains
-                }
+                if not method.is_own:
+                    continue
+                differences = {}
+                for task in _shown_tasks([comparison], method.name):
+                    if split_environment(task)[1] in domains:
+                        differences[task] = set_differences(phase, method, task, published)
                 if any(differences.values()):
                     yield method.name, published.name, _gathered(differences)
 
@@ -384,7 +390,9 @@ def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
     """Return the environments on which a method has scores."""
     tasks = set()
     for phase in phases_of(comparisons):
-        tasks |= {task for task, cells in phase.per_task.items() if name in cells}
+        for task, cells in phase.per_task.items():
+            if name in cells:
+                tasks.add(task)
     return sorted(tasks)
 
 
@@ -396,9 +404,10 @@ def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
             where[phrase] = (*where.get(phrase, ()), place)
     texts = []
     for places, alike in by_value(where).items():
-        # a list of all environments would say less than that it is all of them
-        is_everywhere = 1 < len(places) == len(phrases)
-        listed = f"all {len(phrases)} environments" if is_everywhere else _listed(places)
+        listed = _listed(places)
+        if 1 < len(places) == len(phrases):
+            # a list of all environments would say less than that it is all of them
+            listed = f"all {len(phrases)} environments"
         texts.append(f"{', '.join(shortened(alike, 12))} ({listed})")
     return "; ".join(texts)
 
