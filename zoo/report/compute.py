@@ -123,6 +123,11 @@ class PhaseScores:
         for name, runs in common.items():
             spreads[name] = Spread.of(runs, self.episodes.get(name))
         pairs = improvements(common, spreads, self.reps, self.kind.limits, is_averaged)
+        averages = {}
+        if is_averaged:
+            averages = self.cells(tasks, self.kind.metrics, strays)
+        else:
+            spreads = {}  # there are no means that could vary
         domain_tasks = self.domain_tasks()
         domains = {}
         if self.kind is SUCCESS:  # other scores have no domains of several tasks
@@ -140,13 +145,13 @@ class PhaseScores:
             tasks=tasks,
             left_out=left_out,
             strays=strays,
-            aggregates=self.cells(tasks, self.kind.metrics, strays) if is_averaged else {},
+            aggregates=averages,
             improvements=pairs,
             domains=domains,
             domain_tasks=domain_tasks,
             per_task=per_task,
             suite=_suite(tasks, self.kind),
-            spreads=spreads if is_averaged else {},
+            spreads=spreads,
         )
 
     def with_curves(
@@ -181,13 +186,14 @@ class PhaseScores:
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
         """Method -> task -> the episodes behind a success rate; empty for what is no rate."""
-        return episodes_of(self.runs) if self.kind.limits == FRACTION else {}
+        if self.kind.limits != FRACTION:
+            return {}
+        return episodes_of(self.runs)
 
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
         """Method -> its published means, a row for each task or domain."""
-        by_method = self.means.set_index("environment").groupby("method", sort=False)
-        return dict(iter(by_method))
+        return dict(iter(self.means.set_index("environment").groupby("method", sort=False)))
 
     def coverage(self) -> dict[str, list[str]]:
         """Return the tasks of each method.
@@ -207,8 +213,10 @@ class PhaseScores:
         """Return the least and the largest step of each method's scores."""
         columns = ["method", "step"]
         last = joined([last_evaluations(self.runs)[columns], self.means[columns]], columns)
-        steps = last.groupby("method")["step"].agg(["min", "max"])
-        return {method: (int(low), int(high)) for method, low, high in steps.itertuples()}
+        ranges = {}
+        for method, steps in last.groupby("method")["step"]:
+            ranges[method] = (int(steps.min()), int(steps.max()))
+        return ranges
 
     def domain_tasks(self) -> dict[str, list[str]]:
         """Return domain -> the tasks of it that were run; where scores are no success, each task is one.
@@ -309,7 +317,9 @@ class PhaseScores:
 
 def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
     """Return the suite that consists of tasks; suites are of success rates."""
-    return suite_of(tasks) if kind is SUCCESS else None
+    if kind is not SUCCESS:
+        return None
+    return suite_of(tasks)
 
 
 def _common_tasks(
@@ -339,13 +349,17 @@ def _find_strays(coverage: Mapping[str, Collection[str]], methods: Methods) -> t
         else:
             tasks_of_others.append(tasks)
     takes_tasks = len(_shared(tasks_of_others)) > len(_shared(coverage.values()))
-    return tuple(small_methods) if takes_tasks and len(tasks_of_others) > 1 else ()
+    if takes_tasks and len(tasks_of_others) > 1:
+        return tuple(small_methods)
+    return ()
 
 
 def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """Return the tasks that all methods have."""
     task_sets = [*map(set, coverage)]
-    return tuple(sorted(set.intersection(*task_sets))) if task_sets else ()
+    if not task_sets:
+        return ()
+    return tuple(sorted(set.intersection(*task_sets)))
 
 
 def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
@@ -375,9 +389,14 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     """Return where to evaluate profiles: between all possible success rates, or over the range of other scores."""
     if kind is SUCCESS:
         # rates of m episodes lie on k / m: halfway between them no rounding decides
-        episodes = int(runs["episodes"].max()) if len(runs) else 1
+        episodes = 1
+        if len(runs):
+            episodes = int(runs["episodes"].max())
         return (np.arange(episodes) + 0.5) / episodes
-    values = np.concatenate([runs for by_task in scores.values() for runs in by_task.values()])
+    scores_by_task: list[Array] = []
+    for by_task in scores.values():
+        scores_by_task += by_task.values()
+    values = np.concatenate(scores_by_task)
     low = values.min()
     high = values.max()
     # from where all runs are above to where none is

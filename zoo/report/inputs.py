@@ -62,12 +62,16 @@ class Inputs(ScoreTables):
         It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others; else
         the last of two own ones that is not the baseline.
         """
-        own_methods = [name for name, method in self.methods.items() if method.is_own]
         if wished in self.methods:
             return wished
+        own_methods = [name for name, method in self.methods.items() if method.is_own]
         if len(own_methods) == 2:
-            return [name for name in own_methods if name != baseline][-1]
-        return own_methods[0] if len(own_methods) == 1 < len(self.methods) else None
+            if own_methods[1] == baseline:
+                return own_methods[0]
+            return own_methods[1]
+        if len(own_methods) == 1 < len(self.methods):
+            return own_methods[0]
+        return None
 
 
 def collect(request: CompareRequest) -> Inputs:
@@ -96,8 +100,11 @@ def collect(request: CompareRequest) -> Inputs:
         parts[source] = read_scores(path, source)
     uncovered = ""
     if request.paths:
-        parts = {source: _beside(counted, part) for source, part in parts.items()}
-        lacking = [source for source, part in parts.items() if not part.methods]
+        lacking = []
+        for source, part in parts.items():
+            parts[source] = _beside(counted, part)
+            if not parts[source].methods:
+                lacking.append(source)
         if lacking:
             uncovered = _describe_uncovered(lacking, counted)
             log.info("%s", uncovered)
@@ -191,14 +198,19 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
 def _common_settings(settings: pd.Series) -> dict[str, str]:
     """Return the settings of runs; one that differs between them has all its values."""
     table = pd.DataFrame(list(settings)).fillna("not recorded")
-    return {str(name): " or ".join(sorted(set(table[name]))) for name in table}
+    values = {}
+    for name in table:
+        values[str(name)] = " or ".join(sorted(table[name].unique()))
+    return values
 
 
 def _common(values: pd.Series) -> Any:
     """Return what runs share, or all their values as text."""
     # pandas makes floats of whole numbers beside missing ones; this makes them whole again
     distinct = values.dropna().convert_dtypes().unique().tolist()
-    return distinct[0] if len(distinct) == 1 else ("; ".join(sorted(map(show, distinct))) or None)
+    if len(distinct) == 1:
+        return distinct[0]
+    return "; ".join(sorted(map(show, distinct))) or None
 
 
 def _read_published(published: PublishedSet) -> ScoreTables:
@@ -232,9 +244,10 @@ def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
 def _describe_uncovered(sources: Sequence[str], own_scores: pd.DataFrame) -> str:
     """Return which sources have no scores beside own ones, and which published sets have some."""
     environments = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "environment"])
-    covering_sets = [
-        name for name in set_names() if environments.intersection(suite_tasks(load_set(name).suite))
-    ]
+    covering_sets = []
+    for name in set_names():
+        if environments.intersection(suite_tasks(load_set(name).suite)):
+            covering_sets.append(name)
     covering = "no published set covers any"
     if covering_sets:
         covering = f"`--published {' '.join(covering_sets)}` covers some"
@@ -243,11 +256,16 @@ def _describe_uncovered(sources: Sequence[str], own_scores: pd.DataFrame) -> str
 
 def _sources(paths: Sequence[Path], taken_names: Sequence[str]) -> dict[Path, str]:
     """Return what tables call each file of scores: its folder or name, or its path where that is taken."""
-    short = {}
+    names = {}
     for path in map(Path.resolve, paths):
-        short[path] = path.parent.name if path.stem == "scores" else path.stem
-    times = Counter([*short.values(), *taken_names])
-    return {path: name if times[name] == 1 else str(path) for path, name in short.items()}
+        names[path] = path.stem
+        if path.stem == "scores":
+            names[path] = path.parent.name
+    times = Counter([*names.values(), *taken_names])
+    for path, name in names.items():
+        if times[name] > 1:
+            names[path] = str(path)
+    return names
 
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
@@ -264,7 +282,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
     # also where no run counts yet: a method says how many of its runs there have finished
     evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
-    environments: set[str] = set()
+    environments = set()
     for pattern in patterns:
         environments.update(fnmatch.filter(evaluated, pattern))
     chosen = chosen.only("environment", environments)

@@ -35,9 +35,13 @@ def count_states(tables: RunTables) -> dict[str, int]:
 def _state_table(tables: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
     names = set(tables.evaluations["kind"]) or {SUCCESS.name}
-    kinds = [kind for name, kind in SCORE_KINDS.items() if name in names]
-    headings = ["%" if kind is SUCCESS else kind.name for kind in kinds]
-    header = ["method", "environment", "runs", "step", "left", *headings, "at"]
+    headings = {}  # of the kinds of scores that there are
+    for name, kind in SCORE_KINDS.items():
+        if name in names:
+            headings[kind] = name
+    if SUCCESS in headings:
+        headings[SUCCESS] = "%"
+    header = ["method", "environment", "runs", "step", "left", *headings.values(), "at"]
     # numbers are never broken; names and states are
     shown = empty_table("", header, unbroken=header[3:])
     key = ["method", "environment"]
@@ -56,7 +60,7 @@ def _state_table(tables: RunTables) -> Table:
             short_name(place[1]),
             ", ".join(states),
             *_progress(runs, scores),
-            *(_shown(last.get(kind.name), kind) for kind in kinds),
+            *(_shown(last.get(kind.name), kind) for kind in headings),
             _short(at),
         )
     return shown
@@ -70,12 +74,16 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
     running = runs[runs["state"] == "running"]
     evaluated = scores.groupby("run")["step"].max()
     progresses = []
-    for run in (runs if running.empty else running).to_dict("records"):
+    if running.empty:
+        running = runs
+    for run in running.to_dict("records"):
         progresses.append(_progress_of(run, int(evaluated.get(run["run"], 0))))
     steps, ends, seconds = np.array(progresses).T
     last = np.argmax(ends - steps)
     slowest = seconds.max()  # NaN if one is
-    left = "-" if np.isnan(slowest) else str(timedelta(seconds=round(slowest)))
+    left = "-"
+    if not np.isnan(slowest):
+        left = str(timedelta(seconds=round(slowest)))
     return f"{_short(steps[last])}/{_short(ends[last])}", left
 
 
@@ -89,8 +97,10 @@ def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int,
     logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
     if logged is None:
         return step, end, math.nan
-    now = logged[0] - (0 if run["pretrained_actor"] else int(run["pretraining_steps"]))
-    return max(step, now), end, max(0, end - now) / logged[1]
+    now, speed = logged
+    if not run["pretrained_actor"]:
+        now -= int(run["pretraining_steps"])
+    return max(step, now), end, max(0, end - now) / speed
 
 
 def _short(steps: float) -> str:
@@ -99,7 +109,9 @@ def _short(steps: float) -> str:
         return "-"
     if steps < 999.5:  # what three digits round to the next unit has that
         return str(int(steps))
-    return f"{steps / 1e6:.3g}M" if steps >= 999_500 else f"{steps / 1e3:.3g}k"
+    if steps < 999_500:
+        return f"{steps / 1e3:.3g}k"
+    return f"{steps / 1e6:.3g}M"
 
 
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
@@ -112,4 +124,6 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
 
 def _shown(score: float | None, kind: ScoreKind) -> str:
     """Return a score with the decimals that it needs."""
-    return "-" if score is None else f"{kind.scale * score:,.{kind.digits([score])}f}"
+    if score is None:
+        return "-"
+    return f"{kind.scale * score:,.{kind.digits([score])}f}"

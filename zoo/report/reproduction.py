@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,11 @@ def reproduce(
         played = episodes_of(runs_of_phase)  # a success rate varies at least as its episodes do
         for published, table in tables:
             for name, scores in own_scores.items():
-                is_same = (table["phase"] == phase) & (table["method"] == methods[name].algorithm)
+                method = methods[name]
+                is_same = (table["phase"] == phase) & (table["method"] == method.algorithm)
                 means = table[is_same].set_index("environment")
                 for where, places in _places(scores, means).items():
-                    tasks = sorted(task for place in places for task in tasks_of(place))
+                    tasks = sorted(chain(*map(tasks_of, places)))
                     numbers = _compared(
                         {task: scores[task] for task in tasks}, means.loc[places], played[name]
                     )
@@ -88,8 +90,8 @@ def reproduce(
                             method=name,
                             source=published.name,
                             verdict=_verdict(numbers["difference"], tolerance),
-                            protocol=_departures(phase, methods[name], tasks, published),
-                            tally=methods[name].tally(tasks),
+                            protocol=_departures(phase, method, tasks, published),
+                            tally=method.tally(tasks),
                             **numbers,
                         )
                     )
@@ -98,10 +100,16 @@ def reproduce(
 
 def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
     """Return where both have scores: place -> the published places that it consists of."""
-    places = {name: [name] for name in means.index if set(tasks_of(name)) <= set(scores)}
-    domains = [name for name in means.index if len(tasks_of(name)) > 1]
+    places = {}
+    domains = []
+    for name in means.index:
+        tasks = tasks_of(name)
+        if scores.keys() >= set(tasks):
+            places[name] = [name]
+        if len(tasks) > 1:
+            domains.append(name)
     # an average over some of the domains is no published number
-    if domains and set(domains) <= set(places):
+    if domains and places.keys() >= set(domains):
         places["all"] = domains
     return places
 
@@ -111,19 +119,18 @@ def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> di
     spread = Spread.of(scores, episodes)
     rows = len(published)
     means = np.array([scores[task].mean() for task in sorted(scores)])
-    # one sum of independent means: own tasks count positively, published places negatively
-    difference = welch_mean(
-        [*means / len(means), *-published["mean"] / rows],
-        [*spread.variances / len(means) ** 2, *published["sd"] ** 2 / rows**2],
-        [*spread.seeds, *published["seeds"]],
-        limits=(-1.0, 1.0),  # of a difference of success rates
-    )
     return {
         "published_mean": float(published["mean"].mean()),
         "published_seeds": int(published["seeds"].min()),
         "own_mean": float(means.mean()),
         "own_seeds": (int(spread.seeds.min()), int(spread.seeds.max())),
-        "difference": difference,
+        # one sum of independent means: own tasks count positively, published places negatively
+        "difference": welch_mean(
+            [*means / len(means), *-published["mean"] / rows],
+            [*spread.variances / len(means) ** 2, *published["sd"] ** 2 / rows**2],
+            [*spread.seeds, *published["seeds"]],
+            limits=(-1.0, 1.0),  # of a difference of success rates
+        ),
     }
 
 
@@ -131,13 +138,14 @@ def _departures(
     phase: str, method: ComparedMethod, tasks: Sequence[str], published: PublishedSet
 ) -> list[str]:
     """Return where protocols and settings differ on some tasks, in words, and how the published scores were taken."""
-    differences = [
-        set_differences(phase, method, task, published)
-        for task in method.protocols
-        if task in tasks
-    ]
-    scoring = [f"scoring {published.scoring}"] if published.scoring else []
-    return sorted({phrase for phrases in differences for phrase in phrases}) + scoring
+    phrases = set()
+    for task in method.protocols:
+        if task in tasks:
+            phrases.update(set_differences(phase, method, task, published))
+    departures = sorted(phrases)
+    if published.scoring:
+        departures.append(f"scoring {published.scoring}")
+    return departures
 
 
 def set_differences(
@@ -168,7 +176,9 @@ def _verdict(difference: Estimate, tolerance: float) -> str:
     low, high = difference.interval
     if low > tolerance or high < -tolerance:
         return "differs"
-    return "agrees" if low >= -tolerance and high <= tolerance else "open"
+    if low >= -tolerance and high <= tolerance:
+        return "agrees"
+    return "open"
 
 
 @cache
@@ -188,12 +198,11 @@ def expected_settings(
     domain = split_environment(environment)[1]
     profile = profile or DEFAULT_PROFILE
     if published not in ids:
-        layers = [
-            shared_profile(name).get(entry, {})
-            for name in (DEFAULT_PROFILE, profile)
-            for entry in ("default", domain)
-        ]
-        return describe_settings(reduce(merge, layers))
+        settings: dict[str, Any] = {}
+        for name in (DEFAULT_PROFILE, profile):
+            for entry in ("default", domain):
+                settings = merge(settings, shared_profile(name).get(entry, {}))
+        return describe_settings(settings)
     try:
         config = load_config(ids[published], environment, Benchmark(domain), Overrides(profile))
     except UsageError:
