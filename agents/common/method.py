@@ -70,13 +70,13 @@ class Draw:
         return draw(shape, generator=generator, device=device, dtype=torch.float32)
 
     def shape(self, sizes: Mapping[str, int]) -> list[int]:
-        """Return the shape (S, *axes) of the draw, for sizes of every axis letter that is not its own."""
+        """Return the shape of the draw, S and then its axes, for sizes of every axis letter that is not its own."""
         known_sizes = {**sizes, **self.sizes}
         return [known_sizes[letter] for letter in "S" + self.axes]
 
     @property
     def row_axis(self) -> int:
-        """Where the axis B is among (S, *axes)."""
+        """Place of the axis B, where S is 0."""
         return 1 + self.axes.index("B")
 
     def centre(self, flow_steps: int) -> float:
