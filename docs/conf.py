@@ -50,7 +50,7 @@ add_module_names = False
 toc_object_entries = False
 nitpicky = True
 # names of other projects, whose sites a build without a network cannot ask, and type variables
-nitpick_ignore_regex = [("py:.*", r"(?!agents|zoo).*"), ("py:class", r".*\.(T|\w+T)")]
+nitpick_ignore_regex = [("py:.*", r"(?!agents|zoo).*"), ("py:class", r".*\.(T|\w+T|Bounds)|Bounds")]
 
 html_theme = "furo"
 html_copy_source = html_show_sourcelink = html_show_copyright = False
