@@ -142,6 +142,7 @@ def test_the_results_are_a_table_a_settings_file_and_figures(make, tmp_path, mon
     table, best = fake.table, result["best"]
     assert table["score"].max() == best["score"] == sum(best["scores"]) / 2
     assert table["score"].idxmax() == best["trial"]
+    assert fake.load().best_value == best["score"]  # samplers and pruners look for the highest
     assert table["score"].min() < best["score"]
     assert np.allclose(table["seed 7"] / 2, table["seed 8"])
     assert set(table["flow_steps"]) == {2, 5}
