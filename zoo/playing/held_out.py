@@ -101,7 +101,7 @@ class HeldOutEvaluator:
         method, count = policy.method, policy.num_replicas
         buffer = SequenceReplayBuffer(
             1, policy.observation_space, policy.action_space, device=policy.device, gamma=method.gamma,
-            horizon_length=method.horizon_length if method.action_chunking else 1,
+            horizon_length=method.chunk_length,
             action_chunking=method.action_chunking, frame_stack=method.frame_stack,
         )  # fmt: skip
         buffer.with_steps = method.step_observations

@@ -34,6 +34,7 @@ from zoo.terminal.errors import (
     TRACEBACK_HINT,
     Interrupted,
     UsageError,
+    handling_signals,
     heard_signals,
 )
 from zoo.terminal.messages import (
@@ -101,10 +102,7 @@ def signals_deferred() -> Iterator[None]:
     An exception in the middle of its import may cross C++ code, which then aborts the process.
     """
     arrived: list[int] = []
-    with contextlib.ExitStack() as stack:
-        for number in heard_signals():
-            handler = signal.signal(number, lambda number, _: arrived.append(number))
-            stack.callback(signal.signal, number, handler)
+    with handling_signals(lambda number, _: arrived.append(number)):
         yield
     if arrived:
         signal.raise_signal(arrived[0])

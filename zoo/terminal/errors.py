@@ -2,7 +2,8 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 SUCCEEDED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 """Exit codes of every program."""
@@ -19,6 +20,15 @@ def heard_signals() -> list[signal.Signals]:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program outlives its terminal
         signals.remove(signal.SIGHUP)
     return signals
+
+
+@contextlib.contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Give :func:`heard_signals` a handler inside the block."""
+    with contextlib.ExitStack() as stack:
+        for number in heard_signals():
+            stack.callback(signal.signal, number, signal.signal(number, handler))
+        yield
 
 
 class UsageError(Exception):

@@ -40,7 +40,7 @@ from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, heard_signals
+from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, handling_signals
 from zoo.terminal.messages import log
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 
@@ -66,12 +66,8 @@ class StopSignal:
     @contextlib.contextmanager
     def heard(self) -> Iterator[Self]:
         """Handle the signals inside the block."""
-        previous = {number: signal.signal(number, self._request) for number in heard_signals()}
-        try:
+        with handling_signals(self._request):
             yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
