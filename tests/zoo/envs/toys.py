@@ -60,9 +60,6 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
                 os.kill(os.getpid(), getattr(signal, name))
         return observation, reward, self.remaining == 0, False, info
 
-    def process_id(self):
-        return os.getpid()
-
     def _info(self):
         if self.success is None:
             return {}
