@@ -91,9 +91,8 @@ class CGQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the guided behaviour flow."""
-        behaviour: Velocity = (
-            nets.behaviour_target if self.target_behaviour else nets.behaviour
-        ).at(observations)
+        flow = nets.behaviour_target if self.target_behaviour else nets.behaviour
+        behaviour: Velocity = flow.at(observations)
         unguided = self.inverse_temperature == 0 or self.guidance_weight == 0
 
         def velocity(x: Tensor, t: Time) -> Tensor:
@@ -104,7 +103,9 @@ class CGQL(Method):
             at = self.guide_time(t)
             # frozen: the gradient is needed at actions only
             score = action_gradient(lambda y: nets.frozen.critic(observations, y, at).mean(1), x)
-            guidance = (1 - t) * self.inverse_temperature * score + (x if self.x_term else 0)
+            guidance = (1 - t) * self.inverse_temperature * score
+            if self.x_term:
+                guidance = guidance + x
             return behaviour(x, t) + self.guidance_weight / t * guidance
 
         return integrate_flow(velocity, noise["action"], self.flow_steps).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""What an update is given, one dataclass of tensors with the leading seed axis."""
+"""The batch of one update: a dataclass of tensors whose first axis is that of the replicas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Batch:
     :param observations: s, (S, B, O).
     :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
-    :param discounts: gamma^H times the mask: what the next value is multiplied with, (S, B). With ``shorten_returns``
-        H is the length of each return.
+    :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns`` H is the length
+        of each return.
     :param next_observations: last state inside the trajectory, (S, B, O).
     :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B). Where it is 0 the chunk holds
         actions of the next trajectory: losses on actions, rewards or discounts are weighted by it. With
@@ -24,8 +24,9 @@ class Batch:
     :param steps_valid: 1 for each action of the chunk that belongs to the first one's trajectory, else 0, (S, B, H), or
         (S, B, 1) without chunking.
     :param updates: number of updates before this one, the same in all entries, (S,).
-    :param step_observations: state in which each action of the chunk is played, (S, B, C, O), and
-    :param step_next_observations: the state after it; C as in ``steps_valid``, where the algorithm asks for them.
+    :param step_observations: state in which each action of the chunk is played, (S, B, C, O), C as in ``steps_valid``;
+        None unless the algorithm sets :attr:`Method.step_observations`.
+    :param step_next_observations: state after each action of the chunk, (S, B, C, O), or None.
     """
 
     observations: Tensor
@@ -51,17 +52,17 @@ class Batch:
         return self.steps_valid.repeat_interleave(action_size, -1)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """Return the batch with every tensor changed alike.
+        """Return a batch with a function applied to every tensor.
 
-        :param function: what is done to each.
+        :param function: from the old tensor to the new one.
         :return: the new batch.
         """
         return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
     def with_observations(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """Return the batch with all of its observations changed alike, those inside of chunks too.
+        """Return a batch with a function applied to all observations, also those inside chunks.
 
-        :param function: what is done to each, (S, B, O) or (S, B, C, O).
+        :param function: from the old tensor to the new one, (S, B, O) or (S, B, C, O).
         :return: the new batch.
         """
         changed = self.tensors()

@@ -1,4 +1,4 @@
-"""Files of models and of policies: what is in them, where a run's are, and which algorithm each belongs to.
+"""Files of models and policies: their format, where a run keeps them, and which algorithm saved them.
 
 A model is SB3's zip archive, in which each attribute is plain JSON or a file of PyTorch's. A policy by itself is
 tensors and texts in the safetensors format. SB3's own classes pickle every attribute that JSON lacks, and reading such
@@ -35,13 +35,13 @@ from agents.registry import BUILT_IN, name_of
 PICKLED = ":serialized:"
 """The key under which SB3's files hold a pickle."""
 LEFT_OUT = ":left out:"
-"""The key under which a file says what an attribute was that it does not hold."""
+"""The key under which a file describes an attribute that it could not store."""
 TENSORS, VALUE = ".pth", ".pt"
 ATTRIBUTES = "data"
 """The member of the archive that holds the attributes."""
 CHECKSUM = b"sha256:"
-"""With what the comment at the end of an archive begins; the SHA-256 of all bytes before it follows."""
-_DIGITS = 64
+"""Start of the archive's comment, its last bytes; the SHA-256 of everything before the digits follows."""
+_DIGITS = 64  # of a SHA-256 in hexadecimal
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
 
@@ -93,8 +93,8 @@ class ModelFile:
         """Return the attributes of the model, without running anything of the file.
 
         :param trust: whether code is accepted, as files of SB3's classes hold it.
-        :param replaced: names of attributes that the caller replaces; they may hold anything.
-        :return: values by name; and what the attributes were that could not be written, by name.
+        :param replaced: names of attributes that the caller replaces; they are not read.
+        :return: values by name; and descriptions of the attributes that the file could not store, by name.
         :raises UntrustedError: if the file holds code and is not trusted.
         :raises ValueError: if a value cannot be read.
         """
@@ -130,10 +130,10 @@ class ModelFile:
             ) from error
 
     def parameters(self, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the state dicts, and what SB3 calls variables: tensors that are in none. Neither holds code.
+        """Return the state dicts, and SB3's "variables": tensors outside of any state dict. Neither holds code.
 
-        :param device: where to.
-        :return: both by name.
+        :param device: of the tensors returned.
+        :return: state dicts by name; variables by name.
         :raises DamagedFileError: if they are not tensors.
         """
         state_dicts = {}
@@ -251,9 +251,9 @@ def write_policy(
     """Write the file of a policy.
 
     :param path: file, usually with the ending ``.safetensors``.
-    :param description: what makes an equal policy but for its tensors.
-    :param tensors: by name.
-    :param about: what else is to be said about it: plain values that JSON takes.
+    :param description: the policy's constructor arguments and class, from which loading builds it.
+    :param tensors: parameters and buffers by name.
+    :param about: further facts for readers, e.g. the environment: plain values that JSON takes.
     """
     # two names of a tensor are two tensors in the file
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
@@ -282,8 +282,8 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
 def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the description and the tensors in the file of a policy.
 
-    :param path: what :func:`write_policy` wrote.
-    :return: both.
+    :param path: a file of :func:`write_policy`.
+    :return: description; tensors by name.
     :raises FileNotFoundError: if there is no such file.
     :raises DamagedFileError: if it is damaged, or something else.
     """
@@ -295,10 +295,10 @@ def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """Return what is said about a policy; its tensors are not read.
+    """Return the facts that :func:`write_policy` stored beside a policy, without reading its tensors.
 
     :param path: of the file.
-    :return: by name.
+    :return: fact by name.
     :raises DamagedFileError: as :func:`read_policy` does.
     """
     with _opened(path) as (_, header):

@@ -139,7 +139,7 @@ Role = Literal["", "protocol", "machine", "output", "note"]
 
 @dataclass(eq=False)
 class Setting:
-    """What is known of one setting.
+    """The declaration of one setting.
 
     :param default: value where none is given.
     :param doc: what it means, in one line or two.
@@ -168,7 +168,7 @@ class Setting:
     """Annotation as it is written."""
 
     def inherit(self, inherited: Setting) -> None:
-        """Take what this declaration leaves empty from that of the base class; `kw_only` is always its.
+        """Fill the empty fields of this declaration from that of the base class, which always decides `kw_only`.
 
         :param inherited: the declaration of the same setting in a base class.
         """
@@ -179,10 +179,10 @@ class Setting:
             setattr(self, name, getattr(self, name) or getattr(inherited, name))
 
     def checked(self, value: Any) -> Any:
-        """Return a value as it is kept.
+        """Return a value that this setting may have, or raise.
 
-        :param value: what was given.
-        :return: the same, numbers as their type.
+        :param value: as the user gives it.
+        :return: the value; a number has the setting's type.
         :raises TypeError: if an int, a float or a bool has another type.
         :raises ValueError: if it is out of range.
         """
@@ -345,8 +345,8 @@ class Configurable:
     def refuse_unknown(cls, names: Iterable[str], also: Mapping[str, Any] | None = None) -> None:
         """Refuse names that are not settings.
 
-        :param names: what to look at.
-        :param also: further names that are known.
+        :param names: to check.
+        :param also: further names that are allowed.
         :raises TypeError: for the first unknown name; the closest are named.
         """
         known_names = {**cls.declared(), **(also or {})}

@@ -1,6 +1,6 @@
-"""Bad habits of an algorithm's hooks: what runs, and yet trains something else than its author means.
+"""Bad habits of an algorithm's hooks: code that runs, and yet trains something else than its author means.
 
-Each is found on one small made-up batch and told with the line, loss or network that it concerns.
+They show on one small made-up batch. A finding names the line, loss or network that it concerns.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def find_habits(
             "an update changes a setting, which is the user's; keep state in a network's buffer"
         )
         findings.append(Finding("purity", problem))
-    # losses that draw or keep something of their own differ with every call: nothing is told from how they change
+    # losses with random numbers or state of their own differ at every call: comparing calls would blame the masks
     if not {finding.kind for finding in watch.findings} & {"noise", "purity"}:
         hidden_state = [*find_hidden_state(losses, second_losses)]
         findings += hidden_state or find_unmasked(trial, losses)
@@ -89,7 +89,7 @@ def find_habits(
 
 
 def _losses(trial: Trial, changes: Mapping[str, Any], watch: Watch | None = None) -> Losses:
-    """Return the losses, with their graphs, of the batch with other tensors; ``watch`` is given what they read."""
+    """Return the losses, with their graphs, of the batch with some tensors replaced; ``watch`` watches all inputs."""
     method = trial.method
     nets = trial.nets
     # every call sees the same input, whatever the one before did to its own
@@ -107,7 +107,7 @@ def _losses(trial: Trial, changes: Mapping[str, Any], watch: Watch | None = None
 
 
 class Watch(TorchFunctionMode):
-    """Notes, while a ``with`` block runs, what waits for the device, draws random numbers or changes its inputs."""
+    """Notes each operation in a ``with`` block that waits for the device, draws random numbers or changes an input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,8 +118,8 @@ class Watch(TorchFunctionMode):
     def add(self, label: str, inputs: Mapping[str, Any]) -> None:
         """Watch tensors that must not be changed.
 
-        :param label: what their author calls them, with ``{}`` for the name.
-        :param inputs: by name; what is not a tensor is left out.
+        :param label: how their author writes them, with ``{}`` for the name.
+        :param inputs: tensors by name; other values are left out.
         """
         for name, value in inputs.items():
             if isinstance(value, Tensor):
@@ -135,7 +135,7 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # the global generator tells of every draw that has no generator of its own
+        # a draw without `generator=` advances the global generator
         state = torch.get_rng_state()
         versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
         result = func(*args, **kwargs)
@@ -182,7 +182,7 @@ def _place() -> str:
     return "an update"
 
 
-# -- what the losses depend on ----------------------------------------------------------------------------------------
+# -- gradients and networks -------------------------------------------------------------------------------------------
 
 
 def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[Finding]:
@@ -273,11 +273,11 @@ def _leaves(losses: Losses) -> Iterator[Tensor]:
         waiting += [following for following, _ in node.next_functions]
 
 
-# -- what the losses change with --------------------------------------------------------------------------------------
+# -- state and masks --------------------------------------------------------------------------------------------------
 
 
 def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding]:
-    """Yield a finding for each loss that is another one when it is computed again.
+    """Yield a finding for each loss that differs when it is computed again from the same input.
 
     :param losses: name -> (S,).
     :param second_losses: computed once more from the same input.
@@ -289,8 +289,8 @@ def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding
         ):
             yield Finding(
                 "purity",
-                f"`losses`: loss `{name}` is another number when it is computed again from the same input; let it "
-                "depend on nothing but settings, batch, noise, targets and networks",
+                f"`losses`: loss `{name}` differs when it is computed again from the same input; let it depend on "
+                "nothing but settings, batch, noise, targets and networks",
             )
 
 
@@ -299,7 +299,7 @@ def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> 
 
     :param method: the algorithm, after the hook was called.
     :param hook: its name.
-    :param old_state: what the attributes looked like before, by name.
+    :param old_state: attribute name -> its `repr` before the call.
     :yields: a finding for each.
     """
     for name, value in vars(method).items():
@@ -329,7 +329,7 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changes["actions"] = -batch.actions
-    # of sequences that all cross an end, nothing but the state may count
+    # all sequences cross an end here: only their first state may change a loss
     expected = _losses(trial, invalid)
     changed_losses = _losses(trial, invalid | changes)
     for name in losses:

@@ -1,4 +1,4 @@
-"""The conformance kit: what training, saving and reporting need of an algorithm, tried one by one.
+"""The conformance kit: one check for each thing that training, saving and reporting need of an algorithm.
 
 A check takes the :class:`Subject`, returns what it measured, and raises :class:`ViolationError` if it fails.
 """
@@ -61,7 +61,7 @@ TRIES = 3
 
 
 def in_some_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str]:
-    """Return a check that fails only where it fails with every weights and batch, by the number of the try."""
+    """Return a check that fails only if it fails in all tries, each with other weights and another batch."""
 
     @wraps(check)
     def repeated(subject: Subject) -> str:
@@ -243,7 +243,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
         _require_finite(info, f"with `precision={precision}`")
         norms.append(info["grad_norm"].item())
     if norms[0] == 0:
-        raise ViolationError("the gradient is zero, so nothing is known of its precision")
+        raise ViolationError("the gradient is zero, so its precision cannot be measured")
     change = abs(norms[1] / norms[0] - 1)
     if not change <= BF16_TOLERANCE:
         raise ViolationError(
@@ -307,7 +307,7 @@ SAMPLES = 256
 
 @in_some_try
 def check_values(subject: Subject, number: int) -> str:
-    """Check the values that are learnt of a constant reward, of a reward one step later, and of two actions."""
+    """Check the learnt values of a constant reward, of a reward one step later, and of two actions."""
     if not subject.rates_actions:
         raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
     model = subject.learnt(number)
@@ -499,11 +499,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a check.
+    """The result of a check.
 
     :param check: the check.
     :param state: whether it holds.
-    :param detail: what was measured, or why it does not hold, and what to do.
+    :param detail: the measurement; or why it does not hold, and what to do.
     """
 
     check: Check
@@ -552,13 +552,13 @@ CHECKS = (
     ),
     Check("compiled", "compiled updates equal plain ones", "checks", check_compiled),
 )
-"""In the order in which they are tried: the quick ones first, and what later ones build on before them."""
+"""In the order in which they run: quick ones first, and each after those that it builds on."""
 
 
 def require_names(names: Collection[str]) -> None:
-    """Refuse names of checks that there are not.
+    """Refuse unknown names of checks.
 
-    :param names: the names.
+    :param names: to look up.
     :raises ValueError: for the first unknown one; the closest are named.
     """
     known_checks = [check.name for check in CHECKS]
@@ -598,10 +598,10 @@ def run_checks(
 
 
 def try_check(check: Check, subject: Subject) -> Outcome:
-    """Try one check; whatever it raises is its outcome.
+    """Try one check; an exception of any type is its outcome.
 
     :param check: the check.
-    :param subject: the algorithm, with what earlier checks have made of it.
+    :param subject: the algorithm, with models that earlier checks have trained.
     :return: the outcome.
     """
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from agents.common.batch import Batch
@@ -122,7 +122,7 @@ class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return {"elapsed": self.elapsed, "random": self.np_random.bit_generator.state}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put a state back; return None, which says that nothing is in the way."""
+        """Put a state back; return None: nothing prevents it."""
         self.elapsed = state["elapsed"]
         self.np_random.bit_generator.state = state["random"]
 
@@ -163,11 +163,11 @@ SIZES = (
 
 
 class ViolationError(Exception):
-    """What a check asks for does not hold; the message says what was found and what to do."""
+    """A check fails; the message says what was measured and what to do."""
 
 
 class NotApplicable(Exception):
-    """A check has nothing to ask of this algorithm; the message says why."""
+    """A check does not apply to this algorithm; the message says why."""
 
 
 class Subject:
@@ -199,7 +199,8 @@ class Subject:
         model = model_class(self.method)(
             "MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu"
         )
-        model.set_logger(configure(None, []))
+        # not `configure`, which makes a folder for each logger
+        model.set_logger(Logger(None, []))
         return model
 
     def make_loaded_model(self, **settings: Any) -> FlowAlgorithm:
@@ -214,11 +215,11 @@ class Subject:
         return self.method(**self.settings).rates_actions
 
     def try_settings(self, run: Callable[..., str], choices: Iterable[Mapping[str, Any]]) -> str:
-        """Return what came of settings that the algorithm's own check of them takes, and why it refuses the others.
+        """Run a check with each of several settings that the algorithm accepts.
 
-        :param run: takes settings and says what came of them.
-        :param choices: the settings.
-        :return: one clause for each.
+        :param run: the check; takes settings and returns its result in words.
+        :param choices: of settings.
+        :return: a clause for each: the result, or why the algorithm refuses the settings.
         """
         outcomes = []
         for settings in choices:

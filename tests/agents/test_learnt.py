@@ -5,7 +5,7 @@ import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 
 import agents
 from tests.agents.oracles import Behaviour, Quadratic, bandit_actions, bandit_model, learn_bandit
@@ -97,7 +97,7 @@ OF_QAM = {"gamma": 0.98, "tau": 0.01, "ensemble_size": 2, "rho": 0.0, "inverse_t
 def success(id, updates, dataset, **settings):
     """Train and return the share of episodes that end at the goal."""
     model = agents.get(id).algorithm("CnnPolicy", VisualMaze(), **SETTINGS, **settings)
-    model.set_logger(configure(None, []))
+    model.set_logger(Logger(None, []))
     model.learn_offline(updates, dataset=dataset)
     env = make_vec_env(VisualMaze, n_envs=EPISODES, seed=0)
     env.reset()

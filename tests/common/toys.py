@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -64,7 +64,7 @@ def tiny_model(
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
     model = kind(policy, env or SpacesEnv(4, 2), **{**TINY, **settings})
-    model.set_logger(configure(None, []))
+    model.set_logger(Logger(None, []))
     return model
 
 

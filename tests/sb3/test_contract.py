@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import (
     NormalActionNoise,
     OrnsteinUhlenbeckActionNoise,
@@ -190,7 +190,7 @@ class WinningEnv(SpacesEnv):
 def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
     settings = {"learning_starts": 50, "buffer_size": 50, "device": "cpu"}
     model = find_algorithm(id).algorithm("MlpPolicy", WinningEnv(4, 2), **settings)
-    model.set_logger(configure(None, []))
+    model.set_logger(Logger(None, []))
     model.learn(2)
     assert not model.ep_success_buffer, "no episode has reported anything"
     model.learn(14, reset_num_timesteps=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger
 
 from agents.common.actions import unscaled_actions
 from tests.common.toys import assert_same, toy_dataset, toy_shards
@@ -33,7 +33,7 @@ def small(id="sac", env=None, **settings):
     }
     algorithm = BASELINES[id]
     model = algorithm("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], **{**arguments, **settings})
-    model.set_logger(configure(None, []))
+    model.set_logger(Logger(None, []))
     return model
 
 

@@ -48,7 +48,7 @@ from agents.models import get
 from zoo.algorithms.catalogue import SB3, algorithm_ids, require_algorithm
 from zoo.terminal.errors import UsageError
 
-# constructor arguments that are not settings of the method, or that mean another way to store data
+# constructor arguments that no user sets here: objects, and SB3's own ways to store data
 NOT_SETTINGS = {
     "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -87,7 +87,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations[0],
             actions=batch.actions[0],
             next_observations=batch.next_observations[0],
-            # The buffer's own discount is 1, so what is left of it is the mask.
+            # made with gamma 1, so a batch's discount is the mask alone
             dones=1 - batch.discounts[0].unsqueeze(1),
             rewards=batch.rewards[0].unsqueeze(1),
         )
@@ -116,7 +116,7 @@ class SingleStepPolicy:
 
 
 def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
-    """Return what an evaluation plays: a policy of this zoo itself, else one that plans single steps with it."""
+    """Return a policy of this zoo as it is, and another one wrapped as a :class:`SingleStepPolicy`."""
     return policy if isinstance(policy, FlowPolicy) else SingleStepPolicy(policy)
 
 
@@ -164,7 +164,7 @@ class Baseline(StoredModel):
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
             )
         self._recorded = self.checked(settings)
-        # What was not given stays SB3's default.
+        # others stay SB3's defaults
         settings = {name: self._recorded[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
@@ -204,7 +204,7 @@ class Baseline(StoredModel):
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
-        algorithm = cls.__mro__[3]  # after this class, Baseline and StoredModel
+        algorithm = cls.__mro__[3]  # SB3's, after this class, Baseline and StoredModel
         text = f"{inspect.getdoc(algorithm)}\n\n{inspect.getdoc(cls)}"
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         settings = {}
@@ -212,12 +212,13 @@ class Baseline(StoredModel):
             if name in NOT_SETTINGS:
                 continue
             meaning = " ".join(meanings.get(name, "").split())
-            declared = settings[name] = Setting(
+            declaration = Setting(
                 parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name)
             )
-            declared.name = name
-            declared.type = Any
-            declared.annotation = inspect.formatannotation(parameter.annotation)
+            declaration.name = name
+            declaration.type = Any
+            declaration.annotation = inspect.formatannotation(parameter.annotation)
+            settings[name] = declaration
         return settings | OwnSettings.declared()
 
     @classmethod
@@ -228,15 +229,18 @@ class Baseline(StoredModel):
             checked[name] = declaration.default
             if name in settings:
                 checked[name] = declaration.checked(settings[name])
-        # An argument of SB3's that is no setting stays as it is, after those in their declared order.
-        return {**checked, **settings, **checked}
+        # settings in declared order first, then SB3's other arguments, e.g. `action_noise`
+        return {
+            **checked,
+            **{name: value for name, value in settings.items() if name not in checked},
+        }
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""
         return dict(self._recorded)
 
     def find_divergence(self) -> dict[int, str]:
-        """Return {0: what is not finite, in words} if a parameter is NaN or infinite; waits for the device."""
+        """Return {0: message} if a parameter is NaN or infinite, else {}; waits for the device."""
         return find_divergence(
             {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
         )
@@ -343,6 +347,6 @@ def find_named_by_file(
 
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return what is declared of an algorithm's settings, by their names."""
+    """Return the declared settings of an algorithm or of its model class, by name."""
     settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
     return settings

@@ -1,4 +1,4 @@
-"""Flows that were trained elsewhere, as ``--behaviour FILE.py:FUNCTION`` names them."""
+"""Flows that were trained elsewhere: ``--behaviour FILE.py:FUNCTION``."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def load_flow(name: str) -> PretrainedFlow:
 
 
 def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:
-    """Return what a run records of its flow: the name of the function, and a fingerprint of weights and conventions."""
-    # Time and scale of actions change what the same weights mean.
+    """Return a run's record of its flow: the function's name, and a fingerprint of weights and conventions."""
+    # the same weights are another flow with another time or action scale
     digest = hashlib.sha256(repr(flow.conventions()).encode())
     for key, value in flow.module.state_dict().items():
         digest.update(key.encode())

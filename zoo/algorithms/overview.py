@@ -1,4 +1,4 @@
-"""All algorithms side by side: what each is, its scores, the work of an update, and when to use it.
+"""All algorithms side by side: description, published scores, operations of an update, and when to use it.
 
 The numbers are those of committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
 scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` counts. Neither PyTorch nor pandas is
@@ -15,16 +15,16 @@ from zoo.algorithms.catalogue import SB3, algorithm_ids
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "yardstick": "bc"}
-"""What you train for -> what to start with."""
+"""How you train -> the algorithm to start with."""
 SCORES = ("offline", "online", "mini")
 NUMBERS = (*SCORES, "work")
 
 
 def describe_algorithms() -> dict[str, Any]:
-    """Return what to start with, and for each id what the algorithm is, its scores, its work and when to use it.
+    """Return ``start_with``, and ``algorithms``: id -> description, scores, work and when to use it.
 
     ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is that of the mini
-    benchmark; ``work`` is the number of operations of an update, where that of BC is 1. What is not known is None.
+    benchmark; ``work`` is the number of operations of an update over that of BC. A missing number is None.
     """
     scores = _read("overview")
     operations = update_operations()
@@ -71,7 +71,7 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") ->
         if by == "id":
             return (id,)
         if by == "source":
-            # "~" comes after all letters: what no set has is at the end.
+            # "~" sorts after all letters: algorithms without a published score come last
             return row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
         number = row[by] or 0
         if by != "work":  # the highest score first, and the least work
@@ -87,9 +87,9 @@ def cells_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
-    """Return in a sentence what to start with.
+    """Return the advice where to start, in sentences.
 
-    :param link: how an algorithm is written.
+    :param link: format of an algorithm's name, with `{name}` and `{id}`.
     """
     written = {}
     for use, id in START_WITH.items():

@@ -122,7 +122,7 @@ MISTAKES = {
         "        self.count = getattr(self, 'count', 0) + 1\n"
         "        noise = {**noise, 'bc_t': noise['bc_t'] / self.count}\n        flow = nets.flow",
         "purity",
-        r"loss `bc` is another number when it is computed again",
+        r"loss `bc` differs when it is computed again",
     ),
     "state that is not saved": Mistake(
         HOOKS,

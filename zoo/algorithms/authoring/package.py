@@ -1,4 +1,4 @@
-"""A package to start an algorithm from: agent, settings, test, project file and README."""
+"""The template of a package for an algorithm: agent, settings, test, project file and README."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ FILES = {
 """File of the package -> its template."""
 
 WIDTH = 116
+"""Columns of a comment in the written agent file."""
 
 
 def write_package(name: str, parent: Path) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
 
 
 def explain(hook: str) -> str:
-    """Return what `agents.Method` says of a hook as lines of comment inside a class."""
+    """Return the docstring of a hook of `agents.Method` as lines of comment inside a class."""
     text = (inspect.getdoc(getattr(Method, hook)) or "").partition(":param")[0]
     return "\n".join(
         textwrap.wrap(text, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
