@@ -167,9 +167,8 @@ def running(
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(
-                process.pid, signal.SIGKILL
-            )  # pytest and the compiler have processes of their own
+            # pytest and the compiler have processes of their own
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -173,9 +173,8 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     from agents import models
 
     settings = {**config.settings, "batch_size": args.batch}
-    if (
-        images
-    ):  # the default buffer of online transitions would take as much memory as a large dataset
+    # the default buffer of online transitions would take as much memory as a large dataset
+    if images:
         settings |= {
             "policy_kwargs": {"features_extractor_class": agents.ImpalaEncoder},
             "buffer_size": 1,
@@ -221,9 +220,8 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         formulas[torch.ops.mkldnn._linear_pointwise] = linear
 
-    class Counter(
-        TorchDispatchMode
-    ):  # PyTorch's FlopCounterMode hooks modules, which breaks gradients inside losses
+    # PyTorch's FlopCounterMode hooks modules, which breaks gradients inside losses
+    class Counter(TorchDispatchMode):
         total = 0
 
         def __torch_dispatch__(

@@ -42,9 +42,8 @@ os.environ[DEVICES] = ""
 # every maze of OGBench leaves a file open, and so does every run until its process ends: here that is all the tests
 MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
-torch.set_num_threads(
-    1
-)  # small tensors: a second thread costs more than it gives, above all beside other processes
+# small tensors: a second thread costs more than it gives, above all beside other processes
+torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -59,9 +58,8 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.slow)
         if item.path.parent.name == "benchmarks":  # programs for developers
             item.add_marker(pytest.mark.slow)
-        if (
-            item.get_closest_marker("gpu") and not HAS_CUDA
-        ):  # `keywords` has the names of folders too
+        # `keywords` has the names of folders too
+        if item.get_closest_marker("gpu") and not HAS_CUDA:
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 
 
@@ -101,9 +99,8 @@ def as_on_cuda(monkeypatch):
 @pytest.fixture
 def own_agents(monkeypatch):
     """Forget after a test which algorithms it has imported from files of its own."""
-    for id in (
-        registry.BUILT_IN
-    ):  # a module that is first imported in the test would register its algorithm only there
+    # a module that is first imported in the test would register its algorithm only there
+    for id in registry.BUILT_IN:
         registry.find(id)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(sys, "path", list(sys.path))  # the current folder may be added

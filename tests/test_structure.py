@@ -45,9 +45,8 @@ def imported_by(module):
 
 def layer_of(module):
     heights = {prefix: height for height, names in enumerate(LAYERS) for prefix in names.split()}
-    names = [
-        module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)
-    ]  # itself, its package, ...
+    # itself, its package, ...
+    names = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]
     if module.startswith("agents.") and module.count(".") == 1 and module not in heights:
         return heights["agents.*"]
     return next(heights[name] for name in names if name in heights)
@@ -63,9 +62,8 @@ def is_program(module):
 def test_no_modules_import_each_other_in_a_circle(package):
     left = {name: imported_by(name) for name in modules() if name.split(".")[0] == package}
     size = None
-    while size != (
-        size := len(left)
-    ):  # drop what imports nothing that is left, and what nothing left imports
+    # drop what imports nothing that is left, and what nothing left imports
+    while size != (size := len(left)):
         needed = set().union(*left.values())
         left = {
             name: imports & left.keys()

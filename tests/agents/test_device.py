@@ -132,7 +132,6 @@ def test_a_models_precision_is_its_own(precision, expected, global_precision, el
     Noting.notes.clear()
     model.trainer.update(16)
     model.predict(np.zeros((1, 4), np.float32))
-    assert (
-        Noting.notes == [(expected, expected == "high")] * 3
-    )  # the next action, the losses, the plan
+    # the next action, the losses, the plan
+    assert Noting.notes == [(expected, expected == "high")] * 3
     assert precisions() == (global_precision, global_precision == "highest")

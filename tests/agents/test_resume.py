@@ -104,9 +104,8 @@ def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, o
     require_resumable(tmp_path, make=make, envs=2, offline=offline, learning_starts=starts)
 
 
-@pytest.mark.parametrize(
-    "offline", [4, 8]
-)  # updates, so that the checkpoint falls into other turns
+# updates, so that the checkpoint falls into other turns
+@pytest.mark.parametrize("offline", [4, 8])
 @pytest.mark.parametrize("storage", ["device", "host"])
 def test_a_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offline, storage):
     parts = [toy_dataset(rows, 3, seed=seed) for seed, rows in enumerate((36, 24, 48))]

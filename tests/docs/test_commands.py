@@ -159,9 +159,8 @@ def sandbox(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("own_agents")
-@pytest.mark.filterwarnings(
-    "ignore:no state in:UserWarning"
-)  # two episodes need not reach the goal
+# two episodes need not reach the goal
+@pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 @pytest.mark.few(len(QUICK))
 @pytest.mark.parametrize("page", RUN)
 def test_its_commands_run(page, sandbox, data, monkeypatch):

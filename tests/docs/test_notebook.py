@@ -29,9 +29,8 @@ def test_the_notebook_was_saved_with_its_pictures():
 def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv(
-        "OMP_NUM_THREADS", "1"
-    )  # two threads that wait for each other crawl beside other work
+    # two threads that wait for each other crawl beside other work
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(ROOT / "docs" / "first_steps.ipynb", as_version=4)
     assert len(notebook.cells) == 10
     nbclient.NotebookClient(

@@ -104,11 +104,12 @@ SHARED_MODULES = {
     "actor_onestep_flow": "one_step",
 }
 LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
+# losses that the reference records with their weight
 WEIGHTED = {
     ("rebrac", "bc"),
     ("rlpd", "bc"),
     ("iql", "td"),
-}  # losses that the reference records with their weight
+}
 DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, but in no total: logged without our suffix
 # recorded intermediates -> entries of our `targets`
 INTERMEDIATES = {

@@ -141,9 +141,8 @@ def window(monkeypatch):
 
 
 def test_where_there_is_a_screen_every_step_is_shown(policy, window, call):
-    result, _ = call(
-        main, policy, "--episodes", 1, "--explain"
-    )  # mazes are maps then, without a camera
+    # mazes are maps then, without a camera
+    result, _ = call(main, policy, "--episodes", 1, "--explain")
     assert result["episodes"] == 1
     assert result["video"] is None
     assert [is_last for _, is_last in window] == [False] * 4 + [True]

@@ -21,9 +21,8 @@ from zoo.runs.read import read_runs
 from zoo.train import main as train
 from zoo.tune import main
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:no state in:UserWarning"
-)  # two episodes need not reach the goal
+# two episodes need not reach the goal
+pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
 def run_words(data, logs, flags, steps=20):

@@ -81,9 +81,8 @@ def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[
     if word == "random":
         generator: Any = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
         draw = functools.partial(generator.integers, space.low, space.high, endpoint=True)
-        if not holds_integers(
-            space
-        ):  # rounded real numbers would give both ends half of their share
+        # rounded real numbers would give both ends half of their share
+        if not holds_integers(space):
             # Without limits, the range that networks play in.
             low = np.nan_to_num(space.low, neginf=-1.0)
             draw = functools.partial(generator.uniform, low, np.nan_to_num(space.high, posinf=1.0))

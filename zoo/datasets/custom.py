@@ -58,7 +58,7 @@ def load_custom(
     check_fit(source, content, env_id, spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
-        # In the environment's units, so that the fingerprint tells two ranges apart.
+        # in the environment's units: otherwise datasets of two action ranges would have one fingerprint
         low, high = action_range
         box = spaces[1]
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
@@ -70,7 +70,7 @@ def load_custom(
 
 
 def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Space[Any], Any]:
-    """Return the observation and the action space of an environment, comparing it with where a dataset is from.
+    """Return the observation and the action space of an environment; warn if a dataset names another one.
 
     :param env: the environment; data hold single images, which it may stack.
     :raises UsageError: if it flattens the parts of an observation in another order than they are recorded in.

@@ -57,9 +57,8 @@ def load_dataset(
             check_headers(path, name.spec, env)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    if (
-        sparse
-    ):  # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
+    # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
+    if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     # `read_arrays` has checked them, so they are not checked again for being a compact dataset.
     content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})

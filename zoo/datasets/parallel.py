@@ -179,9 +179,8 @@ def _worker_processes(
                 variables=kernels,
             )
             stack.callback(worker.close)
-            stack.callback(
-                worker.kill
-            )  # perhaps in the middle of an episode, of which no file exists then
+            # perhaps in the middle of an episode, of which no file exists then
+            stack.callback(worker.kill)
             workers.append(worker)
         yield workers
 

@@ -228,9 +228,8 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             f"{name} must be one of {space}, got {array.tolist()}",
             "number the choices as the space does in a `gymnasium.ObservationWrapper`",
         )
-    return array.astype(
-        dtype
-    )  # a copy also of the same dtype: an environment may write on in its array
+    # a copy also of the same dtype: an environment may write on in its array
+    return array.astype(dtype)
 
 
 def read_success(info: dict[str, Any]) -> int | None:

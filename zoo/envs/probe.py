@@ -18,10 +18,12 @@ from zoo.envs.make import RepeatableEnv, global_numpy_seed, is_ocbench, is_ogben
 from zoo.terminal.errors import EnvironmentApiFault, UsageError
 from zoo.terminal.messages import log
 
-MAX_STEPS, MAX_EPISODES, SECONDS = 1000, 10, 0.3
-SECONDS_PER_RESET = (
-    0.03  # Gymnasium's check resets nine times; of slower environments it would delay the start
-)
+MAX_STEPS = 1000
+MAX_EPISODES = 10
+SECONDS = 0.3
+"""Time limit of playing one episode, and of all other episodes together."""
+# Gymnasium's check resets nine times; of slower environments it would delay the start
+SECONDS_PER_RESET = 0.03
 TOLERANCE = 1e-4  # a simulator may leave traces as small as that
 
 Transition = dict[str, np.ndarray]
@@ -89,7 +91,7 @@ def warn_of_departures(env: RepeatableEnv) -> None:
             )
     except (AssertionError, gymnasium.error.Error) as error:
         log.warning("`%s` departs from Gymnasium's API: %s", name_of(env), error)
-    except Exception:  # of a random action, as in `probe`
+    except Exception:  # the environment's own fault with a random action, which no policy may take
         return
 
 
@@ -129,9 +131,9 @@ def require_independent_episodes(env: RepeatableEnv, make: Callable[[], Repeatab
 
 
 def _play(env: RepeatableEnv, episode: int, max_rows: int | None = None) -> list[Transition]:
-    """Play the beginning of an episode; what it is like without state from before depends on its number alone.
+    """Play the beginning of an episode, whose seed and actions depend on its number alone.
 
-    :param max_rows: None: as many as there is time for.
+    :param max_rows: rows to play, the reset included; None: as many as `SECONDS` allow.
     """
     generator = np.random.default_rng(stream(Purpose.CHECKS, 0, 2))
     space: Any = env.action_space

@@ -1,4 +1,4 @@
-"""How MuJoCo draws pictures on this machine: by EGL, by OSMesa or in a window, whichever works first."""
+"""Choose the back end with which MuJoCo renders on this machine: EGL, OSMesa or a window."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLATFORMS = {
     "osmesa": "OSMesa, in software",
     "glfw": "a window that is not shown",
 }
-"""Names that MuJoCo has for what draws, in the order in which they are tried."""
+"""MuJoCo's names of rendering back ends, in the order in which they are tried."""
 WHAT_TO_INSTALL = (
     "install EGL (Debian, Ubuntu: `apt install libegl1 libgl1-mesa-dri`; Fedora: `dnf install mesa-libEGL "
     "mesa-dri-drivers`) or OSMesa (`apt install libosmesa6`; `dnf install mesa-compat-libOSMesa`), or start the "

@@ -68,9 +68,8 @@ _Model = type.__new__(  # not by its own metaclass, which would replace methods 
 """robosuite's model with Python's integers, which MuJoCo's enumerations equal; from 3.9 on they equal no NumPy's."""
 
 _MASSES_ARE_MOVED = not hasattr(mujoco.MjData, "qM")
-if (
-    _MASSES_ARE_MOVED
-):  # from MuJoCo 4 on, `mj_fullM` takes the data instead of their array `qM`, and in another order
+# from MuJoCo 4 on, `mj_fullM` takes the data instead of their array `qM`, and in another order
+if _MASSES_ARE_MOVED:
     controller.mujoco = types.SimpleNamespace(
         mj_fullM=lambda model, full, data: mujoco.mj_fullM(model, data, full)
     )

@@ -10,8 +10,8 @@
         |-- mujoco_renderer  AS_BUILT           nothing: it is the same after every construction
         `-- helper           any object         its attributes, as those of a wrapper
 
-Whether a value is plain data, `_DataPickler` decides by pickling it: it stops at what is as built (`_AsBuilt`: walk
-into the object), and at what its attributes do not describe (`NotRestorableError`: there is no snapshot).
+`_DataPickler` decides by pickling whether a value is plain data. It stops at an object that is as built (`_AsBuilt`:
+walk into its attributes), and at one that its attributes do not describe (`NotRestorableError`: there is no snapshot).
 """
 
 from __future__ import annotations

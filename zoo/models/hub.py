@@ -32,11 +32,8 @@ def hub_errors(repo: str) -> Iterator[None]:
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
-    except (
-        errors.HFValidationError,
-        errors.HfHubHTTPError.__mro__[1],
-        OSError,
-    ) as error:  # the second: of its network
+    # the hub's HTTP error derives from the base class of its HTTP library, which network errors share
+    except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
         # the library's own messages take several lines, with links and the HTTP request
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         if isinstance(error, errors.RemoteEntryNotFoundError):
@@ -47,12 +44,11 @@ def hub_errors(repo: str) -> Iterator[None]:
         ) from error
 
 
-COMMAND, CURVE, MODEL, VIDEO = MAY_BE_LEFT_OUT = [
-    "command.txt",
-    "learning_curve.png",
-    "model.zip",
-    "replay.mp4",
-]
+COMMAND = "command.txt"
+CURVE = "learning_curve.png"
+MODEL = "model.zip"
+VIDEO = "replay.mp4"
+OPTIONAL_FILES = [COMMAND, CURVE, MODEL, VIDEO]
 """Files that not every upload has."""
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
@@ -93,6 +89,6 @@ def push(folder: Path, repo: str, message: str, private: bool) -> str:
             repo_id=repo,
             folder_path=folder,
             commit_message=message,
-            delete_patterns=MAY_BE_LEFT_OUT,
+            delete_patterns=OPTIONAL_FILES,
         )
     return str(url)

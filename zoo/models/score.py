@@ -1,4 +1,4 @@
-"""What an agent scores in an evaluation: success or return, with the interval that its episodes allow."""
+"""The score of an agent in an evaluation: mean success or return, with its 95% interval over episodes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends, or None for the return of one episode, whose interval is all numbers, which JSON has not."""
+        """Both ends; None for the return of one episode, whose interval is infinite, which JSON cannot hold."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property

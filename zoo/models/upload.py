@@ -1,4 +1,4 @@
-"""What is uploaded of an agent to the hub: its policy, settings, versions, learning curve, video and model card."""
+"""The files of an agent on the hub: policy, settings, versions, learning curve, video and model card."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def write_upload(
 
 
 def without_folders(value: Any) -> Any:
-    """Return plain values whose texts name files without their folders, which tell of a machine and a user."""
+    """Return plain values with absolute paths cut to file names: folders reveal a machine and its user."""
     if isinstance(value, dict):
         return {name: without_folders(item) for name, item in value.items()}
     if isinstance(value, list):

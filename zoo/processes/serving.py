@@ -30,9 +30,8 @@ CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end
 MAX_RESTARTS = 2  # of a process in an evaluation
 PIPE_BYTES = 8192  # every pipe holds this much, so that sending it does not wait for the other side
 
-MAX_TEMP_PATH = (
-    70  # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
-)
+# a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
+MAX_TEMP_PATH = 70
 
 POLL_SECONDS = 0.25
 """Time between two checks whether a process is alive."""

@@ -120,9 +120,8 @@ def git_commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if (
-            Path(ask("rev-parse", "--show-toplevel")) != root
-        ):  # a repository around an installed package
+        # a repository around an installed package
+        if Path(ask("rev-parse", "--show-toplevel")) != root:
             return None
         return ask("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):

@@ -133,9 +133,8 @@ class Suite:
         for name in self.environments:
             tasks = [task.name for task in TASKS.values() if task.domain == name]
             if f"{name}-v0" in DATASETS:
-                tasks = single_task_names(f"{name}-v0")[
-                    1:
-                ]  # the first stands for one of the others
+                # the first stands for one of the others
+                tasks = single_task_names(f"{name}-v0")[1:]
             environments += tasks or [name]
         return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
 

@@ -193,9 +193,8 @@ def run_locally(
         try:
             follow(has_ended)
         except BaseException:
-            _stop(
-                tasks
-            )  # the pool waits for all tasks, and nobody would pass on a signal meanwhile
+            # the pool waits for all tasks, and nobody would pass on a signal meanwhile
+            _stop(tasks)
             raise
     for future in running:
         future.result()

@@ -179,9 +179,8 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
             numbers = range(0)
         if not numbers:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
-        if (
-            len(seeds) + len(numbers) > MAX_PLANNED_SEEDS
-        ):  # before the list is made: 0-4000000000 would fill the memory
+        # before the list is made: 0-4000000000 would fill the memory
+        if len(seeds) + len(numbers) > MAX_PLANNED_SEEDS:
             raise UsageError(
                 f"`{name}` expects at most {MAX_PLANNED_SEEDS} seeds, got {' '.join(words)}"
             )

@@ -175,9 +175,8 @@ class TrainingRun(BaseCallback):
             return joint_result(self.config, self.updates_per_second, results)
         except BaseException:
             with contextlib.suppress(OSError):  # often for the same reason
-                self.replicas.write_status(
-                    self.model, "running"
-                )  # `ending_recorded` adds the reason
+                # `ending_recorded` adds the reason
+                self.replicas.write_status(self.model, "running")
             raise
         finally:
             self.progress.display.stop()

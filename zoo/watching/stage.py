@@ -197,9 +197,8 @@ class PolicyInspector:
             if policy.method.rates_actions:
                 values = policy.method.score(observations, actions, policy.nets)[0].cpu().numpy()
         played = 0
-        if (
-            values is not None
-        ):  # the first `best_of_n` are the candidates, of which the policy plays the best
+        # the first `best_of_n` are the candidates, of which the policy plays the best
+        if values is not None:
             played = int(values[: policy.method.best_of_n].argmax())
         return SampledPlans(
             chunks=policy.unscale_chunks(actions[0].cpu().numpy()),
@@ -262,9 +261,8 @@ class RolloutSimulator:
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
                 mujoco.mj_setState(copied.model, copied.data, state, kind)
-                mujoco.mj_forward(
-                    copied.model, copied.data
-                )  # positions of bodies are no part of the state
+                # positions of bodies are no part of the state
+                mujoco.mj_forward(copied.model, copied.data)
                 path[0] = copied.get_xy()
                 for step, action in enumerate(chunk, start=1):
                     copied.step(action)

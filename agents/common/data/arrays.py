@@ -42,9 +42,8 @@ ROW_DTYPES = {
 ZERO_OR_ONE, FINITE = "0 or 1", "finite numbers"
 
 ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
-PIECE_ROWS = (
-    1 << 16
-)  # rows that are checked or written at once, so that temporary arrays stay small
+# rows that are checked or written at once, so that temporary arrays stay small
+PIECE_ROWS = 1 << 16
 MIN_CHUNK_FRACTION = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
 WHAT_MASKS_ARE = (

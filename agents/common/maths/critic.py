@@ -69,9 +69,8 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
     :param actions: where, (S, B, D).
     :return: (S, B, D), without a graph.
     """
-    if (
-        torch.compiler.is_compiling()
-    ):  # traced into the surrounding graph, which autograd.grad would break
+    # traced into the surrounding graph, which autograd.grad would break
+    if torch.compiler.is_compiling():
         return torch.func.grad(lambda y: value(y).sum())(actions)
     with torch.enable_grad():
         actions = actions.detach().requires_grad_()

@@ -115,10 +115,11 @@ def assert_complete(server, folder):
     ("behaviour", "asked"),
     [
         ({"drop_after": [None, 3072, 2048]}, [None, "bytes=3072-", "bytes=5120-"]),
+        # which sends it all again
         (
             {"drop_after": [None, 3072], "ranges": False},
             [None, "bytes=3072-"],
-        ),  # which sends it all again
+        ),
         ({"status": [503, 429]}, [None]),
     ],
     ids=["dropped", "without ranges", "busy"],

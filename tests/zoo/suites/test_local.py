@@ -22,9 +22,8 @@ def test_every_run_comes_to_its_end_once_with_the_scores_of_an_undisturbed_suite
     assert "start the same command again to continue" in project.messages()
     assert {record["outcome"] for record in project.records()} >= {"interrupted"}
     with project.started(*words):
-        wait_for(
-            project.training, 120
-        )  # the program is killed then, and what it has started goes on
+        # the program is killed then, and what it has started goes on
+        wait_for(project.training, 120)
     with project.started(*words) as driver:
         lock = Lock(project.logs / "suite.lock")
         owner = f"process {driver.pid} on {HOST}, since 2"

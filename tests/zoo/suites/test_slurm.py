@@ -40,9 +40,8 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
         "--launcher", "slurm", "--workers", str(JOBS), environment=cluster.environment
     ) as driver:
         first = project.wait_for_training(lambda holder: cluster.trains("n1", holder["run"]))
-        project.update_takes(
-            2.0
-        )  # so that it does not come to the end before Slurm starts its job again
+        # so that it does not come to the end before Slurm starts its job again
+        project.update_takes(2.0)
         old = cluster.kill_daemons("n1")
         assert len(old) >= 2  # task and training process
         for pid in old if is_suspended else ():

@@ -183,9 +183,8 @@ def assert_equal_runs(project, reference, monkeypatch):
     for seed, folder in project.runs().items():
         for name, array in np.load(expected[seed] / "evaluations.npz").items():
             assert np.array_equal(np.load(folder / "evaluations.npz")[name], array), (seed, name)
-        models = (
-            agents.load(path, device="cpu", trust=True) for path in (folder, expected[seed])
-        )  # of an own class
+        # of an own class
+        models = (agents.load(path, device="cpu", trust=True) for path in (folder, expected[seed]))
         assert_same(*(model.policy.state_dict() for model in models))
 
 

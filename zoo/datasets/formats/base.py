@@ -315,9 +315,8 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except Exception as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         advice = "get or make the file again"
-        if isinstance(
-            error, MemoryError
-        ):  # a sound file may be too large, and a damaged one may say that it is
+        # a sound file may be too large, and a damaged one may say that it is
+        if isinstance(error, MemoryError):
             advice = "free memory or give fewer data; if it is not as large as that, get or make the file again"
         raise UsageError(f"{path} cannot be read as {kind}: {problem}; {advice}") from error
 

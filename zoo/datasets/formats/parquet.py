@@ -60,7 +60,7 @@ class Parquet(Format):
 
 
 def _last_rows(numbers: Array) -> Array:
-    """Return after which rows the next number is another one."""
+    """Return which rows are the last with their number, (rows,) of bool."""
     return np.append(numbers[1:] != numbers[:-1], True)
 
 

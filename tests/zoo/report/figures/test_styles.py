@@ -12,9 +12,10 @@ from zoo.report.figures.files import PAPER
 from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import published_names
 
+# of sRGB
 TO_XYZ = np.array(
     [[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]]
-)  # of sRGB
+)
 # what is seen without the cones for red or green (Machado et al. 2009, severity 1)
 CONES = {
     "all": np.eye(3),

@@ -113,10 +113,11 @@ class Page:
 
     def open(self, address):
         """Load an address and wait until the page has drawn."""
+        # else another fragment of the same page would not load it again
         for place in (
             "about:blank",
             str(address),
-        ):  # else another fragment of the same page would not load it again
+        ):
             self._loaded = False
             self.problems.clear()
             self._requests.clear()

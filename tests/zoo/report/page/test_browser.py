@@ -102,10 +102,11 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
     page.evaluate("document.querySelectorAll('#verdict_offline tbody tr').forEach((row, k) => {"
                   "row.cells[2].firstChild.textContent = ['< 0.001', '0.001'][k]; })")  # fmt: skip
+    # the largest first, then the smallest
     for expected in (
         ["0.001", "< 0.001"],
         ["< 0.001", "0.001"],
-    ):  # the largest first, then the smallest
+    ):
         click("verdict_offline", 3)
         assert column(page, "verdict_offline", 2) == expected
 
