@@ -42,7 +42,7 @@ from zoo.report.published_scores import (  # noqa: E402
 from zoo.report.request import CompareRequest  # noqa: E402
 from zoo.report.statistics import means as statistics  # noqa: E402
 from zoo.report.statistics.estimates import Estimate  # noqa: E402
-from zoo.report.tables import number_entry  # noqa: E402
+from zoo.report.table_entries import number_entry  # noqa: E402
 from zoo.runs.folder import PHASES  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
 

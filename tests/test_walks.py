@@ -15,7 +15,8 @@ from tests.zoo.report.samples import content_of, evaluations
 from zoo.datasets.formats import read
 from zoo.datasets.formats.base import Episode, Format, joined
 from zoo.report.page import report
-from zoo.report.tables import TableEntry, to_csv, to_latex, to_markdown
+from zoo.report.table_entries import TableEntry
+from zoo.report.table_texts import to_csv, to_latex, to_markdown
 from zoo.terminal.cli import main
 
 PAGES = "\n".join((ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md"))

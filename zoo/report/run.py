@@ -16,7 +16,8 @@ from zoo.report.inputs import collect, read_labels, relabelled
 from zoo.report.page.report import Content, refuse_foreign_files, write_report
 from zoo.report.page.results import json_text, to_json
 from zoo.report.request import CompareRequest
-from zoo.report.tables import Table, TableEntry, write_file
+from zoo.report.table_entries import Table, TableEntry
+from zoo.report.table_texts import write_file
 from zoo.terminal.messages import standard_output
 from zoo.terminal.tables import empty_table
 

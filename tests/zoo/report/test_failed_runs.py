@@ -17,7 +17,7 @@ from zoo.report.failed_runs import tallies
 from zoo.report.figures.plots import all_figures
 from zoo.report.page.report import Content
 from zoo.report.scores_file import last_evaluations
-from zoo.report.tables import to_latex
+from zoo.report.table_texts import to_latex
 from zoo.runs.read import read_runs
 from zoo.terminal.errors import UsageError
 

@@ -11,7 +11,8 @@ from tests.zoo.report.samples import SCENE, collected, write_runs
 from zoo.report.compute import compare_kinds
 from zoo.report.page.report import csv_text
 from zoo.report.scores_file import COLUMNS, read_scores, scores_table
-from zoo.report.tables import aggregates_table, to_csv
+from zoo.report.table_texts import to_csv
+from zoo.report.tables import aggregates_table
 from zoo.runs.protocol import PROTOCOL
 from zoo.terminal.errors import UsageError
 

@@ -35,8 +35,9 @@ from zoo.report.page.results import json_text, to_json
 from zoo.report.page.sentences import verdict_sentences, warnings
 from zoo.report.reproduction import reproduce
 from zoo.report.scores_file import scores_table
+from zoo.report.table_entries import Table
+from zoo.report.table_texts import to_csv, to_latex, to_markdown, write_file
 from zoo.report.tables import (
-    Table,
     aggregates_table,
     cost_table,
     differences_table,
@@ -47,11 +48,7 @@ from zoo.report.tables import (
     reproduction_table,
     seeds_needed_table,
     tasks_table,
-    to_csv,
-    to_latex,
-    to_markdown,
     verdict_table,
-    write_file,
 )
 from zoo.runs.protocol import count, shortened
 from zoo.runs.scores import SUCCESS

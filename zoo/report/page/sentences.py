@@ -32,7 +32,8 @@ from zoo.report.reproduction import set_differences
 from zoo.report.significance import changes, seed_plan, steps_short
 from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
 from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
-from zoo.report.tables import TableEntry, digits_of, number_entry, range_text, scored_otherwise
+from zoo.report.table_entries import TableEntry, digits_of, number_entry, range_text
+from zoo.report.tables import scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
 from zoo.runs.protocol import count, shortened
 from zoo.runs.read import RunTables, split_environment

@@ -16,7 +16,8 @@ from tests.zoo.report.samples import (
 from zoo.report import tables
 from zoo.report.comparison import Cell, ComparedMethod
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.tables import number_entry, score_entry, to_latex, to_markdown
+from zoo.report.table_entries import number_entry, score_entry
+from zoo.report.table_texts import to_latex, to_markdown
 from zoo.runs.scores import SUCCESS
 
 

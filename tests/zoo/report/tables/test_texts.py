@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import content_of, evaluations
-from zoo.report import tables as rendering
+from zoo.report import table_texts as rendering
 from zoo.report.page import report as page
-from zoo.report.tables import Table, TableEntry
+from zoo.report.table_entries import Table, TableEntry
 
 pytestmark = pytest.mark.usefixtures("figures_on_demand")
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
