@@ -1,4 +1,4 @@
-"""Locks that only one process has at a time, and that the system frees when their owner ends, however it ends."""
+"""Locks between processes; the operating system frees the lock of a process that ends, even if it is killed."""
 
 import datetime
 import errno
@@ -15,13 +15,13 @@ from zoo.terminal.messages import say_once
 
 HOST = socket.gethostname()
 SECONDS_TO_TRY = 0.2
-"""How long to try: a process that looks whether the lock is held takes it for an instant."""
+"""How long to try: :meth:`Lock.is_held` of another process takes the lock for an instant."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 """Error numbers of storage that has no locks."""
 
 
 class Lock:
-    """A lock in a regular file, which says who holds it; network storage passes such a lock on to other machines.
+    """A lock on a regular file, which names its holder; network storage shares such a lock between machines.
 
     Storage that has no locks gives everybody the lock, with a warning.
 
@@ -31,7 +31,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptors: list[int] = []
-        """What to pass on to a child process that is to have the lock too, until it ends; none without a lock."""
+        """File descriptors that a child process inherits to hold the lock too, until it ends; empty without a lock."""
         self._lock = FileLock(
             path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
         )
@@ -54,7 +54,7 @@ class Lock:
                 f"the storage of {self.path.parent} has no locks ({error.strerror}), so nothing keeps two processes "
                 "from working on the same; see to it that only one is started"
             )
-        # Only the holder writes; who finds the lock taken reads here whom to wait for.
+        # only the holder writes; others read whom they wait for
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.path.write_text(
             json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8"

@@ -39,7 +39,7 @@ ANSWER_SECONDS = 600.0
 """How long a watched process may take to answer: an environment may import, build or take long steps."""
 
 Hook = Callable[[], None]
-"""Called again and again during a wait; what it raises ends the wait."""
+"""Called every `POLL_SECONDS` during a wait; an exception of it ends the wait."""
 
 
 def keep_waiting() -> None:
@@ -51,11 +51,11 @@ class WorkerError(RuntimeError):
 
 
 class WorkerLost(WorkerError):
-    """A process died or hung; what it was to do can be done again by a new one."""
+    """A process died or hung; a new one can repeat its work."""
 
 
 class Closable(Protocol):
-    """What can be closed."""
+    """An object with a `close` method."""
 
     def close(self) -> None:
         """End what the object has started."""
@@ -161,7 +161,7 @@ class WorkerProcess:
     def replace(self, error: WorkerLost, purpose: str) -> None:
         """Replace a lost process by a new one, which builds the object again and owes the first answer.
 
-        :param purpose: what is done then, for the log.
+        :param purpose: the work that the new process repeats, for the log.
         :raises WorkerError: if the process has been lost too often.
         """
         self.losses += 1
@@ -192,7 +192,7 @@ class WorkerProcess:
 
         if len(content) <= PIPE_BYTES:
             write()
-        else:  # what a pipe may not hold is sent from a thread: a process that hangs takes nothing
+        else:  # from a thread: a full pipe blocks the sender while the process hangs
             writer = threading.Thread(target=write, daemon=True)
             writer.start()
             while writer.is_alive():
@@ -228,7 +228,7 @@ class WorkerProcess:
     def receive(self, check_in: Hook = keep_waiting) -> Any:
         """Return the next answer: first the object's attribute (None if it has none), then one for each call.
 
-        :param check_in: called while there is none; what it raises leaves the answer for later.
+        :param check_in: called while there is none; if it raises, a later call gets the answer.
         :raises UsageError: if it raised one.
         :raises EnvironmentFault: if it raised one.
         :raises WorkerLost: if the process is gone, or hung.

@@ -1,4 +1,4 @@
-"""What computes here: software, device, command; and how a process gets the same rounding on every x86-64.
+"""Versions of software and hardware of a run; and kernels with the same rounding on every x86-64 processor.
 
 OpenBLAS and NumPy choose their kernels by the processor, and kernels of different families round differently. Both
 read an environment variable when they are imported, so only a new process can have other kernels.
@@ -55,7 +55,7 @@ def _avx512_features() -> list[str]:
 
 
 def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
-    """Return what decides this process's rounding, as plain values.
+    """Return the processor, libraries and kernels that decide this process's rounding, as plain values.
 
     :param packages: packages whose versions count too, besides Python and NumPy.
     :return: ``has_common_kernels`` says whether the process has those of :func:`common_kernels`.
@@ -91,7 +91,7 @@ RECORDED_PACKAGES = (
 
 
 def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
-    """Return what software and data a run used, as plain values for ``versions.json``."""
+    """Return the software, device and data of a run, as plain values for ``versions.json``."""
     packages: dict[str, str | None] = dict.fromkeys(RECORDED_PACKAGES)
     for name in packages:
         with contextlib.suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Settings files and overrides: read safely, and put in the order in which they win.
+"""Read settings files and overrides safely, and order them by precedence.
 
 A profile is a benchmark's protocol. What it says to every algorithm (``hyperparams/profiles/<name>.yml``) is declared
 once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own settings.
@@ -94,11 +94,11 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 def load_yaml(text: str, name: str) -> Any:
     """Read YAML of plain values; nothing in it is ever run.
 
-    :param name: what the text is, for the message.
+    :param name: of the text in messages, e.g. its file.
     :raises UsageError: if it is not valid.
     """
     try:
-        return copy.deepcopy(_parse(text))  # callers change what they get
+        return copy.deepcopy(_parse(text))  # callers change the value
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
@@ -163,7 +163,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
-    """Read an algorithm's settings file, which may say something else in each profile.
+    """Read an algorithm's settings file, with its entries for each profile.
 
     :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
     """
@@ -175,7 +175,7 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     profiles = content.pop(PROFILES, {})
     if DEFAULT_PROFILE in profiles:
         raise UsageError(
-            f"profile `{DEFAULT_PROFILE}` is what stands outside `{PROFILES}`; move it out in {file}"
+            f"profile `{DEFAULT_PROFILE}` must stand outside `{PROFILES}`; move its entries to the top of {file}"
         )
     for name, entries in profiles.items():
         _check_entries(file, name, entries)
@@ -184,9 +184,9 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 
 
 def _check_entries(file: Path, name: str, entries: Any) -> None:
-    """Refuse what does not map names to mappings.
+    """Refuse entries that are not mappings of settings.
 
-    :param name: of the entries, or of the one that is wrong, for the message.
+    :param name: of the profile, for the message about entries that are no mapping at all.
     """
     values = {name: entries}
     if isinstance(entries, dict):
@@ -206,7 +206,7 @@ def _with_notes(entries: Entries) -> Entries:
 
 
 def shared_profile(name: str) -> Entries:
-    """Return what a profile says to all algorithms: entry name -> settings."""
+    """Return the settings that a profile gives all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
     if not file.exists():
         return {}  # a profile of one algorithm alone
@@ -214,7 +214,7 @@ def shared_profile(name: str) -> Entries:
 
 
 def shared_profiles() -> list[str]:
-    """Return the names of the profiles that speak to all algorithms, the default one first."""
+    """Return the names of the profiles with settings for all algorithms, the default one first."""
     names = {file.stem for file in (FOLDER / PROFILES).glob("*.yml")}
     return [DEFAULT_PROFILE, *sorted(names - {DEFAULT_PROFILE})]
 
@@ -223,9 +223,9 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
     """Return every profile that an algorithm has settings for, the default one first.
 
     :param settings: names of the algorithm's settings.
-    :return: profile -> entry name -> settings: in the default profile what it says to all algorithms and the
-        algorithm's own entries; in another one what lies over them. What it says to all in a domain is left out where
-        the algorithm's own ``default`` lies over it.
+    :return: profile -> entry name -> settings: the profile's settings for all algorithms, overridden by the
+        algorithm's own entries. Settings for all in a domain are left out where the algorithm's ``default`` overrides
+        them.
     """
     shown = {*settings, *ENTRY_NOTES, "dataset"}
     profiles: dict[str, Entries] = {}
@@ -235,7 +235,7 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
         for name, values in merge(shared_profile(profile), algorithm_entries).items():
             if name == "quick":
                 continue
-            # Of a domain, what the algorithm's own default overrides is without effect.
+            # the algorithm's own default overrides a domain's settings for all algorithms
             visible = shown - overridden | algorithm_entries.get(name, {}).keys() & shown
             if name == "default":
                 visible = shown
@@ -250,7 +250,7 @@ def read_layers(
 
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
-    :param settings: the algorithm's; what a profile says to all algorithms about others is left out.
+    :param settings: names of the algorithm's settings; others of a profile for all algorithms are left out.
     :return: origin -> entries, lowest precedence first: of what is shipped, and of the user's file.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
@@ -268,7 +268,7 @@ def read_layers(
         place = ""
         if name != DEFAULT_PROFILE:
             place = f" {PROFILES}.{name}"
-        # Below the algorithm's own, which knows better than a protocol for all.
+        # below the algorithm's own file, which is more specific than a protocol for all
         shared = shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {}
         for entry, values in shared_profile(name).items():
             shared[entry] = {key: value for key, value in values.items() if key in keys}
@@ -278,9 +278,9 @@ def read_layers(
 
 
 def read_yaml(path: Path, name: str) -> Any:
-    """Return what a YAML file says; raise UsageError if it cannot be read or is not valid.
+    """Return the value of a YAML file; raise UsageError if it cannot be read or is not valid.
 
-    :param name: of what it is, for the message.
+    :param name: of the kind of file, for the message.
     """
     try:
         text = read_text(path)

@@ -1,4 +1,4 @@
-"""What a run is: one record, which is checked once, written as ``config.yml`` and read as itself."""
+"""The record of a run: checked once, written as ``config.yml``, and read back as the same record."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
 
 
 class RunSettings(Configurable):
-    """What a run does, besides the algorithm's own settings; each is a flag of the training program too."""
+    """Settings of a run besides the algorithm's own; each is also a flag of the training program."""
 
     pretraining_steps: int = setting(
         default=0,
@@ -229,7 +229,7 @@ class RunRecord:
 
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
-        # What a reader looks for first: a name keeps its first place.
+        # first, since readers look for them first: a key keeps the place of its first assignment
         values: dict[str, Any] = dict.fromkeys(("algo", "env", "profile"))
         values |= _without_tuples(self.run.settings())
         values["sparse"] = self.settings.get("sparse", False)
@@ -240,11 +240,11 @@ class RunRecord:
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:
-        """Return what makes two runs of equal seeds the same, with dotted names; what is None is left out.
+        """Return the settings that two runs of equal seeds must share to be the same run, with dotted names.
 
-        :param besides: roles of entries that are left out too.
+        :param besides: roles of entries that are left out, as are entries that are None.
         """
-        excluded_roles = {"note", *besides}  # a note says what happened and decides nothing
+        excluded_roles = {"note", *besides}  # notes do not change the numbers of a run
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
         for name, declared in RunSettings.declared().items():
             roles[name] = declared.role
@@ -252,7 +252,7 @@ class RunRecord:
             roles[f"settings.{name}"] = declared.role
         identity = {}
         for name, value in flatten(self.plain()):
-            # What is nested in an entry, e.g. `dataset.size`, has the entry's role.
+            # a nested name, e.g. `dataset.size`, has the role of its entry
             roles_of_name = {roles.get(name), roles.get(name.split(".")[0])}
             if value is not None and name not in _MAY_MOVE and not excluded_roles & roles_of_name:
                 identity[name] = value

@@ -36,7 +36,7 @@ def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str,
                 f"`{name}` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
                 "gymnasium.wrappers:ClipAction"
             )
-        # One form of each spelling, since what a run records decides whether another run is the same.
+        # one spelling, since runs with equal records are the same run
         path = f"{module}:{class_name}"
         checked.append({path: dict(kwargs)} if kwargs else path)
     return checked or None

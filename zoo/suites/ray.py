@@ -1,4 +1,4 @@
-"""Jobs as tasks on a Ray cluster that is there already."""
+"""Run jobs as tasks on an existing Ray cluster."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def run_on_ray(
     :param workers: how many at once; None: as many as there is room for.
     :param resources: what a task needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
     :param address: of the cluster; None: the one that this machine belongs to.
-    :param follow: tells how far the jobs are, until all tasks have ended.
+    :param follow: reports progress until all tasks have ended.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
     options = {"max_retries": MAX_RETRIES, "scheduling_strategy": "SPREAD"}
-    with as_usage_error():  # Ray names what it does not know
+    with as_usage_error():  # Ray's message names the unknown resource
         start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
     _connect(address)
     waiting = list(tasks)
@@ -51,7 +51,7 @@ def run_on_ray(
     def has_ended(seconds: float) -> bool:
         end = time.monotonic() + seconds
         while waiting or running:
-            # Ray would queue them all at once, and knows no limit below the room that its cluster has.
+            # Ray would queue all of them, and run as many as its cluster has room for
             while waiting and len(running) < capacity:
                 running.append(start.remote(waiting.pop(0), os.getcwd()))
             running[:] = _wait(running, POLL_SECONDS)
@@ -103,7 +103,7 @@ def run(task: JobTask, folder: str) -> None:
         with ThreadPoolExecutor(1) as pool:
             ended = pool.submit(task)
             while wait([ended], POLL_SECONDS).not_done:
-                pass  # unlike a signal, a cancellation does not end a wait
+                pass  # a long wait would not notice a cancellation, as it would a signal
     finally:
         signal.signal(signal.SIGINT, previous)
     ended.result()

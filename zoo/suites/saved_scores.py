@@ -1,6 +1,6 @@
-"""The scores of a suite's runs as small tables, to be kept beside the code and published.
+"""Saved scores: small tables of the scores of a suite's runs, to commit and publish.
 
-They also stand for the runs: where run folders are not, e.g. on another machine, a job whose scores are kept is done.
+A job with saved scores counts as done even where its run folders are missing, e.g. on another machine.
 """
 
 import io
@@ -31,7 +31,7 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     :raises UsageError: if a file is damaged, or has runs of these methods on these tasks with other settings.
     """
     table = _read(list(folder.glob("*.csv")))
-    # Rows of other methods and tasks are none of this suite's business, but one file must not mix two settings.
+    # rows of other methods and tasks may stay, but a file must not mix two settings of one method and task
     allowed: dict[tuple[str, str], set[str]] = {}
     ends = {}
     for job in jobs:
@@ -66,7 +66,7 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
                 stamps[str(run_folder.path)] = _stamps(run_folder, status.job.settings_hash)
     if not stamps:
         return []
-    # Under the suite's own names of methods: the hash of the settings tells runs of several protocols apart.
+    # merged under the suite's names of methods, since the hash of the settings separates protocols
     evaluations = read_runs(list(map(Path, stamps)), merge_protocols=True).counted()
     table = evaluations.join(pd.DataFrame.from_dict(stamps, orient="index"), on="run")[
         list(COLUMNS)
@@ -79,7 +79,7 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
 def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     """Write the evaluations of a method beside those of its other runs; return the file."""
     path = folder / f"{method.replace('/', '_').replace(' ', '_')}.csv"
-    # As text: rows that stay must keep the very characters that they have, whatever pandas would make of a number.
+    # as text, so that stored rows keep every character: pandas would write some numbers differently
     text = io.StringIO(rows.to_csv(index=False, float_format="%.6g"))
     new_rows = pd.read_csv(text, dtype=str, keep_default_na=False)
     stored = _read([path] if path.exists() else [])

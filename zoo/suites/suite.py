@@ -1,4 +1,4 @@
-"""A suite: algorithms x environments x seeds in one file, and the runs that this means."""
+"""A suite: algorithms x environments x seeds in one file, and its runs."""
 
 import fnmatch
 from collections import Counter
@@ -19,7 +19,7 @@ from zoo.terminal.parser import parse_seeds
 
 ALL = "all"
 PATTERNS = ("algorithms", "environments")
-"""Keys of an override that say for which runs it is."""
+"""Keys of an override that select runs."""
 KEY_TYPES: Mapping[str, tuple[type, str]] = {
     **dict.fromkeys(
         ("algorithms", "environments", "overrides", "gym_packages", "published"), (list, "a list")
@@ -27,7 +27,7 @@ KEY_TYPES: Mapping[str, tuple[type, str]] = {
     **dict.fromkeys(("title", "profile", "dataset", "dataset_dir", "focus"), (str, "text")),
     "quick": (bool, "true or false"),
 }
-"""What the keys of a suite's file must hold; the others are checked where they are used."""
+"""Types of values in a suite's file; other keys are checked where they are used."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Run:
         return self.label or self.algo
 
     def __str__(self) -> str:
-        """Return what is trained, in a few words."""
+        """Return method, environment and seeds in words."""
         noun = "seed"
         if len(self.seeds) > 1:
             noun = "seeds"
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite's file says.
+    """The content of a suite's file.
 
     :param title: one line.
     :param profile: protocol of the settings, as for ``train.py``.
@@ -106,13 +106,13 @@ class Suite:
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
                     runs.append(replace(method, env=env, seeds=seeds))
-        # Merged into nothing, so that names with dots are unfolded.
+        # `merge` unfolds names with dots
         params = dict.fromkeys(runs, merge({}, self.params))
         for override in self.overrides:
             _check_keys(override, (*PATTERNS, "params"), "an override of the suite")
             for run in select(runs, *(_as_list(override.get(name, [])) for name in PATTERNS)):
                 params[run] = merge(params[run], override.get("params", {}))
-        # A method's own settings lie over all overrides: they are what makes it another method.
+        # a variant's own settings win over all overrides: they define the variant
         return [replace(run, params=merge(params[run], run.params)) for run in runs]
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
@@ -133,7 +133,7 @@ class Suite:
         for name in self.environments:
             tasks = [task.name for task in TASKS.values() if task.domain == name]
             if f"{name}-v0" in DATASETS:
-                # the first stands for one of the others
+                # without the first, an alias of the default task
                 tasks = single_task_names(f"{name}-v0")[1:]
             environments += tasks or [name]
         return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
@@ -156,7 +156,7 @@ class Suite:
 
 
 def _read_method(entry: Any) -> Run:
-    """Return what an entry of a suite's algorithms means."""
+    """Return the method of an entry in a suite's `algorithms`."""
     if isinstance(entry, str):
         return Run(entry)
     _check_keys(entry, ("algo", "label", "params"), "an algorithm of the suite")
@@ -223,7 +223,7 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
 
 
 def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:
-    """Refuse what is no mapping or has other keys, and settings that are no mapping."""
+    """Refuse values that are no mapping or have unknown keys, and settings that are no mapping."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{noun} must be a mapping, got {values!r}")
     for key, value in values.items():

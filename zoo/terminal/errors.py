@@ -1,4 +1,4 @@
-"""What ends a program before its work is done, and with which exit code."""
+"""Errors and signals that end a program early, and the exit codes of programs."""
 
 import contextlib
 import signal
@@ -11,7 +11,7 @@ TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
 
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""What asks a program for its end: Ctrl-C, a cluster, a terminal that is closed, Slurm before a time limit."""
+"""Signals that ask a program to stop: Ctrl-C, a cluster, a closed terminal, Slurm before a time limit."""
 
 
 def heard_signals() -> list[signal.Signals]:
@@ -48,7 +48,7 @@ class Abandoned(Exception):
 
 
 class EnvironmentFault(Exception):
-    """An environment returned what cannot be trained on, e.g. NaN; the message says which one, when and what."""
+    """An environment returned a value that training cannot use, e.g. NaN; the message names environment and step."""
 
 
 class EnvironmentApiFault(EnvironmentFault):

@@ -1,4 +1,4 @@
-"""What a program says, on standard error and in the ``run.log`` of the runs that it trains."""
+"""Messages of a program: on standard error, and in the ``run.log`` of the runs that it trains."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from zoo.terminal.errors import FAILED, SUCCEEDED
 
 RUN_LOG = "run.log"
 LOG_FILE_ONLY = logging.DEBUG
-"""Level of what a run's log keeps and the terminal does not show."""
+"""Level of messages that only a run's log shows."""
 
 log = logging.getLogger("zoo")
 log.setLevel(logging.INFO)
@@ -29,7 +29,7 @@ log.propagate = False
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Say what would otherwise be said again and again."""
+    """Log a warning the first time that it is given."""
     log.warning(text)
 
 
@@ -53,7 +53,7 @@ def messages(verbose: int) -> Iterator[None]:
 
 
 def log_to_folders(folders: Iterable[Path]) -> None:
-    """Append what was said so far, and what will be said, to the ``run.log`` of run folders."""
+    """Append the messages so far, and all later ones, to the ``run.log`` of run folders."""
     backlogs = [handler for handler in log.handlers if isinstance(handler, BufferingHandler)]
     records = [record for backlog in backlogs for record in backlog.buffer]
     for backlog in backlogs:
@@ -67,7 +67,7 @@ def log_to_folders(folders: Iterable[Path]) -> None:
 
 
 class _Text(logging.Formatter):
-    """Says what is a warning; a time in front of a message is in UTC."""
+    """Writes "warning:" before warnings, and times in UTC."""
 
     converter = staticmethod(time.gmtime)
 
@@ -157,9 +157,9 @@ def write_out(text: str) -> int:
 
 
 def as_yaml(result: Mapping[str, Any]) -> str:
-    """Return a program's result for a person: as YAML, without what is None, and with what to do next.
+    """Return a program's result for a person: as YAML, without None, and with the next command to type.
 
-    A pipe gets all of it as JSON.
+    A pipe gets the whole result as JSON.
     """
     shown = {name: value for name, value in result.items() if value is not None}
     match result:

@@ -1,4 +1,4 @@
-"""Command lines: how they are parsed, and what their help looks like."""
+"""Parse command lines, and format their help."""
 
 import argparse
 import math
@@ -16,7 +16,7 @@ from zoo.terminal.messages import log, write_out
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
 MAX_PLANNED_SEEDS = 1000
-"""How many seeds one command line may name; more is a slip of the keyboard."""
+"""Most seeds of one command line; more are taken for a typing error."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         if program is not None:
             options["prog"] = f"zoo {program}"
         options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
-        # An abbreviation that works today would mean another flag once a release adds one.
+        # an abbreviation could mean another flag in a later release
         super().__init__(allow_abbrev=False, **options)
         # Two numbers with a comma are a value too: `--action-range -1,1`.
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def print_help(self, file: Any = None) -> None:
-        """Print the help, however much of it is read."""
+        """Print the help; a reader that closes the pipe early is no error."""
         code = write_out(self.format_help().rstrip())
         if code:
             self.exit(code)
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """States a default where it says something, and keeps the paragraphs of a description apart."""
+    """Adds a default to a help text, except an empty one, and keeps paragraphs of a description apart."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -138,7 +138,7 @@ def two_numbers(text: str) -> list[float]:
 
 
 def add_verbose(parser: argparse._ActionsContainer) -> None:
-    """Add the flag that says how much is said."""
+    """Add the flag ``--verbose``."""
     parser.add_argument(
         "--verbose",
         type=ZERO_OR_MORE,
@@ -148,7 +148,7 @@ def add_verbose(parser: argparse._ActionsContainer) -> None:
 
 
 def add_reference_scores(parser: argparse._ActionsContainer) -> None:
-    """Add the flag that normalises the returns of runs, which `zoo.report.references` reads."""
+    """Add ``--reference-scores``, which normalises the returns of runs (`zoo.report.references`)."""
     parser.add_argument(
         "--reference-scores",
         nargs="+",
@@ -166,9 +166,9 @@ def module_of(program: str) -> str:
 
 
 def parse_seeds(words: Sequence[str], name: str) -> list[int]:
-    """Return the numbers that words stand for, e.g. ``["0-2", "7"]``.
+    """Return the seeds of words such as ``["0-2", "7"]``.
 
-    :param name: what they were given as, for messages.
+    :param name: of the flag or key, for messages.
     """
     seeds: list[int] = []
     for word in words:

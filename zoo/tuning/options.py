@@ -1,4 +1,4 @@
-"""What the command line of ``tune.py`` asks for, and which settings it searches where, checked before any work."""
+"""A study as the flags of ``zoo tune`` ask for it, and its search space, checked before any work."""
 
 import math
 import re
@@ -35,12 +35,14 @@ from zoo.training.request import TrainRequest
 STUDIES = "studies"
 """Folder of studies in a log folder."""
 DATABASE = "study.db"
-HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
-"""How often a running trial says that it is alive, and after how long a silence it counts as killed."""
+HEARTBEAT_SECONDS = 10
+"""Time between two heartbeats of a running trial."""
+GRACE_SECONDS = 60
+"""Time without a heartbeat after which a trial counts as killed."""
 LOCK_SECONDS = 60.0
 """How long to wait for a SQLite file that another start is writing; SQLite's own 5 s are short for a slow disk."""
 MAX_RETRIES = 5
-"""How often a killed trial is tried again: its settings may be what kills it."""
+"""How often a killed trial is repeated: its settings may kill it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +67,12 @@ class StudyRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study that is asked for.
+    """A checked study.
 
-    :param request: what is asked for.
+    :param request: the flags.
     :param run: its training runs, without the settings of a trial.
-    :param searches: where to look for the value of each setting that is searched, by name.
-    :param definition: what all trials of the study share, with dotted names.
+    :param searches: setting -> where to search for its value.
+    :param definition: settings that all trials of the study share, with dotted names.
     """
 
     request: StudyRequest
@@ -95,13 +97,13 @@ class Plan:
     def make_sampler(self, number: int) -> BaseSampler:
         """Return the sampler that proposes a trial.
 
-        :param number: of trials before it, each with its repetitions as one: what is drawn depends on it alone, so a
-            study whose trials were killed proposes what an undisturbed one does.
+        :param number: of trials before it, where a trial and its repetitions count as one. Random numbers depend on it
+            alone, so that a study proposes the same settings whether trials were killed or not.
         """
         seed = seed_for(Purpose.TRIALS, self.seeds, number)
         if self.request.sampler == "random":
             return RandomSampler(seed)
-        if self.request.sampler == "qmc":  # one sequence, whose position is kept with the study
+        if self.request.sampler == "qmc":  # one sequence; Optuna stores its position with the study
             return QMCSampler(
                 seed=seed_for(Purpose.TRIAL_SEQUENCE, self.seeds),
                 scramble=True,
@@ -112,12 +114,12 @@ class Plan:
         )
 
     def make_pruner(self) -> BasePruner:
-        """Return what decides, after each evaluation, whether a trial goes on."""
+        """Return the pruner, which decides after each evaluation whether a trial goes on."""
         if self.request.pruner == "none":
             return NopPruner()
         if self.request.pruner == "halving":
             return SuccessiveHalvingPruner(min_resource=1)
-        # None is pruned in the first third, where scores rank trials badly.
+        # no trial is pruned in its first third, where scores rank trials badly
         evaluations = self.steps // self.run.config.run.eval_freq
         return MedianPruner(
             n_startup_trials=self.request.n_startup_trials, n_warmup_steps=evaluations // 3
@@ -125,7 +127,7 @@ class Plan:
 
 
 def plan_study(request: StudyRequest) -> Plan:
-    """Return the study that is asked for; raise UsageError if something in it is wrong."""
+    """Check the flags of a study; raise UsageError if one is wrong or two contradict each other."""
     run = plan_run(request.run)
     if request.n_evaluations is not None:
         if "eval_freq" in request.run.run:
@@ -138,7 +140,7 @@ def plan_study(request: StudyRequest) -> Plan:
             request, run=replace(request.run, run={**request.run.run, "eval_freq": interval})
         )
         run = plan_run(request.run)
-    # Nested settings count by both names: `per_network` and `per_network.critic.tau`.
+    # a nested setting is fixed under both names, `per_network` and `per_network.critic.tau`
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
     searches = read_searches(entry, request.search, {**fixed, **dict(flatten(fixed))})
@@ -160,7 +162,7 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
     Each phase ends with an evaluation too.
     """
     steps = offline_steps + online_steps
-    # All intervals that may do; of equally good ones, the smallest is taken.
+    # all candidates; `argmin` takes the smallest of equally good ones
     intervals = np.arange(math.ceil(steps / evaluations), steps + 1)
     counts = steps // intervals + (steps % intervals > 0)
     if offline_steps and online_steps:
@@ -176,7 +178,7 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
 
 
 def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what all trials of a study share: two calls must agree in it to work on one study."""
+    """Return the settings that all trials of a study share; two starts must agree in them to share the study."""
     record = lasting_identity(run.describe(), "machine", "output")
     shared = {
         name: value
@@ -196,7 +198,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # By its text: Optuna stores plain values only, and some are lists.
+            # by its text: Optuna stores plain values only, and some values are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -207,7 +209,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return what a trial with the given settings has for those that are searched, as far as the search allows it."""
+    """Return the searched settings of a trial with these settings, without values outside their search."""
     params: dict[str, Any] = {}
     values = dict(flatten(settings))
     for name, search in searches.items():
@@ -221,7 +223,7 @@ def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> di
 
 
 def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
-    """Return what ``--search`` asks for; without a word, what the algorithm declares beside its own settings.
+    """Return the searches of ``--search``; without a word, those that the algorithm declares.
 
     :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
     :param fixed: settings that ``-params`` fixes, which are not searched.
@@ -246,7 +248,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
             )
         searches[name] = search
     if not words:
-        # Not those that all algorithms share: a search over ten settings needs hundreds of trials.
+        # without settings that all algorithms share: a search over ten settings needs hundreds of trials
         searches = declared_searches(algorithm_settings)
         for name in fixed:
             searches.pop(name, None)
@@ -308,14 +310,14 @@ def _checked(setting: Setting, search: Search) -> Search:
             return Choice(tuple(values))
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"the search of `{setting.name}` in {search} leaves what is allowed: {error}"
+            f"the search of `{setting.name}` in {search} leaves its allowed values: {error}"
         ) from error
-    if "float" in setting.annotation:  # else 0:1 would be a search among two whole numbers
+    if "float" in setting.annotation:  # else 0:1 would search the integers 0 and 1
         values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)
 
 
-# -- where a study is kept: in a database that any number of starts of ``zoo tune`` share, through Optuna -------------
+# -- the database of a study, which any number of starts of ``zoo tune`` share ----------------------------------------
 
 
 def is_url(storage: str) -> bool:
@@ -332,7 +334,7 @@ def open_storage(storage: str) -> RDBStorage:
     options = {}
     url = storage
     if not is_url(storage):
-        # Quotes what means something in a URL (`?`, `%`) and in Optuna's templates of URLs (`{`).
+        # quotes characters with a meaning in a URL (`?`, `%`) or in Optuna's URL templates (`{`)
         url = URL.create("sqlite", database=str(Path(storage).resolve())).render_as_string()
         options = {"connect_args": {"timeout": LOCK_SECONDS}}
     try:

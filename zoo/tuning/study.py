@@ -65,17 +65,19 @@ STOPPED = "stopped by a signal"
 CONTINUE = "stopped by a signal; the same command continues the study"
 
 SCORED_BY = "scored_by"
-"""Attribute of a trial: what its evaluations are scored by, success or return."""
-SETTINGS, DEFINITION = "settings", "definition"
-"""Attributes of a trial: its settings; and of a study: what all of its trials share."""
+"""Attribute of a trial: the score of its evaluations, success or return."""
+SETTINGS = "settings"
+"""Attribute of a trial: its settings."""
+DEFINITION = "definition"
+"""Attribute of a study: the settings that all of its trials share."""
 
 
 first_attempt = RetryHeartbeatStaleTrialCallback.retried_trial_number
-"""Returns the number of the trial that a trial repeats; None if it repeats none."""
+"""Returns the number of the trial that a trial repeats, or None."""
 
 
 class Pruned(Interrupted):
-    """A trial was ended early because it does worse than others did; its run ends as ``interrupted``."""
+    """The pruner ended a trial early; its run ends as ``interrupted``."""
 
 
 class TrialTaken(Interrupted):
@@ -90,8 +92,8 @@ class TrialFailed(Exception):
 class TrialTrainer:
     """The objective of a study: trains the settings that Optuna proposes, or continues the trial that is repeated.
 
-    :param stop: what a signal asks for.
-    :param begun: how many trials have begun, each start of a repetition too.
+    :param stop: whether a signal has asked for the end.
+    :param begun: number of trials that have begun, repetitions included.
     :param number: of the last one.
     """
 
@@ -159,7 +161,7 @@ class TrialTrainer:
 def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[float], str]:
     """Return the scores of a trial's seeds, and which of them diverged."""
     chosen = TrialSettings(trial.user_attrs[SETTINGS], f"study {plan.name}, trial {trial.number}")
-    # A study says which trials it runs; what each run says stays in its own log.
+    # the study logs its trials; messages of a run stay in the run's own log
     verbose = max(0, plan.request.run.verbose - 1)
     request = replace(
         plan.request.run, log_folder=folder, trial=chosen, resume=resume, verbose=verbose
@@ -178,7 +180,7 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
 
 
 def scored_by(study: optuna.Study) -> dict[str, int]:
-    """Return what the trials of a study were scored by, success or return -> the first trial of them."""
+    """Return the scores of a study's trials, success or return -> the first trial with it."""
     numbers: dict[str, int] = {}
     for trial in study.get_trials(deepcopy=False):
         if SCORED_BY in trial.user_attrs:
@@ -188,10 +190,10 @@ def scored_by(study: optuna.Study) -> dict[str, int]:
 
 @dataclass
 class Reporter:
-    """Reports every evaluation of a run to its study, and ends the run where the study's pruner says so.
+    """Reports every evaluation of a run to its study, and ends the run if the study's pruner says so.
 
-    Evaluations are numbered from 1. The one of step 0 tells nothing of the training and is not reported. A run that
-    continues from a checkpoint has its earlier evaluations reported too.
+    Evaluations are numbered from 1; that of step 0 is not reported, since it does not depend on the trial. A run that
+    continues from a checkpoint reports its earlier evaluations too.
 
     :param has_success: whether the score is known to be success, also while no episode reports any.
     """
@@ -218,7 +220,7 @@ class Reporter:
             raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
 
     def require_one_score(self, is_reported: bool) -> None:
-        """Record what the trial is scored by.
+        """Record the score of the trial: success or return.
 
         :param is_reported: whether its episodes have reported success.
         :raises UsageError: if earlier evaluations or trials of the study had another score.
@@ -250,8 +252,7 @@ class Reporter:
 def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> list[float]:
     """Return the scores of replicas in an evaluation: success, or the return.
 
-    A replica without that evaluation has diverged, and has the worst possible score. One whose episodes have reported
-    no success has none.
+    A replica without that evaluation, or without successes where others report them, has the worst score.
     """
     name = "results"
     if has_success:
@@ -265,7 +266,7 @@ def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> 
 
 
 def worst_score(has_success: bool) -> float:
-    """Return the score of a replica that has diverged: no success, or the lowest return that can be thought of."""
+    """Return the score of a replica that has diverged: no success, or the lowest possible return."""
     if has_success:
         return SUCCESS.limits[0]
     return RETURN.limits[0]
@@ -300,12 +301,12 @@ def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
 def tune(request: StudyRequest) -> dict[str, Any]:
     """Run the trials of a study, and return the result to print."""
     begin = time.monotonic()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say, this program says
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program has messages of its own
     plan = plan_study(request)
     if is_url(plan.storage):
         open_storage(plan.storage)  # one that cannot be opened is refused before a folder is made
     check_log_folder(plan.folder)
-    with Lock(plan.folder / ".lock"):  # of starts at the same moment, one makes the study
+    with Lock(plan.folder / ".lock"):  # only one of several simultaneous starts makes the study
         study = open_study(plan)
     try:
         run_trials(study, plan)

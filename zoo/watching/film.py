@@ -1,4 +1,4 @@
-"""Make pictures of an agent's episodes with Matplotlib: a camera's or maps of mazes, and what a policy thinks."""
+"""Draw an agent's episodes with Matplotlib: camera pictures or maps of mazes, and the plans of its policy."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def colours_of(plans: SampledPlans) -> Array:
 
 
 def draw_flow(ax: Axes, plans: SampledPlans) -> None:
-    """Draw how the first actions of chunks came from noise: rings are noise, discs are actions.
+    """Draw the paths of the flow from noise (rings) to the first actions of chunks (discs).
 
     An action of one number is drawn over the steps of the flow, others by their first two numbers.
     """
@@ -124,9 +124,10 @@ def draw_chunks(ax: Axes, plans: SampledPlans) -> None:
 
 
 def draw_values(ax: Axes, values: Sequence[Array], planned: Mapping[int, float]) -> None:
-    """Draw the values of what was sampled at each step, (F,), and those of what was played.
+    """Draw the values of sampled chunks at each step, and those of the chunks that were played.
 
-    :param planned: step at which a chunk was planned -> its value.
+    :param values: of the samples at each step, (F,).
+    :param planned: step at which a played chunk was planned -> its value.
     """
     steps = range(len(values))
     sampled = np.array(values)
@@ -145,14 +146,14 @@ HEAD = 64
 
 @dataclass
 class EpisodeTrace:
-    """What is drawn of an episode.
+    """The course of an episode, to draw it.
 
-    :param trail: where the agent was, x and y.
+    :param trail: positions of the agent, x and y.
     :param values: of the sampled chunks at each step, (F,).
     :param planned: step at which a chunk was planned -> its value.
     :param plans: at the last plan.
     :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
-    :param is_over: whether the end of the episode was seen.
+    :param is_over: whether the episode has ended.
     """
 
     trail: list[Array] = field(default_factory=list)
@@ -167,9 +168,9 @@ class Film:
     """Makes a picture of each moment of an agent's episodes.
 
     :param grid: rows and columns of episodes that are shown together.
-    :param explain: whether to show what the policy thinks.
-    :param has_camera: whether MuJoCo draws here; mazes can do without.
-    :raises UsageError: if that cannot be shown.
+    :param explain: whether to draw the plans of the policy.
+    :param has_camera: whether MuJoCo renders here; mazes are drawn as maps without it.
+    :raises UsageError: if the plans cannot be drawn.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class Film:
             isinstance(agent.policy, FlowPolicy) and agent.policy.num_replicas == 1
         ):
             raise UsageError(
-                f"`--explain` shows how flow policies think, got {agent.algo}, which is none; leave it out"
+                f"`--explain` shows the plans of a flow policy, got {agent.algo}, which has none; leave it out"
             )
         self._agent = agent
         self._rows, self._columns = grid
@@ -195,12 +196,12 @@ class Film:
         spec = find_spec(agent.env_id)
         self._sees_pictures = observes_images(spec, agent.env_kwargs)
         camera: dict[str, Any] = {}
-        if not self._sees_pictures:  # else it needs them in the size of its training
+        if not self._sees_pictures:  # else the policy needs images of its own size
             camera = {"render_mode": "rgb_array"}
             if is_ogbench(spec):
                 camera = {"width": self._size, "height": self._size}
         self.stage = Stage(agent, self._rows * self._columns, camera)
-        # planned paths are drawn on a map, which also stands in where nothing else can draw
+        # a map shows planned paths, and replaces the camera where MuJoCo cannot render
         is_maze = find_maze(self.stage.envs[0]) is not None
         self._uses_map = is_maze and (explain or not has_camera)
         self._inspector: PolicyInspector | None = None
@@ -210,7 +211,7 @@ class Film:
             if is_maze:
                 self._simulator = RolloutSimulator(agent)
         self._traces: dict[int, EpisodeTrace] = {}
-        self._reach = 0.1  # metres that chunks lead away, at most so far
+        self._reach = 0.1  # metres, the longest way of a sampled chunk so far
 
     def pictures(self, interval: int = 1) -> Iterator[tuple[Array, bool]]:
         """Play all episodes; yield a picture every `interval` steps, and whether it is the last one of its episodes.
@@ -233,7 +234,7 @@ class Film:
     def _remember(self, episode: RunningEpisode) -> None:
         """Add a moment to the trace of an episode."""
         trace = self._traces.setdefault(episode.number, EpisodeTrace())
-        if trace.is_over:  # it waits for the episodes beside it
+        if trace.is_over:  # other episodes of the grid still run
             return
         trace.is_over = episode.is_over
         if self._uses_map:
@@ -316,7 +317,7 @@ class Film:
             draw_maze(close_up, find_maze(episode.env), trace.trail)
             draw_lines(close_up, paths, plans)
             x, y = paths[0, 0]
-            # the largest so far, so that the scale of the close-up does not jump
+            # the longest way so far, so that the scale of the close-up does not jump
             reach = 1.15 * self._reach
             close_up.set(
                 xlim=(x - reach, x + reach),

@@ -241,14 +241,16 @@ class PolicyInspector:
 
 
 class RolloutSimulator:
-    """A copy of a maze's simulator, in which chunks are played that the agent does not play."""
+    """A copy of a maze's simulator, to play sampled chunks without moving the agent."""
 
     def __init__(self, agent: Agent) -> None:
         self._env = make_env(agent.env_id, **agent.env_kwargs)
         self._env.reset(seed=0)  # some mazes are built by their first reset
 
     def paths(self, env: RepeatableEnv, chunks: np.ndarray) -> np.ndarray:
-        """Return where chunks would lead from an environment's present state, (F, H + 1, 2); it stays as it is.
+        """Return the positions that chunks would lead to from an environment's present state, (F, H + 1, 2).
+
+        The environment stays as it is.
 
         :param chunks: in the environment's units, (F, H, A).
         """
@@ -261,7 +263,7 @@ class RolloutSimulator:
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
                 mujoco.mj_setState(copied.model, copied.data, state, kind)
-                # positions of bodies are no part of the state
+                # the state has no positions of bodies, which `get_xy` reads
                 mujoco.mj_forward(copied.model, copied.data)
                 path[0] = copied.get_xy()
                 for step, action in enumerate(chunk, start=1):

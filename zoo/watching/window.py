@@ -18,16 +18,16 @@ from zoo.terminal.errors import Interrupted, UsageError
 from zoo.watching.video import LAST_SECONDS
 
 SPEED = 60
-"""Pictures in a second, at most; making one takes its time too."""
+"""Most pictures in a second."""
 
 
 @contextlib.contextmanager
 def open_window(title: str) -> Iterator[Callable[[np.ndarray, bool], None]]:
     """Yield a function that shows a picture, for longer if it is the last of an episode.
 
-    The window is opened with the first picture, in its size. The function raises Interrupted once the user has closed
-    the window or pressed Esc or q. GLFW goes on when the window is closed, since MuJoCo draws through it too, in a
-    context of its own, which is current again after each picture.
+    The window opens with the first picture, in its size. The function raises Interrupted once the user closes the
+    window or presses Esc or q. GLFW is not terminated, and MuJoCo's own context is current again after each picture,
+    since MuJoCo renders through GLFW too.
     """
     handle: Any = None
 

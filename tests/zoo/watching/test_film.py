@@ -62,7 +62,7 @@ def test_thoughts_are_shown_beside_the_map(id):
 def test_thoughts_of_others_than_flow_policies_are_refused():
     env = make_env("pointmaze-medium-singletask-task1-v0", **STEPS)
     policy = SAC("MlpPolicy", env, buffer_size=10).policy
-    with pytest.raises(UsageError, match="`--explain` shows how flow policies think, got sac"):
+    with pytest.raises(UsageError, match="`--explain` shows the plans of a flow policy, got sac"):
         Film(Agent("sac", policy, Path("here"), ENV, STEPS, 1), explain=True)
 
 
