@@ -8,11 +8,14 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from zoo.datasets.files import folder_option
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
 from zoo.envs.tasks import TASKS
 from zoo.models.agent_flags import TRUST
+from zoo.suites import find_suite
 from zoo.terminal.cli import as_program
+from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import (
     AMOUNT,
     COUNT,
@@ -23,12 +26,13 @@ from zoo.terminal.parser import (
     add_verbose,
     two_numbers,
 )
+from zoo.terminal.tables import result_for_terminal
 
 COMMANDS = {
     "list": "every dataset of the benchmarks: size, where it comes from, whether it is here",
     "info": "one dataset: its sizes, tasks, files and arrays",
     "generate": "make a dataset with OGBench's or OCBench's scripted oracles",
-    "download": "fetch a dataset from OGBench's or OCBench's host, or a mirror",
+    "download": "fetch a dataset, or those of a suite, from OGBench's or OCBench's host, or a mirror",
     "check": "test a dataset: arrays, values, trajectories, and whether it fits its environment",
     "convert": "make an npz of a dataset in another format, or the arrays of one of several files",
     "collect": "play episodes in an environment and write them as a dataset",
@@ -37,6 +41,8 @@ COMMANDS = {
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what a command asks for."""
+    if args.command == "download" and args.name is None:
+        return _download_suite(args)
     if args.command in ("info", "generate", "download") and args.name not in TASKS:
         parse_name(args.name)  # a misspelt name is refused before the simulators are imported
     if args.command == "generate":  # what draws is chosen before MuJoCo is imported
@@ -44,9 +50,34 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     # It imports the simulators, which takes seconds that `--help` and a slip of the keyboard do not need.
     from zoo.datasets import commands
 
+    if args.command == "download" and args.dry_run:
+        raise UsageError(
+            f"`--dry-run` needs `--suite`, got {args.name}; `zoo dataset info {args.name}` shows its size"
+        )
     function = "list_datasets" if args.command == "list" else args.command
     result: dict[str, Any] = getattr(commands, function)(args)
     return result
+
+
+def _download_suite(args: argparse.Namespace) -> dict[str, Any]:
+    """Download the datasets of a suite, or list them."""
+    for flag, value in (("--dataset-size", args.dataset_size), ("--files", args.files)):
+        if value is not None:
+            raise UsageError(
+                f"`{flag}` chooses among the files of one dataset, got `--suite`; leave it out: the suite says how "
+                "much of a dataset it uses"
+            )
+    file = find_suite(args.suite)  # a misspelt name is refused before the simulators are imported
+    from zoo.datasets.commands import print_rows
+    from zoo.suites.data import download_suite
+
+    rows = download_suite(file, args.dataset_dir, dry_run=args.dry_run, replace=args.force)
+    print_rows(f"Datasets of {file.stem}", rows)
+    where = folder_option(args.dataset_dir)
+    hint = f"zoo benchmark {args.suite}{where} --dry-run"
+    if args.dry_run:
+        hint = f"zoo dataset download --suite {args.suite}{where}"
+    return {"suite": file.stem, **result_for_terminal({"datasets": rows}, hint)}
 
 
 def make_parser() -> Parser:
@@ -72,6 +103,17 @@ def _add_arguments(command: Parser, word: str) -> None:
             metavar="POLICY",
             help="random, a model (.zip), the folder of a run, or module:function",
         )
+    elif word == "download":
+        which = command.add_mutually_exclusive_group(required=True)
+        which.add_argument(
+            "name", nargs="?", metavar="NAME", help="dataset name, e.g. cube-double-play-v0"
+        )
+        which.add_argument(
+            "--suite",
+            type=a_path,
+            help="a suite's name or file: all datasets that its runs train on",
+        )
+        add("--dry-run", action="store_true", help="of a suite: show names and sizes only")
     elif word != "list":
         custom = ""
         if word in ("check", "convert"):

@@ -74,7 +74,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
         tables[title] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
     result = {}
     for title, rows in tables.items():
-        _print_table(title, rows)
+        print_rows(title, rows)
         result[title.lower()] = rows
     return result_for_terminal(
         result,
@@ -102,7 +102,7 @@ def info(args: argparse.Namespace) -> Result:
             "sha256": digest_of(path),
             "arrays": arrays,
         }
-        _print_table(str(path), [{"array": name, **values} for name, values in arrays.items()])
+        print_rows(str(path), [{"array": name, **values} for name, values in arrays.items()])
     result = {**_describe(spec), "environments": single_task_names(spec.name)}
     return result | result_for_terminal({"files": files}, _training(spec.name, args))
 
@@ -376,7 +376,7 @@ def _recording(findings: list[Result], **place: str) -> Iterator[None]:
 def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
     """Print findings, decide the exit code, and return the result."""
     if findings:
-        _print_table(f"Findings in {name}", findings, wrapped=("message",))
+        print_rows(f"Findings in {name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     # Findings are the result that was asked for, and no exception; only the exit code says that one is an error.
     args.exit_code = SUCCEEDED
@@ -473,7 +473,7 @@ def _next(hint: str) -> Result:
     return result_for_terminal({}, hint)
 
 
-def _print_table(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
+def print_rows(title: str, rows: list[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
     """Print rows, one at least, as a table."""
     cells = []
     for row in rows:

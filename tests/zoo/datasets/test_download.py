@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import json
+import math
 import pathlib
 import threading
 import time
@@ -13,11 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from tests.zoo.datasets.conftest import NAME, small_arrays
+from tests.zoo.datasets.conftest import NAME, small_arrays, write_shard
+from zoo.dataset import main
 from zoo.datasets import download
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import recorded_sha256
+from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS
+from zoo.datasets.shards import convert_shards
+from zoo.suites.data import SuiteDataset, array_bytes
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
@@ -236,3 +242,95 @@ def test_files_of_a_large_dataset_arrive_in_a_folder(server, tmp_path, monkeypat
     assert paths == [tmp_path / "data" / name for name in names]
     for path in paths:
         assert recorded_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# -- the datasets of a suite ------------------------------------------------------------------------------------------
+
+STITCH = "pointmaze-medium-stitch-v0"
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Return the file of a suite that trains on two datasets of the server."""
+    file = tmp_path / "two.yml"
+    settings = {
+        "algorithms": ["fql", "bc"],
+        "environments": [name.removesuffix("-v0") for name in (NAME, STITCH)],
+        "seeds": 0,
+        "dataset": "download",
+    }
+    file.write_text(json.dumps(settings))
+    return file
+
+
+def test_the_datasets_of_a_suite_are_downloaded_and_a_stopped_download_continues(
+    server, suite, tmp_path, call
+):
+    words = ["download", "--suite", suite, "--dataset-dir", tmp_path / "data"]
+    call(main, *words, code=2)  # the host has no file of the second one yet
+    for name in FILES:
+        server.files[name.replace(NAME, STITCH)] = server.files[name]
+    result, _ = call(main, *words)
+    rows = [(row["name"], row["files"], row["here"]) for row in result["datasets"]]
+    assert rows == [(NAME, 1, True), (STITCH, 1, True)]
+    assert server.requests_for(f"{NAME}.npz") == [None]
+
+
+def test_a_dry_run_shows_the_datasets_of_a_suite_and_downloads_nothing(
+    server, suite, tmp_path, call
+):
+    folder = tmp_path / "data"
+    words = ["download", "--suite", suite, "--dataset-dir", folder, "--dry-run"]
+    result, _ = call(main, *words)
+    assert [row["here"] for row in result["datasets"]] == [False, False]
+    assert [row["transitions"] for row in result["datasets"]] == [1_000_000, 1_000_000]
+    assert not server.requests
+    assert not folder.exists()
+
+
+def test_a_suite_downloads_as_many_files_as_its_runs_use(call):
+    result, _ = call(main, "download", "--suite", "trqam", "--dry-run")
+    files = {row["name"]: row["files"] for row in result["datasets"]}
+    assert files["puzzle-4x4-play-100m-v0"] == 10
+    assert files["cube-quadruple-play-100m-v0"] == 100
+    assert files["scene-play-v0"] == 1
+
+
+def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_path, monkeypatch):
+    spec = dataclasses.replace(DATASETS[NAME], files=2)
+    monkeypatch.setitem(DATASETS, NAME, spec)
+    for number in range(2):
+        write_shard(tmp_path / NAME, number)
+    convert_shards(tmp_path / NAME, spec, size=None)
+    for file in (tmp_path / NAME).glob("*.npz"):
+        file.unlink()
+    dataset = SuiteDataset(NAME, math.inf)
+    assert dataset.describe(tmp_path)["here"]
+    dataset.download(tmp_path, replace=False)
+    assert not server.requests
+
+
+def test_the_size_of_a_dataset_is_that_of_its_arrays(tmp_path):
+    spec = dataclasses.replace(DATASETS[NAME], episodes=10)
+    train, validation = (
+        np.load(path) for path in generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1)
+    )
+    arrays = [*train.values(), *validation.values()]
+    assert array_bytes(spec) == sum(array.nbytes for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--suite mini", "expected a suite that downloads its datasets, got mini"),
+        ("--suite robomimic", r"got a suite with lift-mh-low_dim; docs/robomimic.md says"),
+        ("--suite nope", "unknown suite `nope`"),
+        ("--suite trqam --files 3", "`--files` chooses among the files of one dataset"),
+        (f"{NAME} --dry-run", "`--dry-run` needs `--suite`"),
+    ],
+)
+def test_what_a_suite_cannot_download_is_refused_before_the_first_request(
+    words, reason, server, refusal
+):
+    assert reason in refusal(main, "download", *words.split())
+    assert not server.requests

@@ -1,0 +1,169 @@
+"""The datasets of a suite: which ones its runs train on, how large they are, and their download."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from zoo.datasets.benchmarks import download_ocbench, hosted_folder
+from zoo.datasets.download import download_dataset
+from zoo.datasets.files import shard_folder, training_files
+from zoo.datasets.names import (
+    DATASETS,
+    IMAGE_SHAPE,
+    DatasetSpec,
+    is_single_task,
+    parse_env_name,
+)
+from zoo.datasets.shards import shard_names
+from zoo.envs.tasks import OCBENCH, TASKS
+from zoo.suites.jobs import make_jobs
+from zoo.suites.suite import Suite, read_suite
+from zoo.terminal.errors import UsageError
+from zoo.terminal.messages import log
+
+DOWNLOADED = ("auto", "download")
+"""Values of a suite's `dataset` with which its runs look for OGBench's and OCBench's files."""
+
+
+@dataclass(frozen=True)
+class SuiteDataset:
+    """A dataset that runs of a suite train on.
+
+    :param name: of OGBench's dataset, or of OCBench's task.
+    :param transitions: how many of them the runs use; infinity for all.
+    """
+
+    name: str
+    transitions: float
+
+    @property
+    def spec(self) -> DatasetSpec | None:
+        """What OGBench says about it; None for a task of OCBench."""
+        return DATASETS.get(self.name)
+
+    def files(self) -> list[str]:
+        """Return the names, without ending, of the training files of OGBench's dataset that the runs use."""
+        assert self.spec is not None
+        if self.spec.files == 1:
+            return [self.name]
+        return self.spec.file_names(self.transitions)
+
+    def missing(self, folder: str | None) -> list[str]:
+        """Return the names of the files that do not exist; one that was converted may have been deleted."""
+        assert self.spec is not None
+        present = {file.stem for file in training_files(self.spec, folder) if file.exists()}
+        present |= set(shard_names(shard_folder(self.name, folder)))
+        return [name for name in self.files() if name not in present]
+
+    def describe(self, folder: str | None) -> dict[str, Any]:
+        """Return the row of a table: files, transitions, size of the arrays and whether the files exist."""
+        if self.spec is None:
+            is_here = any(hosted_folder(OCBENCH[self.name], folder).glob("*.npz"))
+            return {"name": self.name, "here": is_here}
+        files = self.files()
+        share = len(files) / self.spec.files
+        return {
+            "name": self.name,
+            "files": len(files),
+            "transitions": round(share * self.spec.transitions),
+            "gigabytes": round(share * array_bytes(self.spec) / 1e9, 1),
+            "here": not self.missing(folder),
+        }
+
+    def download(self, folder: str | None, *, replace: bool) -> None:
+        """Download the files that are missing, or all of them again."""
+        if self.spec is None:
+            download_ocbench(OCBENCH[self.name], folder, replace=replace)
+            return
+        if replace:
+            download_dataset(self.name, folder, names=self.files(), existing="replace")
+        elif self.missing(folder):
+            download_dataset(self.name, folder, names=self.missing(folder), existing="keep")
+
+
+def array_bytes(spec: DatasetSpec) -> int:
+    """Return the size of the arrays of a dataset's training and validation files; archives are smaller.
+
+    A row has the observation, the action and the simulator's state in single precision, and a boolean.
+    """
+    with contextlib.closing(gymnasium.make(f"{spec.family}-v0")) as env:
+        model = env.unwrapped.model  # type: ignore[attr-defined]
+        observation = 4 * math.prod(env.observation_space.shape or ())
+        action = env.action_space.shape or ()
+        state = model.nq + model.nv
+    if spec.is_visual:
+        observation = math.prod(IMAGE_SHAPE)
+    row = observation + 4 * (math.prod(action) + state) + np.dtype(bool).itemsize
+    episodes = spec.files * spec.episodes
+    if spec.files == 1:
+        episodes += spec.episodes // 10  # validation
+    return int(row * episodes * (spec.steps + 1))
+
+
+def dataset_name(env: str) -> str:
+    """Return the name of the dataset that belongs to an environment.
+
+    :raises UsageError: if the dataset is neither OGBench's nor OCBench's.
+    """
+    if is_single_task(env):
+        return parse_env_name(env).spec.name
+    if env in OCBENCH:
+        return env
+    advice = "docs/data.md says how data of your own are loaded"
+    if env in TASKS:
+        advice = f"docs/{TASKS[env].benchmark.lower()}.md says how its data are loaded"
+    raise UsageError(
+        f"`--suite` downloads datasets of OGBench and OCBench, got a suite with {env}; {advice}"
+    )
+
+
+def suite_datasets(suite: Suite) -> list[SuiteDataset]:
+    """Return the datasets that the runs of a suite train on, each with the most transitions that a run uses.
+
+    :raises UsageError: if the suite is wrong, or one of its datasets cannot be downloaded.
+    """
+    runs = suite.runs()
+    # First, since making a job may need the package of a benchmark whose data are refused anyway.
+    names = {run.env: dataset_name(run.env) for run in runs}
+    for name in names.values():
+        if name in DATASETS and not DATASETS[name].hosted:
+            raise UsageError(
+                f"OGBench hosts no file of {name}; make it with `zoo dataset generate {name}`"
+            )
+    sizes: dict[str, float] = {}
+    for job in make_jobs(suite, runs, Path("logs")):
+        name = names[job.run.env]
+        size = job.config.run.dataset_size or math.inf
+        sizes[name] = max(size, sizes.get(name, 0))
+    return [SuiteDataset(name, size) for name, size in sizes.items()]
+
+
+def download_suite(
+    file: Path, dataset_dir: str | None, *, dry_run: bool, replace: bool
+) -> list[dict[str, Any]]:
+    """Download the datasets of a suite, those that are missing, and return a row for each.
+
+    :param dry_run: return the rows, and download nothing.
+    :param replace: download all files again.
+    :raises UsageError: before the first download, if the suite is wrong or one of its datasets cannot be downloaded.
+    """
+    suite = read_suite(file)
+    if suite.dataset not in DOWNLOADED:
+        raise UsageError(
+            f"expected a suite that downloads its datasets, got {file.stem} with `dataset: {suite.dataset}`; start "
+            f"it with `zoo benchmark {file.stem}`"
+        )
+    datasets = suite_datasets(suite)
+    folder = dataset_dir or suite.dataset_dir
+    for number, dataset in enumerate(datasets, start=1):
+        if not dry_run:
+            log.info("dataset %d of %d: %s", number, len(datasets), dataset.name)
+            dataset.download(folder, replace=replace)
+    return [dataset.describe(folder) for dataset in datasets]
