@@ -21,6 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
+from agents.registry import BUILT_IN
 from zoo.algorithms.overview import describe_algorithms
 from zoo.list_agents import describe_algorithm, readable_type
 from zoo.terminal.cli import PROGRAMS
@@ -31,6 +32,8 @@ SETTINGS = ROOT / "docs" / "reference" / "settings"
 """Folder of the generated pages; git ignores it."""
 COMMON = "all"
 """Stands for the algorithm in the names of settings that all algorithms share."""
+EXAMPLE_DOMAIN = "scene-play"
+"""Domain whose settings stand in the examples of the algorithm classes."""
 LONG = 30
 """Characters above which a cell of a table is a text, and code in it may break into lines."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
@@ -189,6 +192,49 @@ def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) 
     return name
 
 
+def algorithms() -> Iterator[str]:
+    """Give an entry for each algorithm class: its own settings, what it does, and an example."""
+    for id, name in BUILT_IN.items():
+        algorithm = described()[id]
+        yield from heading(algorithm["published_name"], "=")
+        arguments = ["policy", "env", "*"]
+        for setting, row in own_settings(id).items():
+            arguments.append(f"{setting}={row['default']!r}")
+        yield from (f".. py:class:: agents.{name}({', '.join(arguments)}, **settings)", "")
+        summary = inspect.cleandoc(algorithm["summary"]).partition("\n")[0]
+        when = describe_algorithms()["algorithms"][id]["when"]
+        yield from (f"   {escaped(summary)} **When to use it.** {escaped(when)}", "")
+        yield from ("   .. code-block:: python", "")
+        for line in example(id):
+            yield f"      {line}"
+        yield from (
+            "",
+            f"   {escaped(algorithm['paper'])}. :doc:`Objective and scores </docs/algorithms/{id}>`, "
+            f":doc:`all settings </docs/reference/settings/{id}>`.",
+            "",
+        )
+
+
+def example(id: str) -> Iterator[str]:
+    """Give Python that trains an algorithm by its settings for a domain, where they are not the class's defaults."""
+    from zoo.settings.layers import DEFAULT_PROFILE, merge
+
+    entries = described()[id]["profiles"][DEFAULT_PROFILE]
+    values = merge(entries["default"], entries.get(EXAMPLE_DOMAIN, {}))
+    rows = described()[id]["settings"]
+    yield f"model = agents.{BUILT_IN[id]}("
+    yield from ('    "MlpPolicy",', "    env,")
+    for name in ("horizon_length", *own_settings(id)):
+        if name in values and values[name] != rows[name]["default"]:
+            yield f"    {name}={values[name]!r},"
+    yield ")"
+    if values["offline_steps"]:
+        yield f"model.learn_offline({values['offline_steps']:_}, dataset=data)"
+    else:
+        yield "model.load_dataset(data)"
+        yield f"model.learn({values['online_steps']:_})"
+
+
 def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Give a table of what each entry of a profile sets, and where that is from."""
     from zoo.settings.layers import ENTRY_NOTES
@@ -262,5 +308,5 @@ def escaped(text: str) -> str:
     return re.sub(ONE_BACKTICK, r"``\1``", text)
 
 
-LINES = {"programs": programs, "settings": settings, "videos": videos}
+LINES = {"algorithms": algorithms, "programs": programs, "settings": settings, "videos": videos}
 """Name of a directive -> function that yields its lines."""

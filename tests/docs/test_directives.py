@@ -1,5 +1,6 @@
 """What the reference pages are made of: flags from parsers, settings from declarations, formulas as MathML."""
 
+import ast
 import inspect
 import re
 from pydoc import locate
@@ -43,6 +44,21 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
             assert re.search(rf"\.\. setting:: ({id}|all)\.{name} = ", text), f"{name} of {id}"
     # a default that is not the common one
     assert ".. setting:: trqam.gamma = 0.995" in directives.settings_page("trqam")
+
+
+def test_every_algorithm_class_has_an_entry_whose_example_has_valid_settings():
+    text = "\n".join(directives.algorithms())
+    assert re.findall(r"py:class:: agents\.(\w+)\(policy, env", text) == list(BUILT_IN.values())
+    for id, name in BUILT_IN.items():
+        construction, *training = ast.parse("\n".join(directives.example(id))).body
+        assert ast.unparse(construction.value.func) == f"agents.{name}"
+        keywords = construction.value.keywords
+        settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+        agents.get(id).method(**settings)
+        assert all(hasattr(getattr(agents, name), call.value.func.attr) for call in training)
+    example = "\n".join(directives.example("fql"))
+    assert "    distill_weight=300.0,\n)" in example  # published for scene-play
+    assert "learn(500_000)" in "\n".join(directives.example("rlpd"))  # it has no offline phase
 
 
 @pytest.mark.parametrize("module", [agents, agents.core])
