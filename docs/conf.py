@@ -18,6 +18,7 @@ root_doc = "docs/index"
 SHOWN = {
     "README.md",
     "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs",

@@ -17,7 +17,7 @@ def test_the_notebook_was_saved_with_its_pictures():
     )
     assert text.startswith("# ")
     assert text.count("](data:image/png;base64,") == 3
-    assert text.count("``````python\n") == 6
+    assert text.count("``````python\n") == 7
     assert text.count("``````text\n") == 3
 
 
@@ -26,13 +26,13 @@ def test_the_notebook_was_saved_with_its_pictures():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_notebook_runs_in_ten_cells_and_shows_what_it_says(tmp_path, monkeypatch):
+def test_the_notebook_runs_in_eleven_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     # two threads that wait for each other crawl beside other work
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(ROOT / "docs" / "first_steps.ipynb", as_version=4)
-    assert len(notebook.cells) == 10
+    assert len(notebook.cells) == 11
     nbclient.NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
