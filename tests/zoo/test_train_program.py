@@ -282,6 +282,7 @@ def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
     result, messages = call(main, *words, "--verbose", "1", "--device", "cpu")
     assert messages.count("replay buffer: 0.00 GiB") == 1
     assert messages.count("updates: eager") == 1
+    assert status_of(result["run"])["updates"].startswith("eager")
     storage = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
     assert "in host memory" in storage
     assert storage in messages

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside, write_model
+from agents.common.engine.execution import Mode
 from agents.common.files import atomic_path, explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
@@ -120,6 +121,7 @@ class TrainingRun(BaseCallback):
         self.pending: dict[str, Any] | None = None
         """Phase and active replicas of an evaluation that is due, as the checkpoint keeps them."""
         self.last_step = -1  # of the last evaluation
+        self._mode: Mode | None = None  # of updates, as the log has it
         self._last_save = self._last_check = 0
         self.init_callback(model)  # SB3 does so in `learn`, and some evaluations come before that
 
@@ -246,6 +248,9 @@ class TrainingRun(BaseCallback):
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
+        if isinstance(self.model, FlowAlgorithm) and self.model.trainer.mode != self._mode:
+            self._mode = self.model.trainer.mode
+            log.info("updates: %s", self._mode)
         if self.phase == OFFLINE:
             self._between_steps()
         return True

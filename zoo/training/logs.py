@@ -148,6 +148,8 @@ class Replicas:
             "online_step": model.num_timesteps - model.offline_steps,
             "pretraining_step": pretrained,
         }
+        if isinstance(model, FlowAlgorithm):  # not one of SB3's
+            entries["updates"] = str(model.trainer.mode)
         if replicas is None:
             replicas = self.active
         for replica in replicas:

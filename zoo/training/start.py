@@ -275,8 +275,6 @@ def make_model(
     log.info(model.replay_buffer.placement.text)
     if data is not None:
         log.info(model.replay_buffer.dataset_description)
-    if isinstance(model, FlowAlgorithm):  # not one of SB3's
-        log.info("updates: %s", model.trainer.mode)
     return model
 
 

@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
 The losses are compiled as soon as the number of updates repays that. A captured update, which draws its own batch and
-noise, is one launch.
+noise, is one launch. Neither is trusted: each is compared with a plain update before it is used.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import functools
 import gc
 import re
 import textwrap
+import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,13 @@ IDLE_UPDATES = 100  # a graph that was not used for so long makes room for anoth
 # of a model: training is long then, and compiling takes about a minute
 COMPILE_AFTER_UPDATES = 5_000
 NO_LIMIT = 2**31 - 1
+COMPARED_USES = (1, 100)
+"""Uses of compiled or captured updates before which they are compared with plain ones; the last one for the speed."""
+TOLERANCES = {"fp32": 0.01, "tf32": 0.1, "bf16": 0.1}
+"""Largest relative difference from a plain update in L2 norm: wrong numbers differ by about 1. Other orders of rounding
+reach 1e-4 in float32; reduced precision may also rank two candidate actions the other way."""
+LEAST_SIZES = {"value": 0.01, "step": 1e-6}
+"""To which differences are at least compared: losses may be near 0, and a network may rest."""
 
 
 # -- the mode ---------------------------------------------------------------------------------------------------------
@@ -87,6 +96,53 @@ def first_lines(text: str) -> str:
     """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
     lines = " ".join(text.split("\n")[:2])
     return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def compare_ways(
+    fast: Callable[[], Info],
+    plain: Callable[[], Info],
+    networks: Mapping[str, Sequence[Tensor]],
+    unchanged: Callable[[], AbstractContextManager[None]],
+) -> tuple[dict[str, float], list[float]]:
+    """Take one update in a fast way and one plainly, from the same state.
+
+    :param fast: takes the update compiled or captured.
+    :param plain: takes it as PyTorch runs it.
+    :param networks: name -> parameters that the update may move; their steps are compared.
+    :param unchanged: context that waits for the device, and puts back at its end all that an update changes.
+    :return: relative difference in L2 norm of each loss, diagnostic and network's step; seconds of the fast and of the
+        plain update.
+    """
+    results: list[dict[str, list[Tensor]]] = []
+    seconds = []
+    before = {name: [p.detach().clone() for p in net] for name, net in networks.items()}
+    for take in (fast, plain):
+        with unchanged(), torch.no_grad():
+            begin = time.perf_counter()
+            with torch.enable_grad():
+                info = take()
+            info["total_loss"].sum().item()  # waits for the device
+            seconds.append(time.perf_counter() - begin)
+            result = {name: [value.float()] for name, value in info.items()}
+            for name, parameters in networks.items():
+                steps = zip(parameters, before[name], strict=True)
+                result[f"the step of {name}"] = [after - start for after, start in steps]
+            # a copy, since a replay fills the same tensors again; a model that has diverged is NaN in both ways
+            finite = {
+                name: [torch.nan_to_num(value, 0, 0, 0) for value in values]
+                for name, values in result.items()
+            }
+        results.append(finite)
+    differences = {}
+    for name, expected in results[1].items():
+        errors = [value - other for value, other in zip(results[0][name], expected, strict=True)]
+        least = LEAST_SIZES["value" if name in info else "step"]
+        size = torch.nn.utils.get_total_norm(expected).clamp(min=least)
+        differences[name] = (torch.nn.utils.get_total_norm(errors) / size).item()
+    return differences, seconds
 
 
 # -- compiling --------------------------------------------------------------------------------------------------------
@@ -226,14 +282,22 @@ class CapturedUpdate:
     :param last_used: number of the update that used it last.
     :param warmups: how often it was run before its capture.
     :param replay: runs it once it is captured.
+    :param replays: how often it was replayed.
     :param info: the tensors that a replay fills.
     """
 
     batch: Batch | None
     last_used: int
     warmups: int = 0
+    replays: int = 0
     replay: Callable[[], None] | None = None
     info: Info = field(default_factory=dict)
+
+    def run(self) -> Info:
+        """Replay the update, and return the tensors that a replay fills."""
+        assert self.replay is not None
+        self.replay()
+        return self.info
 
 
 class GraphCache:
@@ -270,10 +334,10 @@ class GraphCache:
         captured = self._find(key, batch)
         static = batch if captured is None else captured.batch
 
-        def step() -> Info:
+        def step(evaluate: Evaluate | None = None) -> Info:
             # losses may call `requires_grad_` on a batch; the tensors that batches are copied into stay as they are
             drawn = trainer.draw_batch(batch_size) if static is None else static.map(Tensor.detach)
-            info: Info = trainer.step(drawn, trainer.draw_noise(batch_size))
+            info: Info = trainer.step(drawn, trainer.draw_noise(batch_size), evaluate)
             return info
 
         if captured is None:
@@ -292,8 +356,12 @@ class GraphCache:
                 return step()
             finally:
                 self.is_capturing = False
-        captured.replay()
-        return captured.info
+        captured.replays += 1
+        if captured.replays in COMPARED_USES:
+            plain = functools.partial(step, trainer.losses)
+            if not trainer.verify("captured", captured.replays, captured.run, plain):
+                return step()
+        return captured.run()
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate | None:
         """Return the captured update of a key, filled with the batch; None if there is no room for a new one."""
