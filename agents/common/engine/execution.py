@@ -64,7 +64,7 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
+def choose_mode(method: Method, device: torch.device, updates: int, work: int) -> Mode:
     """Choose how updates are run, by a rule: a measurement would let equal runs on one machine differ.
 
     A model's first updates are not compiled, and how many of them there are does not depend on how training is split
@@ -74,6 +74,7 @@ def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
         uses too.
     :param device: where the networks are.
     :param updates: number of updates that the model has taken.
+    :param work: multiplications of the networks' largest product.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -83,8 +84,11 @@ def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
-    if not cuda and method.precision != "bf16" and onednn.is_faster():
-        reason = "oneDNN is faster on this processor, and the compiler cannot use it"
+    uses_onednn = onednn.is_faster() and work >= onednn.WORK
+    if not cuda and method.precision != "bf16" and uses_onednn:
+        reason = (
+            "oneDNN is faster on this processor for large networks, and the compiler cannot use it"
+        )
         return Mode(False, False, reason)
     if updates < COMPILE_AFTER_UPDATES:
         reason = f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from agents.common.engine.execution import (
     remove_unloadable_library,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.precision import matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.streams import Purpose, torch_generator
@@ -428,7 +430,7 @@ class Trainer:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
         # PyTorch would warn of a capturable optimiser at the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        mode = choose_mode(self.method, self.device, self.model._n_updates)
+        mode = self._choose_mode()
         if mode.captured and self.capture_failure is not None:
             reason = f"capturing failed before: {self.capture_failure}"
             mode = replace(mode, captured=False, reason=reason)
@@ -436,6 +438,14 @@ class Trainer:
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             optimizer = type(self.optimizer).__name__
             self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")
+
+    def _choose_mode(self) -> Mode:
+        parts = self.policy.nets.modules()
+        layers = [part.weights for part in parts if isinstance(part, StackedMLP)]
+        # without an MLP there is nothing that oneDNN could multiply
+        largest = max((weight.shape[-2:].numel() for weight in chain(*layers)), default=0)
+        work = self.method.batch_size * largest
+        return choose_mode(self.method, self.device, self.model._n_updates, work)
 
     def _use(self, mode: Mode) -> None:
         self.mode = mode
@@ -447,7 +457,7 @@ class Trainer:
         """Compile the losses from now on, if that is the mode of a model with so many updates."""
         if self.method.compile != "auto" or self.mode.compiled:
             return
-        mode = choose_mode(self.method, self.device, self.model._n_updates)
+        mode = self._choose_mode()
         self._use(replace(mode, captured=self.mode.captured))  # what failed is not tried again
         if mode.compiled and self.model.verbose >= 1:
             print("The coming updates are compiled, which takes about a minute.", flush=True)

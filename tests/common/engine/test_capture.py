@@ -12,6 +12,7 @@ from torch._dynamo.backends.common import aot_autograd
 
 from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
+from agents.common.nets.onednn import WORK
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import assert_same, parameters_of, step, toy_batch, toy_dataset, toy_noise
 
@@ -130,6 +131,8 @@ def test_only_a_fused_adam_is_captured(captured):
     ("wish", "device", "updates", "by_onednn", "expected"),
     [
         ("auto", CPU, 4_999, False, "eager"),
+        ("auto small", CPU, 4_999, True, "eager"),
+        ("auto small", CPU, 5_000, True, "compiled"),
         ("auto", CPU, 5_000, False, "compiled"),
         ("auto", CPU, 5_000, True, "eager"),
         ("auto bf16", CPU, 5_000, True, "compiled"),
@@ -141,13 +144,26 @@ def test_only_a_fused_adam_is_captured(captured):
         ("off", CUDA, 5_000, False, "eager"),
     ],
 )
-def test_device_and_number_of_updates_decide(
+def test_device_size_and_number_of_updates_decide(
     wish, device, updates, by_onednn, expected, monkeypatch
 ):
     monkeypatch.setattr(execution.onednn, "is_faster", lambda: by_onednn)
-    wish, _, precision = wish.partition(" ")
-    mode = choose_mode(SimpleNamespace(compile=wish, precision=precision), device, updates)
+    wish, _, kind = wish.partition(" ")
+    work = WORK - (kind == "small")
+    mode = choose_mode(SimpleNamespace(compile=wish, precision=kind), device, updates, work)
     assert str(mode) == f"{expected} ({mode.reason})"
+
+
+@pytest.mark.parametrize(("widths", "expected"), [([255, 256], False), ([256, 256], True)])
+def test_the_largest_matrix_of_a_batch_decides_where_onednn_is_faster(
+    widths, expected, monkeypatch
+):
+    monkeypatch.setattr(execution.onednn, "is_faster", lambda: True)
+    model = loaded_model("fql", compile="auto", net_arch=widths, batch_size=256)
+    assert ("oneDNN" in model.trainer.mode.reason) == expected
+    model.batch_size = 255
+    model.trainer.prepare()
+    assert "oneDNN" not in model.trainer.mode.reason
 
 
 @pytest.fixture
