@@ -33,8 +33,9 @@ IDLE_UPDATES = 100  # a graph that was not used for so long makes room for anoth
 # of a model: training is long then, and compiling takes about a minute
 COMPILE_AFTER_UPDATES = 5_000
 NO_LIMIT = 2**31 - 1
-COMPARED_USES = (1, 100)
-"""Uses of compiled or captured updates before which they are compared with plain ones; the last one for the speed."""
+COMPARED_USES = {1: 1, 100: 3}
+"""Uses of compiled or captured updates before which they are compared with plain ones, and how many updates are taken:
+at the first their numbers are compared, later their speeds."""
 TOLERANCES = {"fp32": 0.01, "tf32": 0.1, "bf16": 0.1}
 """Largest relative difference from a plain update in L2 norm: wrong numbers differ by about 1. Other orders of rounding
 reach 1e-4 in float32; reduced precision may also rank two candidate actions the other way."""
@@ -110,26 +111,31 @@ def compare_ways(
     plain: Callable[[], Info],
     networks: Mapping[str, Sequence[Tensor]],
     unchanged: Callable[[], AbstractContextManager[None]],
+    updates: int,
 ) -> tuple[dict[str, float], list[float]]:
-    """Take one update in a fast way and one plainly, from the same state.
+    """Take an update, or some, in a fast way and then plainly, from the same state.
 
     :param fast: takes the update compiled or captured.
     :param plain: takes it as PyTorch runs it.
     :param networks: name -> parameters that the update may move; their steps are compared.
     :param unchanged: context that waits for the device, and puts back at its end all that an update changes.
-    :return: relative difference in L2 norm of each loss, diagnostic and network's step; seconds of the fast and of the
-        plain update.
+    :param updates: how many are taken in each way.
+    :return: relative difference in L2 norm of each loss, diagnostic and network's step; seconds of the shortest update
+        of each way.
     """
     results: list[dict[str, list[Tensor]]] = []
     seconds = []
     before = {name: [p.detach().clone() for p in net] for name, net in networks.items()}
     for take in (fast, plain):
         with unchanged(), torch.no_grad():
-            begin = time.perf_counter()
-            with torch.enable_grad():
-                info = take()
-            info["total_loss"].sum().item()  # waits for the device
-            seconds.append(time.perf_counter() - begin)
+            durations = []
+            for _ in range(updates):
+                begin = time.perf_counter()
+                with torch.enable_grad():
+                    info = take()
+                info["total_loss"].sum().item()  # waits for the device
+                durations.append(time.perf_counter() - begin)
+            seconds.append(min(durations))  # other programs only lengthen an update
             result = {name: [value.float()] for name, value in info.items()}
             for name, parameters in networks.items():
                 steps = zip(parameters, before[name], strict=True)
