@@ -13,6 +13,7 @@ from zoo.report.comparison import (
     FAILED_BELOW,
     Cell,
     Comparison,
+    Outcome,
     Phase,
     baseline_of,
     by_value,
@@ -47,6 +48,30 @@ SHOWN_METRICS = ("mean", "iqm")
 """The aggregates that tables show; the median and the optimality gap are in the JSON only."""
 
 
+def only_task(comparison: Comparison) -> str:
+    """Return in short the one task that all scores are of, which leaves nothing to average over; else ``""``."""
+    tasks = set().union(*(phase.per_task for phase in comparison.phases.values()))
+    if len(tasks) > 1:
+        return ""
+    return "".join(map(short_name, tasks))
+
+
+def is_compared(phase: Phase) -> bool:
+    """Return whether the verdict of a phase says something: not where all own runs are shorter than published ones."""
+    return any(v.outcome != Outcome.NOT_COMPARABLE for v in phase.decision.verdicts)
+
+
+def shown_metrics(cells: Mapping[str, Cell]) -> list[str]:
+    """Return the aggregates to show; the IQM of fewer than four runs is their mean, and is left out."""
+    metrics = list(SHOWN_METRICS)
+    has_iqm = [
+        "iqm" in cell.estimates and cell.tasks * cell.seeds[1] >= 4 for cell in cells.values()
+    ]
+    if not any(has_iqm):
+        metrics.remove("iqm")
+    return metrics
+
+
 def method_entry(comparison: Comparison, name: str) -> TableEntry:
     """Return the name of a method, marked if runs failed."""
     return TableEntry(comparison.methods[name].title, value=name)
@@ -56,10 +81,11 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
-    differences = [v.improvement.difference for v in decision.verdicts]
+    verdicts = decision.verdicts if is_compared(phase) else ()
+    differences = [v.improvement.difference for v in verdicts]
     digits = digits_of(kind, differences)
     rows = {}
-    for v in decision.verdicts:
+    for v in verdicts:
         pair = v.improvement
         if v.p_value is None:
             p_text = NOT_KNOWN
@@ -99,8 +125,9 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     kind = comparison.kind
     cells = phase.aggregates
     columns = {}
-    for metric in SHOWN_METRICS:
-        columns[METRICS[metric]] = _scores(cells, kind, metric, SHOWN_METRICS)
+    metrics = shown_metrics(cells)
+    for metric in metrics:
+        columns[METRICS[metric]] = _scores(cells, kind, metric, metrics)
     rows = pd.DataFrame(columns, dtype=object).to_dict("index")
     for name, cell in cells.items():
         rows[name] |= {
@@ -108,12 +135,18 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": range_text(phase.step_ranges[name]),
         }
-    where = phase.tasks_label
-    if phase.suite is None:
+    title = "Aggregates"
+    tasks = phase.tasks_label
+    where = tasks
+    if only_task(comparison):
+        title = "Scores"
+        tasks = where = only_task(comparison)
+    elif phase.suite is None:
         where += f" ({', '.join(places_of(phase.tasks))})"
-    caption = f"{kind.caption} on {where}, with 95% intervals over seeds (mean: t; IQM: bootstrap)."
-    table = _phase_table("aggregates", "Aggregates", comparison, phase, caption, rows, best="")
-    return replace(table, title=f"{table.title}, {phase.tasks_label}")
+    intervals = "mean: t; IQM: bootstrap" if "iqm" in metrics else "t"
+    caption = f"{kind.caption} on {where}, with 95% intervals over seeds ({intervals})."
+    table = _phase_table("aggregates", title, comparison, phase, caption, rows, best="")
+    return replace(table, title=f"{table.title}, {tasks}")
 
 
 def improvement_table(comparison: Comparison, phase: Phase) -> Table:
@@ -138,10 +171,11 @@ def improvement_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the mean of each method on each domain."""
+    """Return the mean of each method on each domain; without rows where all scores are of one task."""
     columns = {
         f"{domain} ({len(phase.domain_tasks[domain])})": _scores(cells, comparison.kind)
         for domain, cells in sorted(phase.domains.items())
+        if not only_task(comparison)
     }
     rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
     caption = "Success in %, mean over the tasks of a domain (their number in brackets); -: not all of them were run."
@@ -150,10 +184,14 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the mean of each method on each task; the page leaves out the intervals of success rates."""
+    """Return the mean of each method on each task; the page leaves out the intervals of success rates.
+
+    It has no rows where all scores are of one task, on which the table of aggregates has the same.
+    """
     kind = comparison.kind
     rows = []
-    for task, cells in phase.per_task.items():
+    tasks = {} if only_task(comparison) else phase.per_task
+    for task, cells in tasks.items():
         scores = _scores(cells, kind)
         row: dict[str, Any] = {"environment": TableEntry(short_name(task), value=task)}
         for name in ranking(comparison, phase):
@@ -383,7 +421,7 @@ def _phase_table(
             for method in ranked
             if method in rows
         ]
-    if best is not None:
+    if best is not None and len(phase.coverage) > 1:
         threshold = ""  # returns as they are have none: a poor one may be any number
         if kind is SUCCESS:
             threshold = f", where that is at least {FAILED_BELOW:.0%}"
@@ -451,6 +489,8 @@ def _scores(
             points.append(cell.estimates[metric].point)
     digits = digits_of(kind, shown)
     best = max(points, default=0.0)
+    if len(points) == 1:
+        best = math.inf  # a method alone is not the best
     entries = {}
     for name, cell in cells.items():
         estimate = cell.estimates.get(metric)

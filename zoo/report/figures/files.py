@@ -19,7 +19,7 @@ import matplotlib
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from zoo.report.figures.styles import MUTED, algorithm_styles, spare_styles
+from zoo.report.figures.styles import FOCUS, MUTED, algorithm_styles, spare_styles
 
 FORMATS = ("pdf", "svg", "png")
 """The kinds of files that a figure can be written as."""
@@ -90,6 +90,11 @@ class FigureSize:
         """The width of a letter in inches, rather more than that of most."""
         return 0.62 * self.text / 72
 
+    @property
+    def panel(self) -> tuple[float, float]:
+        """The width and height of a figure with one panel of lines, in inches."""
+        return self.width, 0.62 * self.width
+
     def inches(self, lines: float) -> float:
         """Return the height of some lines of text in inches."""
         return lines * 1.25 * self.text / 72
@@ -114,7 +119,7 @@ def scale_colours() -> list[Colours]:
 def dark_colours() -> Mapping[str, str]:
     """Return every colour of a figure on light paper -> its counterpart on dark paper."""
     methods = (colours for colours, _ in (*algorithm_styles().values(), *spare_styles()))
-    neutral = (PAPER, INK, QUIET, RULE, SHADE, MUTED, BETTER_COLOURS, WORSE_COLOURS)
+    neutral = (PAPER, INK, QUIET, RULE, SHADE, MUTED, FOCUS, BETTER_COLOURS, WORSE_COLOURS)
     return dict(chain(neutral, methods, scale_colours()))
 
 

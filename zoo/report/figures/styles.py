@@ -4,7 +4,7 @@ An algorithm has one style everywhere: two colours, for light and dark paper, an
 ``results/published/styles.yml`` lists. The colours were found by search: any two can be told apart, by readers without
 red or green cones too (simulated after Machado et al. 2009), and each has a contrast of at least 3 to its paper, which
 a test checks. Colours of their own are kept for methods that have no fixed style. A panel draws at most `MAX_NAMED`
-methods in their styles, the others thin and grey.
+methods in their styles, the others thin and grey; the focus is black, or white on dark paper, and heaviest.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ _DASHES: dict[str, Any] = {
 }
 MUTED = ("#8f8f8f", "#787d86")
 """The colours of methods that a panel is not about; they have a contrast of at least 3 to paper too."""
+FOCUS = ("#000000", "#ffffff")
+"""The colours of the focus: nothing has more contrast to its paper."""
 MAX_NAMED = 6
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn; own runs are drawn heavier than published ones.
+    """How a method is drawn; own runs are drawn heavier than published ones, and the focus heaviest.
 
     :param is_named: whether its panel tells it from the others.
     """
@@ -44,13 +46,17 @@ class Style:
     dash: Any
     is_own: bool
     is_named: bool = True
+    is_focus: bool = False
 
     @property
     def line(self) -> dict[str, Any]:
         """Keyword arguments of ``Axes.plot``."""
         width = 2.2 if self.is_own else 1.2
         layer = 2.0
-        if not self.is_named:
+        if self.is_focus:
+            width = 2.8
+            layer = 2.2
+        elif not self.is_named:
             width = 0.7
             layer = 1.8  # below the named ones
         return {
@@ -119,6 +125,8 @@ def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str
     result = {}
     for name in ranking(comparison, phase):
         result[name] = styles[name]
-        if name not in named:
+        if name == comparison.focus:
+            result[name] = replace(styles[name], colour=FOCUS[0], is_focus=True)
+        elif name not in named:
             result[name] = replace(styles[name], colour=MUTED[0], dash=SOLID, is_named=False)
     return result

@@ -28,8 +28,9 @@ from zoo.report.comparison import (
     phases_of,
 )
 from zoo.report.cost import Costs
+from zoo.report.figures.context import Drawing
 from zoo.report.figures.files import FIGURE_SIZES, FORMATS, file_of
-from zoo.report.figures.plots import Drawing, all_figures
+from zoo.report.figures.plots import all_figures
 from zoo.report.inputs import Inputs
 from zoo.report.page.results import json_text, to_json
 from zoo.report.page.sentences import verdict_sentences, warnings
@@ -43,6 +44,7 @@ from zoo.report.tables import (
     differences_table,
     domains_table,
     improvement_table,
+    only_task,
     pairs_table,
     protocol_table,
     reproduction_table,
@@ -68,6 +70,8 @@ _EVALUATION = (
     "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
     "length", "source", "run",
 )  # fmt: skip
+LONGEST_OPEN_TABLE = 12
+"""The most rows of a table that is not folded."""
 LARGEST_CSV = 10_000_000
 """The most characters of a CSV file; a larger table is compressed, to about a thirtieth."""
 
@@ -283,6 +287,15 @@ def to_html(content: Content) -> str:
     )
     # NaN is no JSON: a browser could not read the page's data
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+
+    def notes_of(names: Sequence[str]) -> list[str]:
+        """Return the notes of the figures among some names, each once."""
+        notes: dict[str, None] = {}
+        for name in names:
+            if name in content.drawings:
+                notes |= dict.fromkeys(content.drawings[name].notes)
+        return list(notes)
+
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     versions.append(f"Python {platform.python_version()}")
     return environment.get_template("report.html").render(
@@ -293,8 +306,12 @@ def to_html(content: Content) -> str:
             name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()
         },
         in_phases=in_phases,
+        notes_of=notes_of,
         baseline_of=baseline_of,
+        only_task=only_task,
+        longest_open=LONGEST_OPEN_TABLE,
         count=count,
+        shortened=shortened,
         versions=", ".join(versions),
     )
 

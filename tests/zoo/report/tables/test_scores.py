@@ -67,6 +67,7 @@ def test_bold_is_the_best_and_a_dagger_reaches_it(content):
 def test_nothing_is_bold_below_a_best_of_five_per_cent(content, best, is_bold):
     phase = content.comparisons[0].phases["offline"]
     cells = {"QAM": Cell({"mean": Estimate(best, (0.0, 2 * best), "bootstrap")}, 1, (6, 6))}
+    cells["FQL"] = Cell({"mean": Estimate(0.0)}, 1, (6, 6))
     phase = replace(phase, per_task={SCENE[0]: cells})
     table = tables.tasks_table(content.comparisons[0], phase)
     assert table.rows[0][table.header.index("QAM")].is_bold is is_bold

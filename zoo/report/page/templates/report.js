@@ -100,6 +100,11 @@
     offer(place, "copy SVG", () => place.parentNode.querySelector("svg").outerHTML);
   }
 
+  // Paper has everything; what is folded on a screen is opened for it
+  addEventListener("beforeprint", () => {
+    for (const fold of document.querySelectorAll(".fold")) fold.open = true;
+  });
+
   // Looks
 
   const page = document.documentElement;
