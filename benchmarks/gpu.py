@@ -1,10 +1,11 @@
 """Check a GPU, then measure it, in one command of at most nine minutes (`--minutes`).
 
 The tests marked `gpu` come first: captured and compiled updates must equal plain ones. Updates a second, kernels and
-memory at the papers' sizes follow. The tables go to `benchmarks/results/<GPU>.md`. `--device cpu --small` runs the same
-program without a GPU, where those tests are skipped.
+memory at the papers' sizes follow. The page `benchmarks/results/<GPU>.md` is written after the tests and after each
+measurement. `--device cpu --small` runs the same program without a GPU, where those tests are skipped.
 
-Exit codes: 1 a test failed, 3 the time was too short for all, 4 updates are not captured or below a floor.
+Exit codes: 1 a test or a measurement failed, 3 the time was too short for all, 4 updates are not captured or below a
+floor.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/common/engine/test_on_cuda.py", "tests/parity/test_algorithms.py")
-"""The most important first: where the time is short, the last tests are not reached."""
+TESTS = ("tests/parity/test_algorithms.py", "tests/common/engine/test_on_cuda.py")
+"""The fast ones first: where the time is short, the last tests, which compile, are not reached."""
 TEST_SHARE = 0.55  # of the time; the rest is for the measurements
+LONGEST_TEST = 30.0  # seconds in which a test that has begun ends
 RESERVE = 15.0  # seconds in which the program must end after its last measurement
 BELOW_FLOOR = 4
+TOO_LONG = (None, 2)  # killed; pytest's exit code for its own limit
 SETTINGS = (
     ("qam", 1, "tf32"), ("qam", 12, "tf32"), ("fql", 1, "tf32"), ("fql", 12, "tf32"),
     ("qam", 1, "bf16"), ("qam", 12, "bf16"),
@@ -72,7 +75,7 @@ TEXT = """# {device}
 
 Written by `python benchmarks/gpu.py`, commit `{commit}`, PyTorch {torch}. {sizes} Floors hold on an NVIDIA {gpu}.
 
-{tests}
+{lines}
 
 {speeds}
 """
@@ -113,28 +116,30 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
             for setting in SETTINGS
         ]
         test_deadline = begin + TEST_SHARE * (deadline - begin)
-        tests, code = run_tests(test_deadline)
+        lines, code = run_tests(test_deadline)
         for process in warm_ups:
             wait(process, test_deadline)
-    measurements = [measure(setting, args, deadline) for setting in SETTINGS]
-    rows = [row for row in measurements if row is not None]
-    problems = [text for row in rows for text in speed_problems(row, name, args)]
-    missing = [setting for setting, row in zip(SETTINGS, measurements, strict=True) if row is None]
-    for setting in missing:
-        log.warning("no time was left to measure %s with %d seed(s) in %s", *setting)
-    for text in problems:
-        log.error("%s", text)
     stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if args.small:
         stem += "-small"
     path = args.output / f"{stem}.md"
-    path.write_text(page(name, tests, rows, args), encoding="utf-8")
-    if problems:
-        code = code or BELOW_FLOOR
-    if missing:
-        code = code or INTERRUPTED
+    path.write_text(page(name, lines, [], args), encoding="utf-8")
+    rows = []
+    problems = []
+    for setting in SETTINGS:
+        limit = deadline
+        if setting != SETTINGS[-1]:
+            limit = (time.monotonic() + deadline) / 2  # one that hangs leaves time for the next
+        row, texts, code_of_one = measure(setting, args, name, limit)
+        if row is not None:
+            rows.append(row)
+        problems += texts
+        code = code or code_of_one
+        path.write_text(page(name, [*lines, *problems], rows, args), encoding="utf-8")
+    for text in problems:
+        log.error("%s", text)
     args.exit_code = code
-    result = {"device": name, "tests": tests[-1], "problems": problems, "results": str(path)}
+    result = {"device": name, "tests": lines[-1], "problems": problems, "results": str(path)}
     return result | {"exit_code": code}
 
 
@@ -193,26 +198,21 @@ def run_python(words: Sequence[str], deadline: float) -> tuple[int | None, str]:
 def run_tests(deadline: float) -> tuple[list[str], int]:
     """Run the tests marked `gpu`; return pytest's lines on failures, its summary as the last, and an exit code."""
     workers = max(1, min(8, available_cores() // 2))
-    words = [
-        "-m",
-        "pytest",
-        "-m",
-        "gpu",
-        "-q",
-        "--tb=short",
-        "--numprocesses",
-        str(workers),
-        *TESTS,
-    ]
-    code, text = run_python(words, deadline)
+    # pytest begins no test after this, and still says which have failed
+    seconds = max(1.0, deadline - LONGEST_TEST - time.monotonic())
+    words = ["-m", "pytest", "-m", "gpu", "-q", "--tb=short", "--numprocesses", str(workers)]
+    code, text = run_python([*words, "--session-timeout", str(seconds), *TESTS], deadline)
     if code:
         log.error("%s", text)
     lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if code is None:
+    has_failed = bool(lines)
+    if code in TOO_LONG:
         lines.append("the tests did not end in their time")
-        return lines, FAILED if len(lines) > 1 else INTERRUPTED
-    lines.append(text.strip().rpartition("\n")[2])
-    return lines, FAILED if code else SUCCEEDED
+    if code is not None:
+        lines.append(text.strip().rpartition("\n")[2])
+    if has_failed or code not in (SUCCEEDED, *TOO_LONG):
+        return lines, FAILED
+    return lines, INTERRUPTED if code in TOO_LONG else SUCCEEDED
 
 
 def throughput_words(
@@ -226,34 +226,38 @@ def throughput_words(
 
 
 def measure(
-    setting: tuple[str, int, str], args: argparse.Namespace, deadline: float
-) -> dict[str, Any] | None:
-    """Return what the throughput benchmark measures with a setting, or None if there is no time for it.
+    setting: tuple[str, int, str], args: argparse.Namespace, name: str, deadline: float
+) -> tuple[dict[str, Any] | None, list[str], int]:
+    """Run the throughput benchmark with a setting.
 
-    :raises RuntimeError: if the benchmark fails.
+    :param name: of the device.
+    :return: its result if there is one, what is wrong in words, and an exit code.
     """
+    label = "{} with {} seed(s) in {}".format(*setting)
     words = throughput_words(setting, args, 0.05 if args.small else 5.0)
     code, text = run_python(words, deadline)
-    if code:
-        raise RuntimeError(f"`python {' '.join(words)}` ended with exit code {code}:\n{text}")
-    return None if code is None else json.loads(text.splitlines()[-1])
-
-
-def speed_problems(row: dict[str, Any], name: str, args: argparse.Namespace) -> Iterator[str]:
-    """Give what is wrong with a measurement, in words."""
-    setting = (row["algo"], row["seeds"], row["precision"])
-    label = f"{row['algo']} with {row['seeds']} seed(s) in {row['precision']}"
+    if code is None:
+        return None, [f"{label}: no time was left to measure it"], INTERRUPTED
+    results = [line for line in text.splitlines() if line.startswith("{")]
+    if code or not results:
+        log.error("`python %s` ended with exit code %d:\n%s", " ".join(words), code, text)
+        return None, [f"{label}: the benchmark failed, see above"], FAILED
+    row = json.loads(results[-1])
+    problems = []
     if row["device"] == "cuda" and not row["mode"].startswith("compiled and captured"):
-        yield f"{label}: updates are {row['mode']}, expected compiled and captured ones"
+        problems.append(f"{label}: updates are {row['mode']}, expected compiled and captured ones")
     floor = FLOORS.get(setting, 0)
     if FLOOR_GPU in name and not args.small and row["seed_updates_per_s"] < floor:
-        yield f"{label}: {row['seed_updates_per_s']:,.0f} updates/s of all seeds, expected at least {floor:,}"
+        problems.append(
+            f"{label}: {row['seed_updates_per_s']:,.0f} updates/s of all seeds, expected at least {floor:,}"
+        )
+    return row, problems, BELOW_FLOOR if problems else SUCCEEDED
 
 
 def page(
-    name: str, tests: list[str], rows: Sequence[dict[str, Any]], args: argparse.Namespace
+    name: str, lines: Sequence[str], rows: Sequence[dict[str, Any]], args: argparse.Namespace
 ) -> str:
-    """Return the page of a device."""
+    """Return the page of a device: lines on tests and problems, and a table of measurements."""
     cells = []
     for row in rows:
         setting = (row["algo"], row["seeds"], row["precision"])
@@ -262,8 +266,7 @@ def page(
         if row["peak_memory_bytes"] is not None:
             memory = f"{row['peak_memory_bytes'] / 2**30:.1f}"
         counts = [FLOORS.get(setting, ""), row["kernels_per_update"] or ""]
-        mode = row["mode"].partition(" (")[0]
-        cells.append([*setting, *speeds, *counts, memory, mode])
+        cells.append([*setting, *speeds, *counts, memory, row["mode"]])
     sizes = "Sizes are the papers' for cube-double."
     if args.small:
         sizes = "Sizes are tiny, so speeds say nothing."
@@ -273,7 +276,7 @@ def page(
         torch=torch.__version__,
         sizes=sizes,
         gpu=FLOOR_GPU,
-        tests="\n".join(f"- {line}" for line in tests),
+        lines="\n".join(f"- {line}" for line in lines),
         speeds=markdown(HEAD, cells),
     )
 
