@@ -191,7 +191,10 @@ def convert(args: argparse.Namespace) -> Result:
         content = read_source(args.name, _options(args))
         recorded_in = environment_of(args.name)
         result = {**_write(path, content), "recorded_in": recorded_in}
-        return result | _next(_command("dataset", "check", path, "--env", recorded_in or "ENV"))
+        hint = _command("dataset", "check", path, "--env", recorded_in or "ENV")
+        if recorded_in is None:
+            hint += ", or with --no-env"
+        return result | _next(hint)
     if is_custom(args.name):
         command = _command("dataset", "convert", args.name, "-o", "my.npz")
         raise UsageError(f"`--output` must name the file to write, e.g. `{command}`")
