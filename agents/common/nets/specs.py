@@ -261,13 +261,33 @@ class VmappedModule(Network):
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
+        return self._call(self._tensors(frozen), *inputs)
+
+    def at(self, observations: Any, frozen: bool = False) -> Velocity:
+        """Fix the observations, as a velocity field does; the module is given the times t as a column, (N, 1)."""
+        # once for a chain of calls: walking through a module costs as much as calling a small one
+        tensors = self._tensors(frozen)
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            velocities: Tensor = self._call(tensors, observations, x, as_column(t, x))
+            return velocities
+
+        return velocity
+
+    def _tensors(self, frozen: bool) -> dict[str, Tensor]:
+        """Return parameters and buffers by name, (S, ...), or those of the only replica."""
         # a part that is used twice has one name, a tensor of two parts has two; PyTorch's own way to tie them leaves
         # the last call's tensors in a part that has two names
-        stacked = {}
+        tensors = {}
         for path, part in self.module.named_modules():
             for named in (part.named_parameters, part.named_buffers):
                 for name, value in named(path, recurse=False, remove_duplicate=False):
-                    stacked[name] = maybe_detach(value, frozen)
+                    value = maybe_detach(value, frozen)
+                    tensors[name] = value if self.replicas > 1 else value.squeeze(0)
+        return tensors
+
+    def _call(self, tensors: dict[str, Tensor], *inputs: Any) -> Any:
+        """Call each replica's module with its tensors."""
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
 
         def call(tensors: dict[str, Tensor], *rows: Any) -> Any:
@@ -283,22 +303,13 @@ class VmappedModule(Network):
             return outputs
 
         if self.replicas > 1:
-            return vmap(call, in_dims=(0, *axes), randomness="different")(stacked, *inputs)
+            return vmap(call, in_dims=(0, *axes), randomness="different")(tensors, *inputs)
         # the module itself, which exports as it is
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
         ]
-        outputs = call({name: value[0] for name, value in stacked.items()}, *rows)
+        outputs = call(tensors, *rows)
         return tree_map(lambda value: value.unsqueeze(0), outputs)
-
-    def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, as a velocity field does; the module is given the times t as a column, (N, 1)."""
-
-        def velocity(x: Tensor, t: Time) -> Tensor:
-            velocities: Tensor = self(observations, x, as_column(t, x), frozen=frozen)
-            return velocities
-
-        return velocity
 
 
 class VmappedObserver(VmappedModule, ObservingNetwork):
@@ -308,6 +319,10 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
         """Call each replica's module."""
         observations, *rows = inputs
         return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
+
+    def at(self, observations: Any, frozen: bool = False) -> Velocity:
+        """Fix the observations, whose features are extracted once for a chain."""
+        return super().at(self.features(observations, frozen), frozen)
 
 
 def _checked(module: Any) -> nn.Module:
