@@ -219,9 +219,14 @@ class PretrainedField(nn.Module):
         noise_scale = (1 - tau) * size
         point = x * size
         prediction = self._predict(observations, point, index)
-        if self.predicts == "noise":
-            return (point - noise_scale * prediction) / signal, prediction
-        return prediction, (point - signal * prediction) / noise_scale
+        is_noise = self.predicts == "noise"
+        action = (point - noise_scale * prediction) / signal if is_noise else prediction
+        # The mean of clean actions lies in their box. Where there is little signal, dividing by it blows up the error
+        # of a predicted noise.
+        action = action.clamp(self.shift - self.scale, self.shift + self.scale)
+        noise = (point - signal * action) / noise_scale
+        # where there is little noise, dividing by that would blow up what the box has cut off
+        return action, torch.where(tau < 0.5, noise, prediction) if is_noise else noise
 
     def _predict(self, observations: Any, x: Tensor, times: Tensor) -> Tensor:
         """Call the module in its own shapes and dtype; return (N, D) in that of x."""

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from agents.common.nets.pretrained import PretrainedField, PretrainedFlow
 
-MEAN, STD = 0.3, 0.4
+MEAN, STD = 0.3, 0.2
 """Of actions y in [-1, 1], which are normal; so every velocity has a closed form."""
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 
@@ -62,9 +62,9 @@ class ExactFlow(nn.Module):
 @pytest.fixture
 def points():
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(64, 6, generator=generator)
+    noise, actions = torch.randn(2, 64, 6, generator=generator)
     t = 0.05 + 0.9 * torch.rand(64, 1, generator=generator)
-    return torch.zeros(64, 3), x, t
+    return torch.zeros(64, 3), t * (MEAN + STD * actions) + (1 - t) * noise, t
 
 
 def field_of(*arguments, **conventions):
@@ -95,6 +95,15 @@ def test_samples_of_a_diffusion_have_the_moments_of_its_data(predicts):
         x = x + field(torch.zeros(len(x), 1), x, torch.full((1, 1), step / steps)) / steps
     assert abs(float(x.mean()) - MEAN) < 0.02
     assert abs(float(x.std()) - STD) < 0.02
+
+
+def test_an_error_of_predicted_noise_is_not_blown_up_where_a_schedule_has_no_signal():
+    # as LeRobot's cosine schedule ends, at 2e-9
+    conventions = {"predicts": "noise", "alpha_bar": [0.99, 0.5, 2e-9]}
+    field = field_of(nn.Identity(), lambda m, o, x, t: 1.1 * x, **conventions)
+    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    # the clean action lies in the box, so the velocity from x is at most 1 away from -x
+    assert (field(torch.zeros(64, 3), x, torch.zeros(1)) + x).abs().max() < 1.001
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(2.5, 0.0), (1.0, -0.7), (0.4, 1.2)])
