@@ -18,7 +18,8 @@ Pair = tuple[str, str]
 Range = tuple[float, float]
 """The lower and the upper end."""
 
-PERCENTILES = (2.5, 97.5)
+QUANTILES = (0.025, 0.975)
+"""The ends of a 95% interval."""
 SIGNIFICANT = 0.05
 """The largest p value, after a correction for many tests, that says that two methods differ."""
 UNSURE = "unsure"
@@ -166,7 +167,7 @@ def t_quantile(freedom: Array) -> Array:
 
     :param freedom: degrees of freedom.
     """
-    return special.stdtrit(freedom, PERCENTILES[1] / 100)
+    return special.stdtrit(freedom, QUANTILES[1])
 
 
 def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:

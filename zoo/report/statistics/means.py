@@ -8,14 +8,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from zoo.report.statistics.estimates import (
-    PERCENTILES,
+    QUANTILES,
     Array,
     Counts,
     Curve,
@@ -40,17 +38,24 @@ FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
 
 
-def blocks_of(methods: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any]]:
+def tasks_by_runs(scores: Mapping[str, Array]) -> dict[int, list[str]]:
+    """Return number of runs -> the tasks that have as many."""
+    tasks: dict[int, list[str]] = {}
+    for task, runs in scores.items():
+        tasks.setdefault(len(runs), []).append(task)
+    return tasks
+
+
+def blocks_of(methods: Sequence[Scores]) -> list[Array]:
     """Return the scores of methods with as many runs of each task, one array for each number of runs.
 
     :return: arrays of shape (runs, tasks, methods, evaluations).
     """
-    blocks: dict[int, list[NDArray[Any]]] = {}
-    for task, scores_of_first in methods[0].items():
-        runs = len(scores_of_first)
-        side_by_side = np.stack([scores[task].reshape(runs, -1) for scores in methods], axis=1)
-        blocks.setdefault(runs, []).append(side_by_side)
-    return [np.stack(tasks, axis=1) for tasks in blocks.values()]
+    blocks = []
+    for runs, tasks in tasks_by_runs(methods[0]).items():
+        block = [[scores[task].reshape(runs, -1) for scores in methods] for task in tasks]
+        blocks.append(np.moveaxis(np.array(block), 2, 0))
+    return blocks
 
 
 def mean(scores: Scores, limits: Range = FRACTION, episodes: Episodes | None = None) -> Curve:
@@ -155,7 +160,7 @@ def plan_seeds(spreads: Mapping[str, Spread], pair: Pair, resolve: float) -> See
         return None
     # Satterthwaite's degrees of freedom of the sum of variances itself: how well it is known.
     freedom = variances.sum() ** 2 / (variances**2 / np.maximum(seeds - 1, 1)).sum()
-    low, high = (freedom / special.chdtri(freedom, end / 100) for end in PERCENTILES)
+    low, high = (freedom / special.chdtri(freedom, end) for end in QUANTILES)
     interval = (_seeds_needed(low * variances, resolve), _seeds_needed(high * variances, resolve))
     return SeedPlan(half_width, _seeds_needed(variances, resolve), interval)
 

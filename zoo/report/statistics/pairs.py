@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import combinations, product
 
 import numpy as np
 from scipy import special, stats
 
-from zoo.report.statistics.bootstrap import estimated
+from zoo.report.statistics.bootstrap import Draws, estimated
 from zoo.report.statistics.estimates import (
     SIGNIFICANT,
     Array,
@@ -23,7 +23,7 @@ from zoo.report.statistics.estimates import (
     welch_curve,
     welch_p_values,
 )
-from zoo.report.statistics.means import FRACTION, Scores, Spread, blocks_of, pair_spreads
+from zoo.report.statistics.means import FRACTION, Scores, Spread, pair_spreads, tasks_by_runs
 
 
 def improvements(
@@ -90,48 +90,44 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
     It is `rliable.metrics.probability_of_improvement`, for all pairs at once. Methods are resampled independently: run
     j of one has nothing to do with run j of another.
     """
-    codes, shape = rank_codes(scores)
-    curve = estimated(codes, lambda *drawn: chances(tally(drawn, shape)).ravel(), reps, min_runs=1)
+    names = sorted(scores)
+    tasks = list(scores[names[0]])
+    strata = []
+    shapes = []
+    for name in names:
+        for runs, tasks_of_block in tasks_by_runs(scores[name]).items():
+            strata.append((name, tasks_of_block))
+            shapes.append((runs, len(tasks_of_block)))
+
+    def chances(*draws: Draws) -> Array:
+        drawn_runs = {}
+        for (name, tasks_of_block), drawn in zip(strata, draws, strict=True):
+            for t, task in enumerate(tasks_of_block):
+                drawn_runs[name, task] = drawn[:, :, t].astype(np.float32)
+        reps = len(draws[0])
+        total = np.zeros((reps, len(names), len(names)))
+        for task in tasks:
+            values = [scores[name][task] for name in names]
+            levels = np.unique(np.concatenate(values))
+            at_level = np.empty((len(names), reps, len(levels)), np.float32)
+            below = np.empty_like(at_level)
+            for m, name in enumerate(names):
+                runs = values[m][:, None]
+                is_at = (runs == levels).astype(np.float32)
+                # exact in any order of sums: halves of whole numbers far below the 24 bits of a float32
+                np.matmul(drawn_runs[name, task], is_at, out=at_level[m])
+                np.matmul(drawn_runs[name, task], (runs < levels) + is_at / 2, out=below[m])
+            wins = at_level.transpose(1, 0, 2) @ below.transpose(1, 2, 0)
+            total += wins / np.multiply.outer(*[[*map(len, values)]] * 2)
+        return (total / len(tasks)).reshape(reps, -1)
+
+    curve = estimated(shapes, chances, reps, min_runs=1)
     result = {}
-    for k, (x, y) in enumerate(product(sorted(scores), repeat=2)):
+    for k, (x, y) in enumerate(product(names, repeat=2)):
         result[x, y] = curve.estimate(k)
         if min(map(len, [*scores[x].values(), *scores[y].values()])) < 2:
             result[x, y] = Estimate(result[x, y].point)  # the runs of one method alone vary
     return result
-
-
-def rank_codes(scores: Mapping[str, Scores]) -> tuple[list[Counts], tuple[int, int, int]]:
-    """Return the scores of methods as whole numbers that say task, method and rank, for `tally`.
-
-    :param scores: method -> task -> (runs,); all methods have the same tasks.
-    :return: blocks of every method in alphabetical order, each (runs, tasks, 1, 1), and the numbers of tasks, methods
-        and ranks.
-    """
-    levels = {}
-    for task in next(iter(scores.values())):
-        levels[task] = np.unique(np.concatenate([runs[task] for runs in scores.values()]))
-    shape = (len(levels), len(scores), max(map(len, levels.values())))
-    blocks = []
-    for m, method in enumerate(sorted(scores)):
-        codes = {}
-        for t, (task, values) in enumerate(levels.items()):
-            ranks = np.searchsorted(values, scores[method][task])
-            codes[task] = np.ravel_multi_index((t, m, ranks), shape)
-        blocks += blocks_of([codes])
-    return blocks, shape
-
-
-def tally(codes: Iterable[Counts], shape: tuple[int, int, int]) -> Counts:
-    """Return how many runs of each task and method have each rank, shape (tasks, methods, ranks)."""
-    values = np.concatenate([block.ravel() for block in codes])
-    return np.bincount(values, minlength=math.prod(shape)).reshape(shape)
-
-
-def chances(counts: Counts) -> Array:
-    """Return P(X > Y), ties counted half, averaged over tasks, shape (methods, methods)."""
-    shares = counts / counts.sum(axis=2, keepdims=True)
-    below = shares.cumsum(axis=2) - shares / 2
-    return (shares @ below.swapaxes(1, 2)).mean(axis=0)
 
 
 def rank_p_value(x: Scores, y: Scores) -> float:
