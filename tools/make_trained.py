@@ -42,7 +42,7 @@ MOST_BYTES, MOST_BYTES_IN_ALL = 300_000, 20_000_000
 def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
     """Return the run that stands for each algorithm and task: (algorithm, task) -> folder."""
     runs: dict[tuple[str, str], Path] = {}
-    for folder in find_run_folders([logs]):
+    for folder in map(RunFolder, find_run_folders([logs])):
         if folder.read_status()["state"] != "done":
             continue
         config = folder.read_config()

@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.terminal.tables import terminal
 
     console = terminal()
-    read = partial(read_runs, args.paths, args.merge_protocols)
+    read = partial(read_runs, args.paths, args.merge_protocols, all_settings=False)
     tables = read()
     if args.watch is None:
         if tables.runs.empty:

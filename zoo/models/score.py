@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.runs.episodes import REPORTED, ScoringRule, interval_of_mean, interval_of_successes
+from zoo.runs.episodes import REPORTED, ScoringRule
+from zoo.runs.intervals import interval_of_mean, interval_of_successes
 from zoo.runs.scores import (
     RETURN,
     SCORE_KINDS,

@@ -20,6 +20,12 @@ from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 from zoo.terminal.tables import empty_table
 
 _MAX_PROBLEMS = 10
+_PLACE = ["method", "environment"]
+_STEPS = [
+    *_PLACE, "run", "state", "offline_step", "online_step", "offline_steps", "online_steps", "pretraining_steps",
+    "pretrained_actor",
+]  # fmt: skip
+_Place = tuple[str, str]
 
 
 def show_states(tables: RunTables) -> RenderableType:
@@ -44,47 +50,70 @@ def _state_table(tables: RunTables) -> Table:
     header = ["method", "environment", "runs", "step", "left", *headings.values(), "at"]
     # numbers are never broken; names and states are
     shown = empty_table("", header, unbroken=header[3:])
-    key = ["method", "environment"]
-    evaluations = dict(iter(tables.evaluations.groupby(key)))
-    for place, runs in tables.runs.groupby(key):
-        counts = runs["state"].value_counts()
-        states = [f"{counts[state]} {state}" for state in SHOWN_STATES if state in counts]
-        counted = runs.loc[runs["replaced_by"].isna(), "run"]
-        scores = evaluations.get(place, tables.evaluations.iloc[:0])
-        scores = scores[scores["run"].isin(counted)]
-        reached = scores.groupby("step")["run"].nunique()
-        at = reached.index[reached == len(counted)].max()  # NaN where there is no such step
-        last = scores[scores["step"] == at].groupby("kind")["score"].mean()
+    runs = tables.runs
+    counted = runs[runs["replaced_by"].isna()]
+    is_counted = tables.evaluations["run"].isin(counted["run"])
+    scores = tables.evaluations.loc[is_counted, [*_PLACE, "run", "kind", "step", "score"]]
+    at, last = _last_scores(counted, scores)
+    progress = _progress(runs, scores)
+    for place, counts in runs.groupby(_PLACE)["state"].value_counts().unstack().iterrows():
+        states = [f"{counts[s]:.0f} {s}" for s in SHOWN_STATES if counts.get(s, 0) > 0]
         shown.add_row(
             place[0],
             short_name(place[1]),
             ", ".join(states),
-            *_progress(runs, scores),
-            *(_shown(last.get(kind.name), kind) for kind in headings),
-            _short(at),
+            *progress[place],
+            *(_shown(last.get((*place, kind.name)), kind) for kind in headings),
+            _short(at.get(place, math.nan)),
         )
     return shown
 
 
-def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> tuple[str, str]:
-    """Return how far the last of some runs is, and the time until all of them have ended.
+def _last_scores(
+    runs: pd.DataFrame, scores: pd.DataFrame
+) -> tuple[pd.Series, dict[tuple[str, str, str], float]]:
+    """Return the last step at which all runs of a method and environment were evaluated, and their mean scores there.
+
+    :return: the steps, by method and environment; the scores, by the kind of score too.
+    """
+    # As categories, the texts of hundreds of thousands of rows are compared once.
+    scores = scores.astype(dict.fromkeys([*_PLACE, "run", "kind"], "category"))
+    places = scores.groupby(_PLACE, observed=True)
+    evaluated = scores.drop_duplicates(["run", "step"]).groupby([*_PLACE, "step"], observed=True)
+    reached = evaluated.size().reset_index("step", name="runs")
+    started = runs.groupby(_PLACE).size().reindex(reached.index)
+    at = reached.loc[reached["runs"] == started, "step"].groupby(_PLACE, observed=True).max()
+    at_last = (
+        scores["step"].to_numpy() == at.reindex(places.size().index).to_numpy()[places.ngroup()]
+    )
+    last = scores[at_last].groupby([*_PLACE, "kind"], observed=True)["score"].mean()
+    return at, last.to_dict()
+
+
+def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> dict[_Place, tuple[str, str]]:
+    """Return how far the last run of each method and environment is, and the time until all of them have ended.
 
     Runs that have ended are looked at only where none is running.
     """
-    running = runs[runs["state"] == "running"]
-    evaluated = scores.groupby("run")["step"].max()
-    progresses = []
-    if running.empty:
-        running = runs
-    for run in running.to_dict("records"):
-        progresses.append(_progress_of(run, int(evaluated.get(run["run"], 0))))
-    steps, ends, seconds = np.array(progresses).T
-    last = np.argmax(ends - steps)
-    slowest = seconds.max()  # NaN if one is
-    left = "-"
-    if not np.isnan(slowest):
-        left = str(timedelta(seconds=round(slowest)))
-    return f"{_short(steps[last])}/{_short(ends[last])}", left
+    evaluated = scores.groupby("run")["step"].max().to_dict()
+    runs = runs.loc[runs["method"].notna(), _STEPS]  # others cannot be read
+    is_running = runs["state"] == "running"
+    has_running = is_running.groupby([runs[name] for name in _PLACE]).transform("any")
+    progresses: dict[_Place, list[tuple[int, int, float]]] = {}
+    for run in runs[is_running | ~has_running].to_dict("records"):
+        place = run["method"], run["environment"]
+        progress = _progress_of(run, int(evaluated.get(run["run"], 0)))
+        progresses.setdefault(place, []).append(progress)
+    result = {}
+    for place, progresses_of_place in progresses.items():
+        steps, ends, seconds = np.array(progresses_of_place).T
+        last = np.argmax(ends - steps)
+        slowest = seconds.max()  # NaN if one is
+        left = "-"
+        if not np.isnan(slowest):
+            left = str(timedelta(seconds=round(slowest)))
+        result[place] = f"{_short(steps[last])}/{_short(ends[last])}", left
+    return result
 
 
 def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int, float]:

@@ -87,6 +87,8 @@ def normalise_returns(tables: RunTables, references: References) -> RunTables:
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
     are scored by success stay as they are.
     """
+    if not references:
+        return tables
 
     def normalised(table: pd.DataFrame) -> pd.DataFrame:
         is_chosen = (table["kind"] == RETURN.name) & table["environment"].isin(references)

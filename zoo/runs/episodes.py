@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from zoo.envs.border import UNREPORTED
 from zoo.settings.record import RunRecord
@@ -128,27 +126,3 @@ class ScoringRule:
 
 REPORTED = ScoringRule()
 """Success as the environment reports it, else the return."""
-
-
-# -- intervals over the episodes of one agent -------------------------------------------------------------------------
-
-
-LEVEL = 0.95
-
-
-def interval_of_successes(won: int, episodes: int) -> tuple[float, float]:
-    """Return Wilson's 95% interval of a success rate."""
-    interval = stats.binomtest(won, episodes).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return Student's 95% interval of a mean; of one value it is all numbers."""
-    if len(values) < 2:
-        return -math.inf, math.inf
-    mean = values.mean()
-    error = stats.sem(values)
-    low, high = mean, mean
-    if error:  # SciPy's interval of a scale of 0 is NaN
-        low, high = stats.t.interval(LEVEL, len(values) - 1, mean, error)
-    return float(low), float(high)

@@ -8,11 +8,13 @@ import io
 import itertools
 import json
 import os
+import re
 import secrets
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -24,7 +26,7 @@ from agents.common.files import DamagedFileError, atomic_path, read_text, write_
 from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
-from zoo.settings.config import read_record
+from zoo.settings.defaults import read_record
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
@@ -36,6 +38,8 @@ COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
 """What every evaluation has; ``successes`` is there where the environment knows success."""
 Evaluations = dict[str, np.ndarray]
 """The evaluations of one seed so far, see :func:`with_evaluation`."""
+READ_FILES = ("status.json", "config.yml", "evaluations.npz")
+"""What a table of runs is made from."""
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 VERSIONS = "versions.json"
@@ -65,6 +69,9 @@ PROGRESS = {
 """Columns of ``progress.csv`` -> what `RunFolder.read_progress` calls them."""
 
 
+_SEED = re.compile(r"^seed: (?:0|[1-9]\d*)$", re.MULTILINE)
+
+
 class UnreadableRun(UsageError):
     """A file of a run folder is missing or damaged.
 
@@ -77,7 +84,7 @@ class UnreadableRun(UsageError):
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Name a file in what is raised while it is read."""
     try:
         yield
@@ -107,7 +114,11 @@ class RunFolder:
         self.best_model = path / "best_model.zip"
         self.replay_buffer = path / "replay_buffer.npz"
         self.tracking = path / "tracking.json"
-        self.lock = Lock(path / "lock")
+
+    @cached_property
+    def lock(self) -> Lock:
+        """The lock of the process that trains the run."""
+        return Lock(self.path / "lock")
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
@@ -159,7 +170,7 @@ class RunFolder:
             if type(value) is not expected:  # for isinstance, `True` is an int
                 noun = {int: "whole number", str: "text"}[expected]
                 raise UnreadableRun(self.status, f"must have a {noun} as `{name}`, got {value!r}")
-        with _reading(self.status):
+        with reading(self.status):
             if datetime.datetime.fromisoformat(status.get("updated", "")).tzinfo is None:
                 raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
         return status
@@ -176,8 +187,26 @@ class RunFolder:
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or has a wrong value.
         """
         content = self._read_mapping(self.config, lambda text: load_yaml(text, "it"))
-        with _reading(self.config):
+        with reading(self.config):
             return read_record(content)
+
+    def read_config_of_seeds(self, parsed: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``config.yml`` says with 0 as its seed: one mapping for all runs that differ in it alone.
+
+        :param parsed: text -> its content, of the runs before; what is new is added. Parsing YAML takes longer than all
+            else that is read of a run.
+        :raises UnreadableRun: if it cannot be read.
+        """
+
+        def parse(text: str) -> Any:
+            shared, seeds = _SEED.subn("seed: 0", text)
+            if seeds != 1:  # not as `write_config` writes it
+                shared = text
+            if shared not in parsed:
+                parsed[shared] = load_yaml(shared, "it")
+            return parsed[shared]
+
+        return self._read_mapping(self.config, parse)
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
@@ -194,7 +223,7 @@ class RunFolder:
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds; empty if that is not a mapping."""
-        with _reading(path):
+        with reading(path):
             content = parse(read_text(path))
         if isinstance(content, dict):
             return content
@@ -260,7 +289,7 @@ class RunFolder:
             evaluation.
         :raises UnreadableRun: if the file is missing or damaged.
         """
-        with _reading(self.evaluations):
+        with reading(self.evaluations):
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
         missing = [name for name in COLUMNS if name not in arrays]
         if missing:
@@ -283,7 +312,7 @@ class RunFolder:
                     f"{values.shape}",
                 )
         for name in {"phase", "successes"} & arrays.keys():
-            if not np.isin(arrays[name], (0, 1)).all():
+            if not ((arrays[name] == 0) | (arrays[name] == 1)).all():
                 raise UnreadableRun(
                     self.evaluations, f"must have 0 or 1 as `{name}`, got {np.unique(arrays[name])}"
                 )
@@ -307,7 +336,7 @@ class RunFolder:
 
         :raises UnreadableRun: if the file is missing or damaged.
         """
-        with _reading(self.progress):
+        with reading(self.progress):
             text = read_text(self.progress)
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
             rows = table.reindex(columns=list(PROGRESS)).astype(float)
@@ -371,33 +400,42 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     return folders
 
 
-def find_run_folders(paths: Iterable[Path]) -> list[RunFolder]:
-    """Return every run folder at or below some paths, sorted, each once.
+def find_run_folders(paths: Iterable[Path]) -> list[Path]:
+    """Return the path of every run folder at or below some paths, sorted, each once.
 
     Symbolic links are followed. A folder that several paths lead to is taken by the first of them. The trials of a
     study are not results: they are found only where its folder, or one inside it, is among the paths.
     """
-    run_folders: list[RunFolder] = []
-    visited: set[Path] = set()
+    run_folders: list[Path] = []
+    visited: set[str] = set()
     for path in paths:
         if not path.is_dir():
             raise UsageError(
                 f"expected a folder of runs, got `{path}`, which is not one; check the path"
             )
+        real_paths = {str(path): os.path.realpath(path)}
         for name, folders, files in os.walk(path, followlinks=True):
-            folder = Path(name)
-            is_study = STUDY in files and folder != path
-            if is_study or folder.resolve() in visited:  # a link may lead back to a folder above it
+            is_study = STUDY in files and Path(name) != path
+            real_path = real_paths.pop(name)
+            if is_study or real_path in visited:  # a link may lead back to a folder above it
                 folders.clear()
                 continue
-            visited.add(folder.resolve())
+            visited.add(real_path)
             if "status.json" in files or "evaluations.npz" in files:
-                run_folders.append(RunFolder(folder))
+                run_folders.append(Path(name))
                 folders.clear()  # checkpoints and the like below a run are not runs
-            # Those with a dot are being made. What is no link comes first, and gives a folder its name.
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            folders.sort(key=lambda name: ((folder / name).is_symlink(), name))
-    return sorted(run_folders, key=lambda run: run.path)
+            # Those with a dot are being made.
+            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+            links = []
+            for folder in folders:
+                below = os.path.join(name, folder)
+                real_paths[below] = os.path.join(real_path, folder)
+                if os.path.islink(below):
+                    real_paths[below] = os.path.realpath(below)
+                    links.append(folder)
+            # What is no link comes first, and gives a folder its name.
+            folders.sort(key=links.__contains__)
+    return sorted(run_folders)
 
 
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:

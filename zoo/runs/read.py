@@ -6,7 +6,7 @@ be counted stays in the table with the reason: it is unfinished, unreadable, or 
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import pandas as pd
 
 from zoo.datasets.names import parse_env_name
 from zoo.envs.tasks import D4RL, OCBENCH
+from zoo.runs.contents import EVALUATION, NO_SUCCESS, RunContents, read_contents
 from zoo.runs.episodes import ScoringRule
 from zoo.runs.folder import (
     DEAD,
@@ -26,6 +27,7 @@ from zoo.runs.folder import (
     UnreadableRun,
     describe_error,
     find_run_folders,
+    reading,
     state_now,
 )
 from zoo.runs.protocol import (
@@ -40,6 +42,7 @@ from zoo.runs.protocol import (
     show,
 )
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
+from zoo.settings.defaults import with_defaults
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 
@@ -111,7 +114,9 @@ def split_environment(name: str) -> tuple[str, str, str]:
     return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
 
 
-def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables:
+def read_runs(
+    paths: Iterable[Path], merge_protocols: bool = False, all_settings: bool = True
+) -> RunTables:
     """Read all runs below some paths.
 
     Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
@@ -120,26 +125,26 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
+    :param all_settings: whether ``settings`` has those that came with a later release than the runs of an algorithm.
+        They tell no runs apart, and reading their defaults takes seconds, since it imports PyTorch.
     """
-    rows = {}
-    tables = {}
-    for folder in find_run_folders(paths):
-        path = str(folder.path)
-        rows[path], table = _read_run(folder)
-        if table is not None:
-            tables[path] = table
+    contents = read_contents(find_run_folders(paths))
+    described = _describe_configs(contents, all_settings)
+    rows = []
+    evaluations = []
+    for path, content in contents.items():
+        row, rows_of_run = _read_run(path, content, described)
+        rows.append(row)
+        evaluations.append(rows_of_run)
     # Many environments put success into an info only when it is true. So where any run reports success, the others on
     # its environment never succeeded.
-    reporting = {row["environment"] for row in rows.values() if row.get("kind") == SUCCESS.name}
-    for path, table in tables.items():
-        row = rows[path]
-        if row["follows_environment"] and row["kind"] == RETURN.name:
+    reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
+    for row, rows_of_run in zip(rows, evaluations, strict=True):
+        if len(rows_of_run) and row["follows_environment"] and row["kind"] == RETURN.name:
             row["never_reported"] = row["environment"] in reporting
             if row["never_reported"]:
                 row["kind"] = SUCCESS.name
-                table["successes"] = 0
-                table["score"] = 0.0
-    runs = pd.DataFrame(rows.values(), columns=list(_RUN_COLUMNS))
+    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS))
     runs = runs.astype({"problem": object, "replaced_by": object})
     kinds = kinds_of(runs)
     # Runs of another kind of score have no success that could be taken at a step.
@@ -149,46 +154,82 @@ def read_runs(paths: Iterable[Path], merge_protocols: bool = False) -> RunTables
         name_runs = labels_by_kind
     runs["method"] = name_runs(runs)
     _mark_duplicates(runs)
-    if not tables:
-        return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
-    evaluations = pd.concat(tables, names=["run"]).reset_index("run")
-    evaluations = evaluations.merge(runs[list(_OF_RUNS)], on="run")
-    evaluations = evaluations.assign(source="own", carried=False).astype({"successes": "Int64"})
-    return RunTables(runs, evaluations[list(EVALUATION_COLUMNS)])
+    return RunTables(runs, _evaluation_table(runs, evaluations))
 
 
-def _read_run(folder: RunFolder) -> tuple[dict[str, Any], pd.DataFrame | None]:
-    """Return a run's row, and its evaluations if they can be read."""
-    row: dict[str, Any] = {"run": str(folder.path), "state": "unknown"}
-    table = None
-    try:
-        status = folder.read_status()
-        row |= describe_config(folder.read_config()) | status | {"state": "unknown"}
-        odd = [name for name in PROTOCOL if isinstance(row[name], list | dict)]
-        if odd:
-            raise TypeError(f"`{odd[0]}` is {row[odd[0]]!r}")
-        row["state"] = state_now(folder, status)
-        row["updated"] = datetime.datetime.fromisoformat(status["updated"])
-        is_done = row["state"] == "done"
-        if is_done or folder.evaluations.exists():
-            row["kind"], table = _tabulate(folder, row)
-    except UnreadableRun as error:
-        return row | {"problem": error.reason}, None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # An entry has a value that no release writes.
-        return row | {"problem": f"cannot be understood ({describe_error(error)})"}, None
-    if not is_done:
-        reason = " ".join(status.get("reason", "").split())
-        if row["state"] == DEAD:
-            reason = DEAD_RUN_HINT
-        row["problem"] = f"{row['state']}: {_progress(row, status)}"
-        if reason:
-            row["problem"] += f"; {reason}"
-    elif table is not None:
-        row["problem"] = _find_missing_evaluation(row, table)
-        if row["problem"]:
-            table = None
-    return row, table
+def _describe_configs(
+    contents: Mapping[Path, RunContents | UnreadableRun], all_settings: bool
+) -> dict[int, dict[str, Any] | str]:
+    """Return the columns that each ``config.yml`` gives, or why it gives none, by the identity of its content."""
+    records = {}
+    described: dict[int, dict[str, Any] | str] = {}
+    setting_names: dict[str, set[frozenset[str]]] = {}
+    for path, content in contents.items():
+        if isinstance(content, UnreadableRun):
+            continue
+        key = id(content.config)
+        if key in records or key in described:
+            continue
+        try:
+            with reading(RunFolder(path).config):
+                record = RunRecord.read(content.config)
+        except UnreadableRun as error:
+            described[key] = error.reason
+        except (AttributeError, KeyError) as error:
+            described[key] = _not_understood(error)
+        else:
+            records[key] = record
+            setting_names.setdefault(record.algo, set()).add(frozenset(record.settings))
+    for key, record in records.items():
+        if all_settings or len(setting_names[record.algo]) > 1:
+            record = with_defaults(record)
+        try:
+            described[key] = describe_config(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            described[key] = _not_understood(error)
+    return described
+
+
+def _not_understood(error: Exception) -> str:
+    """Return the problem of a run with a value that no release writes."""
+    return f"cannot be understood ({describe_error(error)})"
+
+
+def _read_run(
+    path: Path,
+    content: RunContents | UnreadableRun,
+    described: Mapping[int, dict[str, Any] | str],
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Return a run's row, and its evaluations if they can be read: rows of `EVALUATION`."""
+    row: dict[str, Any] = {"run": str(path), "state": "unknown"}
+    none = np.empty(0, EVALUATION)
+    if isinstance(content, UnreadableRun):
+        return row | {"problem": content.reason}, none
+    columns = described[id(content.config)]
+    if isinstance(columns, str):
+        return row | {"problem": columns}, none
+    status, evaluations = content.status, content.evaluations
+    row |= columns | status | {"state": "unknown"}
+    odd = [name for name in PROTOCOL if isinstance(row[name], list | dict)]
+    if odd:
+        error = TypeError(f"`{odd[0]}` is {row[odd[0]]!r}")
+        return row | {"problem": _not_understood(error)}, none
+    row["state"] = status["state"]
+    if row["state"] == "running":
+        row["state"] = state_now(RunFolder(path), status)
+    row["updated"] = datetime.datetime.fromisoformat(status["updated"])
+    if isinstance(evaluations, UnreadableRun):
+        return row | {"problem": evaluations.reason}, none
+    if row["state"] != "done":
+        row["problem"] = _unfinished(row, status)
+    elif evaluations is not None:
+        row["problem"] = _find_missing_evaluation(row, evaluations)
+    if evaluations is None:
+        return row, none
+    row["kind"] = _kind(row, evaluations)
+    if row["state"] == "done" and row["problem"]:
+        return row, none
+    return row, evaluations
 
 
 def describe_config(record: RunRecord) -> dict[str, Any]:
@@ -236,44 +277,64 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _tabulate(folder: RunFolder, row: Mapping[str, Any]) -> tuple[str, pd.DataFrame]:
-    """Return the kind of a run's scores, and its evaluations: scored by success where it was recorded, else by return.
+def _kind(row: Mapping[str, Any], evaluations: np.ndarray) -> str:
+    """Return the kind of a run's scores: success where it was recorded, else the return.
 
     :param row: what `describe_config` returned.
     """
-    arrays = folder.read_evaluations()
-    table = pd.DataFrame(
-        {
-            "phase": np.take(PHASES, arrays["phase"]),
-            "step": arrays["timesteps"],
-            "episodes": arrays["results"].shape[1],
-            "return": arrays["results"].mean(axis=1),
-            "length": arrays["ep_lengths"].mean(axis=1),
-        }
-    )
-    if "successes" in arrays:
-        kind = SUCCESS
-        if row["success_return"] is not None:
-            kind = SUCCESS_BY_RETURN
-        table["successes"] = arrays["successes"].sum(axis=1)
-        table["score"] = table["successes"] / table["episodes"]
-    else:
-        kind = WITHOUT_ENV.get(row["score"], RETURN)
-        table["successes"] = np.nan
-        table["score"] = table["return"]
-    if row["score"] in WITHOUT_ENV:  # nothing was played
-        table[["return", "length"]] = np.nan
-    return kind.name, table
+    if (evaluations["successes"] == NO_SUCCESS).all():
+        return WITHOUT_ENV.get(row["score"], RETURN).name
+    if row["success_return"] is not None:
+        return SUCCESS_BY_RETURN.name
+    return SUCCESS.name
 
 
-def _find_missing_evaluation(row: Mapping[str, Any], evaluations: pd.DataFrame) -> str | None:
+def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Return one row an evaluation, columns `EVALUATION_COLUMNS`.
+
+    :param evaluations: rows of `EVALUATION` for each run.
+    """
+    numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations])
+    if not len(numbers):
+        return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+    counts = [len(rows) for rows in evaluations]
+    table = runs[list(_OF_RUNS)].iloc[np.repeat(np.arange(len(runs)), counts)]
+    table = table.reset_index(drop=True)
+    is_success = table["kind"].isin((SUCCESS.name, SUCCESS_BY_RETURN.name)).to_numpy()
+    # An environment that never reports success has none.
+    successes = np.maximum(numbers["successes"], 0)
+    was_played = ~table["kind"].isin([kind.name for kind in WITHOUT_ENV.values()])
+    table["source"] = "own"
+    table["phase"] = np.array(PHASES, object)[numbers["phase"]]
+    table["step"] = numbers["step"]
+    table["episodes"] = numbers["episodes"]
+    table["successes"] = pd.arrays.IntegerArray(successes, ~is_success)
+    table["score"] = np.where(is_success, successes / numbers["episodes"], numbers["return"])
+    table["return"] = np.where(was_played, numbers["return"], np.nan)
+    table["length"] = np.where(was_played, numbers["length"], np.nan)
+    table["carried"] = False
+    return table[list(EVALUATION_COLUMNS)]
+
+
+def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
     """Return which phase of a finished run lacks an evaluation at its end."""
-    last_steps = evaluations.groupby("phase")["step"].max()
     for phase, end in phase_ends(row).items():
-        last = last_steps.get(phase, 0)
+        steps = evaluations["step"][evaluations["phase"] == PHASES.index(phase)]
+        last = steps.max(initial=0)
         if last < end:
             return f"its last {phase} evaluation is at step {last:,}, expected {end:,}"
     return None
+
+
+def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+    """Return why a run does not count that has not reached its end."""
+    reason = " ".join(status.get("reason", "").split())
+    if row["state"] == DEAD:
+        reason = DEAD_RUN_HINT
+    problem = f"{row['state']}: {_progress(row, status)}"
+    if reason:
+        problem += f"; {reason}"
+    return problem
 
 
 def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:

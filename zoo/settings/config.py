@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
-from zoo.algorithms.catalogue import algorithm_ids
 from zoo.settings import release_1_0
+from zoo.settings.defaults import default_settings, defaults_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -119,7 +119,9 @@ def load_config(
     run, method, settings = _check(entry, values, device)
     departures = []
     if benchmark.domain is not None:
-        departures = find_departures({**run.settings(), **settings}, _defaults(declared) | protocol)
+        departures = find_departures(
+            {**run.settings(), **settings}, defaults_of(declared) | protocol
+        )
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(overrides.profile))
         expected = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
         if benchmark.dataset not in (None, expected):
@@ -134,33 +136,6 @@ def known_settings(entry: Entry) -> dict[str, Setting | None]:
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
-def _defaults(settings: Mapping[str, Setting | None]) -> dict[str, Any]:
-    return {name: setting.default for name, setting in settings.items() if setting}
-
-
-def _default_settings(algo: str) -> dict[str, Any]:
-    """Return an algorithm's settings where none is given; nothing for a class that a file alone may not import."""
-    if algo not in algorithm_ids():
-        return {}
-    try:
-        return _defaults(settings_of(find_algorithm(algo).algorithm))
-    except UsageError:  # an installed package whose import fails; its runs can be read all the same
-        return {}
-
-
-def read_record(content: Mapping[str, Any]) -> RunRecord:
-    """Return the run that a ``config.yml`` describes.
-
-    A setting that the file does not name came with a later release. The run had its default, since nothing else was
-    there; so a run of any release is equal to the same run of today.
-
-    :raises TypeError: if an entry has another type.
-    :raises ValueError: if it lacks what every run has, or a setting is out of range.
-    """
-    record = RunRecord.read(content)
-    return replace(record, settings=_default_settings(record.algo) | record.settings)
-
-
 def lasting_identity(
     record: RunRecord, *besides: str, stored: Collection[str] = ()
 ) -> dict[str, Any]:
@@ -171,7 +146,7 @@ def lasting_identity(
     :param besides: roles of entries that are left out too.
     :param stored: names of a stored identity, which remain too; those of release 1.0 always remain.
     """
-    default = RunRecord(record.algo, record.env, settings=_default_settings(record.algo))
+    default = RunRecord(record.algo, record.env, settings=default_settings(record.algo))
     default_identity = default.identity(*besides)
     old_names = release_1_0.names_of(record.algo)
     lasting = {}

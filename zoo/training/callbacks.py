@@ -27,7 +27,7 @@ from zoo.algorithms.baselines import as_chunk_policy
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.processes.serving import WorkerError
-from zoo.runs.episodes import EpisodeResults, ScoringRule, interval_of_mean, interval_of_successes
+from zoo.runs.episodes import EpisodeResults, ScoringRule
 from zoo.runs.folder import (
     OFFLINE,
     ONLINE,
@@ -37,6 +37,7 @@ from zoo.runs.folder import (
     short_name,
     with_evaluation,
 )
+from zoo.runs.intervals import interval_of_mean, interval_of_successes
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.settings.config import lasting_identity

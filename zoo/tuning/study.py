@@ -32,7 +32,14 @@ from agents.common.files import atomic_path, write_text
 from agents.common.replicas import DivergedError
 from zoo.algorithms.baselines import find_algorithm
 from zoo.processes.locks import Lock
-from zoo.runs.folder import STUDY, Evaluations, check_log_folder, describe_error, find_run_folders
+from zoo.runs.folder import (
+    STUDY,
+    Evaluations,
+    RunFolder,
+    check_log_folder,
+    describe_error,
+    find_run_folders,
+)
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
@@ -141,14 +148,14 @@ class TrialTrainer:
             log.log(LOG_FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
             raise TrialFailed(reason) from error
         finally:
-            trial.set_user_attr("runs", [str(run.path) for run in find_run_folders([folder])])
+            trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
             trial.set_user_attr("reason", reason)
         trial.set_user_attr("scores", scores)
         return float(np.mean(scores))
 
     def _wait_for_runs(self, folder: Path) -> None:
         """Wait while a process that counts as killed, but was only suspended, still trains the runs of a trial."""
-        for run in find_run_folders([folder]):
+        for run in map(RunFolder, find_run_folders([folder])):
             while run.lock.is_held():
                 if self.stop.requested:
                     raise Interrupted(STOPPED)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Collection, Iterator
-from typing import IO, Any, TypeAlias
+from functools import lru_cache
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +22,10 @@ Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
 # NumPy writes version 3.0 for names of fields alone, and reads no header of it by itself
 _HEADER_READERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
+    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
+    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
 }
+_PIECE = 1 << 18  # bytes: a dataset must not be in memory twice
 
 
 def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -39,16 +43,22 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
             if names is not None and name not in names:
                 continue
             with archive.open(member) as content:
-                shape, dtype = _read_header(content)
+                shape, is_fortran, dtype = _read_header(content)
+                if dtype.hasobject:
+                    raise ValueError("Object arrays cannot be loaded, since they may run code")
                 size = archive.getinfo(member).file_size - content.tell()
-                # before memory is taken for it; objects are refused by `read_array`
-                if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:
+                if size != math.prod(shape) * dtype.itemsize:  # before memory is taken for it
                     raise ValueError(
                         f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}"
                     )
-                content.seek(0)
-                arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
-                content.read(1)  # `zipfile` compares the checksum at the end
+                memory = np.empty(size, np.uint8)
+                position = 0
+                # to the end of the member, where `zipfile` compares the checksum
+                while piece := content.read(_PIECE):
+                    memory[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
+                    position += len(piece)
+                order: Literal["C", "F"] = "F" if is_fortran else "C"
+                arrays[name] = np.ndarray(shape, dtype, memory, order=order)
     return arrays
 
 
@@ -64,13 +74,25 @@ def read_npz_headers(file: Source) -> dict[str, Header]:
     with _members(file) as (archive, members):
         for name, member in members.items():
             with archive.open(member) as content:
-                headers[name] = _read_header(content)
+                shape, _, dtype = _read_header(content)
+                headers[name] = shape, dtype
     return headers
 
 
-def _read_header(content: IO[bytes]) -> Header:
-    shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(content)](content)
-    return shape, dtype
+def _read_header(content: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the order is Fortran's, and dtype."""
+    version = np.lib.format.read_magic(content)
+    length_format, _ = _HEADER_READERS[version]
+    length = content.read(struct.calcsize(length_format))
+    return _parse_header(version, length + content.read(*struct.unpack(length_format, length)))
+
+
+@lru_cache  # thousands of small files have the same few headers, whose parsing takes most of the time
+def _parse_header(
+    version: tuple[int, int], header: bytes
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    _, read = _HEADER_READERS[version]
+    return read(io.BytesIO(header))
 
 
 @contextlib.contextmanager

@@ -143,7 +143,7 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     links["again"] = links["linked"]
     for name, target in links.items():
         (logs / name).symlink_to(target)
-    assert [folder.path for folder in find_run_folders([logs])] == [logs / "again", run]
+    assert find_run_folders([logs]) == [logs / "again", run]
     assert len(find_run_folders([logs, tmp_path])) == 2
 
 

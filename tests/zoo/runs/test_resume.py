@@ -16,7 +16,7 @@ from zoo.runs.resume import (
     result_of_done,
     stored_runs,
 )
-from zoo.settings.config import read_record
+from zoo.settings.defaults import read_record
 from zoo.terminal.errors import UsageError
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "online_steps": 10}

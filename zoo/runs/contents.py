@@ -1,0 +1,204 @@
+"""What the files of many runs say, those of finished runs read once.
+
+Reading a run takes a hundred times as long as asking for size and time of change of its files. So what the files of
+runs that have ended say is kept in the user's cache folder, one file for each folder of many runs (``logs/qam``). An
+entry counts as long as size and time of change of each file are those of the file that was read. The cache holds plain
+data. It can be deleted at any time, and a user without a writable home does without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.common.files import atomic_path
+from agents.common.files.npz import read_npz
+from zoo.runs.folder import READ_FILES, RunFolder, UnreadableRun
+
+EVALUATION = np.dtype(
+    [
+        ("phase", np.int8),
+        ("step", np.int64),
+        ("episodes", np.int64),
+        ("successes", np.int64),
+        ("return", np.float64),
+        ("length", np.float64),
+    ]
+)
+"""An evaluation: phase, step, numbers of episodes and of successes, mean return and mean length."""
+NO_SUCCESS = -1
+"""The successes of an evaluation that is not scored by success."""
+MIN_NEW_RUNS = 100
+"""How many runs of a folder must have ended since its file was written to write it again; fewer are read in no time."""
+SETTLED_SECONDS = 2.0
+"""Age from which a file's time of change tells it from later ones; some storage has times of whole seconds."""
+_FORMAT = 1
+"""Of the cache's files. A release with another one finds files of its own."""
+
+Stamps = list[list[int]]
+"""Size and time of change of a run's three files."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContents:
+    """What the files of a run say.
+
+    :param status: ``status.json``.
+    :param config: ``config.yml`` as `RunFolder.read_config_of_seeds` returns it.
+    :param evaluations: rows of `EVALUATION`; None before the first one; or what is wrong with their file.
+    """
+
+    status: dict[str, Any]
+    config: dict[str, Any]
+    evaluations: np.ndarray | UnreadableRun | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended, and all of its files can be read."""
+        return self.status["state"] != "running" and isinstance(self.evaluations, np.ndarray)
+
+
+Entries = dict[str, tuple[Stamps, RunContents]]
+"""Name of a run folder -> its files when they were read, and what they said."""
+
+
+def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableRun]:
+    """Return what the files of run folders say, or why they cannot be read, in the order of the folders."""
+    result = dict[Path, RunContents | UnreadableRun]()
+    parsed: dict[str, Any] = {}
+    by_parent: dict[Path, list[Path]] = {}
+    for path in paths:
+        by_parent.setdefault(path.parent, []).append(path)
+    for parent, siblings in by_parent.items():
+        file = _cache_file(parent)
+        entries = _load(file)
+        latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
+        new_runs = 0
+        for path in siblings:
+            stamps = _stamps(path)
+            if path.name in entries and entries[path.name][0] == stamps:
+                result[path] = entries[path.name][1]
+                continue
+            contents = result[path] = _read(path, parsed)
+            if not isinstance(contents, RunContents) or not contents.is_final or not stamps:
+                continue
+            if max(changed for _, changed in stamps) < latest:
+                entries[path.name] = stamps, contents
+                new_runs += 1
+        if new_runs >= MIN_NEW_RUNS:
+            # Other runs of the folder may have been left out of this reading, and some may be gone.
+            entries = {name: entry for name, entry in entries.items() if (parent / name).is_dir()}
+            with contextlib.suppress(OSError):  # no home, or a full or read-only one
+                file.parent.mkdir(parents=True, exist_ok=True)
+                _save(file, entries)
+    return {path: result[path] for path in paths}
+
+
+def _read(path: Path, parsed: dict[str, Any]) -> RunContents | UnreadableRun:
+    folder = RunFolder(path)
+    try:
+        status = folder.read_status()
+        config = folder.read_config_of_seeds(parsed)
+    except UnreadableRun as error:
+        return error
+    evaluations: np.ndarray | UnreadableRun | None = None
+    if status["state"] == "done" or folder.evaluations.exists():
+        try:
+            evaluations = _summarise(folder.read_evaluations())
+        except UnreadableRun as error:  # what the other files say is shown all the same
+            evaluations = error
+    return RunContents(status, config, evaluations)
+
+
+def _summarise(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the evaluations of a run as rows of `EVALUATION`, without the single episodes."""
+    summary = np.empty(len(arrays["results"]), EVALUATION)
+    summary["phase"] = arrays["phase"]
+    summary["step"] = arrays["timesteps"]
+    summary["episodes"] = arrays["results"].shape[1]
+    summary["successes"] = NO_SUCCESS
+    if "successes" in arrays:
+        summary["successes"] = arrays["successes"].sum(axis=1)
+    summary["return"] = arrays["results"].mean(axis=1)
+    summary["length"] = arrays["ep_lengths"].mean(axis=1)
+    return summary
+
+
+# -- the cache --------------------------------------------------------------------------------------------------------
+
+
+def _cache_file(parent: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    digest = hashlib.sha256(f"{_FORMAT} {parent.resolve()}".encode()).hexdigest()
+    return cache / "flow-rl-zoo" / "runs" / f"{digest[:16]}.npz"
+
+
+def _stamps(path: Path) -> Stamps | None:
+    """Return what tells a run's files from later ones; None where one is missing."""
+    try:
+        # By name, since making the paths of a `RunFolder` takes longer than all of this.
+        files = [os.stat(f"{path}/{name}") for name in READ_FILES]
+    except OSError:
+        return None
+    return [[file.st_size, file.st_mtime_ns] for file in files]
+
+
+def _load(file: Path) -> Entries:
+    """Return the entries of a file; none where it is missing or damaged."""
+    entries = {}
+    try:
+        arrays = read_npz(file)
+        index = json.loads(arrays["index"].tobytes())
+        configs = list(map(json.loads, index["configs"]))
+        begin = 0
+        for name, stamps, status, config, count in index["runs"]:
+            evaluations = arrays["evaluations"][begin : begin + count]
+            entries[name] = stamps, RunContents(status, configs[config], evaluations)
+            begin += count
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return entries
+
+
+def _save(file: Path, entries: Entries) -> None:
+    """Write entries; those whose configuration JSON cannot hold are left out."""
+    texts: dict[int, str | None] = {}
+    numbers: dict[str, int] = {}
+    runs = []
+    evaluations = [np.empty(0, EVALUATION)]
+    for name, (stamps, contents) in entries.items():
+        key = id(contents.config)  # shared by the runs of a method and environment
+        if key not in texts:
+            texts[key] = _as_json(contents.config)
+        text = texts[key]
+        if text is not None and isinstance(contents.evaluations, np.ndarray):
+            number = numbers.setdefault(text, len(numbers))
+            runs.append([name, stamps, contents.status, number, len(contents.evaluations)])
+            evaluations.append(contents.evaluations)
+    index = json.dumps({"configs": list(numbers), "runs": runs}).encode()
+    arrays: dict[str, Any] = {
+        "index": np.frombuffer(index, np.uint8),
+        "evaluations": np.concatenate(evaluations),
+    }
+    with atomic_path(file) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def _as_json(config: Mapping[str, Any]) -> str | None:
+    """Return a configuration as JSON, or None if that is not the same: YAML has more kinds of values and of names."""
+    try:
+        text = json.dumps(config)
+    except TypeError:
+        return None
+    if json.loads(text) != config:
+        return None
+    return text
