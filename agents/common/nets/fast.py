@@ -28,12 +28,14 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     the processor's cache.
     """
     # the compiler fuses conversions with what lies between two products
-    if mlp.device_type(x) == "cpu" and not torch.compiler.is_compiling():
+    if not layers or mlp.device_type(x) != "cpu" or torch.compiler.is_compiling():
+        return mlp.evaluate(layers, x, batched_linear)
+    if layers[0].dtype is not None:
         layers = list(map(_in_low_precision, layers))
     # recorded bfloat16 gains nothing
-    gains = layers and (layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled())
-    if not gains or not any(onednn.is_preferred(x, layer.weight, layer.dtype) for layer in layers):
-        return mlp.evaluate(layers, x, batched_linear)
+    gains = layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled()
+    if not gains or not any(onednn.is_preferred(x, layer.weight) for layer in layers):
+        return mlp.evaluate(layers, x)
     stack = layers[0].weight.shape[:-2]
     if stack.numel() == 1:
         return _evaluate_member(layers, x)
@@ -64,7 +66,7 @@ def _members(layer: Layer) -> Iterable[Layer]:
 def _evaluate_member(layers: Iterable[Layer], x: Tensor) -> Tensor:
     """Evaluate one network by oneDNN."""
     if torch.is_grad_enabled():
-        return mlp.evaluate(layers, x, onednn.recorded_linear)
+        return mlp.evaluate(layers, x, recorded_linear)
     for layer in layers:
         if layer.activation is gelu and onednn.is_preferred(x, layer.weight, layer.dtype):
             activated = onednn.linear(x, layer.weight, layer.bias, layer.dtype, with_gelu=True)
@@ -77,13 +79,52 @@ def _evaluate_member(layers: Iterable[Layer], x: Tensor) -> Tensor:
 def batched_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Multiply rows by stacked matrices, as :func:`agents.common.nets.mlp.batched_linear` does."""
+    """Multiply rows by stacked matrices as :func:`agents.common.nets.mlp.batched_linear` does, one in a single pass."""
     stack = weight.shape[:-2]
-    on_cuda = mlp.device_type(x) == "cuda"
-    if not on_cuda or stack.numel() > 1 or bias is None or bias.dtype != (dtype or weight.dtype):
-        return onednn.batched_linear(x, weight, bias, dtype)
+    if stack.numel() > 1:
+        return mlp.batched_linear(x, weight, bias, dtype)
+    if not torch.is_grad_enabled() and onednn.is_preferred(x, weight, dtype):
+        return onednn.linear(x, weight, bias, dtype)
+    if bias is None or bias.dtype != (dtype or weight.dtype) or mlp.device_type(x) != "cuda":
+        return mlp.batched_linear(x, weight, bias, dtype)
     rows = x.flatten(0, -2).to(bias.dtype)
     product = torch.addmm(bias.flatten(), rows, weight.flatten(0, -2))  # one kernel with the bias
+    return product.view(*stack, *x.shape[len(stack) : -1], -1)
+
+
+class _RecordedProduct(torch.autograd.Function):
+    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out).
+
+    Where gradients are to be differentiated again (``create_graph``), they are PyTorch's products, which record that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return batched_linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        of_x = of_weight = of_bias = None
+        if needs_x:
+            of_x = batched_linear(gradient, weight.transpose(-2, -1))
+        if needs_weight and onednn.is_faster(of_weights=True) and not torch.is_grad_enabled():
+            of_weight = onednn.product_of(x[0].t(), gradient[0].t()).unsqueeze(0)
+        elif needs_weight:
+            of_weight = (x[0].t() @ gradient[0]).unsqueeze(0)
+        if needs_bias:
+            of_bias = gradient.sum(1)
+        return of_x, of_weight, of_bias
+
+
+def recorded_linear(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Multiply rows by one matrix so that the gradients are computed by oneDNN too; ``dtype`` is None."""
+    stack = weight.shape[:-2]
+    rows = x.reshape(1, -1, x.shape[-1])
+    product: Tensor = _RecordedProduct.apply(rows, weight.flatten(0, -3), bias.flatten(0, -2))  # type: ignore[no-untyped-call]
     return product.view(*stack, *x.shape[len(stack) : -1], -1)
 
 

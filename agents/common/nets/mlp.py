@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -155,12 +155,14 @@ class StackedMLP(nn.Module):
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
-        parameters: list[list[Tensor]] = []
+        columns = []
         for kind in (self.weights, self.biases, self.norm_scales, self.norm_biases):
-            parameters.append([maybe_detach(value, frozen) for value in kind])
+            # iterating over the list itself would look up each parameter by name: two thirds of the time here
+            parameters: dict[str, Any] = kind._parameters
+            columns.append([maybe_detach(value, frozen) for value in parameters.values()])
         last = len(self.weights) - 1
         layers = []
-        for i, (weight, bias, *norm) in enumerate(itertools.zip_longest(*parameters)):
+        for i, (weight, bias, *norm) in enumerate(itertools.zip_longest(*columns)):
             activation = self.activation if i < self.activated else None
             # the output layer keeps full precision: Q values and velocities are sums of many steps
             dtype = self.matmul_dtype if i < last else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,27 +66,18 @@ def is_preferred(x: Tensor, weight: Tensor, dtype: torch.dtype | None = None) ->
 
     ``dtype`` is that of the factors, None for the weight's.
     """
-    if torch.compiler.is_compiling() or mlp.device_type(x) != "cpu":
+    # first what is checked fastest, since small networks ask as often as large ones
+    if torch.compiler.is_compiling() or not is_faster():
         return False
     rows = x.shape[weight.ndim - 2 : -1].numel()
+    if rows < ROWS or rows * weight.shape[-2:].numel() < WORK:
+        return False
     return (
-        is_faster()
+        mlp.device_type(x) == "cpu"
         and not is_transformed(x)
         and x.dtype in (torch.float32, torch.bfloat16)
         and ((dtype or weight.dtype) == torch.float32 or supports_bf16())
-        and rows >= ROWS
-        and rows * weight.shape[-2:].numel() >= WORK
     )
-
-
-def batched_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Multiply rows by stacked matrices as :func:`agents.common.nets.mlp.batched_linear` does, one by oneDNN."""
-    is_one = weight.shape[:-2].numel() == 1
-    if is_one and not torch.is_grad_enabled() and is_preferred(x, weight, dtype):
-        return linear(x, weight, bias, dtype)
-    return mlp.batched_linear(x, weight, bias, dtype)
 
 
 def linear(
@@ -102,49 +92,13 @@ def linear(
     rows = x.flatten(0, -2).to(factors)
     matrix = weight.flatten(0, -2).t().to(factors)
     bias = None if bias is None else bias.flatten().to(factors)
-    product = _linear(rows, matrix, bias, with_gelu).to(weight.dtype)
+    product = product_of(rows, matrix, bias, with_gelu).to(weight.dtype)
     return product.view(*weight.shape[:-2], *x.shape[weight.ndim - 2 : -1], -1)
 
 
-def _linear(
+def product_of(
     rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False
 ) -> Tensor:
     """Return rows (N, in) times a matrix (out, in)."""
     name, form = ("gelu", "tanh") if with_gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, name, [], form)
-
-
-class _RecordedProduct(torch.autograd.Function):
-    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out).
-
-    Where gradients are to be differentiated again (``create_graph``), they are PyTorch's products, which record that.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return batched_linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        gradient = gradient.contiguous()
-        of_x = of_weight = of_bias = None
-        if needs_x:
-            of_x = batched_linear(gradient, weight.transpose(-2, -1))
-        if needs_weight and is_faster(of_weights=True) and not torch.is_grad_enabled():
-            of_weight = _linear(x[0].t(), gradient[0].t()).unsqueeze(0)
-        elif needs_weight:
-            of_weight = (x[0].t() @ gradient[0]).unsqueeze(0)
-        if needs_bias:
-            of_bias = gradient.sum(1)
-        return of_x, of_weight, of_bias
-
-
-def recorded_linear(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Multiply rows by one matrix so that the gradients are computed by oneDNN too; ``dtype`` is None."""
-    stack = weight.shape[:-2]
-    rows = x.reshape(1, -1, x.shape[-1])
-    product: Tensor = _RecordedProduct.apply(rows, weight.flatten(0, -3), bias.flatten(0, -2))  # type: ignore[no-untyped-call]
-    return product.view(*stack, *x.shape[len(stack) : -1], -1)
