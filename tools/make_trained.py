@@ -86,19 +86,13 @@ def table(folder: Path) -> str:
         task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ")
         for task in TASKS
     ]
-    lines = [f"| algorithm | {' | '.join(heads)} | size |", "|---|" + "---|" * (len(heads) + 1)]
+    lines = [f"| algorithm | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for algo in BUILT_IN:
         if algo not in trained:
             continue
-        cells, sizes = [], []
-        for task in TASKS:
-            file = folder / algo / f"{file_name_of(task)}{ENDING}"
-            cells.append(_cell(file))
-            sizes.append(file.stat().st_size if file.exists() else 0)
-        size = max(sizes) / 1000
-        lines.append(
-            f"| {find(algo).published_name} (`{algo}`) | {' | '.join(cells)} | {size:.0f} kB |"
-        )
+        files = [folder / algo / f"{file_name_of(task)}{ENDING}" for task in TASKS]
+        cells = " | ".join(map(_cell, files))
+        lines.append(f"| {find(algo).published_name} (`{algo}`) | {cells} |")
     return "\n".join(lines) + "\n"
 
 
