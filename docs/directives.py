@@ -35,7 +35,7 @@ COMMON = "all"
 EXAMPLE_DOMAIN = "scene-play"
 """Domain whose settings stand in the examples of the algorithm classes."""
 LONG = 30
-"""Characters above which a cell of a table is a text, and code in it may break into lines."""
+"""Characters above which a cell of a table is a text, and code in a text may break into lines."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 """Inline code in texts for a terminal, but not a role such as :math:."""
 
@@ -258,11 +258,11 @@ def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
 def label_cells(_: Sphinx, document: nodes.document) -> None:
     """Repeat the heading of its column in each cell of a table of texts, which narrow windows show as cards.
 
-    Long code in tables, such as a command, is marked too: the style sheet lets it break into lines.
+    Long code, such as a command, is marked too: the style sheet lets it break into lines, and no other code.
     """
+    for literal in document.findall(nodes.literal):
+        literal["classes"] += ["long"] * (len(literal.astext()) > LONG)
     for table in document.findall(nodes.table):
-        for literal in table.findall(nodes.literal):
-            literal["classes"] += ["long"] * (len(literal.astext()) > LONG)
         (head,) = table.findall(nodes.thead)
         titles = [cell.astext() for cell in head.findall(nodes.entry)]
         (body,) = table.findall(nodes.tbody)

@@ -157,7 +157,7 @@ def write_out(text: str) -> int:
 
 
 def as_yaml(result: Mapping[str, Any]) -> str:
-    """Return a program's result for a person: as YAML, without None, and with the next command to type.
+    """Return a program's result for a person: as YAML, without None, rounded, with the next command to type.
 
     A pipe gets the whole result as JSON.
     """
@@ -167,5 +167,6 @@ def as_yaml(result: Mapping[str, Any]) -> str:
             pass
         case {"runs": [{"run": run}, *_]} | {"run": run}:
             shown["next"] = f"zoo compare {shlex.quote(str(Path(run).parent.parent))} -o report/"
-    plain = json.loads(json.dumps(shown))
+    # Four digits are what a person compares.
+    plain = json.loads(json.dumps(shown), parse_float=lambda text: float(f"{float(text):.4g}"))
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)).rstrip()

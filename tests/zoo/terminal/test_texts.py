@@ -45,8 +45,8 @@ def test_a_result_is_words_for_a_person_with_what_to_do_next():
     ).splitlines() == [
         "wall_s: 12.5",
         "runs:",
-        *("- run: my logs/qam/Env-v0_1", "  success: 0.98765"),
-        *("- run: my logs/qam/Env-v0_2", "  success: 0.98765"),
+        *("- run: my logs/qam/Env-v0_1", "  success: 0.9877"),
+        *("- run: my logs/qam/Env-v0_2", "  success: 0.9877"),
         *("seeds:", "- 0", "- 1"),
         "next: zoo compare 'my logs' -o report/",
     ]
