@@ -213,7 +213,7 @@ def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compa
     assert chance["point"] == 1.0
     assert chance["difference"]["point"] == pytest.approx(100.0)
     files = {path.stem for path in report.rglob("*") if path.is_file()}
-    names = {"verdict_online", "tasks_online", "profiles_online", "environments"}
+    names = {"verdict_online", "aggregates_online", "profiles_online", "sample_efficiency_mean"}
     assert {f"{name}_return" for name in names} <= files
     page = (report / "report.html").read_text()
     assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()

@@ -29,8 +29,11 @@ _DASHES: dict[str, Any] = {
 }
 MUTED = ("#8f8f8f", "#787d86")
 """The colours of methods that a panel is not about; they have a contrast of at least 3 to paper too."""
-FOCUS = ("#000000", "#ffffff")
-"""The colours of the focus: nothing has more contrast to its paper."""
+FOCUS = ("#010101", "#ffffff")
+"""The colours of the focus: nothing drawn has more contrast to its paper.
+
+matplotlib leaves pure black out of an SVG, where a rule for dark paper could not find it.
+"""
 MAX_NAMED = 6
 _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 
 import pandas as pd
 from packaging.version import Version
+from scipy.stats import binomtest
 
 from zoo.report.comparison import (
+    ComparedMethod,
     Comparison,
     Outcome,
     Phase,
@@ -88,8 +91,7 @@ def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
     leads = subject != comparison.focus and len(means) != 1
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {place}:"
     if subject in means:
-        unit = " success" if comparison.kind is SUCCESS else ""
-        opening += f" {_score(comparison.kind, phase.aggregates[subject].mean).plain}{unit}."
+        opening += f" {_mean(comparison, phase, subject)}."
     verdict = [opening, *_verdict(comparison, phase, subject)]
     return " ".join(verdict), " ".join(_basis(comparison, phase))
 
@@ -164,6 +166,26 @@ def _score(kind: ScoreKind, estimate: Estimate) -> TableEntry:
     return entry
 
 
+def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
+    """Return the mean of a method in words; that of a single run with the interval of its episodes."""
+    kind = comparison.kind
+    cell = phase.aggregates[subject]
+    mean = cell.mean
+    unit = " success" if kind is SUCCESS else ""
+    episodes = comparison.methods[subject].protocol_on(phase.tasks[0]).get("eval_episodes")
+    is_single = cell.tasks == 1 == cell.seeds[1]
+    # runs of several numbers of episodes have them as text
+    if kind.limits != FRACTION or not is_single or not isinstance(episodes, int):
+        return f"{_score(kind, mean).plain}{unit}"
+    successes = round(mean.point * episodes)
+    wilson = binomtest(successes, episodes).proportion_ci(method="wilson")
+    score = _score(kind, replace(mean, interval=(wilson.low, wilson.high))).plain
+    return (
+        f"{successes} of {episodes} episodes of one seed, {score}{unit} (95% Wilson interval of such episodes, not of "
+        "other seeds)"
+    )
+
+
 def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
     ours = comparison.methods[subject]
@@ -230,10 +252,7 @@ def warnings(
         )
     yield from describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
     yield from _warnings_of_sets(shown, sets)
-    for name, method in methods.items():
-        departures = {task: method.departures.get(task, ()) for task in places[name]}
-        if name not in explained and any(departures.values()):
-            yield f"{name} departs from the protocol of its profile: {_gathered(departures)}."
+    yield from _departures(methods.values(), places, shown, explained)
     yield from _never_reported(shown)
     yield from _unlike_runs(shown)
     for scoring, names in scored_otherwise(comparisons[0], methods).items():
@@ -243,6 +262,56 @@ def warnings(
             for text in _warnings_of_phase(comparison, phase, explained):
                 yield f"{phase.name}{comparison.kind.title}: {text}"
     yield from _few_seeds(comparisons)
+
+
+def _departures(
+    methods: Iterable[ComparedMethod],
+    places: Mapping[str, Sequence[str]],
+    runs: pd.DataFrame,
+    explained: Collection[str],
+) -> Iterator[str]:
+    """Yield how own methods depart from the protocol of their profile; methods that do so alike share a sentence."""
+    texts = {}
+    own_methods = [method for method in methods if method.is_own]
+    for method in own_methods:
+        departures = {}
+        for task in places[method.name]:
+            phrases = map(_readable, method.departures.get(task, ()))
+            # steps first: they say most
+            departures[task] = sorted(phrases, key=lambda text: not text.endswith(" steps"))
+        if method.name in explained or not any(departures.values()):
+            continue
+        paths = runs.loc[runs["method"] == method.name, "run"]
+        opening = "departs from the protocol of its profile:"
+        if len(paths) and _is_quick(Path(paths.iloc[0])):
+            opening = "trained with `--quick`:"
+        texts[method.name] = f"{opening} {_gathered(departures)}."
+    for text, names in by_value(texts).items():
+        if len(own_methods) == 1:  # whose name stands above
+            yield text[0].upper() + text[1:]
+        else:
+            yield f"{_enumerated(names)} {text}"
+
+
+def _is_quick(run: Path) -> bool:
+    """Return whether a run has settings of ``--quick``, by the sources that its ``config.yml`` names."""
+    with contextlib.suppress(UnreadableRun):
+        return any("quick (" in source for source in RunFolder(run).read_config().sources)
+    return False
+
+
+def _readable(departure: str) -> str:
+    """Return a departure as a reader says it, e.g. ``3,000 of 1,000,000 offline steps``."""
+    setting = re.fullmatch(r"(\w+) (\S+) instead of (\S+)", departure)
+    if setting is None:
+        return departure
+    name, *numbers = setting.groups()
+    value, expected = (f"{int(n):,}" if n.isdecimal() else n for n in numbers)
+    if name in ("offline_steps", "online_steps"):
+        return f"{value} of {expected} {name.replace('_', ' ')}"
+    if expected == "None":  # the protocol does not set it
+        return f"{name} {value}"
+    return f"{name} {value} instead of {expected}"
 
 
 def _warnings_of_phase(
@@ -357,7 +426,11 @@ def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
                 if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
-    if few:
+    if few and max(seeds.values()) == 1:
+        yield (
+            f"One seed of {_enumerated(seeds)} says nothing about other seeds: train at least {MIN_SEEDS}."
+        )
+    elif few:
         yield (
             f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; bootstrap "
             "intervals (IQM, median, profiles, probabilities) are too narrow."

@@ -14,14 +14,17 @@ from tests.zoo.report.samples import (
     own_methods,
     returns,
     runs_with_an_online_starter,
+    scene_runs,
 )
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
 from zoo.report.compute import compare
-from zoo.report.figures.files import SHADE, file_of
+from zoo.report.figures.context import axis_limits
+from zoo.report.figures.files import FIGURE_SIZES, SHADE, file_of
 from zoo.report.figures.plots import all_figures
 from zoo.report.figures.styles import method_styles
 from zoo.report.significance import decide
 from zoo.report.statistics.estimates import Estimate
+from zoo.report.tables import verdict_table
 from zoo.runs.scores import RETURN
 
 NO_RUNS = evaluations(["A"]).iloc[:0]
@@ -99,6 +102,46 @@ def test_the_interval_of_a_method_alone_is_whole():
     low, high = comparison.phases["offline"].aggregates["QAM"].estimates["mean"].interval
     ax = axes_of(comparison, "aggregates_offline")
     assert ax.get_xlim()[0] < 100 * low < 100 * high < ax.get_xlim()[1]
+
+
+@pytest.mark.parametrize(("values", "limits"), [([90], (45, 135)), ([0, 0], (-1, 1))])
+def test_equal_values_do_not_set_the_scale_of_an_axis(values, limits):
+    assert axis_limits(values, values) == limits
+
+
+def test_lines_are_named_at_their_ends_in_their_order_without_covering_each_other():
+    names = [f"agent{k}" for k in range(6)]
+    ax = axes_of(comparison_of(names), "sample_efficiency_mean")
+    ends = {line.get_color(): line.get_ydata()[-1] for line in ax.lines}
+    heights = {text.get_color(): text.get_position()[1] for text in ax.texts}
+    assert sorted(heights, key=heights.get) == sorted(ends, key=ends.get)
+    line = FIGURE_SIZES["page"].inches(1) / FIGURE_SIZES["page"].panel[1]
+    assert np.diff(sorted(heights.values())).min() >= line
+    assert 0 <= min(heights.values()) < max(heights.values()) <= 1
+
+
+def test_captions_say_of_bands_shades_and_grey_lines_what_is_drawn():
+    names = [f"agent{k}" for k in range(8)]
+    marks = {}
+    for seeds, phases in ((1, ("offline",)), (6, ("offline", "online"))):
+        steps = [(1000 * (k + 1), phase) for k, phase in enumerate(phases)]
+        comparison = comparison_of(names, steps=steps, seeds=seeds)
+        (drawing,) = all_figures(comparison, NO_RUNS, only="sample_efficiency_mean").values()
+        marks[seeds] = [note.partition(":")[0] for note in drawing.notes]
+    assert marks == {1: ["Grey"], 6: ["Bands", "Shaded", "Grey"]}
+
+
+def test_own_runs_that_are_all_shorter_than_published_ones_have_no_bars():
+    runs = pd.concat([scene_runs([[0.1, 0.2]], "ours"), scene_runs([[0.9, 0.8]], "QAM")])
+    methods = {
+        "ours": ComparedMethod("ours", "QAM", "own", {SCENE[0]: {"offline_steps": 10}}),
+        "QAM": ComparedMethod("QAM", "QAM", "a_set", {"scene-play": {"offline_steps": 1000}}),
+    }
+    comparison = compare(methods, runs, NO_MEANS, reps=20, focus="ours")
+    phase = comparison.phases["offline"]
+    assert [v.outcome for v in phase.decision.verdicts] == ["not comparable yet"]
+    assert figures_of(comparison, "verdict_offline") == {}
+    assert verdict_table(comparison, phase).rows == []
 
 
 def test_signs_of_a_formula_in_a_name_are_shown_as_they_are():

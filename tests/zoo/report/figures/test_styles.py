@@ -8,7 +8,7 @@ import agents
 from tests.zoo.report.samples import comparison_of
 from zoo.report.comparison import ComparedMethod, ranking
 from zoo.report.figures import styles
-from zoo.report.figures.files import PAPER
+from zoo.report.figures.files import INK, PAPER
 from zoo.report.page.report import FOLDER
 from zoo.report.published_scores import published_names
 
@@ -70,11 +70,23 @@ def test_any_two_colours_that_can_meet_are_apart_for_every_reader(paper, cones, 
 @pytest.mark.parametrize("paper", [0, 1], ids=["light", "dark"])
 def test_colours_have_a_contrast_of_three_to_their_paper(paper):
     assert f"--paper: light-dark({', '.join(PAPER)})" in (FOLDER / "report.css").read_text()
-    colours = [pair[paper] for pair in (PAPER, styles.MUTED)]
+    colours = [styles.MUTED[paper]]
     colours += [pair[paper] for pair, _ in every_style().values()]
-    luminance = light_of(colours) @ TO_XYZ[1] + 0.05  # WCAG 2
-    contrast = luminance[1:] / luminance[0]
-    assert np.maximum(contrast, 1 / contrast).min() >= 3
+    assert contrasts(colours, paper).min() >= 3
+
+
+def contrasts(colours, paper):
+    """Return the contrast of colours to light (0) or dark (1) paper, by WCAG 2."""
+    luminance = light_of([PAPER[paper], *colours]) @ TO_XYZ[1] + 0.05
+    ratios = luminance[1:] / luminance[0]
+    return np.maximum(ratios, 1 / ratios)
+
+
+@pytest.mark.parametrize("paper", [0, 1], ids=["light", "dark"])
+def test_nothing_has_more_contrast_to_its_paper_than_the_focus(paper):
+    colours = [pair[paper] for pair, _ in every_style().values()]
+    (focus,) = contrasts([styles.FOCUS[paper]], paper)
+    assert focus > contrasts([*colours, styles.MUTED[paper], INK[paper]], paper).max()
 
 
 def named(comparison, phase=None):
@@ -107,6 +119,11 @@ def test_beside_a_focus_a_panel_names_it_the_baseline_and_own_methods(comparison
     methods |= {name: comparison.methods[name] for name in order[6:8]}
     focused = replace(comparison, methods=methods, baseline=order[-1], focus=order[7])
     assert named(focused, phase) == order[6:]
+    panel = styles.panel_styles(focused, phase)
+    assert panel[order[7]].colour == styles.FOCUS[0]
+    widths = {name: style.line["linewidth"] for name, style in panel.items()}
+    layers = {name: style.line["zorder"] for name, style in panel.items()}
+    assert max(widths, key=widths.get) == max(layers, key=layers.get) == order[7]
 
 
 def test_own_and_published_runs_of_an_algorithm_share_colour_and_dash_but_not_width():

@@ -20,7 +20,9 @@ from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
 
 
-@pytest.mark.parametrize(("seeds", "expected"), [(1, "FQL (1), QAM (1)"), (6, None)])
+@pytest.mark.parametrize(
+    ("seeds", "expected"), [(1, "One seed of FQL, QAM"), (3, "FQL (3), QAM (3)"), (6, None)]
+)
 def test_too_few_seeds_are_warned_of(seeds, expected):
     sentences = content_of(evaluations(["QAM", "FQL"], seeds=seeds)).warnings
     assert [text for text in sentences if expected is None or expected not in text] == []
@@ -36,15 +38,34 @@ def test_left_out_tasks_and_different_steps_are_warned_of():
 
 @pytest.mark.parametrize("names", [[], ["qam2026"]])
 def test_departures_name_their_environments_also_beside_a_set_without_scores_there(names):
-    short = "offline_steps 3,000 instead of 1,000,000"
-    departures = {SCENE[0]: (short, "gamma 0.9 instead of 0.99"), SCENE[1]: (short,), SCENE[2]: ()}
+    short = "3,000 of 1,000,000 offline steps"
+    steps = "offline_steps 3000 instead of 1000000"
+    departures = {SCENE[0]: ("gamma 0.9 instead of 0.99", steps), SCENE[1]: (steps,), SCENE[2]: ()}
     protocols = {env: {"profile": "qam"} for env in departures}
     methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
     comparison = compare(methods, scene_runs([[0.5] * 6] * 3), NO_MEANS, reps=20)
     sentences = warnings([comparison], runs_table(), [load_set(name) for name in names])
-    (sentence,) = (text for text in sentences if "departs" in text)
+    (sentence,) = (text for text in sentences if "Departs" in text)
     gamma = "gamma 0.9 instead of 0.99 (scene-play task1)"
     assert sentence.endswith(f"profile: {short} (2 tasks of scene-play); {gamma}.")
+
+
+QUICK = {
+    "sources": ["hyperparams/qam.yml quick (tuned here)"],
+    "departures": ["gamma 0.995 instead of 0.99", "offline_steps 3000 instead of 1000000"],
+}
+
+
+@pytest.mark.parametrize("algos", [("qam",), ("qam", "bc")])
+def test_departures_of_quick_runs_are_said_once_with_their_steps_first(tmp_path, algos):
+    for algo in algos:
+        write_run(tmp_path / algo, algo=algo, env="Pendulum-v1", **QUICK)
+    inputs = collected(paths=[tmp_path])
+    sentences = list(warnings(compare_kinds(inputs, 20, curves=False), inputs.own_runs))
+    quick = [text for text in sentences if "--quick" in text]
+    names = "bc, qam t" if len(algos) > 1 else "T"
+    steps = "rained with `--quick`: 3,000 of 1,000,000 offline steps, gamma 0.995 instead of 0.99"
+    assert quick == [f"{names}{steps} (Pendulum-v1)."]
 
 
 def test_seeds_with_rewards_or_code_of_other_versions_are_told(tmp_path):

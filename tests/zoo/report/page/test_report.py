@@ -7,12 +7,14 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import SCENE, content_of, evaluations, scene_runs
+from tests.zoo.report.samples import SCENE, collected, content_of, evaluations, scene_runs
+from tests.zoo.runs.helpers import write_run
 from zoo.report.comparison import ComparedMethod
+from zoo.report.compute import compare_kinds
 from zoo.report.figures.files import FORMATS
 from zoo.report.figures.plots import all_figures
 from zoo.report.page import report
-from zoo.report.page.report import FOLDER
+from zoo.report.page.report import FOLDER, LONGEST_OPEN_TABLE, Content
 from zoo.report.published_scores import load_set
 from zoo.report.significance import decide
 from zoo.terminal.errors import UsageError
@@ -144,6 +146,40 @@ def test_reproduction_stands_on_the_page():
     page = report.to_html(content)
     assert "Reproduction of published scores" in page
     assert "Qiyang Li, Sergey Levine" in page
+
+
+def page_of_runs(paths):
+    """Return the page of run folders, without its style and script."""
+    inputs = collected(paths=paths)
+    content = Content(inputs, compare_kinds(inputs, 20), tolerance=0.05, command="zoo compare logs")
+    page = report.to_html(content)
+    return page[page.index("<body>") : page.index('<script type="application/json"')]
+
+
+def test_first_report_of_one_run_claims_nothing_that_one_run_cannot_say(tmp_path):
+    write_run(tmp_path / "qam", offline=(10, 18), episodes=20)
+    page = page_of_runs([tmp_path])
+    # the interval by the formula of Wilson, for 18 of 20
+    assert "18 of 20 episodes of one seed, 90.0% [69.9, 97.2] success" in page
+    headings = re.findall("<h2[^>]*>(.*?)</h2>", page)
+    assert headings[:2] == ["Scores", "Sample efficiency"]
+    assert not {"Verdict", "Aggregates", "Domains", "Tasks", "Performance profiles"} & {*headings}
+    words = re.sub("<svg.*?</svg>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert not re.search(r"\b(best method|[Bb]old:|[Ss]haded|[Gg]rey|[Bb]ands?:|IQM:)", words)
+    assert re.findall('id="figure-([a-z_]+)"', page) == ["sample_efficiency_mean"]
+
+
+@pytest.mark.usefixtures("figures_on_demand")
+def test_long_tables_are_folded_below_a_line_that_says_what_is_inside():
+    names = [f"agent{k:02d}" for k in range(LONGEST_OPEN_TABLE + 1)]
+    page = report.to_html(content_of(evaluations(names), baseline=names[0]))
+    folds = re.findall(r"<summary>(.*?)</summary>\n<figure.*? id=.(\w+)", page)
+    inside = {name: summary for summary, name in folds}
+    assert inside.keys() >= {"aggregates_offline", "domains_offline", "pairs_online"}
+    assert not inside.keys() & {"tasks_offline", "verdict_offline"}
+    assert re.fullmatch(
+        r"Domains, offline: 13 rows \((agent\d\d, ){3}and 10 more\)", inside["domains_offline"]
+    )
 
 
 @pytest.mark.usefixtures("figures_on_demand")
