@@ -19,6 +19,11 @@ from agents.common.nets.mlp import Layer, StackedMLP
 
 SMALLEST_MATRIX = 1 << 11  # entries; networks whose matrices all have fewer are evaluated plainly
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+# made once: on a single row that takes as long as one of the operations
+SLOPES = {
+    dtype: torch.tensor(GELU_SLOPE, dtype=dtype, device="cpu")
+    for dtype in (torch.float32, torch.float64)
+}
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
@@ -151,7 +156,7 @@ def gelu(x: Tensor) -> Tensor:
 def _gelu_by_sigmoid(x: Tensor) -> Tensor:
     # bfloat16 is too coarse for intermediate results
     full = x.float() if x.dtype == torch.bfloat16 else x
-    slope = torch.addcmul(full.new_full((), GELU_SLOPE), full, full, value=GELU_CUBIC * GELU_SLOPE)
+    slope = torch.addcmul(SLOPES[full.dtype], full, full, value=GELU_CUBIC * GELU_SLOPE)
     return slope.mul_(full).sigmoid_().mul_(full).to(x.dtype)
 
 

@@ -73,8 +73,10 @@ def batched_linear(
         lead = weight.ndim - 2
         product = batched_linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    factors = dtype or weight.dtype
-    product = torch.matmul(x.to(factors), weight.to(factors)).to(weight.dtype)
+    if dtype is None:
+        product = torch.matmul(x.to(weight.dtype), weight)
+    else:
+        product = torch.matmul(x.to(dtype), weight.to(dtype)).to(weight.dtype)
     if bias is not None:
         product = product + bias.unsqueeze(-2)
     return product

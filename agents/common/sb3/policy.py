@@ -154,6 +154,11 @@ class FlowPolicy(BasePolicy):
         self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
 
     @property
+    def device(self) -> torch.device:
+        """Where the policy is; SB3's property walks through all modules."""
+        return self.observation_mean.device
+
+    @property
     def features_space(self) -> spaces.Box:
         """A space of what networks see: observations, or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
@@ -508,23 +513,25 @@ class FlowPolicy(BasePolicy):
         if generators is None:
             noise = self._centre_noise(grouped.shape[1])
         else:
-            noise = self._draw_due_noise(torch.from_numpy(due).view(replicas, -1), generators)
+            noise = self._draw_due_noise(due.reshape(replicas, -1), generators)
         return self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
         return rows, self.chunk_length, *self.action_space.shape
 
     def _draw_due_noise(
-        self, is_due: Tensor, generators: Sequence[torch.Generator]
+        self, is_due: NDArray[np.bool_], generators: Sequence[torch.Generator]
     ) -> dict[str, Tensor]:
         """Draw the noise of the rows that are due, (S, N), zeros for the others; each replica from its generator."""
-        noise: dict[str, Tensor] = {}
-        for replica, (row, generator) in enumerate(zip(is_due, generators, strict=True)):
-            for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
-                if name not in noise:
-                    noise[name] = draw.new_zeros(*is_due.shape, *draw.shape[1:])
-                noise[name][replica, row] = draw
-        return noise
+        noise: dict[str, list[Tensor]] = {}
+        for row, generator in zip(is_due, generators, strict=True):
+            for name, draw in self.draw_action_noise(np.count_nonzero(row), generator).items():
+                of_replica = draw
+                if len(draw) < len(row):
+                    of_replica = draw.new_zeros(len(row), *draw.shape[1:])
+                    of_replica[torch.from_numpy(row)] = draw
+                noise.setdefault(name, []).append(of_replica)
+        return {name: torch.stack(of_replicas) for name, of_replicas in noise.items()}
 
     def _centre_noise(self, rows: int) -> dict[str, Tensor]:
         """Return what stands for the noise of a deterministic plan: name -> (S, rows, ...)."""
