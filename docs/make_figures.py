@@ -25,6 +25,7 @@ from zoo.report.compute import compare_kinds  # noqa: E402
 from zoo.report.figures.files import BETTER_COLOURS, FIGURE_SIZES, INK, SHADE, file_of  # noqa: E402
 from zoo.report.figures.plots import all_figures  # noqa: E402
 from zoo.report.inputs import collect  # noqa: E402
+from zoo.report.published_scores import published_names  # noqa: E402
 from zoo.report.request import CompareRequest  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
@@ -55,17 +56,20 @@ def fidelity() -> bytes:
         r"^\| \**([\w ]+?)\** \|.*? \| ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] \|", re.MULTILINE
     )
     table = pd.DataFrame(row.findall(fresh), columns=["name", "difference", "low", "high"])
-    rows = table.set_index("name").astype(float)
+    rows = table.set_index("name").astype(float).rename(published_names())
     with matplotlib.rc_context(FIGURE_SIZES["page"].rc_params):
-        figure = Figure((4.6, 0.6 + 0.24 * len(rows)), layout="constrained")
+        figure = Figure((4.6, 0.8 + 0.24 * len(rows)), layout="constrained")
         ax, places = figure.subplots(), range(len(rows))[::-1]
         ax.axvspan(-10, 10, color=SHADE[0], zorder=0)
         ax.axvline(0, color=INK[0], linewidth=0.8, linestyle=":")
         ax.hlines(places, rows["low"], rows["high"], color=BETTER_COLOURS[0], linewidth=3)
         ax.plot(rows["difference"], places, "o", color=BETTER_COLOURS[0])
         ax.set_yticks(places, rows.index)
-        ax.set_xlabel("success, ours minus the authors' code (points)")
-    about = "Band: within 10 points. The numbers are in results/reference_ranks.md."
+        # the figure says it itself, since it also stands where no page has a caption
+        ax.set_xlabel(
+            "success, ours minus the authors' code (points)\n90% intervals; band: within 10 points"
+        )
+    about = "The numbers are in results/reference_ranks.md."
     return file_of(figure, "svg", "Ours beside the authors' code", about)
 
 
@@ -81,7 +85,8 @@ def photograph(report: Path) -> None:
         "--no-sandbox",
         "--disable-gpu",
         "--hide-scrollbars",
-        "--window-size=1000,880",
+        # narrow enough to have no contents at the side, which a phone would show half a picture of
+        "--window-size=760,880",
     ]
     subprocess.run(
         [*command, f"--screenshot={FIGURES / 'report.png'}", page], check=True, timeout=120

@@ -163,7 +163,7 @@ def _notes(
     if (banded["low"] < banded["high"]).any():
         notes.append("Bands: point-wise 95% intervals.")
     if is_shaded:
-        notes.append("Shaded: the offline phase, in gradient steps; environment steps follow.")
+        notes.append("Shaded: the offline phase.")
     if unnamed:
         notes.append(f"Grey: {count(len(unnamed), 'other method')}.")
     return notes
