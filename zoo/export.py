@@ -56,22 +56,22 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if agent.stated is not None:
         about["score"] = agent.stated.text
     try:
-        error = export_onnx(agent.policy, args.output, about, args.noise_seed)
-    except ImportError as missing:  # onnx and its runtime are optional packages
-        raise UsageError(str(missing)) from missing
+        largest_error = export_onnx(agent.policy, args.output, about, args.noise_seed)
+    except (ImportError, ValueError) as error:  # onnx and its runtime are optional packages
+        raise UsageError(str(error)) from error
     size = args.output.stat().st_size
     log.info(
         "%s: %d kB, differs from PyTorch by at most %.1e of the action range",
         args.output,
         size // 1000,
-        error,
+        largest_error,
     )
     return {
         "file": str(args.output),
         "algo": agent.algo,
         "env": agent.env,
         "bytes": size,
-        "largest_error": error,
+        "largest_error": largest_error,
     }
 
 

@@ -103,6 +103,36 @@ def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+class NoiseModule(torch.nn.Module):
+    """A diffusion of somebody else's, which takes whole steps of its schedule."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4 + 6 + 1, 6)
+
+    def forward(self, observations, x, times):
+        return self.layer(torch.cat([observations, x, times.round()[:, None]], -1))
+
+
+def on_own_flow(call):
+    schedule = {"predicts": "noise", "alpha_bar": np.geomspace(0.999, 1e-4, 50)}
+    return tiny_model(behaviour=agents.PretrainedFlow(NoiseModule(), call, **schedule)).policy
+
+
+def test_a_fine_tuned_diffusion_of_ones_own_is_exported(tmp_path):
+    policy = on_own_flow(lambda module, *inputs: module(*inputs))
+    assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
+
+
+def test_a_module_that_onnx_cannot_express_is_refused_with_its_reason(tmp_path):
+    policy = on_own_flow(lambda module, *inputs: module(*inputs) * (1 if inputs[1].any() else 2))
+    with pytest.raises(
+        ValueError, match=r"got behaviour, fine_tuned.* with GuardOnData.*without `if`"
+    ):
+        export_onnx(policy, tmp_path / "policy.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_failing_converter_leaves_logging_as_it_was(monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", Mock(side_effect=RuntimeError("no such operator")))
     logging.disable(logging.DEBUG)

@@ -208,7 +208,8 @@ class PretrainedField(nn.Module):
         # a prediction of noise says nothing about the action where there is no signal: begin at the noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
         last = len(self.table_times) - 1
-        upper = torch.searchsorted(self.table_times, tau.contiguous()).clamp(1, last)
+        # counted, since ONNX has no searchsorted
+        upper = (self.table_times < tau).sum(-1, keepdim=True).clamp(1, last)
         lower = upper - 1
         left = self.table_times[lower]
         share = (tau - left) / (self.table_times[upper] - left)

@@ -28,6 +28,7 @@ from agents.common.files import atomic_path
 from agents.common.method import Draw
 from agents.common.nets.fast import use_reference_kernels
 from agents.common.nets.mlp import StackedMLP
+from agents.common.nets.specs import VmappedModule
 from agents.common.observations import ObservationLayout, SpaceSlice
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for, torch_generator
@@ -113,7 +114,7 @@ def export_onnx(
     :return: the largest difference from PyTorch's actions over 1,000 observations (100 images), in units of the action
         box's width; with noise inside, that of the same graph with noise as input.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
-    :raises ValueError: if the policy has several replicas.
+    :raises ValueError: if the policy has several replicas, or a module of the user's own that ONNX cannot express.
     :raises ArithmeticError: if the file's actions are not the policy's.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -214,7 +215,7 @@ def _convert(sampler: ExportedPolicy) -> Any:
         decomposition_table=dict(torch._decomp.core_aten_decompositions()),
     )
     rows = torch.export.Dim("N", min=1)
-    with _quiet_converter():
+    with _quiet_converter(), _naming_modules(sampler.policy):
         program = torch.onnx.export(
             record(*values),
             values,
@@ -239,6 +240,26 @@ def _quiet_converter() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def _naming_modules(policy: FlowPolicy) -> Iterator[None]:
+    """Say of a failed conversion that networks of the user's own are the cause, and what to change in them."""
+    modules = [name for name, net in policy.nets.items() if isinstance(net, VmappedModule)]
+    try:
+        yield
+    except Exception as error:
+        if not modules:
+            raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        first_line = str(cause).partition("\n")[0]
+        raise ValueError(
+            f"expected modules that ONNX can express, got {', '.join(modules)} with {type(cause).__name__}: {first_line}; "
+            "let the module, and its `call`, use PyTorch's operations alone, without `if` on a tensor's values, NumPy "
+            "or `.item()`, or play the model with PyTorch"
+        ) from error
 
 
 def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
