@@ -256,9 +256,9 @@ def _naming_modules(policy: FlowPolicy) -> Iterator[None]:
             cause = cause.__cause__
         first_line = str(cause).partition("\n")[0]
         raise ValueError(
-            f"expected modules that ONNX can express, got {', '.join(modules)} with {type(cause).__name__}: {first_line}; "
-            "let the module, and its `call`, use PyTorch's operations alone, without `if` on a tensor's values, NumPy "
-            "or `.item()`, or play the model with PyTorch"
+            f"expected modules that ONNX can express, got {', '.join(modules)} with {type(cause).__name__}: "
+            f"{first_line}; let the module, and its `call`, use PyTorch's operations alone, without `if` on a tensor's "
+            "values, NumPy or `.item()`, or play the model with PyTorch"
         ) from error
 
 
