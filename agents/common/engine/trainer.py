@@ -154,8 +154,11 @@ class Trainer:
         """Bring up to date what the coming update follows: compiler, settings, learning rates and plan."""
         model = self.model
         updates = model._n_updates
-        if updates == COMPILE_AFTER_UPDATES:
-            self._start_compiling()
+        begins_to_compile = updates == COMPILE_AFTER_UPDATES and self.method.compile == "auto"
+        if begins_to_compile and not self.mode.compiled:
+            self.prepare()
+            if self.mode.compiled and model.verbose >= 1:
+                print("The coming updates are compiled, which takes about a minute.", flush=True)
         if self._settings_read != self.method.changes:
             self._read_settings()
         self.update_count.fill_(updates)
@@ -433,7 +436,12 @@ class Trainer:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
         # PyTorch would warn of a capturable optimiser at the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        mode = self._choose_mode()
+        parts = self.policy.nets.modules()
+        layers = [part.weights for part in parts if isinstance(part, StackedMLP)]
+        # without an MLP there is nothing that oneDNN could multiply
+        largest = max((weight.shape[-2:].numel() for weight in chain(*layers)), default=0)
+        work = self.method.batch_size * largest
+        mode = choose_mode(self.method, self.device, self.model._n_updates, work)
         if mode.captured and self.capture_failure is not None:
             reason = f"capturing failed before: {self.capture_failure}"
             mode = replace(mode, captured=False, reason=reason)
@@ -442,28 +450,11 @@ class Trainer:
             optimizer = type(self.optimizer).__name__
             self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")
 
-    def _choose_mode(self) -> Mode:
-        parts = self.policy.nets.modules()
-        layers = [part.weights for part in parts if isinstance(part, StackedMLP)]
-        # without an MLP there is nothing that oneDNN could multiply
-        largest = max((weight.shape[-2:].numel() for weight in chain(*layers)), default=0)
-        work = self.method.batch_size * largest
-        return choose_mode(self.method, self.device, self.model._n_updates, work)
-
     def _use(self, mode: Mode) -> None:
         self.mode = mode
         self.compiled_uses: Counter[Hashable] = Counter()
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
         self.graphs = GraphCache(self) if mode.captured else None
-
-    def _start_compiling(self) -> None:
-        """Compile the losses from now on, if that is the mode of a model with so many updates."""
-        if self.method.compile != "auto" or self.mode.compiled:
-            return
-        mode = self._choose_mode()
-        self._use(replace(mode, captured=self.mode.captured))  # what failed is not tried again
-        if mode.compiled and self.model.verbose >= 1:
-            print("The coming updates are compiled, which takes about a minute.", flush=True)
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
         """Go on without compiling or capturing, and say so once.
