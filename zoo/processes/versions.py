@@ -17,21 +17,14 @@ from typing import Any
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
+from agents.common.processor import cpuinfo
+
 COMMON_KERNEL = "Haswell"  # what every x86-64 processor with AVX2 can run
 
 
 def processor() -> str | None:
     """Return the name of this machine's processor, or None where the system does not say."""
-    return _cpuinfo("model name") or platform.processor() or None
-
-
-def _cpuinfo(key: str) -> str:
-    """Return the first value of a key in Linux's description of the processor, empty where there is none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+    return cpuinfo("model name") or platform.processor() or None
 
 
 def common_kernels() -> dict[str, str]:
@@ -39,7 +32,7 @@ def common_kernels() -> dict[str, str]:
 
     Empty on other processors, which have no such kernels.
     """
-    if "avx2" not in _cpuinfo("flags").split():
+    if "avx2" not in cpuinfo("flags").split():
         return {}
     return {
         "OPENBLAS_CORETYPE": COMMON_KERNEL,

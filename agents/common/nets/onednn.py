@@ -6,14 +6,13 @@ What it gains is measured in `benchmarks/results/history/network_evaluation.md`.
 from __future__ import annotations
 
 import functools
-import re
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from agents.common.nets import mlp
+from agents.common.processor import cpuinfo
 
 ROWS = 32  # fewer rows gain nothing
 WORK = 1 << 24  # multiplications; smaller products gain less than the call costs
@@ -26,12 +25,7 @@ def processor() -> tuple[str, int]:
     Decisions based on them are the same in every run; with a measurement at the start, a run's numbers would depend on
     how busy the machine was.
     """
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return "", 0
-    fields = dict(re.findall(r"^(vendor_id|cpu family)\s*: (.*)$", text, re.MULTILINE))
-    return fields.get("vendor_id", ""), int(fields.get("cpu family", 0))
+    return cpuinfo("vendor_id"), int(cpuinfo("cpu family") or 0)
 
 
 def is_faster(of_weights: bool = False) -> bool:
