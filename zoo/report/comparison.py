@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair, Range
 from zoo.report.statistics.means import Spread
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
@@ -58,7 +58,7 @@ class Outcome(StrEnum):
     WORSE = "worse"
     BOTH_SOLVE = "both solve"
     BOTH_FAIL = "both fail"
-    UNCLEAR = "unclear"
+    UNDECIDED = "undecided"
     UNTESTED = "untested"
     NOT_COMPARABLE = "not comparable yet"
 
@@ -186,6 +186,8 @@ class Cell:
 class Verdict:
     """How the method that the verdicts of a phase are about compares with another one.
 
+    :param improvement: whose difference has an interval at the level of `Decision.level`.
+    :param over_tasks: the 95% interval of the difference where tasks are drawn anew too; None for a single task.
     :param p_value: after Holm's correction; None where the pair cannot be tested.
     :param outcome: whether the subject is better, worse or equal, or why that is undecided.
     """
@@ -194,6 +196,7 @@ class Verdict:
     improvement: Improvement
     p_value: float | None
     outcome: Outcome
+    over_tasks: Range | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ class Decision:
     :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair that is tested. A
         pair whose test cannot be made, because a task has one run, is missing.
     :param tested: how they are tested, in words; empty where nothing is.
+    :param level: the two-sided level of the intervals of differences: they exclude 0 where a pair is clearly different.
     :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
     :param rival: the verdict that matters most: on the best other method, or on the other one of two own methods.
     """
@@ -211,6 +215,7 @@ class Decision:
     subject: str | None = None
     p_values: Mapping[Pair, float] = field(default_factory=dict)
     tested: str = ""
+    level: float = SIGNIFICANT
     verdicts: Sequence[Verdict] = ()
     rival: Verdict | None = None
 

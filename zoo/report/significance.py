@@ -2,7 +2,8 @@
 
 With a method in focus the tests are its comparisons with each of the others; without one they are all pairs of methods.
 Each pair has one test, that of its `Improvement`. Holm's correction keeps the chance of any false word at 5%. The same
-holds for the words that claim a size: a difference below, or above, the one that matters is tested like that.
+holds for the words that claim a size: a difference below, or above, the one that matters is tested like that. Intervals
+of differences have the level of Holm's last step, so that an interval excludes 0 exactly where its pair is clear.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from zoo.report.comparison import (
     by_domain,
     ranking,
 )
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair, holm, welch_p_values
+from zoo.report.statistics.estimates import (
+    SIGNIFICANT,
+    Estimate,
+    Pair,
+    Range,
+    holm,
+    welch_curve,
+    welch_mean,
+    welch_p_values,
+)
 from zoo.report.statistics.means import FRACTION, SeedPlan, Spread, pair_spreads, plan_seeds
 from zoo.runs.protocol import count
 
@@ -71,7 +81,7 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
         outcomes = {v.other: v.outcome for v in without.verdicts}
         for v in decision.verdicts:
             outcome = outcomes[v.other]
-            # from "unclear" to "equal" changes no answer
+            # from "undecided" to "equal" changes no answer
             if outcome != v.outcome and (outcome.is_clear or v.outcome.is_clear):
                 name = comparison.methods[v.other].title
                 sentences.append(
@@ -122,15 +132,56 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     for x, y in pairs:
         p_values[y, x] = p_values[x, y]
         sizes[y, x] = sizes[x, y]
+    # Holm rejects up to this level, and nothing that it does not reject is below
+    level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in adjusted))
     verdicts = []
     for name in ranking(comparison, phase):
         pair = (str(subject), name)
         if pair in improvements:
             p_value = p_values.get(pair)
-            outcome = _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN))
-            verdicts.append(Verdict(name, improvements[pair], p_value, outcome))
+            verdicts.append(
+                Verdict(
+                    name,
+                    replace(
+                        improvements[pair], difference=_difference(comparison, phase, pair, level)
+                    ),
+                    p_value,
+                    _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN)),
+                    _over_tasks(comparison, phase, pair),
+                )
+            )
     rival = _rival(comparison, subject, verdicts)
-    return Decision(subject, p_values, _describe(comparison, phase, pairs), verdicts, rival)
+    tested = _describe(comparison, phase, pairs)
+    return Decision(subject, p_values, tested, level, verdicts, rival)
+
+
+def _difference(comparison: Comparison, phase: Phase, pair: Pair, level: float) -> Estimate | None:
+    """Return the difference of means of a pair with its interval at a level, None where scores cannot be averaged."""
+    difference = phase.improvements[pair].difference
+    if difference is None:
+        return None
+    variances, seeds = pair_spreads(phase.spreads, [pair])
+    points = np.array([difference.point])
+    return welch_curve(points, variances, seeds, _difference_limits(comparison), level).estimate(0)
+
+
+def _over_tasks(comparison: Comparison, phase: Phase, pair: Pair) -> Range | None:
+    """Return the 95% t-interval of a difference of means over tasks, as if these were drawn from many."""
+    if phase.improvements[pair].difference is None or len(phase.tasks) < 2:
+        return None
+    x, y = pair
+    cells = [phase.per_task[task] for task in phase.tasks]
+    differences = [cell[x].mean.point - cell[y].mean.point for cell in cells]
+    limits = _difference_limits(comparison)
+    variance = np.var(differences, ddof=1)
+    return welch_mean(
+        [np.mean(differences).item()], [variance.item()], [len(differences)], limits
+    ).interval
+
+
+def _difference_limits(comparison: Comparison) -> Range:
+    low, high = comparison.kind.limits
+    return low - high, high - low
 
 
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
@@ -237,7 +288,7 @@ def _outcome(
         return _CLEAR[size][phase.improvements[pair].lead > 0]
     if size == _SMALLER:
         return Outcome.EQUAL
-    return Outcome.UNCLEAR
+    return Outcome.UNDECIDED
 
 
 def _rival(

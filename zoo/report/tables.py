@@ -15,6 +15,7 @@ from zoo.report.comparison import (
     Comparison,
     Outcome,
     Phase,
+    Verdict,
     baseline_of,
     by_value,
     places_of,
@@ -23,7 +24,7 @@ from zoo.report.comparison import (
 from zoo.report.cost import Costs
 from zoo.report.reproduction import Reproduction
 from zoo.report.significance import can_plan, seed_plan
-from zoo.report.statistics.estimates import Estimate
+from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
 from zoo.report.statistics.means import MAX_PLANNED_SEEDS
 from zoo.report.table_entries import (
     NO_INTERVAL,
@@ -95,6 +96,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             p_text = f"{v.p_value:.3f}"
         rows[v.other] = {
             "difference of means": number_entry(pair.difference, kind.scale, digits),
+            "difference over tasks": _over_tasks_entry(v, kind, digits),
             "p value (Holm)": TableEntry(p_text, value=v.p_value),
             "probability of improvement": number_entry(pair.probability, 1, 2),
             "tasks won / lost / undecided": str(pair.tasks),
@@ -105,7 +107,11 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         subject = comparison.methods[str(decision.subject)].title
     caption = ""
     if all(differences):
-        caption = f"Difference: the mean of {subject} minus the other's, with a 95% t-interval. "
+        caption = (
+            f"Difference: the mean of {subject} minus the other's on these tasks, with a "
+            f"{100 * (1 - decision.level):.4g}% t-interval over seeds, the level of Holm's last step: it excludes 0 "
+            "exactly where the difference is clear. Over tasks: its 95% t-interval for new tasks. "
+        )
     if decision.tested:
         caption += f"Verdict and p value: {decision.tested}. "
         if kind.is_comparable:
@@ -118,6 +124,15 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     caption += "Tasks are won or lost by a family of their own, which decides no verdict."
     title = f"{subject} against each other method"
     return _phase_table("verdict", title, comparison, phase, caption, rows, heading="against")
+
+
+def _over_tasks_entry(verdict: Verdict, kind: ScoreKind, digits: int) -> TableEntry | None:
+    """Return the interval of a difference over tasks, None where there is none."""
+    difference = verdict.improvement.difference
+    if difference is None or verdict.over_tasks is None:
+        return None
+    entry = number_entry(Estimate(difference.point, verdict.over_tasks), kind.scale, digits)
+    return replace(entry, text=entry.detail, detail="")
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
@@ -143,7 +158,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         tasks = where = only_task(comparison)
     elif phase.suite is None:
         where += f" ({', '.join(places_of(phase.tasks))})"
-    intervals = "mean: t; IQM: bootstrap" if "iqm" in metrics else "t"
+    intervals = f"mean: t; IQM: bootstrap, from {MIN_SEEDS} seeds on" if "iqm" in metrics else "t"
     caption = f"{kind.caption} on {where}, with 95% intervals over seeds ({intervals})."
     table = _phase_table("aggregates", title, comparison, phase, caption, rows, best="")
     return replace(table, title=f"{table.title}, {tasks}")

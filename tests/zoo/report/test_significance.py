@@ -14,6 +14,7 @@ from zoo.report.comparison import Decision, ranking
 from zoo.report.significance import decide
 from zoo.report.statistics.pairs import rank_p_value
 from zoo.report.tables import pairs_table
+from zoo.runs.scores import NORMALISED_RETURN
 
 
 @pytest.mark.parametrize("seeds", [(6, 6), (4, 9)])
@@ -83,3 +84,34 @@ def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
     assert first == [("-", "", False), ("1.00", "+49.0", True), ("1.00", "+49.0", True)]
     assert second[0] == ("0.00", "\N{MINUS SIGN}49.0", True)
     assert second[2] == ("0.50", "+0.0", False)
+
+
+@pytest.mark.parametrize("focus", ["m0", None])
+def test_an_interval_excludes_zero_exactly_where_the_difference_is_clear(focus):
+    random = np.random.RandomState(2)
+    contradictions = 0
+    for _ in range(8):
+        scores = {}
+        for k, rate in enumerate(random.uniform(0.4, 0.6, 7)):
+            scores[f"m{k}"] = rate + 0.05 * random.randn(5, 6)
+        comparison = decide(comparison_of_scene(scores, kind=NORMALISED_RETURN), focus=focus)
+        phase = comparison.phases["offline"]
+        for verdict in phase.decision.verdicts:
+            low, high = verdict.improvement.difference.interval
+            excludes_zero = low > 0 or high < 0
+            assert excludes_zero == verdict.outcome.is_clear
+            assert excludes_zero == (verdict.p_value <= 0.05)
+            if verdict.outcome == "better":
+                assert low > comparison.resolve
+            unadjusted = phase.improvements[phase.decision.subject, verdict.other].difference
+            contradictions += (min(unadjusted.interval) > 0) != (low > 0)
+    assert contradictions  # of intervals that are not adjusted
+
+
+def test_interval_over_tasks_is_students_of_the_differences_of_tasks():
+    scores = {"a": [[0.5, 0.6], [0.4, 0.8], [0.9, 0.7]], "b": [[0.1, 0.2], [0.5, 0.4], [0.3, 0.2]]}
+    (verdict,) = comparison_of_scene(scores).phases["offline"].decision.verdicts
+    expected = stats.ttest_1samp([0.4, 0.15, 0.55], 0).confidence_interval()
+    assert verdict.over_tasks == pytest.approx(tuple(expected))
+    one_task = comparison_of_scene({name: runs[:1] for name, runs in scores.items()})
+    assert one_task.phases["offline"].decision.verdicts[0].over_tasks is None

@@ -79,9 +79,16 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             entry["difference"]["seeds_needed"] = plan and plan.seeds
         entry["tasks"] = asdict(pair.tasks)
         chances.setdefault(x, {})[y] = entry
-    verdicts = {}
+    verdicts: dict[str, dict[str, Any]] = {}
     for verdict in decision.verdicts:
         verdicts[verdict.other] = {"p_holm": verdict.p_value, "verdict": verdict.outcome}
+        difference = verdict.improvement.difference
+        if difference is not None:
+            verdicts[verdict.other] |= {
+                "difference": difference.point,
+                "simultaneous_interval": difference.interval,
+                "interval_over_tasks": verdict.over_tasks,
+            }
     return {
         "steps": steps.pop() if len(steps) == 1 else None,
         "common_tasks": phase.tasks,

@@ -60,7 +60,7 @@ _WORDS = {
     Outcome.WORSE: "worse by more than {points} points than",
     Outcome.BOTH_SOLVE: "undecided, since both solve the tasks, against",
     Outcome.BOTH_FAIL: "undecided, since both fail, against",
-    Outcome.UNCLEAR: "undecided against",
+    Outcome.UNDECIDED: "undecided against",
     Outcome.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
     Outcome.NOT_COMPARABLE: "not comparable yet, since own runs are shorter, with",
 }
@@ -114,8 +114,14 @@ def _verdict(comparison: Comparison, phase: Phase, subject: str) -> Iterator[str
     else:
         entry = number_entry(difference, kind.scale, digits_of(kind, [difference]))
         sign = "+" if difference.point > 0 else ""
-        yield f"{against}: {sign}{entry.plain} {'points' if kind is SUCCESS else kind.unit}."
-    if rival.outcome in (Outcome.UNCLEAR, Outcome.UNTESTED):
+        unit = "points" if kind is SUCCESS else kind.unit
+        tasks = count(len(phase.tasks), "task")
+        text = f"{against}: {sign}{entry.plain} {unit} on {'this' if len(phase.tasks) == 1 else 'these'} {tasks}"
+        if rival.over_tasks is not None:
+            over_tasks = Estimate(difference.point, rival.over_tasks)
+            text += f", {number_entry(over_tasks, kind.scale, 1).detail} over new tasks"
+        yield f"{text}."
+    if rival.outcome in (Outcome.UNDECIDED, Outcome.UNTESTED):
         plan = seed_plan(comparison, phase, (subject, rival.other))
         if plan is None:
             yield f"It takes at least {MIN_SEEDS} seeds to decide that."
@@ -432,8 +438,8 @@ def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
         )
     elif few:
         yield (
-            f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; bootstrap "
-            "intervals (IQM, median, profiles, probabilities) are too narrow."
+            f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; IQM and "
+            "median have no interval, and those of profiles and probabilities are too narrow."
         )
 
 

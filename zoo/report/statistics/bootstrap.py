@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.report.statistics.estimates import QUANTILES, Array, Curve
+from zoo.report.statistics.estimates import MIN_SEEDS, QUANTILES, Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
 
 Draws = NDArray[np.unsignedinteger[Any]]
@@ -106,8 +106,8 @@ def aggregates(
 ) -> dict[str, dict[str, Curve]]:
     """Return method -> name of an aggregate -> its value at every evaluation, with point-wise bounds.
 
-    The bounds hold for one evaluation each. They say nothing about an average over a curve: for that, reduce each run
-    to its average first.
+    There are none below `MIN_SEEDS` runs of a task. The bounds hold for one evaluation each. They say nothing about an
+    average over a curve: for that, reduce each run to its average first.
 
     :param scores: method -> task -> (runs,), or (runs, evaluations).
     :param names: of `FUNCTIONS`.
@@ -140,7 +140,8 @@ def _side_by_side(
             results.append(FUNCTIONS[name](runs, drawn))
         return np.stack(results, axis=1)
 
-    curve = estimated([block.shape for block in blocks], values, reps)
+    # with fewer seeds these intervals would be too narrow
+    curve = estimated([block.shape for block in blocks], values, reps, MIN_SEEDS)
     curves: list[dict[str, Curve]] = [{} for _ in scores]
     for column, (method, name, _) in enumerate(columns[::evaluations]):
         part = slice(column * evaluations, (column + 1) * evaluations)

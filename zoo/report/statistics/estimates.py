@@ -122,13 +122,16 @@ class Improvement:
         )
 
 
-def welch_curve(points: Array, variances: Array, seeds: Counts, limits: Range) -> Curve:
+def welch_curve(
+    points: Array, variances: Array, seeds: Counts, limits: Range, level: float = SIGNIFICANT
+) -> Curve:
     """Return sums of means, shape (K,), with their Welch-Satterthwaite t-intervals.
 
     :param variances: as in `welch_half_width`, like `seeds`.
     :param limits: the least and the greatest value that a sum can have.
+    :param level: of the two-sided test that the interval stands for.
     """
-    half = welch_half_width(variances, seeds)
+    half = welch_half_width(variances, seeds, level)
     return Curve(points, np.clip(np.stack([points - half, points + half]), *limits), "t")
 
 
@@ -153,21 +156,21 @@ def welch_mean(
     return welch_curve(total, column, np.asarray(seeds), limits).estimate(0)
 
 
-def welch_half_width(variances: Array, seeds: Counts) -> Array:
-    """Return half the width of the 95% t-interval of a sum of means: (parts, K) variances of one run -> (K,).
+def welch_half_width(variances: Array, seeds: Counts, level: float = SIGNIFICANT) -> Array:
+    """Return half the width of the t-interval of a sum of means: (parts, K) variances of one run -> (K,).
 
     :param seeds: how many runs each mean is the average of, shape (parts,) or (parts, K).
     """
     error, freedom = _welch(variances, seeds)
-    return t_quantile(freedom) * error
+    return t_quantile(freedom, level) * error
 
 
-def t_quantile(freedom: Array) -> Array:
-    """Return what half the width of a 95% t-interval is in standard errors.
+def t_quantile(freedom: Array, level: float = SIGNIFICANT) -> Array:
+    """Return what half the width of a t-interval is in standard errors.
 
     :param freedom: degrees of freedom.
     """
-    return special.stdtrit(freedom, QUANTILES[1])
+    return special.stdtrit(freedom, 1 - level / 2)
 
 
 def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:

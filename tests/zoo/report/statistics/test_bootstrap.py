@@ -95,8 +95,14 @@ def test_unequal_bootstrap_has_the_right_spread():
 
 def test_one_run_gives_no_bounds():
     scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}}
-    assert bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"].estimate(0).interval is None
     assert pairs.probabilities(scores, 10)["x", "y"].interval is None
+
+
+@pytest.mark.parametrize(("seeds", "has_interval"), [(4, False), (5, True)])
+def test_iqm_of_few_seeds_has_no_interval(seeds, has_interval):
+    scores = {"x": by_task(scores_of(seeds, 3))}
+    iqm = bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"]
+    assert (iqm.estimate(0).interval is not None) == has_interval
 
 
 def test_no_bit_depends_on_the_order_of_runs():

@@ -55,7 +55,7 @@ def sentences(*scores, **options):
 @pytest.mark.parametrize(
     ("ours", "rival", "outcome"),
     [
-        ([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "unclear"),
+        ([0.2, 0.8, 0.3, 0.7], [0.8, 0.3, 0.2, 0.6], "undecided"),
         ([0.5], [0.6], "untested"),
         ([0.951] * 12, [1.0] * 12, "both solve"),
         ([0.001] * 12, [0.04] * 12, "both fail"),
@@ -171,7 +171,7 @@ def test_verdict_says_what_changes_without_a_domain():
         comparison = decide(compare(methods, table, NO_MEANS, reps=20), focus="ours")
         texts.append(verdict_sentences([comparison])[0][1])
     assert "Leaving out any one domain changes nothing that is clear." in texts[0]
-    assert "leaving out cube-double-play turns 'better' against rival into 'unclear'" in texts[1]
+    assert "leaving out cube-double-play turns 'better' against rival into 'undecided'" in texts[1]
     scene = compare(methods, table[~is_cube], NO_MEANS, reps=20)
     reduced = _without(offline(comparison), [*table.loc[is_cube, "environment"]])
     pair = reduced.improvements["rival", "ours"]
@@ -199,14 +199,15 @@ def test_table_shows_what_the_verdict_is_made_from():
     comparison = compared({"ours": GOOD, "bad": BAD})
     table = verdict_table(comparison, offline(comparison))
     assert table.name == "verdict_offline"
-    ((against, _, p_value, _, tasks, verdict),) = table.rows
+    ((against, _, over_tasks, p_value, _, tasks, verdict),) = table.rows
+    assert over_tasks.interval == offline(comparison).decision.verdicts[0].over_tasks
     assert against.text == "bad"
     assert tasks.text == "4 / 0 / 1"
     assert p_value.text == "< 0.001"
     assert p_value.value < 0.001
     assert (verdict.text, verdict.is_bold) == ("better", True)
     turned = decide(comparison, focus="bad")
-    assert verdict_table(turned, offline(turned)).rows[0][4].text == "0 / 4 / 1"
+    assert verdict_table(turned, offline(turned)).rows[0][5].text == "0 / 4 / 1"
 
 
 def test_online_the_rival_and_the_order_are_those_of_the_online_phase():
@@ -250,7 +251,7 @@ def test_words_marks_and_bold_of_a_page_never_contradict_each_other():
 
 
 def test_seeds_that_agree_have_no_interval_that_looks_certain():
-    comparison = compared({"ours": [[1.0] * 3] * 5, "bad": [[0.0] * 3] * 5})
+    comparison = compared({"ours": [[1.0] * 5] * 5, "bad": [[0.0] * 5] * 5})
     phase = offline(comparison)
     estimates = phase.aggregates["ours"].estimates
     assert estimates["iqm"].interval is None
