@@ -123,7 +123,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     warn_if_code_changed(
         [(status.run, status.job.config.code) for status in statuses if status.run]
     )
-    # What was typed, without the flags that keep it from training.
+    # the command line without the flags that prevent training
     typed = shlex.split(args.command_line)
     command = shlex.join(word for word in typed if word not in ("--dry-run", "--no-measure"))
     if args.dry_run:
@@ -138,7 +138,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             check_log_folder(args.log_folder)
             log.info(describe(statuses, args.workers, forecast(statuses)))
             _launch(left, store, args)
-    finally:  # a suite of many nights is stopped many times: what is finished is worth keeping
+    finally:  # a suite of many nights is stopped often: scores of finished runs are saved each time
         statuses = store.statuses(jobs)
         if args.scores:
             write_scores(statuses, args.scores)
@@ -146,7 +146,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     print_states(statuses, args.workers, expected)
     hint = ""
     if expected.jobs:
-        args.exit_code = FAILED  # what is left, and why, has been said
+        args.exit_code = FAILED  # `print_states` has named the jobs that are left
         hint = command
     return _report(suite, statuses, args) | result_for_terminal(summary(statuses, expected), hint)
 
@@ -173,7 +173,7 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
     from zoo.suites.task import JobTask, run_locally
 
     folder = store.log_folder
-    # Two programs would share the machine out twice, and start jobs of a cluster twice.
+    # two programs would start each job twice
     lock = Lock(folder / "suite.lock")
     if not lock.take():
         raise UsageError(
@@ -197,7 +197,7 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
 def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Compare the runs of the suite that are there, once one has finished; return where the report is."""
+    """Report on the runs of the suite, if one has finished; return the paths of log folder and report."""
     from zoo.report.request import CompareRequest
     from zoo.report.run import run
     from zoo.suites.progress import count_states

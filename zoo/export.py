@@ -37,9 +37,9 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Load the agent, export it, and return what came of it."""
+    """Load the agent, export it, and return the file's description."""
     check_agent(args)
-    # tracing takes a minute: a place that cannot be written is refused before
+    # refused here, since tracing takes a minute
     if not args.output.parent.is_dir() or args.output.is_dir():
         raise UsageError(f"expected `-o` to be a file in a folder that exists, got {args.output}")
     with signals_deferred():

@@ -66,7 +66,7 @@ class Evaluator:
     """
 
     check_in: Hook = staticmethod(keep_waiting)
-    """Called again and again during an evaluation; what it raises ends the evaluation, which can be made again."""
+    """Called again and again during an evaluation; an exception of it ends the evaluation, which can be repeated."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class Evaluator:
 def results_of(
     endings: Mapping[Job, EpisodeTotals], shape: tuple[int, int], seeds: Array
 ) -> EpisodeResults:
-    """Return how episodes ended as arrays of a shape (S, episodes), with zeros where they are missing."""
+    """Return the results of episodes as arrays (S, episodes), with zeros where episodes are missing."""
     table = np.zeros((4, *shape))
     for (replica, episode), ending in endings.items():
         table[:, replica, episode] = ending
@@ -213,7 +213,7 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
 
 
 class Schedule:
-    """Which job each environment plays, which wait, and how those that have been played ended.
+    """The job that each environment plays, the waiting jobs, and the results of finished ones.
 
     :param players: the replicas that take part; those that diverge are taken out.
     """
@@ -240,7 +240,7 @@ class Schedule:
             if job[0] in self.players:
                 self.endings[job] = ending
         lost = [self._playing.pop(number) for number in progress.lost]
-        # the first ones again: all others began after them
+        # to the front: the waiting jobs come after them in order
         self._waiting.extendleft(job for job in lost if job[0] in self.players)
         return lost
 

@@ -26,7 +26,7 @@ ROWS = 512  # drawn from the held-out transitions, as an update draws its batch
 
 
 def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
-    """Return what to train on and what to judge by.
+    """Split a dataset into trajectories to train on and held-out ones.
 
     :raises UsageError: for a single trajectory.
     """
@@ -43,13 +43,13 @@ def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
 
 
 class HeldOutEvaluator:
-    """Takes the place of :class:`zoo.playing.evaluate.Evaluator` where there is no environment.
+    """Evaluates policies on held-out trajectories, in place of :class:`zoo.playing.evaluate.Evaluator`.
 
-    The score of an algorithm with a critic is the critic's value of what the policy does first in each held-out
-    trajectory; of another one minus its loss. Losses are those of an update, without its gradient step.
+    The score of an algorithm with a critic is the critic's value of the policy's action in the first state of each
+    held-out trajectory; of another algorithm it is minus its loss. Losses are those of an update, without its step.
 
     :param data: held-out trajectories, actions in the units of the action space.
-    :param seed: decides which transitions and noise are drawn; all replicas are judged with the same.
+    :param seed: of the transitions and the noise, which are the same for all replicas.
     """
 
     check_in: Hook = staticmethod(keep_waiting)
@@ -127,7 +127,7 @@ class HeldOutEvaluator:
         return noise
 
     def _values(self, policy: FlowPolicy, observations: Tensor) -> np.ndarray:
-        """Return the critic's values of what the policy does, (S, N), for observations (S, N, O)."""
+        """Return the critic's values of the policy's actions, (S, B), for observations (S, B, O)."""
         method, nets = policy.method, policy.nets
         noise = self._draw(policy, method.candidate_noise(), observations.shape[1])
         with torch.no_grad():

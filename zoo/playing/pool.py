@@ -43,7 +43,7 @@ Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 
 
 class EpisodeTotals(NamedTuple):
-    """What an episode has come to, until now or at its end.
+    """Return, length and success of an episode, so far or at its end.
 
     :param success: that of its last step, or `UNREPORTED`.
     :param any_success: the same of any of its steps.
@@ -65,12 +65,12 @@ class EpisodeTotals(NamedTuple):
 
 @dataclass
 class Progress:
-    """What one process or several report.
+    """The report of one process or several.
 
-    :param running: numbers of the environments that are in the middle of an episode now.
-    :param observations: what they see, shape (len(running), ...), by name in a Dict space.
-    :param endings: environment to the episode that it finished; it is idle now.
-    :param lost: environments whose process was lost in the middle of an episode; they are new, and idle now.
+    :param running: numbers of the environments in the middle of an episode.
+    :param observations: of these, (len(running), ...), by name in a Dict space.
+    :param endings: environment -> the episode that it finished; it is idle now.
+    :param lost: environments whose process was lost in the middle of an episode; they are new and idle.
     """
 
     running: list[int]
@@ -80,7 +80,7 @@ class Progress:
 
 
 def modules_to_preload(entry_point: str) -> list[str]:
-    """Return what the server imports before it forks the processes of environments.
+    """Return the modules that the server imports before it forks the processes of environments.
 
     Only modules that start no threads and make no random generators when they are imported: a fork would copy the
     generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
@@ -102,7 +102,7 @@ class EnvGroup:
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
-        np.random.seed()  # all processes have been forked with the same global generator
+        np.random.seed()  # anew: all processes were forked with the same global generator
         self._envs: dict[int, RepeatableEnv] = {}
         for number in numbers:
             self._envs[number] = make_env(spec, **env_kwargs)
@@ -116,10 +116,11 @@ class EnvGroup:
     def advance(
         self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
     ) -> Progress:
-        """Play a chunk open loop in each environment named, and begin episodes in others.
+        """Play a chunk open loop in some environments, and begin episodes in others.
 
-        :param chunks: their actions, shape (len(numbers), H, A); what an episode's end leaves of a chunk is dropped.
-        :param openings: environment to the reset seed of the episode that it begins.
+        :param numbers: of the environments to play.
+        :param chunks: their actions, (len(numbers), H, A); actions after an episode's end are dropped.
+        :param openings: environment -> the reset seed of the episode that it begins.
         """
         observations: dict[int, Any] = {}
         endings: dict[int, EpisodeTotals] = {}
@@ -148,14 +149,14 @@ class EnvGroup:
 class EnvPool:
     """Environments in child processes, one per processor core; they start building at once, in the background.
 
-    The process that plans steps no environment, so that nothing that an environment does can stop it. With one or two
-    child processes it plans once for all environments, after both have reported, since each plan would take its time
-    from those that play. With more, it serves whichever is done.
+    The planning process steps no environment, so that no environment can stop it. With one or two child processes it
+    plans once for all environments, after both have reported: a plan takes processor time from those that play. With
+    more processes it plans for those that have reported.
 
     A process that dies or hangs is replaced by a new one, twice at most in an evaluation, and :meth:`receive`
     names the environments whose episodes it was playing.
 
-    :param check_in: called again and again while something lasts; what it raises ends that.
+    :param check_in: called again and again during waits; an exception of it ends the wait.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class EnvPool:
             numbers = range(worker, n_envs, n_workers)
             build = functools.partial(EnvGroup, spec, env_kwargs, numbers)
             self._workers.append(WorkerProcess(build, "advance", **options))
-        self._busy: set[int] = set()  # processes that have still to answer
+        self._busy: set[int] = set()  # processes that have not answered yet
         self._in_episode: set[int] = set()
         self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
         self._spaces: Spaces | None = None
@@ -219,7 +220,7 @@ class EnvPool:
                 self._replace(worker, error)
 
     def receive(self, patience: float = 0.0) -> Progress | None:
-        """Return what the processes report, as soon as one does; None if none has anything to do.
+        """Return the processes' reports, as soon as there is one; None if no process has work.
 
         :param patience: how long to wait for the other processes after one has answered, in seconds, if there are more
             than two.
@@ -284,7 +285,7 @@ class EnvPool:
 
 
 def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:
-    """Return how many environments play some episodes well.
+    """Return the number of environments to play some episodes in.
 
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.

@@ -14,7 +14,7 @@ from zoo.settings.record import RunRecord
 
 @dataclass(frozen=True)
 class EpisodeResults:
-    """What S replicas did in the same episodes.
+    """Results of S replicas in the same episodes.
 
     :param successes: success of each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None where no
         episode reported any. After `ScoringRule.apply`: the success that counts, 0 or 1, or None for another score.
@@ -23,8 +23,8 @@ class EpisodeResults:
     :param seeds: reset seeds, shape (episodes,).
     :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
         NaN or infinity, has zeros in its rows.
-    :param estimates: without an environment, what else is known of each replica by name, (S,); `returns` are value
-        estimates for the first states of held-out trajectories then.
+    :param estimates: without an environment, further estimates of each replica by name, (S,); `returns` are then values
+        of the first states of held-out trajectories.
     :param any_successes: as `successes`, of any step of an episode.
     """
 
@@ -48,8 +48,7 @@ class ScoringRule:
     Many environments put ``success`` into an info only when it is true. So success is the score of an environment as
     soon as one of its episodes reports any, and an episode that reports none is a failure there.
 
-    :param score: ``"success"``; ``"return"``; a key of
-        `zoo.runs.scores.WITHOUT_ENV`, of data without an environment; None is
+    :param score: ``"success"``; ``"return"``; without an environment a key of `zoo.runs.scores.WITHOUT_ENV`; None is
         success where the environment reports it, else the return.
     :param success_return: the return from which an episode is a success.
     :param success_at: ``"any"`` for success at any step of an episode; None for its last step.
@@ -63,7 +62,7 @@ class ScoringRule:
 
     @classmethod
     def of_run(cls, record: RunRecord) -> ScoringRule:
-        """Return what a run is scored by."""
+        """Return the rule of a run."""
         settings = record.run.settings()
         dataset = record.dataset or {}
         settings["reference_scores"] = settings["reference_scores"] or dataset.get(
@@ -73,7 +72,7 @@ class ScoringRule:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> ScoringRule:
-        """Return the rule of a mapping, e.g. of what :meth:`plain` returned."""
+        """Return the rule of a mapping, e.g. of :meth:`plain`."""
         entries = {entry.name: content.get(entry.name) for entry in fields(cls)}
         references = entries["reference_scores"]
         if references is not None:  # a list, where it is from a file
@@ -81,7 +80,7 @@ class ScoringRule:
         return cls(**entries)
 
     def plain(self) -> dict[str, Any]:
-        """Return what differs from :data:`REPORTED` as plain values."""
+        """Return the entries that differ from :data:`REPORTED` as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
@@ -110,7 +109,7 @@ class ScoringRule:
         return replace(results, successes=successes)
 
     def normalised(self, episode_return: float) -> float | None:
-        """Return where a return lies between those of a random and of an expert policy, if these are known."""
+        """Return a return normalised by those of a random (0) and of an expert policy (1), or None without these."""
         if self.reference_scores is None:
             return None
         random, expert = self.reference_scores
@@ -118,7 +117,7 @@ class ScoringRule:
 
     @property
     def success(self) -> str:
-        """What success is called in a line of text."""
+        """Name of the success in a line of text."""
         if self.success_return is not None:
             return f"success (return >= {self.success_return:g})"
         return "success at any step" if self.success_at == "any" else "success"

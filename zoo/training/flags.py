@@ -179,12 +179,12 @@ def _add_run_settings(parser: Parser) -> None:
         "steps, data, evaluations and checkpoints (default: from YAML)"
     )
     for name, declared in RunSettings.declared().items():
-        # The declaration of a setting has its type and bounds, so that a new setting is a flag at once.
+        # from the declaration's type and bounds, so that each new setting is a flag too
         kind = declared.type
         if get_origin(kind) in (Union, UnionType):  # `| None`: the flag may be left out
             kind = get_args(kind)[0]
         options: dict[str, Any] = {"type": REAL}
-        if kind is bool:  # a flag must also be able to say no to a YAML file's yes
+        if kind is bool:  # with `--no-...`, to override a YAML file's `true`
             options = {"action": argparse.BooleanOptionalAction}
         elif kind is int:
             options = {"type": Number(int(declared.bounds.get("at_least", 1)))}
@@ -204,7 +204,7 @@ def _add_run_settings(parser: Parser) -> None:
 def add_data(parser: Parser, storage: str = "--storage") -> None:
     """Add the flags of data and of environments.
 
-    :param storage: what the flag of the replay buffer's place is called.
+    :param storage: name of the flag for the replay buffer's place.
     """
     group = parser.add_argument_group("data")
     group.add_argument(

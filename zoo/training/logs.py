@@ -1,4 +1,4 @@
-"""What a run writes for each of its replicas: status and logs, and which replicas have failed.
+"""Status and logs of a run's replicas, and the replicas that have failed.
 
 ``progress.csv`` and TensorBoard's events are always written, and continue after an interruption without repeating a
 row; Weights & Biases follows the events on demand.
@@ -90,7 +90,7 @@ class Replicas:
 
     @property
     def active(self) -> list[int]:
-        """Which replicas have not failed."""
+        """The replicas that have not failed."""
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self, model: FlowAlgorithm) -> None:
@@ -102,7 +102,7 @@ class Replicas:
             low, high = model.replay_buffer.rewards.aminmax()  # an empty row has reward 0
             self._largest_reward = max(self._largest_reward, -float(low), float(high))
             horizon = min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
-            # The sum of discounted rewards cannot exceed this; the 1 is for a Q that has learnt nothing yet.
+            # largest discounted sum of rewards; plus 1 for a Q that has learnt nothing yet
             bound = 1.0 + self._largest_reward * horizon
             for replica, kind, text, is_final in find_excess(values, bound):
                 if is_final and self.stops:
@@ -117,7 +117,7 @@ class Replicas:
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
         """End the runs of replicas that have not ended yet; raise DivergedError if no replica is left.
 
-        :param reasons: replica -> what was found, and at which step.
+        :param reasons: replica -> the value that diverged, and its step.
         """
         step = model.num_timesteps
         for replica in sorted(set(reasons) - set(self.failed)):
@@ -140,7 +140,7 @@ class Replicas:
     ) -> None:
         """Write the status of runs, by default of those that have not failed.
 
-        :param entries: what the status says besides.
+        :param entries: further entries of the status.
         """
         pretrained = min(model.offline_steps, model.pretraining_steps)
         steps = {
@@ -160,7 +160,7 @@ class Replicas:
 class ProgressTable(CSVOutputFormat):
     """SB3's CSV with the step as its first column.
 
-    :param text: what the file holds so far; the system may have kept more of it.
+    :param text: its content at the checkpoint; later rows in the file are dropped.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -174,7 +174,7 @@ class ProgressTable(CSVOutputFormat):
 class Events(TensorBoardOutputFormat):
     """SB3's TensorBoard events, which go on after a step.
 
-    :param step: TensorBoard drops what an earlier process wrote after it.
+    :param step: TensorBoard drops events of an earlier process after it.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -183,12 +183,10 @@ class Events(TensorBoardOutputFormat):
 
 
 class ReplicaLogger(Logger):
-    """Writes ``progress.csv`` and TensorBoard events for each replica, with its own value where one is known.
-
-    Nothing more is written of a replica that has failed.
+    """Writes ``progress.csv`` and TensorBoard events for each replica that has not failed, with its own values.
 
     :param tensorboard: the folder of each replica's events.
-    :param log_state: what :meth:`state` returned at a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
+    :param log_state: the :meth:`state` of a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
     """
 
     def __init__(
@@ -230,7 +228,7 @@ class ReplicaLogger(Logger):
         """
         values = {**values, STEP: step}
         excluded = dict(excluded or {})
-        if ELAPSED in values:  # its clock begins anew in each phase and process
+        if ELAPSED in values:  # SB3's clock restarts in each phase and process
             values[TOTAL_SECONDS] = round(time.monotonic() - self._begin, 1)
             excluded[TOTAL_SECONDS] = ("tensorboard",)
         left_out = {name: excluded.get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
@@ -244,7 +242,7 @@ class ReplicaLogger(Logger):
                 self._events[replica].write(row, left_out, step)
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return how far the logs are, each ``progress.csv`` so far, and what is recorded but not written yet."""
+        """Return the state of the logs: step, the text of each ``progress.csv``, and pending values."""
         plain = (int, float, str, np.generic)
         pending = {
             name: value for name, value in self.name_to_value.items() if isinstance(value, plain)
@@ -263,15 +261,17 @@ class ReplicaLogger(Logger):
 EMPTY_LOG: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "excluded": {}}
 
 
-# -- values that no healthy run has -----------------------------------------------------------------------------------
+# -- divergence -------------------------------------------------------------------------------------------------------
 
 
-WARN_FACTOR, FAIL_FACTOR = 1e2, 1e4
-"""How many times the bound of Q a value must exceed to be reported, and to be beyond recovery."""
+WARN_FACTOR = 1e2
+"""A value above so many times the bound of Q is reported."""
+FAIL_FACTOR = 1e4
+"""A value above so many times the bound of Q is beyond recovery."""
 LOSS_MARGIN = 10.0
-"""By which the square root of a loss may be larger than Q; losses weigh and sum several errors."""
+"""Factor by which the root of a loss may exceed the bound of Q; losses weigh and sum several errors."""
 LONGEST_HORIZON = 1e4
-"""Steps that count at most, where the discount is 1 or nearly so."""
+"""Largest effective horizon, for discounts near 1."""
 
 
 def find_excess(

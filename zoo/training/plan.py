@@ -1,4 +1,4 @@
-"""A run that is asked for, checked and settled: its settings, its environment, and where its data are from."""
+"""The plan of a run: checked settings, environment and source of data of a request."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,15 +37,15 @@ from zoo.training.request import TrainRequest
 MACHINE_FLAGS = CommonSettings.with_role("machine")
 """Flags that override a setting of the same name."""
 DataKind = Literal["ogbench", "rewards"]
-"""OGBench's files, whose rewards follow from the task; or a set with rewards, of a benchmark or the user's own."""
+"""OGBench's files, which are relabelled for a task; or data with rewards, of a benchmark or the user's own."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run that can be trained.
+    """A checked run, ready to be trained.
 
     :param data_kind: None for an environment without a dataset.
-    :param content: the dataset, where it was read for its spaces.
+    :param content: the dataset, if it was read already for its spaces.
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
     :param behaviour: a flow that was trained elsewhere.
@@ -101,7 +101,7 @@ class RunPlan:
             raise UsageError(
                 "`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false"
             )
-        if source in SOURCES:  # nobody has named a set, so it is that of the benchmark
+        if source in SOURCES:  # without a path: the benchmark's own set
             source = find_data(TASKS[self.request.env], dataset_dir, source)
         return load_custom(
             source,
@@ -153,7 +153,7 @@ class RunPlan:
 
 
 def plan_run(request: TrainRequest) -> RunPlan:
-    """Return the run that is asked for; raise UsageError if it contradicts itself or a setting is wrong."""
+    """Check a request; raise UsageError if flags contradict each other or a setting is wrong."""
     if request.no_env:
         if request.dataset in SOURCES or not has_rewards(request.dataset):
             raise UsageError(
@@ -161,7 +161,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
                 "folder"
             )
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
-    # A package may register the environment, which the next line looks for.
+    # a package may register the environment
     for package in request.gym_packages:
         import_environments(package)
     data_kind, benchmark, env_id = find_source(request)
@@ -226,7 +226,7 @@ def _load_config(
     for name in MACHINE_FLAGS:
         if getattr(request, name) is not None:
             flags[name] = getattr(request, name)
-    # Profiles have steps of phases that such a run cannot have.
+    # profiles have steps for both phases, and this run lacks an environment or data
     if request.no_env:
         flags.setdefault("online_steps", 0)
     if data_kind is None:
