@@ -11,9 +11,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from zoo.datasets.benchmarks import download_ocbench, hosted_folder
+from zoo.datasets.benchmarks import describe_task, download_ocbench
 from zoo.datasets.download import download_dataset
-from zoo.datasets.files import shard_folder, training_files
+from zoo.datasets.files import dataset_files, shard_folder
 from zoo.datasets.names import (
     DATASETS,
     IMAGE_SHAPE,
@@ -44,29 +44,28 @@ class SuiteDataset:
     transitions: float
 
     @property
-    def spec(self) -> DatasetSpec | None:
-        """What OGBench says about it; None for a task of OCBench."""
-        return DATASETS.get(self.name)
+    def spec(self) -> DatasetSpec:
+        """What OGBench says about it."""
+        return DATASETS[self.name]
 
     def files(self) -> list[str]:
         """Return the names, without ending, of the training files of OGBench's dataset that the runs use."""
-        assert self.spec is not None
         if self.spec.files == 1:
             return [self.name]
         return self.spec.file_names(self.transitions)
 
     def missing(self, folder: str | None) -> list[str]:
-        """Return the names of the files that do not exist; one that was converted may have been deleted."""
-        assert self.spec is not None
-        present = {file.stem for file in training_files(self.spec, folder) if file.exists()}
-        present |= set(shard_names(shard_folder(self.name, folder)))
+        """Return the names of the files that do not exist."""
+        # Converted files count: users may delete the archives after the conversion.
+        present = shard_names(shard_folder(self.name, folder))
+        if dataset_files(self.name, folder)[0].exists():
+            present.append(self.name)
         return [name for name in self.files() if name not in present]
 
     def describe(self, folder: str | None) -> dict[str, Any]:
         """Return the row of a table: files, transitions, size of the arrays and whether the files exist."""
-        if self.spec is None:
-            is_here = any(hosted_folder(OCBENCH[self.name], folder).glob("*.npz"))
-            return {"name": self.name, "here": is_here}
+        if self.name in OCBENCH:
+            return describe_task(OCBENCH[self.name], folder)
         files = self.files()
         share = len(files) / self.spec.files
         return {
@@ -79,10 +78,9 @@ class SuiteDataset:
 
     def download(self, folder: str | None, *, replace: bool) -> None:
         """Download the files that are missing, or all of them again."""
-        if self.spec is None:
+        if self.name in OCBENCH:
             download_ocbench(OCBENCH[self.name], folder, replace=replace)
-            return
-        if replace:
+        elif replace:
             download_dataset(self.name, folder, names=self.files(), existing="replace")
         elif self.missing(folder):
             download_dataset(self.name, folder, names=self.missing(folder), existing="keep")
@@ -98,6 +96,7 @@ def array_bytes(spec: DatasetSpec) -> int:
         observation = 4 * math.prod(env.observation_space.shape or ())
         action = env.action_space.shape or ()
         state = model.nq + model.nv
+    # The environment of the same task with vectors is asked, since one with images needs something that draws.
     if spec.is_visual:
         observation = math.prod(IMAGE_SHAPE)
     row = observation + 4 * (math.prod(action) + state) + np.dtype(bool).itemsize
@@ -137,6 +136,7 @@ def suite_datasets(suite: Suite) -> list[SuiteDataset]:
             raise UsageError(
                 f"OGBench hosts no file of {name}; make it with `zoo dataset generate {name}`"
             )
+    # The settings of a run decide how much of a dataset it uses, e.g. ten of a hundred files.
     sizes: dict[str, float] = {}
     for job in make_jobs(suite, runs, Path("logs")):
         name = names[job.run.env]
