@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from zoo.report.comparison import Comparison, Phase
-from zoo.report.figures.files import INK, PAPER, FigureSize
-from zoo.report.figures.styles import FOCUS, Style, panel_styles
+from zoo.report.figures.files import FigureSize
+from zoo.report.figures.styles import Style, panel_styles
 from zoo.report.statistics.estimates import Range
 from zoo.runs.scores import SUCCESS, ScoreKind
 
@@ -95,31 +93,12 @@ class PlotContext:
             return f"{subject}{self.where}"
         return f"{subject}, {self.where}"
 
-    def tidy(self, ax: Axes) -> None:
-        """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
-        # rliable sets all this itself, so that the settings of `rc_context` do not reach it
-        ax.spines[:].set_linewidth(0.6)
-        sns.despine(ax=ax, offset=3)
-        ax.tick_params(length=2.5, width=0.6, labelsize=self.size.text)
-        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
-            text.set_fontsize(self.size.text)
-        ax.grid(visible=True)
-
-    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
-        """Do so for an axis with a row for each method, the first one on top; bars of own ones are outlined."""
-        self.tidy(ax)
+    def set_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
+        """Set an axis up for a row for each method, the first one on top."""
+        sns.despine(ax=ax, left=True, offset=3)
         ax.grid(visible=False, axis="y")
         ax.tick_params("y", length=0)
-        ax.spines["left"].set_visible(False)
         ax.set(xlim=limits, ylim=(len(names) - 0.4, -0.6))
-        # none of these in a figure of single runs, and more patches than bars where a band says what is even
-        for mean, bar, name in zip(ax.findobj(LineCollection), ax.patches, names, strict=False):
-            mean.set_color(INK[0])
-            if self.comparison.methods[name].is_own:
-                bar.set(edgecolor=INK[0], linewidth=0.8)
-            # a dark line would not be seen on the dark bar of the focus
-            if to_hex(bar.get_facecolor()) == FOCUS[0] and bar.get_extents().width > 0:
-                mean.set_color(PAPER[0])
 
     def fit_rows(self, figure: Figure, names: Sequence[str], lines: int = 1) -> None:
         """Name the rows, and make a figure as high as they are, with room for the texts around them.
@@ -131,7 +110,6 @@ class PlotContext:
         # titles and units are broken into lines, beside 3.5 lines of ticks and gaps
         around = most_lines(ax.get_title() + ax.get_xlabel() for ax in figure.axes)
         rows = max(0.6, lines * len(names) * self.size.inches(1.15 * most_lines(labels)))
-        figure.set_layout_engine("constrained")  # rliable's figures have none
         figure.set_size_inches(self.size.width, rows + self.size.inches(3.5 + around))
 
 

@@ -33,7 +33,9 @@ _SHADES = 25  # of a map: few, since each has its counterpart on dark paper
 _RC_PARAMS: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same bytes on every machine
     "text.parse_math": False,  # names of runs hold no formulas
+    "axes.grid": True,
     "axes.grid.axis": "both",
+    "grid.alpha": 0.25,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": QUIET[0],
