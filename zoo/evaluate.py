@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
     from zoo.models.agent import Agent
     from zoo.models.score import Score
 
+MAX_STEPS = 20_000
 PURPOSE = """Play a model under the report's protocol: the environment, episodes and start states of its run's
 evaluations. Print its success (or return) with a 95% interval over the episodes.
 
 A score that somebody states, with --interval or in the file of a trained agent, is called reproduced only if the score
-found here lies in the stated interval. Otherwise the exit code is 1."""
+found here lies in the stated interval. Otherwise the exit code is 1.
+
+With --fitted-q nothing is played: critics learn from a dataset what the policy of a run is worth."""
 
 
 def make_parser() -> Parser:
@@ -52,6 +57,21 @@ def make_parser() -> Parser:
     protocol.add_argument(
         "--n-eval-envs", type=COUNT, help="environments (default: as in training)"
     )
+    fitted = parser.add_argument_group("without playing")
+    fitted.add_argument(
+        "--fitted-q",
+        action="store_true",
+        help="estimate the discounted value by fitted Q evaluation (docs/no_env.md)",
+    )
+    fitted.add_argument(
+        "--dataset",
+        help="what it is fitted to: auto, download, generate, the path of a file or folder, or minari:ID (default: "
+        "that of the run)",
+    )
+    fitted.add_argument("--dataset-dir", help="where datasets live (default: as in training)")
+    fitted.add_argument(
+        "--steps", type=COUNT, help=f"most updates of the critics (default: {MAX_STEPS:,})"
+    )
     add_machine(parser.add_argument_group("machine and messages"))
     return parser
 
@@ -59,11 +79,14 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Play, say what came of it, and return it."""
     check_agent(args)
+    _check_fitted_q(args)
     prepare_pictures(args.env, args.model)
     with signals_deferred():
         from zoo.models.agent import describe, find_agent, play, with_protocol
 
     agent = find_agent(args)
+    if args.fitted_q:
+        return _fit_q(args, agent)
     playing = with_protocol(agent, args.episodes, args.seed)
     # a flag that repeats the protocol changes nothing
     differs = (playing.episodes, playing.seed) != (agent.episodes, agent.seed)
@@ -77,6 +100,70 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     result = describe(playing, results, score)
     result["normalised return"] = agent.scoring.normalised(result["return"])
     return result | _compare(args, agent, score, differs)
+
+
+def _check_fitted_q(args: argparse.Namespace) -> None:
+    """Refuse flags of playing beside --fitted-q, and flags of that one without it."""
+    names = ("dataset", "dataset_dir", "steps")
+    message = "`--{}` belongs to --fitted-q; add it, or leave the flag out"
+    if args.fitted_q:
+        names = ("interval", "episodes", "n_eval_envs")
+        message = "`--fitted-q` plays no episodes, got --{}; leave one of them out"
+    for name in names:
+        if getattr(args, name) is not None:
+            raise UsageError(message.format(name.replace("_", "-")))
+
+
+def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
+    """Estimate the value of a run's policy from data, write it to the run folder and return it."""
+    from agents.common.sb3.policy import FlowPolicy
+    from zoo.envs.make import DatasetOnlyEnv, make_env
+    from zoo.playing.fitted_q import fitted_value
+    from zoo.runs.folder import RunFolder
+    from zoo.runs.scores import WITHOUT_ENV
+    from zoo.training.plan import load_data_of_run
+
+    if agent.run is None:
+        raise UsageError(
+            f"`--fitted-q` needs the folder of a run, whose settings say how data are read, got {agent.source}; give "
+            "MODEL as that folder, without another --env"
+        )
+    policy = agent.policy
+    if not isinstance(policy, FlowPolicy):
+        raise UsageError(
+            f"`--fitted-q` evaluates policies of this zoo's algorithms, got {agent.algo} of Stable-Baselines3; play it"
+        )
+    folder = RunFolder(agent.run)
+    config = folder.read_config()
+    source = {"dataset": "auto", **folder.read_arguments()}
+    if args.dataset is not None:
+        source = {"dataset": args.dataset}
+    if args.dataset_dir is not None:
+        source["dataset_dir"] = args.dataset_dir
+    if config.run.score in WITHOUT_ENV:
+        env: Any = DatasetOnlyEnv(policy.observation_space, policy.action_space)  # type: ignore[arg-type]
+    else:
+        env = make_env(agent.env_id, **agent.env_kwargs)
+        agent.check_spaces((env.observation_space, env.action_space))
+    with contextlib.closing(env):
+        data = load_data_of_run(config, source["dataset"], source.get("dataset_dir"), env)
+    seed = agent.seed if args.seed is None else args.seed
+    fitted = fitted_value(policy, data.content, steps=args.steps or MAX_STEPS, seed=seed)
+    result = {
+        "algo": agent.algo,
+        "env": agent.env,
+        "model": str(agent.source),
+        "dataset": str(source["dataset"]),
+        "fingerprint": data.fingerprint,
+        "gamma": policy.method.gamma,
+        "seed": seed,
+        **dataclasses.asdict(fitted),
+    }
+    folder.write_fitted_q(result)
+    for name, estimate in (("policy", fitted.policy), ("behaviour", fitted.behaviour)):
+        low, high = estimate.interval
+        log.info("discounted value of the %s: %.4g [%.4g, %.4g]", name, estimate.value, low, high)
+    return result
 
 
 def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool) -> dict[str, Any]:

@@ -114,6 +114,8 @@ class RunFolder:
         self.best_model = path / "best_model.zip"
         self.replay_buffer = path / "replay_buffer.npz"
         self.tracking = path / "tracking.json"
+        self.arguments = path / "args.yml"
+        self.fitted_q = path / "fitted_q.json"
 
     @cached_property
     def lock(self) -> Lock:
@@ -210,7 +212,7 @@ class RunFolder:
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
-        write_text(self.path / "args.yml", dump_yaml(dict(arguments)))
+        write_text(self.arguments, dump_yaml(dict(arguments)))
         write_text(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")
         write_text(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
@@ -220,6 +222,13 @@ class RunFolder:
         :raises UnreadableRun: if it cannot be read.
         """
         return self._read_mapping(self.path / VERSIONS, json.loads)
+
+    def read_arguments(self) -> dict[str, Any]:
+        """Return the parsed arguments that the run was started with.
+
+        :raises UnreadableRun: if they cannot be read.
+        """
+        return self._read_mapping(self.arguments, lambda text: load_yaml(text, "it"))
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds; empty if that is not a mapping."""
@@ -324,6 +333,12 @@ class RunFolder:
             return "successes" in self.read_evaluations()
         except UnreadableRun:
             return False
+
+    # -- fitted_q.json ------------------------------------------------------------------------------------------------
+
+    def write_fitted_q(self, result: Mapping[str, Any]) -> None:
+        """Write what fitted Q evaluation says of the run's policy, in place of what it said before."""
+        write_text(self.fitted_q, json.dumps(result, indent=1) + "\n")
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
     if algo:
         require_algorithm(algo)
     # Packages, data and algorithms of the user's may know more environments.
-    brings_more = asked.get("gym_packages") or is_custom(asked.get("dataset", "auto"))
+    brings_more = asked.get("gym_packages") or is_custom(asked.get("dataset") or "auto")
     if not env or ":" in env or algo not in (*BUILT_IN, *ALIASES, *SB3) or brings_more:
         return args
     import gymnasium

@@ -77,7 +77,6 @@ class RunPlan:
         run = self.config.run
         settings = self.config.settings
         source = self.request.dataset
-        dataset_dir = self.request.dataset_dir
         takes_data = run.pretraining_steps + run.offline_steps > 0 or settings["balanced_sampling"]
         if run.offline_data is not None:
             takes_data = run.offline_data != "none"
@@ -88,6 +87,14 @@ class RunPlan:
             )
         if not takes_data or self.data_kind is None:
             return None
+        return self.read_data(env)
+
+    def read_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | ShardedDataset:
+        """Return the dataset of a run that has one, made or fetched first if need be; see :meth:`load_data`."""
+        run = self.config.run
+        settings = self.config.settings
+        source = self.request.dataset
+        dataset_dir = self.request.dataset_dir
         if self.data_kind == "ogbench":
             return load_dataset(
                 self.config.env,
@@ -190,6 +197,42 @@ def plan_run(request: TrainRequest) -> RunPlan:
         eval_env_kwargs | wrapping,
         behaviour,
     )
+
+
+def load_data_of_run(
+    config: RunRecord, dataset: str, dataset_dir: str | None, env: gymnasium.Env[Any, Any]
+) -> Dataset:
+    """Return a dataset as a run reads it: with its rewards, and in the units of its actions.
+
+    :param config: of the run.
+    :param dataset: as `--dataset` names it.
+    :param env: whose spaces the data must fit.
+    :raises UsageError: if it cannot be read, has no rewards or other spaces, or is in several files.
+    """
+    no_env = config.run.score in WITHOUT_ENV
+    if no_env and dataset in SOURCES:
+        raise UsageError(
+            f"`{config.env}` stands for data of your own, got --dataset {dataset}; name a file or folder"
+        )
+    request = TrainRequest(
+        algo=config.algo,
+        env=config.env,
+        no_env=no_env,
+        dataset=dataset,
+        dataset_dir=dataset_dir,
+    )
+    data_kind, benchmark, env_id = find_source(request)
+    if data_kind is None:
+        raise UsageError(
+            f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; name one of your own (docs/data.md)"
+        )
+    plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {}, None)
+    data = plan.read_data(env)
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"expected a dataset that is read at once, got several files in {data.path}; name one of them"
+        )
+    return data
 
 
 def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]:

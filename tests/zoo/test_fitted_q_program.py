@@ -1,0 +1,93 @@
+"""``zoo evaluate --fitted-q``: values from data alone, written to the run folder, and what is refused before work."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.zoo.datasets.samples import ENV, episodes, regular, write_npz
+from tests.zoo.helpers import TINY
+from zoo.evaluate import main as evaluate
+from zoo.train import main as train
+
+
+def trained(folder, call, where="--no-env", *flags):
+    """Train for two steps; return the run folder."""
+    data = write_npz(folder, episodes(4))
+    line = (
+        f"--algo qam {where} --dataset {data} -f {folder / 'logs'} --seed 1 --device cpu --offline-steps 2 "
+        "--eval-freq 2 --eval-episodes 1 --n-eval-envs 1 --verbose 0"
+    )
+    call(train, *line.split(), "-params", *TINY, *flags)
+    return next((folder / "logs").rglob("config.yml")).parent
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return the folder of a run without an environment; nobody may change it but for its estimate."""
+    folder = tmp_path_factory.mktemp("run")
+    return trained(folder, lambda program, *words: program(list(map(str, words))))
+
+
+def test_a_run_without_an_environment_has_a_value_in_its_folder(run, call):
+    result, messages = call(evaluate, run, "--fitted-q", "--steps", 3)
+    assert json.loads((run / "fitted_q.json").read_text()) == result
+    assert result["updates"] == 3
+    assert not result["settled"]
+    assert len(result["policy"]["critics"]) == 5
+    low, high = result["policy"]["interval"]
+    assert low < result["policy"]["value"] < high
+    assert result["behaviour_from"] == "fitted"
+    assert "discounted value of the policy: " in messages
+    again, _ = call(evaluate, run, "--fitted-q", "--steps", 3)
+    assert again == result
+
+
+def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
+    run = trained(tmp_path, call, f"--env {ENV}", "played_actions=1")
+    (tmp_path / "other").mkdir()
+    other = write_npz(tmp_path / "other", episodes(3, seed=5))
+    result, _ = call(evaluate, run, "--fitted-q", "--dataset", other, "--steps", 2, "--seed", 4)
+    assert (result["dataset"], result["seed"]) == (str(other), 4)
+    own, _ = call(evaluate, run, "--fitted-q", "--steps", 2, "--seed", 4)
+    assert own["fingerprint"] != result["fingerprint"]
+    assert own["policy"] != result["policy"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--steps 5", "`--steps` belongs to --fitted-q"),
+        ("--dataset my.npz", "`--dataset` belongs to --fitted-q"),
+        ("--fitted-q --episodes 5", "plays no episodes, got --episodes"),
+        ("--fitted-q --dataset nothing.npz", "got nothing"),
+        ("--fitted-q --dataset auto", "stands for data of your own"),
+        (f"--fitted-q --env {ENV}", "needs the folder of a run"),
+        ("--fitted-q --dataset narrow.npz", "`observations` must have rows of float32 and shape (4,)"),
+        ("--fitted-q --dataset no_rewards.npz", "missing: rewards"),
+        ("--fitted-q --dataset no_ends.npz", "lacks the arrays masks, terminals"),
+        ("--fitted-q --dataset single.npz", "got 1 with 2 steps or more"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, flags, reason):
+    monkeypatch.chdir(tmp_path)
+    arrays = regular(episodes(2))
+    narrow = {name: arrays[name][:, :3] for name in ("observations", "next_observations")}
+    np.savez("narrow.npz", **arrays | narrow)
+    np.savez("single.npz", **regular(episodes(1)))
+    for name in ("rewards", "terminals"):
+        kept = {key: array for key, array in arrays.items() if key != name}
+        np.savez("no_ends.npz" if name == "terminals" else "no_rewards.npz", **kept)
+    before = sorted(run.iterdir())
+    assert reason in refusal(evaluate, run, *flags.split())
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_policy_of_stable_baselines3_is_refused(tmp_path, call, refusal):
+    line = (
+        f"--algo sac --env {ENV} -f {tmp_path / 'logs'} --seed 1 --device cpu --online-steps 2 --eval-freq 2 "
+        "--eval-episodes 1 --n-eval-envs 1 --verbose 0"
+    )
+    call(train, *line.split())
+    run = next((tmp_path / "logs").rglob("config.yml")).parent
+    assert "got sac of Stable-Baselines3" in refusal(evaluate, run, "--fitted-q")

@@ -1,0 +1,304 @@
+"""Fitted Q evaluation: the discounted value of a policy from data alone, with an interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from agents.common.batch import Batch
+from agents.common.data.arrays import Transitions
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.sb3.model import FlowAlgorithm
+from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
+from agents.fqe import FQE
+from agents.models import model_class
+from zoo.envs.border import policy_name
+from zoo.envs.make import DatasetOnlyEnv
+from zoo.playing.held_out import ROWS, TRAJECTORIES_PER_HELD_OUT, as_array, held_out_losses
+from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.messages import log
+
+CRITICS = 5
+ROUND_STEPS = 500  # updates between two looks at the held-out error
+PATIENCE = 4  # rounds without a better one, after which training ends
+SETTLED = 0.01
+"""Change over as many rounds, as a share, up to which the error has not fallen and the value has not moved."""
+NOISE_SHARE = 0.25
+"""Change of the value as a share of the critics' spread that does not count: the interval is wider."""
+RESAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class ValueEstimate:
+    """A discounted value at the first states of trajectories.
+
+    :param value: its mean over trajectories and critics.
+    :param interval: 95%.
+    :param critics: the mean by each critic alone; empty for returns.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    critics: list[float]
+
+
+@dataclass(frozen=True)
+class FittedValue:
+    """What fitted Q evaluation says of a policy and of the behaviour that collected the data.
+
+    :param behaviour_from: ``returns`` where all trajectories of the data terminate, else ``fitted``.
+    :param updates: gradient steps that it took.
+    :param settled: whether it ended before the most steps that were allowed.
+    :param held_out_errors: mean TD error of the held-out trajectories after each round, in units of the value squared.
+    """
+
+    policy: ValueEstimate
+    behaviour: ValueEstimate
+    behaviour_from: str
+    updates: int
+    settled: bool
+    held_out_errors: list[float]
+
+
+class ResampledBuffer(SequenceReplayBuffer):
+    """Draws the sequences of each replica from trajectories of its own, resampled with replacement.
+
+    So the spread of the replicas is the sampling error of what is fitted, as a bootstrap gives it. Source: Hao et al.,
+    Bootstrapping Fitted Q-Evaluation for Off-Policy Inference, arXiv 2102.03607.
+    """
+
+    starts: Tensor
+    """Rows at which sequences begin, (S, n), padded."""
+    counts: Tensor
+    """How many rows each replica has, (S, 1)."""
+    held_out_starts: Tensor
+
+    def resample(self, seed: int) -> None:
+        """Hold out one in ten trajectories of the dataset, and draw those of each replica from the others."""
+        dones = self.dones[: self.dataset_size].cpu()
+        ends = dones.nonzero().flatten() + 1
+        firsts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        lengths = ends - firsts - (self.horizon_length - 1)
+        # a trajectory that is shorter than a sequence has none
+        is_long = lengths > 0
+        firsts = firsts[is_long]
+        lengths = lengths[is_long]
+        count = len(firsts)
+        if count < 2:
+            raise UsageError(
+                f"fitted Q evaluation holds out a tenth of the trajectories, at least one, and needs another to train "
+                f"on; got {count} with {self.horizon_length} steps or more: give more data"
+            )
+        numbers = torch.arange(count)
+        is_held_out = numbers % TRAJECTORIES_PER_HELD_OUT == 0
+        trained = numbers[~is_held_out]
+        generator = torch_generator(Purpose.EVALUATION_START, seed)
+        draws = torch.randint(len(trained), (self.replicas, len(trained)), generator=generator)
+        starts = [_rows_from(firsts[trained[draw]], lengths[trained[draw]]) for draw in draws]
+        device = self.observations.device
+        self.starts = pad_sequence(starts, batch_first=True).to(device)
+        self.counts = torch.tensor([[len(rows)] for rows in starts], device=device)
+        self.held_out_starts = _rows_from(firsts[is_held_out], lengths[is_held_out]).to(device)
+
+    def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Draw start positions, and return the rows of the sequences that begin there, (S, B, H)."""
+        draw = torch.rand(
+            shape, dtype=torch.float64, device=self.starts.device, generator=generator
+        )
+        return self.sequence_rows(self.starts.gather(1, (draw * self.counts).long()))
+
+    def sequence_rows(self, starts: Tensor) -> Tensor:
+        """Return the rows of the sequences at some starts."""
+        steps = torch.arange(self.horizon_length, device=starts.device)
+        # only a first state of a trajectory that is shorter than a sequence is beyond the last row
+        return (starts.unsqueeze(-1) + steps).clamp(max=self.dataset_size - 1)
+
+
+def _rows_from(firsts: Tensor, lengths: Tensor) -> Tensor:
+    """Return the rows first, first + 1, ... of each segment, one segment after the other."""
+    before = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum())) + (firsts - before).repeat_interleave(lengths)
+
+
+def fitted_value(
+    policy: FlowPolicy, content: Transitions, *, steps: int = 20_000, seed: int = 0, **settings: Any
+) -> FittedValue:
+    """Evaluate a policy on data that somebody else has collected.
+
+    Five critics learn, each from trajectories of its own that are drawn with replacement, until neither the TD error of
+    the trajectories that are held out falls nor the value moves.
+
+    :param policy: of one replica.
+    :param content: data with the rewards of the task.
+    :param steps: most updates.
+    :param seed: of networks, batches, trajectories and noise.
+    :param settings: of :class:`agents.fqe.FQE` in place of its defaults.
+    """
+    is_complete = bool((content.arrays["masks"][content.valid][content.ends] == 0).all())
+    method = FQE.of(policy, fits_behaviour=not is_complete, **settings)
+    returns = discounted_returns(content, method.gamma)
+    # Adam moves weights by steps of one size, so values far from 1 would take it long
+    unit = float(np.abs(returns).mean()) or 1.0
+    env = DatasetOnlyEnv(policy.observation_space, policy.action_space)  # type: ignore[arg-type]
+    with as_usage_error(NotImplementedError, TypeError, ValueError):
+        model = model_class(FQE)(
+            policy_name(env.observation_space),
+            env,
+            method=method,
+            seeds=seeds_of_replicas(seed, CRITICS),
+            replay_buffer_class=ResampledBuffer,
+            device=policy.device,
+        )
+        model.load_dataset(_as_seen(content, policy, unit))
+    buffer = model.replay_buffer
+    assert isinstance(buffer, ResampledBuffer)
+    buffer.resample(seed)
+    policy.set_training_mode(False)
+    judge = _Judge(model, content, seed)
+    errors: list[float] = []
+    means: list[float] = []
+    settled = False
+    while model.offline_steps < steps and not settled:
+        model.learn_offline(min(ROUND_STEPS, steps - model.offline_steps), log_interval=None)
+        errors.append(judge.error())
+        values = judge.values()
+        critics = values["critic"].mean(1)
+        means.append(float(critics.mean()))
+        if not np.isfinite([errors[-1], means[-1]]).all():
+            raise ArithmeticError(
+                f"fitted Q evaluation must stay finite, got {unit * means[-1]:g} after {model.offline_steps} updates; "
+                "play the policy, which may have diverged"
+            )
+        log.info(
+            "fitted Q evaluation, %d updates: value %.4g, held-out TD error %.3g",
+            model.offline_steps,
+            unit * means[-1],
+            errors[-1],
+        )
+        settled = _has_settled(errors, means, float(critics.std(ddof=1)))
+    behaviour = _estimate(returns[None], seed)
+    if not is_complete:
+        behaviour = _estimate(unit * values["value"], seed)
+    return FittedValue(
+        policy=_estimate(unit * values["critic"], seed),
+        behaviour=behaviour,
+        behaviour_from="returns" if is_complete else "fitted",
+        updates=model.offline_steps,
+        settled=settled,
+        held_out_errors=errors,
+    )
+
+
+def _has_settled(errors: list[float], means: list[float], spread: float) -> bool:
+    """Return whether neither the held-out error has fallen in the last rounds nor the value moved.
+
+    The error alone would end it too early: it rises while values grow from zero to their size.
+
+    :param spread: standard deviation of the critics' means.
+    """
+    if len(errors) <= PATIENCE:
+        return False
+    has_fallen = min(errors[-PATIENCE:]) < (1 - SETTLED) * min(errors[:-PATIENCE])
+    recent = means[-PATIENCE - 1 :]
+    tolerance = max(SETTLED * abs(means[-1]), NOISE_SHARE * spread)
+    has_moved = max(recent) - min(recent) > tolerance
+    return not (has_fallen or has_moved)
+
+
+def discounted_returns(content: Transitions, gamma: float) -> np.ndarray:
+    """Return the discounted return of each trajectory, (k,)."""
+    rewards = np.asarray(content.arrays["rewards"][content.valid], np.float64)
+    parts = np.split(rewards, np.flatnonzero(content.ends)[:-1] + 1)
+    return np.array([gamma ** np.arange(len(part)) @ part for part in parts])
+
+
+def _as_seen(content: Transitions, policy: FlowPolicy, unit: float) -> Transitions:
+    """Return data with rewards in a unit, and vectors as the policy's networks see them."""
+    arrays = {**content.arrays, "rewards": content.arrays["rewards"] / np.float32(unit)}
+    final_observations = content.final_observations
+    if policy.layout.is_plain:
+
+        def seen(rows: np.ndarray) -> np.ndarray:
+            tensor = torch.as_tensor(policy.layout.flatten(rows), device=policy.device)
+            array: np.ndarray = policy.preprocess_raw(tensor).cpu().numpy()
+            return array
+
+        arrays["observations"] = seen(arrays["observations"])
+        final_observations = seen(final_observations)
+    return replace(content, arrays=arrays, final_observations=final_observations)
+
+
+class _Judge:
+    """Reads critics: their error on held-out sequences, and their values of what is done first in a trajectory."""
+
+    def __init__(self, model: FlowAlgorithm, content: Transitions, seed: int) -> None:
+        self._policy = policy = model.policy
+        buffer = model.replay_buffer
+        assert isinstance(buffer, ResampledBuffer)
+        generator = torch_generator(Purpose.EVALUATION_NOISE, seed)
+        held_out = buffer.held_out_starts
+        rows = torch.randint(len(held_out), (ROWS,), generator=generator).to(held_out.device)
+        self._batch = self._expand(buffer.batch_of(buffer.sequence_rows(held_out[rows])[None]))
+        ends = np.flatnonzero(content.ends)[:-1] + 1
+        starts = torch.as_tensor(np.r_[0, ends], device=held_out.device)
+        self._first = self._expand(buffer.batch_of(buffer.sequence_rows(starts)[None])).observations
+        method = policy.method
+        self._noise = self._draw(method.update_noise(), ROWS, generator)
+        self._first_noise = self._draw(method.candidate_noise(), len(starts), generator)
+
+    def _expand(self, batch: Batch) -> Batch:
+        """Return a batch of one replica on the device, as one of all."""
+        policy = self._policy
+        return batch.map(
+            lambda values: values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
+        )
+
+    def _draw(self, table: Any, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return noise of every replica, drawn on the CPU so that a device changes no number."""
+        draws = self._policy.draw_noise(table, rows, generator)
+        return {name: draw.to(self._policy.device) for name, draw in draws.items()}
+
+    def error(self) -> float:
+        """Return the mean TD error on the held-out sequences."""
+        self._policy.set_training_mode(False)
+        return float(
+            held_out_losses(self._policy, self._batch, self._noise)["held_out_loss"].mean()
+        )
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Return by network the value at the first states, (S, k)."""
+        nets = self._policy.nets
+        with torch.no_grad():
+            actions = self._policy.method.act(self._first, self._first_noise, nets)
+            values = {"critic": as_array(nets.critic(self._first, actions).mean(1))}
+            if "value" in nets:
+                values["value"] = as_array(nets.value(self._first))
+        return values
+
+
+def _estimate(values: np.ndarray, seed: int) -> ValueEstimate:
+    """Return the mean of values of trajectories by several critics, or of returns, (S, k), with its interval.
+
+    The interval is that of resampled trajectories, to each of which an error of fitting is added. Each critic is
+    fitted to trajectories that are drawn again, so its distance from the fit of all data is distributed as the
+    distance of that one from the truth. The mean of S critics has 1/S of this variance by itself.
+    """
+    critics, count = values.shape
+    generator = torch_generator(Purpose.EVALUATION_START, seed)
+    rows = torch.randint(count, (RESAMPLES, count), generator=generator)
+    means = as_array(torch.as_tensor(values.mean(0))[rows].mean(1))
+    names: list[float] = []
+    if critics > 1:
+        names = values.mean(1).tolist()
+        # Student's t: the spread is estimated from few critics
+        normals = torch.randn((critics, RESAMPLES), generator=generator, dtype=torch.float64)
+        t = as_array(normals[0] / normals[1:].square().mean(0).sqrt())
+        means += np.std(names, ddof=1) * np.sqrt(1 + 1 / critics) * t
+    low, high = np.percentile(means, [2.5, 97.5])
+    return ValueEstimate(float(values.mean()), (float(low), float(high)), names)
