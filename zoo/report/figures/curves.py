@@ -101,6 +101,8 @@ def _name_lines(ax: Axes, context: PlotContext, names: Sequence[str]) -> None:
     for line, name in zip(ax.lines, names, strict=True):
         if context.styles[name].is_named:
             ends[name] = (np.clip(np.asarray(line.get_ydata())[-1], low, high) - low) / (high - low)
+    if not ends:  # the focus and the baseline may be published without curves
+        return
     order = sorted(ends, key=ends.__getitem__)
     labels = {name: in_lines(context.comparison.methods[name].title, 14, 2) for name in order}
     # the height of a line of text, in that of the panel, which is about three quarters of the figure

@@ -120,6 +120,16 @@ def test_lines_are_named_at_their_ends_in_their_order_without_covering_each_othe
     assert 0 <= min(heights.values()) < max(heights.values()) <= 1
 
 
+def test_curves_are_drawn_where_the_focus_is_published_without_one():
+    rows = [["M", "online", 9, task, "scene-play", 0.4, 0.1, 3] for task in SCENE[:1]]
+    methods = {name: ComparedMethod(name, name, f"set of {name}") for name in "AM"}
+    means = pd.DataFrame(rows, columns=MEAN_COLUMNS)
+    comparison = compare(methods, evaluations("A"), means, reps=10, focus="M", baseline="M")
+    ax = axes_of(comparison, "sample_efficiency_mean")
+    assert len(ax.lines) == 1
+    assert labels(ax.texts) == []
+
+
 def test_captions_say_of_bands_shades_and_grey_lines_what_is_drawn():
     names = [f"agent{k}" for k in range(8)]
     marks = {}
