@@ -132,7 +132,9 @@ def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
     steps = {"hours": 100, "offline_steps": 5_000_000}
     write_run(tmp_path / "c", seed=2, state="running", **steps, **long)
     write_run(tmp_path / "d", **RETURNS | {"online": (-12_345.0,)})
+    values = {"online": (-54_321.0,), "score": "value", "label": "no_env"}
+    write_run(tmp_path / "e", **RETURNS | values)
     console = Console(width=80, file=io.StringIO())
     console.print(show_states(read_runs([tmp_path])))
     words = console.file.getvalue().split()
-    assert {"3.75M/5M", "9:20:00", "-12,345"} <= set(words)
+    assert {"3.75M/5M", "33:20:00", "-12,345", "-54,321"} <= set(words)

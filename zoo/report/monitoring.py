@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def _state_table(tables: RunTables) -> Table:
     headings = {}  # of the kinds of scores that there are
     for name, kind in SCORE_KINDS.items():
         if name in names:
-            headings[kind] = name
+            headings[kind] = name.replace(" ", "\n")  # as narrow as its numbers
     if SUCCESS in headings:
         headings[SUCCESS] = "%"
     header = ["method", "environment", "runs", "step", "left", *headings.values(), "at"]
@@ -111,7 +110,8 @@ def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> dict[_Place, tuple[st
         slowest = seconds.max()  # NaN if one is
         left = "-"
         if not np.isnan(slowest):
-            left = str(timedelta(seconds=round(slowest)))
+            minutes, second = divmod(round(slowest), 60)
+            left = f"{minutes // 60}:{minutes % 60:02}:{second:02}"
         result[place] = f"{_short(steps[last])}/{_short(ends[last])}", left
     return result
 
