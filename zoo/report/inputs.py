@@ -178,7 +178,7 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
-    departures = by_place(runs, lambda part: tuple(part["departures"].explode().dropna().unique()))
+    departures = by_place(runs, lambda part: tuple(dict.fromkeys(chain(*part["departures"]))))
     settings = by_place(runs, lambda part: _common_settings(part["settings"]))
     tallies_by_method = tallies(tables)  # also of runs that do not count
     methods = {}
@@ -197,11 +197,13 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
 
 def _common_settings(settings: pd.Series) -> dict[str, str]:
     """Return the settings of runs; one that differs between them has all its values."""
-    table = pd.DataFrame(list(settings)).fillna("not recorded")
-    values = {}
-    for name in table:
-        values[str(name)] = " or ".join(sorted(table[name].unique()))
-    return values
+    distinct = {id(values): values for values in settings}.values()  # seeds share theirs
+    common = {}
+    for name in dict.fromkeys(chain(*distinct)):
+        common[name] = " or ".join(
+            sorted({values.get(name, "not recorded") for values in distinct})
+        )
+    return common
 
 
 def _common(values: pd.Series) -> Any:

@@ -354,10 +354,15 @@ class RunFolder:
         with reading(self.progress):
             text = read_text(self.progress)
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
-            rows = table.reindex(columns=list(PROGRESS)).astype(float)
-        rows = rows.rename(columns=PROGRESS).dropna(subset="seconds")  # others are evaluations
-        rows["speed"] = rows["speed"].fillna(rows["fps"])
-        return {name: rows[name].to_numpy() for name in rows}
+            columns = {}
+            for heading, name in PROGRESS.items():
+                columns[name] = np.full(len(table), np.nan)
+                if heading in table:
+                    columns[name] = table[heading].to_numpy(float)
+        has_time = ~np.isnan(columns["seconds"])  # others are evaluations
+        rows = {name: values[has_time] for name, values in columns.items()}
+        rows["speed"] = np.where(np.isnan(rows["speed"]), rows["fps"], rows["speed"])
+        return rows
 
 
 def with_evaluation(

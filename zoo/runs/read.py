@@ -391,13 +391,14 @@ class Times:
         return self.hours / self.replicas
 
 
-def read_times(folder: RunFolder) -> Times:
+def read_times(folder: RunFolder, parsed: dict[str, Any]) -> Times:
     """Return how long a run has taken.
 
     Logs of older releases lack the seconds since the beginning of the run. Their clock begins anew with each phase and
     process, which shows where it goes back, where the column of online speeds begins, and where another release goes
     on.
 
+    :param parsed: see `RunFolder.read_config_of_seeds`.
     :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
     """
     rows = folder.read_progress()
@@ -417,7 +418,9 @@ def read_times(folder: RunFolder) -> Times:
         duration = np.ptp(seconds[logged])
         if duration:  # one row has none
             speed = float(np.ptp(rows["updates"][logged]) / duration)
-    replicas = len(folder.read_config().all_seeds)
+    config = folder.read_config_of_seeds(parsed)
+    with reading(folder.config):
+        replicas = len(RunRecord.read(config).all_seeds)
     versions: dict[str, Any] = {}
     with contextlib.suppress(UnreadableRun):  # the times are as good without
         versions = folder.read_versions()
