@@ -338,7 +338,8 @@ def _checked(module: Any) -> nn.Module:
         if isinstance(part, STATEFUL_MODULES) and not (keeps_none or does_nothing):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
-                "batches (use e.g. LayerNorm), random numbers, lazy layers and recurrent ones (use e.g. GRUCell)"
+                "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers and recurrent "
+                "ones (use e.g. GRUCell)"
             )
         for name, value in vars(part).items():
             if isinstance(value, Tensor) and value.is_leaf:
