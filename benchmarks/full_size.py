@@ -98,6 +98,8 @@ def read_scores(folder: Path) -> pd.DataFrame:
     :param folder: where run folders are.
     """
     table = read_runs([folder]).evaluations
+    if table.empty:  # a run that has just begun
+        return pd.DataFrame(columns=COLUMNS)
     origins = {}
     for path in table["run"].unique():
         run = RunFolder(Path(path))
