@@ -96,8 +96,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     model.trainer.update(args.batch)
     flop = count_flop(model, args.batch)
     rounds = time_rounds(model, args.batch, args.precision, args.seconds)
-    fractions = [updates * flop / rate for updates, rate in rounds]
-    speeds, peaks = zip(*rounds, strict=True)
+    speeds, peaks, cpu_seconds = zip(*rounds, strict=True)
+    fractions = [updates * flop / rate for updates, rate in zip(speeds, peaks, strict=True)]
     speed = statistics.median(speeds)
     kernels = peak_memory = None
     device_name = processor()
@@ -118,6 +118,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size": args.batch,
         "updates_per_s": speed,
         "updates_per_s_range": [min(speeds), max(speeds)],
+        "cpu_s_per_update": statistics.median(cpu_seconds),
         "seed_updates_per_s": speed * args.seeds,
         "flop_per_update": flop,
         "flop_per_s": speed * flop,
@@ -244,10 +245,11 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
 
 def time_rounds(
     model: FlowAlgorithm, batch: int, precision: str, seconds: float
-) -> list[tuple[float, float]]:
-    """Return updates a second and the rate of matrix products in each of several rounds, after a warm-up.
+) -> list[tuple[float, float, float]]:
+    """Return updates a second, rate of matrix products and CPU seconds of an update in several rounds, after a warm-up.
 
-    Both are measured in turn, since a machine's speed changes from minute to minute.
+    They are measured in turn, since a machine's speed changes from minute to minute. CPU seconds are those of all
+    threads; beside other programs they say more than the clock on the wall.
 
     :param model: the algorithm.
     :param batch: B.
@@ -266,8 +268,11 @@ def time_rounds(
     count = max(1, int(seconds / ROUNDS / time_updates(1)))
     rounds = []
     for _ in range(ROUNDS):
+        cpu_before = time.process_time()
         speed = count / time_updates(count)
-        rounds.append((speed, matmul_rate(model.device, precision, min(0.3, seconds / ROUNDS))))
+        cpu_seconds = (time.process_time() - cpu_before) / count
+        rate = matmul_rate(model.device, precision, min(0.3, seconds / ROUNDS))
+        rounds.append((speed, rate, cpu_seconds))
     return rounds
 
 
