@@ -86,7 +86,7 @@ def photograph(report: Path) -> None:
         "--disable-gpu",
         "--hide-scrollbars",
         # narrow enough to have no contents at the side, which a phone would show half a picture of
-        "--window-size=760,880",
+        "--window-size=760,900",
     ]
     subprocess.run(
         [*command, f"--screenshot={FIGURES / 'report.png'}", page], check=True, timeout=120
