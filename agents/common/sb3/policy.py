@@ -525,7 +525,7 @@ class FlowPolicy(BasePolicy):
         """Draw the noise of the rows that are due, (S, N), zeros for the others; each replica from its generator."""
         noise: dict[str, list[Tensor]] = {}
         for row, generator in zip(is_due, generators, strict=True):
-            for name, draw in self.draw_action_noise(np.count_nonzero(row), generator).items():
+            for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
                 of_replica = draw
                 if len(draw) < len(row):
                     of_replica = draw.new_zeros(len(row), *draw.shape[1:])
