@@ -46,7 +46,7 @@ class ReturnFlow(CriticEnsemble):
         t: Tensor,
         frozen: bool = False,
     ) -> Tensor:
-        """Return the velocities at returns (S, E or 1, N) and times (S, N), (S, E, N)."""
+        """Return the velocities at returns (S, E or 1, B) and times (S, B), (S, E, B)."""
         inputs = torch.cat(
             [t.unsqueeze(-1), self.features(observations, frozen), actions], -1
         ).unsqueeze(1)

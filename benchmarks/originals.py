@@ -248,7 +248,7 @@ class Agents:
         return {"key": torch.randint(2**32, (rows, 2), generator=generator)}
 
     def plan(self, observations: np.ndarray, noise: Mapping[str, torch.Tensor]) -> np.ndarray:
-        """Return chunks, (S, N, H, A), for observations, (S, N, O)."""
+        """Return chunks, (S, B, H, A), for observations, (S, B, O)."""
         chunks = self._act(
             self.agents, self.see(observations), noise["key"].numpy().astype(np.uint32)
         )

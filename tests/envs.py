@@ -63,7 +63,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """A dot on a picture, drawn by NumPy: actions move it, and it succeeds in the right half.
 
     :param side: pixels of the picture's height and width.
-    :param channels_first: whether pictures are (3, H, W) instead of (H, W, 3).
+    :param channels_first: whether pictures are (3, H, W) instead of (height, width, 3).
     :param as_dict: whether an observation is a Dict of the picture and the dot's place.
     :param fault: what an observation is that breaks its promise: ``float``, ``channels`` or nothing; or what the space
         is: ``float space``.

@@ -100,7 +100,7 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         """Return the newest frame of observations.
 
         :param observations: (..., H, W, k * C), or with the channels first.
-        :return: (..., H, W, C), or with the channels first.
+        :return: (..., height, width, channels), or with the channels first.
         """
         return self._last(observations, 1)
 
@@ -121,9 +121,9 @@ def frames_of(model: Any) -> int:
 def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     """Return the space of one frame.
 
-    :param space: of k frames stacked along the channels, (k * C, H, W).
+    :param space: of k frames stacked along the channels, (k * channels, height, width).
     :param frames: k.
-    :return: images (C, H, W); the space itself where k is 1.
+    :return: images (channels, height, width); the space itself where k is 1.
     :raises ValueError: if observations are not images, or their channels are no multiple of k.
     """
     if frames == 1:

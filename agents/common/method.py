@@ -173,13 +173,13 @@ class Method(CommonSettings):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample chunks: the one sampler for TD targets, collection and evaluation.
 
-        :param observations: as the networks see them, (S, N, O).
+        :param observations: as the networks see them, (S, B, O).
         :param noise: the draws of :meth:`action_noise_table`.
         :param nets: the networks.
-        :return: actions in [-1, 1], (S, N, D).
+        :return: actions in [-1, 1], (S, B, D).
         """
         raise NotImplementedError(
-            "must be defined; it returns actions (S, N, D) in [-1, 1] for observations (S, N, O) (docs/register.md)"
+            "must be defined; it returns actions (S, B, D) in [-1, 1] for observations (S, B, O) (docs/register.md)"
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
@@ -226,10 +226,10 @@ class Method(CommonSettings):
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidate actions for best-of-n: the online critics' plain mean.
 
-        :param observations: (S, N, O).
-        :param actions: (S, N, D).
+        :param observations: (S, B, O).
+        :param actions: (S, B, D).
         :param nets: the networks.
-        :return: (S, N).
+        :return: (S, B).
         """
         return nets.critic(observations, actions).mean(1)
 
@@ -293,7 +293,7 @@ class Method(CommonSettings):
         return table
 
     def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
-        """Return noise (S, N, ...), as plans are given it, with the rows where the axes of its draws have them."""
+        """Return noise (S, B, ...), as plans are given it, with the rows where the axes of its draws have them."""
         draws = self.candidate_noise()
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
@@ -312,10 +312,10 @@ class Method(CommonSettings):
     def sample_actions(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample chunks, choosing the best of n candidates by :meth:`score` when ``best_of_n`` > 1.
 
-        :param observations: (S, N, O).
+        :param observations: (S, B, O).
         :param noise: the draws of :meth:`candidate_noise`.
         :param nets: the networks.
-        :return: (S, N, D).
+        :return: (S, B, D).
         """
         n = self.best_of_n
         if n == 1:

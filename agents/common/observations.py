@@ -48,7 +48,7 @@ class SpaceSlice(NamedTuple):
 
 
 class ObservationLayout:
-    """How observations of a space become rows (N, O) for the replay buffer and the networks, and what becomes of them.
+    """How observations of a space become rows (B, O) for the replay buffer and the networks, and what becomes of them.
 
     Rows hold the values as the environment gives them: a Box flattened, a choice as its number, the parts of a Dict one
     after the other. Images stay uint8 if there is nothing else in the observation; other rows are float32.
@@ -95,8 +95,8 @@ class ObservationLayout:
     def flatten(self, observations: Any) -> Array:
         """Return observations as rows.
 
-        :param observations: arrays or tensors (N, ...), by name in a Dict space; the channels of images first or last.
-        :return: (N, O).
+        :param observations: arrays or tensors (B, ...), by name in a Dict space; the channels of images first or last.
+        :return: (B, O).
         """
         values = self._by_key(observations)
         rows = []
@@ -134,8 +134,8 @@ class ObservationLayout:
     def to_extractor_input(self, rows: Tensor) -> Any:
         """Return rows as SB3's features extractors take them: images in [0, 1], choices one-hot, all in float32.
 
-        :param rows: (N, O).
-        :return: (N, ...), by name in a Dict space.
+        :param rows: (B, O).
+        :return: (B, ...), by name in a Dict space.
         """
         return self._from_keys(
             {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
@@ -220,7 +220,7 @@ def centre_and_factor(
 ) -> tuple[Tensor, Tensor]:
     """Return what to subtract from observations and what to multiply them with then, for each coordinate.
 
-    :param observations: (N, O).
+    :param observations: (B, O).
     :param scale: their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
     :return: both of shape (O,); a coordinate that never changes, or by rounding errors only, has the factor 1.
     """
@@ -243,11 +243,11 @@ def centre_and_factor(
 
 
 def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
-    """Return a view of images whose channels come last, (n, H, W, C), with the channels first; others unchanged.
+    """Return a view of images (n, height, width, channels) with the channels first; others unchanged.
 
     :param images: of a dataset.
-    :param shape: of one image, (C, H, W).
-    :return: (n, C, H, W) if they fit.
+    :param shape: of one image, (channels, height, width).
+    :return: (n, channels, height, width) if they fit.
     """
     # a cube of pixels fits both ways, and stays as it is
     if images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0]):
@@ -256,7 +256,7 @@ def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
-    """Shift images (..., C, H, W) by numbers of pixels (...)."""
+    """Shift images (..., channels, height, width) by numbers of pixels (...)."""
     height, width = images.shape[-2:]
     lines = torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)
     columns = torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)

@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, A)
 
     def forward(self, observation, noisy_actions, time):
-        """Return velocities (N, H, A) of noisy actions (N, H, A) at times (N,)."""
+        """Return velocities (B, H, A) of noisy actions (B, H, A) at times (B,)."""
         context = self.context(torch.cat([observation, time[:, None]], -1)).unsqueeze(1)
         tokens = torch.cat([context, self.action(noisy_actions) + self.position], 1)
         return self.head(self.encoder(tokens)[:, 1:])
@@ -114,7 +114,7 @@ def main():
     """Print the success of the cloned and of the fine-tuned policy; return both."""
     data = record(1_000)
     network = clone(data, updates=500)
-    # time 1 is noise, and the network takes chunks of H actions as (N, H, A)
+    # time 1 is noise, and the network takes chunks of H actions as (B, H, A)
     flow = agents.PretrainedFlow(network, noise_at=1.0, action_shape=(H, A))
     small = {
         "net_arch": [64, 64],

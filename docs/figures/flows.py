@@ -61,7 +61,7 @@ def density(means: Tensor, weights: Tensor, x: np.ndarray) -> np.ndarray:
 
 
 def paths_of(velocity: Callable[[Tensor, Tensor | float], Tensor], x_0: Tensor) -> Tensor:
-    """Return the Euler steps of a flow, (STEPS + 1, N)."""
+    """Return the Euler steps of a flow, (STEPS + 1, B)."""
     states = [x_0]
     integrate_flow(lambda x, t: states.append(x) or velocity(x, t), x_0, STEPS)  # type: ignore[func-returns-value]
     states.append(integrate_flow(velocity, x_0, STEPS))

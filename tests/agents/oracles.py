@@ -111,7 +111,7 @@ class Quadratic(nn.Module):
 
     :param slope: g, one number or one per coordinate.
     :param curvature: p.
-    :param noisy: function (x, t) -> value (S, N) for the critic of noisy actions; None: the same as for clean ones.
+    :param noisy: function (x, t) -> value (S, B) for the critic of noisy actions; None: the same as for clean ones.
     """
 
     def __init__(self, slope, curvature=0.0, noisy=None):

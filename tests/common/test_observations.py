@@ -32,7 +32,7 @@ SPACES = {
 
 
 def sampled(space, count=6):
-    """Return observations of a space, (N, ...), by name in a Dict space."""
+    """Return observations of a space, (B, ...), by name in a Dict space."""
     space.seed(0)
     if isinstance(space, spaces.Dict):
         return {key: sampled(part, count) for key, part in space.spaces.items()}

@@ -30,7 +30,7 @@ def image_space(channels, *sides):
 
 
 def parameters(size, kind):
-    """Return what was recorded of a kind under our names: kernels (H, W, in, out) are ours with the channels first."""
+    """Return the recorded parameters of a kind under our names; kernels get their channels first."""
 
     def array(name):
         return recorded()[f"{size}/{kind}/{name}"]
@@ -41,7 +41,7 @@ def parameters(size, kind):
         named[f"weights.{index}"] = array(f"{name}/kernel").permute(3, 2, 0, 1)[None]
         named[f"biases.{index}"] = array(f"{name}/bias")[None]
     kernel = array("MLP_0/Dense_0/kernel")
-    # its rows are (H, W, C), ours (C, H, W); after three halvings sides are of two pixels
+    # rows go from (height, width, channels) to channels first; after three halvings a side has two pixels
     kernel = kernel.unflatten(0, (2, 2, -1)).permute(2, 0, 1, 3).flatten(0, 2)
     named["mlp.weights.0"] = kernel[None]
     named["mlp.biases.0"] = array("MLP_0/Dense_0/bias")[None]

@@ -106,7 +106,7 @@ class SingleStepPolicy:
         return {}
 
     def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
-        """Return the next action in every row, (1, N, 1, A), for observations (1, N, O)."""
+        """Return the next action in every row, (1, B, 1, A), for observations (1, B, O)."""
         rows = observations[0]
         normalization = getattr(self.policy, "normalization", None)
         if normalization is not None:

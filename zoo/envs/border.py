@@ -313,7 +313,7 @@ def policy_name(space: spaces.Space[Any]) -> str:
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
-    """Return observations as one array (N, ...), or as one of each part."""
+    """Return observations as one array (B, ...), or as one of each part."""
     if isinstance(space, spaces.Dict):
         stacked = {}
         for key, part in space.spaces.items():

@@ -48,9 +48,9 @@ class ChunkPolicy(Protocol):
     def plan(self, observations: Array, noise: dict[str, torch.Tensor]) -> Array:
         """Return the next H actions in every row; a row's actions depend on that row alone.
 
-        :param observations: shape (S, N, O).
-        :param noise: name to noise, each of shape (S, N, ...).
-        :return: actions in the environment's units, clipped to its action space, shape (S, N, H, A).
+        :param observations: shape (S, B, O).
+        :param noise: name to noise, each of shape (S, B, ...).
+        :return: actions in the environment's units, clipped to its action space, shape (S, B, H, A).
         """
 
 

@@ -80,7 +80,7 @@ def draw_maze(ax: Axes, maze: Any, trail: Sequence[Array]) -> None:
 
 
 def draw_lines(ax: Axes, lines: Array, plans: SampledPlans) -> None:
-    """Draw a line for each chunk, (F, points, 2), that ends in a disc; the one that is played is black."""
+    """Draw a line for each chunk, (N, points, 2), that ends in a disc; the one that is played is black."""
     colours = colours_of(plans)
     played = lines[plans.played]
     ax.add_collection(LineCollection(list(lines), colors=colours, linewidths=1.4))
@@ -101,7 +101,7 @@ def draw_flow(ax: Axes, plans: SampledPlans) -> None:
 
     An action of one number is drawn over the steps of the flow, others by their first two numbers.
     """
-    lines = np.stack(plans.stages, 1)  # (F, steps + 1, A)
+    lines = np.stack(plans.stages, 1)  # (N, steps + 1, A)
     if lines.shape[2] == 1:
         steps = np.broadcast_to(np.arange(lines.shape[1])[:, None], lines.shape)
         points = np.concatenate([steps, lines], 2)
@@ -126,7 +126,7 @@ def draw_chunks(ax: Axes, plans: SampledPlans) -> None:
 def draw_values(ax: Axes, values: Sequence[Array], planned: Mapping[int, float]) -> None:
     """Draw the values of sampled chunks at each step, and those of the chunks that were played.
 
-    :param values: of the samples at each step, (F,).
+    :param values: of the samples at each step, (N,).
     :param planned: step at which a played chunk was planned -> its value.
     """
     steps = range(len(values))
@@ -149,10 +149,10 @@ class EpisodeTrace:
     """The course of an episode, to draw it.
 
     :param trail: positions of the agent, x and y.
-    :param values: of the sampled chunks at each step, (F,).
+    :param values: of the sampled chunks at each step, (N,).
     :param planned: step at which a chunk was planned -> its value.
     :param plans: at the last plan.
-    :param paths: where the sampled chunks of the last plan lead, (F, H + 1, 2).
+    :param paths: where the sampled chunks of the last plan lead, (N, H + 1, 2).
     :param is_over: whether the episode has ended.
     """
 

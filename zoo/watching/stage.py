@@ -147,12 +147,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class SampledPlans:
-    """F chunks that a policy could play in a state; those from which it chooses come first.
+    """N chunks that a policy could play in a state; those from which it chooses come first.
 
-    :param chunks: in the environment's units, (F, H, A).
+    :param chunks: in the environment's units, (N, H, A).
     :param stages: their way from noise (first) to action (last) in [-1, 1], the first action of the chunk only, each
-        (F, A); one stage where the policy has no noise that becomes an action.
-    :param values: what the algorithm's critic says of them, (F,); None where there is no critic.
+        (N, A); one stage where the policy has no noise that becomes an action.
+    :param values: what the algorithm's critic says of them, (N,); None where there is no critic.
     :param played: which one is played.
     """
 
@@ -208,7 +208,7 @@ class PolicyInspector:
         )
 
     def _stages(self, networks: WatchedNetworks, actions: Tensor) -> list[np.ndarray]:
-        """Return the first action of each chunk at each time of the flow, (F, A)."""
+        """Return the first action of each chunk at each time of the flow, (N, A)."""
         first_action = slice(self._policy.action_size)
         stages = []
         times = set()
@@ -223,7 +223,7 @@ class PolicyInspector:
         return [*stages, actions[0, :, first_action].cpu().numpy()]
 
     def _noise(self, episode: RunningEpisode) -> dict[str, Tensor]:
-        """Return the noise of F plans: name -> (F, ...)."""
+        """Return the noise of N plans: name -> (N, ...)."""
         policy = self._policy
         method = policy.method
         generator = torch_generator(Purpose.PICTURED_NOISE, 0, episode.number)
@@ -248,11 +248,11 @@ class RolloutSimulator:
         self._env.reset(seed=0)  # some mazes are built by their first reset
 
     def paths(self, env: RepeatableEnv, chunks: np.ndarray) -> np.ndarray:
-        """Return the positions that chunks would lead to from an environment's present state, (F, H + 1, 2).
+        """Return the positions that chunks would lead to from an environment's present state, (N, H + 1, 2).
 
         The environment stays as it is.
 
-        :param chunks: in the environment's units, (F, H, A).
+        :param chunks: in the environment's units, (N, H, A).
         """
         maze: Any = env.env.unwrapped
         copied: Any = self._env.env.unwrapped

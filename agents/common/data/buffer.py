@@ -37,12 +37,12 @@ _INSTANCES = (ActionRange, Placement, Shard, Shards)
 class Sequences:
     """H-step sequences; N of them, before anything is reduced to the last position.
 
-    :param rows: row of every position, (N, H).
-    :param rewards: discounted sums up to each position, (N, H).
-    :param masks: 0 from the position on where bootstrapping stops, (N, H).
-    :param valid: 1 while the position belongs to the first row's trajectory, (N, H).
-    :param next_rows: row that holds each position's next observation, stopping at the trajectory's end, (N, H).
-    :param last_rows: row of the transition that leads there, (N, H).
+    :param rows: row of every position, (B, H).
+    :param rewards: discounted sums up to each position, (B, H).
+    :param masks: 0 from the position on where bootstrapping stops, (B, H).
+    :param valid: 1 while the position belongs to the first row's trajectory, (B, H).
+    :param next_rows: row that holds each position's next observation, stopping at the trajectory's end, (B, H).
+    :param last_rows: row of the transition that leads there, (B, H).
     """
 
     rows: Tensor
@@ -206,7 +206,7 @@ class SequenceReplayBuffer(TransitionStore):
         :math:`R_k = \sum_{j \le k} \gamma^j r_j\,valid_j`; masks and next observations stop with the trajectory. With
         ``shorten_returns`` it ends, as in SB3, at a mask of 0 and at the newest transition of an environment too.
 
-        :param rows: (N, H), or with more leading axes.
+        :param rows: (B, H), or with more leading axes.
         :param env: normalises the rewards of single steps, if given.
         :return: every position's values.
         """

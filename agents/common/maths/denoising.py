@@ -1,6 +1,6 @@
 r"""Diffusion: noise schedules, the forward process and the denoising chain.
 
-Step t = 0 is the clean action and t = T noise: :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`
+Step t = 0 is the clean action and t = K noise: :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`
 with :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D flattened chunk.
 """
 
@@ -23,8 +23,8 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
     Models, arXiv 2102.09672; Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239.
 
     :param kind: ``vp``, ``cosine`` or ``linear``.
-    :param steps: T.
-    :return: float32 (T + 1,); entry 0 is 0.
+    :param steps: K.
+    :return: float32 (K + 1,); entry 0 is 0.
     """
     cpu = torch.device("cpu")  # also where a policy is built without memory, to learn its shapes
     # in float64 until the end, since nearby exponentials and cosines are subtracted
@@ -56,7 +56,7 @@ class NoiseSchedule(Network):
         self.register_buffer("table", alpha_bars.repeat(replicas, 1))
 
     def alpha_bar(self, t: Tensor) -> Tensor:
-        """Return the signal's share of the variance, (S, B, 1), at steps t, (S, B): integers 0..T stored as floats."""
+        """Return the signal's share of the variance, (S, B, 1), at steps t, (S, B): integers 0..K stored as floats."""
         return self.table.gather(1, t.long()).unsqueeze(-1)
 
 
@@ -86,8 +86,8 @@ def denoise(
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).
-    :param noise: standard normal step noise in the order t = T..1, (S, T, B, D); the last is not used.
-    :param schedule: of T steps.
+    :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); the last is not used.
+    :param schedule: of K steps.
     :param sampler: which mean.
     :param clip_states: whether every state is clipped to [-1, 1] after its step.
     :return: (S, B, D).

@@ -98,7 +98,7 @@ def batched_linear(
 
 
 class _RecordedProduct(torch.autograd.Function):
-    """One matrix's product with gradients by oneDNN: rows (1, N, in), weight (1, in, out) and bias (1, out).
+    """One matrix's product with gradients by oneDNN: rows (1, B, in), weight (1, in, out) and bias (1, out).
 
     Where gradients are to be differentiated again (``create_graph``), they are PyTorch's products, which record that.
     """

@@ -149,7 +149,7 @@ class StackedMLP(nn.Module):
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Evaluate every member on its replica's rows.
 
-        With stack (S,), x (S, ..., in) gives (S, ..., out); with (S, E), x (S, N, in) gives (S, E, N, out).
+        With stack (S,), x (S, ..., in) gives (S, ..., out); with (S, E), x (S, B, in) gives (S, E, B, out).
         """
         if len(self.stack) > 1:  # the members of a replica share its rows
             x = x.unsqueeze(1)

@@ -1,10 +1,10 @@
 """The networks of the algorithms; each is a few MLPs, and holds S replicas (one per seed) in one set of tensors.
 
-Shapes use S replicas, E ensemble members, N rows, K flow steps, O observation size, D flattened chunk. What all of them
+Shapes use S replicas, E ensemble members, B rows, K flow steps, O observation size, D flattened chunk. What all of them
 take has one meaning:
 
 - ``sizes``: what the network is built from;
-- ``observations`` (S, N, O), ``actions`` (S, N, D), ``t`` times: a number, or one that broadcasts to (..., 1);
+- ``observations`` (S, B, O), ``actions`` (S, B, D), ``t`` times: a number, or one that broadcasts to (..., 1);
 - ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
 """
 
@@ -67,7 +67,7 @@ class Network(nn.Module):
 class ReplicatedExtractor(nn.Module):
     """A features extractor each of whose parameters and buffers has the leading axis S of the replicas.
 
-    It is made with an argument ``replicas``, S, and gets the rows of all replicas one after the other, (S * N, ...).
+    It is made with an argument ``replicas``, S, and gets the rows of all replicas one after the other, (S * B, ...).
     """
 
     @abstractmethod
@@ -78,7 +78,7 @@ class ReplicatedExtractor(nn.Module):
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
-    The extractor is SB3's: rows ``(N, *observation shape)`` to features (N, F). Its parameters, if it has any, have no
+    The extractor is SB3's: rows ``(B, *observation shape)`` to features (B, F). Its parameters, if it has any, have no
     axis S, and S is 1, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
     """
 
@@ -92,11 +92,11 @@ class ObservingNetwork(Network):
         """Observations that are others repeated, those others, and how often."""
 
     def extract_with(self, extractor: nn.Module, prepare: Callable[[Tensor], Any]) -> None:
-        """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (N, O)."""
+        """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (B, O)."""
         self.features_extractor, self._prepare = extractor, prepare
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
-        """Return what the first layer sees, (S, N, F): the observations themselves where there is no extractor."""
+        """Return what the first layer sees, (S, B, F): the observations themselves where there is no extractor."""
         if self.features_extractor is None:
             return observations
         for repeated, rows, times in self.repeats:
@@ -138,7 +138,7 @@ class CriticEnsemble(ObservingNetwork):
     def forward(
         self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False
     ) -> Tensor:
-        """Return the Q values of all members, (S, E, N); ``t`` in [0, 1] only with a time input."""
+        """Return the Q values of all members, (S, E, B); ``t`` in [0, 1] only with a time input."""
         inputs = [self.features(observations, frozen), actions]
         if t is not None:
             inputs.append(as_column(t, actions))
@@ -154,7 +154,7 @@ class StateValue(ObservingNetwork):
         self.mlp = make_mlp((sizes.replicas,), widths, sizes.critic_layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
-        """Return the values, (S, N)."""
+        """Return the values, (S, B)."""
         return self.mlp(self.features(observations, frozen), frozen).squeeze(-1)
 
 
@@ -170,7 +170,7 @@ class VelocityField(ObservingNetwork):
     def forward(
         self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False
     ) -> Tensor:
-        """Return the velocities (or actions) at x, (S, N, D), or (S, K, N, D) for K states of every row."""
+        """Return the velocities (or actions) at x, (S, B, D), or (S, K, B, D) for K states of every row."""
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
@@ -185,7 +185,7 @@ class VelocityField(ObservingNetwork):
 
 @dataclass
 class ConditionedVelocity:
-    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, N, D) or (S, K, N, D).
+    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
 
     :param mlp: gives the operations.
     :param layers: its layers; the first one's weight is that of x alone.
@@ -209,9 +209,9 @@ class ConditionedVelocity:
         A chain of such products along the points, such as a lean adjoint, then needs only this forward pass. Parameters
         are constants here.
 
-        :param x: (S, K, N, D).
-        :param t: times, broadcastable to (S, K, N, 1).
-        :return: function of a point's index and a cotangent (S, N, D) that returns the product, (S, N, D).
+        :param x: (S, K, B, D).
+        :param t: times, broadcastable to (S, K, B, 1).
+        :return: function of a point's index and a cotangent (S, B, D) that returns the product, (S, B, D).
         """
         multiply = self.mlp.batched_linear
         products = [self._first_product(x, t)]
@@ -235,7 +235,7 @@ class ConditionedVelocity:
 
     @torch.no_grad()
     def slope(self, x: Tensor, t: Time, along: Tensor) -> Tensor:
-        """Return the derivative along a way on which x moves by ``along`` (S, N, D) while t moves by 1; no gradient.
+        """Return the derivative along a way on which x moves by ``along`` (S, B, D) while t moves by 1; no gradient.
 
         Written out, because `torch.func.jvp` would keep networks from oneDNN.
         """
@@ -325,7 +325,7 @@ class NetworkViews:
 
     @contextmanager
     def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:
-        """Yield observations (S, N, O) repeated, (S, N * times, O), whose features are extracted before they are."""
+        """Yield observations (S, B, O) repeated, (S, B * times, O), whose features are extracted before they are."""
         repeated = observations.repeat_interleave(times, dim=1)
         networks = self._networks.with_extractor()
         for network in networks:
@@ -432,7 +432,7 @@ class TanhGaussian(ObservingNetwork):
     def forward(
         self, observations: Tensor, *inputs: Tensor, frozen: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation, in [-20, 2], before the squash, (S, N, D) each."""
+        """Return mean and log standard deviation, in [-20, 2], before the squash, (S, B, D) each."""
         hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
         log_std = self.log_std(hidden, frozen).clamp(-20, 2)
         return self.mean(hidden, frozen), log_std
@@ -460,7 +460,7 @@ class GaussianMean(ObservingNetwork):
         fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
-        """Return the mean actions, (S, N, D)."""
+        """Return the mean actions, (S, B, D)."""
         return self.mean(self.trunk(self.features(observations, frozen), frozen), frozen)
 
 
@@ -468,7 +468,7 @@ class TanhActor(GaussianMean):
     """Deterministic policy: the same, squashed by tanh."""
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
-        """Return the actions, (S, N, D) in (-1, 1)."""
+        """Return the actions, (S, B, D) in (-1, 1)."""
         return super().forward(observations, frozen).tanh()
 
 
@@ -508,7 +508,7 @@ class NoisePredictor(ObservingNetwork):
         super().initialise(replica, generator)
 
     def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
-        """Predict the noise in noisy actions x, (S, N, D)."""
+        """Predict the noise in noisy actions x, (S, B, D)."""
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:

@@ -93,6 +93,6 @@ def linear(
 def product_of(
     rows: Tensor, matrix: Tensor, bias: Tensor | None = None, with_gelu: bool = False
 ) -> Tensor:
-    """Return rows (N, in) times a matrix (out, in)."""
+    """Return rows (B, in) times a matrix (out, in)."""
     name, form = ("gelu", "tanh") if with_gelu else ("none", "")
     return torch.ops.mkldnn._linear_pointwise(rows, matrix, bias, name, [], form)

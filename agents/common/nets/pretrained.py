@@ -40,8 +40,8 @@ class PretrainedFlow:
     """A flow or diffusion policy that was trained elsewhere, to be the behaviour flow of an algorithm.
 
     :param module: the policy's network; it must be a function of its inputs.
-    :param call: calls it: ``(module, observations, x, times) -> prediction``. x has shape (N, D), or (N, H, A) with
-        ``action_shape``; times (N,) are the module's own: its flow time, or the index of a row of ``alpha_bar``, which
+    :param call: calls it: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A) with
+        ``action_shape``; times (B,) are the module's own: its flow time, or the index of a row of ``alpha_bar``, which
         may lie between two rows. The prediction has the shape of x.
     :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
     :param noise_at: time at which the module's flow is noise: 0, or 1, where its velocity points from action to noise.
@@ -140,9 +140,9 @@ def _check_schedule(alpha_bar: Sequence[float]) -> None:
 
 
 class PretrainedField(nn.Module):
-    """The velocity field of a pretrained module: rows (N, O) and (N, D) with times (N, 1) to velocities (N, D).
+    """The velocity field of a pretrained module: rows (B, O) and (B, D) with times (B, 1) to velocities (B, D).
 
-    The actions may have an axis before the rows, (K, N, D): states of the same observations at several times.
+    The actions may have an axis before the rows, (K, B, D): states of the same observations at several times.
     ``read_rows`` turns rows into the observations that the module knows, such as a Dict.
     """
 
@@ -175,7 +175,7 @@ class PretrainedField(nn.Module):
         self.register_buffer("table_times", (signal / (signal + noise_scale)).float())
 
     def forward(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
-        """Return the velocities at x, (N, D) or (K, N, D), for times that broadcast to (N, 1) or (K, N, 1)."""
+        """Return the velocities at x, (B, D) or (K, B, D), for times that broadcast to (B, 1) or (K, B, 1)."""
         observations = self.read_rows(observations)
         shape = x.shape
         t = t.expand(*shape[:-1], 1)
@@ -230,7 +230,7 @@ class PretrainedField(nn.Module):
         return action, torch.where(tau < 0.5, noise, prediction) if is_noise else noise
 
     def _predict(self, observations: Any, x: Tensor, times: Tensor) -> Tensor:
-        """Call the module in its own shapes and dtype; return (N, D) in that of x."""
+        """Call the module in its own shapes and dtype; return (B, D) in that of x."""
         parameter = next(self.module.parameters(), x)
         actions = x if self.action_shape is None else x.unflatten(-1, self.action_shape)
         prediction = self.call(
@@ -268,7 +268,7 @@ class PretrainedNetwork(VmappedModule):
         return field
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Return the velocities for (observations, x, t): x is (S, N, D), or (S, K, N, D) for K states of every row."""
+        """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K states of every row."""
         observations, x, t = inputs
         return super().forward(observations, x, as_column(t, x), frozen=frozen)
 

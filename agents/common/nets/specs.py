@@ -159,7 +159,7 @@ def from_module(
 ) -> NetworkSpec:
     """Return the spec of a network that is an ordinary module of one replica.
 
-    :param make: makes the module from the sizes; it maps rows (N, ...) to rows.
+    :param make: makes the module from the sizes; it maps rows (B, ...) to rows.
     :param observes: whether its first input is observations.
     :param target: whether it has an exponential moving average.
     :param follows_net_arch: whether ``make`` takes hidden widths from ``actor_arch`` or ``critic_arch`` of the sizes.
@@ -223,7 +223,7 @@ STATEFUL_MODULES = (
 
 
 class VmappedModule(Network):
-    """S ordinary modules that know nothing of replicas: each sees its own rows, (N, ...), and draws its own weights.
+    """S ordinary modules that know nothing of replicas: each sees its own rows, (B, ...), and draws its own weights.
 
     The first module made holds the parameters and buffers of all, with the leading axis S.
 
@@ -264,7 +264,7 @@ class VmappedModule(Network):
         return self._call(self._tensors(frozen), *inputs)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, as a velocity field does; the module is given the times t as a column, (N, 1)."""
+        """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1)."""
         # once for a chain of calls: walking through a module costs as much as calling a small one
         tensors = self._tensors(frozen)
 

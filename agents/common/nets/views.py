@@ -20,7 +20,7 @@ class Evaluation(NamedTuple):
     """A state at which a velocity field, a noise predictor or a one-step map was evaluated.
 
     :param network: its name.
-    :param x: the state, (S, N, D).
+    :param x: the state, (S, B, D).
     :param t: the time that it was given; None for a one-step map.
     """
 

@@ -36,7 +36,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, which
     ``utils/encoders.py`` of FQL equals. Differs in: images are brought to [0, 1] before, not here.
 
-    :param observation_space: images, (C, H, W).
+    :param observation_space: images, (channels, height, width).
     :param features_dim: size of the output.
     :param widths: channels of each stage.
     :param blocks: residual blocks of each stage; 2 is the references' `impala`.
@@ -82,22 +82,26 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         self.mlp.initialise(replica, generator)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Return the features of images in [0, 1], (S * N, C, H, W), as (S * N, F)."""
+        """Return the features of images in [0, 1], (S * B, channels, height, width), as (S * B, F)."""
         # replica by replica the values between two layers stay in a CPU's cache; a GPU wants few and large kernels
         together = 1 if device_type(observations) == "cpu" else self.replicas
-        images = observations.unflatten(0, (self.replicas, -1)).split(together)  # (S, N, C, H, W)
+        images = observations.unflatten(0, (self.replicas, -1)).split(
+            together
+        )  # (S, B, channels, height, width)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
-        rows = list(map(self._convolve, images, weights, biases))  # each (S, N, C * H * W)
+        rows = list(
+            map(self._convolve, images, weights, biases)
+        )  # each (S, B, channels * height * width)
         features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
         return features.flatten(0, 1)
 
     def _convolve(
         self, images: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
     ) -> Tensor:
-        """Return what the convolutions of some replicas make of their images (S, N, C, H, W), (S, N, C * H * W)."""
+        """Return the convolutions of some replicas' images (S, B, channels, height, width), flattened after S and B."""
         groups = len(images)
-        # replicas side by side in the channels, (N, S * C, H, W)
+        # replicas side by side in the channels, (B, S * channels, height, width)
         x = images.transpose(0, 1).flatten(1, 2)
         layers = iter(zip(weights, biases, strict=True))
 

@@ -68,9 +68,9 @@ class ExportedPolicy(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Plan one chunk for every observation.
 
-        :param inputs: each (N, ...): raw observations, part by part of a Dict, images with the channels last; then
+        :param inputs: each (B, ...): raw observations, part by part of a Dict, images with the channels last; then
             noise in the order of the names in :attr:`draws`, unless it is drawn inside.
-        :return: (N, H, *action shape).
+        :return: (B, H, *action shape).
         """
         policy = self.policy
         method = policy.method
@@ -101,11 +101,11 @@ def export_onnx(
 ) -> float:
     """Write a policy as an ONNX file, and compare the file with it on random observations.
 
-    Inputs are ``observations`` (N, observation shape) and the noise by its names, each (N, ...), in float32. Images
-    are uint8 with the channels last, (N, H, W, C), choices int64, and the parts of a Dict inputs of their own, e.g.
-    ``observations.camera``. The output is ``actions`` (N, H, action shape), a chunk of H actions in the environment's
-    units. ``flow_rl_zoo`` in the file's metadata is JSON that says what the policy is, what its inputs are, how its
-    noise is distributed, and what ``about`` says.
+    Inputs are ``observations`` (B, observation shape) and the noise by its names, each (B, ...), in float32. Images are
+    uint8 with the channels last, (B, height, width, channels), choices int64. The parts of a Dict are inputs of their
+    own, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a chunk of H actions in the
+    environment's units. ``flow_rl_zoo`` in the file's metadata is JSON that says what the policy is, what its inputs
+    are, how its noise is distributed, and what ``about`` says.
 
     :param policy: of one replica, e.g. ``model.policy`` or what ``agents.load_policy`` returns.
     :param path: file, usually with the ending ``.onnx``.
@@ -173,7 +173,7 @@ def _observation_inputs(layout: ObservationLayout) -> dict[str, SpaceSlice]:
 
 
 def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
-    """Return observations, part by part as the file gets them, as rows (N, O)."""
+    """Return observations, part by part as the file gets them, as rows (B, O)."""
     rows = []
     for part, value in zip(layout.parts, values, strict=True):
         if part.is_image:
@@ -191,7 +191,7 @@ def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
 
 
 def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
-    """Return random values of a part of an observation, (N, ...)."""
+    """Return random values of a part of an observation, (B, ...)."""
     if isinstance(part.space, spaces.Box) and not part.is_image:
         return torch.randn(rows, *part.space.shape, generator=generator, dtype=torch.float32)
     space = copy.deepcopy(part.space)
@@ -320,7 +320,7 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
 
 
 def run_onnx(file: bytes | str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return the actions that an exported policy plans, (N, H, *action shape).
+    """Return the actions that an exported policy plans, (B, H, *action shape).
 
     :param file: its content or its name.
     :param inputs: by their names.

@@ -147,7 +147,7 @@ def _check_acting(trial: Trial) -> None:
     with calling(method, "act"), torch.no_grad():
         noise = policy.draw_noise(table, ROWS, trial.generator)
         actions = method.act(observations, noise, policy.nets)
-        meaning = "(S, N, D): replicas, rows, flattened chunk"
+        meaning = "(S, B, D): replicas, rows, flattened chunk"
         _require_tensor("actions", actions, (REPLICAS, ROWS, policy.chunk_size), meaning)
     if method.best_of_n > 1:
         with calling(method, "score"), torch.no_grad():

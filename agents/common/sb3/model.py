@@ -310,7 +310,7 @@ class FlowAlgorithm(LoggedModel):
 
     @property
     def critic(self) -> CriticEnsemble:
-        """SB3's name of the critics, of algorithms that have some: (S, N, O) and (S, N, D) to (S, E, N)."""
+        """SB3's name of the critics, of algorithms that have some: (S, B, O) and (S, B, D) to (S, E, B)."""
         return self.policy.nets.critic
 
     @property

@@ -47,7 +47,7 @@ from agents.registry import find_named_by_file, name_of
 _LAST_EXTRACTOR = "features_extractor."
 
 ChunkState = tuple[Array, ...]
-"""Chunks in flight, (N, H, A), and how many actions of each are used, (N,)."""
+"""Chunks in flight, (B, H, A), and how many actions of each are used, (B,)."""
 
 
 class FlowPolicy(BasePolicy):
@@ -295,7 +295,7 @@ class FlowPolicy(BasePolicy):
     def set_observation_statistics(
         self, observations: Tensor, scale: float | Literal["range"]
     ) -> None:
-        """Centre observations and scale each coordinate from now on, by the statistics of these, (N, O).
+        """Centre observations and scale each coordinate from now on, by the statistics of these, (B, O).
 
         ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
         """
@@ -367,9 +367,9 @@ class FlowPolicy(BasePolicy):
     def plan(self, observations: Array, noise: Noise) -> Array:
         """Plan one chunk for every observation.
 
-        :param observations: raw, of every replica, as rows of :attr:`layout`, (S, N, O).
-        :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
-        :return: actions in the environment's units, (S, N, H, A).
+        :param observations: raw, of every replica, as rows of :attr:`layout`, (S, B, O).
+        :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :return: actions in the environment's units, (S, B, H, A).
         """
         if self.training:
             self.set_training_mode(False)
@@ -379,10 +379,10 @@ class FlowPolicy(BasePolicy):
     def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
 
-        :param observations: raw, of every replica, (S, N, O).
-        :param noise: name -> (S, N, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :param observations: raw, of every replica, (S, B, O).
+        :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
         :param nets: the policy's networks, or a view of them.
-        :return: actions scaled to [-1, 1], flattened, (S, N, D).
+        :return: actions scaled to [-1, 1], flattened, (S, B, D).
         """
         draws = {name: draw.to(self.device) for name, draw in noise.items()}
         rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
@@ -409,7 +409,7 @@ class FlowPolicy(BasePolicy):
         return self.action_space.dtype
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        """Return the first planned action of each observation, (N, A), scaled to [-1, 1]."""
+        """Return the first planned action of each observation, (B, A), scaled to [-1, 1]."""
         generators = self._prediction_noise(deterministic)
         chunks = self._plan_rows(self.layout.flatten(observation), generators)
         scaled = self.scale_action(chunks[:, 0])
@@ -428,9 +428,9 @@ class FlowPolicy(BasePolicy):
 
         The noise is of streams of its own, so that training is the same with and without callbacks that predict.
 
-        :param observation: one observation, or a batch (N, O).
+        :param observation: one observation, or a batch (B, O).
         :param state: what the previous call returned; None to plan again.
-        :param episode_start: where an episode has just begun, (N,): the old chunk is dropped there.
+        :param episode_start: where an episode has just begun, (B,): the old chunk is dropped there.
         :param deterministic: whether to plan from the centre of each draw, zero where it is normal.
         :return: actions in the environment's units, and the state for the next call (None when H is 1).
         :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
@@ -454,9 +454,9 @@ class FlowPolicy(BasePolicy):
         return self.prediction_generators
 
     def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
-        """Return observations as rows (N, O), and whether they are a batch; one alone is a row.
+        """Return observations as rows (B, O), and whether they are a batch; one alone is a row.
 
-        :param observation: one observation, or a batch (N, ...), by name in a Dict space.
+        :param observation: one observation, or a batch (B, ...), by name in a Dict space.
         :return: rows, and whether the observation was a batch.
         :raises ValueError: if an observation has the wrong shape.
         """
@@ -475,11 +475,11 @@ class FlowPolicy(BasePolicy):
     ) -> tuple[Array, ChunkState | None]:
         """Return the next planned action of each row's chunk, planning a new chunk where there is none.
 
-        :param rows: of :attr:`layout`, (N, O), grouped by replica.
+        :param rows: of :attr:`layout`, (B, O), grouped by replica.
         :param state: what the previous call returned; None to plan again.
-        :param episode_start: where an episode has just begun, (N,).
+        :param episode_start: where an episode has just begun, (B,).
         :param generators: of the noise, one for each replica; None plans from the centre of each draw.
-        :return: actions in the environment's units, (N, A), and the state for the next call (None where each action is
+        :return: actions in the environment's units, (B, A), and the state for the next call (None where each action is
             planned anew).
         """
         if self.played_length == 1:
@@ -497,7 +497,7 @@ class FlowPolicy(BasePolicy):
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
     ) -> Array:
-        """Plan chunks (N, H, A) for those rows (N, O), grouped by replica, that are due; only they use up noise."""
+        """Plan chunks (B, H, A) for those rows (B, O), grouped by replica, that are due; only they use up noise."""
         replicas = self.num_replicas
         if due is None:
             due = np.ones(len(rows), dtype=bool)
@@ -522,7 +522,7 @@ class FlowPolicy(BasePolicy):
     def _draw_due_noise(
         self, is_due: NDArray[np.bool_], generators: Sequence[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Draw the noise of the rows that are due, (S, N), zeros for the others; each replica from its generator."""
+        """Draw the noise of the rows that are due, (S, B), zeros for the others; each replica from its generator."""
         noise: dict[str, list[Tensor]] = {}
         for row, generator in zip(is_due, generators, strict=True):
             for name, draw in self.draw_action_noise(int(row.sum()), generator).items():

@@ -138,7 +138,7 @@ def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
 
 
 def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: Tensor) -> Tensor:
-    """Return the velocities of the first replica, (N, D)."""
+    """Return the velocities of the first replica, (B, D)."""
     inputs = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
     first: Tensor = _pretrained(policy)(*inputs)[0]
     return first
