@@ -93,11 +93,22 @@ class PlotContext:
             return f"{subject}{self.where}"
         return f"{subject}, {self.where}"
 
-    def set_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
-        """Set an axis up for a row for each method, the first one on top."""
-        sns.despine(ax=ax, left=True, offset=3)
+    def tidy(self, ax: Axes) -> None:
+        """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
+        # rliable sets all this itself, so that the settings of `rc_context` do not reach it
+        ax.spines[:].set_linewidth(0.6)
+        sns.despine(ax=ax, offset=3)
+        ax.tick_params(length=2.5, width=0.6, labelsize=self.size.text)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_fontsize(self.size.text)
+        ax.grid(visible=True)
+
+    def tidy_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
+        """Do so for an axis with a row for each method, the first one on top."""
+        self.tidy(ax)
         ax.grid(visible=False, axis="y")
         ax.tick_params("y", length=0)
+        ax.spines["left"].set_visible(False)
         ax.set(xlim=limits, ylim=(len(names) - 0.4, -0.6))
 
     def fit_rows(self, figure: Figure, names: Sequence[str], lines: int = 1) -> None:
@@ -110,6 +121,7 @@ class PlotContext:
         # titles and units are broken into lines, beside 3.5 lines of ticks and gaps
         around = most_lines(ax.get_title() + ax.get_xlabel() for ax in figure.axes)
         rows = max(0.6, lines * len(names) * self.size.inches(1.15 * most_lines(labels)))
+        figure.set_layout_engine("constrained")  # rliable's figures have none
         figure.set_size_inches(self.size.width, rows + self.size.inches(3.5 + around))
 
 

@@ -7,17 +7,17 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from rliable import plot_utils
 from scipy.optimize import isotonic_regression
 
 from zoo.report.comparison import ALL_TASKS, CURVE_COLUMNS, ComparedMethod, Phase, joined
 from zoo.report.figures.context import Drawing, PlotContext, axis_limits, in_lines, most_lines
 from zoo.report.figures.files import SHADE
-from zoo.report.figures.styles import MUTED, Style
+from zoo.report.figures.styles import MUTED
 from zoo.report.tables import only_task
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import count
@@ -33,40 +33,37 @@ def profiles_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     runs = len(names) * len(phase.tasks) * phase.profiles["seeds"].max()
     if not names or runs == 1:
         return None  # a single run has a score, and no distribution
+    thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
+    fractions = {}
+    bands = {}  # those of all methods would cover each other
+    for name in names:
+        profile = parts[name]
+        fractions[name] = profile["fraction"]
+        if context.styles[name].is_named:
+            bands[name] = (profile["low"], profile["high"])
     figure = Figure(size.panel, layout="constrained")
     ax = figure.subplots()
-    for name in names:
-        profile = parts[name].assign(tau=kind.scale * parts[name]["tau"])
-        _draw_line(ax, context.styles[name], profile, "tau", "fraction")
-    sns.despine(ax=ax, offset=3)
-    ax.set(
-        xlim=(0, 100) if kind is SUCCESS else (profile["tau"].min(), profile["tau"].max()),
-        ylim=(0, 1.02),
+    plot_utils.plot_performance_profiles(
+        fractions,
+        thresholds,
+        bands,
+        ax=ax,
+        colors=context.colours,
         xlabel=f"threshold τ, {kind.unit}",
         ylabel="fraction of runs above τ",
-        title=f"{context.where}, {phase.tasks_label}",
     )
+    for line, name in zip(ax.lines, names, strict=True):
+        line.set(**context.styles[name].line)
+    context.tidy(ax)
+    ax.set_xlim(thresholds[0], thresholds[-1])
+    if kind is SUCCESS:
+        ax.set_xlim(0, 100)
+    ax.set_ylim(0, 1.02)
+    ax.set_title(f"{context.where}, {phase.tasks_label}")
     # all lines end at 0, so that they are not named there
     _add_legend(context, figure, names)
     title = context.title("Performance profiles")
     return Drawing(figure, title, names, _notes(context, phase.profiles, names))
-
-
-def _draw_line(
-    ax: Axes, style: Style, points: pd.DataFrame, x: str, y: str, marker: str = ""
-) -> None:
-    """Draw a method's line, with the band between its columns ``low`` and ``high`` if it is told from the others."""
-    ax.plot(points[x], points[y], marker=marker, markersize=2.5, **style.line)
-    if style.is_named:  # bands of all methods would cover each other
-        ax.fill_between(
-            points[x],
-            points["low"],
-            points["high"],
-            color=style.colour,
-            alpha=0.15,
-            linewidth=0,
-            zorder=style.line["zorder"] - 1,
-        )
 
 
 def sample_efficiency_figure(context: PlotContext, metric: str) -> Drawing | None:
@@ -196,13 +193,30 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
     for name in names:
         style = context.styles[name]
         curve = parts[name]
+        steps = curve["step"].to_numpy(int)
         if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
-            curve = curve.assign(step=curve["step"] + border)
+            steps = steps + border
+        ends = ["low", "high"]
+        if not style.is_named:
+            # bands of all methods would cover each other: those of the grey ones have no width
+            ends = ["value", "value"]
         marker = ""
-        if len(curve) == 1 or style.is_own:
+        if len(steps) == 1 or style.is_own:
             marker = "o"  # a curve of one point would not be seen
-        _draw_line(ax, style, curve, "step", "value", marker)
-    sns.despine(ax=ax, offset=3)
+        plot_utils.plot_sample_efficiency_curve(
+            steps,
+            {name: curve["value"]},
+            {name: curve[ends].to_numpy().T},
+            colors={name: style.colour},
+            xlabel="",
+            ylabel="",
+            ax=ax,
+            marker=marker,
+        )
+        ax.lines[-1].set(**style.line, markersize=2.5)
+        # rliable draws bands above earlier curves, and knows neither dashes nor layers
+        ax.collections[-1].set_zorder(style.line["zorder"] - 1)
+    context.tidy(ax)
     ax.set_ylim(axis_limits(curves["value"], curves[["value", "low", "high"]]))
     if context.kind is SUCCESS:
         ax.set_ylim(0, 102)  # a curve at 100% is not cut in half

@@ -33,9 +33,7 @@ _SHADES = 25  # of a map: few, since each has its counterpart on dark paper
 _RC_PARAMS: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same bytes on every machine
     "text.parse_math": False,  # names of runs hold no formulas
-    "axes.grid": True,
     "axes.grid.axis": "both",
-    "grid.alpha": 0.25,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": QUIET[0],
@@ -46,6 +44,7 @@ _RC_PARAMS: dict[Any, Any] = {
     "ytick.major.size": 2.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
+    "patch.linewidth": 0,  # bars and bands have no edges
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
     "svg.fonttype": "none",

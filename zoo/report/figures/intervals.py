@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from rliable import plot_utils
 
 from zoo.report.comparison import Outcome, Phase, baseline_of
 from zoo.report.figures.context import Drawing, PlotContext, axis_limits
@@ -149,29 +149,31 @@ def _intervals(
     :param colours: of the methods, in place of those of their styles.
     """
     width = 0.6 / len(panels) * context.size.width
-    rows = np.arange(len(names))
-    colour_list = [(colours or context.colours)[name] for name in names]
-    is_own = [context.comparison.methods[name].is_own for name in names]
-    figure = Figure(layout="constrained")  # its size follows from the rows
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    notes: list[str] = []
-    for ax, panel in zip(axes, panels, strict=True):
-        estimates = panel.values()
-        points, low, high = estimates.T
-        ax.barh(
-            rows,
-            high - low,
-            left=low,
-            height=0.6,
-            color=colour_list,
-            alpha=0.75,
-            edgecolor=INK[0],
-            linewidth=np.where(is_own, 0.8, 0),
-        )
-        # a dark line would not be seen on the dark bar of the focus
-        is_dark = (np.array(colour_list) == FOCUS[0]) & (low < high)
-        ax.vlines(points, rows - 0.28, rows + 0.23, np.where(is_dark, PAPER[0], INK[0]), alpha=0.5)
-        shown = points
+    colours = colours or context.colours
+    values_by_panel = []
+    titles = []
+    for panel in panels:
+        values_by_panel.append(panel.values())
+        titles.append(context.wrap(f"{context.where}, {panel.title}", width))
+    values = np.stack(values_by_panel, axis=-1)  # (methods, 3, panels)
+    figure, _ = plot_utils.plot_interval_estimates(
+        dict(zip(names, values[:, 0], strict=True)),
+        dict(zip(names, values[:, 1:], strict=True)),
+        titles,
+        colors=colours,
+        xlabel="",  # rliable has one for all panels, below the middle of the figure
+    )
+    plt.close(figure)  # pyplot forgets it; the figure stays
+    for k, (ax, panel) in enumerate(zip(figure.axes, panels, strict=True)):
+        for mean, bar, name in zip(ax.collections, ax.patches, names, strict=True):
+            mean.set_color(INK[0])  # rliable's black has no counterpart on dark paper
+            if context.comparison.methods[name].is_own:
+                bar.set(edgecolor=INK[0], linewidth=0.8)
+            # a dark line would not be seen on the dark bar of the focus
+            if colours[name] == FOCUS[0] and bar.get_width() > 0:
+                mean.set_color(PAPER[0])
+        estimates = values[..., k]
+        shown = estimates[:, 0]
         if panel.even is not None:
             shown = np.append(shown, panel.holds or panel.even)
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
@@ -179,11 +181,10 @@ def _intervals(
         elif len(names) == 1:
             # a point alone has no spread that an axis could show, so its whole interval counts
             shown = estimates
-        context.set_rows(ax, names, axis_limits(shown, np.append(shown, estimates)))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.set_title(context.wrap(f"{context.where}, {panel.title}", width))
+        context.tidy_rows(ax, names, axis_limits(shown, np.append(shown, estimates)))
         ax.set_xlabel("\n".join(context.wrap(line, width) for line in panel.unit.splitlines()))
-        if (low < high).any():
-            notes = ["Bars: 95% intervals."]
     context.fit_rows(figure, names)
+    notes = []
+    if (values[:, 1] < values[:, 2]).any():
+        notes.append("Bars: 95% intervals.")
     return Drawing(figure, context.title(subject), names, notes)

@@ -1,4 +1,8 @@
-"""The figures of a comparison, in the styles of the zoo."""
+"""The figures of a comparison: rliable and seaborn draw them, in the styles of the zoo.
+
+What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
+axis holds what it is about, and where methods are even there is a line.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +106,6 @@ def heat_map_figure(context: PlotContext, phase: Phase) -> Drawing | None:
         **colour_limits,
     )
     ax.set(facecolor=SHADE[0], title=f"{phase.name}, {kind.unit}")  # the face is what is missing
-    ax.grid(visible=False)
     ax.xaxis.tick_top()
     ax.tick_params("x", rotation=90, length=0)
     ax.tick_params("y", rotation=0, length=0)
@@ -135,7 +138,7 @@ def runs_figure(context: PlotContext, phase: Phase) -> Drawing | None:
         return None
     names = context.shown(set(last["method"]))
     scores = kind.scale * last["score"]
-    figure = Figure(layout="constrained")  # its size follows from the rows
+    figure = Figure()  # its size follows from the rows
     with seeded():  # seaborn draws the jitter from NumPy's own generator
         ax = sns.stripplot(
             x=scores,
@@ -153,7 +156,7 @@ def runs_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     limits = axis_limits(scores, scores)
     if kind is SUCCESS:
         limits = (-2, 102)  # all of a point at 0% and at 100% is seen
-    context.set_rows(ax, names, limits)
+    context.tidy_rows(ax, names, limits)
     ax.set(xlabel=kind.unit, ylabel="", title=f"{context.where}, single runs")
     context.fit_rows(figure, names, lines=2)
     return Drawing(figure, context.title("Last score of each own run"), names)
