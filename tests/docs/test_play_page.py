@@ -6,7 +6,7 @@ import pytest
 import agents
 from tests import code_blocks
 from tests.docs.commands import commands_run_by, program_of
-from tests.zoo.models.conftest import ENV, maze_model, write_run
+from tests.zoo.models.conftest import ENV, maze_model, save_run
 from zoo.envs import rendering
 
 
@@ -15,7 +15,7 @@ def _logs(tmp_path, monkeypatch):
     """Work where there are two runs and a saved model, and where only maps are drawn."""
     model = maze_model(seed=3)
     for _ in range(2):
-        model.save(write_run(tmp_path / "logs", model).best_model)
+        model.save(save_run(tmp_path / "logs", model).best_model)
     model.save(tmp_path / "model.zip")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rendering, "_works", lambda name: False)

@@ -1,8 +1,8 @@
-"""What stands for the part of `huggingface_hub.HfApi` that uploading and downloading an agent needs."""
+"""A hub in memory: the methods of `huggingface_hub.HfApi` that upload and download an agent."""
 
+import fnmatch
 import hashlib
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,24 +45,24 @@ class Hub:
 
     def upload_folder(self, *, repo_id, folder_path, commit_message, delete_patterns):
         commits = self.repositories[repo_id].commits
-        before = commits[-1][1] if commits else {}
-        kept = {
-            name: content
-            for name, content in before.items()
-            if not any(fnmatch(name, p) for p in delete_patterns)
-        }
-        self.put(repo_id, kept | {path.name: path.read_bytes() for path in folder_path.iterdir()})
+        files = dict(commits[-1][1]) if commits else {}
+        for pattern in delete_patterns:
+            for name in fnmatch.filter(files, pattern):
+                del files[name]
+        self.put(repo_id, files | {path.name: path.read_bytes() for path in folder_path.iterdir()})
 
     def hf_hub_download(self, repo_id, filename, *, revision):
         self.asked.append(filename)
-        found = self.repositories.get(repo_id)
-        if found is None or (found.private and self.token != TOKEN):
+        repository = self.repositories.get(repo_id)
+        # as on the real hub, a stranger cannot tell a private repository from none
+        if repository is None or (repository.private and self.token != TOKEN):
             raise _error("RepositoryNotFoundError", 404)
-        known = {commit[0]: commit for commit in found.commits}
-        known |= dict.fromkeys((None, "main"), found.commits[-1])
-        if revision not in known:
+        newest, _ = repository.commits[-1]
+        commit = newest if revision in (None, "main") else revision
+        files_of = dict(repository.commits)
+        if commit not in files_of:
             raise _error("RevisionNotFoundError", 404)
-        commit, files = known[revision]
+        files = files_of[commit]
         if filename not in files:
             raise _error("RemoteEntryNotFoundError", 404)
         path = self.cache / commit / filename
@@ -76,5 +76,4 @@ def _error(name, status):
     from huggingface_hub import errors
 
     response = SimpleNamespace(headers={}, request=None, status_code=status)
-    found = getattr(errors, name)("refused", response=response)
-    return found
+    return getattr(errors, name)("refused", response=response)

@@ -1,4 +1,4 @@
-"""What the tests of playing share: an agent of a maze, as a run, a file and a policy."""
+"""An untrained agent of a maze, as a model, a finished run and a policy for acting."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def maze_model(id="qam", **settings):
     return tiny_model(id, make_env("pointmaze-medium-singletask-task1-v0", **STEPS), **settings)
 
 
-def write_run(logs, model, seed=3, **settings):
+def save_run(logs, model, seed=3, **settings):
     """Write a finished run of a model, as far as playing reads it."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
     config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4}
@@ -34,16 +34,16 @@ def model():
 
 @pytest.fixture(scope="package")
 def logs(model, tmp_path_factory):
+    """Return a log folder with one run of the model."""
     folder = tmp_path_factory.mktemp("logs")
-    write_run(folder, model)
+    save_run(folder, model)
     return folder
 
 
 @pytest.fixture
 def policy_file(model, tmp_path):
-    """Return a policy that was saved for acting, whose score nobody knows."""
+    """Return the file of a policy for acting that states no score."""
     protocol = {"episodes": 4, "seed": 7, "env_kwargs": STEPS}
-    model.save_policy(
-        tmp_path / "policy.safetensors", {"env": ENV, "seed": 3, "protocol": protocol}
-    )
-    return tmp_path / "policy.safetensors"
+    file = tmp_path / "policy.safetensors"
+    model.save_policy(file, {"env": ENV, "seed": 3, "protocol": protocol})
+    return file

@@ -22,9 +22,9 @@ from tests.zoo.playing.helpers import (
     TOY,
     ElementwisePolicy,
     NetworkPolicy,
-    assert_same,
-    children,
+    assert_same_results,
     plan_rows,
+    worker_pids,
 )
 from zoo.envs.make import find_spec, make_env
 from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
@@ -90,12 +90,12 @@ def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single
     policy.draw_action_noise = lambda rows, generator: {
         "noise": torch.rand(rows, 1, 2, generator=generator).expand(rows, 3, 2)
     }
-    assert_same(single.evaluate(policy), expected)
+    assert_same_results(single.evaluate(policy), expected)
 
 
 def test_results_have_the_same_bits_in_one_and_in_several_environments(single, anywhere):
     policy = NetworkPolicy(num_replicas=2, observation_size=3)
-    assert_same(single.evaluate(policy), anywhere.evaluate(policy))
+    assert_same_results(single.evaluate(policy), anywhere.evaluate(policy))
 
 
 def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than_environments():
@@ -222,20 +222,20 @@ def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
     monkeypatch, cores, n_envs, processes
 ):
     pretend_cores(monkeypatch, cores)
-    processes_before = children()
+    processes_before = worker_pids()
     with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
-        assert len(children() - processes_before) == processes
+        assert len(worker_pids() - processes_before) == processes
 
 
 def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
-    processes_before = children()
+    processes_before = worker_pids()
     with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
         first = evaluator.evaluate(ElementwisePolicy())
-        for pid in children() - processes_before:
+        for pid in worker_pids() - processes_before:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
-        assert_same(evaluator.evaluate(ElementwisePolicy()), first)
+        assert_same_results(evaluator.evaluate(ElementwisePolicy()), first)
 
 
 @pytest.mark.few(1)
@@ -253,7 +253,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     tmp_path, monkeypatch, cores, failure, message
 ):
     pretend_cores(monkeypatch, cores)
-    processes_before = children()
+    processes_before = worker_pids()
     switch = tmp_path / "fail"
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
@@ -262,11 +262,11 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())
-        assert children() == processes_before
+        assert worker_pids() == processes_before
         monkeypatch.undo()
         pretend_cores(monkeypatch, cores)
         switch.unlink()
-        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+        assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
 def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
@@ -276,13 +276,13 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
                 raise KeyboardInterrupt
             return super().plan(observations, noise)
 
-    processes_before = children()
+    processes_before = worker_pids()
     with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(Interrupted())
-        assert children() == processes_before
-        assert_same(evaluator.evaluate(ElementwisePolicy()), expected)
+        assert worker_pids() == processes_before
+        assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
 def test_an_environment_without_a_time_limit_is_warned_of(caplog):
@@ -298,10 +298,10 @@ def test_an_environment_without_a_time_limit_is_warned_of(caplog):
     [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")],
 )
 def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
-    processes_before = children()
+    processes_before = worker_pids()
     with pytest.raises(UsageError, match=message):
         Evaluator(env_id, episodes=2, n_envs=2, seed=0)
-    assert children() == processes_before
+    assert worker_pids() == processes_before
 
 
 class Diverging(ElementwisePolicy):

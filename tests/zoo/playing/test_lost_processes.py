@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.playing.helpers import TOY, NetworkPolicy, assert_same, children
+from tests.zoo.playing.helpers import TOY, NetworkPolicy, assert_same_results, worker_pids
 from zoo.playing.evaluate import Evaluator
 from zoo.processes import serving
 from zoo.processes.serving import WorkerError
@@ -47,9 +47,9 @@ class Disturbing(NetworkPolicy):
 def playing(monkeypatch, cores):
     """Yield an evaluator, and what finds its processes."""
     pretend_cores(monkeypatch, cores)
-    others = children()
+    others = worker_pids()
     with Evaluator(TOY, episodes=6, n_envs=4, seed=5) as evaluator:
-        yield evaluator, lambda: children() - others
+        yield evaluator, lambda: worker_pids() - others
 
 
 @pytest.mark.few(1)
@@ -60,7 +60,7 @@ def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, c
         expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
         first = workers()
         actual = evaluator.evaluate(Disturbing(range(5, 6), lambda: send(workers(), number)))
-        assert_same(actual, expected)
+        assert_same_results(actual, expected)
         assert not first & workers()
 
 
@@ -69,7 +69,7 @@ def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
     with playing(monkeypatch, 3) as (evaluator, workers):
         expected = evaluator.evaluate(policy)
         send(workers(), signal.SIGKILL)
-        assert_same(evaluator.evaluate(policy), expected)
+        assert_same_results(evaluator.evaluate(policy), expected)
 
 
 def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch):
@@ -103,4 +103,6 @@ def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(mon
         assert time.monotonic() - begin < 6
         assert not workers()
         is_asked = False
-        assert_same(evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3)), expected)
+        assert_same_results(
+            evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3)), expected
+        )

@@ -1,5 +1,5 @@
-"""Fixtures of the tests of playing."""
+"""The run that `tests/zoo/models` makes; fixtures of a sibling folder are found only if imported."""
 
-from tests.zoo.models.conftest import logs, model, policy_file
+from tests.zoo.models.conftest import logs, model
 
-__all__ = ["logs", "model", "policy_file"]
+__all__ = ["logs", "model"]
