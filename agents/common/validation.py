@@ -44,7 +44,10 @@ def path_of(kind: type) -> str:
 
 def unknown_name_message(kind: str, name: object, choices: Iterable[str]) -> str:
     """Return the message for a name that is not one of the choices; ``kind`` is what it names, e.g. "algorithm"."""
-    return f"unknown {kind} `{name}`; closest: {', '.join(closest_names(name, choices))}"
+    closest = ", ".join(closest_names(name, choices))
+    if not closest:
+        return f"unknown {kind} `{name}`; there is none to choose from"
+    return f"unknown {kind} `{name}`; closest: {closest}"
 
 
 class Bounds(TypedDict, total=False):

@@ -82,6 +82,12 @@ def test_success_and_returns_have_columns_of_their_own(tmp_path, run):
     assert " - 50.0 1k\n" in "\n".join(lines)
 
 
+def test_a_reference_where_no_run_has_returns_is_refused(tmp_path, refusal):
+    write_run(tmp_path / "a", offline=(25,))
+    reason = refusal(monitor.main, tmp_path, "--reference-scores", "X=0,1")
+    assert "unknown environment with returns `X`; there is none to choose from" in reason
+
+
 def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run):
     for seed in range(12):
         write_run(tmp_path / f"failed{seed}", seed=seed, state="failed")
