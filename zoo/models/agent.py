@@ -37,7 +37,6 @@ from zoo.envs.make import find_spec
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.pool import count_environments
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.runs.scores import SUCCESS
@@ -439,12 +438,10 @@ def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score
 
     :param n_envs: environments; None takes as many as in training.
     """
-    # the number changes no result, only the time
-    count = n_envs or count_environments(agent.env_id, agent.env_kwargs, agent.episodes)
     with Evaluator(
         agent.env_id,
         episodes=agent.episodes,
-        n_envs=count,
+        n_envs=n_envs,  # changes no result, only the time
         seed=agent.seed,
         env_kwargs=agent.env_kwargs,
     ) as evaluator:

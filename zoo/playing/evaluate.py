@@ -18,7 +18,7 @@ from agents.common.actions import action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.border import UNREPORTED
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.pool import EnvPool, EpisodeTotals, Progress, Spaces
+from zoo.playing.pool import EnvPool, EpisodeTotals, Progress, Spaces, count_environments
 from zoo.processes.serving import Hook, keep_waiting
 from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.messages import log
@@ -62,6 +62,7 @@ class Evaluator:
     another batch size. So the number of environments changes the time taken and nothing else. Nor does the loss of a
     process, whose episodes are played again; see :class:`zoo.playing.pool.EnvPool`.
 
+    :param n_envs: environments of the pool; None takes as many as :func:`zoo.playing.pool.count_environments` says.
     :param seed: decides the starts and the noise.
     """
 
@@ -73,14 +74,16 @@ class Evaluator:
         env_id: str | EnvSpec,
         *,
         episodes: int,
-        n_envs: int,
+        n_envs: int | None,
         seed: int,
         env_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self.episodes, self.n_envs, self.seed = episodes, n_envs, seed
+        self.episodes = episodes
+        self.seed = seed
         self.episode_seeds = seeds_of_starts(seed, episodes)
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
+        self.n_envs = n_envs or count_environments(self._spec, episodes)
         if self._spec.max_episode_steps is None:
             log.warning(
                 "%s has no time limit (`max_episode_steps`), so an episode may never end",
@@ -132,16 +135,18 @@ class Evaluator:
         if active is None:
             active = range(len(replicas))
         # the policy may draw from them
-        states = (random.getstate(), np.random.get_state(), torch.get_rng_state())
+        python_state = random.getstate()
+        numpy_state = np.random.get_state()
+        torch_state = torch.get_rng_state()
         try:
             endings = self._play(policy, replicas, sorted(active))
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+            torch.set_rng_state(torch_state)
         return results_of(endings, (len(replicas), self.episodes), self.episode_seeds)
 
     def _play(
@@ -167,7 +172,7 @@ class Evaluator:
             if progress is None:
                 return schedule.endings
             for job in schedule.update(progress):
-                planner.noise.restart(*job)
+                planner.restart(*job)
             running = progress.running
             if running:
                 chunks, diverged = planner.plan(schedule.rows_of(running), progress.observations)
@@ -259,6 +264,8 @@ class Schedule:
 class BatchPlanner:
     """Plans for some rows of a batch of all S * episodes rows, since a product rounds differently at another size.
 
+    The noise of every episode is drawn a few plans ahead, from the episode's own generator.
+
     :param spaces: observation and action space.
     :param seed: decides the noise, with `names`, the number that stands for each replica.
     """
@@ -269,11 +276,18 @@ class BatchPlanner:
     def __init__(
         self, policy: ChunkPolicy, spaces: Spaces, seed: int, names: Sequence[int], episodes: int
     ) -> None:
-        self.noise = NoiseStock(policy, seed, names, episodes)
         self._policy = policy
         self._observation_space, self._action_space = spaces
+        self._seed = seed
+        self._names = names
         self.last_noise: dict[str, torch.Tensor] = {}
         self._rows: Array | None = None  # the last observation of each episode, (S, episodes, O)
+        self._shape = (len(names), episodes)
+        self._generators = np.empty(self._shape, object)
+        self._used = np.zeros(self._shape, np.int64)
+        self._stock: dict[str, Array] = {}  # (S, episodes, NOISE_PLANS, ...)
+        for job in np.ndindex(self._shape):
+            self.restart(*job)
 
     def plan(self, rows: Rows, observations: Any) -> tuple[Array, set[int]]:
         """Plan a chunk in some rows.
@@ -288,30 +302,17 @@ class BatchPlanner:
             observations = policy.layout.flatten(observations)  # type: ignore[attr-defined]  # one for such spaces
         if self._rows is None:
             # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
-            shape = (*self.noise.shape, *observations.shape[1:])
+            shape = (*self._shape, *observations.shape[1:])
             self._rows = np.broadcast_to(observations[0], shape).copy()
         self._rows[rows] = observations
         begin = time.perf_counter()
-        self.last_noise = self.noise.take(rows)
+        self.last_noise = self._take_noise(rows)
         plans = np.asarray(policy.plan(self._rows, self.last_noise))
         chunks = plans[rows][:, : getattr(policy, "played_length", policy.chunk_length)]
         self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean(action_bounds(self._action_space), axis=0)
         return played_actions(chunks, self._action_space), set(rows[0][is_bad].tolist())
-
-
-class NoiseStock:
-    """The noise of every episode, drawn a few plans ahead from the episode's own generator."""
-
-    def __init__(self, policy: ChunkPolicy, seed: int, names: Sequence[int], episodes: int) -> None:
-        self._draw, self._seed, self._names = policy.draw_action_noise, seed, names
-        self.shape = (len(names), episodes)
-        self._generators = np.empty(self.shape, object)
-        self._used = np.zeros(self.shape, np.int64)
-        self._stock: dict[str, Array] = {}  # (S, episodes, NOISE_PLANS, ...)
-        for job in np.ndindex(self.shape):
-            self.restart(*job)
 
     def restart(self, replica: int, episode: int) -> None:
         """Offer an episode its first noise again."""
@@ -323,18 +324,19 @@ class NoiseStock:
 
     def _fill(self, replica: int, episode: int) -> None:
         """Draw an episode's noise of the next plans."""
-        for name, draws in self._draw(NOISE_PLANS, self._generators[replica, episode]).items():
+        noise = self._policy.draw_action_noise(NOISE_PLANS, self._generators[replica, episode])
+        for name, draws in noise.items():
             if name not in self._stock:
-                self._stock[name] = np.zeros((*self.shape, *draws.shape), draws.numpy().dtype)
+                self._stock[name] = np.zeros((*self._shape, *draws.shape), draws.numpy().dtype)
             self._stock[name][replica, episode] = draws.numpy()
         self._used[replica, episode] = 0
 
-    def take(self, rows: Rows) -> dict[str, torch.Tensor]:
+    def _take_noise(self, rows: Rows) -> dict[str, torch.Tensor]:
         """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...).
 
         :param rows: those that are planned for; the others get the same noise again.
         """
-        replicas, episodes = np.indices(self.shape)
+        replicas, episodes = np.indices(self._shape)
         noise = {}
         for name, stock in self._stock.items():
             noise[name] = torch.from_numpy(stock[replicas, episodes, self._used])

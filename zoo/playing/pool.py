@@ -22,7 +22,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.border import UNREPORTED, join, stack
-from zoo.envs.make import RepeatableEnv, find_spec, make_env
+from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
 from zoo.processes.serving import (
     Hook,
@@ -231,7 +231,8 @@ class EnvPool:
             for process in self._workers:
                 process.losses = 0  # they count within one evaluation, which ends here
             return None
-        answered = processes = [self._workers[worker] for worker in busy]
+        processes = [self._workers[worker] for worker in busy]
+        answered = processes
         if not self._plans_once:
             answered = wait_for_answers(processes, patience, self._check_in)
         progress = Progress([], None, {})
@@ -284,13 +285,13 @@ class EnvPool:
         self._stay_at_exit()
 
 
-def count_environments(env_id: str | EnvSpec, env_kwargs: dict[str, Any], episodes: int) -> int:
+def count_environments(spec: EnvSpec, episodes: int) -> int:
     """Return the number of environments to play some episodes in.
 
     A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
     them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
     """
     count = max(MIN_SCENES, 2 * available_cores())
-    if str(find_spec(env_id, **env_kwargs).entry_point).startswith("ogbench.locomaze"):
+    if str(spec.entry_point).startswith("ogbench.locomaze"):
         count = MAX_MAZES
     return min(count, episodes)

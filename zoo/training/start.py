@@ -34,7 +34,6 @@ from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
-from zoo.playing.pool import count_environments
 from zoo.processes.serving import start_server
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
@@ -139,13 +138,16 @@ def make_evaluator(plan: RunPlan, held_out: Dataset | None = None) -> Evaluator 
 
     :param held_out: the trajectories that take their place.
     """
-    seed = plan.request.eval_seed
+    request = plan.request
     if held_out is not None:
-        return HeldOutEvaluator(held_out, seed=seed)
-    episodes = plan.config.run.eval_episodes
-    env_kwargs = plan.eval_env_kwargs
-    count = plan.request.n_eval_envs or count_environments(plan.env_id, env_kwargs, episodes)
-    return Evaluator(plan.env_id, episodes=episodes, n_envs=count, seed=seed, env_kwargs=env_kwargs)
+        return HeldOutEvaluator(held_out, seed=request.eval_seed)
+    return Evaluator(
+        plan.env_id,
+        episodes=plan.config.run.eval_episodes,
+        n_envs=request.n_eval_envs,
+        seed=request.eval_seed,
+        env_kwargs=plan.eval_env_kwargs,
+    )
 
 
 def make_folders(
