@@ -39,39 +39,37 @@ class Task:
 # -- OCBench ----------------------------------------------------------------------------------------------------------
 
 # environment, tasks, most steps of an episode, and of one in the lite variant, which not all have
-_OCBENCH = (
-    ("block-single", 1, 1250, 200),
-    ("block-double", 2, 2500, 400),
-    ("block-triple", 2, 3750, 600),
-    ("block-quadruple", 3, 5000, 800),
-    ("chamber-easy", 3, 4000, 500),
-    ("chamber-medium", 2, 5000, 600),
-    ("chamber-hard", 2, 5500, 700),
-    ("switch-3x3", 2, 1500, 300),
-    ("switch-4x4", 2, 1500, 300),
-    ("switch-5x5", 2, 4000, 800),
-    ("hanoi-single", 2, 1000, 300),
-    ("hanoi-double", 2, 3000, 900),
-    ("hanoi-triple", 2, 7000, 2100),
-    ("bowling", 1, 500, None),
-)
+_OCBENCH = """
+block-single      1  1250   200
+block-double      2  2500   400
+block-triple      2  3750   600
+block-quadruple   3  5000   800
+chamber-easy      3  4000   500
+chamber-medium    2  5000   600
+chamber-hard      2  5500   700
+switch-3x3        2  1500   300
+switch-4x4        2  1500   300
+switch-5x5        2  4000   800
+hanoi-single      2  1000   300
+hanoi-double      2  3000   900
+hanoi-triple      2  7000  2100
+bowling           1   500
+"""
+_OCBENCH_VARIANTS = {"cpu": ("ocbench",), "cpu-lite": ("ocbench", "ocbench-lite")}
+"""Variant, in the order of the table's columns -> entries of settings files."""
 
 
 def _ocbench_tasks() -> list[Task]:
     """Return OCBench's tasks on the CPU; steps of the lite variants are five times longer."""
     tasks = []
-    for environment, count, steps, lite_steps in _OCBENCH:
+    for line in _OCBENCH.strip().splitlines():
+        environment, count, *max_steps = line.split()
         family, dash, kind = environment.partition("-")
-        for variant, max_steps, *entries in (
-            ("cpu", steps, "ocbench"),
-            ("cpu-lite", lite_steps, "ocbench", "ocbench-lite"),
-        ):
-            if max_steps is None:
-                continue
+        for steps, (variant, entries) in zip(max_steps, _OCBENCH_VARIANTS.items(), strict=False):
             domain = f"{family}-{variant}{dash}{kind}"
-            for number in range(1, count + 1):
+            for number in range(1, int(count) + 1):
                 name = f"{domain}-task{number}-v0"
-                tasks.append(Task("OCBench", name, domain, name, max_steps, tuple(entries)))
+                tasks.append(Task("OCBench", name, domain, name, int(steps), entries))
     return tasks
 
 
