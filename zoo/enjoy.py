@@ -80,8 +80,11 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         check_video(args.video)
     has_window = _has_window(args)  # before MuJoCo is imported
     prepare_pictures(args.env, args.model)
-    # a window draws through GLFW; else EGL or OSMesa must be chosen before MuJoCo is imported
-    platform = "glfw" if has_window else None if args.video is None else choose_platform()
+    platform = None
+    if has_window:
+        platform = "glfw"  # a window draws through GLFW
+    elif args.video is not None:
+        platform = choose_platform()  # EGL or OSMesa, before MuJoCo is imported
     with signals_deferred():
         from zoo.models.agent import describe, episode_text, find_agent, play, with_protocol
         from zoo.models.score import Score

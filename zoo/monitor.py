@@ -106,11 +106,9 @@ def _left_to_print(tables: RunTables, args: argparse.Namespace) -> dict[str, Any
 
     counts = count_states(tables)
     paths = shlex.join(map(str, args.paths))
-    hint = (
-        f"zoo monitor {paths} --watch"
-        if counts.get("running")
-        else f"zoo compare {paths} -o report/"
-    )
+    hint = f"zoo compare {paths} -o report/"
+    if counts.get("running"):
+        hint = f"zoo monitor {paths} --watch"
     return result_for_terminal(counts, hint)
 
 

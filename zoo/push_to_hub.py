@@ -73,7 +73,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if args.output is None:
         require_token()  # else the refusal would come after the episodes
     agent = find_agent(args)
-    repo = f"{args.organization}/{args.repo_name or re.sub(r'[^A-Za-z0-9_.-]+', '-', f'{agent.algo}-{agent.env}')}"
+    # the characters that the hub allows in a name
+    usual_name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{agent.algo}-{agent.env}")
+    repo = f"{args.organization}/{args.repo_name or usual_name}"
     chosen = ""
     if args.load_best:
         chosen = "the best model of its run"

@@ -51,18 +51,18 @@ def load_custom(
     with contextlib.ExitStack() as stack:
         if env is None:
             env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
-        spaces = spaces_for(source, env_id, env)
+        observation_space, action_space = spaces_for(source, env_id, env)
     content = content or read_source(source, ReadOptions(reward_from=reward_from))
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
-    check_fit(source, content, env_id, spaces, action_range)
+    check_fit(source, content, env_id, (observation_space, action_space), action_range)
     arrays = compact(content)
     if action_range is not None:
         # in the environment's units: otherwise datasets of two action ranges would have one fingerprint
         low, high = action_range
-        box = spaces[1]
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
-        arrays["actions"] = (box.low + shares * (box.high - box.low)).astype(np.float32)
+        units = action_space.high - action_space.low
+        arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
         content = compact_transitions(arrays)
     path, source_format = require_format(source)
     file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
@@ -116,8 +116,9 @@ def check_fit(
     :raises DatasetError: for the first array that does not fit.
     """
     arrays = content.arrays
+    observation_space, action_space = spaces
     warn_of_constant_rewards(source, content)
-    if isinstance(spaces[0], Dict):
+    if isinstance(observation_space, Dict):
         raise DatasetError(
             "observations",
             f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)",
@@ -134,14 +135,15 @@ def check_fit(
                 f"{source}: `{key}` must have rows of {space.dtype} and shape {expected} as in {env_id}, got "
                 f"{arrays[key].dtype} and {shape}",
             )
-    if not is_image(spaces[0]):
+    if not is_image(observation_space):
         for rows in (arrays["observations"], content.final_observations):
-            _check_values(source, "observations", rows, spaces[0])
+            _check_values(source, "observations", rows, observation_space)
     # Real numbers are checked below, which clips what rounding puts outside.
-    if action_range is None and holds_integers(spaces[1]):
-        played = np.where(content.valid[:, None], arrays["actions"], spaces[1].low)
-        _check_values(source, "actions", played, spaces[1])
-    check_actions(source, content, spaces[1], action_range)
+    if action_range is None and holds_integers(action_space):
+        # The row after a trajectory's last transition has no action.
+        played = np.where(content.valid[:, None], arrays["actions"], action_space.low)
+        _check_values(source, "actions", played, action_space)
+    check_actions(source, content, action_space, action_range)
 
 
 def check_actions(

@@ -152,7 +152,8 @@ def recorded_sha256(path: Path) -> str | None:
 
 def check_checksum(path: Path) -> str:
     """Return the sha256 of a file; refuse one that differs from what was recorded beside it."""
-    digest, expected = digest_of(path), recorded_sha256(path)
+    digest = digest_of(path)
+    expected = recorded_sha256(path)
     if expected not in (None, digest):
         raise DatasetError(
             "file",

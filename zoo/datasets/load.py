@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int
         generate_dataset(spec.name, dataset_dir)  # says why not
     folder = shard_folder(spec.name, dataset_dir)
     present = shard_names(folder)
-    names = spec.file_names() if size is None else spec.file_names(size)
+    names = spec.file_names(size or math.inf)
     missing = [name for name in names if name not in present]
     if missing:
         try:

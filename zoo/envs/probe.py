@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def require_independent_episodes(env: RepeatableEnv, make: Callable[[], Repeatab
     :param make: makes another one.
     :raises UsageError: if state outlives a reset.
     """
-    first = _play(env, 0)
+    first = _play(env, 0, seconds=SECONDS)
     end = time.monotonic() + SECONDS
     for episode in range(1, MAX_EPISODES + 1):
         if episode == 1 or time.monotonic() < end:
@@ -130,39 +131,36 @@ def require_independent_episodes(env: RepeatableEnv, make: Callable[[], Repeatab
     )
 
 
-def _play(env: RepeatableEnv, episode: int, max_rows: int | None = None) -> list[Transition]:
+def _play(
+    env: RepeatableEnv, episode: int, max_rows: int = MAX_STEPS, seconds: float = math.inf
+) -> list[Transition]:
     """Play the beginning of an episode, whose seed and actions depend on its number alone.
 
-    :param max_rows: rows to play, the reset included; None: as many as `SECONDS` allow.
+    :param max_rows: rows to play, the reset included.
     """
     generator = np.random.default_rng(stream(Purpose.CHECKS, 0, 2))
     space: Any = env.action_space
-    low, high = (np.nan_to_num(bound, posinf=1.0, neginf=-1.0) for bound in (space.low, space.high))
-    rows = [_row(env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))[0])]
-    end = time.monotonic() + SECONDS
+    # the range that networks play in, where actions have no limits
+    low = np.nan_to_num(space.low, neginf=-1.0)
+    high = np.nan_to_num(space.high, posinf=1.0)
+    observation, _ = env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))
+    rows = [_row(observation)]
+    end = time.monotonic() + seconds
     is_over = False
-    while not is_over:
-        if len(rows) >= (max_rows or MAX_STEPS) or (max_rows is None and time.monotonic() > end):
-            break
-        observation, reward, terminated, truncated, info = env.step(
-            generator.uniform(low, high).astype(low.dtype)
-        )
+    while not is_over and len(rows) < max_rows and time.monotonic() <= end:
+        action = generator.uniform(low, high).astype(low.dtype)
+        observation, reward, terminated, truncated, info = env.step(action)
         is_over = terminated or truncated
         success = info.get("success") or 0
-        rows.append(
-            _row(
-                observation,
-                reward=reward,
-                termination=terminated,
-                truncation=truncated,
-                success=success,
-            )
-        )
+        ends = {"termination": terminated, "truncation": truncated}
+        rows.append(_row(observation, reward=reward, success=success, **ends))
     return rows
 
 
 def _row(observation: Any, **values: float) -> Transition:
-    parts = observation if isinstance(observation, dict) else {"": observation}
+    parts = {"": observation}
+    if isinstance(observation, dict):
+        parts = observation
     named = {f"observation {key}".strip(): part for key, part in parts.items()} | values
     return {name: np.asarray(value) for name, value in named.items()}
 

@@ -50,7 +50,8 @@ class Score:
             # without an environment, "returns" are critic values or negative losses
             kind = WITHOUT_ENV.get(scoring.score or "", RETURN)
             return cls(kind.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
-        won, episodes = int(successes.sum()), len(successes)
+        episodes = len(successes)
+        won = int(successes.sum())
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
         return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
 

@@ -115,7 +115,9 @@ def without_folders(value: Any) -> Any:
         return {name: without_folders(item) for name, item in value.items()}
     if isinstance(value, list):
         return [without_folders(item) for item in value]
-    return _FOLDERS.sub("", value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _FOLDERS.sub("", value)
+    return value
 
 
 def read_training(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,13 +176,14 @@ def model_card(
     :param about: ``licence``, ``chosen``, ``files`` and ``command``, see `write_upload`.
     """
     hub = hub_library()
+    # names that the hub's leaderboards know
+    metric = "mean_reward" if score.kind == RETURN.name else "success_rate"
     result = hub.EvalResult(
         task_type="reinforcement-learning",
         task_name="reinforcement learning",
         dataset_type=agent.env,
         dataset_name=agent.env,
-        # names that the hub's leaderboards know
-        metric_type="mean_reward" if score.kind == RETURN.name else "success_rate",
+        metric_type=metric,
         metric_name=f"{score.kind}, mean of {score.episodes} episodes",
         metric_value=score.mean,
     )
@@ -206,8 +209,7 @@ def model_card(
         words += ["--algo", plug_in["class"]]
     if ":" in agent.env:
         words += ["--env", agent.env]
-    python = {"python": versions.get("python")}
-    packages = versions.get("packages") or {}
+    software = {"python": versions.get("python"), **(versions.get("packages") or {})}
     card = hub.ModelCard.from_template(
         metadata,
         str(TEMPLATE),
@@ -220,7 +222,7 @@ def model_card(
         unit=SCORE_KINDS[score.kind].unit,
         words=shlex.join(words),
         settings=dump_yaml(config.get("settings") or {}).rstrip(),
-        software=python | packages | {"commit": versions.get("git_commit")},
+        software={**software, "commit": versions.get("git_commit")},
         **about,
     )
     return str(card)

@@ -84,7 +84,9 @@ def temp_folder() -> str:
 
 def available_cores() -> int:
     """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def close_at_exit(owner: Closable) -> Callable[[], None]:
@@ -329,7 +331,9 @@ def _serve(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     served = _attempt(build)
     is_built = not isinstance(served, Exception)
-    answer = _attempt(getattr, served, first, None) if is_built else served
+    answer = served
+    if is_built:
+        answer = _attempt(getattr, served, first, None)
     while True:
         try:
             connection.send(answer)

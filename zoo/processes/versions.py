@@ -60,18 +60,16 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
         corename.restype = ctypes.c_char_p
         kernel = str(corename().decode())
     has_avx512 = any(features[name] for name in _avx512_features())
+    has_common_kernel = kernel == COMMON_KERNEL and features.get("AVX2", False)
+    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    for package in packages:
+        versions[package] = version(package)
     return {
         "processor": processor(),
         "c_library": " ".join(platform.libc_ver()),
         "blas_kernel": kernel,
-        "has_common_kernels": kernel == COMMON_KERNEL
-        and features.get("AVX2", False)
-        and not has_avx512,
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            **{p: version(p) for p in packages},
-        },
+        "has_common_kernels": has_common_kernel and not has_avx512,
+        "versions": versions,
     }
 
 

@@ -231,15 +231,17 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
     profiles: dict[str, Entries] = {}
     for profile, algorithm_entries in read_profiles(algo).items():
         overridden = algorithm_entries.get("default", {}).keys() - set(ENTRY_NOTES)
-        entries = profiles[profile] = {}
+        profiles[profile] = {}
         for name, values in merge(shared_profile(profile), algorithm_entries).items():
             if name == "quick":
                 continue
+            visible = shown
             # the algorithm's own default overrides a domain's settings for all algorithms
-            visible = shown - overridden | algorithm_entries.get(name, {}).keys() & shown
-            if name == "default":
-                visible = shown
-            entries[name] = {key: value for key, value in values.items() if key in visible}
+            if name != "default":
+                visible = shown - (overridden - algorithm_entries.get(name, {}).keys())
+            profiles[profile][name] = {
+                key: value for key, value in values.items() if key in visible
+            }
     return profiles
 
 
@@ -268,10 +270,11 @@ def read_layers(
         place = ""
         if name != DEFAULT_PROFILE:
             place = f" {PROFILES}.{name}"
-        # below the algorithm's own file, which is more specific than a protocol for all
-        shared = shipped[f"hyperparams/{PROFILES}/{name}.yml"] = {}
+        shared: Entries = {}
         for entry, values in shared_profile(name).items():
             shared[entry] = {key: value for key, value in values.items() if key in keys}
+        # below the algorithm's own file, which is more specific than a protocol for all
+        shipped[f"hyperparams/{PROFILES}/{name}.yml"] = shared
         shipped[f"hyperparams/{algo}.yml{place}"] = shipped_profiles.get(name, {})
         of_user[f"{conf}{place}"] = user_profiles.get(name, {})
     return shipped, of_user

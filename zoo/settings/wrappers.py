@@ -38,7 +38,10 @@ def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str,
             )
         # one spelling, since runs with equal records are the same run
         path = f"{module}:{class_name}"
-        checked.append({path: dict(kwargs)} if kwargs else path)
+        if kwargs:
+            checked.append({path: dict(kwargs)})
+        else:
+            checked.append(path)
     return checked or None
 
 

@@ -45,7 +45,7 @@ def run_on_ray(
         start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
     _connect(address)
     waiting = list(tasks)
-    running = list[Any]()
+    running: list[Any] = []
     capacity = workers or len(tasks)
 
     def has_ended(seconds: float) -> bool:
@@ -66,8 +66,8 @@ def run_on_ray(
         for task in running:
             ray.cancel(task)
         end = time.monotonic() + STOP_SECONDS
-        while (running := _wait(running, POLL_SECONDS)) and time.monotonic() < end:
-            pass
+        while running and time.monotonic() < end:
+            running[:] = _wait(running, POLL_SECONDS)
         if running:
             log.warning(
                 "%d jobs have not stopped within %.0f s; Ray ends them now",

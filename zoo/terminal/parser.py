@@ -173,8 +173,10 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
     seeds: list[int] = []
     for word in words:
         first, dash, last = word.partition("-")
+        if not dash:
+            last = first
         try:
-            numbers = range(int(first), int(last if dash else first) + 1)
+            numbers = range(int(first), int(last) + 1)
         except ValueError:
             numbers = range(0)
         if not numbers:

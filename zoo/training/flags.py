@@ -90,7 +90,8 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
 
     :raises UsageError: if flags contradict each other.
     """
-    entries: dict[str, Any] = {"run": {}, "seeds": None if args.seed < 0 else (args.seed,)}
+    seeds = None if args.seed < 0 else (args.seed,)
+    entries: dict[str, Any] = {"run": {}, "seeds": seeds}
     for name, value in vars(args).items():
         if value is None:  # left out: the request has the default
             continue
@@ -133,9 +134,13 @@ def add_task(parser: Parser, seed: int = -1, has_no_env: bool = False) -> argpar
             action="store_true",
             help="train and judge by --dataset alone (docs/no_env.md)",
         )
-    kind, drawn = (SEED_OR_ANY, "; -1 draws one") if seed < 0 else (SEED, "")
+    seed_help = "seed of everything random"
+    kind = SEED
+    if seed < 0:
+        kind = SEED_OR_ANY
+        seed_help += "; -1 draws one"
     seeds = group.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=kind, default=seed, help=f"seed of everything random{drawn}")
+    seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
     seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     group.add_argument(
         "--profile",
