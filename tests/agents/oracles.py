@@ -9,6 +9,7 @@ from torch import nn
 
 import agents
 from agents.common.batch import Batch
+from tests.common.closed_forms import Gaussian
 from tests.common.toys import tiny_model, toy_batch, toy_noise
 from tests.envs import SpacesEnv
 
@@ -55,6 +56,7 @@ class Behaviour:
 
     def __init__(self, std, means, weights=None):
         self.std = std
+        self.component = Gaussian(0.0, std)
         self.means = torch.tensor(means)
         self.log_weights = torch.tensor(weights or [1.0] * len(means)).log()
 
@@ -66,9 +68,9 @@ class Behaviour:
     def velocity(self, x, t):
         """Return the marginal flow's velocity."""
         t = float(t)
-        variance = t**2 * self.std**2 + (1 - t) ** 2
-        slope = (t * self.std**2 - (1 - t)) / variance
-        return slope * x + (1 - t * slope) * self.responsibilities(x, t, variance) @ self.means
+        slope = self.component.slope(t)
+        centre = self.responsibilities(x, t, self.component.variance(t)) @ self.means
+        return slope * x + (1 - t * slope) * centre
 
     def noise_prediction(self, x, alpha_bar):
         """Return the expected noise in x = sqrt(alpha_bar) * action + sqrt(1 - alpha_bar) * noise."""
@@ -79,7 +81,7 @@ class Behaviour:
 
     def posterior(self, x, t):
         """Return the clean action's distribution given x at time t: shares, means (..., M, D) and variance."""
-        variance = t**2 * self.std**2 + (1 - t) ** 2
+        variance = self.component.variance(t)
         means = self.means + t * self.std**2 / variance * (x.unsqueeze(-2) - t * self.means)
         return self.responsibilities(x, t, variance), means, self.std**2 * (1 - t) ** 2 / variance
 

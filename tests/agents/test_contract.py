@@ -233,11 +233,17 @@ def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
     assert plans == [1, 2, 3]
 
 
-def test_chunk_is_dropped_when_the_episode_ends_during_collection(plans):
-    model = tiny_model("qam", SpacesEnv(4, 2, episode_length=4), learning_starts=0)
-    model.learn(8)
+@pytest.mark.parametrize(
+    ("played_actions", "expected"),
+    [(None, [1, 1, 1, 2, 3, 3, 3, 4]), (2, [1, 1, 2, 2, 3, 3, 4, 4])],
+)
+def test_collection_plans_again_after_the_played_actions_and_in_a_new_episode(
+    played_actions, expected, plans
+):
+    env = SpacesEnv(4, 2, episode_length=4)
+    model = tiny_model(env=env, learning_starts=0, played_actions=played_actions).learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100
-    assert played.round().tolist() == [1, 1, 1, 2, 3, 3, 3, 4]
+    assert played.round().tolist() == expected
 
 
 def test_device_that_is_not_there_is_refused():

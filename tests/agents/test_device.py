@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-import agents
 from agents.fql import FQL
 from tests.common.data.helpers import Recorder, empty_buffer
 from tests.common.elsewhere import Dispatch, emulation
-from tests.common.toys import assert_same, tiny_model, toy_batch, toy_dataset, toy_noise, toy_shards
+from tests.common.toys import (
+    assert_same,
+    every_algorithm,
+    tiny_model,
+    toy_batch,
+    toy_dataset,
+    toy_noise,
+    toy_shards,
+)
 
-ALGORITHMS = agents.algorithm_ids()
 SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1]}}
 
 
@@ -30,7 +36,7 @@ def moved(tensors, device):
 
 @pytest.mark.few
 @pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
-@pytest.mark.parametrize("id", ALGORITHMS)
+@every_algorithm
 def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(id, seeds, elsewhere):
     model = tiny_model(id, device=elsewhere, **seeds)
     model.learn_offline(1, dataset=toy_dataset())
@@ -40,7 +46,7 @@ def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(id, seed
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("id", ALGORITHMS)
+@every_algorithm
 def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
     on_cpu, on_device = tiny_model(id), tiny_model(id, device=elsewhere)
     on_device.policy.load_state_dict(on_cpu.policy.state_dict())
@@ -53,7 +59,7 @@ def test_an_update_gives_the_numbers_of_the_cpu(id, elsewhere):
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("id", ALGORITHMS)
+@every_algorithm
 def test_a_model_acts_collects_and_is_loaded_on_either_device(id, elsewhere):
     model = tiny_model(id, device=elsewhere).learn(12)
     content = io.BytesIO()

@@ -32,11 +32,3 @@ def trained(horizon_length, callback=None):
 def test_a_callback_that_predicts_changes_no_parameter(callback, deterministic, horizon_length):
     observed = trained(horizon_length, callback(deterministic))
     assert_same(observed, trained(horizon_length))
-
-
-def test_predictions_follow_the_seed_and_are_not_those_of_training():
-    first, second = tiny_model(), tiny_model()
-    observations = np.zeros((2, 4), np.float32)
-    np.testing.assert_array_equal(first.predict(observations)[0], second.predict(observations)[0])
-    in_training, _ = first.policy.next_actions(observations, None, None, second.policy.generators)
-    assert not np.allclose(in_training, second.predict(observations)[0])

@@ -65,11 +65,21 @@ def require_resumable(folder, *, envs=1, make=environments, offline=4, **setting
     assert straight.ep_info_buffer == resumed.ep_info_buffer
 
 
-@pytest.mark.few(5)
+def normalised(count):
+    return VecNormalize(environments(count))
+
+
+def in_other_processes(count):
+    return environments(count, vec_env_cls=SubprocVecEnv)
+
+
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "settings",
     [
         {},
+        # random actions before and after the checkpoint
+        {"make": normalised, "envs": 2, "offline": 0, "learning_starts": STEPS // 2 + 4},
         {"envs": 2, "seeds": [1, 2]},
         {
             "balanced_sampling": True,
@@ -82,26 +92,12 @@ def require_resumable(folder, *, envs=1, make=environments, offline=4, **setting
         {"train_freq": 4, "gradient_steps": 2},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},
+        {"make": in_other_processes, "envs": 2},
     ],
     ids=lambda settings: "-".join(settings) or "default",
 )
 def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     require_resumable(tmp_path, **settings)
-
-
-@pytest.mark.parametrize(
-    ("make", "offline"),
-    [
-        (lambda count: VecNormalize(environments(count)), 0),
-        pytest.param(
-            lambda count: environments(count, vec_env_cls=SubprocVecEnv), 4, marks=pytest.mark.slow
-        ),
-    ],
-    ids=["normalised", "in other processes"],
-)
-def test_statistics_and_environments_in_other_processes_resume(tmp_path, make, offline):
-    starts = STEPS // 2 + 4  # random actions before and after the checkpoint
-    require_resumable(tmp_path, make=make, envs=2, offline=offline, learning_starts=starts)
 
 
 # updates, so that the checkpoint falls into other turns

@@ -18,7 +18,11 @@ class Gaussian:
 
     def slope(self, t):
         """Return c_t."""
-        return (t * self.s**2 - (1 - t)) / (t**2 * self.s**2 + (1 - t) ** 2)
+        return (t * self.s**2 - (1 - t)) / self.variance(t)
+
+    def variance(self, t):
+        """Return V_t."""
+        return t**2 * self.s**2 + (1 - t) ** 2
 
     def __call__(self, x, t):
         t = torch.as_tensor(t, dtype=x.dtype)

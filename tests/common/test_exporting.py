@@ -14,7 +14,7 @@ import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.streams import Purpose, seed_for
-from tests.common.toys import act, tiny_model
+from tests.common.toys import act, every_algorithm, tiny_model
 from tests.envs import IMAGE, MIXED, space_env_of
 
 onnx = pytest.importorskip("onnx")
@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path, monkeypatch):
     policy = tiny_model(id, observation_scale=2.0).policy
     assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5

@@ -12,7 +12,7 @@ from agents.common.method import normal
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
 from agents.fql import FQL
-from tests.common.toys import SPACES, assert_same, parameters_of, tiny_model
+from tests.common.toys import SPACES, assert_same, every_algorithm, parameters_of, tiny_model
 
 
 def check(**hooks):
@@ -35,18 +35,11 @@ def with_info(value):
     return losses
 
 
-@pytest.mark.few
-@pytest.mark.parametrize(
-    "settings", [{}, {"best_of_n": 3}, {"horizon_length": 1}, {"action_chunking": False}]
-)
-@pytest.mark.parametrize("id", agents.algorithm_ids())
-def test_every_algorithm_passes_without_a_word(id, settings):
-    if id == "bc" and "best_of_n" in settings:
-        pytest.skip("BC has no critic to choose with")
-    method = agents.get(id).method(**settings)
+@every_algorithm
+def test_every_algorithm_passes_without_a_word(id):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        trial = check_first_update(method, *SPACES)
+        trial = check_first_update(agents.get(id).method(), *SPACES)
     assert not trial.policy.own_layers
 
 

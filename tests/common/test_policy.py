@@ -71,16 +71,6 @@ def test_more_actions_than_a_plan_holds_are_refused(played, chunking, length):
         policy_of(played_actions=played, action_chunking=chunking)
 
 
-@pytest.mark.parametrize(("played_actions", "plans"), [(None, 2), (1, 6)])
-def test_training_plans_again_after_the_played_actions(played_actions, plans, monkeypatch):
-    model = tiny_model(played_actions=played_actions, learning_starts=0)
-    model._n_updates = 1  # so that it plans instead of drawing uniform actions
-    plan = Mock(wraps=model.policy.plan)
-    monkeypatch.setattr(model.policy, "plan", plan)
-    model.learn(6)
-    assert plan.call_count == plans
-
-
 def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered):
     policy, planned = numbered
     _, state = policy.predict(observations())

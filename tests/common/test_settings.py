@@ -10,7 +10,14 @@ import pytest
 
 import agents
 from agents.common.settings import Configurable, choice, log_range, setting
-from tests.common.toys import assert_same, parameters_of, reloaded, tiny_model, toy_dataset
+from tests.common.toys import (
+    assert_same,
+    every_algorithm,
+    parameters_of,
+    reloaded,
+    tiny_model,
+    toy_dataset,
+)
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 
@@ -86,7 +93,7 @@ def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
 # -- settings of models -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id):
     entry = agents.get(id)
     parameters = inspect.signature(entry.algorithm).parameters

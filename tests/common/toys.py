@@ -24,6 +24,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.models import model_class
 from tests.envs import SpacesEnv
 
+every_algorithm = pytest.mark.parametrize("id", agents.algorithm_ids())
 SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
 TINY: dict[str, Any] = {
     "net_arch": [16, 16],

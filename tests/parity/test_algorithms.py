@@ -10,6 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import agents
+from tests.common.toys import every_algorithm
 from tests.parity.checker import compare
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import TOLERANCES, OurAgents, fixture_paths
@@ -62,7 +63,7 @@ class Remembering(OurAgents):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_compiled_updates_equal_the_reference(id):
     fixtures = [load(path) for path in fixture_paths() if load(path).id == id]
     if not fixtures:

@@ -265,17 +265,6 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
         assert third.replay_buffer is old_buffer
 
 
-def test_added_transitions_of_another_trajectory_are_not_joined_to_the_last_one():
-    buffer = tiny_model(horizon_length=2).replay_buffer
-    states = np.arange(12, dtype=np.float32).reshape(3, 1, 4)
-    about = np.zeros((1, 2), np.float32), np.ones(1), np.zeros(1), [{}]
-    buffer.add(states[0], states[1], *about)
-    buffer.add(states[2], states[0], *about)
-    batch = buffer.batch_of(torch.tensor([[[0, 1]]]))
-    assert_array_equal(batch.next_observations[0, 0], states[1, 0])
-    assert batch.valid.item() == 0
-
-
 def test_loading_for_a_device_that_is_not_there_falls_back_to_the_cpu(tmp_path):
     tiny_model().save(tmp_path / "model")
     assert agents.QAM.load(tmp_path / "model", device="cuda").device.type == "cpu"
@@ -377,9 +366,3 @@ def test_an_environment_that_returns_its_own_array_has_last_observations(make):
     ends = buffer.dones[:12].nonzero().flatten()
     assert ends.tolist() == [4, 9]
     assert buffer.observations[buffer.next_row[ends].long()].tolist() == [[5.0] * 4] * 2
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_stacked_seeds_are_refused_with_environments_that_they_cannot_share(count):
-    with pytest.raises(ValueError, match=f"got {count} environments for 3 seeds"):
-        tiny_model(env=vector(count), seeds=[1, 2, 3])

@@ -8,7 +8,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
-from tests.common.toys import act, assert_same, parameters_of, reloaded, tiny_model, toy_dataset
+from tests.common.toys import (
+    act,
+    assert_same,
+    every_algorithm,
+    parameters_of,
+    reloaded,
+    tiny_model,
+    toy_dataset,
+)
 from tests.envs import IMAGE, MIXED, SpacesEnv
 from zoo.envs.border import stack
 
@@ -200,7 +208,7 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_every_algorithm_takes_images_and_crops_them(id):
     model = cropping_model(id=id)
     model.learn_offline(1, dataset=dataset_of(CROPPED))

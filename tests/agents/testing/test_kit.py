@@ -9,6 +9,7 @@ import agents
 from agents.testing.kit import CHECKS, PAGE, run_checks
 from tests import ROOT
 from tests.agents.testing.mistakes import FLOW, HOOKS, MISTAKES, example, own_network, with_mistake
+from tests.common.toys import every_algorithm
 from zoo.train import main
 
 NAMES = [check.name for check in CHECKS]
@@ -45,14 +46,14 @@ REPLICATED = {  # settings of which replicas may have their own
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_every_algorithm_keeps_the_contract(id):
     skip = ("compiled", "values", "actions")
     assert not failures(outcomes(id, skip, **REPLICATED.get(id, {})))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_it_passes_on_every_algorithm(id):
     results = outcomes(id)
     assert not failures(results)

@@ -120,12 +120,6 @@ def test_normalised_environment_normalises_observations_and_single_rewards():
     assert_close(normalised.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
 
 
-def test_million_transitions_of_cube_double_take_under_350_megabytes():
-    buffer = empty_buffer(10_000, observations=37, actions=5)
-    total = sum(tensor.nbytes for tensor in buffer.tensors().values())
-    assert 4 * (37 + 5 + 1) <= total / 10_000 < 350
-
-
 @pytest.mark.parametrize(("id", "settings"), [("qam", {"balanced_sampling": True}), ("rlpd", {})])
 def test_half_of_each_online_batch_is_from_the_dataset(id, settings):
     model = tiny_model(id, **settings)

@@ -7,9 +7,15 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 from torch.testing import assert_close
 
-import agents
 from agents.common.nets.networks import Networks
-from tests.common.toys import NormedFeatures, normals, tiny_model, toy_batch, toy_noise
+from tests.common.toys import (
+    NormedFeatures,
+    every_algorithm,
+    normals,
+    tiny_model,
+    toy_batch,
+    toy_noise,
+)
 from tests.envs import space_env_of
 
 CANDIDATES, ROWS = 4, 16
@@ -32,7 +38,7 @@ def extracting_model(id, extractor=Features, **settings):
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("id", agents.algorithm_ids())
+@every_algorithm
 def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch):
     model = extracting_model(id)
     batch, noise = toy_batch(model), toy_noise(model)
