@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from zoo.datasets import parallel
+
 NAME = "pointmaze-medium-navigate-v0"
 TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal (20, 20), reached within 1.0
 
@@ -36,6 +38,36 @@ def write_shard(folder, number, episodes=3):
     path = folder / f"{NAME}-{number:03d}.npz"
     np.savez_compressed(path, **arrays)
     return path
+
+
+class InProcess:
+    """A worker that is no process: it plays episodes at once, without the seconds in which a process starts."""
+
+    def __init__(self, build, method, *, first, **options):
+        self.writer = build()
+        self.answers = [getattr(self.writer, first)]
+
+    def send(self, *arguments):
+        self.answers.append(self.writer.write(*arguments))
+
+    def receive(self):
+        return self.answers.pop(0)
+
+    def close(self):
+        pass
+
+    kill = close
+
+
+def generate_in_process(patch):
+    """Let generated datasets be played in this process; `test_parallel.py` compares them with those of processes."""
+    patch.setattr(parallel, "WorkerProcess", InProcess)
+    patch.setattr(parallel, "wait_for_answers", lambda workers, timeout: list(workers))
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    generate_in_process(monkeypatch)
 
 
 @pytest.fixture

@@ -310,6 +310,7 @@ def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_p
     assert not server.requests
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_size_of_a_dataset_is_that_of_its_arrays(tmp_path):
     spec = dataclasses.replace(DATASETS[NAME], episodes=10)
     train, validation = (

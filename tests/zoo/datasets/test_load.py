@@ -25,6 +25,7 @@ def load_small(write_dataset, name=TASK_1, **settings):
     return load_dataset(name, dataset=write_dataset(), **settings)
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
@@ -85,6 +86,7 @@ def refuse_download(*arguments, **settings):
     raise DownloadError("no network")
 
 
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.filterwarnings("ignore:no state in")
 def test_auto_generates_when_the_download_fails_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "download_dataset", refuse_download)

@@ -12,6 +12,7 @@ import pytest
 
 from agents.common.files import digest_of
 from tests import ROOT, needs_pinned
+from tests.zoo.datasets.conftest import generate_in_process
 from tests.zoo.datasets.writers import BrokenWriter, StoppingWriter
 from zoo.datasets import generate, parallel
 from zoo.datasets.check import digest_of_first
@@ -35,8 +36,10 @@ def folder_content(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Five episodes, generated in one go by one process."""
-    return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5, num_workers=1)
+    """Five episodes, generated in one go by the process of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        generate_in_process(patch)
+        return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5)
 
 
 def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
@@ -49,16 +52,18 @@ def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
 def stop_generation(folder, monkeypatch, **options):
     with monkeypatch.context() as patch:
         patch.setattr(generate, "MazeWriter", StoppingWriter)
-        with pytest.raises(WorkerError, match="ArithmeticError: no more"):
+        with pytest.raises(ArithmeticError, match="no more"):
             generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_another_origin(
     uninterrupted, tmp_path, monkeypatch, capsys
 ):
     stop_generation(tmp_path, monkeypatch, seed=1)
-    with monkeypatch.context() as patch:  # other rounding
-        patch.setattr(parallel, "common_kernels", lambda: {"OPENBLAS_CORETYPE": "Nehalem"})
+    with monkeypatch.context() as patch:
+        other = parallel.describe_rounding(()) | {"blas_kernel": "of another processor"}
+        patch.setattr(parallel, "describe_rounding", lambda packages: other)
         stop_generation(tmp_path, monkeypatch)
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
@@ -123,6 +128,7 @@ def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.usefixtures("in_process")
 def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
     uninterrupted, tmp_path
 ):
