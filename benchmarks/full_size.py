@@ -11,10 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import numpy as np
 import pandas as pd
 
 from agents.common.files import atomic_path, write_text
+from tools.tables import to_markdown
 from zoo.report.published_scores import load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
@@ -85,11 +89,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         scores.to_csv(temporary, index=False)
     published = load_set(SET).evaluations
     assert published is not None
-    lines, are_inside = compare(scores, published)
+    comparison = compare(scores, published)
     seeds = published["seed"].nunique()
     text = TEXT.format(set=SET, seeds=seeds, more=seeds + 1)
-    write_text(path.with_suffix(".md"), text + "\n".join(lines) + "\n" + footnote(scores))
-    return {"results": str(path), "scores": len(are_inside), "inside": sum(are_inside)}
+    page = text + page_table(comparison) + "\n" + footnote(scores)
+    write_text(path.with_suffix(".md"), page)
+    counts = comparison.dropna()["is_inside"]
+    return {"results": str(path), "scores": len(counts), "inside": int(counts.sum())}
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -116,41 +122,46 @@ def read_scores(folder: Path) -> pd.DataFrame:
     return table[COLUMNS]
 
 
-def compare(scores: pd.DataFrame, published: pd.DataFrame) -> tuple[list[str], list[bool]]:
-    """Return the lines of the page's table, and whether each score lies among the published seeds.
+def compare(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """Return scores with method names as published, and beside each the published seeds' range after as many updates.
 
-    :param scores: columns `COLUMNS`; what the authors did not publish stands alone.
+    :param scores: columns `COLUMNS`.
     :param published: of the authors' single runs.
+    :return: ``low, mean, high`` (NaN where nothing is published) and ``is_inside`` besides.
     """
-    ranges = published.groupby(["method", "environment", "step"])["score"].agg(
-        ["min", "mean", "max"]
-    )
-    names = published_names()
-    lines = [
-        "| method | task | updates | seed | success | published mean | published seeds | inside | hours |",
-        "|" + "---|" * 9,
-    ]
-    are_inside = []
-    for row in scores.itertuples():
-        method = names.get(row.method, row.method)
-        score, published_cells = row.successes / row.episodes, ["", "", ""]
-        key = (method, row.environment, row.step)
-        if key in ranges.index:
-            low, mean, high = ranges.loc[key]
-            are_inside.append(bool(low <= score <= high))
-            verdict = "yes" if are_inside[-1] else "**no**"
-            published_cells = [f"{100 * mean:.0f}", f"{100 * low:.0f} to {100 * high:.0f}", verdict]
-        cells = [
-            method,
-            row.environment,
-            f"{row.step:,}",
-            row.seed,
-            f"{100 * score:.0f}",
-            *published_cells,
-            row.hours,
-        ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines, are_inside
+    key = ["method", "environment", "step"]
+    ranges = published.groupby(key)["score"].agg(low="min", mean="mean", high="max")
+    table = scores.assign(
+        method=scores["method"].replace(published_names()),
+        score=scores["successes"] / scores["episodes"],
+    ).join(ranges, on=key)
+    return table.assign(is_inside=table["score"].between(table["low"], table["high"]))
+
+
+def page_table(comparison: pd.DataFrame) -> str:
+    """Return the table of the page, in Markdown.
+
+    :param comparison: as `compare` returned it.
+    """
+    rows = []
+    for row in comparison.itertuples():
+        mean, seeds, verdict = "", "", ""
+        if not np.isnan(row.mean):
+            mean, seeds = f"{100 * row.mean:.0f}", f"{100 * row.low:.0f} to {100 * row.high:.0f}"
+            verdict = "yes" if row.is_inside else "**no**"
+        cells = {
+            "method": row.method,
+            "task": row.environment,
+            "updates": f"{row.step:,}",
+            "seed": row.seed,
+            "success": f"{100 * row.score:.0f}",
+            "published mean": mean,
+            "published seeds": seeds,
+            "inside": verdict,
+            "hours": row.hours,
+        }
+        rows.append(cells)
+    return to_markdown(pd.DataFrame(rows))
 
 
 def footnote(scores: pd.DataFrame) -> str:

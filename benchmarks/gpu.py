@@ -27,9 +27,10 @@ from typing import IO, Any
 if __package__ in (None, ""):  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import pandas as pd
 import torch
 
-from benchmarks.rank_table import markdown
+from tools.tables import to_markdown
 from zoo.processes.serving import available_cores
 from zoo.processes.versions import describe_versions, processor
 from zoo.terminal.cli import as_program
@@ -60,17 +61,6 @@ FLOORS = {
 """Least updates a second of all seeds together on this GPU: `benchmarks/results/notebook.md` says why."""
 SMALL = ["--compile", "off", "--observations", "4", "--actions", "2", "--batch", "16"]
 SMALL += ["-params", "net_arch=[16,16]", "flow_steps=2"]
-HEAD = [
-    "algorithm",
-    "seeds",
-    "precision",
-    "updates/s",
-    "of all seeds",
-    "floor",
-    "kernels",
-    "memory, GiB",
-    "mode",
-]
 TEXT = """# {device}
 
 Written by `python benchmarks/gpu.py`, commit `{commit}`, PyTorch {torch}. {sizes} Floors hold on an NVIDIA {gpu}.
@@ -258,15 +248,23 @@ def page(
     name: str, lines: Sequence[str], rows: Sequence[dict[str, Any]], args: argparse.Namespace
 ) -> str:
     """Return the page of a device: lines on tests and problems, and a table of measurements."""
-    cells = []
+    measurements = []
     for row in rows:
-        setting = (row["algo"], row["seeds"], row["precision"])
-        speeds = [f"{row[speed]:,.0f}" for speed in ("updates_per_s", "seed_updates_per_s")]
         memory = ""
         if row["peak_memory_bytes"] is not None:
             memory = f"{row['peak_memory_bytes'] / 2**30:.1f}"
-        counts = [FLOORS.get(setting, ""), row["kernels_per_update"] or ""]
-        cells.append([*setting, *speeds, *counts, memory, row["mode"]])
+        cells = {
+            "algorithm": row["algo"],
+            "seeds": row["seeds"],
+            "precision": row["precision"],
+            "updates/s": f"{row['updates_per_s']:,.0f}",
+            "of all seeds": f"{row['seed_updates_per_s']:,.0f}",
+            "floor": FLOORS.get((row["algo"], row["seeds"], row["precision"]), ""),
+            "kernels": row["kernels_per_update"] or "",
+            "memory, GiB": memory,
+            "mode": row["mode"],
+        }
+        measurements.append(cells)
     sizes = "Sizes are the papers' for cube-double."
     if args.small:
         sizes = "Sizes are tiny, so speeds say nothing."
@@ -277,7 +275,7 @@ def page(
         sizes=sizes,
         gpu=FLOOR_GPU,
         lines="\n".join(f"- {line}" for line in lines),
-        speeds=markdown(HEAD, cells),
+        speeds=to_markdown(pd.DataFrame(measurements)),
     )
 
 

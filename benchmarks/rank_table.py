@@ -11,6 +11,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
+from tools.tables import to_markdown
+
 COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]
 """Columns of a table of scores, in which one row is one evaluation of one seed."""
 CELLS = 6
@@ -81,7 +83,7 @@ def compare_sides(
 ) -> dict[str, Any] | None:
     """Compare both sides of some algorithms, one observation a seed.
 
-    :param originals: the originals' names, if they differ.
+    :param originals: names of the originals to compare with, if they are not those of the algorithms.
     """
     return compare(seed_means(sides[0], algorithms), seed_means(sides[1], originals or algorithms))
 
@@ -122,23 +124,26 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
     return table + "\n\n" + "\n".join(text)
 
 
-def describe_rows(rows: dict[str, dict[str, Any]]) -> str:
+def describe_rows(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of differences.
 
     :param rows: name -> result of `compare_sides`.
     """
-    head = [
-        "algorithm",
-        "seeds, ours / original",
-        *_HEAD,
-        *(f"within {margin}" for margin in MARGINS),
-        *_TAIL,
-    ]
     lines = []
     for name, row in rows.items():
-        seeds = "{} / {}".format(*row["seeds"])
-        lines.append([name, seeds, *_means(row), *_verdicts(row), *_length_and_p(row)])
-    return markdown(head, lines)
+        cells = {
+            "algorithm": name,
+            "seeds, ours / original": "{} / {}".format(*row["seeds"]),
+            "success %, ours": f"{row['ours']:.1f}",
+            "original": f"{row['originals']:.1f}",
+            "difference [90% interval]": _interval(row["success"]),
+        }
+        for margin in MARGINS:
+            cells[f"within {margin}"] = _verdict(row, margin)
+        cells["difference in length"] = _interval(row["length"], 0)
+        cells["p (ranks)"] = "" if row["p"] is None else _number(row["p"])
+        lines.append(cells)
+    return to_markdown(pd.DataFrame(lines))
 
 
 def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
@@ -169,73 +174,33 @@ def describe_diverged(sides: Sides, algorithms: Sequence[str]) -> str:
 def describe_tasks(sides: Sides, algorithms: Sequence[str]) -> str:
     """Return the table of each task: mean success at every checkpoint, ours / original, and the difference."""
     rows = []
-    for name, task in product(
-        algorithms, sorted({task for scores in sides for task in scores["task"]})
-    ):
+    tasks = sorted({task for scores in sides for task in scores["task"]})
+    for name, task in product(algorithms, tasks):
         tables = [
             scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides
         ]
         comparison = compare(*(seed_means(table, [name], len(STEPS)) for table in tables))
         if comparison is None:
             continue
-        fractions = [
-            (table["successes"] / table["episodes"]).groupby(table["step"]).mean()
-            for table in tables
-        ]
-        means = 100 * pd.concat(fractions, axis=1)
-        cells = ["{:.0f} / {:.0f}".format(*pair) for pair in means.to_numpy()]
         seeds = "{} / {}".format(*comparison["seeds"])
-        rows.append([name, str(task), seeds, *cells, _interval(comparison["success"])])
-    head = [
-        "algorithm",
-        "task",
-        "seeds, ours / original",
-        *(f"after {step:,}" for step in STEPS),
-        _HEAD[-1],
-    ]
-    return markdown(head, rows)
+        cells = {"algorithm": name, "task": task, "seeds, ours / original": seeds}
+        for step in STEPS:
+            at_step = [table[table["step"] == step] for table in tables]
+            means = [100 * (scores["successes"] / scores["episodes"]).mean() for scores in at_step]
+            cells[f"after {step:,}"] = "{:.0f} / {:.0f}".format(*means)
+        cells["difference [90% interval]"] = _interval(comparison["success"])
+        rows.append(cells)
+    return to_markdown(pd.DataFrame(rows))
 
 
-def describe_earlier(rows: Mapping[str, tuple[str, str, Sides, str]]) -> str:
-    """Return the table of the draws before the fresh seeds.
-
-    :param rows: name of a row -> (its own settings, file, scores of both sides, name of its original).
-    """
-    lines = []
-    for name, (settings, file, sides, original) in rows.items():
-        row = compare_sides(sides, [name], [original])
-        if row:
-            lines.append(
-                [name, settings, file, *_means(row), _verdicts(row)[0], *_length_and_p(row)]
-            )
-    return markdown(
-        ["algorithm", "own settings", "file", *_HEAD, f"within {MARGINS[0]}", *_TAIL], lines
-    )
-
-
-_HEAD = ["success %, ours", "original", "difference [90% interval]"]
-_TAIL = ["difference in length", "p (ranks)"]
-
-
-def _means(row: Mapping[str, Any]) -> list[str]:
-    return [f"{row['ours']:.1f}", f"{row['originals']:.1f}", _interval(row["success"])]
-
-
-def _length_and_p(row: Mapping[str, Any]) -> list[str]:
-    return [_interval(row["length"], 0), "" if row["p"] is None else _number(row["p"])]
-
-
-def _verdicts(row: Mapping[str, Any]) -> list[str]:
-    """Return for each margin whether the interval lies inside, or the seeds that it would take."""
+def _verdict(row: Mapping[str, Any], margin: float) -> str:
+    """Return whether the interval lies inside a margin, or the seeds that it would take."""
     _, low, high = row["success"]
     if np.isnan(low):
-        return ["not tested"] * len(MARGINS)
-    verdicts = []
-    for margin in MARGINS:
-        is_equivalent = -margin < low and high < margin
-        count = seeds_for_equivalence(row["spread"], margin)
-        verdicts.append("yes" if is_equivalent else f"not shown ({count} seeds)")
-    return verdicts
+        return "not tested"
+    if -margin < low and high < margin:
+        return "yes"
+    return f"not shown ({seeds_for_equivalence(row['spread'], margin)} seeds)"
 
 
 def seeds_for_equivalence(spread: float, margin: float) -> int:
@@ -255,10 +220,3 @@ def _interval(numbers: Sequence[float], digits: int = 1) -> str:
 
 def _number(p: float) -> str:
     return f"{p:.2g}" if p >= 0.001 else f"{p:.0e}".replace("e-0", "e-")
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table in Markdown."""
-    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *rows)]
-    lines.insert(1, "|" + "---|" * len(head))
-    return "\n".join(lines)

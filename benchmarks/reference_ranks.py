@@ -17,17 +17,10 @@ if __package__ in (None, ""):  # run as a file from anywhere
 import pandas as pd
 
 from agents.common.files import digest_of
-from benchmarks.rank_table import (
-    COLUMNS,
-    STEPS,
-    Sides,
-    describe_earlier,
-    describe_fresh,
-    describe_tasks,
-)
+from benchmarks.rank_table import COLUMNS, STEPS, Sides, describe_fresh, describe_tasks
 from zoo.datasets.files import dataset_files
 from zoo.runs.read import read_runs
-from zoo.settings.layers import read_profiles, shared_profile
+from zoo.settings.layers import shared_profile
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, parse_seeds
@@ -41,12 +34,12 @@ DATA_SHA256 = "053c1e3584d08f4f19da8c2684c658c0a95f4799ef414e7fd8277aab7d40cb72"
 RECIPE = f"zoo dataset generate {DATASET} --dataset-size 100000 --dataset-dir DIR"
 """What makes the file, with OGBench 1.2.2, MuJoCo 4.0.0 and NumPy 2.4.6."""
 EPISODE_STEPS = 1_000  # the environment's limit
-NAMED = ("qam", "qam_f", "qam_e", "fbrac", "fql", "fawac", "cgql")
+THIRTY_SEEDS = ("qam", "qam_f", "qam_e", "fbrac", "fql", "fawac", "cgql")
 """Rows with thirty fresh seeds; the originals of the first three share weights, batches and noise by seed."""
-_ALIKE = ("cgql_mse", "cgql_linex")
+SHARING = ("cgql_mse", "cgql_linex")
 """Other rows whose originals share them."""
 FIRST_FRESH = 200
-"""Seeds from here on were named before any of them was trained."""
+"""Seeds from here on were named before any of them was trained; those before are the page's earlier draws."""
 REFERENCE = ROOT / "results" / "published" / "reference_runs.csv"
 OURS = ROOT / "results" / "reference_ranks" / "ours.csv"
 PAGE = ROOT / "results" / "reference_ranks.md"
@@ -64,14 +57,12 @@ class Entry:
     :param params: settings beside those of `PARAMS` and of the algorithm's `quick` entry.
     :param checkpoints: steps of the evaluations, equally far apart.
     :param phase: ``offline`` or ``online``, whose steps these are.
-    :param fault: of `planted_faults.py`, none by default.
     """
 
     algo: str
     params: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[int, ...] = STEPS
     phase: str = "offline"
-    fault: str = ""
 
     @property
     def all_params(self) -> dict[str, Any]:
@@ -91,24 +82,11 @@ ENTRIES = {algo: Entry(algo) for algo in OFFLINE} | {
     "rlpd": Entry("rlpd", {"ensemble_size": 4}, (1_500, 3_000, 4_500), "online"),
 }
 """By label. Four critics where the originals become NaN with two: `results/reference_ranks.md` says why."""
-FAULTS = {
-    "qam_targets_after_step": Entry("qam", fault="targets_after_step"),
-    "qam_no_clipping": Entry("qam", fault="no_clipping"),
-    "fql_targets_after_step": Entry("fql", fault="targets_after_step"),
-}
-"""Ours with a fault planted (`planted_faults.py`), for the comparison with the original of the algorithm."""
-TRAINED = ENTRIES | FAULTS
 
 
 def make_full_parser() -> Parser:
     """Return the parser of the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--scores", type=Path, default=OURS, help="our scores, CSV; new ones are added"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, default=PAGE, help="page whose tables are replaced, Markdown"
-    )
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     return parser
 
@@ -119,29 +97,23 @@ def make_parser(description: str | None) -> Parser:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=TRAINED,
-        default=list(TRAINED),
+        choices=ENTRIES,
+        default=list(ENTRIES),
         help="rows to train (default: all)",
     )
     parser.add_argument(
-        "--tasks", nargs="+", type=int, choices=TASKS, default=TASKS, help="tasks to train on"
-    )
-    parser.add_argument(
-        "--seeds", nargs="+", default=["0-9"], help="seeds of both sides, e.g. 0-9 or 3 7 9"
+        "--seeds", nargs="+", default=["200-209"], help="of both sides, e.g. 200-229 or 203 207"
     )
     parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
     logs = Path("logs/reference_ranks") / DATA_SHA256[:8]
     parser.add_argument("-f", "--log-folder", type=Path, default=logs, help="where our runs are")
-    parser.add_argument(
-        "--reference", type=Path, default=REFERENCE, help="scores of the originals, CSV"
-    )
     parser.set_defaults(verbose=2)
     return parser
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train what is missing, write our scores and the page, and return the result to print."""
-    ours = add_runs(read_scores(args.scores), args.log_folder)
+    ours = add_runs(read_scores(OURS), args.log_folder)
     missing = [] if args.table_only else find_missing(ours, args)
     if missing:
         require_data(dataset_files(DATASET, args.dataset_dir)[0])
@@ -153,15 +125,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     "command continues from there"
                 )
         ours = add_runs(ours, args.log_folder)
-        write_scores(ours, args.scores)
-    write_scores(ours, args.scores)
-    text = describe((ours, read_scores(args.reference)), args)
-    page = args.output.read_text(encoding="utf-8") if args.output.exists() else ""
-    args.output.write_text(replace_tables(page, text), encoding="utf-8")
-    return {
-        "trained": [f"{label} task{task}" for label, task in missing],
-        "output": str(args.output),
-    }
+        write_scores(ours, OURS)
+    write_scores(ours, OURS)
+    text = describe((ours, read_scores(REFERENCE)))
+    PAGE.write_text(replace_tables(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+    return {"trained": [f"{label} task{task}" for label, task in missing], "output": str(PAGE)}
 
 
 def find_missing(scores: pd.DataFrame, args: argparse.Namespace) -> list[tuple[str, int]]:
@@ -169,10 +137,9 @@ def find_missing(scores: pd.DataFrame, args: argparse.Namespace) -> list[tuple[s
     counts = scores.groupby(["algorithm", "task", "seed"]).size().to_dict()
     seeds = parse_seeds(args.seeds, "--seeds")
     missing = []
-    for label, task in product(args.only, args.tasks):
-        if min(counts.get((label, task, seed), 0) for seed in seeds) < len(
-            TRAINED[label].checkpoints
-        ):
+    for label, task in product(args.only, TASKS):
+        fewest = min(counts.get((label, task, seed), 0) for seed in seeds)
+        if fewest < len(ENTRIES[label].checkpoints):
             missing.append((label, task))
     return missing
 
@@ -192,7 +159,7 @@ def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainReque
 
     Offline all seeds train at once. Online each trains alone, as in the version that made the committed scores.
     """
-    entry = TRAINED[label]
+    entry = ENTRIES[label]
     seeds = parse_seeds(args.seeds, "--seeds")
     request = TrainRequest(
         algo=entry.algo,
@@ -213,10 +180,8 @@ def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainReque
 
 def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
     """Return the commands that train all seeds of one row on one task."""
-    fault = TRAINED[label].fault
-    program = ["benchmarks/planted_faults.py", fault] if fault else ["zoo/train.py"]
-    start = [sys.executable, str(ROOT / program[0]), *program[1:]]
-    return [[*start, *request.command_line()] for request in requests(label, task, args)]
+    program = [sys.executable, str(ROOT / "zoo/train.py")]
+    return [[*program, *request.command_line()] for request in requests(label, task, args)]
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -253,10 +218,10 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
     rows = []
     for run in tables.runs.to_dict("records"):
         ended = pd.isna(run["problem"]) or "training diverged" in run["problem"]
-        if not ended or run["label"] not in TRAINED:
+        if not ended or run["label"] not in ENTRIES:
             continue
         evaluations = tables.evaluations[tables.evaluations["run"] == run["run"]].set_index("step")
-        for step in TRAINED[run["label"]].checkpoints:
+        for step in ENTRIES[run["label"]].checkpoints:
             score = [0, run["eval_episodes"], float(EPISODE_STEPS), 1]
             if step in evaluations.index:
                 row = evaluations.loc[step]
@@ -273,55 +238,27 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return add_scores(scores, rows)
 
 
-def describe(sides: Sides, args: argparse.Namespace) -> str:
+def describe(sides: Sides) -> str:
     """Return the part of the page that this program writes.
 
     :param sides: our scores and the originals'.
     """
-    fresh, old = (
-        [table[(table["seed"] >= FIRST_FRESH) == new] for table in sides] for new in (True, False)
-    )
+    fresh = [table[table["seed"] >= FIRST_FRESH] for table in sides]
     quick = shared_profile("qam")["quick"] | PARAMS
     shared = [
         f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN
     ]
+    others = [name for name in ENTRIES if name not in THIRTY_SEEDS]
     parts = [
         f"Settings of both sides: {', '.join(shared)}.",
         "## Fresh seeds",
-        describe_fresh(fresh, NAMED, NAMED[:3]),
-    ]
-    parts += [
+        describe_fresh(fresh, THIRTY_SEEDS, THIRTY_SEEDS[:3]),
         "Each task, mean success in percent at each checkpoint, ours / original:",
-        describe_tasks(fresh, NAMED),
-    ]
-    unnamed = [name for name in ENTRIES if name not in NAMED]
-    parts += [
+        describe_tasks(fresh, THIRTY_SEEDS),
         "Other algorithms, on the first ten of these seeds:",
-        describe_fresh(fresh, unnamed, _ALIKE),
-    ]
-    parts += [
-        "## Earlier draws",
-        describe_earlier(earlier_rows(old, args.scores.parent / "earlier")),
+        describe_fresh(fresh, others, SHARING),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def earlier_rows(sides: Sides, folder: Path) -> dict[str, tuple[str, str, Sides, str]]:
-    """Return the rows of `describe_earlier`: of the file of this page where both sides have them.
-
-    :param folder: has the scores of the earlier file.
-    """
-    earlier = [read_scores(folder / name) for name in ("ours.csv", "originals.csv")]
-    rows = {}
-    for label, entry in TRAINED.items():
-        original, settings = label, own_settings(entry)
-        if entry.fault:
-            original, settings = entry.algo, f"fault: {entry.fault}"
-        if label in set(sides[0]["algorithm"]) and original in set(sides[1]["algorithm"]):
-            rows[label] = (settings, "this", sides, original)
-        else:
-            rows[label] = (settings, "earlier", earlier, original)
-    return rows
 
 
 _NOT_SHOWN = {
@@ -330,17 +267,8 @@ _NOT_SHOWN = {
 }  # fmt: skip
 
 
-def own_settings(entry: Entry) -> str:
-    """Return a row's own settings, as text."""
-    quick = read_profiles(entry.algo)["qam"].get("quick", {})
-    shown = {name: value for name, value in quick.items() if name not in _NOT_SHOWN} | dict(
-        entry.params
-    )
-    return ", ".join(f"{name} {value:g}" for name, value in shown.items())
-
-
 def replace_tables(page: str, text: str) -> str:
-    """Return a page with a new text between the marks; both are added to a page without them."""
+    """Return a page with a new text between its marks."""
     head, tail = page.partition(BEGIN)[0], page.partition(END)[2]
     return f"{head.rstrip()}\n\n{BEGIN}\n\n{text}\n{END}\n\n{tail.lstrip()}".lstrip()
 

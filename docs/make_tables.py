@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 import textwrap
@@ -21,7 +20,7 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
-from benchmarks.rank_table import markdown  # noqa: E402
+from tools.tables import to_markdown  # noqa: E402
 from zoo.algorithms.overview import (  # noqa: E402
     NUMBERS,
     SCORES,
@@ -124,8 +123,9 @@ def choosing() -> str:
             name = f"[{name}]({id}.md)"
         rows.append([row["source"] or "", name, *cells_of(row), row["when"], row["summary"]])
     head = ["source", "algorithm", *NUMBERS, "when to use it", "what it is"]
+    table = to_markdown(pd.DataFrame(rows, columns=head))
     text = textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120)
-    return f"{text}\n\n{markdown(head, rows)}\n"
+    return f"{text}\n\n{table}\n"
 
 
 def updated_choosing() -> str:
@@ -143,16 +143,14 @@ def mini_table() -> str:
     order = sorted(
         _mini().methods, key=lambda name: (-_mean(tasks, name), -_mean(mazes, name), name)
     )
-    rows = []
-    for name in order:
-        row = [name]
-        for column in means.values():
-            text = "to do"
-            if name in column:
-                text = number_entry(column[name], SUCCESS.scale, 0).plain
-            row.append(text)
-        rows.append(row)
-    return markdown(["method", *MINI_COLUMNS], rows) + "\n"
+    table = pd.DataFrame(index=pd.Index(order, name="method"))
+    for column, estimates in means.items():
+        texts = {
+            name: number_entry(estimate, SUCCESS.scale, 0).plain
+            for name, estimate in estimates.items()
+        }
+        table[column] = pd.Series(texts).reindex(order, fill_value="to do")
+    return to_markdown(table.reset_index()) + "\n"
 
 
 @cache
@@ -200,11 +198,9 @@ def _mean_by_method(scores: pd.DataFrame) -> pd.DataFrame:
 
 def ranks_table() -> str:
     """Return the table of rank correlations."""
-    correlations = rank_correlations()
-    texts = correlations.map(lambda value: "" if math.isnan(value) else f"{value:.2f}")
-    head = ["scores", *(f"of {name}" for name in texts)]
-    head[1] = f"rank correlation {head[1]}"
-    return markdown(head, texts.reset_index().to_numpy().tolist()) + "\n"
+    texts = rank_correlations().map("{:.2f}".format).replace("nan", "").add_prefix("of ")
+    heading = {texts.columns[0]: f"rank correlation {texts.columns[0]}"}
+    return to_markdown(texts.rename_axis("scores").rename(columns=heading).reset_index()) + "\n"
 
 
 @cache

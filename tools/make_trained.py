@@ -1,6 +1,6 @@
 """Make the trained agents that come with the package, and docs/trained.md, from finished runs of the mini benchmark.
 
-``python tools/make_trained.py logs/mini``. The run of an algorithm and task is chosen without its score: that of the
+``python -m tools.make_trained logs/mini``. The run of an algorithm and task is chosen without its score: that of the
 first seed, at the end of its training.
 """
 
@@ -12,9 +12,12 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
+from tools.tables import to_markdown
 from zoo.models.agent import (
     ENDING,
     FOLDER,
@@ -86,14 +89,12 @@ def table(folder: Path) -> str:
         task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ")
         for task in TASKS
     ]
-    lines = [f"| algorithm | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    rows = []
     for algo in BUILT_IN:
-        if algo not in trained:
-            continue
-        files = [folder / algo / f"{file_name_of(task)}{ENDING}" for task in TASKS]
-        cells = " | ".join(map(_cell, files))
-        lines.append(f"| {find(algo).published_name} (`{algo}`) | {cells} |")
-    return "\n".join(lines) + "\n"
+        if algo in trained:
+            scores = [_cell(folder / algo / f"{file_name_of(task)}{ENDING}") for task in TASKS]
+            rows.append([f"{find(algo).published_name} (`{algo}`)", *scores])
+    return to_markdown(pd.DataFrame(rows, columns=["algorithm", *heads])) + "\n"
 
 
 def _cell(file: Path) -> str:

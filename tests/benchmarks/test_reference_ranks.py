@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy import stats
 
 from benchmarks import reference_ranks
 from benchmarks.rank_table import COLUMNS, compare_sides
-from benchmarks.reference_ranks import OURS, PAGE, add_runs
+from benchmarks.reference_ranks import add_runs
 from tests.zoo.runs.helpers import write_run
 
 
@@ -72,10 +73,12 @@ def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_
     ]
 
 
-def test_the_committed_page_is_that_of_the_committed_scores(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text())
-    shutil.copytree(OURS.parent, tmp_path, dirs_exist_ok=True)
-    words = f"--table-only -f {tmp_path / 'none'} --scores {tmp_path / 'ours.csv'}".split()
-    assert reference_ranks.main([*words, "-o", str(page)]) == 0
-    assert page.read_text() == PAGE.read_text()
+def test_the_committed_page_is_that_of_the_committed_scores(tmp_path, monkeypatch):
+    copies = {}
+    for name in ("PAGE", "OURS"):
+        committed = getattr(reference_ranks, name)
+        copies[committed] = Path(shutil.copy(committed, tmp_path))
+        monkeypatch.setattr(reference_ranks, name, copies[committed])
+    assert reference_ranks.main(["--table-only", "-f", str(tmp_path / "none")]) == 0
+    for committed, copy in copies.items():
+        assert copy.read_text() == committed.read_text()
