@@ -28,6 +28,7 @@ OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
 
 
 def arguments(data, logs, *flags, steps=20, seeds=("--seed", "3"), verbose=0):
+    """Return the words of a short offline run; flags and settings may follow, of which the last wins."""
     words = (
         f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose {verbose} --offline-steps {steps} "
         "--env-kwargs max_episode_steps=30 --log-interval 5"
@@ -45,6 +46,7 @@ def evaluations(logs):
 
 
 def end_of(logs, number=1):
+    """Return a run's state, offline step and online step."""
     status = status_of(folder_of(logs, number))
     return status["state"], status["offline_step"], status["online_step"]
 
@@ -63,9 +65,8 @@ def assert_same_run(logs, reference, number=1):
 def progress_of(logs, number=1):
     """Return a run's log without the columns that depend on the clock."""
     table = pd.read_csv(folder_of(logs, number) / "progress.csv")
-    names = ("fps", "time_elapsed", "total_seconds", "updates_per_s")
-    clock = [f"time/{name}" for name in names]
-    return table.drop(columns=clock, errors="ignore").sort_index(axis=1)
+    by_clock = "time/(fps|time_elapsed|total_seconds|updates_per_s)"
+    return table.loc[:, ~table.columns.str.fullmatch(by_clock)].sort_index(axis=1)
 
 
 @contextlib.contextmanager

@@ -34,16 +34,17 @@ def make_number():
 def fail():
     raise OSError("no weights here")
 """
-WORDS = [
-    "--algo", "qam", "--env", "Pendulum-v1", "--dataset", "data.npz", "--offline-steps", "4", "--eval-freq", "4",
-    "--eval-episodes", "2", "--n-eval-envs", "1", "--seed", "0", "--device", "cpu",
-    "-params", "net_arch=[8]", "batch_size=8", "horizon_length=3",
-]  # fmt: skip
-FLOW_FLAG = ["--behaviour", "my_flows.py:make_flow"]
+COMMAND = (
+    "--algo qam --env Pendulum-v1 --dataset data.npz --offline-steps 4 --eval-freq 4 --eval-episodes 2 "
+    "--n-eval-envs 1 --seed 0 --device cpu -params net_arch=[8] batch_size=8 horizon_length=3"
+)
+WORDS = COMMAND.split()
+BEHAVIOUR = ["--behaviour", "my_flows.py:make_flow"]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, own_agents):
+    """Go to a folder with the flows' file and a dataset; return it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_flows.py").write_text(FLOW)
     generator = np.random.default_rng(0)
@@ -61,11 +62,11 @@ def folder(tmp_path, monkeypatch, own_agents):
 
 
 def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, refusal):
-    run, _ = call(main, *WORDS, *FLOW_FLAG)
+    run, _ = call(main, *WORDS, *BEHAVIOUR)
     words = [run["run"], "--device", "cpu"]
     assert "give --behaviour my_flows.py:make_flow" in refusal(evaluate, *words)
-    assert call(evaluate, *words, *FLOW_FLAG)[0]["return"] == run["return"]
-    assert call(main, *WORDS, *FLOW_FLAG, "--resume")[0]["run"] == run["run"]
+    assert call(evaluate, *words, *BEHAVIOUR)[0]["return"] == run["return"]
+    assert call(main, *WORDS, *BEHAVIOUR, "--resume")[0]["run"] == run["run"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import agents
+from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
 from zoo.compare import main as compare
 from zoo.dataset import main as dataset
@@ -16,14 +17,6 @@ from zoo.train import main
 
 ENV = "tests.envs:Pictures-v0"
 FOLDER = "tests.envs__Pictures-v0"
-TINY = [
-    "net_arch=[16,16]",
-    "ensemble_size=2",
-    "flow_steps=2",
-    "batch_size=16",
-    "horizon_length=2",
-    "buffer_size=100",
-]
 SMALL_ENCODER = "policy_kwargs={features_extractor_kwargs: {features_dim: 8, widths: [4, 4]}}"
 OF_IMAGES = ("encoder=impala_small", SMALL_ENCODER, "random_crop=0.5")
 

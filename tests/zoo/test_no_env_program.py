@@ -109,7 +109,6 @@ def test_spaces_that_do_not_fit_are_refused(tmp_path, refusal, spaces):
     )
     is_form = not spaces.startswith("observations")
     assert ("`low` below a `high`" if is_form else "limits that hold in the data") in reason
-    assert not (tmp_path / "logs").exists()
 
 
 @pytest.mark.slow
@@ -128,17 +127,19 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, progr
 
 
 @pytest.mark.parametrize(
-    ("flags", "reason"),
+    ("flags", "trajectories", "reason"),
     [
-        ("--online-steps 5", "cannot train online or evaluate"),
-        ("--reference-scores 0,1", "cannot train online or evaluate"),
-        ("--dataset auto", "needs data of your own"),
+        ("--online-steps 5", 2, "cannot train online or evaluate"),
+        ("--reference-scores 0,1", 2, "cannot train online or evaluate"),
+        ("--dataset auto", 2, "needs data of your own"),
+        ("", 1, "got one trajectory"),
     ],
 )
-def test_what_needs_an_environment_is_refused(tmp_path, refusal, flags, reason):
-    data = write_npz(tmp_path, episodes(2))
+def test_what_needs_an_environment_or_more_data_is_refused(
+    tmp_path, refusal, flags, trajectories, reason
+):
+    data = write_npz(tmp_path, episodes(trajectories))
     assert reason in refusal(main, *words(tmp_path / "logs", data, *flags.split()))
-    assert not (tmp_path / "logs").exists()
 
 
 def test_images_are_refused(tmp_path, refusal):
@@ -147,9 +148,3 @@ def test_images_are_refused(tmp_path, refusal):
     np.savez(tmp_path / "my.npz", **arrays | {"observations": images, "next_observations": images})
     reason = refusal(main, *words(tmp_path / "logs", tmp_path / "my.npz"))
     assert "judges policies by vectors, got images" in reason
-    assert not (tmp_path / "logs").exists()
-
-
-def test_a_single_trajectory_is_refused(tmp_path, refusal):
-    data = write_npz(tmp_path, episodes(1))
-    assert "got one trajectory" in refusal(main, *words(tmp_path / "logs", data))

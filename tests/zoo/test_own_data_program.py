@@ -1,6 +1,5 @@
 """Data of one's own, and of D4RL through Minari: trained on, evaluated, resumed and compared as was asked."""
 
-import json
 import sys
 
 import gymnasium
@@ -71,34 +70,6 @@ def test_a_set_is_converted_and_described(tmp_path, call):
         "action": 2,
         "recorded_in": "Spring-v0",
     }
-
-
-def test_each_kind_of_score_is_recorded_and_compared_apart(tmp_path, call):
-    data, logs = write_npz(tmp_path, episodes(3)), tmp_path / "logs"
-    kinds = {
-        "a": [],
-        "b": ["--success-return", "-1e9"],
-        "c": ["--score", "return"],
-        "d": ["--reference-scores", "-1000,-100"],
-    }
-    results, configs = {}, {}
-    for label, flags in kinds.items():
-        results[label], _ = call(main, *words(logs, data), *flags, "--label", label)
-        configs[label] = config_of(results[label]["run"])
-    assert results["b"]["success"] == 1.0
-    assert results["c"]["success"] is results["d"]["success"] is None
-    assert "normalised_return" not in results["c"]
-    assert results["d"]["normalised_return"] == pytest.approx((results["d"]["return"] + 1000) / 900)
-    assert configs["b"]["success_return"] == -1e9
-    assert configs["c"]["score"] == configs["d"]["score"] == "return"
-    assert configs["d"]["reference_scores"] == [-1000.0, -100.0]
-    assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
-    # A scale is its environment's, so that both runs of returns have it.
-    scored = {"success_by_return": {"b"}, "normalised_return": {"c", "d"}}
-    for kind, methods in scored.items():
-        assert set(report[kind]["offline"]["tasks"][TASK]) == methods
-    assert set(report["offline"]["tasks"][TASK]) == {"a"}
 
 
 @pytest.mark.parametrize(

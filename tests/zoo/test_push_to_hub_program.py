@@ -13,12 +13,10 @@ from tests.common.toys import assert_same
 from tests.zoo.helpers import ENV
 from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
-from zoo import enjoy, evaluate, export
+from zoo import enjoy, evaluate
 from zoo.models.agent import find_trained, play
 from zoo.push_to_hub import main
 from zoo.runs.folder import RunFolder
-
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 AGENT = f"--algo qam --env {ENV}".split()
 REPO = f"me/qam-{ENV}"
@@ -49,14 +47,6 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub,
     assert_same(acting, {name: original[name] for name in acting})
     watched, _ = call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)
     assert watched["return"] == played["return"]
-
-
-@pytest.mark.slow
-def test_an_agent_on_the_hub_is_exported(logs, hub, tmp_path, call):
-    pytest.importorskip("onnxruntime")
-    call(main, *AGENT, *f"-f {logs} --exp-id 2 -orga me".split())
-    result, _ = call(export.main, "--from-hub", REPO, "-o", tmp_path / "policy.onnx")
-    assert result["env"] == ENV
 
 
 def test_what_is_uploaded_is_named_and_holds_nothing_else(logs, hub, call):

@@ -30,9 +30,6 @@ from tests.zoo.helpers import (
 from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
 
-# Two episodes need not reach the goal.
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
-
 
 @pytest.fixture
 def finished(runs):

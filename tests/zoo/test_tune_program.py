@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from optuna.pruners import ThresholdPruner
 
-from agents.common.sb3.model import FlowAlgorithm
 from tests import ROOT
 from tests.zoo.helpers import ENV, TINY
 from tests.zoo.outcomes import config_of, status_of
@@ -20,9 +19,6 @@ from tests.zoo.suites.tiny import wait_for
 from zoo.runs.read import read_runs
 from zoo.train import main as train
 from zoo.tune import main
-
-# two episodes need not reach the goal
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 
 def run_words(data, logs, flags, steps=20):
@@ -57,7 +53,6 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--search inverse_temp", "closest: inverse_temperature"),
         ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
         ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
         ("--algo bc", "there is no setting to search: `bc` declares none"),
@@ -107,21 +102,6 @@ def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monk
         assert (status["state"], status["offline_step"]) == ("interrupted", 5)
         assert status["reason"] == "Pruned: score 0 in evaluation 1, at step 5"
     assert read_runs([tmp_path / "studies" / "s"]).counted().empty
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("diverged", [["NaN"], ["NaN", "NaN"]])
-def test_a_diverged_replica_counts_as_no_success(diverged, data, tmp_path, call, monkeypatch):
-    monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda _: dict(enumerate(diverged)))
-    result, _ = call(main, *arguments(data, tmp_path, "--n-trials 1"))
-    best = result["best"]
-    assert best["score"] == 0.0
-    message = "training diverged: NaN"
-    assert f"seed 4 failed: {message}" in Path(best["runs"][0], "run.log").read_text()
-    states = [status_of(run)["state"] for run in best["runs"]]
-    assert states == ["failed"] * len(diverged) + ["done"] * (2 - len(diverged))
-    reason = table(tmp_path)["reason"][0].replace("all replicas have diverged (seed 4: ", "")
-    assert message in reason
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

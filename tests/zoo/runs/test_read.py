@@ -174,6 +174,11 @@ def test_runs_that_never_report_a_success_have_none_where_others_on_their_enviro
     assert tables.runs["never_reported"].eq(True).tolist() == [False, True, False]
 
 
+def test_success_by_return_is_a_kind_of_its_own(tmp_path):
+    write_run(tmp_path / "run", success_return=-50.0)
+    assert set(read_runs([tmp_path]).counted()["kind"]) == {"success by return"}
+
+
 @pytest.mark.parametrize("merge", [False, True])
 def test_scores_of_two_kinds_on_an_environment_are_two_methods(tmp_path, merge):
     write_run(tmp_path / "a", offline=(50,))

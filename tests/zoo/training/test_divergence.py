@@ -14,6 +14,7 @@ from agents.common.model_file import find_checkpoints
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowAlgorithm
 from agents.qam import QAM
+from tests.zoo import helpers
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, TINY, assert_same_run, folder_of, progress_of
 from tests.zoo.outcomes import status_of
@@ -23,17 +24,11 @@ from zoo.training.logs import FAIL_FACTOR, WARN_FACTOR, find_excess
 
 OFFLINE, ONLINE = 20, 30
 
-# Two episodes need not reach the goal.
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
-
-def arguments(data, logs, *more):
-    words = (
-        f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0 --log-interval 5 "
-        f"--offline-steps {OFFLINE} --online-steps {ONLINE} --eval-freq 10 --save-freq 12 "
-        "--eval-episodes 2 --n-eval-envs 1 --env-kwargs max_episode_steps=15"
-    ).split()
-    return [*words, *more, "-params", *TINY, "learning_starts=2"]
+def arguments(data, logs, *flags):
+    """Return the words of a run of both phases."""
+    phases = f"learning_starts=2 --online-steps {ONLINE} --save-freq 12 --env-kwargs max_episode_steps=15"
+    return helpers.arguments(data, logs, *phases.split(), *flags, steps=OFFLINE, seeds=())
 
 
 def break_after(monkeypatch, update, replicas, then=lambda update: None):

@@ -13,9 +13,6 @@ from tests.zoo.outcomes import status_of
 from zoo.runs.folder import RunFolder
 from zoo.train import main
 
-# Two episodes need not reach the goal.
-pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
-
 
 class StandIn(types.ModuleType):
     """Stands for the package: keeps what its runs were begun with, whether events were there, and how they ended."""

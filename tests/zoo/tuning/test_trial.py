@@ -1,4 +1,4 @@
-"""What is said of a training run to its study."""
+"""What a training run reports to its study, and how the study ends it."""
 
 import math
 
@@ -10,19 +10,11 @@ from zoo.terminal.errors import Interrupted, UsageError
 from zoo.tuning.study import Pruned, Reporter, TrialTaken, scored_by, scores_of_runs
 
 
-def history(successes, returns=None):
-    """Return evaluations of two episodes, every 10 steps."""
-    rows = len(successes if returns is None else returns)
-    arrays = {
-        "timesteps": 10 * np.arange(1, rows + 1),
-        "phase": np.zeros(rows, int),
-        "results": np.tile(np.array(returns or successes)[:, None], 2),
-        "ep_lengths": np.ones((rows, 2), int),
-        "episode_seeds": np.zeros((rows, 2), int),
-    }
-    if returns is None:
-        arrays["successes"] = np.tile(np.array(successes)[:, None], 2)
-    return arrays
+def history(scores, name="successes"):
+    """Return evaluations of two episodes with these results, every 10 steps."""
+    values = np.tile(np.array(scores)[:, None], 2)
+    steps = {"timesteps": 10 * np.arange(1, len(scores) + 1)}
+    return {"results": values, **steps, name: values}
 
 
 @pytest.fixture
@@ -47,23 +39,20 @@ def study():
     ],
 )
 def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, values, score):
-    runs = [
-        {"seed": seed, "success": None, "return": None, kind: value}
-        for seed, value in enumerate(values)
-    ]
-    runs = [run if run[kind] is not None else {**run, "reason": "NaN"} for run in runs]
+    runs = []
+    for seed, value in enumerate(values):
+        diverged = {} if value is not None else {"reason": "NaN"}
+        runs.append({"seed": seed, "success": None, "return": None, kind: value, **diverged})
     scores, _ = scores_of_runs(runs, kind == "success")
     assert np.mean(scores) == score
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
-    arrays = [history(successes) for successes in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
     watch = Reporter(study.ask(), steps=30, has_success=True)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
-        histories = []
-        for columns in arrays:
-            first_rows = {name: column[:rows] for name, column in columns.items()}
-            histories.append(first_rows | {"timesteps": first_rows["timesteps"] - 10})
+        histories = [history(scores[:rows]) for scores in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
+        for columns in histories:
+            columns["timesteps"] -= 10
         watch(histories)
         assert study.trials[-1].intermediate_values == reported
 
@@ -86,7 +75,7 @@ def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
 
 
 def test_a_study_that_was_scored_by_the_return_refuses_success(study):
-    Reporter(study.ask(), steps=20, has_success=False)([history([], returns=[10.0, 10.0])])
+    Reporter(study.ask(), steps=20, has_success=False)([history([10.0, 10.0], "results")])
     with pytest.raises(
         UsageError, match=r"success in trial 2 and return in trial 1.* --score success"
     ):
@@ -96,7 +85,6 @@ def test_a_study_that_was_scored_by_the_return_refuses_success(study):
 def test_a_trial_that_never_reports_success_has_none_in_a_study_that_is_scored_by_it(study):
     Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
     trial = study.ask()
-    Reporter(trial, steps=20, has_success="success" in scored_by(study))(
-        [history([], returns=[10.0, 10.0])]
-    )
+    watch = Reporter(trial, steps=20, has_success="success" in scored_by(study))
+    watch([history([10.0, 10.0], "results")])
     assert study.trials[-1].intermediate_values == {1: 0.0, 2: 0.0}
