@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents.common.validation import integer
 from zoo.datasets.names import parse_env_name
 from zoo.envs.tasks import D4RL, OCBENCH
 from zoo.runs.contents import EVALUATION, NO_SUCCESS, RunContents, read_contents
@@ -240,6 +241,7 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
     rule = ScoringRule.of_run(record)
     dataset = record.dataset or {}
     actor = record.pretrained_actor or {}
+    cloned = integer("pretrained_actor.updates", actor.get("updates", 0), at_least=0)
     besides: dict[str, Any] = {
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
@@ -263,7 +265,7 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
         "net_arch": describe_layers(
             record.settings.get("net_arch"), (record.agent or {}).get("layers", "")
         ),
-        "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
+        "pretraining_steps": run.pretraining_steps or cloned,
         "pretrained_actor": bool(actor),
         "follows_environment": rule.follows_environment,
         "success_at": run.success_at or SUCCESS_AT_END,

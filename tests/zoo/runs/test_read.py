@@ -105,6 +105,12 @@ def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     assert reasons(tmp_path)["run"] == "running: at pretraining step 20 of 300"
 
 
+@pytest.mark.parametrize("updates", ["many", None])
+def test_unfinished_run_whose_pretraining_is_no_number_is_listed(tmp_path, updates):
+    write_run(tmp_path / "run", state="running", pretrained_actor={"updates": updates})
+    assert "`pretrained_actor.updates` must be an int" in reasons(tmp_path)["run"]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
