@@ -135,25 +135,24 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
         )
     folder = RunFolder(agent.run)
     config = folder.read_config()
-    source = {"dataset": "auto", **folder.read_arguments()}
-    if args.dataset is not None:
-        source = {"dataset": args.dataset}
-    if args.dataset_dir is not None:
-        source["dataset_dir"] = args.dataset_dir
+    # the folder of the run's datasets need not have another dataset
+    trained_on = folder.read_arguments() if args.dataset is None else {}
+    dataset = args.dataset or trained_on.get("dataset", "auto")
+    dataset_dir = args.dataset_dir or trained_on.get("dataset_dir")
     if config.run.score in WITHOUT_ENV:
         env: Any = DatasetOnlyEnv(policy.observation_space, policy.action_space)  # type: ignore[arg-type]
     else:
         env = make_env(agent.env_id, **agent.env_kwargs)
         agent.check_spaces((env.observation_space, env.action_space))
     with contextlib.closing(env):
-        data = load_data_of_run(config, source["dataset"], source.get("dataset_dir"), env)
+        data = load_data_of_run(config, dataset, dataset_dir, env)
     seed = agent.seed if args.seed is None else args.seed
     fitted = fitted_value(policy, data.content, steps=args.steps or MAX_STEPS, seed=seed)
     result = {
         "algo": agent.algo,
         "env": agent.env,
         "model": str(agent.source),
-        "dataset": str(source["dataset"]),
+        "dataset": str(dataset),
         "fingerprint": data.fingerprint,
         "gamma": policy.method.gamma,
         "seed": seed,

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-import agents
 from agents.fqe import FQE
 from agents.models import model_class
-from tests.common.toys import TINY, always_sample, assert_same, tiny_model, toy_batch, toy_noise
+from tests.common.toys import TINY, assert_same, tiny_model, toy_batch, toy_noise
 from tests.common.toys import toy_dataset as dataset
 from tests.envs import SpacesEnv
 
@@ -62,23 +61,3 @@ def test_the_policy_stays_as_it_is():
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     evaluation(policy).learn_offline(3, dataset=dataset())
     assert_same(policy.state_dict(), before)
-
-
-def test_constant_rewards_are_worth_their_geometric_series(monkeypatch):
-    policy = tiny_model("fql", horizon_length=2, gamma=0.5).policy
-    always_sample(monkeypatch, policy, torch.tensor([0.3, -0.2, 0.1, 0.4]))
-    model = evaluation(policy, learning_rate=3e-3, fits_behaviour=True)
-    data = dataset()
-    model.learn_offline(
-        250, dataset=data | {"rewards": 0 * data["rewards"] + 1, "masks": 0 * data["masks"] + 1}
-    )
-    batch = toy_batch(model)
-    for values in (
-        model.policy.nets.critic(batch.observations, batch.actions),
-        model.policy.nets.value(batch.observations),
-    ):
-        assert values.mean().item() == pytest.approx(2, rel=0.05)
-
-
-def test_it_is_no_algorithm_that_trains_a_policy():
-    assert "fqe" not in agents.algorithm_ids()

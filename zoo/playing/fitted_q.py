@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.common.batch import Batch
 from agents.common.data.arrays import Transitions
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.sb3.model import FlowAlgorithm
+from agents.common.method import Draw, Noise
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 from agents.fqe import FQE
@@ -78,33 +79,33 @@ class ResampledBuffer(SequenceReplayBuffer):
     counts: Tensor
     """How many rows each replica has, (S, 1)."""
     held_out_starts: Tensor
+    first_rows: Tensor
+    """The first row of every trajectory, (k,)."""
 
     def resample(self, seed: int) -> None:
         """Hold out one in ten trajectories of the dataset, and draw those of each replica from the others."""
-        dones = self.dones[: self.dataset_size].cpu()
-        ends = dones.nonzero().flatten() + 1
-        firsts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        lengths = ends - firsts - (self.horizon_length - 1)
+        ends = self.dones[: self.dataset_size].cpu().nonzero().flatten() + 1
+        trajectories = torch.arange(self.dataset_size).tensor_split(ends[:-1])
+        before_last = self.horizon_length - 1
         # a trajectory that is shorter than a sequence has none
-        is_long = lengths > 0
-        firsts = firsts[is_long]
-        lengths = lengths[is_long]
-        count = len(firsts)
-        if count < 2:
+        starts = [
+            rows[before_last:] - before_last for rows in trajectories if len(rows) > before_last
+        ]
+        if len(starts) < 2:
             raise UsageError(
                 f"fitted Q evaluation holds out a tenth of the trajectories, at least one, and needs another to train "
-                f"on; got {count} with {self.horizon_length} steps or more: give more data"
+                f"on; got {len(starts)} with {self.horizon_length} steps or more: give more data"
             )
-        numbers = torch.arange(count)
-        is_held_out = numbers % TRAJECTORIES_PER_HELD_OUT == 0
-        trained = numbers[~is_held_out]
+        held_out = starts[::TRAJECTORIES_PER_HELD_OUT]
+        del starts[::TRAJECTORIES_PER_HELD_OUT]
         generator = torch_generator(Purpose.EVALUATION_START, seed)
-        draws = torch.randint(len(trained), (self.replicas, len(trained)), generator=generator)
-        starts = [_rows_from(firsts[trained[draw]], lengths[trained[draw]]) for draw in draws]
+        draws = torch.randint(len(starts), (self.replicas, len(starts)), generator=generator)
+        drawn = [torch.cat([starts[number] for number in draw]) for draw in draws.tolist()]
         device = self.observations.device
-        self.starts = pad_sequence(starts, batch_first=True).to(device)
-        self.counts = torch.tensor([[len(rows)] for rows in starts], device=device)
-        self.held_out_starts = _rows_from(firsts[is_held_out], lengths[is_held_out]).to(device)
+        self.starts = pad_sequence(drawn, batch_first=True).to(device)
+        self.counts = torch.tensor([[len(rows)] for rows in drawn], device=device)
+        self.held_out_starts = torch.cat(held_out).to(device)
+        self.first_rows = torch.stack([rows[0] for rows in trajectories]).to(device)
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Draw start positions, and return the rows of the sequences that begin there, (S, B, H)."""
@@ -118,12 +119,6 @@ class ResampledBuffer(SequenceReplayBuffer):
         steps = torch.arange(self.horizon_length, device=starts.device)
         # only a first state of a trajectory that is shorter than a sequence is beyond the last row
         return (starts.unsqueeze(-1) + steps).clamp(max=self.dataset_size - 1)
-
-
-def _rows_from(firsts: Tensor, lengths: Tensor) -> Tensor:
-    """Return the rows first, first + 1, ... of each segment, one segment after the other."""
-    before = lengths.cumsum(0) - lengths
-    return torch.arange(int(lengths.sum())) + (firsts - before).repeat_interleave(lengths)
 
 
 def fitted_value(
@@ -155,12 +150,12 @@ def fitted_value(
             replay_buffer_class=ResampledBuffer,
             device=policy.device,
         )
-        model.load_dataset(_as_seen(content, policy, unit))
+        model.load_dataset(_normalised(content, policy, unit))
     buffer = model.replay_buffer
     assert isinstance(buffer, ResampledBuffer)
     buffer.resample(seed)
     policy.set_training_mode(False)
-    judge = _Judge(model, content, seed)
+    judge = _Judge(model.policy, buffer, seed)
     errors: list[float] = []
     means: list[float] = []
     settled = False
@@ -182,12 +177,10 @@ def fitted_value(
             errors[-1],
         )
         settled = _has_settled(errors, means, float(critics.std(ddof=1)))
-    behaviour = _estimate(returns[None], seed)
-    if not is_complete:
-        behaviour = _estimate(unit * values["value"], seed)
+    of_behaviour = returns[None] if is_complete else unit * values["value"]
     return FittedValue(
         policy=_estimate(unit * values["critic"], seed),
-        behaviour=behaviour,
+        behaviour=_estimate(of_behaviour, seed),
         behaviour_from="returns" if is_complete else "fitted",
         updates=model.offline_steps,
         settled=settled,
@@ -218,48 +211,48 @@ def discounted_returns(content: Transitions, gamma: float) -> np.ndarray:
     return np.array([gamma ** np.arange(len(part)) @ part for part in parts])
 
 
-def _as_seen(content: Transitions, policy: FlowPolicy, unit: float) -> Transitions:
-    """Return data with rewards in a unit, and vectors as the policy's networks see them."""
-    arrays = {**content.arrays, "rewards": content.arrays["rewards"] / np.float32(unit)}
-    final_observations = content.final_observations
-    if policy.layout.is_plain:
+def _normalised(content: Transitions, policy: FlowPolicy, unit: float) -> Transitions:
+    """Return data with rewards in a unit, and vectors as the policy's networks get them."""
+    rewards = content.arrays["rewards"] / np.float32(unit)
+    content = replace(content, arrays={**content.arrays, "rewards": rewards})
+    if not policy.layout.is_plain:
+        return content
 
-        def seen(rows: np.ndarray) -> np.ndarray:
-            tensor = torch.as_tensor(policy.layout.flatten(rows), device=policy.device)
-            array: np.ndarray = policy.preprocess_raw(tensor).cpu().numpy()
-            return array
+    def normalise(rows: np.ndarray) -> np.ndarray:
+        tensor = torch.as_tensor(policy.layout.flatten(rows), device=policy.device)
+        array: np.ndarray = policy.preprocess_raw(tensor).cpu().numpy()
+        return array
 
-        arrays["observations"] = seen(arrays["observations"])
-        final_observations = seen(final_observations)
-    return replace(content, arrays=arrays, final_observations=final_observations)
+    observations = normalise(content.arrays["observations"])
+    return replace(
+        content,
+        arrays={**content.arrays, "observations": observations},
+        final_observations=normalise(content.final_observations),
+    )
 
 
 class _Judge:
     """Reads critics: their error on held-out sequences, and their values of what is done first in a trajectory."""
 
-    def __init__(self, model: FlowAlgorithm, content: Transitions, seed: int) -> None:
-        self._policy = policy = model.policy
-        buffer = model.replay_buffer
-        assert isinstance(buffer, ResampledBuffer)
+    def __init__(self, policy: FlowPolicy, buffer: ResampledBuffer, seed: int) -> None:
+        self._policy = policy
         generator = torch_generator(Purpose.EVALUATION_NOISE, seed)
-        held_out = buffer.held_out_starts
-        rows = torch.randint(len(held_out), (ROWS,), generator=generator).to(held_out.device)
-        self._batch = self._expand(buffer.batch_of(buffer.sequence_rows(held_out[rows])[None]))
-        ends = np.flatnonzero(content.ends)[:-1] + 1
-        starts = torch.as_tensor(np.r_[0, ends], device=held_out.device)
-        self._first = self._expand(buffer.batch_of(buffer.sequence_rows(starts)[None])).observations
-        method = policy.method
-        self._noise = self._draw(method.update_noise(), ROWS, generator)
-        self._first_noise = self._draw(method.candidate_noise(), len(starts), generator)
+        drawn = torch.randint(len(buffer.held_out_starts), (ROWS,), generator=generator)
+        self._batch = self._sequences(buffer, buffer.held_out_starts[drawn])
+        self._first = self._sequences(buffer, buffer.first_rows).observations
+        self._noise = self._draw(policy.method.update_noise(), ROWS, generator)
+        table = policy.method.candidate_noise()
+        self._first_noise = self._draw(table, len(buffer.first_rows), generator)
 
-    def _expand(self, batch: Batch) -> Batch:
-        """Return a batch of one replica on the device, as one of all."""
+    def _sequences(self, buffer: ResampledBuffer, starts: Tensor) -> Batch:
+        """Return the sequences at some starts on the device, the same for every replica."""
         policy = self._policy
+        batch = buffer.batch_of(buffer.sequence_rows(starts)[None])
         return batch.map(
             lambda values: values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
         )
 
-    def _draw(self, table: Any, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def _draw(self, table: Mapping[str, Draw], rows: int, generator: Generator) -> Noise:
         """Return noise of every replica, drawn on the CPU so that a device changes no number."""
         draws = self._policy.draw_noise(table, rows, generator)
         return {name: draw.to(self._policy.device) for name, draw in draws.items()}
@@ -267,9 +260,8 @@ class _Judge:
     def error(self) -> float:
         """Return the mean TD error on the held-out sequences."""
         self._policy.set_training_mode(False)
-        return float(
-            held_out_losses(self._policy, self._batch, self._noise)["held_out_loss"].mean()
-        )
+        losses = held_out_losses(self._policy, self._batch, self._noise)
+        return float(losses["held_out_loss"].mean())
 
     def values(self) -> dict[str, np.ndarray]:
         """Return by network the value at the first states, (S, k)."""

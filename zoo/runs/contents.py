@@ -61,11 +61,6 @@ class RunContents:
     config: dict[str, Any]
     evaluations: np.ndarray | UnreadableRun | None
 
-    @property
-    def is_final(self) -> bool:
-        """Whether the run has ended, and all of its files can be read."""
-        return self.status["state"] != "running" and isinstance(self.evaluations, np.ndarray)
-
 
 Entries = dict[str, tuple[Stamps, RunContents]]
 """Name of a run folder -> its files when they were read, and what they said."""
@@ -85,13 +80,17 @@ def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableR
         new_runs = 0
         for path in siblings:
             stamps = _stamps(path)
-            if path.name in entries and entries[path.name][0] == stamps:
-                result[path] = entries[path.name][1]
+            entry = entries.get(path.name)
+            if entry is not None and entry[0] == stamps:
+                result[path] = entry[1]
                 continue
             contents = result[path] = _read(path, parsed)
-            if not isinstance(contents, RunContents) or not contents.is_final or not stamps:
+            may_change = not stamps or max(changed for _, changed in stamps) >= latest
+            if may_change or isinstance(contents, UnreadableRun):
                 continue
-            if max(changed for _, changed in stamps) < latest:
+            if contents.status["state"] != "running" and isinstance(
+                contents.evaluations, np.ndarray
+            ):
                 entries[path.name] = stamps, contents
                 new_runs += 1
         if new_runs >= MIN_NEW_RUNS:
@@ -157,12 +156,11 @@ def _load(file: Path) -> Entries:
     entries = {}
     try:
         arrays = read_npz(file)
-        index = json.loads(arrays["index"].tobytes())
-        configs = list(map(json.loads, index["configs"]))
+        index = json.loads(arrays["index"].item())
         begin = 0
         for name, stamps, status, config, count in index["runs"]:
             evaluations = arrays["evaluations"][begin : begin + count]
-            entries[name] = stamps, RunContents(status, configs[config], evaluations)
+            entries[name] = stamps, RunContents(status, index["configs"][config], evaluations)
             begin += count
     except (OSError, ValueError, LookupError, TypeError):
         return {}
@@ -171,34 +169,25 @@ def _load(file: Path) -> Entries:
 
 def _save(file: Path, entries: Entries) -> None:
     """Write entries; those whose configuration JSON cannot hold are left out."""
-    texts: dict[int, str | None] = {}
-    numbers: dict[str, int] = {}
+    # runs of a method and environment share a configuration
+    configs = {id(contents.config): contents.config for _, contents in entries.values()}
+    configs = {key: config for key, config in configs.items() if _is_json(config)}
+    numbers = {key: number for number, key in enumerate(configs)}
     runs = []
     evaluations = [np.empty(0, EVALUATION)]
     for name, (stamps, contents) in entries.items():
-        key = id(contents.config)  # shared by the runs of a method and environment
-        if key not in texts:
-            texts[key] = _as_json(contents.config)
-        text = texts[key]
-        if text is not None and isinstance(contents.evaluations, np.ndarray):
-            number = numbers.setdefault(text, len(numbers))
+        number = numbers.get(id(contents.config))
+        if number is not None and isinstance(contents.evaluations, np.ndarray):
             runs.append([name, stamps, contents.status, number, len(contents.evaluations)])
             evaluations.append(contents.evaluations)
-    index = json.dumps({"configs": list(numbers), "runs": runs}).encode()
-    arrays: dict[str, Any] = {
-        "index": np.frombuffer(index, np.uint8),
-        "evaluations": np.concatenate(evaluations),
-    }
+    index = json.dumps({"configs": list(configs.values()), "runs": runs})
     with atomic_path(file) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
+        np.savez(temporary, index=np.array(index), evaluations=np.concatenate(evaluations))
 
 
-def _as_json(config: Mapping[str, Any]) -> str | None:
-    """Return a configuration as JSON, or None if that is not the same: YAML has more kinds of values and of names."""
+def _is_json(config: Mapping[str, Any]) -> bool:
+    """Return whether JSON holds a configuration as it is: YAML has more kinds of values and of names."""
     try:
-        text = json.dumps(config)
+        return bool(json.loads(json.dumps(config)) == config)
     except TypeError:
-        return None
-    if json.loads(text) != config:
-        return None
-    return text
+        return False

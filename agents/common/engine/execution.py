@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from agents.common.batch import Batch
 from agents.common.method import Info, Method, Noise
@@ -123,9 +124,9 @@ def compare_ways(
     :return: relative difference in L2 norm of each loss, diagnostic and network's step; seconds of the shortest update
         of each way.
     """
-    results: list[dict[str, list[Tensor]]] = []
+    results: list[dict[str, Tensor]] = []
     seconds = []
-    before = {name: [p.detach().clone() for p in net] for name, net in networks.items()}
+    before = {name: parameters_to_vector(net).detach() for name, net in networks.items()}
     for take in (fast, plain):
         with unchanged(), torch.no_grad():
             durations = []
@@ -136,22 +137,16 @@ def compare_ways(
                 info["total_loss"].sum().item()  # waits for the device
                 durations.append(time.perf_counter() - begin)
             seconds.append(min(durations))  # other programs only lengthen an update
-            result = {name: [value.float()] for name, value in info.items()}
+            result = {name: value.float() for name, value in info.items()}
             for name, parameters in networks.items():
-                steps = zip(parameters, before[name], strict=True)
-                result[f"the step of {name}"] = [after - start for after, start in steps]
+                result[f"the step of {name}"] = parameters_to_vector(parameters) - before[name]
             # a copy, since a replay fills the same tensors again; a model that has diverged is NaN in both ways
-            finite = {
-                name: [torch.nan_to_num(value, 0, 0, 0) for value in values]
-                for name, values in result.items()
-            }
-        results.append(finite)
+            results.append({name: value.nan_to_num(0, 0, 0) for name, value in result.items()})
     differences = {}
     for name, expected in results[1].items():
-        errors = [value - other for value, other in zip(results[0][name], expected, strict=True)]
         least = LEAST_SIZES["value" if name in info else "step"]
-        size = torch.nn.utils.get_total_norm(expected).clamp(min=least)
-        differences[name] = (torch.nn.utils.get_total_norm(errors) / size).item()
+        error = (results[0][name] - expected).norm()
+        differences[name] = (error / expected.norm().clamp(min=least)).item()
     return differences, seconds
 
 

@@ -370,7 +370,8 @@ class Trainer:
         :param plain: takes it plainly.
         :return: whether the coming update may be taken in that way.
         """
-        networks = {name: list(network.parameters()) for name, network in self.policy.nets.items()}
+        groups = {name: list(network.parameters()) for name, network in self.policy.nets.items()}
+        networks = {name: group for name, group in groups.items() if group}
         try:
             differences, seconds = compare_ways(
                 fast, plain, networks, self._unchanged, COMPARED_USES[use]

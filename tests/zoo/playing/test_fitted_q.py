@@ -14,7 +14,6 @@ from zoo.playing.fitted_q import (
     discounted_returns,
     fitted_value,
 )
-from zoo.terminal.errors import UsageError
 
 SMALL = {"net_arch": [16, 16], "batch_size": 16, "compile": "off"}
 
@@ -23,17 +22,12 @@ def content(rows=60, **changes):
     return read_transitions(toy_dataset(rows) | changes, (4,), 2)
 
 
-def buffer_of(replicas=3, rows=240, horizon_length=3):
+def test_each_replica_draws_from_trajectories_of_its_own_none_of_them_held_out():
     env = SpacesEnv(4, 2)
     buffer = ResampledBuffer(
-        1, env.observation_space, env.action_space, device="cpu", horizon_length=horizon_length, replicas=replicas
-    )  # fmt: skip
-    buffer.load_dataset(content(rows))
-    return buffer
-
-
-def test_each_replica_draws_from_trajectories_of_its_own_none_of_them_held_out():
-    buffer = buffer_of()  # 20 trajectories of 12 steps
+        1, env.observation_space, env.action_space, device="cpu", horizon_length=3, replicas=3
+    )
+    buffer.load_dataset(content(240))  # 20 trajectories of 12 steps
     buffer.resample(seed=0)
     rows = buffer.draw_rows((3, 500), torch.Generator().manual_seed(0))
     assert rows.shape == (3, 500, 3)
@@ -46,12 +40,6 @@ def test_each_replica_draws_from_trajectories_of_its_own_none_of_them_held_out()
         # of 18 trajectories drawn with replacement, about two in three are there
         assert 8 <= len(trajectories) <= 15
         assert not trajectories & held_out
-
-
-def test_a_single_trajectory_is_refused():
-    buffer = buffer_of(rows=12)
-    with pytest.raises(UsageError, match="got 1 with 3 steps or more"):
-        buffer.resample(seed=0)
 
 
 def test_numbers_follow_the_seed():
