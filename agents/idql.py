@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import OF_NETWORKS
-from agents.common.families.diffusion import BetaSchedule
-from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise
+from agents.common.families.diffusion import DiffusionPolicy
+from agents.common.families.implicit import ImplicitQLearning
+from agents.common.maths.denoising import add_noise, denoise
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     choice,
     critic,
-    expectile_loss,
-    integers,
-    linear_range,
     noise_predictor,
-    normal,
-    pessimistic_value,
-    q_statistics,
     register,
     setting,
     state_value,
-    td_loss,
 )
 
 
@@ -40,7 +31,7 @@ from agents.core import (
     published_name="IDQL",
     when="IFQL's ancestor: the same values, and a diffusion policy in place of the flow.",
 )
-class IDQL(Method):
+class IDQL(ImplicitQLearning, DiffusionPolicy):
     r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is played.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2
@@ -54,14 +45,7 @@ class IDQL(Method):
     code updates policy, value and critics one after the other.
     """
 
-    expectile: float = setting(
-        default=0.9,
-        reference="critic_hyperparam",
-        above=0,
-        below=1,
-        search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
-    )
+    expectile: float = setting(default=0.9, reference="critic_hyperparam")
     policy_tau: float = setting(
         default=0.001,
         reference="actor_tau",
@@ -69,15 +53,7 @@ class IDQL(Method):
         at_most=1,
         doc="Weight of the policy in its moving average, which acts.",
     )
-    beta_schedule: BetaSchedule = setting(
-        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
-    )
-    flow_steps: int = setting(
-        default=5,
-        reference="T",
-        fixed="the noise schedule has as many steps",
-        doc="T, diffusion steps.",
-    )
+    flow_steps: int = setting(default=5, reference="T")
     best_of_n: int = setting(default=64, reference="N", search=choice(16, 64, 256))
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
@@ -91,20 +67,8 @@ class IDQL(Method):
             "denoiser": noise_predictor(
                 target=True, tau=self.policy_tau, optimizer="adamw", weight_decay=1e-4
             ),
-            "schedule": NetworkSpec(
-                lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)
-            ),
+            "schedule": self.schedule(),
         }
-
-    def action_noise_table(self) -> dict[str, Draw]:
-        """Return the start of the reverse chain and its step noise."""
-        return {"action": normal(), "denoise": normal("KBD")}
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of the denoising loss."""
-        return {"diffusion_t": integers(), "diffusion_eps": normal()}
-
-    update_noise = noise  # no next action
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the reverse chain of the moving average."""
@@ -116,32 +80,17 @@ class IDQL(Method):
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the target critics."""
         # the lowest critic: the best of many candidates is else the most overrated one
-        q: Tensor = nets.critic_target(observations, actions)
-        return q.amin(1)
-
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, and V's from the target critics."""
-        # no sampled action is rated, so values are learnt without the policy
-        data_q = nets.critic_target(batch.observations, batch.actions)
-        return {
-            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
-            "value": pessimistic_value(data_q, self.rho),
-        }
+        return nets.critic_target(observations, actions).amin(1)
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile, TD and denoising losses."""
-        q = nets.critic(batch.observations, batch.actions)
-        value = nets.value(batch.observations)
-        step, eps = noise["diffusion_t"], noise["diffusion_eps"]
+        losses = super().losses(batch, targets, noise, nets, info)
+        step = noise["diffusion_t"]
+        eps = noise["diffusion_eps"]
         noisy = add_noise(batch.actions, eps, nets.schedule.alpha_bar(step))
         predicted = nets.denoiser(batch.observations, noisy, step.unsqueeze(-1))
-        info |= {**q_statistics(q), "v_mean": value.mean(1)}
-        value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        return {
-            "value": (batch.valid * value_losses).mean(-1),
-            "td": td_loss(q, targets["td"], batch.valid),
-            # summed over coordinates, as in the formula, where QSM and DAC average them
-            "bc": (batch.valid * (eps - predicted).square().sum(-1)).mean(-1),
-        }
+        # summed over coordinates, as in the formula, where QSM and DAC average them
+        denoising = (batch.valid * (eps - predicted).square().sum(-1)).mean(-1)
+        return {**losses, "bc": denoising}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.families.implicit import ImplicitQLearning
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
@@ -19,9 +19,7 @@ from agents.core import (
     critic,
     expectile_loss,
     integrate_flow,
-    linear_range,
     normal,
-    pessimistic_value,
     q_statistics,
     register,
     setting,
@@ -38,7 +36,7 @@ from agents.core import (
     published_name="IFQL",
     when="Simple, and stays in the data's support; acting costs 32 flows.",
 )
-class IFQL(Method):
+class IFQL(ImplicitQLearning):
     r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
@@ -53,14 +51,7 @@ class IFQL(Method):
 
     unmasked_losses = frozenset({"value"})
 
-    expectile: float = setting(
-        default=0.9,
-        reference="kappa",
-        above=0,
-        below=1,
-        search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
-    )
+    expectile: float = setting(default=0.9, reference="kappa")
     mask_value: bool = setting(
         default=False,
         doc="Leave sequences that cross a trajectory's end out of the value loss too, as the other losses do; the "
@@ -80,10 +71,6 @@ class IFQL(Method):
         """Return the draws of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
-    def update_noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching: an update samples no next action."""
-        return self.noise()
-
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow; the choice among candidates is :meth:`score`'s."""
         return integrate_flow(
@@ -93,23 +80,14 @@ class IFQL(Method):
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the online critics."""
         # the lowest critic: the best of many candidates is else the most overrated one
-        q: Tensor = nets.critic(observations, actions)
-        return q.amin(1)
-
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
-        # of data actions only, so that no action outside of the data is ever rated
-        data_q = nets.critic_target(batch.observations, batch.actions)
-        return {
-            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
-            "value": pessimistic_value(data_q, self.rho),
-        }
+        return nets.critic(observations, actions).amin(1)
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile, TD and flow-matching losses."""
-        q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
+        q = nets.critic(batch.observations, batch.actions)
+        value = nets.value(batch.observations)
         info |= {
             **q_statistics(q),
             "v_mean": value.mean(1),
@@ -117,9 +95,11 @@ class IFQL(Method):
             "v_min": value.amin(1),
         }
         value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        return {
+        if self.mask_value:
             # the target rates a whole chunk, which may run into the next trajectory
-            "value": (batch.valid * value_losses if self.mask_value else value_losses).mean(1),
+            value_losses = batch.valid * value_losses
+        return {
+            "value": value_losses.mean(1),
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

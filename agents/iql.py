@@ -7,29 +7,25 @@ from typing import Literal
 
 from torch import Tensor
 
+from agents.common.families.implicit import ImplicitQLearning
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     choice,
     critic,
-    expectile_loss,
     gaussian_mean,
-    linear_range,
     log_range,
     normal,
     pessimistic_value,
-    q_statistics,
     register,
     setting,
     state_value,
-    td_loss,
 )
 
 # the authors' bound of exp(alpha A)
@@ -42,7 +38,7 @@ LARGEST_WEIGHT = 100.0
     published_name="IQL",
     when="The yardstick without a flow that every table has: values of data actions alone.",
 )
-class IQL(Method):
+class IQL(ImplicitQLearning):
     r"""Values are learnt from data actions alone; a Gaussian policy clones the data, weighted by the advantage.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
@@ -56,9 +52,6 @@ class IQL(Method):
     collection too, where that code adds noise of ``sample_std`` 1.
     """
 
-    expectile: float = setting(
-        default=0.9, above=0, below=1, search=linear_range(0.5, 0.99), doc="Kappa."
-    )
     actor_loss: Literal["awr", "ddpgbc"] = setting(
         default="awr",
         search=choice("awr", "ddpgbc"),
@@ -85,8 +78,6 @@ class IQL(Method):
         """Return nothing: an update draws nothing."""
         return {}
 
-    update_noise = noise  # no next action
-
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the noise around the mean."""
         return {"action": normal()}
@@ -101,21 +92,16 @@ class IQL(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the critics' target from V at the next state, V's from the target critics, and the advantage."""
-        values = nets.value(batch.observations)
         q = nets.critic(batch.observations, batch.actions)
-        target_q = nets.critic_target(batch.observations, batch.actions)
-        return {
-            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
-            "value": pessimistic_value(target_q, self.rho),
-            "advantage": pessimistic_value(q, self.rho) - values,
-        }
+        # of the online critics, where the value regresses to their moving averages
+        advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
+        return {**super().targets(batch, noise, nets, info), "advantage": advantage}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile and TD losses, and the actor's."""
-        q = nets.critic(batch.observations, batch.actions)
-        value = nets.value(batch.observations)
+        losses = super().losses(batch, targets, noise, nets, info)
         mean = nets.actor(batch.observations)
         # of a Gaussian of standard deviation 1, whatever noise actions are played with
         log_prob = -0.5 * (
@@ -131,14 +117,5 @@ class IQL(Method):
             # divided by Q's own size, so that the weight of cloning need not follow rewards
             climb = policy_q.mean(-1) / policy_q.detach().abs().mean(-1)
             actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
-        info |= {
-            **q_statistics(q),
-            "v_mean": value.mean(1),
-            "advantage": targets["advantage"].mean(1),
-        }
-        value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        return {
-            "value": (batch.valid * value_losses).mean(-1),
-            "td": td_loss(q, targets["td"], batch.valid),
-            "actor": actor,
-        }
+        info["advantage"] = targets["advantage"].mean(1)
+        return {**losses, "actor": actor}

@@ -7,9 +7,6 @@ from torch import Tensor
 from agents.common.families.fine_tuning import AdjointMatching, ResidualFineTuning
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
-    adjoint_statistics,
-    lean_adjoint,
-    memoryless_rollout,
     memoryless_sigmas,
     step_times,
 )
@@ -62,23 +59,15 @@ class QAM(AdjointMatching, ResidualFineTuning):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
         # with no weight on Q both flows aim at the same, and the behaviour is the one that is cloned
-        flow = self.policy(nets, online=True) if self.inverse_temperature > 0 else nets.behaviour
+        flow = nets.behaviour
+        if self.inverse_temperature > 0:
+            flow = self.policy(nets, online=True)
         return integrate_flow(flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        prior = self.prior(nets).at(batch.observations)
-        policy = self.policy(nets).at(batch.observations)
-        states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
+    def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
+        """Return the adjoint at the end of rollouts, weighted by the inverse temperature."""
         # the lean adjoint is linear in its end, so weighing the end weighs all of it
-        end_adjoint = self.inverse_temperature * self.end_adjoint(batch.observations, end, nets)
-        info |= adjoint_statistics(end_adjoint)
-        return {
-            **self.td_targets(batch, noise, nets),
-            "states": states,
-            "adjoints": lean_adjoint(prior, states, end_adjoint),
-            "prior": velocities,
-        }
+        return self.inverse_temperature * super().end_adjoint(observations, end, nets)
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info

@@ -119,6 +119,6 @@ class SQAM(TrustRegion):
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "am": adjoint_matching_loss(
-                fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)
+                fine_tuned, prior, targets["adjoints"], self.scaled_sigmas(sigmas, nets)
             ),
         }

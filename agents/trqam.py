@@ -5,9 +5,6 @@ from __future__ import annotations
 from agents.common.families.fine_tuning import AdjointMatching, TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
-    adjoint_statistics,
-    lean_adjoint,
-    memoryless_rollout,
     memoryless_sigmas,
     path_kl,
     step_times,
@@ -48,21 +45,6 @@ class TRQAM(AdjointMatching, TrustRegion):
     behaviour flow.
     """
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
-        prior = self.prior(nets).at(batch.observations)
-        policy = nets.fine_tuned.at(batch.observations)
-        states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
-        # not weighed here: the multiplier weighs Q through the sigmas of the loss
-        end_adjoint = self.end_adjoint(batch.observations, end, nets)
-        info |= adjoint_statistics(end_adjoint)
-        return {
-            **self.td_targets(batch, noise, nets),
-            "states": states,
-            "adjoints": lean_adjoint(prior, states, end_adjoint),
-            "prior": velocities,
-        }
-
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
@@ -83,6 +65,6 @@ class TRQAM(AdjointMatching, TrustRegion):
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             # no action of the batch is in it, so sequences across an end count too
             "am": adjoint_matching_loss(
-                fine_tuned, prior, targets["adjoints"], self.scaled(sigmas, nets)
+                fine_tuned, prior, targets["adjoints"], self.scaled_sigmas(sigmas, nets)
             ),
         }

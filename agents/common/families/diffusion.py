@@ -1,4 +1,7 @@
-"""What QSM and DAC share: networks, sampler and targets of a diffusion policy."""
+"""What QSM, DAC and IDQL share: the noise schedule and the draws of a diffusion policy.
+
+QSM and DAC also share networks, sampler and targets.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,37 @@ def _even(name: str, value: object) -> int:
     return number
 
 
-class DiffusionQLearning(Method):
-    """What algorithms with a diffusion policy share: networks, sampler and targets. Their losses are their own.
+class DiffusionPolicy(Method):
+    """A noise schedule, and the draws of the reverse chain and of the denoising loss.
 
-    ``flow_steps`` is the number of diffusion steps T.
+    ``flow_steps`` is K, the number of diffusion steps.
     """
+
+    beta_schedule: BetaSchedule = setting(
+        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+    )
+    flow_steps: int = setting(
+        default=10,
+        reference="diffusion_steps",
+        fixed="the noise schedule has as many steps",
+        doc="K, diffusion steps.",
+    )
+
+    def schedule(self) -> NetworkSpec:
+        """Return the noise schedule: a network, so that its table is on the policy's device and has the axis S."""
+        return NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule))
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the start of the reverse chain and its step noise."""
+        return {"action": normal(), "denoise": normal("KBD")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the denoising loss."""
+        return {"diffusion_t": integers(), "diffusion_eps": normal()}
+
+
+class DiffusionQLearning(DiffusionPolicy):
+    """A diffusion policy and critics: networks, sampler and targets; a subclass adds the losses."""
 
     bc_weight: float = setting(
         default=1.0,
@@ -67,9 +96,6 @@ class DiffusionQLearning(Method):
         reference="clip_sampler_after",
         doc="Clip every state of the reverse chain to [-1, 1].",
     )
-    beta_schedule: BetaSchedule = setting(
-        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
-    )
     time_features: int = setting(
         default=64,
         reference="time_dim",
@@ -78,31 +104,14 @@ class DiffusionQLearning(Method):
         doc="Fourier features of the step, even.",
     )
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
-    flow_steps: int = setting(
-        default=10,
-        reference="diffusion_steps",
-        fixed="the noise schedule has as many steps",
-        doc="T, diffusion steps.",
-    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, noise prediction and noise schedule."""
         return {
             "critic": critic(target=True),
             "denoiser": noise_predictor(self.time_features),
-            # a network, so that its table moves to the policy's device and has an axis for replicas
-            "schedule": NetworkSpec(
-                lambda n: NoiseSchedule(n.replicas, n.flow_steps, self.beta_schedule)
-            ),
+            "schedule": self.schedule(),
         }
-
-    def action_noise_table(self) -> dict[str, Draw]:
-        """Return the start of the reverse chain and its step noise."""
-        return {"action": normal(), "denoise": normal("KBD")}
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of the denoising loss."""
-        return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the denoising loss."""

@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.common.maths.adjoint import adjoint_statistics, lean_adjoint, memoryless_rollout
 from agents.common.nets.networks import SummedFields
 from agents.common.nets.specs import multiplier
 from agents.core import (
+    Batch,
     Draw,
     Info,
     Method,
     Networks,
     NetworkSpec,
     Noise,
+    Targets,
     action_gradient,
     critic,
     integrate_flow,
@@ -71,7 +74,7 @@ class FineTuning(Method):
 
 
 class ResidualFineTuning(FineTuning):
-    """The same, with a choice: the fine-tuned flow is a network of its own, or one that is added to the behaviour."""
+    """A fine-tuned flow that is a network of its own, or a residual that is added to the behaviour flow."""
 
     residual: bool = setting(
         default=False,
@@ -90,7 +93,9 @@ class ResidualFineTuning(FineTuning):
         """Return the fine-tuned flow; with `residual`, its sum with the flow that it is held to, or the online one."""
         if not self.residual:
             return nets.fine_tuned
-        return SummedFields(nets.fine_tuned, nets.frozen.behaviour if online else self.prior(nets))
+        # what is added to stays as it is: only the residual is trained
+        base = nets.frozen.behaviour if online else self.prior(nets)
+        return SummedFields(nets.fine_tuned, base)
 
 
 class AdjointMatching(FineTuning):
@@ -111,6 +116,20 @@ class AdjointMatching(FineTuning):
         return -action_gradient(
             lambda actions: critic(observations, actions.clamp(-bound, bound)).mean(1), end
         )
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, the rollout's states, their adjoints and the prior's velocities there."""
+        prior = self.prior(nets).at(batch.observations)
+        policy = self.policy(nets).at(batch.observations)
+        states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
+        end_adjoint = self.end_adjoint(batch.observations, end, nets)
+        info |= adjoint_statistics(end_adjoint)
+        return {
+            **self.td_targets(batch, noise, nets),
+            "states": states,
+            "adjoints": lean_adjoint(prior, states, end_adjoint),
+            "prior": velocities,
+        }
 
 
 class TrustRegion(FineTuning):
@@ -191,7 +210,7 @@ class TrustRegion(FineTuning):
         # away from 0, since the sigmas are divided by its root
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
-    def scaled(self, sigmas: Tensor, nets: Networks) -> Tensor:
+    def scaled_sigmas(self, sigmas: Tensor, nets: Networks) -> Tensor:
         """Return noise scales (K, 1, 1) as the loss takes them, smaller for a larger multiplier, (S, K, 1, 1)."""
         return sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
 

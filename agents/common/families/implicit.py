@@ -1,0 +1,64 @@
+"""What IQL, IDQL and IFQL share: values that are learnt from data actions alone."""
+
+from __future__ import annotations
+
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    Noise,
+    Targets,
+    expectile_loss,
+    linear_range,
+    pessimistic_value,
+    q_statistics,
+    setting,
+    td_loss,
+)
+
+
+class ImplicitQLearning(Method):
+    r"""The critics and the state value of implicit Q-learning; a subclass adds the policy and its loss.
+
+    .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2,
+        \qquad u = Q'_{pess}(s, a) - V(s)
+
+    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
+    """
+
+    expectile: float = setting(
+        default=0.9,
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
+    )
+
+    def update_noise(self) -> dict[str, Draw]:
+        """Return the draws of the losses: an update samples no next action."""
+        return self.noise()
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        # of data actions only, so that no action outside of the data is ever rated
+        data_q = nets.critic_target(batch.observations, batch.actions)
+        return {
+            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
+            "value": pessimistic_value(data_q, self.rho),
+        }
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the expectile loss of the value and the TD loss."""
+        q = nets.critic(batch.observations, batch.actions)
+        value = nets.value(batch.observations)
+        info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        value_losses = expectile_loss(targets["value"] - value, self.expectile)
+        return {
+            "value": (batch.valid * value_losses).mean(-1),
+            "td": td_loss(q, targets["td"], batch.valid),
+        }
