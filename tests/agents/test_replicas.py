@@ -46,3 +46,13 @@ def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     loaded = type(single).load(tmp_path / "replica", device="cpu")
     assert_same(parameters_of(loaded), parameters_of(single))
     assert loaded.policy.seeds == [33]
+
+
+def test_a_replica_without_a_buffer_is_refused_before_it_steps_an_environment():
+    single = tiny_model(seeds=[11, 22]).replica(0)
+    for train in (single.learn, single.learn_offline):
+        with pytest.raises(
+            ValueError, match=r"needs a replay buffer, got a replica .* save the replica"
+        ):
+            train(3)
+    assert single.num_timesteps == 0

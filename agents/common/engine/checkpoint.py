@@ -2,8 +2,8 @@
 
 A checkpoint is the model as it is saved otherwise, and beside it everything that such a file leaves out: the online
 part of the replay buffer, all random states, the environments' state in the middle of an episode, the chunk in flight.
-Reading one runs nothing of it, and a manifest holds the checksum of every file: damage
-is found before anything is restored.
+Reading one runs nothing of it. A manifest holds the checksum of every file, so damage is found before anything is
+restored.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> P
     # and those that were set aside as damaged keep theirs, so counting files would give a number twice.
     numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
-    assert model.replay_buffer is not None
+    buffer: Any = model.replay_buffer
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
         in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
@@ -73,7 +73,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> P
             "in_flight": safe.dumps(in_flight),
             "environments": _environment_states(model),
             "random": random_states(model),
-            "buffer": model.replay_buffer.online_state(),  # type: ignore[attr-defined]
+            "buffer": buffer.online_state(),
             "more": values,
         }
         # PyTorch, given a path, does not say that a disk is full
@@ -112,8 +112,8 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
         )
     state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
-    assert model.replay_buffer is not None
-    model.replay_buffer.restore_online_state(state["buffer"])  # type: ignore[attr-defined]
+    buffer: Any = model.replay_buffer
+    buffer.restore_online_state(state["buffer"])
     vars(model).update(safe.load(state["in_flight"]))
     _restore_environments(model, state["environments"])
     states = state["random"]  # last: making environments draws from the global generators
@@ -194,7 +194,8 @@ def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
         return None
     states = env.env_method("snapshot")
     if None in states:
-        if model.replay_buffer is not None and model.replay_buffer.size():
+        buffer: Any = model.replay_buffer
+        if buffer.size():
             obstacle = env.get_attr("obstacle")[states.index(None)]
             warnings.warn(
                 f"{obstacle}; a resumed run will begin a new episode here and will not be bit for bit the same",
@@ -216,9 +217,9 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
     # they are known even where the environments' state is not
     if normalize is not None and statistics is not None:
         Normalization(**statistics).copy_to(normalize)
-    first = env.reset()  # uses up the seeds that were set when it was made
+    first_observations = env.reset()  # uses up the seeds that were set when it was made
     if saved is None:
-        _begin_episodes(model, first)
+        _begin_episodes(model, first_observations)
         return
     for index, state in enumerate(saved["states"]):
         (obstacle,) = env.env_method("restore", state, indices=index)
@@ -231,18 +232,18 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
         vars(normalize).update(statistics)
 
 
-def _begin_episodes(model: OffPolicyAlgorithm, first: Any) -> None:
+def _begin_episodes(model: OffPolicyAlgorithm, first_observations: Any) -> None:
     """Go on with new episodes, which begin with the given observations."""
-    buffer = model.replay_buffer
-    if buffer is not None and buffer.size():
+    buffer: Any = model.replay_buffer
+    if buffer.size():
         warnings.warn(
             "the environments' state is not known: new episodes begin, not bit for bit",
             stacklevel=4,
         )
-        buffer.end_episodes()  # type: ignore[attr-defined]
+        buffer.end_episodes()
     normalize = model.get_vec_normalize_env()
-    model._last_obs = first
+    model._last_obs = first_observations
     model._last_original_obs = None if normalize is None else normalize.get_original_obs()
-    model._last_episode_starts = np.ones(len(first), dtype=bool)
+    model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
     if hasattr(model, "_chunk_state"):
         model._chunk_state = None

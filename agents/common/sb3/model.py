@@ -353,7 +353,15 @@ class FlowAlgorithm(LoggedModel):
             self.policy.set_observation_statistics(rows, scale)
 
     def _check_first_update(self) -> None:
-        """Try the shapes of the hooks once, before any training; tests have tried those of built-in algorithms."""
+        """Try the shapes of the hooks once, before any training; tests have tried those of built-in algorithms.
+
+        :raises ValueError: if there is no replay buffer.
+        """
+        if self.replay_buffer is None:
+            raise ValueError(
+                "training needs a replay buffer, got a replica that was taken out of its model without one; save the "
+                "replica, and train what `load` returns"
+            )
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             policy = self.policy
             check_first_update(
@@ -477,11 +485,10 @@ class FlowAlgorithm(LoggedModel):
         """
         self._check_first_update()
         buffer = self.replay_buffer
-        if buffer is not None:
-            buffer.require_room()
+        buffer.require_room()
         require_own_environments(self.policy.num_replicas, self.get_env(), self.action_noise)
         self.require_statistics()
-        if self.method.balanced_sampling and buffer is not None and not buffer.dataset_size:
+        if self.method.balanced_sampling and not buffer.dataset_size:
             warnings.warn(
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`",
                 stacklevel=2,
@@ -506,8 +513,7 @@ class FlowAlgorithm(LoggedModel):
 
         :raises ValueError: if there is none.
         """
-        buffer = self.replay_buffer
-        has_data = self._n_updates > 0 or buffer is None or buffer.dataset_size > 0
+        has_data = self._n_updates > 0 or self.replay_buffer.dataset_size > 0
         is_scaled = (self.policy.observation_factor != 1).any()  # e.g. by `set_parameters`
         if self.method.observation_scale is not None and not (has_data or is_scaled):
             raise ValueError(
@@ -530,8 +536,7 @@ class FlowAlgorithm(LoggedModel):
         begins = reset_num_timesteps or self._last_obs is None
         if begins:
             self._chunk_state = None
-            if self.replay_buffer is not None:
-                self.replay_buffer.end_episodes()
+            self.replay_buffer.end_episodes()
         # a new model has a folder of events of its own
         resets = reset_num_timesteps or (begins and self.num_timesteps == 0)
         name = tb_log_name or type(self).__name__
