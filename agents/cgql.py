@@ -93,17 +93,20 @@ class CGQL(Method):
         """Follow the guided behaviour flow."""
         flow = nets.behaviour_target if self.target_behaviour else nets.behaviour
         behaviour: Velocity = flow.at(observations)
-        unguided = self.inverse_temperature == 0 or self.guidance_weight == 0
+        # without any weight no gradient needs to be taken
+        is_guided = self.inverse_temperature > 0 and self.guidance_weight > 0
 
         def velocity(x: Tensor, t: Time) -> Tensor:
             assert not isinstance(t, Tensor)  # the sampler's grid times are numbers
             # w / t has no limit at t = 0
-            if unguided or t == 0:
+            if not is_guided or t == 0:
                 return behaviour(x, t)
-            at = self.guide_time(t)
+            critic_time = self.guide_time(t)
             # frozen: the gradient is needed at actions only
-            score = action_gradient(lambda y: nets.frozen.critic(observations, y, at).mean(1), x)
-            guidance = (1 - t) * self.inverse_temperature * score
+            gradient = action_gradient(
+                lambda y: nets.frozen.critic(observations, y, critic_time).mean(1), x
+            )
+            guidance = (1 - t) * self.inverse_temperature * gradient
             if self.x_term:
                 guidance = guidance + x
             return behaviour(x, t) + self.guidance_weight / t * guidance
@@ -112,8 +115,7 @@ class CGQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate clean candidates by the online critics' mean."""
-        q: Tensor = nets.critic(observations, actions, 1.0)
-        return q.mean(1)
+        return nets.critic(observations, actions, 1.0).mean(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target."""

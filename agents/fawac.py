@@ -78,9 +78,8 @@ class FAWAC(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
         # here, where no gradient is recorded: the weight of a row is a constant of the flow's loss
-        advantage = nets.critic(batch.observations, batch.actions).mean(1) - nets.value(
-            batch.observations
-        )
+        value = nets.value(batch.observations)
+        advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         # capped, since few rows of large advantage would outweigh the batch
         weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
@@ -96,7 +95,8 @@ class FAWAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the value's regression and the weighted flow-matching loss."""
-        q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
+        q = nets.critic(batch.observations, batch.actions)
+        value = nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
         velocity = nets.flow.at(batch.observations)
         weight = batch.valid * targets["weight"]

@@ -95,13 +95,11 @@ class MeanFlowQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Map noise to actions in one step."""
-        action: Tensor = nets.policy(observations, noise["action"], 1.0)
-        return action.clamp(-1, 1)
+        return nets.policy(observations, noise["action"], 1.0).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the target critics' mean."""
-        q: Tensor = nets.critic_target(observations, actions)
-        return q.mean(1)
+        return nets.critic_target(observations, actions).mean(1)
 
     def on_the_way(self, actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return points between data actions and noise (S, B, D), and their times (S, B, 1)."""

@@ -150,12 +150,12 @@ class QGF(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile and TD losses, and flow matching at the times of the sampler."""
-        q, value = nets.critic(batch.observations, batch.actions), nets.value(batch.observations)
+        q = nets.critic(batch.observations, batch.actions)
+        value = nets.value(batch.observations)
         info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        value_losses = expectile_loss(targets["value"] - value, self.expectile)
         return {
-            "value": (batch.valid * expectile_loss(targets["value"] - value, self.expectile)).mean(
-                1
-            ),
+            "value": (batch.valid * value_losses).mean(1),
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise),
         }

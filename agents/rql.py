@@ -120,8 +120,7 @@ class RQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate complete actions by the online critics' mean."""
-        q: Tensor = nets.critic(observations, actions, 1.0)
-        return q.mean(1)
+        return nets.critic(observations, actions, 1.0).mean(1)
 
     def reverse(self, velocity: Velocity, actions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Follow a flow backwards from complete actions.

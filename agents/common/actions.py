@@ -26,8 +26,7 @@ def action_bounds(space: spaces.Box) -> tuple[Array, Array]:
 def scaled_actions(actions: Array, space: spaces.Box) -> Array:
     """Return actions of a box, (..., A), scaled to [-1, 1], as Stable-Baselines3's buffers store them."""
     low, high = action_bounds(space)
-    scaled: Array = 2.0 * ((actions - low) / (high - low)) - 1.0
-    return scaled
+    return 2.0 * ((actions - low) / (high - low)) - 1.0
 
 
 def unscaled_actions(scaled: Array, space: spaces.Box) -> Array:

@@ -114,8 +114,7 @@ def frames_of(model: Any) -> int:
     :param model: of any library; those of others see one.
     :return: k.
     """
-    frames: int = getattr(getattr(model, "method", None), "frame_stack", 1)
-    return frames
+    return getattr(getattr(model, "method", None), "frame_stack", 1)
 
 
 def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:

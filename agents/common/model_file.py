@@ -104,6 +104,7 @@ class ModelFile:
         for key, value in self.described.items():
             if key in replaced:
                 continue
+            # of an attribute that is not plain JSON: how it was stored
             marks = value if isinstance(value, dict) else ()
             if PICKLED in marks:
                 pickled[key] = value
@@ -176,9 +177,11 @@ def read_model_file(source: Source) -> ModelFile:
     """
     if isinstance(source, str | Path):
         path = find_model(source)
-        name, content = str(path), path.read_bytes()
+        name = str(path)
+        content = path.read_bytes()
     else:
-        name, content = str(getattr(source, "name", "the file")), source.read()
+        name = str(getattr(source, "name", "the file"))
+        content = source.read()
     with raising_damaged_file(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
         digest = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
         has_checksum = archive.comment.startswith(CHECKSUM)

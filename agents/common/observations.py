@@ -67,10 +67,11 @@ class ObservationLayout:
             columns = slice(self.size, self.size + math.prod(shape))
             self.parts.append(SpaceSlice(key, part, shape, columns, is_image_space(part)))
             self.size = columns.stop
-        only_images = all(part.is_image for part in self.parts)
-        self.dtype = torch.uint8 if only_images else torch.float32
-        self.numpy_dtype = np.uint8 if only_images else np.float32
-        self.is_plain = isinstance(space, spaces.Box) and not only_images
+        self.holds_images = all(part.is_image for part in self.parts)
+        """Whether there is nothing else in a row."""
+        self.dtype = torch.uint8 if self.holds_images else torch.float32
+        self.numpy_dtype = np.uint8 if self.holds_images else np.float32
+        self.is_plain = isinstance(space, spaces.Box) and not self.holds_images
         """Whether rows are what networks see, so that nothing needs to be extracted."""
 
     def _by_key(self, values: Any) -> Mapping[str, Any]:

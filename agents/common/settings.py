@@ -194,7 +194,7 @@ class Setting:
         if value is None and NoneType in parts:
             return value
         kind, *alternatives = parts - {NoneType}
-        if alternatives:
+        if alternatives:  # a union of several types, of which none is checked
             kind = None
         if get_origin(kind) is Literal:
             return one_of(self.name, value, get_args(kind))

@@ -18,8 +18,8 @@ class UntrustedError(ValueError):
     """A file holds code or names a module to import, and nothing says that its author is trusted."""
 
 
-def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]:
-    """Return up to ``n`` choices that look most like a name, best first; if none does, the first in the alphabet.
+def closest_names(name: object, choices: Iterable[str]) -> list[str]:
+    """Return up to three choices that look most like a name, best first; if none does, the first in the alphabet.
 
     Of declared settings by name, the one comes first that the paper or the authors' code calls so. In a YAML file, a
     name may be a number or nothing at all.
@@ -33,8 +33,7 @@ def closest_names(name: object, choices: Iterable[str], n: int = 3) -> list[str]
             return published
     # in order, so that equally close names come alike in every process
     names_in_order = sorted(set(choices))
-    closest = difflib.get_close_matches(str(name), names_in_order, n=n, cutoff=0.4)
-    return closest or names_in_order[:n]
+    return difflib.get_close_matches(str(name), names_in_order, cutoff=0.4) or names_in_order[:3]
 
 
 def path_of(kind: type) -> str:

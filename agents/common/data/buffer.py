@@ -35,7 +35,7 @@ _INSTANCES = (ActionRange, Placement, Shard, Shards)
 
 @dataclass(frozen=True)
 class Sequences:
-    """H-step sequences; N of them, before anything is reduced to the last position.
+    """H-step sequences with the values of every position.
 
     :param rows: row of every position, (B, H).
     :param rewards: discounted sums up to each position, (B, H).
@@ -114,7 +114,8 @@ class SequenceReplayBuffer(TransitionStore):
         ring_rows = rows - self._rings_begin  # negative in the dataset
         is_first_in_ring = (ring_rows >= 0) & (ring_rows % self.buffer_size == 0)
         # the first row of a full ring comes after its last one
-        step_back = torch.where(is_first_in_ring, self.buffer_size - 1 if self.full else 0, -1)
+        wrap_around = self.buffer_size - 1 if self.full else 0
+        step_back = torch.where(is_first_in_ring, wrap_around, -1)
         # clamped: row 0 has no predecessor
         previous_rows = (rows + step_back).clamp(min=0)
         return torch.where(self.dones[previous_rows], rows, previous_rows)
@@ -238,6 +239,7 @@ class SequenceReplayBuffer(TransitionStore):
         played = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         valid = sequences.valid[..., -1]
+        # a shortened return is valid up to its own end, so none is left out
         if self.shorten_returns:
             length = sequences.valid.sum(-1)
             valid = torch.ones_like(valid)

@@ -94,10 +94,14 @@ class ShardLoader:
     """
 
     def __init__(self, shards: Shards, action_range: ActionRange, tail: int) -> None:
-        self.shards, self.action_range, self.tail = shards, action_range, tail
+        self.shards = shards
+        self.action_range = action_range
+        self.tail = tail
         self.active: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-shard")
-        self._coming: dict[int, Future[dict[str, Tensor]]] = {}  # the next part by its index
+        self._prefetched: dict[
+            int, Future[dict[str, Tensor]]
+        ] = {}  # at most one part, by its index
 
     def load(self, index: int) -> dict[str, Tensor]:
         """Return a part as the buffer stores it, and begin to read the next one.
@@ -105,12 +109,16 @@ class ShardLoader:
         :param index: of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        tensors = self._coming[index].result() if index in self._coming else self._read(index)
+        # a resumed run may begin at another part than the one that was read ahead
+        if index in self._prefetched:
+            tensors = self._prefetched[index].result()
+        else:
+            tensors = self._read(index)
         self.active = index
         following = (index + 1) % len(self.shards.parts)
-        self._coming = {}
+        self._prefetched = {}
         if following != index:
-            self._coming[following] = self._thread.submit(self._read, following)
+            self._prefetched[following] = self._thread.submit(self._read, following)
         return tensors
 
     def _read(self, index: int) -> dict[str, Tensor]:
@@ -120,6 +128,7 @@ class ShardLoader:
         shapes["final_observations"] = len(part.final_observations), size
         dtypes = {**ROW_DTYPES, "final_observations": torch.float32}
         tensors = {}
+        # a row of the other arrays is one number
         for name, dtype in dtypes.items():
             tensors[name] = torch.empty(shapes.get(name, (rows,)), dtype=dtype)
         part.write(tensors, self.action_range, self.tail)

@@ -45,17 +45,19 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     if storage == "auto" and device.type == "cuda":
         free, total = device_memory(device)
         in_host = needed > free - max(KEPT_FREE, int(KEPT_SHARE * total))
-    left = available_memory()
+    available = available_memory()
     # only a warning: parts that are never filled take no memory
-    if needed > left and (in_host or device.type != "cuda"):
+    if needed > available and (in_host or device.type != "cuda"):
         warnings.warn(
-            f"the replay buffer needs {needed / GIB:.2f} GiB when it is full, and {left / GIB:.2f} GiB of memory are "
-            "free; use a smaller `buffer_size` or dataset",
+            f"the replay buffer needs {needed / GIB:.2f} GiB when it is full, and {available / GIB:.2f} GiB of "
+            "memory are free; use a smaller `buffer_size` or dataset",
             stacklevel=2,
         )
-    where = "in host memory" if in_host else f"on {device}"
-    text = f"replay buffer: {needed / GIB:.2f} GiB {where}"
-    return Placement(not in_host, torch.device("cpu") if in_host else device, text)
+    where = f"on {device}"
+    if in_host:
+        where = "in host memory"
+        device = torch.device("cpu")
+    return Placement(not in_host, device, f"replay buffer: {needed / GIB:.2f} GiB {where}")
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:

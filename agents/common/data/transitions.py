@@ -152,15 +152,6 @@ class TransitionStore(NStepReplayBuffer):
         """The smallest number of transitions in a sequence."""
         return 1 if self.shorten_returns else self.horizon_length
 
-    @property
-    def data_device(self) -> torch.device:
-        """Where the data live: the training device, or the host."""
-        return self.observations.device
-
-    @property
-    def _holds_images(self) -> bool:
-        return self.stored.dtype == torch.uint8
-
     # -- dataset ------------------------------------------------------------------------------------------------------
 
     def load_dataset(
@@ -189,7 +180,7 @@ class TransitionStore(NStepReplayBuffer):
         if isinstance(dataset, Mapping):
             dataset = self.stored.with_rows(dataset)
         transitions = prepare(
-            dataset, self.stored.row_shape, box, self.min_length, self._holds_images
+            dataset, self.stored.row_shape, box, self.min_length, self.stored.holds_images
         )
         for observations in (transitions.arrays["observations"], transitions.final_observations):
             self.stored.refuse_unknown_choices(observations)
@@ -203,7 +194,7 @@ class TransitionStore(NStepReplayBuffer):
 
     def _load_shards(self, shards: Shards, box: ActionRange) -> None:
         """Make room for the largest part of a dataset of several parts, and load the first one."""
-        if self._holds_images:
+        if self.stored.holds_images:
             raise ValueError(
                 "a dataset of several parts must hold vectors, got images; load them as one dataset"
             )
@@ -254,8 +245,18 @@ class TransitionStore(NStepReplayBuffer):
         stacks = self.layout.flatten(obs)
         newest_frames = stacks[:, -self.stored.size :]  # the other frames are in the rows before
         next_frames = self.layout.flatten(next_obs)[:, -self.stored.size :]
-        rewards = self._stored_rewards(np.asarray(reward, dtype=np.float32).reshape(self.n_envs))
+        rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
+        if self.sparse and (rewards > 0).any():
+            raise ValueError(
+                f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off"
+            )
+        if self.sparse:
+            rewards = -(rewards != 0).astype(np.float32)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
+        masks = ~dones
+        if self.handle_timeout_termination:
+            # an episode that was only cut off keeps its bootstrap
+            masks |= np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
         # a transition that does not follow on the last one, as after a reset by hand, begins a trajectory
         continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
         self._require_repeated_first_frame(stacks[~continues])
@@ -265,7 +266,7 @@ class TransitionStore(NStepReplayBuffer):
             "observations": newest_frames,
             "actions": np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1),
             "rewards": rewards,
-            "masks": ~dones | self._timeouts_of(infos),
+            "masks": masks,
             "dones": dones,
         }
         ring_rows = np.arange(self.n_envs) * self.buffer_size + self.pos
@@ -278,22 +279,6 @@ class TransitionStore(NStepReplayBuffer):
         if self.pos == self.buffer_size:
             self.full = True
             self.pos = 0
-
-    def _stored_rewards(self, rewards: Array) -> Array:
-        """Return rewards as they are stored: with ``sparse``, -1 where they are not zero."""
-        if not self.sparse:
-            return rewards
-        if (rewards > 0).any():
-            raise ValueError(
-                f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off"
-            )
-        return -(rewards != 0).astype(np.float32)
-
-    def _timeouts_of(self, infos: list[dict[str, Any]]) -> Flags:
-        """Return which episodes were only cut off, so that bootstrapping continues."""
-        if not self.handle_timeout_termination:
-            return np.zeros(self.n_envs, bool)
-        return np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
 
     def _require_repeated_first_frame(self, stacks: Array) -> None:
         """Refuse first observations whose frames differ: only the newest of them is stored."""
@@ -338,7 +323,9 @@ class TransitionStore(NStepReplayBuffer):
         """Move to another training device; falls back to the CPU if unavailable, as in SB3."""
         old_device = self.device
         self.device = get_device(device)
-        if old_device == self.device and self.data_device.type == self.placement.device.type:
+        # a file holds tensors of the CPU, whatever its placement says
+        data_device = self.observations.device
+        if old_device == self.device and data_device.type == self.placement.device.type:
             return
         tensors = self.tensors()
         needed = sum(tensor.nbytes for tensor in tensors.values())
@@ -379,7 +366,7 @@ class TransitionStore(NStepReplayBuffer):
         """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
         for name, ring in self._rings().items():
             rows = state["rings"][name]
-            ring[:, : rows.shape[1]] = rows.to(self.data_device)
+            ring[:, : rows.shape[1]] = rows.to(ring.device)
         self.pos = state["pos"]
         self.full = state["full"]
         self._sync_host_copy()

@@ -200,9 +200,7 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of the plan by name, (S, ...).
         """
-        sizes = self.noise_sizes | {"B": batch_size}
-        draws = self.plan.noise.items()
-        return {name: draw(sizes, self.generator, self.device) for name, draw in draws}
+        return self.policy.draw_noise(self.plan.noise, batch_size, self.generator)
 
     def step(self, batch: Batch, noise: Noise, evaluate: Evaluate | None = None) -> Info:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
@@ -474,7 +472,6 @@ class Trainer:
         self._settings_read = self.method.changes
         self.specs = self.method.specs()
         self.behaviour = find_behaviour(self.specs)
-        self.noise_sizes = self.policy.noise_sizes(self.policy.num_replicas, rows=0)
         self.update_intervals: dict[str, int] = {}
         self.schedules: dict[str | None, LearningRateSchedule] = {}
         self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}

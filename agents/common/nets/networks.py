@@ -122,8 +122,9 @@ class ObservingNetwork(Network):
         assert self._prepare is not None
         rows = self._prepare(observations.flatten(0, -2))
         parameters = self.features_extractor.named_parameters()
+        # none where they are trained: the extractor then uses its own
         constants = {name: value.detach() for name, value in parameters if frozen}
-        features: Tensor = functional_call(self.features_extractor, constants, (rows,))
+        features = functional_call(self.features_extractor, constants, (rows,))
         return features.unflatten(0, observations.shape[:-1])
 
 
@@ -270,8 +271,7 @@ def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     is_fused = product.device.type == "cpu" and torch.compiler.is_compiling()
     if layer.activation in (fast.gelu, gelu) and layer.norm_scale is None and not is_fused:
         return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
-    of_product: Tensor = torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
-    return of_product
+    return torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
 
 
 def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
@@ -303,12 +303,13 @@ class SummedFields:
 
     def at(self, observations: Tensor) -> Velocity:
         """Fix the observations, as each field does."""
-        first, second = self.first.at(observations), self.second.at(observations)
+        first = self.first.at(observations)
+        second = self.second.at(observations)
         return lambda x, t: first(x, t) + second(x, t)
 
 
 class NetworkViews:
-    """The ways to look at networks, which networks have and views of them too."""
+    """Views of an algorithm's networks; networks and views of them offer the same ones."""
 
     _networks: Any
     """The networks themselves."""
@@ -339,7 +340,7 @@ class NetworkViews:
 
 @dataclass
 class NetworkView(NetworkViews):
-    """View of networks, by a function that finds what is seen under a name."""
+    """View of networks: a function gives the network that each name stands for."""
 
     _find: Callable[[str], Any]
     _networks: Networks
@@ -494,10 +495,11 @@ class NoisePredictor(ObservingNetwork):
 
     def __init__(self, sizes: Sizes, time_features: int = 64) -> None:
         super().__init__()
-        stack, of_time = (sizes.replicas,), [time_features, *sizes.actor_arch]
-        self.split = [sizes.actions, sizes.observations, of_time[-1]]
+        stack = (sizes.replicas,)
+        time_widths = [time_features, *sizes.actor_arch]
+        self.split = [sizes.actions, sizes.observations, time_widths[-1]]
         self.frequencies = nn.Parameter(torch.zeros(*stack, time_features // 2, 1))
-        self.time_mlp = make_mlp(stack, of_time, activation=F.mish)
+        self.time_mlp = make_mlp(stack, time_widths, activation=F.mish)
         widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
         self.mlp = make_mlp(stack, widths, sizes.actor_layer_norm, activation=F.mish)
 

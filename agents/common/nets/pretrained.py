@@ -31,8 +31,7 @@ Call = Callable[[nn.Module, Any, Tensor, Tensor], Tensor]
 
 def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) -> Tensor:
     """Call a module as ``module(observations, x, times)``."""
-    prediction: Tensor = module(observations, x, times)
-    return prediction
+    return module(observations, x, times)
 
 
 @dataclass(frozen=True)

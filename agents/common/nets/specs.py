@@ -269,8 +269,7 @@ class VmappedModule(Network):
         tensors = self._tensors(frozen)
 
         def velocity(x: Tensor, t: Time) -> Tensor:
-            velocities: Tensor = self._call(tensors, observations, x, as_column(t, x))
-            return velocities
+            return self._call(tensors, observations, x, as_column(t, x))
 
         return velocity
 

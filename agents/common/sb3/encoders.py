@@ -180,7 +180,4 @@ def make_policy(
         arguments["features_extractor_class"] = ImpalaEncoder
         extractor_kwargs = arguments.get("features_extractor_kwargs", {})
         arguments["features_extractor_kwargs"] = ENCODERS[method.encoder] | extractor_kwargs
-    policy: FlowPolicy = kind(
-        observation_space, action_space, lr_schedule, method, seeds, **arguments
-    )
-    return policy
+    return kind(observation_space, action_space, lr_schedule, method, seeds, **arguments)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Method
@@ -61,7 +62,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     :raises TypeError: if it returns anything but a tensor.
     :raises ValueError: if it fails, or returns another shape, NaN, other numbers each time or no gradient.
     """
-    field = _pretrained(policy).field
+    network = _pretrained(policy)
     size = policy.chunk_size
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
@@ -71,11 +72,15 @@ def check_outputs(policy: FlowPolicy) -> None:
         x = inputs.view(2, size).requires_grad_()
         # in the middle: at the ends of the path a diffusion is singular
         times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
+        # all replicas begin with the same weights: the first stands for them
+        rows = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
         try:
-            first, second = (_first_replica(policy, observations, x, times) for _ in range(2))
+            first = network(*rows)[0]
+            second = network(*rows)[0]
         except (TypeError, ValueError):
             raise  # the message of the network's own check says what to do
         except Exception as error:
+            field = network.field
             shape = (2, *(field.action_shape or [size]))
             raise ValueError(
                 f"`behaviour` failed at x of shape {shape}, observations {_describe(field.read_rows(observations))} "
@@ -113,35 +118,28 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     with torch.no_grad():
         velocity = _pretrained(policy).at(batch.observations)
         samples = integrate_flow(velocity, noise, policy.method.flow_steps)
-    of_samples = _error(samples, batch.actions, batch.valid)
-    of_noise = _error(noise, batch.actions, batch.valid)
+    sample_error = _error(samples, batch)
+    noise_error = _error(noise, batch)
     # also where a sample is NaN
-    if not of_samples < of_noise:
+    if not sample_error < noise_error:
         raise ValueError(
             f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
-            f"{of_samples:.2f} from samples and {of_noise:.2f} from noise; is `noise_at` right, and are `action_scale` "
-            "and `action_shift` those between actions in [-1, 1] and the module's?"
+            f"{sample_error:.2f} from samples and {noise_error:.2f} from noise; is `noise_at` right, and are "
+            "`action_scale` and `action_shift` those between actions in [-1, 1] and the module's?"
         )
 
 
-def _error(samples: Tensor, actions: Tensor, valid: Tensor) -> float:
-    """Return the root mean square difference in valid rows; (S, B, D), (S, B, D) and (S, B)."""
-    squares = (samples - actions).square().mean(-1)
+def _error(actions: Tensor, batch: Batch) -> float:
+    """Return the root mean square difference of actions, (S, B, D), from those of the valid rows of a batch."""
+    squares = (actions - batch.actions).square().mean(-1)
     # a batch may have no valid row
-    return float(((valid * squares).sum() / valid.sum().clamp(min=1)).sqrt())
+    return float(((batch.valid * squares).sum() / batch.valid.sum().clamp(min=1)).sqrt())
 
 
 def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
     """Return the network of a policy that stands for the behaviour flow."""
     networks = policy.nets.values()
     return next(network for network in networks if isinstance(network, PretrainedNetwork))
-
-
-def _first_replica(policy: FlowPolicy, observations: Tensor, x: Tensor, times: Tensor) -> Tensor:
-    """Return the velocities of the first replica, (B, D)."""
-    inputs = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
-    first: Tensor = _pretrained(policy)(*inputs)[0]
-    return first
 
 
 def _describe(observations: Any) -> str:
