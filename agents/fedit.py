@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.edit import apply_edit, edit_losses
+from agents.common.families.edited import EditedFlow
 from agents.core import (
     Batch,
     Draw,
@@ -18,17 +18,42 @@ from agents.core import (
     cloning_loss,
     critic,
     integrate_flow,
-    linear_range,
     normal,
     q_statistics,
     register,
     setting,
-    tanh_gaussian,
     td_loss,
-    temperature,
     uniform,
     velocity_field,
 )
+
+
+class ClonedFlow(Method):
+    """A behaviour flow that clones the data and acts, and critics that rate what it does; they never shape the flow."""
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics and behaviour flow."""
+        return {"critic": critic(target=True), "behaviour": velocity_field(role="behaviour")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the behaviour flow."""
+        flow = nets.behaviour.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the TD and flow-matching losses."""
+        q = nets.critic(batch.observations, batch.actions)
+        info |= q_statistics(q)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+        }
 
 
 @register(
@@ -37,7 +62,7 @@ from agents.core import (
     published_name="FEdit",
     when="To fine-tune a cloned flow online.",
 )
-class FEDIT(Method):
+class FEDIT(EditedFlow, ClonedFlow):
     r"""A cloned flow proposes an action and a soft actor-critic edits it within a bound.
 
     .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v) + c\,e),\quad e\sim\pi_{edit}(\cdot\mid s, a_{flow})\in(-1, 1)^D
@@ -51,65 +76,5 @@ class FEDIT(Method):
 
     edit_scale: float = setting(
         default=0.2,
-        above=0,
-        search=linear_range(0.05, 1.0),
         doc="Bound c of the edit in every coordinate; the authors' code has no working default.",
     )
-    target_entropy: float | None = setting(
-        default=None,
-        reference="edit_target_entropy",
-        doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.",
-    )
-
-    def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow, edit policy and its temperature."""
-        return {
-            "critic": critic(target=True),
-            "behaviour": velocity_field(role="behaviour"),
-            "edit": tanh_gaussian(given_action=True),
-            "temperature": temperature(),
-        }
-
-    def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of flow and edit."""
-        return {"action": normal(), "edit": normal()}
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the edit loss."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "edit_z": normal(), "edit_eps": normal()}
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow, then add the edit."""
-        proposed = self.propose(observations, noise["action"], nets)
-        return apply_edit(nets.edit, observations, proposed, noise["edit"], self.edit_scale)
-
-    def propose(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
-        """Return the end of the behaviour flow, clipped to the action box."""
-        return integrate_flow(nets.behaviour.at(observations), x_0, self.flow_steps).clamp(-1, 1)
-
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target and the flow's actions, which the edit loss takes as given."""
-        # without gradient: the edit does not train the flow
-        flow_actions = self.propose(batch.observations, noise["edit_z"], nets)
-        return {**self.td_targets(batch, noise, nets), "flow_actions": flow_actions}
-
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the TD and flow-matching losses and those of the edit policy and its temperature."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
-        return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            # none of these uses the batch's actions, so sequences across an end count too
-            **edit_losses(
-                batch,
-                targets["flow_actions"],
-                noise["edit_eps"],
-                nets,
-                self.edit_scale,
-                self.target_entropy,
-                info,
-            ),
-        }
