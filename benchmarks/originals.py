@@ -57,7 +57,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     trained = []
     for part in note["code"]:
         checkout = Path(checkouts.get(part["repository"].rpartition("/")[2], ""))
-        pairs = [pair for pair in missing if pair[0] in part["rows"] and checkout.name]
+        pairs = [
+            pair
+            for pair in missing
+            if ranks.ENTRIES[pair[0]].algo in part["rows"] and checkout.name
+        ]
         if pairs:
             ranks.require_data(dataset_files(ranks.DATASET, args.dataset_dir)[0])
             require_commit(checkout, part["commit"])
@@ -108,10 +112,7 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
     content, see = read_transitions(plan)
     agent, dataset, buffer = load_original(checkout, entry.algo, content, settings)
     agents, rows = Agents([agent(seed) for seed in seeds], see), []
-    phase = (
-        partial(Online, plan=plan, see=see, buffer=buffer) if entry.phase == "online" else Offline
-    )
-    learners = [phase(seed, dataset, settings) for seed in seeds]
+    learners = [Learner(seed, dataset, plan, see, buffer) for seed in seeds]
     with closing(make_evaluator(plan)) as evaluator:
         for step in range(1, entry.checkpoints[-1] + 1):
             batches = [
@@ -257,12 +258,31 @@ class Agents:
         )
 
 
-class Offline:
-    """Draws the batches of one seed as the authors' loop does: from NumPy's global generator after `np.random.seed`."""
+class Learner:
+    """Draws the batches of one seed as the authors' loop does: from NumPy's global generator after `np.random.seed`.
 
-    def __init__(self, seed: int, dataset: Any, settings: Mapping[str, Any]) -> None:
-        self.seed, self.dataset, self.settings = seed, dataset, settings
+    Online it plays a step before each batch. Its transitions follow the dataset in one buffer; with balanced sampling
+    they have a buffer of their own, and half of a batch is from each.
+
+    :param see: standardises observations.
+    :param buffer: the checkout's class of replay buffers.
+    """
+
+    def __init__(self, seed: int, dataset: Any, plan: RunPlan, see: Any, buffer: Any) -> None:
+        self.seed, self.dataset, self.see = seed, dataset, see
+        self.settings, run = plan.config.settings, plan.config.run
+        self.offline_steps = run.offline_steps
         self.state = np.random.RandomState(seed).get_state()
+        if not run.online_steps:
+            return
+        self.queue: list[np.ndarray] = []
+        self.env = make_env(plan.env_id, **plan.env_kwargs)
+        self.observation, _ = self.env.reset(seed=seed)
+        if self.settings["balanced_sampling"]:
+            self.replay = buffer.create(dataset.sample(0, idxs=0), size=run.online_steps)
+        else:
+            size = dataset.size + run.online_steps
+            self.replay = buffer.create_from_initial_dataset(dict(dataset), size=size)
 
     def advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:
         """Return the batch of a step, nothing where there is no update."""
@@ -273,7 +293,24 @@ class Offline:
             self.state = np.random.get_state()
 
     def _advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:
-        return self._sample(self.dataset, self.settings["batch_size"])
+        size = self.settings["batch_size"]
+        if step <= self.offline_steps:
+            return self._sample(self.dataset, size)
+        trains = step - self.offline_steps >= self.settings["learning_starts"]
+        is_balanced = self.settings["balanced_sampling"]
+        if not self.queue:
+            # in the authors' loop too, balanced sampling alone begins with uniform actions
+            if is_balanced and not trains:
+                self.queue = [np.random.uniform(-1, 1, self.env.action_space.shape)]
+            else:
+                self.queue = self._plan(step, agents, index)
+        self._play(self.queue.pop(0))
+        if not trains:
+            return {}
+        if not is_balanced:
+            return self._sample(self.replay, size)
+        halves = [self._sample(source, size // 2) for source in (self.dataset, self.replay)]
+        return {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
 
     def _sample(self, source: Any, size: int) -> dict[str, np.ndarray]:
         sequences = source.sample_sequence(
@@ -281,38 +318,16 @@ class Offline:
         )
         return {key: np.asarray(array, np.float32) for key, array in sequences.items()}
 
+    def _plan(self, step: int, agents: Agents, index: int) -> list[np.ndarray]:
+        """Return the chunk of this seed's agent; all of them plan, since they are stacked."""
+        keys = torch.tensor([[[self.seed, step]]]).expand(agents.num_replicas, 1, 2)
+        observations = np.broadcast_to(
+            self.observation, (agents.num_replicas, 1, *self.observation.shape)
+        )
+        return list(agents.plan(observations, {"key": keys})[index, 0])
 
-class Online(Offline):
-    """Also plays in an environment: half of a batch is from the dataset, the other half from its own transitions."""
-
-    def __init__(
-        self,
-        seed: int,
-        dataset: Any,
-        settings: Mapping[str, Any],
-        *,
-        plan: RunPlan,
-        see: Any,
-        buffer: Any,
-    ):
-        super().__init__(seed, dataset, settings)
-        self.env = make_env(plan.env_id, **plan.env_kwargs)
-        self.see = see
-        self.queue: list[np.ndarray] = []
-        self.replay = buffer.create(dataset.sample(0, idxs=0), size=plan.config.run.online_steps)
-        self.observation, _ = self.env.reset(seed=seed)
-
-    def _advance(self, step: int, agents: Agents, index: int) -> dict[str, np.ndarray]:
-        trains = step >= self.settings["learning_starts"]
-        if not self.queue and trains:
-            keys = torch.tensor([[[self.seed, step]]]).expand(agents.num_replicas, 1, 2)
-            observations = np.broadcast_to(
-                self.observation, (agents.num_replicas, 1, *self.observation.shape)
-            )
-            self.queue = list(agents.plan(observations, {"key": keys})[index, 0])
-        if not self.queue:
-            self.queue = [np.random.uniform(-1, 1, self.env.action_space.shape)]
-        action = self.queue.pop(0)
+    def _play(self, action: np.ndarray) -> None:
+        """Add a transition; a chunk ends with its episode."""
         next_observation, reward, terminated, truncated, _ = self.env.step(
             action.astype(np.float32)
         )
@@ -330,13 +345,6 @@ class Online(Offline):
         self.observation = next_observation
         if done:
             self.observation, self.queue = self.env.reset()[0], []
-        if not trains:
-            return {}
-        halves = [
-            self._sample(source, self.settings["batch_size"] // 2)
-            for source in (self.dataset, self.replay)
-        ]
-        return {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
 
 
 main = as_program(make_parser, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import permutations, product
 from typing import Any
 
@@ -19,6 +20,8 @@ CELLS = 6
 """Evaluations of one seed of one algorithm: two tasks, three checkpoints."""
 STEPS = (700, 1_400, 2_100)
 """Updates before each evaluation."""
+ONLINE_STEPS = (1_000, 2_000, 3_000, 5_000)
+"""The end of an offline phase, and 1,000, 2,000 and 4,000 environment steps later; the last three are scored."""
 MARGINS = (10, 5)
 """Points of mean success within which two sides count as equal."""
 LEVEL = 0.9
@@ -79,13 +82,15 @@ def compare(ours: pd.DataFrame, originals: pd.DataFrame) -> dict[str, Any] | Non
 
 
 def compare_sides(
-    sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = ()
+    sides: Sides, algorithms: Sequence[str], originals: Sequence[str] = (), cells: int = CELLS
 ) -> dict[str, Any] | None:
     """Compare both sides of some algorithms, one observation a seed.
 
     :param originals: names of the originals to compare with, if they are not those of the algorithms.
+    :param cells: evaluations of one seed of one algorithm.
     """
-    return compare(seed_means(sides[0], algorithms), seed_means(sides[1], originals or algorithms))
+    names = (algorithms, originals or algorithms)
+    return compare(*map(partial(seed_means, cells=cells), sides, names))
 
 
 def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str]) -> str:
@@ -171,7 +176,35 @@ def describe_diverged(sides: Sides, algorithms: Sequence[str]) -> str:
     return f"- **Diverged** (NaN), counted as never arriving: {', '.join(parts) or 'none'}."
 
 
-def describe_tasks(sides: Sides, algorithms: Sequence[str]) -> str:
+def describe_online(sides: Sides, algorithms: Sequence[str], family: Sequence[str]) -> str:
+    """Return the tables of algorithms that learnt offline, then online: online, at each checkpoint, and of each task.
+
+    :param family: as `describe_fresh` takes it.
+    """
+    online = [scores[scores["step"] > ONLINE_STEPS[0]] for scores in sides]
+    text = describe_fresh(online, algorithms, family)
+    trained = [name for name in algorithms if compare_sides(online, [name])]
+    if not trained:
+        return text
+    rows = {}
+    for step in ONLINE_STEPS:
+        at_step = [scores[scores["step"] == step] for scores in sides]
+        comparison = compare_sides(at_step, trained, cells=CELLS // len(STEPS))
+        if comparison:
+            # ranks need one number a seed and row
+            rows[f"after {step:,}"] = comparison | {"p": None}
+    return "\n\n".join(
+        [
+            text,
+            "All of them at each checkpoint; the first one ends the offline phase:",
+            describe_rows(rows),
+            "Each task, mean success in percent at each checkpoint, ours / original, and the difference over all four:",
+            describe_tasks(sides, trained, ONLINE_STEPS),
+        ]
+    )
+
+
+def describe_tasks(sides: Sides, algorithms: Sequence[str], steps: Sequence[int] = STEPS) -> str:
     """Return the table of each task: mean success at every checkpoint, ours / original, and the difference."""
     rows = []
     tasks = sorted({task for scores in sides for task in scores["task"]})
@@ -179,12 +212,12 @@ def describe_tasks(sides: Sides, algorithms: Sequence[str]) -> str:
         tables = [
             scores[(scores["algorithm"] == name) & (scores["task"] == task)] for scores in sides
         ]
-        comparison = compare(*(seed_means(table, [name], len(STEPS)) for table in tables))
+        comparison = compare_sides(tables, [name], cells=len(steps))
         if comparison is None:
             continue
         seeds = "{} / {}".format(*comparison["seeds"])
         cells = {"algorithm": name, "task": task, "seeds, ours / original": seeds}
-        for step in STEPS:
+        for step in steps:
             at_step = [table[table["step"] == step] for table in tables]
             means = [100 * (scores["successes"] / scores["episodes"]).mean() for scores in at_step]
             cells[f"after {step:,}"] = "{:.0f} / {:.0f}".format(*means)

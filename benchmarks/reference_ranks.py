@@ -17,7 +17,15 @@ if __package__ in (None, ""):  # run as a file from anywhere
 import pandas as pd
 
 from agents.common.files import digest_of
-from benchmarks.rank_table import COLUMNS, STEPS, Sides, describe_fresh, describe_tasks
+from benchmarks.rank_table import (
+    COLUMNS,
+    ONLINE_STEPS,
+    STEPS,
+    Sides,
+    describe_fresh,
+    describe_online,
+    describe_tasks,
+)
 from zoo.datasets.files import dataset_files
 from zoo.runs.read import read_runs
 from zoo.settings.layers import shared_profile
@@ -55,21 +63,28 @@ class Entry:
 
     :param algo: algorithm id.
     :param params: settings beside those of `PARAMS` and of the algorithm's `quick` entry.
-    :param checkpoints: steps of the evaluations, equally far apart.
-    :param phase: ``offline`` or ``online``, whose steps these are.
+    :param checkpoints: steps of the evaluations, multiples of the first one.
+    :param offline_steps: how many steps are offline updates; the others are environment steps.
     """
 
     algo: str
     params: Mapping[str, Any] = field(default_factory=dict)
     checkpoints: tuple[int, ...] = STEPS
-    phase: str = "offline"
+    offline_steps: int = STEPS[-1]
 
     @property
     def all_params(self) -> dict[str, Any]:
         """All settings of the training program."""
         last = self.checkpoints[-1]
-        steps = {f"{self.phase}_steps": last, "eval_freq": self.checkpoints[0], "save_freq": last}
-        return {**steps, "eval_at_start": False, **PARAMS, **self.params}
+        return {
+            "offline_steps": self.offline_steps,
+            "online_steps": last - self.offline_steps,
+            "eval_freq": self.checkpoints[0],
+            "save_freq": last,
+            "eval_at_start": False,
+            **PARAMS,
+            **self.params,
+        }
 
 
 OFFLINE = (
@@ -79,8 +94,14 @@ OFFLINE = (
 ENTRIES = {algo: Entry(algo) for algo in OFFLINE} | {
     "bam_4_critics": Entry("bam", {"ensemble_size": 4}),
     "rebrac_4_critics": Entry("rebrac", {"ensemble_size": 4}),
-    "rlpd": Entry("rlpd", {"ensemble_size": 4}, (1_500, 3_000, 4_500), "online"),
+    "rlpd": Entry("rlpd", {"ensemble_size": 4}, (1_500, 3_000, 4_500), offline_steps=0),
 }
+ONLINE = {
+    f"{algo}_online": Entry(algo, checkpoints=ONLINE_STEPS, offline_steps=ONLINE_STEPS[0])
+    for algo in (*THIRTY_SEEDS, "trqam")
+}
+"""By label, those that go on in the environment after an offline phase."""
+ENTRIES |= ONLINE
 """By label. Four critics where the originals become NaN with two: `results/reference_ranks.md` says why."""
 
 
@@ -157,7 +178,7 @@ def require_data(path: Path) -> None:
 def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainRequest]:
     """Return the runs that train all seeds of one row on one task.
 
-    Offline all seeds train at once. Online each trains alone, as in the version that made the committed scores.
+    All seeds train at once. Without an offline phase each trains alone, as in the version that made RLPD's scores.
     """
     entry = ENTRIES[label]
     seeds = parse_seeds(args.seeds, "--seeds")
@@ -173,7 +194,7 @@ def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainReque
         label=None if label == entry.algo else label,
         hyperparams=[f"{name}={value}" for name, value in entry.all_params.items()],
     )
-    if entry.phase == "offline":
+    if entry.offline_steps:
         return [replace(request, seeds=tuple(seeds))]
     return [replace(request, seeds=(seed,)) for seed in seeds]
 
@@ -248,7 +269,7 @@ def describe(sides: Sides) -> str:
     shared = [
         f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN
     ]
-    others = [name for name in ENTRIES if name not in THIRTY_SEEDS]
+    others = [name for name in ENTRIES if name not in (*THIRTY_SEEDS, *ONLINE)]
     parts = [
         f"Settings of both sides: {', '.join(shared)}.",
         "## Fresh seeds",
@@ -257,6 +278,8 @@ def describe(sides: Sides) -> str:
         describe_tasks(fresh, THIRTY_SEEDS),
         "Other algorithms, on the first ten of these seeds:",
         describe_fresh(fresh, others, SHARING),
+        "## Offline, then online",
+        describe_online(fresh, list(ONLINE), list(ONLINE)[:3]),
     ]
     return "\n\n".join(parts) + "\n"
 

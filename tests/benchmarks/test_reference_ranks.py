@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 
 from benchmarks import reference_ranks
-from benchmarks.rank_table import COLUMNS, compare_sides
+from benchmarks.rank_table import COLUMNS, ONLINE_STEPS, compare_sides, describe_online
 from benchmarks.reference_ranks import add_runs
 from tests.zoo.runs.helpers import write_run
+from zoo.training.plan import plan_run
 
 
 def scores(algorithms, seed, seeds=8):
@@ -38,6 +39,32 @@ def test_the_difference_of_seed_means_has_welchs_interval():
     assert comparison["success"] == pytest.approx(
         (means[0].mean() - means[1].mean(), interval.low, interval.high)
     )
+
+
+def test_online_checkpoints_are_scored_without_the_end_of_the_offline_phase():
+    sides = [scores(["qam_online"], seed) for seed in (0, 1)]
+    for side in sides:
+        side["step"] = side["step"].map(
+            dict(zip((700, 1_400, 2_100), ONLINE_STEPS[1:], strict=True))
+        )
+    offline = [side[side["step"] == 2_000].assign(step=1_000, successes=0) for side in sides]
+    text = describe_online(
+        [pd.concat(pair) for pair in zip(sides, offline, strict=True)], ["qam_online"], []
+    )
+    overall, ended, *_ = [
+        line for line in text.splitlines() if line.startswith(("| qam", "| after"))
+    ]
+    means = [f"{5 * side['successes'].mean():.1f}" for side in sides]
+    assert overall.split(" | ")[1:4] == ["8 / 8", *means]
+    assert ended.split(" | ")[:4] == ["| after 1,000", "8 / 8", "0.0", "0.0"]
+
+
+def test_an_online_row_has_its_offline_phase_and_all_seeds_at_once():
+    args = reference_ranks.make_parser(None).parse_args(["--seeds", "300-302"])
+    (request,) = reference_ranks.requests("fql_online", 1, args)
+    run = plan_run(request).config.run
+    assert request.seeds == (300, 301, 302)
+    assert (run.offline_steps, run.online_steps, run.eval_freq) == (1_000, 4_000, 1_000)
 
 
 def own_run(folder, name, seed, **changes):
