@@ -37,7 +37,7 @@ DEFAULT_EPISODES = 5
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("enjoy", description=PURPOSE)
-    add_agent(parser.add_argument_group("which agent"))
+    add_agent(parser)
     show = parser.add_argument_group("what to play and to show")
     show.add_argument(
         "--episodes",
@@ -58,7 +58,7 @@ def make_parser() -> Parser:
         help="show what the policy thinks: its flow from noise to action, sampled chunks, their Q, planned paths",
     )
     show.add_argument("--every", type=COUNT, help="steps between pictures (default: 1, in a GIF 2)")
-    add_machine(parser.add_argument_group("machine and messages"))
+    add_machine(parser)
     return parser
 
 

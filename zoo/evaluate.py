@@ -39,7 +39,7 @@ With --fitted-q nothing is played: critics learn from a dataset what the policy 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("evaluate", description=PURPOSE)
-    add_agent(parser.add_argument_group("which agent"))
+    add_agent(parser)
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument(
         "--episodes", type=COUNT, help="episodes (default: those of the run, else 50)"
@@ -72,7 +72,7 @@ def make_parser() -> Parser:
     fitted.add_argument(
         "--steps", type=COUNT, help=f"most updates of the critics (default: {MAX_STEPS:,})"
     )
-    add_machine(parser.add_argument_group("machine and messages"))
+    add_machine(parser)
     return parser
 
 

@@ -24,7 +24,7 @@ the environment's units. The file's actions are compared with PyTorch's before i
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("export", description=PURPOSE)
-    add_agent(parser.add_argument_group("which agent"))
+    add_agent(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o", "--output", type=a_path, required=True, help="file to write, e.g. policy.onnx"
@@ -32,7 +32,7 @@ def make_parser() -> Parser:
     output.add_argument(
         "--noise-seed", type=SEED, help="draw the noise in the file, from this seed"
     )
-    add_machine(parser.add_argument_group("machine and messages"))
+    add_machine(parser)
     return parser
 
 

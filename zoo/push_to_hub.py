@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import re
 import sys
 import tempfile
@@ -27,7 +28,7 @@ evaluate and export plays what is uploaded."""
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("push-to-hub", description=PURPOSE)
-    add_agent(parser.add_argument_group("which agent"), from_hub=False)
+    add_agent(parser, from_hub=False)
     target = parser.add_argument_group("where to, and what")
     target.add_argument(
         "-orga", "--organization", required=True, help="your name on the hub, or an organisation's"
@@ -49,7 +50,7 @@ def make_parser() -> Parser:
         "-o", "--output", type=a_path, help="write the files to this new folder, and upload nothing"
     )
     target.add_argument("--n-eval-envs", type=COUNT, help="environments (default: as in training)")
-    add_machine(parser.add_argument_group("machine and messages"))
+    add_machine(parser)
     parser.set_defaults(from_hub=None)
     return parser
 
@@ -81,19 +82,22 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         chosen = "the best model of its run"
     elif args.load_checkpoint is not None or args.load_last_checkpoint:
         chosen = "a checkpoint of its run"
-    options = {
-        "licence": args.license,
-        "chosen": chosen,
-        "with_model": args.with_model,
-        "n_envs": args.n_eval_envs,
-    }
-    with (
-        # a folder of the user's appears when all files are written
-        tempfile.TemporaryDirectory() if args.output is None else atomic_folder(args.output) as name
-    ):
-        score = write_upload(agent, Path(name), repo, **options)
+    target: contextlib.AbstractContextManager[str | Path] = tempfile.TemporaryDirectory()
+    if args.output is not None:
+        target = atomic_folder(args.output)  # it appears when all files are written
+    with target as name:
+        folder = Path(name)
+        score = write_upload(
+            agent,
+            folder,
+            repo,
+            licence=args.license,
+            chosen=chosen,
+            with_model=args.with_model,
+            n_envs=args.n_eval_envs,
+        )
         if args.output is None:
-            place = {"url": push(Path(name), repo, args.commit_message, private=args.private)}
+            place = {"url": push(folder, repo, args.commit_message, private=args.private)}
             log.info("uploaded to %s", place["url"])
     if args.output is not None:
         place = {"folder": str(args.output)}

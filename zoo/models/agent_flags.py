@@ -6,16 +6,17 @@ import argparse
 from pathlib import Path
 
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import THREADS, ZERO_OR_MORE, a_path, add_verbose
+from zoo.terminal.parser import THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
 
 TRUST = "trust the author of the files: they may name modules to import, and run code, as those of SB3 do"
 
 
-def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
+def add_agent(parser: Parser, from_hub: bool = True) -> None:
     """Add the flags that name an agent.
 
     :param from_hub: whether it may be on the hub.
     """
+    group = parser.add_argument_group("which agent")
     source = group.add_mutually_exclusive_group()
     source.add_argument(
         "model",
@@ -64,8 +65,9 @@ def add_agent(group: argparse._ArgumentGroup, from_hub: bool = True) -> None:
     group.add_argument("--trust", action="store_true", help=TRUST)
 
 
-def add_machine(group: argparse._ArgumentGroup) -> None:
+def add_machine(parser: Parser) -> None:
     """Add the flags of device and messages."""
+    group = parser.add_argument_group("machine and messages")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     group.add_argument(
         "--num-threads",
