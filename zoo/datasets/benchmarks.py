@@ -14,7 +14,7 @@ from zoo.datasets.files import Folder, generated_files, locked_for_writing, ocbe
 from zoo.datasets.formats.minari import MINARI, minari_folder
 from zoo.datasets.generate import generate_dataset
 from zoo.envs.tasks import Task, import_ocbench
-from zoo.terminal.errors import UsageError
+from zoo.terminal.errors import UsageError, one_line
 
 ROBOMIMIC_FILE = "low_dim_v15.hdf5"
 """robomimic's name for observations that are vectors, recorded with robosuite 1.5."""
@@ -143,7 +143,7 @@ def download_ocbench(
         try:
             library.download_datasets(gpu_name(task), download_root, num_files)
         except Exception as error:  # whatever its host raises
-            raise DownloadError(" ".join(str(error).split()) or type(error).__name__) from error
+            raise DownloadError(one_line(error)) from error
         if replace:
             downloaded = download_root / folder.relative_to(root)
             names = {file.name for file in downloaded.glob("*.npz")}

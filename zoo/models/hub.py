@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from zoo.algorithms.packages import import_optional
-from zoo.terminal.errors import UsageError
+from zoo.terminal.errors import UsageError, one_line
 from zoo.terminal.messages import log
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+COMMAND = "command.txt"
+CURVE = "learning_curve.png"
+MODEL = "model.zip"
+VIDEO = "replay.mp4"
+OPTIONAL_FILES = [COMMAND, CURVE, MODEL, VIDEO]
+"""Files that not every upload has."""
+POLICY = "policy.safetensors"
+"""The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
 
 
 def hub_library() -> Any:
@@ -35,23 +43,13 @@ def hub_errors(repo: str) -> Iterator[None]:
     # the hub's HTTP error derives from the base class of its HTTP library, which network errors share
     except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
         # the library's own messages take several lines, with links and the HTTP request
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
+        reason = one_line(error.__cause__ or error)
         if isinstance(error, errors.RemoteEntryNotFoundError):
             reason = f"it holds no agent of this library: expected the file {POLICY}"
         raise UsageError(
             f"the hub refuses {repo}, or cannot be reached ({reason}); check the name, the revision, the connection, "
             f"HF_ENDPOINT and HF_HUB_OFFLINE, and for what is private, and to upload, {LOG_IN}"
         ) from error
-
-
-COMMAND = "command.txt"
-CURVE = "learning_curve.png"
-MODEL = "model.zip"
-VIDEO = "replay.mp4"
-OPTIONAL_FILES = [COMMAND, CURVE, MODEL, VIDEO]
-"""Files that not every upload has."""
-POLICY = "policy.safetensors"
-"""The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
 
 
 def download_policy(name: str) -> Path:

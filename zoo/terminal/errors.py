@@ -55,6 +55,11 @@ class EnvironmentApiFault(EnvironmentFault):
     """An environment returned another type or shape than Gymnasium's API asks for, whatever its actions."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return the text of a library's exception on one line; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextlib.contextmanager
 def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn exceptions of some kinds, by default those of bad values, into a UsageError of the same text."""

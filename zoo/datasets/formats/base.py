@@ -18,7 +18,7 @@ from agents.common.data.arrays import Transitions, read_transitions
 from agents.common.validation import unknown_name_message
 from zoo.datasets.files import dataset_file
 from zoo.datasets.names import extension
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -313,12 +313,11 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
         advice = "get or make the file again"
         # a sound file may be too large, and a damaged one may say that it is
         if isinstance(error, MemoryError):
             advice = "free memory or give fewer data; if it is not as large as that, get or make the file again"
-        raise UsageError(f"{path} cannot be read as {kind}: {problem}; {advice}") from error
+        raise UsageError(f"{path} cannot be read as {kind}: {one_line(error)}; {advice}") from error
 
 
 # -- what arrays must be ----------------------------------------------------------------------------------------------
