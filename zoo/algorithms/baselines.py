@@ -230,10 +230,7 @@ class Baseline(StoredModel):
             if name in settings:
                 checked[name] = declaration.checked(settings[name])
         # settings in declared order first, then SB3's other arguments, e.g. `action_noise`
-        return {
-            **checked,
-            **{name: value for name, value in settings.items() if name not in checked},
-        }
+        return checked | {name: value for name, value in settings.items() if name not in checked}
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""

@@ -268,16 +268,15 @@ def check(args: argparse.Namespace) -> Result:
         with _recording(findings, file=path.name):
             check_dataset(path, spec)
     report = _report(args, spec.name, findings)
-    if not report["sound"]:
-        return {"standard": None, **report}
-    standard = is_standard(paths[0], spec)
+    standard = None
+    if report["sound"]:
+        report |= _next(_training(spec.name, args))
+        standard = is_standard(paths[0], spec)
     if standard is not None:
-        negation = "not "
-        if standard:
-            negation = ""
+        verdict = "this is the standard set" if standard else "this is not the standard set"
         compared = f"the first {TRANSITIONS} transitions of `zoo dataset generate`"
-        log.info(f"{spec.name}: this is {negation}the standard set; compared: {compared}")
-    return {"standard": standard, **report, **_next(_training(spec.name, args))}
+        log.info(f"{spec.name}: {verdict}; compared: {compared}")
+    return {"standard": standard, **report}
 
 
 def _reject_flags_of_custom(args: argparse.Namespace) -> None:

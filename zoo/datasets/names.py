@@ -130,15 +130,18 @@ class DatasetName:
     """A parsed name.
 
     :param spec: what OGBench says about its dataset.
-    :param domain: environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
     :param task: the task, 1 to 5, OGBench's default one where the name gives none; None in a plain dataset name.
     """
 
     spec: DatasetSpec
-    domain: str
     env_id: str
     task: int | None
+
+    @property
+    def domain(self) -> str:
+        """Environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``."""
+        return f"{self.spec.environment}-{self.spec.kind}"
 
 
 def _build_table() -> dict[str, DatasetSpec]:
@@ -249,11 +252,10 @@ def _parse(name: str) -> DatasetName | None:
     if match is None or f"{match['stem']}-v0" not in DATASETS:
         return None
     spec = DATASETS[f"{match['stem']}-v0"]
-    domain = f"{spec.environment}-{spec.kind}"
     if not match["single"]:
-        return DatasetName(spec, domain, spec.env_id, task=None)
+        return DatasetName(spec, spec.env_id, task=None)
     task = int(match["task"] or spec.default_task)
-    return DatasetName(spec, domain, f"{spec.environment}{match['single']}-v0", task)
+    return DatasetName(spec, f"{spec.environment}{match['single']}-v0", task)
 
 
 def _env_names() -> list[str]:

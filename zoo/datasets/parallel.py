@@ -63,7 +63,8 @@ class EpisodeWriter:
     """Numbers that the files hold besides the arrays of the episodes."""
 
     def __init__(self, name: str, seed: int) -> None:
-        self.name, self.seed = name, seed
+        self.name = name
+        self.seed = seed
 
     @property
     def rounding(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def make_dataset(
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return
-        counts = (episodes, max(1, episodes // 10))
+        counts = (episodes, max(1, episodes // 10))  # for training, for validation
         num_workers = min(num_workers or available_cores(), sum(counts))
         with _worker_processes(name, build, num_workers) as workers:
             rounding, *_ = [worker.receive() for worker in workers]

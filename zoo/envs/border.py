@@ -23,8 +23,6 @@ LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
 UNREPORTED = -1
 """The success of a step, or of an episode, that reports none."""
-RESET_FORM = "`reset` must return (observation, info)"
-STEP_FORM = "`step` must return (observation, reward, terminated, truncated, info)"
 OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"
 _SUPPORTED = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"
 
@@ -159,7 +157,7 @@ def unpack_reset(result: Any) -> tuple[Any, dict[str, Any]]:
     :raises ReturnError: if it returned anything else.
     """
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ReturnError(f"{RESET_FORM}, got {_form(result)}", OLD_API)
+        raise ReturnError(f"`reset` must return (observation, info), got {_form(result)}", OLD_API)
     observation, info = result
     return observation, _read_info(info)
 
@@ -170,7 +168,10 @@ def unpack_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
     :raises ReturnError: if it returned anything else.
     """
     if not isinstance(result, tuple) or len(result) != 5:
-        raise ReturnError(f"{STEP_FORM}, got {_form(result)}", OLD_API)
+        raise ReturnError(
+            f"`step` must return (observation, reward, terminated, truncated, info), got {_form(result)}",
+            OLD_API,
+        )
     observation, reward, terminated, truncated, info = result
     if not _is_number(reward):
         raise ReturnError(

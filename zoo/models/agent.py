@@ -66,10 +66,10 @@ def find_trained(algo: str, env: str) -> Path:
     return file
 
 
-def list_trained(folder: Path = FOLDER) -> dict[str, list[str]]:
+def list_trained() -> dict[str, list[str]]:
     """Return the environments that each algorithm was trained on, sorted."""
     environments: dict[str, list[str]] = {}
-    for path in sorted(folder.glob(f"*/*{ENDING}")):
+    for path in sorted(FOLDER.glob(f"*/*{ENDING}")):
         environments.setdefault(path.parent.name, []).append(path.stem)
     return environments
 

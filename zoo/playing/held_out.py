@@ -38,8 +38,9 @@ def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % TRAJECTORIES_PER_HELD_OUT == 0
-    trained, judged = data.content.keep(~is_held_out), data.content.keep(is_held_out)
-    return replace(data, content=trained), replace(data, content=judged)
+    trained = replace(data, content=data.content.keep(~is_held_out))
+    held_out = replace(data, content=data.content.keep(is_held_out))
+    return trained, held_out
 
 
 class HeldOutEvaluator:
@@ -55,7 +56,8 @@ class HeldOutEvaluator:
     check_in: Hook = staticmethod(keep_waiting)
 
     def __init__(self, data: Dataset, *, seed: int) -> None:
-        self._data, self._seed = data, seed
+        self._data = data
+        self._seed = seed
 
     def close(self) -> None:
         """Do nothing: there is no process to end."""
@@ -68,25 +70,24 @@ class HeldOutEvaluator:
         An episode of the results is a held-out trajectory where the score is a value; else there is one, of all rows.
         """
         self.check_in()
-        method, nets, count = policy.method, policy.nets, len(replicas)
+        method = policy.method
         policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch
         batch, first_states = self._read(policy)
         with matmul_precision(method.precision, policy.device):
-            estimates = held_out_losses(
-                policy, batch, self._draw(policy, method.update_noise(), ROWS)
-            )
+            noise = self._draw(policy, method.update_noise(), ROWS)
+            estimates = held_out_losses(policy, batch, noise)
             scores = -estimates["held_out_loss"][:, None]
             if method.rates_actions:
                 with torch.no_grad():
-                    of_data = (
-                        method.score(batch.observations, batch.actions, nets) * batch.valid
-                    ).sum(1)
-                estimates["q_data"] = as_array(of_data / batch.valid.sum(1))
+                    q_data = method.score(batch.observations, batch.actions, policy.nets)
+                # rows whose chunk runs over the end of a trajectory do not count
+                mean = (q_data * batch.valid).sum(1) / batch.valid.sum(1)
+                estimates["q_data"] = as_array(mean)
                 estimates["q_policy"] = self._values(policy, batch.observations).mean(1)
                 scores = self._values(policy, first_states)
         played = np.isfinite(scores).all(1)
         if active is not None:
-            played &= np.isin(np.arange(count), sorted(active))
+            played &= np.isin(np.arange(len(replicas)), sorted(active))
         return EpisodeResults(
             successes=None,
             returns=np.where(played[:, None], scores, 0.0),
@@ -98,17 +99,22 @@ class HeldOutEvaluator:
 
     def _read(self, policy: FlowPolicy) -> tuple[Batch, Tensor]:
         """Return a batch as updates get them, and the first states of the trajectories, (S, k, O)."""
-        method, count = policy.method, policy.num_replicas
+        method = policy.method
+        count = policy.num_replicas
         buffer = SequenceReplayBuffer(
-            1, policy.observation_space, policy.action_space, device=policy.device, gamma=method.gamma,
+            1,
+            policy.observation_space,
+            policy.action_space,
+            device=policy.device,
+            gamma=method.gamma,
             horizon_length=method.chunk_length,
-            action_chunking=method.action_chunking, frame_stack=method.frame_stack,
-        )  # fmt: skip
+            action_chunking=method.action_chunking,
+            frame_stack=method.frame_stack,
+        )
         buffer.with_steps = method.step_observations
         buffer.load_dataset(self._data.content)
-        batch = buffer.sample(
-            ROWS, None, torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
-        )
+        generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
+        batch = buffer.sample(ROWS, None, generator)
         batch = batch.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
         # a trajectory starts after the end of the one before
         ends = np.flatnonzero(self._data.content.ends) + 1
@@ -128,18 +134,19 @@ class HeldOutEvaluator:
 
     def _values(self, policy: FlowPolicy, observations: Tensor) -> np.ndarray:
         """Return the critic's values of the policy's actions, (S, B), for observations (S, B, O)."""
-        method, nets = policy.method, policy.nets
+        method = policy.method
         noise = self._draw(policy, method.candidate_noise(), observations.shape[1])
         with torch.no_grad():
-            actions = method.sample_actions(observations, noise, nets).clamp(-1, 1)
-            return as_array(method.score(observations, actions, nets))
+            actions = method.sample_actions(observations, noise, policy.nets).clamp(-1, 1)
+            return as_array(method.score(observations, actions, policy.nets))
 
 
 def held_out_losses(
     policy: FlowPolicy, batch: Batch, noise: Mapping[str, Tensor]
 ) -> dict[str, np.ndarray]:
     """Return the losses of an update by name, and their weighted total ``held_out_loss``, each (S,)."""
-    method, nets = policy.method, policy.nets
+    method = policy.method
+    nets = policy.nets
     # no schedule of losses has advanced: evaluations at different steps compare the same loss
     batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
     with torch.no_grad():
@@ -147,10 +154,10 @@ def held_out_losses(
     losses = method.losses(batch, targets, noise, nets, {})
     weights = method.loss_weights()
     total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
-    named = {"held_out_loss": total} | {
-        f"held_out_{name}_loss": loss for name, loss in losses.items()
-    }
-    return {name: as_array(loss) for name, loss in named.items()}
+    arrays = {"held_out_loss": as_array(total)}
+    for name, loss in losses.items():
+        arrays[f"held_out_{name}_loss"] = as_array(loss)
+    return arrays
 
 
 def as_array(values: Tensor) -> np.ndarray:

@@ -142,7 +142,6 @@ class WorkerProcess:
         # forked from a server that has the imports, never from this process's threads
         self._context = multiprocessing.get_context("spawn" if self.variables else "forkserver")
         self._context.set_forkserver_preload(list(self.preload))
-        temp_folder()  # children use it too; one that is killed would leave its own behind
         self._start()
 
     def _start(self) -> None:
@@ -365,7 +364,6 @@ def _end_with_parent() -> None:
 
 def start_server() -> None:
     """Start the server that processes are forked from, unless it runs."""
-    temp_folder()
     with _environment_of_children({}):
         multiprocessing.forkserver.ensure_running()
 
@@ -380,6 +378,7 @@ def _environment_of_children(
 
     :param imports_main: whether multiprocessing has them import the main module of this process.
     """
+    temp_folder()  # children use it too; one that is killed would leave its own behind
     changed = {
         "PYTHONSAFEPATH": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

@@ -82,7 +82,8 @@ def _write(method: str, rows: pd.DataFrame, folder: Path) -> Path:
     # as text, so that stored rows keep every character: pandas would write some numbers differently
     text = io.StringIO(rows.to_csv(index=False, float_format="%.6g"))
     new_rows = pd.read_csv(text, dtype=str, keep_default_na=False)
-    stored = _read([path] if path.exists() else [])
+    files = [path] if path.exists() else []
+    stored = _read(files)
     is_replaced = pd.MultiIndex.from_frame(stored[_RUN]).isin(
         pd.MultiIndex.from_frame(new_rows[_RUN])
     )

@@ -102,7 +102,7 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
         elif name in _FIELDS:
             entries[name] = tuple(value) if isinstance(value, list) else value
     request = TrainRequest(**entries)
-    if request.track:
+    if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
     elif any(getattr(request, name) for name in _FIELDS if name.startswith("wandb_")):
         raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")

@@ -77,6 +77,7 @@ class RunPlan:
         run = self.config.run
         settings = self.config.settings
         source = self.request.dataset
+        # balanced sampling draws from them online too
         takes_data = run.pretraining_steps + run.offline_steps > 0 or settings["balanced_sampling"]
         if run.offline_data is not None:
             takes_data = run.offline_data != "none"
@@ -171,6 +172,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     # a package may register the environment
     for package in request.gym_packages:
         import_environments(package)
+    # first: settings depend on the benchmark, and phases on whether there are data
     data_kind, benchmark, env_id = find_source(request)
     config = _load_config(request, benchmark, data_kind)
     _check_data(request, config, data_kind)

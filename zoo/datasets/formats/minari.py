@@ -24,7 +24,7 @@ from zoo.datasets.formats.base import (
     warn,
 )
 from zoo.datasets.formats.hdf5 import groups_of, import_extra, opened
-from zoo.terminal.errors import UsageError
+from zoo.terminal.errors import UsageError, one_line
 
 MINARI = "minari:"
 PEN_OF_100_STEPS = (96.262799, 3076.8331017826877)
@@ -41,16 +41,16 @@ class Minari(Format):
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         metadata = _metadata(path)
-        order = recorded_parts(path)
+        part_names = recorded_parts(path)
         # Minari would make the environment to learn a space that is missing.
-        if not order or not isinstance(metadata.get("action_space"), str):
+        if not part_names or not isinstance(metadata.get("action_space"), str):
             raise UsageError(
                 f"{path} must record the spaces of observations and actions; write it again with Minari"
             )
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
         if metadata.get("data_format") == "hdf5":
-            num_episodes = _check_hdf5(data / "main_data.hdf5", order)
+            num_episodes = _check_hdf5(data / "main_data.hdf5", part_names)
         else:  # a folder for each episode; files of Arrow and parquet have no links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
@@ -59,7 +59,7 @@ class Minari(Format):
             dataset = minari.MinariDataset(data)
             episodes = []
             for part in dataset.iterate_episodes():
-                episodes.append(_episode(f"{path}, episode {part.id}", part, order))
+                episodes.append(_episode(f"{path}, episode {part.id}", part, part_names))
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
             steps = sum(len(episode.actions) for episode in episodes)
             _require_equal("steps", dataset.total_steps, steps)
@@ -110,8 +110,8 @@ def find_minari(source: str) -> Path:
         except Exception as error:  # whatever its hosts raise
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
-                f"({' '.join(str(error).split()) or type(error).__name__}); check the id with `minari list remote`, or "
-                f"run `minari download {name}` where there is internet, and copy it there or set MINARI_DATASETS_PATH"
+                f"({one_line(error)}); check the id with `minari list remote`, or run `minari download {name}` where "
+                "there is internet, and copy it there or set MINARI_DATASETS_PATH"
             ) from error
     elif not (folder / "data" / "metadata.json").is_file():
         raise UsageError(
@@ -144,10 +144,10 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
         yield from parts_of(part, f"{name}/{key}")
 
 
-def _check_hdf5(file: Path, order: list[str]) -> int:
+def _check_hdf5(file: Path, part_names: list[str]) -> int:
     """Return the number of episodes; refuse links, which Minari would follow, and observations of another space.
 
-    :param order: the names of the arrays of an observation.
+    :param part_names: of the arrays of an observation.
     """
     with opened(file) as (stored, elsewhere):
         if elsewhere:
@@ -157,23 +157,23 @@ def _check_hdf5(file: Path, order: list[str]) -> int:
         groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
         for number, group in groups.items():
             parts = {key for key in group if key.partition("/")[0] == "observations"}
-            if parts != set(order):
+            if parts != set(part_names):
                 raise UsageError(
                     f"{file}, episode {number}: `observations` must have the parts of the recorded space, which says "
-                    f"their order, {', '.join(order)}; got {', '.join(sorted(parts))}; write the dataset again with "
-                    "its space"
+                    f"their order, {', '.join(part_names)}; got {', '.join(sorted(parts))}; write the dataset again "
+                    "with its space"
                 )
     return len(groups)
 
 
-def _episode(name: str, part: Any, order: list[str]) -> Episode:
+def _episode(name: str, part: Any, part_names: list[str]) -> Episode:
     """Return one of Minari's episodes.
 
-    :param order: the names of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so
-        only these keep the order in which the environment flattened it.
+    :param part_names: of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so only
+        these keep the order in which the environment flattened it.
     """
     parts: list[Array] = []
-    for path in order:
+    for path in part_names:
         values = part.observations
         for key in path.split("/")[1:]:
             if isinstance(values, tuple):

@@ -160,17 +160,18 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
 def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
     """Refuse episodes that are mixed or have gaps."""
     episode = pd.Series(np.cumsum(ends) - ends)
+    # Mixed rows make more runs of equal indices than there are indices.
     if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
         raise UsageError(
             f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort them, "
             "and give each episode an index of its own"
         )
-    number = episode.groupby(episode).cumcount().to_numpy()
-    wrong = np.flatnonzero(rows.get("frame", number) != number)
+    expected = episode.groupby(episode).cumcount().to_numpy()
+    wrong = np.flatnonzero(rows.get("frame", expected) != expected)
     if wrong.size:
         raise UsageError(
             f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
-            f"{number[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
+            f"{expected[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
         )
 
 
@@ -188,6 +189,7 @@ def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array
             f"comes after, or `--done truncated` if the recording was only cut off{OF_CONVERT}"
         )
     flags = require_flags(name, key, rows[key], len(ends))
+    # Success may be flagged at every step from the first achievement on, a termination only at the last row.
     early = np.flatnonzero(flags & ~ends)
     if key == "success":
         warn_without_success(name, flags)
