@@ -130,7 +130,12 @@ class Quadratic(nn.Module):
 
 
 def networks(**nets):
-    """Return networks in closed form as an algorithm sees them: ``nets.critic``, ``nets.frozen.critic``."""
+    """Return networks in closed form as an algorithm sees them: ``nets.critic``, ``nets.frozen.critic``.
+
+    Without another one, the target critic is the critic.
+    """
+    if "critic" in nets:
+        nets.setdefault("critic_target", nets["critic"])
 
     def using(**substitutes):
         return networks(**{**nets, **substitutes})

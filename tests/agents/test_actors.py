@@ -18,11 +18,10 @@ from tests.parity.reference import OWN_FIXTURES, OurAgents
 
 def test_the_mean_of_iql_is_the_action_that_its_authors_evaluate():
     fixture = read_fixture(OWN_FIXTURES / "fql_code" / "iql.npz")
-    ours = OurAgents()
-    agent = ours.create(fixture)
+    agent = OurAgents().create(fixture)
     agent.model.method.sample_std = 0.0
     noise = {"action": np.zeros_like(fixture["sample/noise/action"])}
-    actions = ours.sample(agent, fixture["sample/obs"], noise)
+    actions = agent.sample(fixture["sample/obs"], noise)
     np.testing.assert_allclose(actions, fixture["sample/mode_actions"], atol=2e-5)
 
 

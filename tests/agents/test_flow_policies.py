@@ -45,10 +45,9 @@ def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam():
 
 def test_fbracs_clipped_actions_send_no_gradient():
     model = bare("fbrac", flow_steps=4)
-    critic = Quadratic(1.0)
     bias = torch.tensor(9.0, requires_grad=True)
     flow = Field(lambda x, t: 0 * x + bias)
-    nets = networks(critic=critic, critic_target=critic, flow=flow)
+    nets = networks(critic=Quadratic(1.0), flow=flow)
     batch = rows_of(torch.zeros(4, 1))
     losses = model.losses(batch, {"td": batch.rewards}, zero_noise(model, 4), nets, {})
     assert float(torch.autograd.grad(losses["q"].sum(), bias)[0]) == 0
@@ -56,10 +55,8 @@ def test_fbracs_clipped_actions_send_no_gradient():
 
 def test_fawacs_weights_are_capped():
     model = bare("fawac", inverse_temperature=6.4, flow_steps=1)
-    critic = Quadratic(1.0)
     nets = networks(
-        critic=critic,
-        critic_target=critic,
+        critic=Quadratic(1.0),
         value=lambda observations: observations[..., 0],
         flow=Field(lambda x, t: x),
     )
@@ -70,10 +67,8 @@ def test_fawacs_weights_are_capped():
 
 def test_fqls_teacher_is_clipped_and_its_student_is_not():
     model = bare("fql", flow_steps=1)
-    critic = Quadratic(0.0)
     nets = networks(
-        critic=critic,
-        critic_target=critic,
+        critic=Quadratic(0.0),
         behaviour=Field(lambda x, t: 5.0 - x),
         one_step=lambda observations, z: torch.full_like(z, 2.5),
     )
@@ -193,17 +188,6 @@ def test_a_normalised_drift_has_a_mean_square_of_one():
 
 
 # -- diffusion policies -----------------------------------------------------------------------------------------------
-
-
-def test_the_gradient_of_q_can_come_from_the_online_critics():
-    model = small_model("qsm", target_gradient=False)
-    nets = model.policy.nets
-    inputs = toy_batch(model), toy_noise(model), nets, {}
-    with torch.no_grad():
-        old_gradient = model.targets(*inputs)["gradient"]
-        for parameter in nets.critic.parameters():
-            parameter.mul_(1.5)
-        assert not torch.equal(old_gradient, model.targets(*inputs)["gradient"])
 
 
 def test_the_schedule_travels_with_a_replica():

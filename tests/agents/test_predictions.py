@@ -5,7 +5,7 @@ import pytest
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
 
-from tests.common.toys import assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import NormedFeatures, assert_same, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 
@@ -20,7 +20,9 @@ def evaluating(deterministic):
 
 
 def trained(horizon_length, callback=None):
-    model = tiny_model(horizon_length=horizon_length, best_of_n=2)
+    # an evaluation switches batch statistics and dropout off, which draws from the global generator
+    extractor = {"features_extractor_class": NormedFeatures}
+    model = tiny_model(horizon_length=horizon_length, best_of_n=2, policy_kwargs=extractor)
     model.learn_offline(3, callback, toy_dataset())
     return parameters_of(model.learn(30, callback, reset_num_timesteps=False))
 

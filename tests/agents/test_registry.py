@@ -15,13 +15,8 @@ from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
-from zoo.settings.config import Overrides, load_config
+from zoo.settings.config import load_config
 from zoo.terminal.errors import UsageError
-
-
-@pytest.fixture
-def own_module(write_agent):
-    return write_agent(example())
 
 
 def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
@@ -39,7 +34,8 @@ def test_an_unknown_id_names_the_closest():
     assert "bptt," not in refusal.value.args[0]  # an alias
 
 
-def test_a_class_of_an_installed_package_is_known_by_its_distribution(own_module, monkeypatch):
+def test_a_class_of_an_installed_package_is_known_by_its_distribution(write_agent, monkeypatch):
+    own_module = write_agent(example())
     method = agents.get(own_module).method
     code = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]
     origin = {"class": own_module, "code": code}
@@ -48,15 +44,6 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(own_module
     plugins = {"weighted_bc": SimpleNamespace(value=own_module, dist=distribution)}
     monkeypatch.setattr("agents.registry._plugins", lambda: plugins)
     assert origin_of(method) == {**origin, "package": "my-agents==1.0"}
-
-
-def test_the_page_on_registering_is_true(own_module):
-    entry = agents.get(own_module)
-    assert entry.id == "weighted_bc"
-    assert "beta" in entry.method.declared()
-    overrides = Overrides(params=["beta=2", "net_arch=[16]", "offline_steps=1"])
-    config = load_config(own_module, "any", overrides=overrides)
-    assert config.settings["beta"] == 2.0
 
 
 @pytest.mark.parametrize("hook", ["row_sampler", "priorities"])

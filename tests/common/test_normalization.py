@@ -104,14 +104,22 @@ def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(t
     assert_array_equal(expected(trained), played)
 
 
-def test_a_part_of_a_dict_that_is_not_normalised_stays():
+def test_of_a_dict_only_the_parts_that_are_normalised_are_in_batches_and_acting():
     space = spaces.Dict({"a": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, (1,))})
     space.seed(0)
     env = space_env_of(space)
     env._observe = space.sample
     env = VecNormalize(DummyVecEnv([lambda: env]), norm_obs_keys=["a"])
-    model = tiny_model(env=env, policy="MultiInputPolicy", learning_starts=50)
-    model.learn(20)
+    model = tiny_model(
+        env=env, policy="MultiInputPolicy", horizon_length=1, learning_starts=50
+    ).learn(20)
+    buffer, rows = model.replay_buffer, torch.arange(5).view(1, 5, 1)
+    stored, batch = buffer.batch_of(rows), buffer.batch_of(rows, env)
+    assert_allclose(batch.rewards, env.normalize_reward(stored.rewards.numpy()), rtol=1e-5)
+    for name in ("observations", "next_observations"):
+        parts = buffer.layout.observations(getattr(stored, name)[0].numpy())
+        expected = np.hstack([*env.normalize_obs(parts).values()])
+        assert_allclose(getattr(batch, name)[0], expected, rtol=1e-5, atol=1e-6)
     observation = {key: value[None] for key, value in space.sample().items()}
     assert_array_equal(model.normalization.observations(observation)["b"], observation["b"])
     played = act(model, env.normalize_obs(observation))

@@ -85,6 +85,13 @@ def compare(
     return Comparison(rows, [name for name in optional if name not in check.compared])
 
 
+class _Worst(dict[str, tuple[float, str]]):
+    """The largest error of each group, and where it is."""
+
+    def add(self, group: str, measured: tuple[float, str]) -> None:
+        self[group] = max(self.get(group, measured), measured)
+
+
 class _Check:
     """One comparison, group by group."""
 
@@ -94,14 +101,13 @@ class _Check:
 
     def all(self) -> Iterator[Measured]:
         """Compare everything; losses come first, since what follows builds on them."""
-        fixture, ours = self.fixture, self.ours
-        batch, noise = fixture.batch, fixture.noise(1)
-        yield from self.intermediates(ours.intermediates(ours.create(fixture), batch, noise))
-        yield from self.losses(ours.losses(ours.create(fixture), batch, noise))
-        yield from self.gradients(ours.gradients(ours.create(fixture), batch, noise))
-        yield from self.updates()
-        noise = fixture.below("sample/noise/")
-        actions = ours.sample(ours.create(fixture), fixture["sample/obs"], noise)
+        fixture, create = self.fixture, self.ours.create
+        yield from self.intermediates(create(fixture).intermediates())
+        yield from self.losses(create(fixture).losses())
+        yield from self.gradients(create(fixture).gradients())
+        yield from self.updates(create(fixture))
+        agent, noise = create(fixture), fixture.below("sample/noise/")
+        actions = agent.sample(fixture["sample/obs"], noise)
         measured = _measure(actions, fixture["sample/actions"], 1.0, "actions")
         yield "sampled actions", "action", *measured
 
@@ -120,27 +126,24 @@ class _Check:
         """Compare the gradient module by module, and its norm; a path that is left out has no gradient."""
         recorded = self.fixture.below("grad/")
         assert ours.keys() <= recorded.keys()
-        worst: dict[str, tuple[float, str]] = {}
+        worst = _Worst()
         square = 0.0
         for path, expected in recorded.items():
             gradient = to_array(ours.get(path, np.zeros_like(expected)))
             square += np.square(gradient, dtype=np.float64).sum()
-            module = path.partition("/")[0]
-            measured = _measure(gradient, expected, 0.0, path)
-            worst[module] = max(worst.get(module, measured), measured)
+            worst.add(path.partition("/")[0], _measure(gradient, expected, 0.0, path))
         for module, measured in worst.items():
             yield f"gradient of {module}", "gradient", *measured
         self.compared.add("grad_global_norm")
         norm = self.fixture["out/grad_global_norm"]
         yield "norm of the gradient", "gradient_norm", *_measure(square**0.5, norm, 0.0, "the norm")
 
-    def updates(self) -> Iterator[Measured]:
+    def updates(self, agent: Agent) -> Iterator[Measured]:
         """Compare total loss, parameters and state over three updates."""
-        fixture = self.fixture
-        agent, earlier = self.ours.create(fixture), dict[str, Array]()
+        fixture, earlier = self.fixture, dict[str, Array]()
         for step in STEPS:
-            total = self.ours.update(agent, fixture.batch, fixture.noise(step))
-            measured = _measure(total, np.asarray(fixture.total(step)), LOSS_FLOOR, "the total")
+            total = np.asarray(fixture.total(step))
+            measured = _measure(agent.update(step), total, LOSS_FLOOR, "the total")
             yield f"total at update {step}", "total", *measured
             if step in STEPS_WITH_PARAMETERS:
                 recorded = fixture.below(f"params_after_{step}/")
@@ -190,14 +193,14 @@ class _Check:
 
     def _states(self, step: int, agent: Agent) -> Iterator[Measured]:
         """Compare the optimiser's state and multipliers, as far as they are recorded."""
-        worst: dict[str, tuple[float, str]] = {}
-        for name, value in self.ours.state(agent).items():
+        worst = _Worst()
+        for name, value in agent.state().items():
             kind, _, path = name.partition("/")
             self.compared.add(name)
             key = f"{kind}_after_{step}/{path}"
             if key in self.fixture:
-                measured = _measure(value, self.fixture[key], 0.0 if kind == "adam" else None, name)
-                worst[kind] = max(worst.get(kind, measured), measured)
+                floor = 0.0 if kind == "adam" else None
+                worst.add(kind, _measure(value, self.fixture[key], floor, name))
         for kind, measured in worst.items():
             yield f"{kind} after {step} update{'s' * (step > 1)}", kind, *measured
 

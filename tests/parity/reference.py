@@ -170,12 +170,12 @@ class Agent:
             for name, array in arrays.items()
         }
 
-    def batch(self, recorded: Arrays) -> Batch:
-        """Return a recorded batch, reduced to what an update sees."""
-        config, batch = self.fixture.config, self.tensors(recorded)
+    def inputs(self, step: int = 1) -> tuple[Batch, dict[str, Tensor]]:
+        """Return the recorded batch, reduced to what an update sees, and the draws of update 1, 2 or 3."""
+        config, batch = self.fixture.config, self.tensors(self.fixture.batch)
         actions = batch["actions"]
         actions = actions.flatten(2) if config["action_chunking"] else actions[:, :, 0]
-        return Batch(
+        reduced = Batch(
             observations=batch["observations"],
             actions=actions,
             rewards=batch["rewards"][:, :, -1],
@@ -184,10 +184,54 @@ class Agent:
             valid=batch["valid"][:, :, -1],
             steps_valid=batch["valid"][:, :, : actions.shape[-1] // self.fixture.sizes["A"]],
         )
+        return reduced, self.tensors(self.fixture.noise(step))
+
+    # -- what the checker compares, under the reference's names
+
+    def losses(self) -> dict[str, Tensor]:
+        total, info = self.model.trainer.losses(*self.inputs())
+        losses = {"total": total[0]}
+        for name in self.fixture.losses.keys() - {"total"}:
+            ours = LOSSES.get(name, name)
+            losses[name] = info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
+            if (self.fixture.id, name) in WEIGHTED:
+                losses[name] = losses[name] * self.model.loss_weights()[ours]
+        return losses
+
+    def intermediates(self) -> dict[str, Tensor]:
+        with torch.no_grad():
+            targets = self.model.targets(*self.inputs(), self.model.policy.nets, {})
+        return {
+            recorded: targets[ours][0]
+            for recorded, ours in INTERMEDIATES.items()
+            if f"out/{recorded}" in self.fixture and ours in targets
+        }
+
+    def gradients(self) -> dict[str, Tensor]:
+        self.model.trainer.losses(*self.inputs())[0].sum().backward()
+        return self.as_recorded({path: value.grad for path, value in self.parameters()})
+
+    def update(self, step: int) -> Tensor:
+        return self.model.trainer.update_on(*self.inputs(step))["total_loss"][0]
+
+    def state(self) -> dict[str, float | Tensor]:
+        squares: dict[str, float] = {}
+        for path, parameter in self.parameters():
+            moments = self.model.policy.optimizer.state.get(parameter)
+            for kind, name in (("m", "exp_avg"), ("v", "exp_avg_sq")) if moments else ():
+                key = f"adam/{kind}_norm/{path.partition('/')[0]}"
+                squares[key] = squares.get(key, 0.0) + float(moments[name].double().square().sum())
+        norms = {key: square**0.5 for key, square in squares.items()}
+        return {**norms, **{f"dual/{name}": value[0] for name, value in self.multiplier()}}
+
+    def sample(self, observations: np.ndarray, noise: Arrays) -> Tensor:
+        with torch.no_grad():
+            inputs = self.tensors({"observations": observations})["observations"]
+            return self.model.sample_actions(inputs, self.tensors(noise), self.model.policy.nets)[0]
 
 
 class OurAgents:
-    """What the checker asks of an algorithm, for every built-in one."""
+    """Makes the built-in algorithms that are compared with recorded numbers."""
 
     agent_class = Agent
 
@@ -199,6 +243,7 @@ class OurAgents:
         return {}
 
     def create(self, fixture: Fixture) -> Agent:
+        """Return an algorithm with the recorded settings and parameters."""
         env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
         settings = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
         settings |= our_settings(fixture) | self.options(fixture)
@@ -210,52 +255,6 @@ class OurAgents:
             for name, value in agent.multiplier():
                 value.copy_(torch.tensor(fixture[f"dual_before/{name}"]))
         return agent
-
-    def losses(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
-        total, info = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
-        losses = {"total": total[0]}
-        for name in agent.fixture.losses.keys() - {"total"}:
-            ours = LOSSES.get(name, name)
-            losses[name] = info[ours if ours in DIAGNOSTICS else f"{ours}_loss"][0]
-            if (agent.fixture.id, name) in WEIGHTED:
-                losses[name] = losses[name] * agent.model.loss_weights()[ours]
-        return losses
-
-    def intermediates(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
-        with torch.no_grad():
-            nets = agent.model.policy.nets
-            targets = agent.model.targets(agent.batch(batch), agent.tensors(noise), nets, {})
-        return {
-            recorded: targets[ours][0]
-            for recorded, ours in INTERMEDIATES.items()
-            if f"out/{recorded}" in agent.fixture and ours in targets
-        }
-
-    def gradients(self, agent: Agent, batch: Arrays, noise: Arrays) -> dict[str, Tensor]:
-        total, _ = agent.model.trainer.losses(agent.batch(batch), agent.tensors(noise))
-        total.sum().backward()
-        return agent.as_recorded({path: value.grad for path, value in agent.parameters()})
-
-    def update(self, agent: Agent, batch: Arrays, noise: Arrays) -> Tensor:
-        info = agent.model.trainer.update_on(agent.batch(batch), agent.tensors(noise))
-        return info["total_loss"][0]
-
-    def state(self, agent: Agent) -> dict[str, float | Tensor]:
-        squares: dict[str, float] = {}
-        for path, parameter in agent.parameters():
-            moments = agent.model.policy.optimizer.state.get(parameter)
-            for kind, name in (("m", "exp_avg"), ("v", "exp_avg_sq")) if moments else ():
-                key = f"adam/{kind}_norm/{path.partition('/')[0]}"
-                squares[key] = squares.get(key, 0.0) + float(moments[name].double().square().sum())
-        norms = {key: square**0.5 for key, square in squares.items()}
-        return {**norms, **{f"dual/{name}": value[0] for name, value in agent.multiplier()}}
-
-    def sample(self, agent: Agent, observations: np.ndarray, noise: Arrays) -> Tensor:
-        with torch.no_grad():
-            inputs = agent.tensors({"observations": observations})["observations"]
-            return agent.model.sample_actions(
-                inputs, agent.tensors(noise), agent.model.policy.nets
-            )[0]
 
 
 def our_names(id: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.parity.checker import compare
 from tests.parity.fixture import read_fixture
-from tests.parity.reference import OWN_FIXTURES, OurAgents
+from tests.parity.reference import OWN_FIXTURES, Agent, OurAgents
 
 
 class OtherSetting(OurAgents):
@@ -24,11 +24,15 @@ class OtherSetting(OurAgents):
         return super().create(replace(fixture, meta=meta))
 
 
-class NotANumber(OurAgents):
-    """Loses a loss."""
+class AgentWithoutNumbers(Agent):
+    """Has losses that are not numbers."""
 
-    def losses(self, agent, batch, noise):
-        return {name: 0 * loss / 0 for name, loss in super().losses(agent, batch, noise).items()}
+    def losses(self):
+        return {name: 0 * loss / 0 for name, loss in super().losses().items()}
+
+
+class AgentsWithoutNumbers(OurAgents):
+    agent_class = AgentWithoutNumbers
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ class NotANumber(OurAgents):
         ("qam", OtherSetting("tau", 2), {"targets after 1 update"}),
         ("fql", OtherSetting("lr", 0.5), {"parameters after 1 update", "share off after 1 update"}),
         ("fql", OtherSetting("alpha", 1.1), {"loss total", "gradient of actor_onestep_flow"}),
-        ("fql", NotANumber(), {"loss td"}),
+        ("fql", AgentsWithoutNumbers(), {"loss td"}),
     ],
 )
 def test_a_mistake_is_told(name, ours, quantities):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from stable_baselines3.common.callbacks import EvalCallback
 
 import agents
 from tests.common.toys import (
@@ -85,18 +84,6 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     assert_array_equal(*(model.policy.plan(OBSERVATIONS[None], noise) for _ in range(2)))
     assert old_statistics
     assert_same(statistics_of(model), old_statistics)
-
-
-def test_updates_normalise_batches_although_an_evaluation_came_between():
-    env = SpacesEnv(4, 2, 5)
-    evaluation = EvalCallback(env, eval_freq=1, n_eval_episodes=1, verbose=0, warn=False)
-    # each made just before it learns: dropout draws from the global generator
-    plain, watched = (
-        normed_model().learn_offline(3, callback, dataset=toy_dataset())
-        for callback in (None, evaluation)
-    )
-    assert not watched.policy.training, "the last thing was an evaluation"
-    assert_same(parameters_of(watched), parameters_of(plain))
 
 
 def test_targets_are_never_in_training_mode():

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.testing import assert_allclose, assert_array_equal
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from numpy.testing import assert_array_equal
 
 import agents
 from tests.common.toys import (
@@ -107,17 +106,6 @@ def test_what_is_collected_is_what_was_seen():
         expected = MIXED.sample()
         assert_array_equal(stored["image"][row], np.moveaxis(expected["image"], -1, 0))
         assert stored["choice"][row] == expected["choice"]
-
-
-def test_dict_observations_are_normalised_part_by_part():
-    space = spaces.Dict({"first": spaces.Box(-1, 1, (2,)), "second": spaces.Box(-1, 1, (3,))})
-    env = VecNormalize(DummyVecEnv([lambda: SampledEnv(space)]))
-    model = tiny_model(env=env, policy="MultiInputPolicy", horizon_length=1)
-    model.learn(20)
-    buffer = model.replay_buffer
-    normalised = buffer.batch_of(torch.arange(5).view(1, 5, 1), env).observations[0]
-    expected = env.normalize_obs(buffer.layout.observations(buffer.observations[:5].numpy()))
-    assert_allclose(normalised, np.hstack([expected["first"], expected["second"]]), rtol=1e-6)
 
 
 def test_a_dataset_of_images_in_other_units_is_refused():

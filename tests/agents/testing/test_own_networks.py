@@ -12,7 +12,6 @@ from torch import nn
 from torch.testing import assert_close
 
 import agents
-from agents.common.nets.networks import Networks
 from agents.common.nets.specs import NetworkSpec, Sizes
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.core import critic, from_module, tanh_actor, temperature
@@ -168,14 +167,6 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
         expected = module(observations[k], x[k], times[k])
         for t in (0.25, times):
             assert_close(network.at(observations)(x, t)[k], expected)
-
-
-def test_gradient_goes_through_the_inputs_of_a_frozen_module_only():
-    network = tied_network(5)
-    observations = torch.randn(2, 7, 4, requires_grad=True)
-    Networks({"actor": network}).frozen.actor(observations)[0].sum().backward()
-    assert observations.grad[0].abs().min() > 0
-    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 class Holding(nn.Linear):

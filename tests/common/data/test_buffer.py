@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-from torch.testing import assert_close
 
 from tests.common.data.helpers import (
     Recorder,
@@ -18,7 +16,6 @@ from tests.common.data.helpers import (
     loaded_buffer,
 )
 from tests.common.toys import tiny_model, toy_dataset
-from tests.envs import SpacesEnv
 
 # -- datasets ---------------------------------------------------------------------------------------------------------
 
@@ -105,19 +102,6 @@ def test_starts_are_uniform_over_dataset_and_rings(added):
     _, counts = rows[..., 0].unique(return_counts=True)
     assert len(counts) == buffer.count_starts()
     assert chisquare(counts).pvalue > 1e-3
-
-
-def test_normalised_environment_normalises_observations_and_single_rewards():
-    normaliser = VecNormalize(DummyVecEnv([lambda: SpacesEnv(4, 2)]))
-    normaliser.obs_rms.mean[:], normaliser.obs_rms.var[:] = 1.0, 4.0
-    normaliser.ret_rms.var = np.array(25.0)
-    buffer = loaded_buffer(toy_dataset(40), gamma=0.5)
-    rows = buffer.draw_rows((1, 9))
-    plain, normalised = buffer.batch_of(rows), buffer.batch_of(rows, normaliser)
-    for name in ("observations", "next_observations"):
-        expected = (getattr(plain, name) - 1) / 2
-        assert_close(getattr(normalised, name), expected, rtol=1e-4, atol=1e-4)
-    assert_close(normalised.rewards, plain.rewards / 5, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("id", "settings"), [("qam", {"balanced_sampling": True}), ("rlpd", {})])

@@ -74,15 +74,6 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
             assert sequences == sorted(expected + crossing), step
 
 
-def test_the_front_of_a_part_can_be_used(tmp_path):
-    (dataset,) = parts(60)
-    (part,) = toy_shards(tmp_path, dataset).parts
-    buffer = empty_buffer()
-    buffer.load_dataset(Shards([Shard(part.files, transitions=36, trajectories=3)]))
-    front = {name: array[:36] for name, array in dataset.items()}
-    assert_same_sequences(buffer, loaded_buffer(front))
-
-
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from agents import core
 from agents.fql import FQL
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import toy_dataset
 
 
 class FadingCloning(FQL):
@@ -61,8 +61,3 @@ def test_noise_has_own_axes_and_the_shape_of_observations():
     noise = model.trainer.draw_noise(5)
     assert noise["latent"].shape == (2, 5, 6)
     assert noise["shaken"].shape == (2, 5, 4)
-
-
-def test_a_setting_that_is_changed_is_checked_as_by_the_constructor():
-    with pytest.raises(ValueError, match="`multiplier_max` must be at least"):
-        tiny_model("trqam").multiplier_min = 1e9

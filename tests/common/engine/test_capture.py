@@ -14,7 +14,7 @@ from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
 from agents.common.nets.onednn import WORK
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
-from tests.common.toys import step, toy_batch, toy_dataset, toy_noise
+from tests.common.toys import step, toy_dataset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -233,24 +233,6 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with
     model, plain = loaded_model("bc", compile="on"), loaded_model("bc")
     assert_falls_back(model, plain, "updates are not compiled: .*no C.. compiler found.*; continu")
     assert not model.trainer.mode.compiled
-
-
-@pytest.mark.few(1)
-@pytest.mark.parametrize(
-    ("id", "settings"),
-    [
-        *[(id, {}) for id in ("fql", "trqam", "sqam", "cgql", "dac")],
-        ("qam", {"best_of_n": 3, "residual": True}),
-        ("trqam", {"pretraining_steps": 5}),
-        ("qam", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}}),
-    ],
-)
-def test_the_compiler_sees_the_losses_as_one_graph(id, settings):
-    model = loaded_model(id, **settings)
-    explanation = torch._dynamo.explain(model.trainer.losses)(toy_batch(model), toy_noise(model))
-    torch._dynamo.reset()
-    counts = explanation.graph_count, explanation.graph_break_count
-    assert counts == (1, 0), explanation.break_reasons
 
 
 def test_every_model_of_a_process_is_compiled(compile_with):

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
@@ -19,6 +20,7 @@ from agents.common.nets.networks import (
     VelocityField,
     tanh_gaussian_sample,
 )
+from agents.core import from_module
 from tests.common.toys import filled, normals
 
 
@@ -56,6 +58,7 @@ NETWORKS = {
     "squashed Gaussian": (partial(TanhGaussian, given_action=True), (3, 2)),
     "deterministic actor": (TanhActor, (3,)),
     "noise prediction": (NoisePredictor, (3, 2, 1)),
+    "ordinary module": (from_module(lambda n: nn.Linear(n.observations, n.actions)).build, (3,)),
 }
 
 
@@ -120,16 +123,3 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(layer_norm, activatio
     x = states[:, 2].clone().requires_grad_()
     expected = torch.autograd.grad(field(x, 0.5), x, cotangent)[0]
     assert_close(product, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_slope_is_the_change_along_a_way(layer_norm, make_network):
-    network = make_network(layer_norm)
-    observations, x, along = (normals(2, 5, size, seed=k) for k, size in enumerate((3, 2, 2)))
-    t = normals(2, 5, 1).sigmoid()
-    slope = network.at(observations).slope(x, t, along)
-    assert not slope.requires_grad
-    exact = network.double().at(observations.double())
-    directions = along.double(), torch.ones(2, 5, 1).double()
-    _, expected = torch.func.jvp(exact, (x.double(), t.double()), directions)
-    assert_close(slope, expected.float(), rtol=1e-4, atol=1e-5)

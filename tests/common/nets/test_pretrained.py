@@ -15,27 +15,22 @@ EXACT = Gaussian(MEAN, STD)
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 
 
-class Denoiser(nn.Module):
-    """Exact prediction of a diffusion's noise or sample for normal actions."""
+def denoiser(predicts, mean=MEAN, std=STD):
+    """Return a function that predicts a diffusion's noise or sample exactly, for normal actions."""
+    log_alpha = torch.tensor(np.log(ALPHA_BAR), dtype=torch.float32)
 
-    def __init__(self, predicts, mean=MEAN, std=STD):
-        super().__init__()
-        self.predicts = predicts
-        self.mean = mean
-        self.std = std
-
-    def forward(self, observations, x, index):
-        log_alpha = torch.as_tensor(np.log(ALPHA_BAR), dtype=torch.float32)
+    def predict(module, observations, x, index):
         low = index.long().clamp(0, len(ALPHA_BAR) - 2)
-        share = index - low
-        log_signal = torch.lerp(log_alpha[low], log_alpha[low + 1], share) / 2
+        log_signal = torch.lerp(log_alpha[low], log_alpha[low + 1], index - low) / 2
         signal = log_signal.exp().unsqueeze(-1)
         noise_variance = 1 - signal**2
-        centred = x - signal * self.mean
-        variance = (signal * self.std) ** 2 + noise_variance
-        if self.predicts == "noise":
-            return noise_variance.sqrt() / variance * centred
-        return self.mean + signal * self.std**2 / variance * centred
+        variance = (signal * std) ** 2 + noise_variance
+        centred = (x - signal * mean) / variance
+        if predicts == "noise":
+            return noise_variance.sqrt() * centred
+        return mean + signal * std**2 * centred
+
+    return predict
 
 
 @pytest.fixture
@@ -46,14 +41,14 @@ def points():
     return torch.zeros(64, 3), t * (MEAN + STD * actions) + (1 - t) * noise, t
 
 
-def field_of(*arguments, **conventions):
-    return PretrainedField(PretrainedFlow(*arguments, **conventions))
+def field_of(call, module=None, **conventions):
+    return PretrainedField(PretrainedFlow(module or nn.Identity(), call, **conventions))
 
 
 @pytest.mark.parametrize("predicts", ["noise", "sample"])
 def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
     observations, x, t = points
-    field = field_of(Denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR)
+    field = field_of(denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR)
     # the table's steps are apart: a velocity between two of them is interpolated
     assert_close(field(observations, x, t), EXACT(x, t), rtol=2e-3, atol=2e-3)
 
@@ -61,7 +56,7 @@ def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
 def test_an_error_of_predicted_noise_is_not_blown_up_where_a_schedule_has_no_signal():
     # as LeRobot's cosine schedule ends, at 2e-9
     conventions = {"predicts": "noise", "alpha_bar": [0.99, 0.5, 2e-9]}
-    field = field_of(nn.Identity(), lambda m, o, x, t: 1.1 * x, **conventions)
+    field = field_of(lambda m, o, x, t: 1.1 * x, **conventions)
     x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
     # the clean action lies in the box, so the velocity from x is at most 1 away from -x
     assert (field(torch.zeros(64, 3), x, torch.zeros(1)) + x).abs().max() < 1.001
@@ -73,13 +68,11 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
     moments = scale * MEAN + shift, scale * STD
     units = {"action_scale": scale, "action_shift": shift}
     if predicts == "velocity":
-        exact = Gaussian(*moments)
-        units["call"] = lambda module, observations, x, times: exact(x, times[:, None])
-        field, tolerance = field_of(nn.Identity(), **units), 1e-5
+        flow, tolerance = Gaussian(*moments), 1e-5
+        field = field_of(lambda m, o, x, times: flow(x, times[:, None]), **units)
     else:
-        module = Denoiser(predicts, *moments)
-        # a velocity between two steps of the table is interpolated
-        field, tolerance = field_of(module, predicts=predicts, alpha_bar=ALPHA_BAR, **units), 5e-3
+        call, tolerance = denoiser(predicts, *moments), 5e-3  # between two steps of the table
+        field = field_of(call, predicts=predicts, alpha_bar=ALPHA_BAR, **units)
     assert_close(field(*points), EXACT(*points[1:]), rtol=tolerance, atol=tolerance)
 
 
@@ -90,7 +83,7 @@ def test_chunks_reach_the_module_in_its_own_shape():
         shapes.append((tuple(observations.shape), tuple(x.shape), tuple(times.shape)))
         return module(x)
 
-    field = field_of(nn.Linear(2, 2), call, action_shape=(3, 2))
+    field = field_of(call, nn.Linear(2, 2), action_shape=(3, 2))
     states = torch.randn(4, 5, 6)  # K states of N rows
     velocities = field(torch.zeros(5, 7), states, torch.zeros(4, 1, 1))
     assert shapes == [((20, 7), (20, 3, 2), (20,))]
@@ -100,7 +93,7 @@ def test_chunks_reach_the_module_in_its_own_shape():
 
 
 def test_a_module_of_lower_precision_stays_as_it_is():
-    field = field_of(nn.Linear(2, 2).bfloat16(), lambda m, o, x, t: m(x))
+    field = field_of(lambda m, o, x, t: m(x), nn.Linear(2, 2).bfloat16())
     velocity = field(torch.zeros(3, 1), torch.randn(3, 2), torch.zeros(1, 1))
     assert field.module.weight.dtype == torch.bfloat16
     assert velocity.dtype == torch.float32
