@@ -26,7 +26,7 @@ from agents.common.files import DamagedFileError, atomic_path, read_text, write_
 from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
-from zoo.settings.defaults import read_record
+from zoo.settings.defaults import with_defaults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
@@ -190,7 +190,7 @@ class RunFolder:
         """
         content = self._read_mapping(self.config, lambda text: load_yaml(text, "it"))
         with reading(self.config):
-            return read_record(content)
+            return with_defaults(RunRecord.read(content))
 
     def read_config_of_seeds(self, parsed: dict[str, Any]) -> dict[str, Any]:
         """Return what ``config.yml`` says with 0 as its seed: one mapping for all runs that differ in it alone.

@@ -162,38 +162,39 @@ def _describe_configs(
     contents: Mapping[Path, RunContents | UnreadableRun], all_settings: bool
 ) -> dict[int, dict[str, Any] | str]:
     """Return the columns that each ``config.yml`` gives, or why it gives none, by the identity of its content."""
-    records = {}
-    described: dict[int, dict[str, Any] | str] = {}
+    configs = {}
     setting_names: dict[str, set[frozenset[str]]] = {}
     for path, content in contents.items():
-        if isinstance(content, UnreadableRun):
+        if isinstance(content, UnreadableRun) or id(content.config) in configs:
             continue
-        key = id(content.config)
-        if key in records or key in described:
-            continue
-        try:
-            with reading(RunFolder(path).config):
-                record = RunRecord.read(content.config)
-        except UnreadableRun as error:
-            described[key] = error.reason
-        except (AttributeError, KeyError) as error:
-            described[key] = _not_understood(error)
-        else:
-            records[key] = record
-            setting_names.setdefault(record.algo, set()).add(frozenset(record.settings))
-    for key, record in records.items():
-        if all_settings or len(setting_names[record.algo]) > 1:
-            record = with_defaults(record)
-        try:
-            described[key] = describe_config(record)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            described[key] = _not_understood(error)
+        config = content.config
+        configs[id(config)] = path, config
+        if isinstance(config.get("settings"), dict):
+            names = setting_names.setdefault(str(config.get("algo")), set())
+            names.add(frozenset(config["settings"]))
+    described = {}
+    for key, (path, config) in configs.items():
+        releases_differ = len(setting_names.get(str(config.get("algo")), ())) > 1
+        described[key] = _describe(path, config, all_settings or releases_differ)
     return described
 
 
-def _not_understood(error: Exception) -> str:
-    """Return the problem of a run with a value that no release writes."""
-    return f"cannot be understood ({describe_error(error)})"
+def _describe(path: Path, config: dict[str, Any], all_settings: bool) -> dict[str, Any] | str:
+    """Return the columns that the ``config.yml`` of a run gives, or why it gives none."""
+    try:
+        with reading(RunFolder(path).config):
+            record = RunRecord.read(config)
+        if all_settings:
+            record = with_defaults(record)
+        columns = describe_config(record)
+        for name in PROTOCOL:
+            if isinstance(columns[name], list | dict):
+                raise TypeError(f"`{name}` is {columns[name]!r}")
+    except UnreadableRun as error:
+        return error.reason
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # no release writes this
+        return f"cannot be understood ({describe_error(error)})"
+    return columns
 
 
 def _read_run(
@@ -210,12 +211,7 @@ def _read_run(
     if isinstance(columns, str):
         return row | {"problem": columns}, none
     status, evaluations = content.status, content.evaluations
-    row |= columns | status | {"state": "unknown"}
-    odd = [name for name in PROTOCOL if isinstance(row[name], list | dict)]
-    if odd:
-        error = TypeError(f"`{odd[0]}` is {row[odd[0]]!r}")
-        return row | {"problem": _not_understood(error)}, none
-    row["state"] = status["state"]
+    row |= columns | status
     if row["state"] == "running":
         row["state"] = state_now(RunFolder(path), status)
     row["updated"] = datetime.datetime.fromisoformat(status["updated"])

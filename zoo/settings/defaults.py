@@ -27,15 +27,6 @@ def default_settings(algo: str) -> dict[str, Any]:
         return {}
 
 
-def read_record(content: Mapping[str, Any]) -> RunRecord:
-    """Return the run that a ``config.yml`` describes, with all settings of its algorithm.
-
-    :raises TypeError: if an entry has another type.
-    :raises ValueError: if it lacks what every run has, or a setting is out of range.
-    """
-    return with_defaults(RunRecord.read(content))
-
-
 def with_defaults(record: RunRecord) -> RunRecord:
     """Return a run with the settings that its file does not name, since they came with a later release.
 

@@ -43,16 +43,12 @@ class SuiteDataset:
     name: str
     transitions: float
 
-    @property
-    def spec(self) -> DatasetSpec:
-        """What OGBench says about it."""
-        return DATASETS[self.name]
-
     def files(self) -> list[str]:
         """Return the names, without ending, of the training files of OGBench's dataset that the runs use."""
-        if self.spec.files == 1:
+        spec = DATASETS[self.name]
+        if spec.files == 1:
             return [self.name]
-        return self.spec.file_names(self.transitions)
+        return spec.file_names(self.transitions)
 
     def missing(self, folder: str | None) -> list[str]:
         """Return the names of the files that do not exist."""
@@ -66,13 +62,14 @@ class SuiteDataset:
         """Return the row of a table: files, transitions, size of the arrays and whether the files exist."""
         if self.name in OCBENCH:
             return describe_task(OCBENCH[self.name], folder)
-        files = self.files()
-        share = len(files) / self.spec.files
+        spec = DATASETS[self.name]
+        files = len(self.files())
+        share = files / spec.files
         return {
             "name": self.name,
-            "files": len(files),
-            "transitions": round(share * self.spec.transitions),
-            "gigabytes": round(share * array_bytes(self.spec) / 1e9, 1),
+            "files": files,
+            "transitions": round(share * spec.transitions),
+            "gigabytes": round(share * array_bytes(spec) / 1e9, 1),
             "here": not self.missing(folder),
         }
 
@@ -80,10 +77,12 @@ class SuiteDataset:
         """Download the files that are missing, or all of them again."""
         if self.name in OCBENCH:
             download_ocbench(OCBENCH[self.name], folder, replace=replace)
-        elif replace:
-            download_dataset(self.name, folder, names=self.files(), existing="replace")
-        elif self.missing(folder):
-            download_dataset(self.name, folder, names=self.missing(folder), existing="keep")
+            return
+        existing, names = "keep", self.missing(folder)
+        if replace:
+            existing, names = "replace", self.files()
+        if names:
+            download_dataset(self.name, folder, names=names, existing=existing)
 
 
 def array_bytes(spec: DatasetSpec) -> int:
@@ -162,8 +161,8 @@ def download_suite(
         )
     datasets = suite_datasets(suite)
     folder = dataset_dir or suite.dataset_dir
-    for number, dataset in enumerate(datasets, start=1):
-        if not dry_run:
+    if not dry_run:
+        for number, dataset in enumerate(datasets, start=1):
             log.info("dataset %d of %d: %s", number, len(datasets), dataset.name)
             dataset.download(folder, replace=replace)
     return [dataset.describe(folder) for dataset in datasets]

@@ -16,7 +16,8 @@ from zoo.runs.resume import (
     result_of_done,
     stored_runs,
 )
-from zoo.settings.defaults import read_record
+from zoo.settings.defaults import with_defaults
+from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "online_steps": 10}
@@ -24,7 +25,7 @@ SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
 
 
 def record(**entries):
-    return read_record({**ENTRIES, "settings": SETTINGS, **entries})
+    return with_defaults(RunRecord.read({**ENTRIES, "settings": SETTINGS, **entries}))
 
 
 RECORD = record()
