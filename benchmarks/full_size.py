@@ -143,25 +143,23 @@ def page_table(comparison: pd.DataFrame) -> str:
 
     :param comparison: as `compare` returned it.
     """
-    rows = []
-    for row in comparison.itertuples():
-        mean, seeds, verdict = "", "", ""
-        if not np.isnan(row.mean):
-            mean, seeds = f"{100 * row.mean:.0f}", f"{100 * row.low:.0f} to {100 * row.high:.0f}"
-            verdict = "yes" if row.is_inside else "**no**"
-        cells = {
-            "method": row.method,
-            "task": row.environment,
-            "updates": f"{row.step:,}",
-            "seed": row.seed,
-            "success": f"{100 * row.score:.0f}",
-            "published mean": mean,
-            "published seeds": seeds,
-            "inside": verdict,
-            "hours": row.hours,
+    percent = (100 * comparison[["score", "mean", "low", "high"]]).map("{:.0f}".format)
+    table = pd.DataFrame(
+        {
+            "method": comparison["method"],
+            "task": comparison["environment"],
+            "updates": comparison["step"].map("{:,}".format),
+            "seed": comparison["seed"],
+            "success": percent["score"],
+            "published mean": percent["mean"],
+            "published seeds": percent["low"] + " to " + percent["high"],
+            "inside": comparison["is_inside"].map({True: "yes", False: "**no**"}),
+            "hours": comparison["hours"],
         }
-        rows.append(cells)
-    return to_markdown(pd.DataFrame(rows))
+    )
+    is_alone = comparison["mean"].isna()
+    table.loc[is_alone, ["published mean", "published seeds", "inside"]] = ""
+    return to_markdown(table)
 
 
 def footnote(scores: pd.DataFrame) -> str:

@@ -64,7 +64,7 @@ class Entry:
     :param algo: algorithm id.
     :param params: settings beside those of `PARAMS` and of the algorithm's `quick` entry.
     :param checkpoints: steps of the evaluations, multiples of the first one.
-    :param offline_steps: how many steps are offline updates; the others are environment steps.
+    :param offline_steps: how many steps are offline updates; the ten_seed_rows are environment steps.
     """
 
     algo: str
@@ -269,7 +269,7 @@ def describe(sides: Sides) -> str:
     shared = [
         f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN
     ]
-    others = [name for name in ENTRIES if name not in (*THIRTY_SEEDS, *ONLINE)]
+    ten_seed_rows = [name for name in ENTRIES if name not in (*THIRTY_SEEDS, *ONLINE)]
     parts = [
         f"Settings of both sides: {', '.join(shared)}.",
         "## Fresh seeds",
@@ -277,7 +277,7 @@ def describe(sides: Sides) -> str:
         "Each task, mean success in percent at each checkpoint, ours / original:",
         describe_tasks(fresh, THIRTY_SEEDS),
         "Other algorithms, on the first ten of these seeds:",
-        describe_fresh(fresh, others, SHARING),
+        describe_fresh(fresh, ten_seed_rows, SHARING),
         "## Offline, then online",
         describe_online(fresh, list(ONLINE), list(ONLINE)[:3]),
     ]

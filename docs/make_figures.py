@@ -13,21 +13,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from zoo.report.compute import compare_kinds
+from zoo.report.figures.files import BETTER_COLOURS, FIGURE_SIZES, INK, SHADE, file_of
+from zoo.report.figures.plots import all_figures
+from zoo.report.inputs import collect
+from zoo.report.published_scores import published_names
+from zoo.report.request import CompareRequest
+
 ROOT = Path(__file__).resolve().parents[1]
-if __package__ in (None, ""):  # run as a file: let `import zoo` find the package
-    sys.path[0] = str(ROOT)
-
-import matplotlib  # noqa: E402
-import pandas as pd  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from zoo.report.compute import compare_kinds  # noqa: E402
-from zoo.report.figures.files import BETTER_COLOURS, FIGURE_SIZES, INK, SHADE, file_of  # noqa: E402
-from zoo.report.figures.plots import all_figures  # noqa: E402
-from zoo.report.inputs import collect  # noqa: E402
-from zoo.report.published_scores import published_names  # noqa: E402
-from zoo.report.request import CompareRequest  # noqa: E402
-
 FIGURES = ROOT / "docs" / "figures"
 SHOWN = {"mini": "heat_map_offline"}
 """Published set -> the figure of its report that a page shows; it needs no bootstrap."""

@@ -89,29 +89,23 @@ def convert(content: dict[tuple[str, ...], np.ndarray]) -> dict[str, np.ndarray]
     tasks = {
         key: array[-evaluations:] for key, array in content.items() if "-singletask-" in key[0]
     }
-    environments = sorted({key[0] for key in tasks})
-    methods = sorted({key[1] for key in tasks})
+    environments = sorted({environment for environment, _ in tasks})
+    methods = sorted({method for _, method in tasks})
     rows = max(len(array) for array in tasks.values())
     seeds = max(array.shape[1] for array in tasks.values())
-    successes = np.full(
-        (len(methods), len(environments), rows, seeds), NOT_EVALUATED, dtype=np.int8
-    )
+    shape = (len(methods), len(environments), rows, seeds)
+    successes = np.full(shape, NOT_EVALUATED, dtype=np.int8)
     for (environment, method), array in tasks.items():
         counts = np.rint(array * EPISODES)
         if (
-            not (np.abs(counts - array * EPISODES) < 1e-6).all()
-            or counts.min() < 0
-            or counts.max() > EPISODES
+            np.abs(counts - array * EPISODES).max() >= 1e-6
+            or not 0 <= counts.min() <= counts.max() <= EPISODES
         ):
             raise ValueError(
                 f"expected fractions of {EPISODES} episodes for {method} on {environment}, got others"
             )
-        successes[
-            methods.index(method),
-            environments.index(environment),
-            rows - len(array) :,
-            : array.shape[1],
-        ] = counts
+        of_task = successes[methods.index(method), environments.index(environment)]
+        of_task[rows - len(array) :, : array.shape[1]] = counts
     steps = LAST_STEP - EVALUATED_EVERY * np.arange(rows)[::-1]
     return {
         "methods": np.array(methods),

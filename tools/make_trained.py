@@ -6,8 +6,8 @@ first seed, at the end of its training.
 
 from __future__ import annotations
 
-import argparse
 import re
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -105,16 +105,11 @@ def _cell(file: Path) -> str:
     return f"{100 * score.mean:.0f} {score.interval_text}"
 
 
-def main(words: list[str] | None = None) -> None:
+def main(logs: Path) -> None:
     """Make the agents of the runs in a folder, and the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("logs", type=Path, help="folder of the mini benchmark's runs")
-    parser.add_argument("--algos", nargs="+", help="only these algorithms")
-    args = parser.parse_args(words)
-    for (algo, env), run in sorted(find_runs(args.logs).items()):
-        if args.algos is None or algo in args.algos:
-            score = make_agent(run, FOLDER / algo / f"{file_name_of(env)}{ENDING}")
-            print(f"{algo} in {env}: {score.text}", flush=True)
+    for (algo, env), run in sorted(find_runs(logs).items()):
+        score = make_agent(run, FOLDER / algo / f"{file_name_of(env)}{ENDING}")
+        print(f"{algo} in {env}: {score.text}", flush=True)
     size = sum(path.stat().st_size for path in FOLDER.rglob(f"*{ENDING}"))
     if size > MOST_BYTES_IN_ALL:
         raise SystemExit(
@@ -124,4 +119,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

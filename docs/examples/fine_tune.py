@@ -17,7 +17,7 @@ class Reach(gymnasium.Env):
     action_space = gymnasium.spaces.Box(-1, 1, (A,))
 
     def reset(self, *, seed=None, options=None):
-        """Begin at the origin with a goal at random."""
+        """Begin at the origin, with a random goal."""
         super().reset(seed=seed)
         self.goal = self.np_random.uniform(-0.6, 0.6, 2).astype(np.float32)
         self.place, self.steps = np.zeros(2, np.float32), 0
@@ -29,37 +29,31 @@ class Reach(gymnasium.Env):
         self.steps += 1
         is_over = self.steps == H
         distance = float(np.linalg.norm(self.goal - self.place))
-        info = {"is_success": distance < 0.2} if is_over else {}
-        return (
-            np.concatenate([self.place, self.goal]),
-            -5 * distance * is_over,
-            is_over,
-            False,
-            info,
-        )
+        observation, reward = np.concatenate([self.place, self.goal]), -5 * distance * is_over
+        return observation, reward, is_over, False, {"is_success": distance < 0.2}
 
 
 def record(episodes):
     """Return transitions of a walker that loses its way in half of the episodes."""
     env, generator = Reach(), np.random.default_rng(0)
-    rows = []
+    names = ("observations", "actions", "rewards", "next_observations", "terminals")
+    data = {name: [] for name in names}
     for episode in range(episodes):
         observation, _ = env.reset(seed=episode)
-        target = env.goal if generator.random() < 0.5 else generator.uniform(-0.6, 0.6, 2)
+        target = env.goal
+        if generator.random() >= 0.5:
+            target = generator.uniform(-0.6, 0.6, 2)
         for _ in range(H):
-            action = np.clip(
-                (target - env.place) / 0.2 + 0.2 * generator.normal(size=2), -1, 1
-            ).astype(np.float32)
-            following, reward, is_over, _, _ = env.step(action)
-            rows.append(
-                (observation, action, reward, following, float(is_over), float(not is_over))
-            )
-            observation = following
-    names = ("observations", "actions", "rewards", "next_observations", "terminals", "masks")
-    return {
-        name: np.asarray(column, np.float32)
-        for name, column in zip(names, zip(*rows, strict=True), strict=True)
-    }
+            action = (target - env.place) / 0.2 + 0.2 * generator.normal(size=2)
+            action = action.clip(-1, 1).astype(np.float32)
+            next_observation, reward, is_over, _, _ = env.step(action)
+            values = (observation, action, reward, next_observation, is_over)
+            for name, value in zip(names, values, strict=True):
+                data[name].append(value)
+            observation = next_observation
+    data = {name: np.array(values, np.float32) for name, values in data.items()}
+    # an episode's end is the task's end: no value follows it
+    return data | {"masks": 1 - data["terminals"]}
 
 
 class Transformer(nn.Module):
@@ -116,13 +110,6 @@ def main():
     network = clone(data, updates=500)
     # time 1 is noise, and the network takes chunks of H actions as (B, H, A)
     flow = agents.PretrainedFlow(network, noise_at=1.0, action_shape=(H, A))
-    small = {
-        "net_arch": [64, 64],
-        "ensemble_size": 2,
-        "flow_steps": 5,
-        "learning_rate": 1e-3,
-        "tau": 0.05,
-    }
     model = agents.QAM(
         "MlpPolicy",
         Reach(),
@@ -131,7 +118,12 @@ def main():
         inverse_temperature=3.0,
         batch_size=128,
         seed=0,
-        **small,
+        # smaller and faster than by default
+        net_arch=[64, 64],
+        ensemble_size=2,
+        flow_steps=5,
+        learning_rate=1e-3,
+        tau=0.05,
     )
     cloned = success(model)  # a fine-tuned flow begins as the pretrained one
     model.learn_offline(300, dataset=data)

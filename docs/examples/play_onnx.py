@@ -26,7 +26,6 @@ for episode in range(5):
             chunk = session.run(None, inputs)[0][0][: about["played_actions"]]
         observation, reward, terminated, truncated, info = env.step(chunk[0])
         chunk, total, done = chunk[1:], total + reward, terminated or truncated
-    scores.append(info.get("success", total))  # not every environment knows success
-print(
-    f"{about['algorithm']}: mean {'success' if 'success' in info else 'return'} {np.mean(scores):.2f} in 5 episodes"
-)
+    scores.append(info.get("success", total))  # not every environment reports success
+kind = "success" if "success" in info else "return"
+print(f"{about['algorithm']}: mean {kind} {np.mean(scores):.2f} in 5 episodes")
