@@ -1,14 +1,13 @@
-"""Aggregates with bootstrap intervals, those of rliable.
+"""Aggregates with bootstrap intervals, by rliable.
 
 Runs are resampled with replacement inside each task (Agarwal et al., "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", arXiv 2108.13264). A resample is not a copy of the scores but how often it draws each run: all
-methods with equally many runs share these numbers, and a statistic of thousands of resamples is a matrix product of
-whole numbers. They follow rliable's random stream, so that its functions give the same intervals, which tests check.
-Beyond rliable's these functions take further axes and tasks with unequal numbers of runs, and sum in an order that does
-not depend on the processor.
+Statistical Precipice", arXiv 2108.13264). rliable computes estimates and draws resamples. For its intervals it would
+call a function once for each resample. Here a resample is how often it draws each run, so a statistic of all resamples
+is a matrix product, and methods with equally many runs share resamples. The intervals are those of
+`rliable.library.get_interval_estimates`, which tests check.
 
-Tasks with unequal numbers of runs are several matrices of runs and tasks, one for each number of runs, called blocks
-here. A task counts as much as any other: a run weighs one over its task's number of runs.
+rliable takes scores as matrices of runs and tasks. Functions here also take further axes, and tasks with unequal
+numbers of runs. Then there are several matrices, XX a run weighs one over its task's number of runs.
 """
 
 from __future__ import annotations
@@ -16,89 +15,91 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
-from itertools import groupby, product
-from operator import itemgetter
+from itertools import product
 from typing import Any
 
 import numpy as np
+from arch.bootstrap import IndependentSamplesBootstrap
 from numpy.typing import NDArray
+from rliable import library, metrics
 
 from zoo.report.statistics.estimates import MIN_SEEDS, QUANTILES, Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
 
 Draws = NDArray[np.unsignedinteger[Any]]
 """How often resamples draw each run of a block, shape (reps, runs, tasks), after any further axes of the block."""
-Function = Callable[[Sequence[Array], Sequence[Draws]], Array]
-"""The blocks of a method, each (runs, tasks), and their resamples, to one number for each resample."""
+
+
+class _WithoutRandomState(IndependentSamplesBootstrap):
+    """Drops the `random_state=None` that rliable 1.2 passes on, which arch 8 would take for scores."""
+
+    def __init__(self, *scores: Any, random_state: None = None) -> None:
+        super().__init__(*scores)
+
+
+class _Bootstrap(library.StratifiedIndependentBootstrap, _WithoutRandomState):  # type: ignore[misc]  # rliable has no types
+    """rliable's resamples of blocks; Python calls the second parent where rliable calls arch."""
 
 
 @lru_cache(maxsize=8)  # phases, methods and domains share their resamples
 def resamples(shapes: tuple[tuple[int, ...], ...], reps: int) -> list[Draws]:
-    """Return the resamples of blocks.
+    """Return rliable's resamples of blocks.
 
     :param shapes: of the blocks, (runs, tasks, ...); entries of further axes are resampled independently.
     """
-    # a resample is a row of counters, one for each run of each block
-    first_counter = []
-    stride = []
-    starts = [0]
-    for runs, *cells in shapes:
-        size = math.prod(cells)
-        first_counter.append(starts[-1] + np.tile(np.arange(size), runs))
-        stride.append(np.full(runs * size, size))
-        starts.append(starts[-1] + runs * size)
-    first = np.concatenate(first_counter)
-    step = np.concatenate(stride)
-    # the generator and the order in which rliable draws: block by block inside a resample
-    random = np.random.RandomState(0)
-    equal_blocks = [
-        (runs, sum(map(math.prod, blocks))) for runs, blocks in groupby(shapes, itemgetter(0))
+    counts = [np.empty((reps, *shape), np.min_scalar_type(shape[0])) for shape in shapes]
+    with seeded():
+        bootstrap = _Bootstrap(*map(np.empty, shapes))
+        for rep in range(reps):
+            indices, _ = bootstrap.update_indices()
+            for block, index, shape in zip(counts, indices, shapes, strict=True):
+                runs = np.ravel_multi_index(index, shape).ravel()
+                block[rep] = np.bincount(runs, minlength=math.prod(shape)).reshape(shape)
+    # runs and tasks of a resample beside each other: statistics are products over them
+    return [
+        np.ascontiguousarray(block.transpose(*range(3, block.ndim), 0, 1, 2)) for block in counts
     ]
-    most_runs = max(runs for runs, *_ in shapes)
-    counts = np.empty((reps, len(first)), np.min_scalar_type(most_runs))
-    for row in counts:
-        drawn = [random.randint(runs, size=size) for runs, size in equal_blocks]
-        row[:] = np.bincount(first + step * np.concatenate(drawn), minlength=len(row))
-    blocks = []
-    for shape, start, end in zip(shapes, starts, starts[1:], strict=False):
-        block = counts[:, start:end].reshape(reps, *shape)
-        # runs and tasks of a resample beside each other: statistics are products over them
-        further_axes = range(3, block.ndim)
-        blocks.append(np.ascontiguousarray(block.transpose(*further_axes, 0, 1, 2)))
-    return blocks
+
+
+def _count_at_most(block: Array, drawn: Draws, values: Array) -> Array:
+    """Return how many drawn runs score at most each of K values, shape (reps, K)."""
+    is_at_most = (block.reshape(-1, 1) <= values).astype(np.float32)
+    # exact: whole numbers far below the 24 bits of a float32
+    return (drawn.reshape(len(drawn), -1).astype(np.float32) @ is_at_most).astype(np.float64)
 
 
 def interquartile_mean(blocks: Sequence[Array], draws: Sequence[Draws]) -> Array:
-    """Return the mean of the middle half of all runs, `rliable.metrics.aggregate_iqm`."""
+    """Return the mean of the middle half of all runs of each resample, `rliable.metrics.aggregate_iqm`."""
     levels = np.unique(np.concatenate([block.ravel() for block in blocks]))
-    weight = np.zeros((len(draws[0]), len(levels)))
+    end = np.zeros((len(draws[0]), len(levels)))
     for block, drawn in zip(blocks, draws, strict=True):
-        has_level = (block.reshape(-1, 1) == levels).astype(np.float32)
-        # exact: whole numbers far below the 24 bits of a float32
-        counts = (drawn.reshape(len(drawn), -1).astype(np.float32) @ has_level).astype(np.float64)
-        if len(blocks) > 1:
-            counts /= len(block)
-        weight += counts
-    total = weight[0].sum()
+        end += _count_at_most(block, drawn, levels) / len(block)
+    total = sum(block.shape[1] for block in blocks)
     cut = total / 4
     if len(blocks) == 1:
-        cut = total // 4  # of runs that weigh the same, rliable cuts off whole ones
-    end = np.cumsum(weight, axis=1)
+        # of runs that weigh the same, rliable cuts off whole ones
+        cut = blocks[0].size // 4 / len(blocks[0])
     # a run on the edge of the middle half counts with the share of its weight that is inside
-    middle = np.clip(end, cut, total - cut) - np.clip(end - weight, cut, total - cut)
+    middle = np.diff(np.clip(end, cut, total - cut), prepend=cut)
     return (middle * levels).sum(axis=1) / (total - 2 * cut)
 
 
 def median(blocks: Sequence[Array], draws: Sequence[Draws]) -> Array:
-    """Return the median over tasks of the means of their runs, `rliable.metrics.aggregate_median`."""
+    """Return the median over tasks of the means of their runs of each resample, `rliable.metrics.aggregate_median`."""
     means = []
     for block, drawn in zip(blocks, draws, strict=True):
         means.append(np.einsum("rnt,nt->rt", drawn, block) / len(block))
     return np.asarray(np.median(np.concatenate(means, axis=1), axis=1))
 
 
-FUNCTIONS: Mapping[str, Function] = {"iqm": interquartile_mean, "median": median}
+FUNCTIONS: Mapping[str, Callable[[Sequence[Array], Sequence[Draws]], Array]] = {
+    "iqm": interquartile_mean,
+    "median": median,
+}
+"""Aggregate -> the blocks of a method, each (runs, tasks), and their resamples, to one number for each resample."""
+_METRICS = {"iqm": metrics.aggregate_iqm, "median": metrics.aggregate_median}
 
 
 def aggregates(
@@ -112,16 +113,20 @@ def aggregates(
     :param scores: method -> task -> (runs,), or (runs, evaluations).
     :param names: of `FUNCTIONS`.
     """
-    # methods with equal numbers of runs are drawn side by side, each independently
-    groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
-    for method, runs in scores.items():
-        groups.setdefault(tuple(map(np.shape, runs.values())), []).append(method)
     result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
     if names:
-        for methods in groups.values():
+        for methods in drawn_together(scores):
             curves = _side_by_side([scores[method] for method in methods], names, reps)
             result |= dict(zip(methods, curves, strict=True))
     return result
+
+
+def drawn_together(scores: Mapping[str, Scores]) -> list[list[str]]:
+    """Return the methods with equal numbers of runs, which are resampled side by side, each independently."""
+    groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
+    for method, runs in scores.items():
+        groups.setdefault(tuple(map(np.shape, runs.values())), []).append(method)
+    return list(groups.values())
 
 
 def _side_by_side(
@@ -142,6 +147,9 @@ def _side_by_side(
 
     # with fewer seeds these intervals would be too narrow
     curve = estimated([block.shape for block in blocks], values, reps, MIN_SEEDS)
+    if len(blocks) == 1:  # rliable has no tasks with unequal numbers of runs
+        points = [_METRICS[name](blocks[0][:, :, m, k]) for m, name, k in columns]
+        curve = replace(curve, points=np.array(points))
     curves: list[dict[str, Curve]] = [{} for _ in scores]
     for column, (method, name, _) in enumerate(columns[::evaluations]):
         part = slice(column * evaluations, (column + 1) * evaluations)
@@ -155,16 +163,17 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
     Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
     """
     blocks = [block[:, :, 0, 0] for block in blocks_of([scores])]
+    tasks = [block.shape[1] for block in blocks]
 
     def above(*draws: Draws) -> Array:
         at_most = []
         for block, drawn in zip(blocks, draws, strict=True):
-            is_at_most = (block.reshape(-1, 1) <= thresholds).astype(np.float32)
-            counts = drawn.reshape(len(drawn), -1).astype(np.float32) @ is_at_most
-            at_most.append(counts.astype(np.float64) / block.size)
-        return 1 - np.average(at_most, axis=0, weights=[block.shape[1] for block in blocks])
+            at_most.append(_count_at_most(block, drawn, thresholds) / block.size)
+        return 1 - np.average(at_most, axis=0, weights=tasks)
 
-    return estimated([block.shape for block in blocks], above, reps)
+    curve = estimated([block.shape for block in blocks], above, reps)
+    fractions = [library.score_distributions(block, thresholds) for block in blocks]
+    return replace(curve, points=np.average(fractions, axis=0, weights=tasks))
 
 
 def estimated(

@@ -9,7 +9,7 @@ from itertools import combinations, product
 import numpy as np
 from scipy import special, stats
 
-from zoo.report.statistics.bootstrap import Draws, estimated
+from zoo.report.statistics.bootstrap import Draws, drawn_together, estimated
 from zoo.report.statistics.estimates import (
     SIGNIFICANT,
     Array,
@@ -87,24 +87,26 @@ def _decided_tasks(differences: Array, variances: Array, seeds: Counts) -> Array
 def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimate]:
     """Return P(X > Y), ties counted half, averaged over tasks, for every ordered pair of methods with the same tasks.
 
-    It is `rliable.metrics.probability_of_improvement`, for all pairs at once. Methods are resampled independently: run
-    j of one has nothing to do with run j of another.
+    It is `rliable.metrics.probability_of_improvement`, which calls SciPy's test of ranks for each pair, task and
+    resample; counts of all runs at each score give the same for all of them. Methods are resampled independently: run j
+    of one has nothing to do with run j of another.
     """
     names = sorted(scores)
     tasks = list(scores[names[0]])
     strata = []
     shapes = []
-    for name in names:
-        for runs, tasks_of_block in tasks_by_runs(scores[name]).items():
-            strata.append((name, tasks_of_block))
-            shapes.append((runs, len(tasks_of_block)))
+    for methods in drawn_together(scores):
+        for runs, tasks_of_block in tasks_by_runs(scores[methods[0]]).items():
+            strata.append((methods, tasks_of_block))
+            # one evaluation, so that the aggregates of last scores have the same resamples
+            shapes.append((runs, len(tasks_of_block), len(methods), 1))
 
     def chances(*draws: Draws) -> Array:
         drawn_runs = {}
-        for (name, tasks_of_block), drawn in zip(strata, draws, strict=True):
-            for t, task in enumerate(tasks_of_block):
-                drawn_runs[name, task] = drawn[:, :, t].astype(np.float32)
-        reps = len(draws[0])
+        for (methods, tasks_of_block), drawn in zip(strata, draws, strict=True):
+            for (m, name), (t, task) in product(enumerate(methods), enumerate(tasks_of_block)):
+                drawn_runs[name, task] = drawn[m, 0, :, :, t].astype(np.float32)
+        reps = draws[0].shape[2]
         total = np.zeros((reps, len(names), len(names)))
         for task in tasks:
             values = [scores[name][task] for name in names]

@@ -103,15 +103,3 @@ def test_iqm_of_few_seeds_has_no_interval(seeds, has_interval):
     scores = {"x": by_task(scores_of(seeds, 3))}
     iqm = bootstrap.aggregates(scores, ["iqm"], 10)["x"]["iqm"]
     assert (iqm.estimate(0).interval is not None) == has_interval
-
-
-def test_no_bit_depends_on_the_order_of_runs():
-    scores = {"x": by_task(scores_of(7, 9)), "y": by_task(scores_of(5, 9, seed=1))}
-    turned = {name: by_task(np.stack([*runs.values()], 1)[::-1]) for name, runs in scores.items()}
-    for name in scores:
-        points = [bootstrap.aggregates(s, ["iqm"], 2)[name]["iqm"].points for s in (scores, turned)]
-        assert points[0] == points[1]
-    assert (
-        pairs.probabilities(scores, 2)["x", "y"].point
-        == pairs.probabilities(turned, 2)["x", "y"].point
-    )
