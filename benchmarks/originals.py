@@ -191,7 +191,9 @@ def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict
     original = "trqam" if is_cloning else algo
     recorded = read_fixture(OWN_FIXTURES / "open" / f"{original}.npz").config
     config = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
-    for key, name in our_names(original).items():
+    names = our_names(original)
+    names.pop("clip_grad", None)  # TRQAM's switch, where ours is a bound
+    for key, name in names.items():
         if key in config and name in settings:  # BC lacks what is special to TRQAM
             translated = {ours: original for original, ours in VALUES.get(name, {}).items()}
             config[key] = translated.get(settings[name], settings[name])
@@ -299,7 +301,7 @@ class Learner:
         trains = step - self.offline_steps >= self.settings["learning_starts"]
         is_balanced = self.settings["balanced_sampling"]
         if not self.queue:
-            # in the authors' loop too, balanced sampling alone begins with uniform actions
+            # as in the authors' loop, balanced sampling alone begins with uniform actions
             if is_balanced and not trains:
                 self.queue = [np.random.uniform(-1, 1, self.env.action_space.shape)]
             else:
