@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from agents.common.families.diffusion import DiffusionQLearning
-from agents.common.maths.denoising import masked_mean
 from agents.core import (
-    Batch,
-    Info,
-    Losses,
-    Networks,
-    Noise,
     Targets,
-    q_statistics,
     register,
-    td_loss,
 )
 
 
@@ -38,19 +32,7 @@ class DAC(DiffusionQLearning):
     raises them to its power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
     """
 
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the TD loss, the denoising loss and the linear Q term."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
-        predicted = nets.denoiser(
-            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
-        )
+    def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
+        """Return the linear Q terms, (S, B, D)."""
         # a predicted noise is minus the score times this root, and Q's gradient adds to the score
-        push = (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
-        return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
-            "actor": masked_mean(push, batch.valid),
-        }
+        return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted

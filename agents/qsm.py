@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from agents.common.families.diffusion import DiffusionQLearning, Sampler
-from agents.common.maths.denoising import masked_mean
 from agents.core import (
-    Batch,
-    Info,
-    Losses,
-    Networks,
-    Noise,
     Targets,
     log_range,
-    q_statistics,
     register,
     setting,
-    td_loss,
 )
 
 
@@ -59,19 +53,7 @@ class QSM(DiffusionQLearning):
     )
     clip_states: bool = setting(default=True)
 
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the TD loss, the denoising loss and the regression to Q's gradient."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
-        predicted = nets.denoiser(
-            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
-        )
+    def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
+        """Return the squared errors of the regression to Q's gradient, (S, B, D)."""
         # a predicted noise is minus a scaled score, whose target is tau times Q's gradient
-        score_error = predicted + self.inverse_temperature * targets["gradient"]
-        return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
-            "actor": masked_mean(score_error.square(), batch.valid),
-        }
+        return (predicted + self.inverse_temperature * targets["gradient"]).square()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from agents.common.families.fine_tuning import TrustRegion
 from agents.common.maths.adjoint import (
-    adjoint_matching_loss,
     adjoint_statistics,
     bridge_sigmas,
-    path_kl,
     step_times,
 )
 from agents.core import (
@@ -105,20 +103,13 @@ class SQAM(TrustRegion):
         """Return the TD, flow-matching and adjoint-matching losses and the value gap."""
         q = nets.critic(batch.observations, batch.actions)
         policy_q = nets.critic(batch.observations, targets["endpoint"])
-        states, prior = targets["states"], targets["prior"]
+        info |= q_statistics(q)
+        states = targets["states"]
         times = step_times(self.bridge_states, states, first=1)
-        sigmas = bridge_sigmas(times)
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
-        info |= {
-            **q_statistics(q),
-            # of the processes themselves: the multiplier scales the loss, not their noise
-            "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length,
-        }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "am": adjoint_matching_loss(
-                fine_tuned, prior, targets["adjoints"], self.scaled_sigmas(sigmas, nets)
-            ),
+            "am": self.trust_region_loss(fine_tuned, targets, bridge_sigmas(times), nets, info),
         }

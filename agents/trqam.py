@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from agents.common.families.fine_tuning import AdjointMatching, TrustRegion
 from agents.common.maths.adjoint import (
-    adjoint_matching_loss,
     memoryless_sigmas,
-    path_kl,
     step_times,
 )
 from agents.core import (
@@ -50,21 +48,15 @@ class TRQAM(AdjointMatching, TrustRegion):
     ) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
         q = nets.critic(batch.observations, batch.actions)
-        states, prior = targets["states"], targets["prior"]
+        info |= q_statistics(q)
+        states = targets["states"]
         fine_tuned = nets.fine_tuned(
             batch.observations, states, step_times(self.flow_steps, states)
         )
         sigmas = memoryless_sigmas(self.flow_steps, states)
-        info |= {
-            **q_statistics(q),
-            # of the processes themselves: the multiplier scales the loss, not their noise
-            "path_kl": path_kl(fine_tuned, prior, sigmas) / self.chunk_length,
-        }
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             # no action of the batch is in it, so sequences across an end count too
-            "am": adjoint_matching_loss(
-                fine_tuned, prior, targets["adjoints"], self.scaled_sigmas(sigmas, nets)
-            ),
+            "am": self.trust_region_loss(fine_tuned, targets, sigmas, nets, info),
         }

@@ -1,6 +1,6 @@
 """What QSM, DAC and IDQL share: the noise schedule and the draws of a diffusion policy.
 
-QSM and DAC also share networks, sampler and targets.
+QSM and DAC also share networks, sampler, targets and all losses but one.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import Literal
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise
+from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise, masked_mean
 from agents.common.validation import integer
 from agents.core import (
     Batch,
     Draw,
     Info,
+    Losses,
     Method,
     Networks,
     NetworkSpec,
@@ -27,7 +28,9 @@ from agents.core import (
     log_range,
     noise_predictor,
     normal,
+    q_statistics,
     setting,
+    td_loss,
 )
 
 BetaSchedule = Literal["vp", "cosine", "linear"]
@@ -71,7 +74,7 @@ class DiffusionPolicy(Method):
 
 
 class DiffusionQLearning(DiffusionPolicy):
-    """A diffusion policy and critics: networks, sampler and targets; a subclass adds the losses."""
+    """A diffusion policy and critics; a subclass adds the losses by which the policy follows them."""
 
     bc_weight: float = setting(
         default=1.0,
@@ -144,4 +147,29 @@ class DiffusionQLearning(DiffusionPolicy):
             "noisy": noisy,
             "gradient": gradient,
             "alpha_bar": alpha_bar,
+        }
+
+    def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
+        """Return the losses that draw the policy towards better actions, row by row.
+
+        :param predicted: noise that the policy sees in the noisy data actions, (S, B, D).
+        :param targets: from :meth:`targets`.
+        :return: (S, B, D).
+        """
+        raise NotImplementedError("must be defined; it returns losses (S, B, D)")
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the TD loss, the denoising loss and the policy's."""
+        q = nets.critic(batch.observations, batch.actions)
+        info |= q_statistics(q)
+        predicted = nets.denoiser(
+            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
+        )
+        actor_losses = self.actor_losses(predicted, targets)
+        return {
+            "td": td_loss(q, targets["td"], batch.valid),
+            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
+            "actor": masked_mean(actor_losses, batch.valid),
         }

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.maths.adjoint import adjoint_statistics, lean_adjoint, memoryless_rollout
+from agents.common.maths.adjoint import (
+    adjoint_matching_loss,
+    adjoint_statistics,
+    lean_adjoint,
+    memoryless_rollout,
+    path_kl,
+)
 from agents.common.nets.networks import SummedFields
 from agents.common.nets.specs import multiplier
 from agents.core import (
@@ -210,9 +216,23 @@ class TrustRegion(FineTuning):
         # away from 0, since the sigmas are divided by its root
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
-    def scaled_sigmas(self, sigmas: Tensor, nets: Networks) -> Tensor:
-        """Return noise scales (K, 1, 1) as the loss takes them, smaller for a larger multiplier, (S, K, 1, 1)."""
-        return sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
+    def trust_region_loss(
+        self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
+    ) -> Tensor:
+        """Return the adjoint-matching loss with the multiplier, (S,), and note the path KL that moves it.
+
+        :param fine_tuned: the fine-tuned flow's velocities at states of K steps, (S, K, B, D).
+        :param targets: ``prior``, the behaviour flow's velocities there, and ``adjoints``, both of that shape.
+        :param sigmas: noise scales of the steps, (K, 1, 1).
+        :param nets: the networks.
+        :param info: gets ``path_kl``, (S,), per action of the chunk.
+        :return: the loss.
+        """
+        prior = targets["prior"]
+        # of the processes themselves: the multiplier scales the loss, not their noise
+        info["path_kl"] = path_kl(fine_tuned, prior, sigmas) / self.chunk_length
+        scaled_sigmas = sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
+        return adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], scaled_sigmas)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
