@@ -46,7 +46,7 @@ ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's wi
 PIECE_ROWS = 1 << 16
 MIN_CHUNK_FRACTION = 0.01  # of the rows must begin a chunk that stays inside its trajectory
 
-WHAT_MASKS_ARE = (
+MEANING_OF_MASKS = (
     "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
     "value after it is zero, and 1 elsewhere, at a time limit too. If `terminals` is 1 only where the task terminates, "
     "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
@@ -237,7 +237,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if missing:
         meaning = ""
         if "masks" in missing:
-            meaning = f". {WHAT_MASKS_ARE}"
+            meaning = f". {MEANING_OF_MASKS}"
         raise ValueError(
             f"a dataset lacks the arrays {', '.join(missing)}, got {', '.join(names)}; add them{meaning}"
         )

@@ -236,7 +236,9 @@ class SequenceReplayBuffer(TransitionStore):
     def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         sequences = self.sequences(rows, env)
-        played = slice(self.horizon_length if self.action_chunking else 1)
+        played = slice(1)
+        if self.action_chunking:
+            played = slice(self.horizon_length)
         length: int | Tensor = self.horizon_length
         valid = sequences.valid[..., -1]
         # a shortened return is valid up to its own end, so none is left out

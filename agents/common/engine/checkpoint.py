@@ -167,11 +167,14 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
     :param model: gives the device and its own generators.
     :return: plain values, arrays and tensors.
     """
+    cuda_states = []
+    if model.device.type == "cuda":
+        cuda_states = torch.cuda.get_rng_state_all()
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if model.device.type == "cuda" else [],
+        "cuda": cuda_states,
         "actions": [space.np_random.bit_generator.state for space in _action_spaces(model)],
         "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }

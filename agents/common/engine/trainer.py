@@ -112,34 +112,21 @@ class Trainer:
 
     # -- the update ---------------------------------------------------------------------------------------------------
 
-    def update(self, batch_size: int, drawn: tuple[Batch, Noise] | None = None) -> Info:
+    def update(self, batch_size: int) -> Info:
         """Take one gradient step on a batch and noise that are drawn for it.
 
         :param batch_size: B.
-        :param drawn: batch and noise to take instead, whatever the mode.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
-        model = self.model
-        buffer = model.replay_buffer
-        if drawn is None and buffer.loader is not None:
-            buffer.rotate_dataset(model._n_updates)
+        self.model.replay_buffer.rotate_dataset(self.model._n_updates)
         self._plan_update()
-        if drawn is not None:
-            info = self.step(*drawn)
+        if self.mode.compiled:
+            self._verify_compiled(batch_size)
+        if self.graphs is not None:
+            info = self.graphs.update(batch_size)
         else:
-            if self.mode.compiled:
-                self._verify_compiled(batch_size)
-            if self.graphs is not None:
-                info = self.graphs.update(batch_size)
-            else:
-                info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        if self.pretraining:
-            start_from_behaviour(self.policy.nets, self.specs)
-        else:
-            self.method.after_update(self.policy.nets, info)
-        model._n_updates += 1
-        self.pretraining = model._n_updates < self.method.pretraining_steps
-        return info
+            info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
+        return self._finish_update(info)
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step on a given batch, whatever the mode.
@@ -148,7 +135,18 @@ class Trainer:
         :param noise: all draws of the update.
         :return: losses and diagnostics, each (S,), on the device.
         """
-        return self.update(len(batch.valid[0]), (batch, noise))
+        self._plan_update()
+        return self._finish_update(self.step(batch, noise))
+
+    def _finish_update(self, info: Info) -> Info:
+        """Update what is not trained by gradient, count the update, and return its losses and diagnostics."""
+        if self.pretraining:
+            start_from_behaviour(self.policy.nets, self.specs)
+        else:
+            self.method.after_update(self.policy.nets, info)
+        self.model._n_updates += 1
+        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+        return info
 
     def _plan_update(self) -> None:
         """Bring up to date what the coming update follows: compiler, settings, learning rates and plan."""
@@ -275,7 +273,8 @@ class Trainer:
         terms = []
         for name, loss in losses.items():
             info[f"{name}_loss"] = loss
-            terms.append(loss * weights[name] if name in weights else loss)
+            weighted = loss * weights[name] if name in weights else loss
+            terms.append(weighted)
         total = info["total_loss"] = torch.stack(terms).sum(0)
         return total, {name: value.detach() for name, value in info.items()}
 

@@ -456,18 +456,14 @@ def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> N
 def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
     """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
     mismatches = []
+    expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
     for name in sorted({*expected, *saved}):
-        shape = _shape_of(name, expected)
-        saved_shape = _shape_of(name, saved)
+        shape = expected_shapes.get(name)
+        saved_shape = saved_shapes.get(name)
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
     return mismatches
-
-
-def _shape_of(name: str, tensors: Mapping[str, Tensor]) -> tuple[int, ...] | None:
-    if name in tensors:
-        return tuple(tensors[name].shape)
-    return None
 
 
 def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
