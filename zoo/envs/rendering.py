@@ -11,12 +11,11 @@ from typing import Any
 from zoo.terminal.errors import UsageError
 
 VARIABLE = "MUJOCO_GL"
-PLATFORMS = {
-    "egl": "EGL, on a GPU or in software, without a screen",
-    "osmesa": "OSMesa, in software",
-    "glfw": "a window that is not shown",
-}
-"""MuJoCo's names of rendering back ends, in the order in which they are tried."""
+PLATFORMS = ("egl", "osmesa", "glfw")
+"""MuJoCo's names of rendering back ends, in the order in which they are tried.
+
+EGL draws on a GPU or in software, without a screen; OSMesa in software; GLFW in a window that is not shown.
+"""
 WHAT_TO_INSTALL = (
     "install EGL (Debian, Ubuntu: `apt install libegl1 libgl1-mesa-dri`; Fedora: `dnf install mesa-libEGL "
     "mesa-dri-drivers`) or OSMesa (`apt install libosmesa6`; `dnf install mesa-compat-libOSMesa`), or start the "
@@ -96,7 +95,7 @@ def choose_platform() -> str | None:
     if "mujoco" in sys.modules:
         is_usable = configured in PLATFORMS and _works(configured)
         return configured if is_usable else None
-    candidates = [configured] if configured else list(PLATFORMS)
+    candidates = [configured] if configured else PLATFORMS
     for name in candidates:
         if _works(name):
             os.environ[VARIABLE] = name

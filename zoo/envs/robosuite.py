@@ -19,45 +19,50 @@ from robosuite.utils.binding_utils import MjModel
 
 from zoo.envs.make import global_numpy_seed
 from zoo.envs.tasks import OBSERVATIONS
+from zoo.settings.layers import load_yaml
 
 SENSORS = tuple({"object": "object-state"}.get(name, name) for name in OBSERVATIONS)
-SIZE, CAMERA = 256, "agentview"
+SIZE = 256  # pixels of a side
+CAMERA = "agentview"
 
 # How the arm moves: by differences of position and rotation in the world's frame. The files call three of these
 # settings by names of earlier versions (`control_delta`, `damping`, `damping_limits`), for which robosuite 1.5 has the
 # defaults here.
-_ARM = {
-    "type": "OSC_POSE",
-    "input_max": 1,
-    "input_min": -1,
-    "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5],
-    "output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5],
-    "kp": 150,
-    "damping_ratio": 1,
-    "impedance_mode": "fixed",
-    "kp_limits": [0, 300],
-    "damping_ratio_limits": [0, 10],
-    "position_limits": None,
-    "orientation_limits": None,
-    "uncouple_pos_ori": True,
-    "input_type": "delta",
-    "input_ref_frame": "world",
-    "interpolation": None,
-    "ramp_ratio": 0.2,
-    "gripper": {"type": "GRIP"},
-}
-ENV_ARGS = {
-    "robots": ["Panda"],
-    "controller_configs": {"type": "BASIC", "body_parts": {"right": _ARM}},
-    "control_freq": 20,
-    "lite_physics": False,
-    "reward_shaping": False,
-    "use_object_obs": True,
-    "use_camera_obs": False,
-    "has_renderer": False,
-    "has_offscreen_renderer": False,
-    "ignore_done": True,
-}
+_ENV_ARGS = """
+robots: [Panda]
+controller_configs:
+  type: BASIC
+  body_parts:
+    right:
+      type: OSC_POSE
+      input_max: 1
+      input_min: -1
+      output_max: [0.05, 0.05, 0.05, 0.5, 0.5, 0.5]
+      output_min: [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5]
+      kp: 150
+      damping_ratio: 1
+      impedance_mode: fixed
+      kp_limits: [0, 300]
+      damping_ratio_limits: [0, 10]
+      position_limits: null
+      orientation_limits: null
+      uncouple_pos_ori: true
+      input_type: delta
+      input_ref_frame: world
+      interpolation: null
+      ramp_ratio: 0.2
+      gripper: {type: GRIP}
+control_freq: 20
+lite_physics: false
+reward_shaping: false
+use_object_obs: true
+use_camera_obs: false
+has_renderer: false
+has_offscreen_renderer: false
+ignore_done: true
+"""
+ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
+"""Arguments of robosuite's environments."""
 
 _Model = type.__new__(  # not by its own metaclass, which would replace methods of robosuite's by MuJoCo's attributes
     type(MjModel),

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from agents.common.data.arrays import Transitions, read_transitions
+from agents.common.data.arrays import Array, Transitions, read_transitions
 from agents.common.validation import unknown_name_message
 from zoo.datasets.files import dataset_file
 from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
 
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "observations": ("observation.state", "observations", "observation", "state"),
-    "actions": ("action", "actions"),
-    "rewards": ("next.reward", "reward", "rewards"),
-    "terminated": ("next.terminated", "terminated", "terminations"),
-    "success": ("next.success", "success"),
-    "done": ("next.done", "done", "dones"),
-    "episode": ("episode_index", "episode"),
-    "frame": ("frame_index", "frame"),
-}
+_COLUMNS = """
+observations  observation.state observations observation state
+actions       action actions
+rewards       next.reward reward rewards
+terminated    next.terminated terminated terminations
+success       next.success success
+done          next.done done dones
+episode       episode_index episode
+frame         frame_index frame
+"""
+COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().splitlines())}
 """What is read of rows -> the names of its column, the first that is there."""
 
 
@@ -128,7 +128,6 @@ def reject_options(path: Path, options: ReadOptions, supported: Collection[str] 
         )
 
 
-Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
 
 COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
