@@ -14,14 +14,14 @@ from gymnasium.spaces import Dict
 
 import agents
 from agents.common.actions import action_bounds, holds_integers, played_actions
-from agents.common.data.arrays import Transitions
+from agents.common.data.arrays import Array, Transitions
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.model_file import read_model_file
 from agents.common.streams import Purpose, seed_for, stream
 from agents.registry import import_named
 from zoo.algorithms.baselines import find_named_by_file
 from zoo.datasets.files import progress_bar
-from zoo.datasets.formats.base import Array, Episode, joined
+from zoo.datasets.formats.base import Episode, joined
 from zoo.envs.border import check_same_spaces
 from zoo.envs.make import RepeatableEnv, make_env, name_of
 from zoo.envs.probe import probe

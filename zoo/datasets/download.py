@@ -71,10 +71,12 @@ def download_dataset(
     if names is not None:
         train = [path for path in train if path.stem in names]
     single, validation = dataset_files(spec.name, dataset_dir)
-    files, folder = train, f"/{spec.name}"
+    files = train
+    folder = f"/{spec.name}"
     if spec.files == 1:
         # The training file comes last: where it is, the dataset is complete.
-        files, folder = [validation, single], ""
+        files = [validation, single]
+        folder = ""
     with locked_for_writing(single):
         # Another process may have downloaded it while this one waited for the lock.
         if all(path.exists() for path in train) and keep_existing(train[-1], existing):

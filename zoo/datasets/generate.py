@@ -16,16 +16,17 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from agents.common.data.arrays import Array
 from zoo.datasets.files import Folder, dataset_files, generated_files
+from zoo.datasets.formats.base import Arrays
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.names import DatasetSpec, parse_name
-from zoo.datasets.parallel import Episode, EpisodeWriter, make_dataset, to_arrays
+from zoo.datasets.parallel import EpisodeWriter, make_dataset, to_arrays
 from zoo.envs.make import env_spaces, make_raw_env
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import OCBENCH, import_ocbench
 from zoo.terminal.errors import UsageError
 
-Array: TypeAlias = np.ndarray
 Cell: TypeAlias = tuple[int, int]
 EPISODES = 1000
 """Of a dataset of OCBench, as in its script."""
@@ -123,7 +124,7 @@ class MazeWriter(EpisodeWriter):
         self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
         self.subgoals: dict[tuple[Any, Any], Array] = {}
 
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
         self.env.action_space.seed(action_seed)
         start = self.cells[np.random.randint(len(self.cells))]
@@ -185,7 +186,7 @@ class ManipulationWriter(EpisodeWriter):
         _, self.action_space = env_spaces(self.env)
         self.oracles = _oracles(self.env, spec)
 
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
@@ -237,7 +238,7 @@ class OracleWriter(EpisodeWriter):
         self._make_oracle = getattr(oracles, f"{name.partition('-')[0].capitalize()}Controller")
         self._env = make_raw_env(name)
 
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if something left the workspace in it."""
         observation, info = self._env.reset(seed=reset_seed)
         oracle = self._make_oracle(env=self._env)

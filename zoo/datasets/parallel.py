@@ -27,6 +27,7 @@ from zoo.datasets.files import (
     provenance_file,
     settings_sha256,
 )
+from zoo.datasets.formats.base import Arrays
 from zoo.envs.make import global_numpy_seed
 from zoo.processes.serving import WorkerProcess, available_cores, wait_for_answers
 from zoo.processes.versions import common_kernels, describe_rounding
@@ -42,10 +43,9 @@ PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}
 
 Jobs = list[tuple[str, int, Path]]
 """Split, number and file of episodes."""
-Episode = dict[str, np.ndarray]
 
 
-def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Episode:
+def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Arrays:
     """Stack rows into arrays as in the benchmarks' files: floating-point numbers become float32, the others stay."""
     arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     for key, array in arrays.items():
@@ -71,7 +71,7 @@ class EpisodeWriter:
         """What decides the rounding of episodes."""
         return describe_rounding(self.packages)
 
-    def collect(self, split: str, episode: int) -> Episode:
+    def collect(self, split: str, episode: int) -> Arrays:
         """Return an episode's arrays, which depend on the seed, the split and its number only.
 
         The global NumPy generator, from which oracles draw, is left as it was.
@@ -84,7 +84,7 @@ class EpisodeWriter:
                 return arrays
         raise RuntimeError(f"{self.name}: {MAX_ATTEMPTS} episodes in a row were unhealthy")
 
-    def play(self, reset_seed: int, action_seed: int) -> Episode | None:
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
         raise NotImplementedError
 

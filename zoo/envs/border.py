@@ -37,7 +37,8 @@ class ReturnError(ValueError):
 
     def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
         super().__init__(problem)
-        self.remedy, self.is_form = remedy, is_form
+        self.remedy = remedy
+        self.is_form = is_form
 
 
 # -- before the first step --------------------------------------------------------------------------------------------
@@ -48,7 +49,8 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 
     :raises UsageError: for the first of these.
     """
-    actions, observations = env.action_space, env.observation_space
+    actions = env.action_space
+    observations = env.observation_space
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UsageError(
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "

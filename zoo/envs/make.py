@@ -276,7 +276,8 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         # Only mazes with teleports do; changing the global generator costs each step of the others time.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
-        self._called, self._steps = "", 0
+        self._called = ""
+        self._steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -304,9 +305,10 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
-        with (
-            self._own_global_generator() if self._draws_while_stepping else contextlib.nullcontext()
-        ):
+        if self._draws_while_stepping:
+            with self._own_global_generator():
+                result = self.env.step(action)
+        else:
             result = self.env.step(action)
         try:
             observation, reward, terminated, truncated, info = unpack_step(result)

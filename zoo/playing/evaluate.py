@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from agents.common.actions import action_bounds, played_actions
+from agents.common.actions import Array, action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.border import UNREPORTED
 from zoo.envs.make import find_spec, is_ogbench
@@ -24,7 +24,6 @@ from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
-Array: TypeAlias = np.ndarray
 Job: TypeAlias = tuple[int, int]
 """A replica, by position, and the number of an episode that it is to play."""
 Rows: TypeAlias = tuple[Array, ...]

@@ -105,8 +105,8 @@ def print_states(statuses: Sequence[JobStatus], workers: int | None, expected: F
 
 def describe(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> str:
     """Return what is left in a few lines of text."""
-    jobs, runs = len(statuses), _count_runs(statuses)
-    lines = [f"{jobs} jobs, {runs} runs (one per seed); {expected.jobs} jobs left"]
+    runs = _count_runs(statuses)
+    lines = [f"{len(statuses)} jobs, {runs} runs (one per seed); {expected.jobs} jobs left"]
     if expected.seconds is None:
         lines.append("the remaining time is unknown until a job has finished")
     elif expected.jobs:

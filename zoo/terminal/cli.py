@@ -128,7 +128,8 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
     # getting them back cleared page by page, took 8% of an update on a CPU.
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     with messages(verbose), warnings.catch_warnings():

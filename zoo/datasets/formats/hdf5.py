@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, check_timeouts
+from agents.common.data.arrays import KNOWN_ARRAYS, Array, Transitions, check_timeouts
 from agents.common.validation import unknown_name_message
 from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
     OF_CONVERT,
-    Array,
     Arrays,
     Episode,
     Format,
@@ -55,7 +54,8 @@ def opened(path: Path) -> Iterator[tuple[Stored, list[str]]]:
     Whatever is wrong with the file becomes a UsageError.
     """
     h5py = import_extra("h5py", f"reading {path}")
-    stored, elsewhere = Stored(), []
+    stored: Stored = {}
+    elsewhere: list[str] = []
 
     def visit(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.data.arrays import Transitions
+from agents.common.data.arrays import Array, Transitions
 from agents.common.files import read_text
 from agents.common.validation import checked_pair
 from zoo.datasets.formats.base import (
-    Array,
     Episode,
     Format,
     ReadOptions,

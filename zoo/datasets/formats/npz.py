@@ -135,7 +135,8 @@ def _cuts(file: Path, arrays: Arrays) -> np.ndarray:
     terminals = require_flags(str(file), "terminals", arrays["terminals"], steps)
     if steps and not terminals[-1]:
         raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
-    rows, episodes = len(arrays["observations"]), int(terminals.sum())
+    rows = len(arrays["observations"])
+    episodes = int(terminals.sum())
     if rows != steps + episodes:
         raise UsageError(
             f"{file}: `observations` must have {steps + episodes:,} rows, one for each of the {steps:,} actions and "

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.data.arrays import Transitions
+from agents.common.data.arrays import Array, Transitions
 from zoo.datasets.formats.base import (
     COLUMNS,
     NO_TRANSITION,
     OF_CONVERT,
-    Array,
     Arrays,
     Format,
     ReadOptions,
