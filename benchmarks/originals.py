@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train the rows whose scores are missing and whose checkout is given, and return the result to print."""
     checkouts = dict(word.split("=", 1) for word in args.checkout)
     note = yaml.safe_load(ranks.REFERENCE.with_suffix(".yml").read_text(encoding="utf-8"))
-    scores = ranks.read_scores(args.reference)
+    scores = ranks.read_scores(ranks.REFERENCE)
     missing = [pair for pair in ranks.find_missing(scores, args) if pair[0] in ranks.ENTRIES]
     trained = []
     for part in note["code"]:
@@ -60,19 +60,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pairs = [
             pair
             for pair in missing
-            if ranks.ENTRIES[pair[0]].algo in part["rows"] and checkout.name
+            if ranks.ENTRIES[pair[0]].algo in part["algorithms"] and checkout.name
         ]
         if pairs:
             ranks.require_data(dataset_files(ranks.DATASET, args.dataset_dir)[0])
             require_commit(checkout, part["commit"])
         for label, task in pairs:
             scores = ranks.add_scores(scores, train(label, task, checkout, args))
-            ranks.write_scores(scores, args.reference)
+            ranks.write_scores(scores, ranks.REFERENCE)
             trained.append(f"{label} task{task}")
     return {
         "trained": trained,
         "missing": len(missing) - len(trained),
-        "output": str(args.reference),
+        "output": str(ranks.REFERENCE),
     }
 
 

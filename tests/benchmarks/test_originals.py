@@ -1,5 +1,7 @@
 """The authors' agents get our settings, and are those of a known commit."""
 
+import json
+
 import pytest
 
 from benchmarks import originals, reference_ranks
@@ -37,3 +39,10 @@ def test_originals_get_our_settings_under_their_names(label):
     }
     key, value = special.get(label, ("agent_name", name))
     assert config[key] == value
+
+
+def test_rows_that_have_their_scores_are_not_trained_again(capsys):
+    words = "--only qam rlpd --seeds 200-209 --checkout qam=/nowhere"
+    assert originals.main(words.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["trained"], result["missing"]) == ([], 0)
