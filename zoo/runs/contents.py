@@ -61,6 +61,11 @@ class RunContents:
     config: dict[str, Any]
     evaluations: np.ndarray | UnreadableRun | None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended, and all of its files can be read."""
+        return self.status["state"] != "running" and isinstance(self.evaluations, np.ndarray)
+
 
 Entries = dict[str, tuple[Stamps, RunContents]]
 """Name of a run folder -> its files when they were read, and what they said."""
@@ -85,12 +90,9 @@ def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableR
                 result[path] = entry[1]
                 continue
             contents = result[path] = _read(path, parsed)
-            may_change = not stamps or max(changed for _, changed in stamps) >= latest
-            if may_change or isinstance(contents, UnreadableRun):
+            if stamps is None or not isinstance(contents, RunContents) or not contents.is_final:
                 continue
-            if contents.status["state"] != "running" and isinstance(
-                contents.evaluations, np.ndarray
-            ):
+            if max(changed for _, changed in stamps) < latest:
                 entries[path.name] = stamps, contents
                 new_runs += 1
         if new_runs >= MIN_NEW_RUNS:

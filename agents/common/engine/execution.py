@@ -107,22 +107,22 @@ def first_lines(text: str) -> str:
 # -- comparing --------------------------------------------------------------------------------------------------------
 
 
-def compare_ways(
+def compare_updates(
     fast: Callable[[], Info],
     plain: Callable[[], Info],
     networks: Mapping[str, Sequence[Tensor]],
     unchanged: Callable[[], AbstractContextManager[None]],
     updates: int,
 ) -> tuple[dict[str, float], list[float]]:
-    """Take an update, or some, in a fast way and then plainly, from the same state.
+    """Take an update, or some, compiled or captured and then plainly, from the same state.
 
-    :param fast: takes the update compiled or captured.
+    :param fast: takes an update compiled or captured.
     :param plain: takes it as PyTorch runs it.
     :param networks: name -> parameters that the update may move; their steps are compared.
     :param unchanged: context that waits for the device, and puts back at its end all that an update changes.
-    :param updates: how many are taken in each way.
+    :param updates: how many are taken by each of the two.
     :return: relative difference in L2 norm of each loss, diagnostic and network's step; seconds of the shortest update
-        of each way.
+        of each.
     """
     results: list[dict[str, Tensor]] = []
     seconds = []
@@ -362,11 +362,10 @@ class GraphCache:
             finally:
                 self.is_capturing = False
         captured.replays += 1
-        if captured.replays in COMPARED_USES:
-            plain = functools.partial(step, trainer.losses)
-            if not trainer.verify("captured", captured.replays, captured.run, plain):
-                return step()
-        return captured.run()
+        plain = functools.partial(step, trainer.losses)
+        if trainer.verify("captured", captured.replays, captured.run, plain):
+            return captured.run()
+        return step()
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate | None:
         """Return the captured update of a key, filled with the batch; None if there is no room for a new one."""

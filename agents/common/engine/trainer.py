@@ -24,7 +24,7 @@ from agents.common.engine.execution import (
     GraphCache,
     Mode,
     choose_mode,
-    compare_ways,
+    compare_updates,
     compiled,
     first_lines,
     remove_unloadable_library,
@@ -90,6 +90,8 @@ class Trainer:
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.has_extractors = bool(self.policy.nets.with_extractor())
+        dropout = nn.modules.dropout._DropoutNd
+        self.has_dropout = any(isinstance(part, dropout) for part in self.policy.modules())
         self.update_count = torch.zeros(
             self.policy.num_replicas, dtype=torch.float32, device=self.device
         )
@@ -335,19 +337,16 @@ class Trainer:
 
     def _verify_compiled(self, batch_size: int) -> None:
         """Compare an update with compiled losses with a plain one, where the coming use is one to compare."""
+        if self.has_dropout:
+            return  # the compiler draws its numbers from another generator
         kind = self.pretraining, batch_size
         self.compiled_uses[kind] += 1
-        dropout = nn.modules.dropout._DropoutNd
-        if self.compiled_uses[kind] not in COMPARED_USES or any(
-            isinstance(module, dropout) for module in self.policy.modules()
-        ):
-            return  # the compiler draws dropout's numbers from another generator
 
         def step(evaluate: Evaluate) -> Info:
             return self.step(self.draw_batch(batch_size), self.draw_noise(batch_size), evaluate)
 
-        ways = partial(step, self.evaluate), partial(step, self.losses)
-        self.verify("compiled", self.compiled_uses[kind], *ways)
+        fast, plain = partial(step, self.evaluate), partial(step, self.losses)
+        self.verify("compiled", self.compiled_uses[kind], fast, plain)
 
     def verify(
         self,
@@ -362,15 +361,17 @@ class Trainer:
         falls back to plain ones.
 
         :param feature: what is compared.
-        :param use: number of the coming use, one of `COMPARED_USES`.
-        :param fast: takes the update in that way.
+        :param use: number of the coming use.
+        :param fast: takes the update with it.
         :param plain: takes it plainly.
-        :return: whether the coming update may be taken in that way.
+        :return: whether the coming update may be taken with it.
         """
+        if use not in COMPARED_USES:
+            return True
         groups = {name: list(network.parameters()) for name, network in self.policy.nets.items()}
         networks = {name: group for name, group in groups.items() if group}
         try:
-            differences, seconds = compare_ways(
+            differences, seconds = compare_updates(
                 fast, plain, networks, self._unchanged, COMPARED_USES[use]
             )
         except Exception as error:  # if the plain update raised it, the coming one raises it again

@@ -1,5 +1,7 @@
 """Compiled and captured updates are compared with plain ones before they are used."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -43,13 +45,8 @@ def make(monkeypatch, request):
 
 @pytest.fixture
 def compare_at(monkeypatch):
-    """Return a function that sets the uses before which ways are compared."""
-
-    def set_uses(uses):
-        for module in (execution, trainer):
-            monkeypatch.setattr(module, "COMPARED_USES", uses)
-
-    return set_uses
+    """Return a function that sets the uses before which updates are compared."""
+    return partial(monkeypatch.setattr, trainer, "COMPARED_USES")
 
 
 def update_to_first_use(feature, *models):
@@ -75,7 +72,7 @@ def test_wrong_numbers_are_undone_named_and_recorded_and_updates_go_on_plainly(f
 
 
 @FEATURES
-def test_a_way_that_raises_is_undone_and_named(feature, make):
+def test_an_update_that_raises_is_undone_and_named(feature, make):
     def spoil(info):
         raise RuntimeError("illegal memory access")
 
@@ -133,7 +130,7 @@ def test_the_comparison_changes_no_bit(feature, settings, make, compare_at):
 
 
 @FEATURES
-def test_after_some_updates_the_mode_says_the_speed_of_both_ways(feature, make, compare_at):
+def test_after_some_updates_the_mode_says_the_speed_of_both(feature, make, compare_at):
     compare_at({1: 1, 3: 2})
     model = make(feature)
     update_to_first_use(feature, model)
@@ -145,7 +142,7 @@ def test_after_some_updates_the_mode_says_the_speed_of_both_ways(feature, make, 
     assert mode.count("updates/s, plainly") == 1
 
 
-def test_a_model_that_has_diverged_is_not_taken_for_a_wrong_way(make):
+def test_a_model_that_has_diverged_is_not_taken_for_wrong_numbers(make):
     model = make("compiled")
     with torch.no_grad():
         next(model.policy.nets.critic.parameters()).fill_(torch.nan)
