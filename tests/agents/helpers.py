@@ -1,4 +1,4 @@
-"""Training that stops and goes on."""
+"""What tests of resuming share: a checkpoint between steps, environments that can be saved, other random numbers."""
 
 import random
 
@@ -28,10 +28,12 @@ class SaveAt(BaseCallback):
 
 
 def environments(count=1, **arguments):
+    """Return copies of the chaotic environment whose state can be saved."""
     return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **arguments)
 
 
-def forget_all_randomness():
+def disturb_global_generators():
+    """Put the global generators into another state, as in a new process."""
     random.seed(11)
     np.random.seed(12)
     torch.manual_seed(13)

@@ -10,7 +10,7 @@ from torch import nn
 import agents
 from agents.common.batch import Batch
 from tests.common.closed_forms import Gaussian
-from tests.common.toys import tiny_model, toy_batch, toy_noise
+from tests.common.toys import tiny_model, toy_noise
 from tests.envs import SpacesEnv
 
 # -- small models -----------------------------------------------------------------------------------------------------
@@ -30,17 +30,6 @@ def bare(id, **settings):
     """Return an algorithm without networks, to call its sampler and losses with networks in closed form."""
     algorithm = agents.get(id).algorithm
     return algorithm("MlpPolicy", None, **{"device": "cpu", **settings}, _init_setup_model=False)
-
-
-def acting_depends_on(network, model, noise):
-    """Return whether a model acts differently when the parameters of one of its networks change, which they do."""
-    nets = model.policy.nets
-    inputs = toy_batch(model).observations, noise, nets
-    with torch.no_grad():
-        old_actions = model.act(*inputs)
-        for parameter in nets[network].parameters():
-            parameter.mul_(1.5)
-        return not torch.equal(old_actions, model.act(*inputs))
 
 
 # -- closed forms -----------------------------------------------------------------------------------------------------

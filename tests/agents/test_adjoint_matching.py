@@ -1,4 +1,4 @@
-"""What is special about relatives of QAM: BAM's control problem, and the trust region of TRQAM and SQAM."""
+"""What is special about relatives of QAM: BAM's control problem, trust regions, and networks with an average."""
 
 import pytest
 import torch
@@ -145,6 +145,9 @@ def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
         assert has_moved == (name in ("critic", "critic_target", "fine_tuned")), name
 
 
+# -- averages ---------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("averaged", [True, False])
 @pytest.mark.parametrize(
     ("id", "setting", "source", "target"),
@@ -152,6 +155,8 @@ def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
         ("trqam", "target_behaviour", "behaviour", "prior"),
         ("trqam", "target_gradient", "critic", "adjoints"),
         ("qsm", "target_gradient", "critic", "gradient"),
+        ("cgql", "target_behaviour", "behaviour", "td"),
+        ("dsrl", "target_behaviour", "behaviour", "td"),
     ],
 )
 def test_online_networks_stand_in_for_their_averages_on_demand(

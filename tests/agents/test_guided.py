@@ -9,12 +9,11 @@ from tests.agents.oracles import (
     Behaviour,
     Field,
     Quadratic,
-    acting_depends_on,
     bare,
     networks,
     small_model,
 )
-from tests.common.toys import assert_same, parameters_of, step, toy_batch, toy_noise
+from tests.common.toys import assert_same, parameters_of, step, toy_batch
 
 
 def expected_q(mean, variance, tau, curvature):
@@ -73,14 +72,6 @@ def test_guided_flow_has_the_closed_form_of_a_gaussian(id, base, weight, x_term,
 @pytest.mark.parametrize("off", [{"inverse_temperature": 0.0}, {"guidance_weight": 0.0}])
 def test_without_guidance_the_behaviour_flow_is_sampled(off):
     assert gaussian_end("cgql", "a", **off) == pytest.approx((0.0, 0.4308), abs=6e-5)
-
-
-@pytest.mark.parametrize(("id", "draw"), [("cgql", "action"), ("dsrl", "policy")])
-def test_sampling_can_follow_the_behaviour_itself(id, draw):
-    model = small_model(id, target_behaviour=False)
-    noise = {draw: toy_noise(model)[f"td_{draw}"]}
-    assert acting_depends_on("behaviour", model, noise)
-    assert not acting_depends_on("behaviour_target", model, noise)
 
 
 @pytest.mark.parametrize("id", ["cgql", "rql"])

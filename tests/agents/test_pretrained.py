@@ -10,7 +10,7 @@ import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.nets.networks import Sizes, VelocityField
 from tests.common.closed_forms import Gaussian
-from tests.common.toys import act, assert_same, parameters_of, tiny_model, toy_dataset
+from tests.common.toys import act, assert_same_parameters, parameters_of, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
 from tests.parity.checker import compare
 from tests.parity.fixture import read_fixture
@@ -151,7 +151,7 @@ def test_a_saved_model_is_loaded_with_the_flow_and_without_running_code(data, tm
     with pytest.raises(ValueError, match="behaviour"):
         agents.TRQAM.load(tmp_path / "model")
     loaded = agents.TRQAM.load(tmp_path / "model", behaviour=agents.PretrainedFlow(GaussianFlow()))
-    assert_same(parameters_of(model), parameters_of(loaded))
+    assert_same_parameters(model, loaded)
     assert np.array_equal(act(loaded, np.zeros(3)), act(model, np.zeros(3)))
     with pytest.raises(ValueError, match="holds networks of this library alone"):
         model.save_policy(tmp_path / "policy.safetensors")
@@ -164,7 +164,7 @@ def test_training_goes_on_to_the_bit_after_loading(data, tmp_path):
     resumed.load_dataset(data)
     load_checkpoint(resumed, checkpoint)
     resumed.learn_offline(3, reset_num_timesteps=False)
-    assert_same(parameters_of(straight), parameters_of(resumed))
+    assert_same_parameters(straight, resumed)
 
 
 # -- what the module is given, and what is refused of it ---------------------------------------------------------------

@@ -15,6 +15,8 @@ from agents.qgf import QGF
 from tests.agents.oracles import small_model
 from tests.common.toys import (
     assert_same,
+    assert_same_parameters,
+    normals,
     parameters_of,
     step,
     tiny_model,
@@ -124,7 +126,7 @@ def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
     step(model)
     clone = small_model("bc")
     clone.policy.nets.behaviour.load_state_dict(model.policy.nets.behaviour.state_dict())
-    observations = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    observations = normals(5, 3).numpy()
     acted, cloned = (m.predict(observations, deterministic=True)[0] for m in (model, clone))
     np.testing.assert_allclose(acted, cloned, atol=1e-6)
     step(model, 1)
@@ -143,7 +145,7 @@ def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
     load_checkpoint(resumed, saved)
     assert resumed.trainer.pretraining == (saved_at < 3)
     resumed.learn_offline(6 - saved_at)
-    assert_same(parameters_of(resumed), parameters_of(trained(6)))
+    assert_same_parameters(resumed, trained(6))
 
 
 @pytest.mark.parametrize("id", sorted(WITHOUT_FLOW))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from tests.common.toys import assert_same, parameters_of, step, tiny_model, toy_dataset
+from tests.common.toys import assert_same_parameters, step, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 
@@ -40,11 +40,11 @@ def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     single.learn_offline(2, dataset=toy_dataset())
     step(model, 1)
     step(untouched, 1)
-    assert_same(parameters_of(model), parameters_of(untouched))
+    assert_same_parameters(model, untouched)
     assert torch.equal(model.trainer.generator.get_state(), generator)
     single.save(tmp_path / "replica")
     loaded = type(single).load(tmp_path / "replica", device="cpu")
-    assert_same(parameters_of(loaded), parameters_of(single))
+    assert_same_parameters(loaded, single)
     assert loaded.policy.seeds == [33]
 
 

@@ -19,11 +19,12 @@ from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.files import DamagedFileError, write_manifest
 from agents.common.model_file import find_checkpoints
-from tests.agents.helpers import SaveAt, environments, forget_all_randomness
+from tests.agents.helpers import SaveAt, disturb_global_generators, environments
 from tests.common.data.helpers import all_sequences, assert_same_batches
 from tests.common.toys import (
     NormedFeatures,
     assert_same,
+    assert_same_parameters,
     parameters_of,
     tiny_model,
     toy_dataset,
@@ -50,12 +51,12 @@ def require_resumable(folder, *, envs=1, make=environments, offline=4, **setting
     if offline:
         straight.learn_offline(offline)
     straight.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
-    forget_all_randomness()
+    disturb_global_generators()
     resumed = model_on(make(envs), **settings)
     assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
     assert resumed.num_timesteps == middle
     resumed.learn(offline + STEPS - middle, reset_num_timesteps=False)
-    assert_same(parameters_of(straight), parameters_of(resumed))
+    assert_same_parameters(straight, resumed)
     assert_same_batches(all_sequences(straight.replay_buffer), all_sequences(resumed.replay_buffer))
     assert straight.num_timesteps == resumed.num_timesteps
     assert straight._n_updates == resumed._n_updates

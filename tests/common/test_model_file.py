@@ -19,7 +19,7 @@ from agents.common.validation import UntrustedError
 from tests.common.toys import (
     SpacesEnv,
     assert_same,
-    parameters_of,
+    assert_same_parameters,
     reloaded,
     tiny_model,
     toy_dataset,
@@ -73,7 +73,7 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert b":serialized:" not in archive.read("data")
         assert not any("pkl" in name for name in archive.namelist())
-    assert_same(parameters_of(loaded), parameters_of(model))
+    assert_same_parameters(loaded, model)
     for name in ("policy_kwargs", "observation_space", "ep_info_buffer", "num_timesteps"):
         assert getattr(loaded, name) == getattr(model, name)
     assert loaded.ep_info_buffer.maxlen == model.ep_info_buffer.maxlen
@@ -121,7 +121,7 @@ def test_parameters_of_a_model_with_code_are_read_without_it(tmp_path):
     model, second = tiny_model(seed=1), tiny_model(seed=2)
     model.save(tmp_path / "model.zip")
     second.set_parameters(trapped(tmp_path / "model.zip"))
-    assert_same(parameters_of(second), parameters_of(model))
+    assert_same_parameters(second, model)
     assert ran == []
 
 
@@ -183,7 +183,7 @@ def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
         except ValueError as error:
             names_the_file.append(str(path) in str(error))
             continue
-        assert_same(parameters_of(loaded), parameters_of(model))
+        assert_same_parameters(loaded, model)
         assert loaded.method.settings() == model.method.settings()
     assert all(names_the_file)
     assert len(names_the_file) > 40

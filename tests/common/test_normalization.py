@@ -12,7 +12,7 @@ import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.normalization import named_action_noise, normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
-from tests.common.toys import act, tiny_model
+from tests.common.toys import act, normals, tiny_model
 from tests.envs import SpacesEnv, space_env_of
 
 
@@ -46,7 +46,7 @@ def file(trained, tmp_path_factory):
 
 
 def observations(rows=5):
-    return 7 + 3 * np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
+    return 7 + 3 * normals(rows, 4).numpy()
 
 
 def expected(model):

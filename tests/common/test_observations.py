@@ -101,7 +101,10 @@ def test_a_coordinate_is_scaled_whatever_its_size(size, scale):
     values = size * torch.tensor([[1.0], [2.0], [4.0]])
     centre, factor = centre_and_factor(values, scale)
     scaled = (values - centre) * factor
-    spread = (scaled.max() - scaled.min()) / 2 if scale == "range" else scaled.std(correction=0)
+    middle, spread = scaled.mean(), scaled.std(correction=0)
+    if scale == "range":
+        middle, spread = (scaled.max() + scaled.min()) / 2, (scaled.max() - scaled.min()) / 2
+    assert middle.item() == pytest.approx(0, abs=1e-6)
     assert spread.item() == pytest.approx(1, rel=1e-5)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import agents
 from agents.common.model_file import find_model
-from tests.common.toys import TINY, assert_same, parameters_of, reloaded, tiny_model, toy_dataset
+from tests.common.toys import TINY, assert_same_parameters, reloaded, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 
 
@@ -36,7 +36,7 @@ def test_a_saved_model_is_loaded_without_naming_its_class(fql):
     for path in (fql, fql / "toy-v0.zip", str(fql / "toy-v0")):
         model = agents.load(path, device="cpu")
         assert type(model) is agents.FQL
-        assert_same(parameters_of(model), parameters_of(tiny_model("fql")))
+        assert_same_parameters(model, tiny_model("fql"))
 
 
 class Logged(agents.FQL):

@@ -11,10 +11,8 @@ import pytest
 import agents
 from agents.common.settings import Configurable, choice, log_range, setting
 from tests.common.toys import (
-    assert_same,
+    assert_same_parameters,
     every_algorithm,
-    parameters_of,
-    reloaded,
     tiny_model,
     toy_dataset,
 )
@@ -121,7 +119,7 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
     np.testing.assert_array_equal(actions_of(changed), actions_of(expected))
     for model in (changed, expected):
         model.learn_offline(3, dataset=toy_dataset())
-    assert_same(parameters_of(changed), parameters_of(expected))
+    assert_same_parameters(changed, expected)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +148,6 @@ def test_a_value_of_another_type_is_refused(name, value):
     model = tiny_model(best_of_n=1)
     with pytest.raises(TypeError, match=f"`{name}` must be"):
         setattr(model, name, value)
-
-
-def test_changed_settings_are_saved(tmp_path):
-    model = tiny_model("qam")
-    model.flow_steps, model.inverse_temperature = 7, 2.5
-    loaded = reloaded(model, tmp_path)
-    assert "flow_steps" not in vars(model)
-    assert loaded.settings() == model.settings()
-    assert loaded.policy.method is loaded.method
-    np.testing.assert_array_equal(actions_of(loaded), actions_of(model))
 
 
 # -- where tuning looks for a value -----------------------------------------------------------------------------------

@@ -149,6 +149,11 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
         assert torch.equal(first[name], second[name]), name
 
 
+def assert_same_parameters(first: FlowAlgorithm, second: FlowAlgorithm) -> None:
+    """Check that two policies have the same parameters and buffers, to the last bit."""
+    assert_same(parameters_of(first), parameters_of(second))
+
+
 def toy_shards(folder: Path, *datasets: Mapping[str, NDArray[Any]], **settings: Any) -> Shards:
     """Write datasets of whole trajectories in the regular layout as the parts of one, and return it."""
     parts = []

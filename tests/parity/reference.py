@@ -217,10 +217,14 @@ class Agent:
     def state(self) -> dict[str, float | Tensor]:
         squares: dict[str, float] = {}
         for path, parameter in self.parameters():
-            moments = self.model.policy.optimizer.state.get(parameter)
-            for kind, name in (("m", "exp_avg"), ("v", "exp_avg_sq")) if moments else ():
-                key = f"adam/{kind}_norm/{path.partition('/')[0]}"
-                squares[key] = squares.get(key, 0.0) + float(moments[name].double().square().sum())
+            module = path.partition("/")[0]
+            # a target network has no moments
+            moments = self.model.policy.optimizer.state.get(parameter, {})
+            for kind, name in (("m", "exp_avg"), ("v", "exp_avg_sq")):
+                if name in moments:
+                    key = f"adam/{kind}_norm/{module}"
+                    square = float(moments[name].double().square().sum())
+                    squares[key] = squares.get(key, 0.0) + square
         norms = {key: square**0.5 for key, square in squares.items()}
         return {**norms, **{f"dual/{name}": value[0] for name, value in self.multiplier()}}
 

@@ -29,7 +29,15 @@ import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.nets.mlp import StackedMLP
 from agents.qam import QAM
-from tests.common.toys import TINY, assert_same, parameters_of, reloaded, tiny_model, toy_dataset
+from tests.common.toys import (
+    TINY,
+    assert_same,
+    assert_same_parameters,
+    parameters_of,
+    reloaded,
+    tiny_model,
+    toy_dataset,
+)
 from tests.envs import SpacesEnv, space_env_of
 from zoo.algorithms.baselines import find_algorithm
 
@@ -228,7 +236,7 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     target = tiny_model(seed=1)
     parameters = source.get_parameters()
     target.set_parameters(parameters)
-    assert_same(parameters_of(target), parameters_of(source))
+    assert_same_parameters(target, source)
     half = {name: dict(list(state.items())[:-1]) for name, state in parameters.items()}
     with pytest.raises(ValueError, match="nonsense"):
         target.set_parameters({**parameters, "nonsense": {}})

@@ -5,7 +5,6 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-import agents
 from tests.common.toys import (
     NormedFeatures,
     act,
@@ -95,12 +94,3 @@ def test_targets_are_never_in_training_mode():
 
 
 # -- seeds, saving, refusals ------------------------------------------------------------------------------------------
-
-
-def test_a_policy_with_an_extractor_is_saved_whole(tmp_path):
-    model = normed_model(features_extractor_kwargs={"dropout": 0.5})
-    model.learn_offline(3, dataset=toy_dataset())
-    model.policy.save(tmp_path / "policy")
-    loaded = agents.load_policy(tmp_path / "policy")
-    assert loaded.features_extractor.layers[3].p == 0.5
-    assert_same(loaded.state_dict(), model.policy.state_dict())

@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import Logger
 from agents.common.actions import unscaled_actions
 from agents.common.engine.checkpoint import load_checkpoint
 from agents.common.model_file import find_checkpoints
-from tests.agents.helpers import SaveAt, forget_all_randomness
+from tests.agents.helpers import SaveAt, disturb_global_generators
 from tests.common.toys import assert_same, toy_dataset, toy_shards
 from tests.envs import IntegerEnv, SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
@@ -99,7 +99,7 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path):
         return model
 
     uninterrupted = make_model().learn(30, SaveAt(17, tmp_path), reset_num_timesteps=False)
-    forget_all_randomness()
+    disturb_global_generators()
     resumed = make_model()
     load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
     resumed.learn(13, reset_num_timesteps=False)

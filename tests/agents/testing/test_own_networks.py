@@ -108,14 +108,6 @@ def test_the_pages_agent_keeps_the_contract(method, skip):
         assert outcome.state in expected, outcomes
 
 
-def test_a_policy_of_plain_modules_is_loaded(method, tmp_path):
-    model = tiny_model(method)
-    model.save_policy(tmp_path / "policy.safetensors")
-    loaded = agents.load_policy(tmp_path / "policy.safetensors")
-    observations = torch.ones(1, 4).numpy()
-    assert (loaded.predict(observations)[0] == model.predict(observations)[0]).all()
-
-
 class Tied(nn.Module):
     """Two layers of one weight, a part that has two names, and a constant."""
 

@@ -1,6 +1,5 @@
 """A user's arrays: where trajectories end, what is derived, what is refused and why."""
 
-import re
 import tracemalloc
 import warnings
 
@@ -122,25 +121,21 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
 
 
-def test_masks_are_not_derived_where_terminals_may_be_time_limits():
-    dataset = toy_dataset()
-    del dataset["masks"]
-    with pytest.raises(ValueError, match=r"lacks the arrays masks, .*or add `timeouts`"):
-        prepared(dataset)
+TIMEOUTS = toy_dataset()["terminals"] * (np.arange(60) > 30)  # inside `terminals`
 
 
-def test_masks_are_not_derived_where_terminals_include_the_time_limits():
-    dataset = toy_dataset(60)
-    dataset["timeouts"] = dataset["terminals"] * (np.arange(60) > 30)
-    del dataset["masks"]
-    with pytest.raises(ValueError, match=re.escape("`masks = 1 - terminals * (1 - timeouts)`")):
-        prepared(dataset)
-
-
-def test_missing_arrays_are_named_with_those_that_are_there():
-    dataset = toy_dataset()
-    dataset["reward"] = dataset.pop("rewards")
-    with pytest.raises(ValueError, match=r"lacks the arrays rewards, got observations, .*reward;"):
+@pytest.mark.parametrize(
+    ("missing", "added", "message"),
+    [
+        ("masks", {}, r"lacks the arrays masks, .*or add `timeouts`"),
+        ("masks", {"timeouts": TIMEOUTS}, r"`masks = 1 - terminals \* \(1 - timeouts\)`"),
+        ("rewards", {"reward": 0}, r"lacks the arrays rewards, got observations, .*reward;"),
+    ],
+)
+def test_missing_arrays_are_named_with_the_way_on(missing, added, message):
+    dataset = toy_dataset() | added
+    del dataset[missing]
+    with pytest.raises(ValueError, match=message):
         prepared(dataset)
 
 

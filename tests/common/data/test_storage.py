@@ -18,8 +18,10 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
     ]
     recorders = [Recorder(buffer) for buffer in buffers]
     for step in range(36):
-        for recorder in recorders if step > 5 and step % 3 == 0 else []:
-            recorder.add({0: "truncated"} if step % 2 else None)
+        ends = {0: "truncated"} if step % 2 else None
+        if step > 5 and step % 3 == 0:
+            for recorder in recorders:
+                recorder.add(ends)
         batches = [
             buffer.sample(9, generator=torch.Generator().manual_seed(step)) for buffer in buffers
         ]

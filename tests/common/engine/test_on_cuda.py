@@ -8,7 +8,7 @@ import torch
 
 from agents.common.engine import execution
 from tests.common.engine.helpers import loaded_model, plain_model, update
-from tests.common.toys import assert_same, every_algorithm, parameters_of
+from tests.common.toys import assert_same, assert_same_parameters, every_algorithm, parameters_of
 
 UPDATES = execution.WARMUP_STEPS + 7
 TOLERANCES = {"cpu": {"rtol": 1e-4, "atol": 2e-6}, "cuda": {"rtol": 1e-3, "atol": 1e-4}}
@@ -106,7 +106,7 @@ def test_a_capture_that_fails_leaves_a_working_model(monkeypatch):
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.rand(1, device="cuda")  # raises while the default generator counts as captured
     update(plain, execution.WARMUP_STEPS + 1)
-    assert_same(parameters_of(model), parameters_of(plain))
+    assert_same_parameters(model, plain)
 
 
 @pytest.mark.gpu

@@ -12,6 +12,7 @@ from agents.common.nets.specs import critic, tanh_actor, temperature
 from tests.common.engine.helpers import assert_alike, loaded_model, norms_of, plain_model
 from tests.common.toys import (
     assert_same,
+    assert_same_parameters,
     parameters_of,
     step,
     tiny_model,
@@ -216,7 +217,7 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
     model.learn_offline(4)
     load_checkpoint(resumed, saved)
     resumed.learn_offline(4)
-    assert_same(parameters_of(model), parameters_of(resumed))
+    assert_same_parameters(model, resumed)
     loaded = type(model).load(tmp_path / "model", model.get_env())
     assert loaded.per_network == OPTIONS
     for restored in (loaded, model.replica(0)):

@@ -4,18 +4,12 @@ import torch
 from torch.testing import assert_close
 
 from agents.common.maths.adjoint import adjoint_matching_loss, lean_adjoint, memoryless_sigmas
-
-
-def random_states(flow_steps, rows=3, size=1):
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, flow_steps, rows, size, generator=generator, dtype=torch.float64)
+from tests.common.toys import normals
 
 
 def smooth_field(size):
     """Return a nonlinear velocity field that couples the coordinates."""
-    generator = torch.Generator().manual_seed(1)
-    first = torch.randn(size, 16, generator=generator, dtype=torch.float64)
-    second = torch.randn(16, size, generator=generator, dtype=torch.float64)
+    first, second = normals(size, 16).double(), normals(16, size, seed=1).double()
     return lambda x, t: torch.tanh(x @ first + t) @ second / 4
 
 
@@ -31,9 +25,9 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
             path.append(path[-1] + h * (2 * field(path[-1], t) - path[-1] / t))
         return path
 
-    start = random_states(1, rows=4, size=size)[:, 0]
+    start = normals(1, 4, size).double()
     states = torch.stack(onwards(start, 0)[:-1], 1)
-    terminal = random_states(1, rows=4, size=size).flip(2)[:, 0]
+    terminal = normals(1, 4, size, seed=1).double()
     adjoints = lean_adjoint(field, states, terminal)
     for i in range(flow_steps):
         x = states[:, i].clone().requires_grad_()
@@ -42,7 +36,7 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
 
 
 def test_loss_is_zero_where_the_policy_has_moved_by_half_the_variance_times_the_adjoint():
-    base, adjoints = random_states(10, 50), random_states(10, 50).flip(2)
+    base, adjoints = normals(1, 10, 50, 1).double(), normals(1, 10, 50, 1, seed=1).double()
     sigmas = memoryless_sigmas(10, base)
     assert (
         float(adjoint_matching_loss(base - sigmas.square() * adjoints / 2, base, adjoints, sigmas))

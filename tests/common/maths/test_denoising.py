@@ -1,9 +1,11 @@
+"""Noise schedules against recorded ones, and samplers against the spread that a Gaussian has in closed form."""
+
 import numpy as np
 import pytest
-import torch
 
 from agents.common.maths.denoising import NoiseSchedule, denoise, noise_schedule
 from tests.agents.oracles import Behaviour
+from tests.common.toys import normals
 from tests.parity.reference import OWN_FIXTURES
 
 ROWS = 60_000
@@ -13,12 +15,10 @@ ROWS = 60_000
 @pytest.mark.parametrize("steps", [5, 10])
 def test_schedules_equal_the_reference(kind, steps):
     with np.load(OWN_FIXTURES / "common" / "diffusion_schedule.npz") as recorded:
-        betas, alpha_bars = (
-            recorded[f"{kind}_T{steps}/beta"],
-            recorded[f"{kind}_T{steps}/alpha_bar"],
-        )
-    np.testing.assert_allclose(noise_schedule(kind, steps), betas, atol=3e-6)
-    np.testing.assert_allclose(NoiseSchedule(1, steps, kind).alpha_bars, alpha_bars, atol=3e-6)
+        arrays = {name: recorded[f"{kind}_T{steps}/{name}"] for name in ("beta", "alpha_bar")}
+    schedule = NoiseSchedule(1, steps, kind)
+    np.testing.assert_allclose(noise_schedule(kind, steps), arrays["beta"], atol=3e-6)
+    np.testing.assert_allclose(schedule.alpha_bars, arrays["alpha_bar"], atol=3e-6)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,7 @@ def test_schedules_equal_the_reference(kind, steps):
 )
 def test_samplers_give_a_gaussian_the_known_spread(std, sampler, clip_states, expected):
     schedule, behaviour = NoiseSchedule(1, 10, "vp"), Behaviour(std, [[0.0]])
-    generator = torch.Generator().manual_seed(0)
-    start, steps = (
-        torch.randn(1, ROWS, 1, generator=generator),
-        torch.randn(1, 10, ROWS, 1, generator=generator),
-    )
+    start, steps = normals(1, ROWS, 1), normals(1, 10, ROWS, 1, seed=1)
 
     def predict(x, t):
         return behaviour.noise_prediction(x, schedule.alpha_bars[int(t)])

@@ -91,12 +91,6 @@ def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
     assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-4)
 
 
-def test_several_row_axes_are_evaluated_as_one(library):
-    network, x = stacked((2,), [5, 16, 2]), normals(2, 4, 40, 5)
-    expected = evaluate(network, x.flatten(1, 2)).unflatten(1, (4, 40))
-    assert_close(evaluate(network, x), expected)
-
-
 def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded():
     x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
     for values in (gelu(x), gelu(x.clone().requires_grad_()).detach()):

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from agents.common.nets.pretrained import PretrainedField, PretrainedFlow
 from tests.common.closed_forms import Gaussian
+from tests.common.toys import normals
 
 MEAN, STD = 0.3, 0.2
 """Of actions in [-1, 1], which are normal, so every velocity has a closed form."""
@@ -35,9 +36,8 @@ def denoiser(predicts, mean=MEAN, std=STD):
 
 @pytest.fixture
 def points():
-    generator = torch.Generator().manual_seed(0)
-    noise, actions = torch.randn(2, 64, 6, generator=generator)
-    t = 0.05 + 0.9 * torch.rand(64, 1, generator=generator)
+    noise, actions = normals(2, 64, 6)
+    t = torch.linspace(0.05, 0.95, 64).unsqueeze(1)
     return torch.zeros(64, 3), t * (MEAN + STD * actions) + (1 - t) * noise, t
 
 
@@ -57,7 +57,7 @@ def test_an_error_of_predicted_noise_is_not_blown_up_where_a_schedule_has_no_sig
     # as LeRobot's cosine schedule ends, at 2e-9
     conventions = {"predicts": "noise", "alpha_bar": [0.99, 0.5, 2e-9]}
     field = field_of(lambda m, o, x, t: 1.1 * x, **conventions)
-    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    x = normals(64, 6)
     # the clean action lies in the box, so the velocity from x is at most 1 away from -x
     assert (field(torch.zeros(64, 3), x, torch.zeros(1)) + x).abs().max() < 1.001
 
