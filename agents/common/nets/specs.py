@@ -332,15 +332,17 @@ def _checked(module: Any) -> nn.Module:
         )
     for part in module.modules():
         is_instance_norm = isinstance(part, nn.modules.instancenorm._InstanceNorm)
-        keeps_none = is_instance_norm and not part.track_running_stats
-        does_nothing = getattr(part, "p", None) == 0  # dropout
-        if isinstance(part, STATEFUL_MODULES) and not (keeps_none or does_nothing):
+        # without running statistics it treats each row by itself, as batch normalisation never does
+        has_no_state = is_instance_norm and not part.track_running_stats
+        is_switched_off = getattr(part, "p", None) == 0  # dropout
+        if isinstance(part, STATEFUL_MODULES) and not (has_no_state or is_switched_off):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
                 "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers and recurrent "
                 "ones (use e.g. GRUCell)"
             )
         for name, value in vars(part).items():
+            # parameters and buffers are in dicts of their own, so this is a plain attribute
             if isinstance(value, Tensor) and value.is_leaf:
                 raise TypeError(
                     f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`"

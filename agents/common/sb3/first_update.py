@@ -97,6 +97,7 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
     """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
     with calling(method, hook):
         table = getattr(method, hook)()
+        # None is of no kind, so what is no table is refused too
         values = table.values() if isinstance(table, Mapping) else [None]
         if not all(isinstance(value, kind) for value in values):
             raise AgentError(
