@@ -64,7 +64,7 @@ class Entry:
     :param algo: algorithm id.
     :param params: settings beside those of `PARAMS` and of the algorithm's `quick` entry.
     :param checkpoints: steps of the evaluations, multiples of the first one.
-    :param offline_steps: how many steps are offline updates; the ten_seed_rows are environment steps.
+    :param offline_steps: how many steps are offline updates; the others are environment steps.
     """
 
     algo: str

@@ -29,13 +29,13 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def visit_inline(writer: Any, node: nodes.math) -> None:
     """Write a formula inside a line."""
-    writer.body.append(_converted(node, as_block=False))
+    writer.body.append(_mathml_of(node, as_block=False))
     raise nodes.SkipNode
 
 
 def visit_block(writer: Any, node: nodes.math_block) -> None:
     """Write a formula of its own, which scrolls where the window is too narrow for it."""
-    writer.body.append(f'<div class="formula">{_converted(node, as_block=True)}</div>\n')
+    writer.body.append(f'<div class="formula">{_mathml_of(node, as_block=True)}</div>\n')
     raise nodes.SkipNode
 
 
@@ -69,7 +69,7 @@ def _put_index_beside(element: Element, base: Element, index: Element, accent: E
     element[:] = [accented, index]
 
 
-def _converted(node: nodes.Element, as_block: bool) -> str:
+def _mathml_of(node: nodes.Element, as_block: bool) -> str:
     try:
         return to_mathml(node.astext(), as_block)
     except MathError as error:

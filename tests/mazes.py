@@ -1,4 +1,4 @@
-"""A small maze seen from above, for training on images: drawn with NumPy, without a simulator or a renderer."""
+"""A small maze seen from above, for training on images: draw_images with NumPy, without a simulator or a renderer."""
 
 import gymnasium
 import numpy as np
@@ -25,23 +25,23 @@ SIDE = CELL * len(MAP)
 PIXELS = (np.stack(np.mgrid[:SIDE, :SIDE], -1).astype(np.float32) + 0.5) / CELL
 
 
-def discs(positions):
+def disc_cover(positions):
     """Return how much of each pixel a disc at positions (..., 2) covers, (..., 32, 32, 1); its edge is soft."""
     away = PIXELS - np.float32(positions)[..., None, None, :]
     distance = np.linalg.norm(away, axis=-1, keepdims=True)
     return np.clip(0.5 - distance, 0, 1 / CELL) * CELL
 
 
-BACKGROUND = np.kron(WALLS, np.full((CELL, CELL), 90))[..., None] + discs(GOAL) * (0, 200, 0)
+BACKGROUND = np.kron(WALLS, np.full((CELL, CELL), 90))[..., None] + disc_cover(GOAL) * (0, 200, 0)
 
 
-def drawn(positions):
+def draw_images(positions):
     """Return images (..., 32, 32, 3) of walls, the goal and a point at positions (..., 2)."""
-    cover = discs(positions)
+    cover = disc_cover(positions)
     return (cover * (255, 80, 0) + (1 - cover) * BACKGROUND).round().astype(np.uint8)
 
 
-def moved(position, action):
+def move(position, action):
     """Return where a step leads; what would enter a wall is left out, row and column each by itself."""
     target = position.copy()
     for axis in (0, 1):
@@ -65,15 +65,21 @@ class VisualMaze(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.position, self.elapsed = START, 0
-        return drawn(self.position), {}
+        return draw_images(self.position), {}
 
     def step(self, action):
-        self.position, self.elapsed = moved(self.position, action), self.elapsed + 1
-        reached = is_at_goal(self.position)
-        return drawn(self.position), -1.0, reached, self.elapsed == EPISODE, {"is_success": reached}
+        self.position, self.elapsed = move(self.position, action), self.elapsed + 1
+        is_reached = is_at_goal(self.position)
+        return (
+            draw_images(self.position),
+            -1.0,
+            is_reached,
+            self.elapsed == EPISODE,
+            {"is_success": is_reached},
+        )
 
 
-def wandering(trajectories, length=50, seed=0):
+def wandering_dataset(trajectories, length=50, seed=0):
     """Return a dataset of points that begin anywhere, hold a random direction for some steps, and bump into walls."""
     draw = np.random.default_rng(seed)
     free = np.argwhere(~WALLS)
@@ -86,8 +92,8 @@ def wandering(trajectories, length=50, seed=0):
             if draw.random() < 0.2:
                 direction = draw.uniform(-1, 1, 2)
             action[step] = np.clip(direction + 0.2 * draw.standard_normal(2), -1, 1)
-            position[step + 1] = moved(position[step], action[step])
-    images = np.stack([drawn(path) for path in positions])
+            position[step + 1] = move(position[step], action[step])
+    images = np.stack([draw_images(path) for path in positions])
     rows = trajectories * length
     return {
         "observations": images[:, :-1].reshape(rows, *images.shape[2:]),

@@ -43,7 +43,7 @@ RUN_ONLY = {"codespell": "GPL-2.0-only"}
 """Tools that are run and never imported: their licences do not reach what they are run on."""
 
 
-def look_up(lock: Path, python: str) -> list[Mapping[str, Any]]:
+def read_metadata(lock: Path, python: str) -> list[Mapping[str, Any]]:
     """Return the metadata of the packages of a lock file; older pips than 25 do not read every licence."""
     command = [
         python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run",
@@ -97,5 +97,5 @@ def rows(packages: Iterable[Mapping[str, Any]]) -> list[str]:
 
 if __name__ == "__main__":
     locks = [FOLDER / f"{name}.lock" for name in ("build", "dev", "torch-cuda")]
-    packages = rows(package for lock in locks for package in look_up(lock, sys.argv[1]))
+    packages = rows(package for lock in locks for package in read_metadata(lock, sys.argv[1]))
     TABLE.write_text("\n".join(["package,version,licence", *packages]) + "\n", encoding="utf-8")

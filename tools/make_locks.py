@@ -80,7 +80,7 @@ def compile_all(uv: str) -> list[str]:
     return re.split(r"\n(?=\S)", text.strip())
 
 
-def file_of(name: str) -> str:
+def lock_of(name: str) -> str:
     """Return the lock file that a package belongs in."""
     if name in ("setuptools", "uv"):
         return "build"
@@ -103,7 +103,7 @@ def main(uv: str) -> None:
     requirements: dict[str, list[str]] = {name: [] for name in ABOUT}
     for block in compile_all(uv):
         name = block.partition("==")[0]
-        requirements[file_of(name)].append(block)
+        requirements[lock_of(name)].append(block)
         if name == "torch":
             requirements["torch-cpu"].append(cpu_build(block))
     FOLDER.mkdir(exist_ok=True)
@@ -113,4 +113,4 @@ def main(uv: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -75,16 +75,16 @@ def make_agent(run: Path, target: Path) -> Score:
     return score
 
 
-def write_page(folder: Path, page: Path) -> None:
+def write_page(page: Path) -> None:
     """Write the table of the trained agents' scores into its page, between the two marks."""
     text = page.read_text(encoding="utf-8")
     marked = re.compile("(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.DOTALL)
-    page.write_text(marked.sub(lambda _: table(folder), text), encoding="utf-8")
+    page.write_text(marked.sub(lambda _: table(), text), encoding="utf-8")
 
 
-def table(folder: Path) -> str:
+def table() -> str:
     """Return the table: one row an algorithm, in the registry's order."""
-    trained = list_trained(folder)
+    trained = list_trained()
     heads = [
         task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ")
         for task in TASKS
@@ -92,7 +92,7 @@ def table(folder: Path) -> str:
     rows = []
     for algo in BUILT_IN:
         if algo in trained:
-            scores = [_cell(folder / algo / f"{file_name_of(task)}{ENDING}") for task in TASKS]
+            scores = [_cell(FOLDER / algo / f"{file_name_of(task)}{ENDING}") for task in TASKS]
             rows.append([f"{find(algo).published_name} (`{algo}`)", *scores])
     return to_markdown(pd.DataFrame(rows, columns=["algorithm", *heads])) + "\n"
 
@@ -115,7 +115,7 @@ def main(logs: Path) -> None:
         raise SystemExit(
             f"the trained agents have {size:,} bytes together, more than {MOST_BYTES_IN_ALL:,}"
         )
-    write_page(FOLDER, PAGE)
+    write_page(PAGE)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from stable_baselines3.common.logger import Logger
 
 import agents
 from tests.agents.oracles import Behaviour, Quadratic, bandit_actions, bandit_model, learn_bandit
-from tests.mazes import EPISODE, VisualMaze, wandering
+from tests.mazes import EPISODE, VisualMaze, wandering_dataset
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LENGTH = 0.43078  # slope of the end of a flow of 10 steps in its start, where the behaviour's spread is 0.5
@@ -79,6 +79,6 @@ def success(id, updates, dataset, **settings):
 
 @pytest.mark.timeout(1800)  # two to three minutes of a core of its own
 def test_qam_solves_the_maze_and_cloning_does_not():
-    dataset = wandering(400)
+    dataset = wandering_dataset(400)
     assert success("bc", 1000, dataset) < 0.3
     assert success("qam", 1000, dataset, **OF_QAM) > 0.8

@@ -11,19 +11,8 @@ from agents.common.nets import onednn
 from benchmarks import throughput
 from tests import ROOT
 
-SIZES = [
-    "--observations",
-    "4",
-    "--actions",
-    "2",
-    "--batch",
-    "64",
-    "--seconds",
-    "0.1",
-    "--device",
-    "cpu",
-]
-SIZES += ["--compile", "off"]
+SIZES = ["--observations", "4", "--actions", "2", "--batch", "64", "--seconds", "0.1"]
+SIZES += ["--device", "cpu", "--compile", "off"]
 TINY = ["-params", "net_arch=[32,32]", "horizon_length=3", "flow_steps=2", "ensemble_size=2"]
 
 

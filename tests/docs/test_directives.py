@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-from pydoc import locate
 
 import pytest
 
@@ -13,7 +12,7 @@ import agents.core
 from agents.registry import BUILT_IN
 from docs import directives
 from docs.mathml import to_mathml
-from tests.docs.commands import ROOT, pages, prose_of
+from tests.docs.commands import pages, prose_of
 from zoo.terminal.cli import PROGRAMS
 
 FOREIGN_FLAGS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
@@ -81,34 +80,16 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
             assert places & described, f"no page of docs/reference/api has {name}"
 
 
-def test_everything_that_the_reference_documents_is_there():
-    text = "\n".join(path.read_text() for path in ROOT.glob("docs/reference/**/*.rst"))
-    named = re.findall(
-        r"^\.\. auto(?:class|data|function|module):: ([\w.]+)", text, flags=re.MULTILINE
-    )
-    assert len(named) > 30
-    assert [name for name in named if locate(name) is None] == []
-
-
 def test_every_formula_can_be_shown():
     count = 0
     for path in pages():
         text = re.sub(r"`[^`]*`", "", prose_of(path), flags=re.DOTALL)
         for block, inline in FORMULA.findall(text) if "docs" in path.parts else ():
             mathml = to_mathml(block or inline, as_block=bool(block))
+            # docutils takes 12 in \frac12 for the numerator, and what follows for the denominator
             operator = re.search(r"<mfrac[^>]*>(<mn>\d+</mn>)?<mo", mathml)
             assert not operator, f"{path}: a fraction of an operator"
             index = re.search(r"<mo[^>]*>(\u02c9|~|\u02c6)</mo></munderover>", mathml)
             assert not index, f"{path}: an index under its letter"
             count += 1
     assert count > 100
-
-
-def test_an_accented_letter_keeps_its_index_beside_it():
-    mathml = to_mathml(r"\bar x_t", as_block=False)
-    assert "<munderover>" not in mathml
-    assert re.search(r"<msub><mover[^>]*><mi>x</mi>.*</mover><mi>t</mi></msub>", mathml)
-
-
-def test_two_digits_after_a_fraction_are_its_two_parts():
-    assert "<mn>1</mn><mn>2</mn></mfrac>" in to_mathml(r"\tfrac12 + \sigma", as_block=False)

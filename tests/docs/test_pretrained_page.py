@@ -1,24 +1,12 @@
 """The page on flows that were trained elsewhere, and its example."""
 
-import copy
-import importlib.util
-
 import gymnasium
 import numpy as np
 import pytest
-import torch
 
 import agents
-from tests import ROOT, code_blocks
-
-
-def load_example():
-    spec = importlib.util.spec_from_file_location(
-        "fine_tune", ROOT / "docs" / "examples" / "fine_tune.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from docs.examples import fine_tune
+from tests import code_blocks
 
 
 def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
@@ -44,24 +32,7 @@ def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
     assert isinstance(names["model"], agents.TRQAM)
 
 
-def test_the_example_begins_as_it_was_cloned_and_leaves_the_network_alone():
-    example = load_example()
-    data = example.record(40)
-    network = example.clone(data, updates=5)
-    weights = copy.deepcopy(network.state_dict())
-    flow = agents.PretrainedFlow(network, noise_at=1.0, action_shape=(example.H, example.A))
-    small = {"net_arch": [8], "batch_size": 8, "flow_steps": 3, "seed": 0}
-    model = agents.QAM(
-        "MlpPolicy", example.Reach(), behaviour=flow, horizon_length=example.H, **small
-    )
-    behaviour, tuned = model.policy.nets.behaviour, model.policy.nets.fine_tuned
-    for name, value in behaviour.state_dict().items():
-        assert torch.equal(value, tuned.state_dict()[name])
-    model.learn_offline(2, dataset=data)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in weights.items())
-
-
 @pytest.mark.slow
 def test_fine_tuning_improves_a_cloned_transformer():
-    cloned, tuned = load_example().main()
+    cloned, tuned = fine_tune.main()
     assert tuned > cloned + 0.3

@@ -125,17 +125,10 @@ def trajectories(draw, horizon):
         steps = []
         observation = next(ids)
         for k in range(length):
-            next_observation, mask, reward = (
-                next(ids),
-                draw(st.sampled_from([1.0, 1.0, 0.0])),
-                draw(SMALL),
-            )
-            steps.append(
-                Step(
-                    observation, observation / 1000, reward, mask, next_observation, k == length - 1
-                )
-            )
-            observation = next_observation
+            mask = draw(st.sampled_from([1.0, 1.0, 0.0]))
+            action, reward, is_last = observation / 1000, draw(SMALL), k == length - 1
+            steps.append(Step(observation, action, reward, mask, next(ids), is_last))
+            observation = steps[-1].next_observation
         dataset.append(steps)
     return dataset
 

@@ -24,17 +24,14 @@ from zoo.settings.layers import (
 )
 
 STATUSES = ("published", "tuned here", "untuned")
-
-
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
+# (profile, algorithm) -> its entries; without an algorithm the protocol that all share
 SECTIONS = {(profile, ""): shared_profile(profile) for profile in shared_profiles()}
 for _algo in agents.algorithm_ids():
     for _profile, _entries in read_profiles(_algo).items():
         SECTIONS[_profile, _algo] = _entries
 PROFILES = [section for section in SECTIONS if section[1] and section[0] != DEFAULT_PROFILE]
 PAPER_DOMAINS = [name for name in shared_profile("trqam") if name in DOMAINS]
-
-
 STEPS = {"offline_steps", "online_steps"}
 OWN_STEPS = dict.fromkeys(("rlpd", "sac", "td3", "tqc", "crossq"), STEPS)  # these train online only
 
@@ -96,7 +93,8 @@ def test_every_entry_builds_unchanged(algo):
 
 
 @pytest.mark.parametrize(
-    ("profile", "suite"), [(DEFAULT_PROFILE, tasks.OCBENCH), ("d4rl", tasks.D4RL)]
+    ("profile", "suite"),
+    [(DEFAULT_PROFILE, tasks.OCBENCH), (DEFAULT_PROFILE, tasks.ROBOMIMIC), ("d4rl", tasks.D4RL)],
 )
 def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_default(profile, suite):
     files = [shared_profile(DEFAULT_PROFILE), read_profiles("fql")[DEFAULT_PROFILE]]
@@ -150,22 +148,6 @@ def test_no_entry_repeats_the_source_or_status_of_the_default(path):
         for name in section.keys() - {"default"}:
             for note in ENTRY_NOTES:
                 assert section[name].get(note, "inherited") != default.get(note), name
-
-
-@pytest.mark.parametrize("task", tasks.ROBOMIMIC.values(), ids=tasks.ROBOMIMIC)
-def test_the_tasks_of_robomimic_have_the_protocols_of_q_chunking_and_trqam(task):
-    benchmark = Benchmark(task.domain, task.entries)
-    ours = load_config("trqam", task.name, benchmark)
-    trqam = load_config("trqam", task.name, benchmark, Overrides(profile="trqam"))
-    shared = {"horizon_length": 5, "batch_size": 256, "net_arch": [512] * 4, "rho": 0.5}
-    assert ours.settings.items() >= (shared | {"gamma": 0.99, "observation_scale": None}).items()
-    assert (
-        trqam.settings.items() >= (shared | {"gamma": 0.995, "observation_scale": "range"}).items()
-    )
-    assert ours.run.eval_freq == 100_000
-    assert trqam.run.pretraining_steps == 300_000
-    assert trqam.settings["kl_budget"] == (1.0 if task.domain == "square-mh" else 0.1)
-    assert any("untuned" in source for source in ours.sources)
 
 
 @pytest.mark.parametrize(("profile", "algo"), [*PROFILES, (DEFAULT_PROFILE, "qgf")])

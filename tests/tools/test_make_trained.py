@@ -1,4 +1,4 @@
-"""Trained agents are made of the runs that the rule names, and their page says what their files say."""
+"""The page of the trained agents shows the scores that their files state."""
 
 import shutil
 from pathlib import Path
@@ -9,6 +9,6 @@ from zoo.models.agent import FOLDER
 
 def test_the_page_shows_what_the_files_state(tmp_path):
     page = Path(shutil.copy(PAGE, tmp_path))
-    write_page(FOLDER, page)
+    write_page(page)
     assert page.read_text() == PAGE.read_text()
-    assert table(FOLDER).count("\n| ") == len(list(FOLDER.glob("*")))
+    assert table().count("\n| ") == len(list(FOLDER.glob("*")))

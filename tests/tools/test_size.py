@@ -1,3 +1,5 @@
+"""The tokens of the code stay within the budget of `pyproject.toml`."""
+
 import sys
 import tomllib
 

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tests.zoo.models.conftest import maze_model
 from tests.zoo.outcomes import config_of
 from zoo import evaluate
 from zoo.envs.make import make_env
@@ -120,8 +121,6 @@ def test_plain_arguments_of_a_file_are_passed():
 
 def save_policy(folder, env_kwargs):
     """Write a policy whose file says where it plays."""
-    from tests.zoo.models.conftest import maze_model
-
     about = {"env": "Spring-v0", "protocol": {"env_kwargs": env_kwargs}}
     maze_model("bc", seed=3).save_policy(folder / "policy.safetensors", about)
     return folder / "policy.safetensors"

@@ -1,3 +1,5 @@
+"""Environments by name: repeatable by their seed, without side effects, and refused where they cannot be used."""
+
 import copy
 import multiprocessing.util
 import tempfile

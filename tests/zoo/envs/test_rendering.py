@@ -1,4 +1,4 @@
-"""What draws is found by trying."""
+"""MuJoCo draws with the first platform that works, unless the user names one."""
 
 import os
 import sys
@@ -18,6 +18,7 @@ def _not_imported(monkeypatch):
 
 
 def pretend(monkeypatch, *working):
+    """Let these platforms alone draw; return the list in which those that are tried appear."""
     trials = []
 
     def works(name):

@@ -557,16 +557,16 @@ def three_of_d4rl(root, **changes):
     return write_d4rl(root, episodes(3), **changes)
 
 
-LIMITS = "1 of 2 time limits are marked as terminations too"
-ENDS = np.isin(np.arange(59), (18, 58))
-FOLLOWING = regular(episodes(3))["next_observations"]
+BOTH_MARKED = "1 of 2 time limits are marked as terminations too"
+ENDS_OF_THREE = np.isin(np.arange(59), (18, 58))
+NEXT_OF_THREE = regular(episodes(3))["next_observations"]
 
 
 @pytest.mark.parametrize(("make", "changes", "text"), [
     (write_times, {}, r"from 1700000000 to 170000000\d in coordinate 2.*subtract an offset"),
     (npz_beside_parquet, {}, ".npz files are not read beside its .parquet files"),
-    (three_of_d4rl, {"terminals": ENDS}, LIMITS),
-    (three_of_d4rl, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
+    (three_of_d4rl, {"terminals": ENDS_OF_THREE}, BOTH_MARKED),
+    (three_of_d4rl, {"terminals": ENDS_OF_THREE, "next_observations": NEXT_OF_THREE}, BOTH_MARKED),
     (minari_of, {"ref_min_score": 96.262799, "ref_max_score": 3076.8331018826877}, "have 100 steps"),
     (rows_of, {"changes": {"next.success": np.arange(39) == 7}}, "1 of 2 episodes succeed before"),
     (rows_of, {"changes": {"next.success": np.zeros(39)}}, "no step achieves the task"),
