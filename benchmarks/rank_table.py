@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import permutations, product
 from typing import Any
 
@@ -89,8 +88,10 @@ def compare_sides(
     :param originals: names of the originals to compare with, if they are not those of the algorithms.
     :param cells: evaluations of one seed of one algorithm.
     """
-    names = (algorithms, originals or algorithms)
-    return compare(*map(partial(seed_means, cells=cells), sides, names))
+    return compare(
+        seed_means(sides[0], algorithms, cells),
+        seed_means(sides[1], originals or algorithms, cells),
+    )
 
 
 def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str]) -> str:
