@@ -1,39 +1,32 @@
 """The conformance kit as a program."""
 
-import json
-
 import pytest
 
 from agents.testing.kit import CHECKS
 from tests.agents.testing.mistakes import example
 from zoo.list_agents import main
 
-SLOW = [check.name for check in CHECKS if check.name not in ("hooks", "bounds", "saving")]
+FAST = ("hooks", "bounds", "saving")
+SLOW = [check.name for check in CHECKS if check.name not in FAST]
 
 
-def test_everything_holds_for_a_sound_algorithm(capsys):
-    assert main(["check", "bc", "--skip", *SLOW, "-params", "net_arch=[8, 8]", "flow_steps=2"]) == 0
-    output = capsys.readouterr()
-    result = json.loads(output.out.splitlines()[-1])
+def test_everything_holds_for_a_sound_algorithm(call):
+    words = ("-params", "net_arch=[8, 8]", "flow_steps=2")
+    result, messages = call(main, "check", "bc", "--skip", *SLOW, *words)
     assert (result["algo"], result["holds"]) == ("bc", True)
     states = {name: row["state"] for name, row in result["checks"].items()}
-    expected = dict.fromkeys((check.name for check in CHECKS), "holds")
-    assert states == expected | dict.fromkeys(SLOW, "skipped")
-    assert "bc conforms" in output.err
+    assert states == dict.fromkeys(FAST, "holds") | dict.fromkeys(SLOW, "skipped")
     command = "zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2"
-    assert f"next: {command}\n" in output.err
+    assert f"next: {command}\n" in messages
 
 
-def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, capsys):
+def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, call):
     unbounded = write_agent(example().replace(".clamp(-1, 1)", ""))
-    assert main(["check", unbounded, "--skip", *SLOW]) == 1
-    output = capsys.readouterr()
-    result = json.loads(output.out.splitlines()[-1])
+    result, messages = call(main, "check", unbounded, "--skip", *SLOW, code=1)
     assert [name for name, row in result["checks"].items() if row["state"] == "fails"] == ["bounds"]
-    shown = " ".join(output.err.split())
-    assert "weighted_bc fails: bounds" in shown
-    assert "actions keep to their bounds: `act` returns actions up to" in shown
-    assert "docs/register.md#the-hooks" in shown
+    shown = " ".join(messages.split())
+    for text in ("`act` returns actions up to", "docs/register.md#the-hooks"):
+        assert text in shown
 
 
 @pytest.mark.parametrize(
@@ -45,6 +38,5 @@ def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, cap
         ("fql -params distil_weight=3", "closest: distill_weight"),
     ],
 )
-def test_bad_input_is_refused_before_any_check(words, message, capsys):
-    assert main(f"check {words}".split()) == 2
-    assert message in capsys.readouterr().err
+def test_bad_input_is_refused_before_any_check(words, message, refusal):
+    assert message in refusal(main, "check", *words.split())

@@ -1,7 +1,6 @@
 """Packages to start from."""
 
 import importlib
-import json
 import tomllib
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from zoo.list_agents import main
 
 
 @pytest.fixture
-def make(own_agents, tmp_path, monkeypatch, capsys):
+def make(own_agents, tmp_path, monkeypatch, call):
     """Return a function that writes a package, and returns its folder and the agent's class."""
 
-    def write(name, *words):
-        assert main([*f"new {name} --folder {tmp_path}".split(), *words]) == 0
-        result = json.loads(capsys.readouterr().out)
+    def write(name):
+        result, _ = call(main, "new", name, "--folder", tmp_path)
         folder = Path(result["folder"])
         assert sorted(result["files"]) == sorted(path.name for path in folder.iterdir())
         monkeypatch.syspath_prepend(folder)
@@ -52,25 +50,24 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(
-    words, message, tmp_path, monkeypatch, capsys
+    words, message, tmp_path, monkeypatch, refusal
 ):
     monkeypatch.chdir(tmp_path)
-    assert main(f"new {words}".split()) == 2
-    assert message in capsys.readouterr().err
+    assert message in refusal(main, "new", *words.split())
     assert not list(tmp_path.iterdir())
 
 
-def test_the_next_command_works_in_a_folder_with_a_space(tmp_path, capsys):
+def test_the_next_command_works_in_a_folder_with_a_space(tmp_path, call):
     parent = tmp_path / "my agents"
     parent.mkdir()
-    assert main(["new", "zoo_test_spaced", "--folder", str(parent)]) == 0
+    _, messages = call(main, "new", "zoo_test_spaced", "--folder", parent)
     command = f"cd '{parent / 'zoo_test_spaced'}' && zoo agents check zoo_test_spaced:ZooTestSpaced"
-    assert command in capsys.readouterr().err
+    assert command in messages
 
 
-def test_nothing_is_overwritten(tmp_path, capsys):
+def test_nothing_is_overwritten(tmp_path, refusal):
     existing = tmp_path / "zoo_test_taken"
     existing.mkdir()
-    assert main(f"new zoo_test_taken --folder {tmp_path}".split()) == 2
-    assert f"{existing} exists, and nothing is overwritten" in capsys.readouterr().err
+    reason = refusal(main, "new", "zoo_test_taken", "--folder", tmp_path)
+    assert f"{existing} exists" in reason
     assert list(tmp_path.iterdir()) == [existing]

@@ -30,27 +30,22 @@ def evaluations(
     methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2
 ):
     """Return random evaluations of methods on tasks of two domains."""
-    random = np.random.RandomState(0)
-    rows = []
-    for method, task, seed, (step, phase) in itertools.product(
-        methods, range(tasks), range(seeds), steps
-    ):
-        domain = ("scene-play", "cube-double-play")[task % 2]
-        count = random.randint(0, 51)
-        rows.append(
-            {
-                "method": method,
-                "environment": f"{domain}-singletask-task{task // 2 + 1}-v0",
-                "domain": domain,
-                "seed": seed,
-                "run": f"{method}/{task}/{seed}",
-                "phase": phase,
-                "step": step,
-                "successes": count,
-                "score": count / 50,
-            }
-        )
-    return pd.DataFrame(rows).assign(source="own", kind="success", episodes=50)
+    places = list(itertools.product(methods, range(tasks), range(seeds), steps))
+    table = pd.DataFrame(places, columns=["method", "number", "seed", "evaluation"])
+    table = table.join(pd.DataFrame(table.pop("evaluation").tolist(), columns=["step", "phase"]))
+    number = table.pop("number")
+    domain = np.where(number % 2, "cube-double-play", "scene-play")
+    successes = np.random.RandomState(0).randint(0, 51, len(table))
+    return table.assign(
+        domain=domain,
+        environment=domain + "-singletask-task" + (number // 2 + 1).astype(str) + "-v0",
+        run=table["method"] + "/" + number.astype(str) + "/" + table["seed"].astype(str),
+        successes=successes,
+        score=successes / 50,
+        source="own",
+        kind="success",
+        episodes=50,
+    )
 
 
 def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):

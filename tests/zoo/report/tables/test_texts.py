@@ -20,13 +20,14 @@ DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 """
 
 
-def nasty():
+def table_with_signs():
+    """Return a table of characters that HTML, Markdown and LaTeX read as something else."""
     rows = [[TableEntry("<b>|50% & a_b$"), TableEntry("1.0†", "[0.5, 1.5]", True)]]
-    return Table("nasty", "A title", "100% of a_b", ["a|b", "x_y"], rows)
+    return Table("signs", "A title", "100% of a_b", ["a|b", "x_y"], rows)
 
 
 def test_markdown_is_a_table_with_its_signs_escaped():
-    lines = rendering.to_markdown(nasty()).splitlines()
+    lines = rendering.to_markdown(table_with_signs()).splitlines()
     assert lines[2:] == [
         r"| a\|b | x_y |",
         "| --- | --- |",
@@ -52,7 +53,7 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
 
 
 def test_latex_signs_are_escaped():
-    text = rendering.to_latex(nasty())
+    text = rendering.to_latex(table_with_signs())
     assert r"$<$b$>$$|$50\% \& a\_b\$ & \textbf{1.0$^\dagger$} {[}0.5, 1.5] \\" in text
     assert r"\caption{A title. 100\% of a\_b}" in text
     assert text.count(r"\\") == 2  # one line of names, one row
