@@ -76,7 +76,7 @@ def own_run(folder, name, seed, **changes):
         "seed": seed,
         "offline": (2, 10, 20),
         "episodes": 20,
-        "every": 700,
+        "interval": 700,
     }
     return write_run(folder / name, **values | changes)
 

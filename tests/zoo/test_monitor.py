@@ -132,7 +132,7 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, folder, messag
 
 def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
     env, label = "humanoidmaze-giant-navigate-singletask-task1-v0", "a_method_with_a_long_name"
-    long = {"env": env, "label": label, "every": 1_250_000}
+    long = {"env": env, "label": label, "interval": 1_250_000}
     write_run(tmp_path / "a", **long)
     write_run(tmp_path / "b", seed=1, state="failed", **long)
     steps = {"hours": 100, "offline_steps": 5_000_000}

@@ -19,7 +19,7 @@ def write_run(
     offline=(10, 20, 30),
     online=(),
     episodes=50,
-    every=1000,
+    interval=1000,
     state="done",
     updated="2026-11-01T00:00:00+00:00",
     settings=None,
@@ -28,28 +28,32 @@ def write_run(
     device="NVIDIA H200",
     **config,
 ):
-    """Write a run with the given numbers of successes, or mean returns without success, at its evaluations."""
+    """Write a run with the given numbers of successes, or mean returns without success, at its evaluations.
+
+    :param interval: steps between two evaluations.
+    :param config: further entries of its ``config.yml``.
+    """
     folder.mkdir(parents=True)
     counts = np.array([*offline, *online])[:, None]
     successes = np.arange(episodes) < counts
-    steps = every * np.arange(1, len(counts) + 1)
-    arrays = {
-        "timesteps": steps,
-        "phase": np.repeat([0, 1], [len(offline), len(online)]),
-        "ep_lengths": np.full(successes.shape, 200),
-        "episode_seeds": np.tile(np.arange(episodes), (len(counts), 1)),
-    }
+    steps = interval * np.arange(1, len(counts) + 1)
+    results = {"results": counts + np.linspace(-1, 1, episodes)}
     if has_success:
-        arrays |= {"successes": successes, "results": np.where(successes, -10.0, -100.0)}
-    else:
-        arrays["results"] = counts + np.linspace(-1, 1, episodes)
-    np.savez(folder / "evaluations.npz", **arrays)
+        results = {"successes": successes, "results": np.where(successes, -10.0, -100.0)}
+    np.savez(
+        folder / "evaluations.npz",
+        timesteps=steps,
+        phase=np.repeat([0, 1], [len(offline), len(online)]),
+        ep_lengths=np.full(successes.shape, 200),
+        episode_seeds=np.tile(np.arange(episodes), (len(counts), 1)),
+        **results,
+    )
     values = {
         "algo": algo,
         "env": env,
         "seed": seed,
-        "offline_steps": every * len(offline),
-        "online_steps": every * len(online),
+        "offline_steps": interval * len(offline),
+        "online_steps": interval * len(online),
         "eval_episodes": episodes,
         "sparse": True,
         "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
@@ -60,10 +64,9 @@ def write_run(
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run
         updated = datetime.datetime.now(datetime.UTC).isoformat()
-    status = {"state": state, "seed": seed, "updated": updated}
-    status |= {"offline_step": int(steps[-1]), "online_step": 0}
-    (folder / "status.json").write_text(json.dumps(status))
-    logged = np.arange(every // 2, steps[-1] + 1, every // 2)
+    status = {"state": state, "seed": seed, "updated": updated, "online_step": 0}
+    (folder / "status.json").write_text(json.dumps(status | {"offline_step": int(steps[-1])}))
+    logged = np.arange(interval // 2, steps[-1] + 1, interval // 2)
     seconds = 3600 * hours * logged / steps[-1]
     rows = np.stack([logged, seconds, logged / seconds, logged], axis=1)
     np.savetxt(folder / "progress.csv", rows, delimiter=",", header=PROGRESS.strip(), comments="")

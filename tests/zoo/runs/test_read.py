@@ -1,6 +1,7 @@
 """Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,13 @@ def methods(logs):
 
 def test_evaluations_are_counted_as_integers_with_phase_and_step(tmp_path):
     write_run(tmp_path / "run", offline=(10, 20), online=(50,), seed=7)
-    table = read_runs([tmp_path]).counted()
+    table = read_runs([tmp_path]).counted().set_index(["seed", "domain", "task", "phase", "step"])
+    about = (7, "scene-play", "task1")
+    steps = [("offline", 1000), ("offline", 2000), ("online", 3000)]
+    assert table.index.tolist() == [(*about, *step) for step in steps]
     assert table["successes"].tolist() == [10, 20, 50]
-    assert table["phase"].tolist() == ["offline", "offline", "online"]
-    assert table["step"].tolist() == [1000, 2000, 3000]
     assert table["score"].tolist() == [0.2, 0.4, 1.0]
     assert table["return"].tolist() == [-82.0, -64.0, -10.0]
-    about = table[["seed", "domain", "task"]].drop_duplicates()
-    assert about.to_numpy().tolist() == [[7, "scene-play", "task1"]]
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
@@ -142,9 +142,7 @@ def test_protocol_difference_names_the_field_and_both_values():
 )
 def test_entry_of_another_type_makes_a_run_unreadable(tmp_path, name, value):
     write_run(tmp_path / "run", **{name: value})
-    reason = reasons(tmp_path)["run"]
-    assert reason.startswith("config.yml cannot be read: ")
-    assert f"`{name}`" in reason
+    assert re.match(rf"config\.yml cannot be read: .*`{name}`", reasons(tmp_path)["run"])
 
 
 @pytest.mark.parametrize("file", ["config.yml", "status.json", "evaluations.npz"])
@@ -152,8 +150,9 @@ def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file)
     write_run(tmp_path / "good", seed=1)
     for name, text in (("bytes", "\x00\x1b\xff" * 100), ("other", "- 1")):
         (write_run(tmp_path / name) / file).write_text(text, encoding="latin-1")
-    assert len(reasons(tmp_path)) == 2
-    assert all(reason.startswith(f"{file} ") for reason in reasons(tmp_path).values())
+    bytes_reason, other_reason = reasons(tmp_path).values()
+    assert bytes_reason.startswith(f"{file} ")
+    assert other_reason.startswith(f"{file} ")
     assert len(read_runs([tmp_path]).counted()) == 3
 
 
@@ -244,21 +243,17 @@ def names(tables):
 
 
 def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
-    for k, gamma in enumerate((0.5, 0.99)):
-        for j, temperature in enumerate((0.3, 99.0)):
+    for gamma in (0.5, 0.99):
+        for temperature in (0.3, 99.0):
             settings = {"gamma": gamma, "inverse_temperature": temperature}
-            write_run(tmp_path / f"{k}{j}", settings=settings, label="a method with a name")
+            write_run(tmp_path / f"{gamma} {temperature}", settings=settings, label="ours")
     tables = read_runs([tmp_path])
-    assert names(tables) == {
-        "00": "a method with a name a",
-        "01": "a method with a name b",
-        "10": "a method with a name c",
-        "11": "a method with a name d",
-    }
-    table = differences_table(tables, set(tables.runs["method"]))
-    name, differences = table.rows[1]
-    assert name.text == "a method with a name b"
-    assert differences.text == "gamma 0.5; inverse_temperature 99.0"
+    letters = dict(
+        zip(sorted(names(tables)), ("ours a", "ours b", "ours c", "ours d"), strict=True)
+    )
+    assert names(tables) == letters
+    name, differences = differences_table(tables, set(tables.runs["method"])).rows[1]
+    assert (name.text, differences.text) == ("ours b", "gamma 0.5; inverse_temperature 99.0")
 
 
 def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
@@ -330,12 +325,9 @@ def run_with(folder, progress, versions=None, **config):
 def test_rows_without_a_time_are_evaluations(tmp_path):
     text = OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n"
     times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}), {})
-    assert times.steps.tolist() == [100, 200]
-    assert times.seconds.tolist() == [10, 20]
+    assert [times.steps.tolist(), times.seconds.tolist()] == [[100, 200], [10, 20]]
     assert times.hours == pytest.approx(20 / 3600)
-    assert times.updates_per_second == 10
-    assert times.replicas == 1
-    assert times.machine == "NVIDIA H200"
+    assert (times.updates_per_second, times.replicas, times.machine) == (10, 1, "NVIDIA H200")
 
 
 @pytest.mark.parametrize(

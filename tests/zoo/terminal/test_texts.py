@@ -2,13 +2,7 @@
 
 import re
 
-from zoo.terminal.messages import (
-    LOG_FILE_ONLY,
-    as_yaml,
-    log,
-    log_to_folders,
-    messages,
-)  # fmt: skip
+from zoo.terminal.messages import LOG_FILE_ONLY, as_yaml, log, log_to_folders, messages
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
@@ -40,9 +34,8 @@ def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
 
 def test_a_result_is_words_for_a_person_with_what_to_do_next():
     runs = [{"run": f"my logs/qam/Env-v0_{seed}", "success": 0.98765} for seed in (1, 2)]
-    assert as_yaml(
-        {"wall_s": 12.5, "success": None, "runs": runs, "seeds": [0, 1]}
-    ).splitlines() == [
+    result = {"wall_s": 12.5, "success": None, "runs": runs, "seeds": [0, 1]}
+    assert as_yaml(result).splitlines() == [
         "wall_s: 12.5",
         "runs:",
         *("- run: my logs/qam/Env-v0_1", "  success: 0.9877"),

@@ -21,17 +21,13 @@ REQUESTS = [
     {"run": {"reference_scores": [-1600.0, -150.5], "eval_at_start": False, "eval_freq": 7}},
     {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
     {"study": "s:t", "trial_id": "best", "precision": "tf32"},
+    {"env": "", "no_env": True, "dataset": "my.npz", "spaces": Path("spaces.yml")},
 ]
 
 
 @pytest.mark.parametrize("values", REQUESTS, ids=str)
 def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
-    request = TrainRequest(algo="my_package:Mine", env="Pendulum-v1", **values)
-    assert read(*request.command_line()) == request
-
-
-def test_a_request_without_an_environment_is_asked_for_by_its_data():
-    request = TrainRequest(algo="qam", no_env=True, dataset="my.npz", spaces=Path("spaces.yml"))
+    request = TrainRequest("my_package:Mine", **{"env": "Pendulum-v1"} | values)
     assert read(*request.command_line()) == request
 
 

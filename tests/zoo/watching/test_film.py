@@ -22,38 +22,52 @@ from zoo.watching.stage import MIN_SAMPLES, PolicyInspector, RolloutSimulator, S
 TELEPORTS = "pointmaze-teleport-navigate-singletask-task1-v0"
 
 
-def shot(film, interval=1):
-    pictures = list(film.pictures(interval))
+def agent_of(id, episodes=2, **settings):
+    """Return an untrained agent that plays a maze for some episodes."""
+    policy = maze_model(id, seed=3, **settings).policy
+    return Agent(id, policy, Path("here"), ENV, STEPS, episodes)
+
+
+def plans_of(agent):
+    """Return what the agent plans in its first state, and the episode."""
+    stage = Stage(agent)
+    (episode,) = next(stage.play())
+    return PolicyInspector(agent.policy).sample(episode), episode
+
+
+def frames_of(film, interval=1):
+    """Return (picture, whether it is the last of an episode) of every so many steps."""
+    frames = list(film.pictures(interval))
     film.close()
-    return pictures
+    return frames
 
 
-def has(image, colour):
+def has_colour(image, colour):
     return bool((image == list(bytes.fromhex(colour[1:]))).all(-1).any())
 
 
 def test_without_a_camera_a_maze_is_a_map_with_agent_and_goal():
-    frames = shot(Film(agent_of("qam"), has_camera=False), interval=4)
+    frames = frames_of(Film(agent_of("qam"), has_camera=False), interval=4)
     assert [is_last for _, is_last in frames] == ([False] * 3 + [True]) * 2
     for frame, _ in frames:
         assert frame.shape == (480 + HEAD, 480, 3)
-        assert has(frame, AGENT)
-        assert has(frame, GOAL)
+        assert has_colour(frame, AGENT)
+        assert has_colour(frame, GOAL)
     assert (frames[0][0] != frames[3][0]).any()
 
 
 def test_a_grid_shows_as_many_episodes_and_leaves_places_empty():
-    frames = shot(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), interval=12)
+    frames = frames_of(Film(agent_of("qam", 3), grid=(1, 2), has_camera=False), interval=12)
     pair, *_, single = (frame for frame, _ in frames)
     assert pair.shape == single.shape == (256 + HEAD, 2 * 256, 3)
-    assert has(pair[:, 260:], AGENT)
-    assert has(single[:, :256], AGENT)
+    assert has_colour(pair[:, 260:], AGENT)
+    assert has_colour(single[:, :256], AGENT)
     assert (single[HEAD:, 260:] == 255).all()
 
 
 @pytest.mark.parametrize("id", ["qam", "bc"])
 def test_thoughts_are_shown_beside_the_map(id):
-    frames = shot(Film(agent_of(id, 1), explain=True, has_camera=False), interval=6)
+    frames = frames_of(Film(agent_of(id, 1), explain=True, has_camera=False), interval=6)
     for frame, _ in frames:
         assert frame.shape == (560 + HEAD, 2 * 560, 3)
         assert (frame[HEAD:, 560:] != 255).any()
@@ -70,27 +84,18 @@ def test_a_maze_is_shown_whole_with_its_teleports():
     env = make_env(gym_id(TELEPORTS))
     maze = find_maze(env)
     assert maze is env.env.unwrapped
-    frames = shot(Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), interval=99)
+    frames = frames_of(
+        Film(replace(agent_of("qam", 1), env=TELEPORTS), has_camera=False), interval=99
+    )
     for frame, _ in frames:
-        assert has(frame, ENTRANCE)
-        assert has(frame, EXIT)
+        assert has_colour(frame, ENTRANCE)
+        assert has_colour(frame, EXIT)
     prepare_drawing(maze)
     height = maze.custom_camera.distance - 2  # above the walls
     assert 48 < 2 * math.tan(math.radians(45) / 2) * height < 50  # 12 cells of 4 metres
     wall = maze.model.mat("wall").rgba
     assert wall.max() == 1 > wall[:3].max()
     env.close()
-
-
-def agent_of(id, episodes=2, **settings):
-    policy = maze_model(id, seed=3, **settings).policy
-    return Agent(id, policy, Path("here"), ENV, STEPS, episodes)
-
-
-def plans_of(agent):
-    stage = Stage(agent)
-    (episode,) = next(stage.play())
-    return PolicyInspector(agent.policy).sample(episode), episode
 
 
 @pytest.mark.parametrize("episodes", [3, 9])

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 from tests import ROOT
 from zoo.terminal.errors import UsageError
-from zoo.watching import film as pictures
+from zoo.watching import film
 from zoo.watching.stage import SampledPlans
 from zoo.watching.video import check_video, open_video
 
@@ -35,39 +35,33 @@ def plans(size=2, stages=4, values=None):
 
 def test_y_points_up_and_the_maze_is_in_the_middle():
     figure = Figure((2.4, 1.6), dpi=100)
-    pictures.draw_maze(figure.add_axes((0, 0, 1, 1)), MAZE, [np.zeros(2)])
+    film.draw_maze(figure.add_axes((0, 0, 1, 1)), MAZE, [np.zeros(2)])
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = np.asarray(canvas.buffer_rgba())[..., :3]
     middles = {(x, y): image[40 + 80 * (y == 0), 40 + 80 * x] for x in range(3) for y in (0, 1)}
-    colours = {place: "#{:02x}{:02x}{:02x}".format(*colour) for place, colour in middles.items()}
-    floor, wall = pictures.FLOOR, pictures.WALL
-    assert colours == {
-        (0, 1): floor,
-        (1, 1): wall,
-        (2, 1): pictures.GOAL,
-        (0, 0): pictures.AGENT,
-        (1, 0): floor,
-        (2, 0): wall,
-    }
+    colours = {place: "#" + bytes(colour).hex() for place, colour in middles.items()}
+    floor, wall = film.FLOOR, film.WALL
+    upper_row = {(0, 1): floor, (1, 1): wall, (2, 1): film.GOAL}
+    assert colours == upper_row | {(0, 0): film.AGENT, (1, 0): floor, (2, 0): wall}
 
 
 def test_colours_go_from_the_lowest_to_the_highest_value():
-    low, middle, high = pictures.VALUES([0.0, 0.5, 1.0])
+    low, middle, high = film.VALUES([0.0, 0.5, 1.0])
     for values, expected in (
         ([3.0, 1.0, 2.0], [high, low, middle]),
         ([2.0] * 3, [low] * 3),
         (None, [low] * 3),
     ):
-        np.testing.assert_array_equal(pictures.colours_of(plans(values=values)), expected)
+        np.testing.assert_array_equal(film.colours_of(plans(values=values)), expected)
 
 
 @pytest.mark.parametrize(("size", "stages"), [(2, 4), (1, 4), (2, 1), (5, 2)])
 def test_thoughts_about_actions_of_any_size_are_drawn(size, stages):
     sampled = plans(size, stages)
     flow, chunks = Figure().subplots(1, 2)
-    pictures.draw_flow(flow, sampled)
-    pictures.draw_chunks(chunks, sampled)
+    film.draw_flow(flow, sampled)
+    film.draw_chunks(chunks, sampled)
     for ax in (flow, chunks):
         (lines,) = ax.collections[-2:-1]
         assert len(lines.get_segments()) == 3
@@ -83,8 +77,7 @@ def test_pictures_come_back(ending, speed, tmp_path):
     with imageio.get_reader(path) as reader:
         frames = [frame[..., :3] for frame in reader]
     assert frames[0].shape == (48, 64, 3)
-    assert frames[0].mean() == pytest.approx(0, abs=8)
-    assert frames[-1].mean() == pytest.approx(200, abs=8)
+    assert [frames[0].mean(), frames[-1].mean()] == pytest.approx([0, 200], abs=8)
     seconds = 2 / speed + 0.8  # the last picture stays
     assert length_of(path, speed) == pytest.approx(seconds, abs=0.01)
 
@@ -158,9 +151,8 @@ def screen():
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
 def test_a_picture_is_shown_until_the_window_is_closed(screen):
-    variables = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {
-        "DISPLAY": screen
-    }
+    variables = os.environ | {"DISPLAY": screen}
+    variables.pop("PYOPENGL_PLATFORM", None)  # would make OpenGL draw without a screen
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, env=variables, text=True, **pipes
@@ -169,7 +161,4 @@ def test_a_picture_is_shown_until_the_window_is_closed(screen):
         if not output and "no window" in program.communicate()[1]:
             pytest.skip("needs OpenGL on Xvfb's screen")
         assert output == "shown\n"
-        assert (
-            program.communicate("\n", timeout=60)[0]
-            == "the window was closed before all episodes were over\n"
-        )
+        assert "the window was closed" in program.communicate("\n", timeout=60)[0]

@@ -79,11 +79,13 @@ class Page:
 
     def send(self, method, **parameters):
         """Send a command and return its result."""
-        number = next(self._numbers) + (0 if self._session is None else 1_000_000)
+        number = next(self._numbers)
         message = {"id": number, "method": method, "params": parameters}
-        self._socket.send(
-            json.dumps(message | ({"sessionId": self._session} if self._session else {}))
-        )
+        if self._session is not None:
+            # browser and tab share the socket, so that their numbers must differ
+            number += 1_000_000
+            message |= {"id": number, "sessionId": self._session}
+        self._socket.send(json.dumps(message))
         while True:
             answer = self._receive()
             if answer.get("id") == number:
@@ -113,11 +115,8 @@ class Page:
 
     def open(self, address):
         """Load an address and wait until the page has drawn."""
-        # else another fragment of the same page would not load it again
-        for place in (
-            "about:blank",
-            str(address),
-        ):
+        # the blank page first: another fragment of the same page would not load it again
+        for place in ("about:blank", str(address)):
             self._loaded = False
             self.problems.clear()
             self._requests.clear()

@@ -20,7 +20,7 @@ HOSTILE = "</script><b>a&b=c,d</b>\u2028"
 METHODS = ["QAM", "FQL", HOSTILE]
 
 
-def shown(content):
+def with_svg(content):
     """Return what the page alone needs: the figures as SVG."""
     return replace(content, formats=("svg",))
 
@@ -30,7 +30,7 @@ def content():
     methods = own_methods(METHODS) | {"FQL": ComparedMethod("FQL", "FQL", "a_set")}
     table = evaluations(METHODS, tasks=4)
     table.loc[table["method"] == "FQL", "source"] = "a_set"
-    return shown(content_of(table, methods, problems=[("logs/a", None)]))
+    return with_svg(content_of(table, methods, problems=[("logs/a", None)]))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def tab(tmp_path_factory):
 
 @pytest.fixture
 def page(tab, address):
+    """Yield the tab with the page in it, which must have caused no error at the end of the test."""
     tab.media()
     tab.resize(1400, 900)
     tab.open(address)
@@ -102,13 +103,12 @@ def test_headings_sort_numbers_by_number_and_texts_by_name(page):
     assert column(page, "aggregates_offline", 0) == [HOSTILE, "FQL", "QAM"]
     page.evaluate("document.querySelectorAll('#verdict_offline tbody tr').forEach((row, k) => {"
                   "row.cells[2].firstChild.textContent = ['< 0.001', '0.001'][k]; })")  # fmt: skip
-    # the largest first, then the smallest
-    for expected in (
+    for order in (
         ["0.001", "< 0.001"],
         ["< 0.001", "0.001"],
-    ):
+    ):  # the largest first, then the smallest
         click("verdict_offline", 3)
-        assert column(page, "verdict_offline", 2) == expected
+        assert column(page, "verdict_offline", 2) == order
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def wide(tmp_path_factory):
     """Return the address of a page with many methods and a long name."""
     names = ["QAM", "q" * 120, *(f"agent {k}" for k in range(6))]
     path = tmp_path_factory.mktemp("wide") / "report.html"
-    content = shown(content_of(evaluations(names, tasks=2), baseline=names[1]))
+    content = with_svg(content_of(evaluations(names, tasks=2), baseline=names[1]))
     path.write_text(report.to_html(content), encoding="utf-8")
     return path.as_uri()
 
