@@ -24,10 +24,9 @@ from zoo.models.score import Score
 def save_policy(folder, **about):
     """Save a policy for acting that never reaches the goal."""
     protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
-    maze_model(seed=3).save_policy(
-        folder / "policy.safetensors", {"env": ENV, "protocol": protocol, **about}
-    )
-    return folder / "policy.safetensors"
+    file = folder / "policy.safetensors"
+    maze_model(seed=3).save_policy(file, {"env": ENV, "protocol": protocol, **about})
+    return file
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -69,9 +68,7 @@ def test_a_score_is_reproduced_only_inside_its_interval(
     result, messages = call(evaluate.main, save_policy(tmp_path, **about), *words, code=code)
     assert result["reproduced"] == (code == 0)
     assert result["stated"] == [low, high]
-    assert ("; not reproduced: the score is outside the stated interval\n" in messages) == (
-        code == 1
-    )
+    assert ("; not reproduced: " in messages) == (code == 1)
 
 
 def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
@@ -100,10 +97,8 @@ def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
     protocol = {"episodes": 9, "env_kwargs": {"max_episode_steps": 4}}
-    maze_model(seed=3).save_policy(path, {"env": ENV, "protocol": protocol})
-    return path
+    return save_policy(tmp_path_factory.mktemp("policy"), protocol=protocol)
 
 
 @pytest.fixture(autouse=True)
@@ -161,10 +156,9 @@ def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
 def save_swimmer(folder):
     """Save a policy for an environment of MuJoCo that is no maze."""
     about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
-    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(
-        folder / "policy.safetensors", about
-    )
-    return folder / "policy.safetensors"
+    file = folder / "policy.safetensors"
+    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(file, about)
+    return file
 
 
 def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):
@@ -188,14 +182,10 @@ def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
 
 def record_elsewhere(policy, video, *words):
     """Record in another process, with what draws there; return how many colours the picture has."""
-    command = [sys.executable, ROOT / "zoo" / "enjoy.py", policy, "--video", video, *words]
+    line = f"{ROOT / 'zoo' / 'enjoy.py'} {policy} --video {video} --episodes 1 --every 6"
     environment = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
-    ran = subprocess.run(
-        [*map(str, command), "--episodes", "1", "--every", "6"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, *line.split(), *words]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
     if "MuJoCo can draw nothing here" in ran.stderr:
         pytest.skip("needs EGL, OSMesa or a screen")
     assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""Data of one's own, and of D4RL through Minari: trained on, evaluated, resumed and compared as was asked."""
+"""Data of one's own, and of D4RL through Minari: trained on, evaluated, and resumed as was asked."""
 
 import sys
 
@@ -11,13 +11,10 @@ from tests.zoo.datasets.d4rl import record
 from tests.zoo.datasets.samples import ENV, WRITERS, episodes, write_minari, write_npz
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
-from zoo.compare import main as compare
 from zoo.dataset import main as dataset
 from zoo.train import main
 
 FOLDER = "tests.zoo.envs.toys__Spring-v0"
-TASK = ENV.partition(":")[2]
-"""Its name in a report, which leaves out where an environment is imported from."""
 
 
 def words(logs, data, *flags):
@@ -37,7 +34,7 @@ def minari(tmp_path, monkeypatch):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["minari", "parquet", "npz"])
-def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path, call, kind):
+def test_a_set_is_trained_on_evaluated_and_resumed(tmp_path, call, kind):
     source, logs = WRITERS[kind](tmp_path, episodes(3)), tmp_path / "logs"
     result, _ = call(main, *words(logs, source))
     assert result["success"] is not None  # the environment says `is_success`
@@ -50,8 +47,6 @@ def test_a_set_is_trained_on_evaluated_resumed_and_compared(tmp_path, call, kind
         assert evaluations["timesteps"].tolist() == [6, 12]
     assert agents.load(folder, device="cpu").action_space.high[0] == 2
     assert call(main, *words(logs, source), "--resume")[0]["already_done"]
-    assert compare(f"{logs} --json {tmp_path / 'report.json'} --reps 50".split()) == 0
-    assert TASK in (tmp_path / "report.json").read_text()
 
 
 def test_a_set_is_converted_and_described(tmp_path, call):

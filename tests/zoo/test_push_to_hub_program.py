@@ -123,8 +123,7 @@ def test_files_can_be_written_without_uploading(tmp_path, call, monkeypatch):
 def test_uploading_without_a_token_is_refused_before_anything_is_played(logs, hub, call):
     hub.token = None
     _, errors = call(main, *AGENT, "-f", logs, "-orga", "me", code=2)
-    assert errors.count("\n") == 1
-    assert "needs a token that may write; log in with `hf auth login`, or set HF_TOKEN" in errors
+    assert "log in with `hf auth login`, or set HF_TOKEN" in errors
     assert not hub.asked
 
 

@@ -31,12 +31,10 @@ def test_an_id_with_a_namespace_is_trained_resumed_and_compared(tmp_path, call):
     folder = RunFolder(tmp_path / "qam" / "my-ns__Toy-v0_1")
     assert folder.model.is_file()
     assert call(main, *words(tmp_path, env), "--resume")[0]["already_done"]
-    assert main(words(tmp_path, env)) == 0
-    assert (tmp_path / "qam" / "my-ns__Toy-v0_2").is_dir()
     assert set(read_runs([tmp_path]).runs["environment"]) == {env}
     report = tmp_path / "report"
-    assert compare(f"{tmp_path / 'qam'} -o {report} --reps 50 --format svg".split()) == 0
-    assert env in (report / "report.html").read_text(encoding="utf-8")
+    assert compare(f"{tmp_path / 'qam'} -o {report} --reps 50".split()) == 0
+    assert env in (report / "scores.csv").read_text()
 
 
 @pytest.mark.slow

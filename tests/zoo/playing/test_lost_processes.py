@@ -47,9 +47,9 @@ class Disturbing(NetworkPolicy):
 def playing(monkeypatch, cores):
     """Yield an evaluator, and what finds its processes."""
     pretend_cores(monkeypatch, cores)
-    others = worker_pids()
+    earlier_pids = worker_pids()
     with Evaluator(TOY, episodes=6, n_envs=4, seed=5) as evaluator:
-        yield evaluator, lambda: worker_pids() - others
+        yield evaluator, lambda: worker_pids() - earlier_pids
 
 
 @pytest.mark.few(1)

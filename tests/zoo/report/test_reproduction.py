@@ -21,9 +21,9 @@ def _read_once():
         yield
 
 
-def reproduced(scores, published="qam2026", **about):
-    """Return place -> how QAM with these scores, a list for each task of scene, compares with its published ones."""
-    methods = {"qam": ComparedMethod("qam", "QAM", "own", **about)}
+def reproduced(scores, published="qam2026", algorithm="QAM", **about):
+    """Return place -> how an algorithm's scores, a list for each task of scene, compare with its published ones."""
+    methods = {"qam": ComparedMethod("qam", algorithm, "own", **about)}
     entries = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
     return {entry.where: entry for entry in entries}
 
@@ -75,14 +75,12 @@ def test_every_setting_that_differs_from_the_published_one_is_named_unless_it_ch
 
 def test_published_mean_without_a_spread_gives_no_interval_and_names_its_scoring():
     protocols = {env: {"sparse": True} for env in SCENE}
-    methods = {"mine": ComparedMethod("mine", "RQL", "own", protocols)}
-    runs = scene_runs([[0.9, 0.8, 0.85]] * 5, "mine")
-    entries = reproduce(methods, runs, [load_set("rql2026")], 0.05)
-    domain = next(entry for entry in entries if entry.where == "scene-play")
+    places = reproduced([[0.9, 0.8, 0.85]] * 5, "rql2026", "RQL", protocols=protocols)
+    domain = places["scene-play"]
     assert (domain.published_mean, domain.published_seeds) == (0.89, 4)
     assert domain.difference.interval is None
     assert domain.verdict == "no interval"
-    assert domain.protocol[-1].startswith("scoring not stated to be of the last evaluation")
+    assert domain.protocol[-1].startswith("scoring not stated")
 
 
 def test_settings_of_a_profile_that_does_not_exist_are_not_compared():

@@ -139,8 +139,8 @@ def test_evaluations_that_cannot_be_written_whole_leave_the_old_ones(tmp_path, m
 def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     logs = tmp_path / "logs"
     run = new_run(logs).path
-    outside = new_run(tmp_path / "elsewhere").path
-    links = {"linked": outside, "again": outside, "a_loop": logs, "0_run": run}
+    elsewhere_run = new_run(tmp_path / "elsewhere").path
+    links = {"linked": elsewhere_run, "again": elsewhere_run, "a_loop": logs, "0_run": run}
     for name, target in links.items():
         (logs / name).symlink_to(target)
     assert find_run_folders([logs]) == [logs / "again", run]
@@ -213,8 +213,10 @@ def test_an_evaluation_is_one_line_with_a_mean_and_a_value_for_each_seed_that_pl
     alone = describe_evaluation(1000, "offline", results([[1, 0]], [[-10, -21]]), [3])
     for part in ("step 1000 (offline)", "50.0% over 2 episodes", "-15.50", "mean length 30.0"):
         assert part in alone
-    both = describe_evaluation(7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8])
-    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%)" in both
+    two_seeds = describe_evaluation(
+        7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8]
+    )
+    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%)" in two_seeds
     one_left = describe_evaluation(7, "online", results(None, [[np.nan, 0], [-2, -4]]), [3, 8])
     assert "mean return -3.00 over 2 episodes (seed 8: -3.00), " in one_left
 

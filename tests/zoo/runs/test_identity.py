@@ -42,8 +42,8 @@ def job_in(logs):
     return job
 
 
-def train(logs, *words, code=0, resume=True):
-    words = [*job_in(logs).words, "--verbose=0", "--n-eval-envs=1", "--device=cpu", *words]
+def train(logs, code=0, resume=True):
+    words = [*job_in(logs).words, "--verbose=0", "--n-eval-envs=1", "--device=cpu"]
     if not resume:
         words.remove("--resume")
     assert main(words) == code
@@ -102,13 +102,6 @@ def test_runs_of_two_releases_are_one_method(tmp_path, release):
         settings = config_of(tmp_path / "fql" / f"Toy-v0_{number}")["settings"]
         assert ("later" in settings) == (number == 2)
     assert list(read_runs([tmp_path]).runs["method"].unique()) == ["fql"]
-
-
-@pytest.mark.parametrize("params", ["normalize=true", "noise_std=0.1"])
-def test_runs_with_and_without_noise_or_normalisation_are_two_methods(params, tmp_path):
-    train(tmp_path)
-    train(tmp_path, "-params", params)
-    assert read_runs([tmp_path]).runs["method"].nunique() == 2
 
 
 def test_another_value_of_a_later_setting_is_another_run(tmp_path, release, monkeypatch):

@@ -67,6 +67,8 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
         ({"profile": "trqam"}, "qam (profile=trqam)"),
         ({"settings": {"profile": "mine"}}, "qam (profile_=mine)"),
         ({"success_at": "any"}, "qam (success_at=any)"),
+        ({"normalize": True}, "qam (normalize=True)"),
+        ({"noise_std": 0.1}, "qam (noise_std=0.1)"),
     ],
 )
 def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_path, change, name):
@@ -380,6 +382,8 @@ def test_damaged_logs_are_named(tmp_path, text):
         (SPEED_HEADER + "100,1,50.5,\n200,1,40.5,\n200,,,\n", (200, 40.5)),
         (SPEED_HEADER + "100,1,50.5,\n300,1,,20\n", (300, 20.0)),
         (SPEED_HEADER + "100,1,50.5,\n200,1,4", (100, 50.5)),  # a row that is not whole yet
+        # more rows after the speed than are read first
+        (SPEED_HEADER + "100,1,50.5,\n" + "101,,,\n" * 9999, (100, 50.5)),
         ("", None),
         ("a,b\n1,2\n", None),
         (SPEED_HEADER + "x,1,2,\n", None),

@@ -8,6 +8,10 @@ from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.terminal.errors import UsageError
 
 
+def load(text):
+    return load_yaml(text, "a test")
+
+
 def test_values_come_back_as_they_were_written():
     values = {
         "a": [1, 2.5, None, True, "text"],
@@ -15,11 +19,11 @@ def test_values_come_back_as_they_were_written():
         "long": "word " * 2000,
         "seed": 2**31,
     }
-    assert load_yaml(dump_yaml(values), "a test") == values
+    assert load(dump_yaml(values)) == values
 
 
 def test_aliases_are_understood():
-    assert load_yaml("a: &a [1, 2]\nb: *a\nc: {<<: &d {e: 1}, e: 2, f: *d}", "a test") == {
+    assert load("a: &a [1, 2]\nb: *a\nc: {<<: &d {e: 1}, e: 2, f: *d}") == {
         "a": [1, 2],
         "b": [1, 2],
         "c": {"e": 2, "f": {"e": 1}},
@@ -29,34 +33,34 @@ def test_aliases_are_understood():
 @pytest.mark.parametrize("value", ["010", "-0_7", "1:30", "1:30.5"])
 def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(value):
     with pytest.raises(UsageError, match=f"{value} is no decimal number"):
-        load_yaml(f"a: [{value}]", "a test")
-    assert load_yaml(dump_yaml(value), "a test") == value
+        load(f"a: [{value}]")
+    assert load(dump_yaml(value)) == value
 
 
 @pytest.mark.parametrize(
     "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "2024-01-01T10:00:00Z", "12e", "e5"]
 )
 def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
-    assert load_yaml(f"{word}: [{word}]", "a test") == {word: [word]}
-    assert load_yaml(dump_yaml([word]), "a test") == [word]
+    assert load(f"{word}: [{word}]") == {word: [word]}
+    assert load(dump_yaml([word])) == [word]
 
 
 @pytest.mark.parametrize("value", ["12e4567", "-1.5e+999"])
 def test_a_number_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(value):
     with pytest.raises(UsageError, match=re.escape(f"put a text in quotes: '{value}'")):
-        load_yaml(f"a: {value}", "a test")
-    assert load_yaml(f"'{value}'", "a test") == load_yaml(dump_yaml(value), "a test") == value
+        load(f"a: {value}")
+    assert load(f"'{value}'") == load(dump_yaml(value)) == value
 
 
 def test_numbers_infinity_and_booleans_are_read_as_such():
-    values = load_yaml("[.inf, true, FALSE, 1.5e3, 3e-4, 1e5, 1_000, 1.0]", "a test")
+    values = load("[.inf, true, FALSE, 1.5e3, 3e-4, 1e5, 1_000, 1.0]")
     assert values == [float("inf"), True, False, 1500, 3e-4, 100_000, 1000, 1.0]
     assert [type(value) for value in values[3:]] == [int, float, int, int, float]
 
 
 def test_a_name_that_is_said_twice_is_refused():
     with pytest.raises(UsageError, match="says `b` twice in one mapping"):
-        load_yaml("a: {b: 1, c: 1, b: 2}", "a test")
+        load("a: {b: 1, c: 1, b: 2}")
 
 
 @pytest.mark.parametrize(
@@ -67,4 +71,4 @@ def test_a_name_that_is_said_twice_is_refused():
 )  # fmt: skip
 def test_whatever_is_not_valid_is_told_as_such(text):
     with pytest.raises(UsageError, match=r"a test must be valid YAML: .*\w"):
-        load_yaml(text, "a test")
+        load(text)

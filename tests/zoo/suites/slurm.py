@@ -34,13 +34,11 @@ class SlurmCluster:
         for name in ("munge", "state", "spool.n1", "spool.n2"):
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)
-        text = (
-            TEMPLATE.read_text()
-            .replace("@DIR@", str(folder))
-            .replace("@HOST@", socket.gethostname().split(".")[0])
-        )
-        for name in ("CONTROLLER", "NODE1", "NODE2"):
-            text = text.replace(f"@{name}@", str(free_port()))
+        values = {"DIR": folder, "HOST": socket.gethostname().split(".")[0]}
+        values |= {name: free_port() for name in ("CONTROLLER", "NODE1", "NODE2")}
+        text = TEMPLATE.read_text()
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", str(value))
         (folder / "slurm.conf").write_text(text)
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o600)
@@ -51,20 +49,11 @@ class SlurmCluster:
         }
 
     def __enter__(self):
-        files = {
-            name: str(self.folder / "munge" / name) for name in ("socket", "pid", "log", "seed")
-        }
-        options = [f"--{name}-file={files[name]}" for name in ("pid", "log", "seed")]
-        key = f"--key-file={self.folder / 'munge.key'}"
-        self._start(
-            "munged",
-            "munged",
-            "--foreground",
-            "--force",
-            f"--socket={files['socket']}",
-            key,
-            *options,
-        )
+        options = [f"--key-file={self.folder / 'munge.key'}"]
+        for flag in ("socket", "pid-file", "log-file", "seed-file"):
+            file = self.folder / "munge" / flag.removesuffix("-file")
+            options.append(f"--{flag}={file}")
+        self._start("munged", "munged", "--foreground", "--force", *options)
         self._start("slurmctld", "slurmctld", "-D", "-c")
         for node in ("n1", "n2"):
             self.start_node(node)
@@ -100,12 +89,11 @@ class SlurmCluster:
 
     def trains(self, node, run):
         """Return whether a process of a node has the lock of a run open."""
-        files = (
-            file
-            for pid in descendants(self.processes[node].pid)
-            for file in Path(f"/proc/{pid}/fd").glob("*")
-        )
-        return any(os.path.realpath(file) == str(run / "lock") for file in files)
+        for pid in descendants(self.processes[node].pid):
+            files = map(os.path.realpath, Path(f"/proc/{pid}/fd").glob("*"))
+            if str(run / "lock") in files:
+                return True
+        return False
 
     def _start(self, name, *command):
         with (self.folder / f"{name}.out").open("ab") as output:

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 import zoo.suites.progress
-from zoo.runs.folder import RunFolder
+from zoo.runs.episodes import EpisodeResults
+from zoo.runs.folder import RunFolder, with_evaluation
 from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord
 from zoo.suites.jobs import make_jobs
@@ -36,13 +37,12 @@ def jobs(tmp_path):
             record = RunRecord.read({**merge({}, job.settings), "seed": seed, **together})
             folder.write_config(record)
             folder.write_status(state, seed, 0, 0)
-            folder.progress.write_text(
-                "time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n"
-            )
-            numbers = dict.fromkeys(("results", "ep_lengths", "episode_seeds"), np.ones((1, 4)))
-            successes = np.array([[seed, seed, 0, 0]], bool)
-            steps = {"timesteps": np.array([10]), "phase": np.array([0])}
-            folder.write_evaluations({**steps, **numbers, "successes": successes})
+            speed = "time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n"
+            folder.progress.write_text(speed)
+            one_row = np.ones((1, 4), int)
+            successes = np.array([[seed, seed, 0, 0]])
+            results = EpisodeResults(successes, one_row, one_row, one_row[0], np.array([True]))
+            folder.write_evaluations(with_evaluation({}, 10, 0, results))
             folder.lock.release()
     return jobs
 

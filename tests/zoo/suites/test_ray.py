@@ -66,7 +66,7 @@ def test_a_suite_survives_the_death_of_a_node(cluster, words, project, reference
         project.wait_for_another_life(first)
         project.update_takes(0.0)
         result = project.finish(driver, 400)
-        project.assert_unchanged_since(project.fingerprints())
+        project.assert_files_stay()
     assert result["done"] == JOBS
     assert "resuming" in log_of(first["run"])
     assert_equal_runs(project, reference, monkeypatch)

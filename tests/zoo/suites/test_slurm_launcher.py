@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,28 +44,19 @@ def show(folder, *states):
     write(folder, "squeue", f"cat <<END\n{lines}\n8_0 RUNNING\n9_N/A PENDING\nEND")
 
 
-def task(number=0, folder=Path("logs")):
-    return JobTask(
-        Job(Run("fql", f"some{number}-v0", (0,)), (), RunRecord("fql", "some-v0")),
-        JobStore(folder),
-        2,
-    )
+def task(number=0):
+    job = Job(Run("fql", f"some{number}-v0", (0,)), (), RunRecord("fql", "some-v0"))
+    return JobTask(job, JobStore(Path("logs")), 2)
 
 
 @pytest.fixture
 def run(tmp_path, refusal):
     """Return what runs a suite that is refused, and returns why."""
     suite = tmp_path / "suite.yml"
-    suite.write_text(
-        "{algorithms: [fql], environments: [pointmaze-medium-navigate-singletask-task1-v0], seeds: 0}"
-    )
-
-    def refused(*words):
-        return refusal(
-            main, suite, *f"-f {tmp_path / 'logs'} --device cpu --launcher slurm".split(), *words
-        )
-
-    return refused
+    env = "pointmaze-medium-navigate-singletask-task1-v0"
+    suite.write_text(f"{{algorithms: [fql], environments: [{env}], seeds: 0}}")
+    words = f"{suite} -f {tmp_path / 'logs'} --device cpu --launcher slurm"
+    return partial(refusal, main, *words.split())
 
 
 def follow(has_ended):
@@ -74,10 +66,11 @@ def follow(has_ended):
     raise KeyboardInterrupt
 
 
-def launch(tmp_path, *resources, tasks=2):
+def launch(tmp_path, *resources):
+    """Start two tasks on the stand-in for Slurm."""
     folder = tmp_path / "logs" / ".jobs" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    run_on_slurm([task(number) for number in range(tasks)], None, resources, folder, follow)
+    run_on_slurm([task(0), task(1)], None, resources, folder, follow)
 
 
 def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
@@ -104,24 +97,15 @@ def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
 ):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
     monkeypatch.chdir(tmp_path)
-    additional = "slurm_additional_parameters={reservation: mine}"
-    launch(
-        tmp_path,
-        "slurm_partition=gpu",
+    setup, additional = (
         "slurm_setup=[module load cuda]",
-        "timeout_min=30",
-        additional,
+        "slurm_additional_parameters={reservation: mine}",
     )
+    launch(tmp_path, "slurm_partition=gpu", "timeout_min=30", setup, additional)
     lines = (tmp_path / "logs" / ".jobs" / "slurm" / "7_submission.sh").read_text().splitlines()
-    for flag in (
-        "partition=gpu",
-        "time=30",
-        "reservation=mine",
-        "requeue",
-        "signal=USR2@180",
-        "array=0-1%2",
-    ):
-        assert f"#SBATCH --{flag}" in lines
+    flags = {"partition=gpu", "time=30", "reservation=mine", "requeue"}
+    flags |= {"signal=USR2@180", "array=0-1%2"}
+    assert {f"#SBATCH --{flag}" for flag in flags} <= set(lines)
     assert lines.index(f"cd {tmp_path}") < lines.index("module load cuda")
     assert f"export PYTHONPATH='{ROOT}:/my modules'" in lines
 
@@ -200,10 +184,8 @@ def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypat
     assert not thread.is_alive()
     assert continued.job.name == task().job.name
     assert continued.is_stopping is False
-    assert {
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    } <= started.task.blocked  # and in the processes that it starts
+    # and in the processes that it starts
+    assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked
 
 
 def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch):

@@ -91,10 +91,6 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
             {"overrides": [{"algorithms": "fql", "environments": ["scene-*", "*maze*"]}]},
             "suite `scene-\\*`; closest",
         ),
-        (
-            {"algorithms": ["fql", "bc"], "overrides": [{"algorithms": ["fql", "bcc"]}]},
-            "suite `bcc`; closest: bc",
-        ),
         ({"published": ["qam2062"]}, "closest: qam2026"),
     ],
 )

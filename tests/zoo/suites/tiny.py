@@ -1,6 +1,5 @@
 """A suite of four short jobs for the tests of launchers, and what must hold of its run folders at the end."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ import numpy as np
 import yaml
 
 import agents
+from agents.common.files import digest_of
 from tests import ROOT
 from tests.common.toys import assert_same
 from tests.zoo.outcomes import status_of
@@ -72,15 +72,8 @@ class Project:
     @contextmanager
     def started(self, *words, environment=None):
         """Start the benchmark program, whose messages go to a file. It ends with the block."""
-        command = [
-            sys.executable,
-            str(ROOT / "zoo" / "benchmark.py"),
-            "suite.yml",
-            "-f",
-            str(self.logs),
-            *words,
-        ]
-        command += ["--no-report", "--device", "cpu", "--num-threads", "1"]
+        line = f"suite.yml -f {self.logs} --no-report --device cpu --num-threads 1"
+        command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), *line.split(), *words]
         variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
         with (self.folder / "messages").open("a") as messages:
             driver = subprocess.Popen(
@@ -108,12 +101,11 @@ class Project:
 
     def training(self):
         """Return who holds the lock of which run, with ``run``, its folder."""
-        locks = [Lock(path) for path in self.logs.glob("slow_fql/*/lock")]
-        return [
-            {**json.loads(lock.path.read_text()), "run": lock.path.parent}
-            for lock in locks
-            if lock.is_held()
-        ]
+        holders = []
+        for path in self.logs.glob("slow_fql/*/lock"):
+            if Lock(path).is_held():
+                holders.append(json.loads(path.read_text()) | {"run": path.parent})
+        return holders
 
     def records(self):
         """Return how the last attempt at each job has ended."""
@@ -136,14 +128,14 @@ class Project:
         """Wait until another process trains a run."""
 
         def is_alive():
-            return any(
-                holder["run"] == first["run"] and holder != first for holder in self.training()
-            )
+            holders = {holder["run"]: holder for holder in self.training()}
+            return holders.get(first["run"], first) != first
 
         wait_for(is_alive, 200)
 
-    def assert_unchanged_since(self, fingerprints):
-        """Check after a while that no file of the run folders is another."""
+    def assert_files_stay(self):
+        """Check that nothing writes to the run folders any more."""
+        fingerprints = self.fingerprints()
         time.sleep(3)
         assert self.fingerprints() == fingerprints
 
@@ -164,10 +156,7 @@ class Project:
     def fingerprints(self):
         """Return time and content of every file in the run folders."""
         files = [path for path in self.logs.glob("slow_fql/**/*") if path.is_file()]
-        return {
-            str(f): (f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest())
-            for f in files
-        }
+        return {file: (file.stat().st_mtime_ns, digest_of(file)) for file in files}
 
 
 def log_of(run):

@@ -27,7 +27,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize("values", REQUESTS, ids=str)
 def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
-    request = TrainRequest("my_package:Mine", **{"env": "Pendulum-v1"} | values)
+    request = TrainRequest(**{"algo": "my_package:Mine", "env": "Pendulum-v1"} | values)
     assert read(*request.command_line()) == request
 
 

@@ -99,11 +99,9 @@ def test_given_settings_are_parameters_if_they_are_inside():
 @pytest.mark.parametrize(
     ("evaluations", "offline", "online", "expected"),
     [
-        (3, 100, 100, 3),
         (2, 100, 100, 2),
         (5, 1_000_000, 500_000, 5),
         (4, 90, 0, 4),
-        (1, 0, 12, 1),
         (1, 100, 100, 2),
     ],
 )

@@ -115,7 +115,6 @@ def test_step_by_step_has_the_results_of_an_evaluation(logs, episodes):
     ("id", "settings", "stages"),
     [
         ("qam", {"flow_steps": 3}, 4),
-        ("qam_e", {"flow_steps": 3}, 4),
         ("qgf", {"flow_steps": 3}, 4),
         ("bc", {"flow_steps": 3}, 4),
         ("fql", {}, 2),

@@ -174,11 +174,11 @@ def test_long_tables_are_folded_below_a_line_that_says_what_is_inside():
     names = [f"agent{k:02d}" for k in range(LONGEST_OPEN_TABLE + 1)]
     page = report.to_html(content_of(evaluations(names), baseline=names[0]))
     folds = re.findall(r"<summary>(.*?)</summary>\n<figure.*? id=.(\w+)", page)
-    inside = {name: summary for summary, name in folds}
-    assert inside.keys() >= {"aggregates_offline", "domains_offline", "pairs_online"}
-    assert not inside.keys() & {"tasks_offline", "verdict_offline"}
+    summaries = {name: summary for summary, name in folds}
+    assert summaries.keys() >= {"aggregates_offline", "domains_offline", "pairs_online"}
+    assert not summaries.keys() & {"tasks_offline", "verdict_offline"}
     assert re.fullmatch(
-        r"Domains, offline: 13 rows \((agent\d\d, ){3}and 10 more\)", inside["domains_offline"]
+        r"Domains, offline: 13 rows \((agent\d\d, ){3}and 10 more\)", summaries["domains_offline"]
     )
 
 
