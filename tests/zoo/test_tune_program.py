@@ -77,6 +77,7 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
             assert config["settings"]["inverse_temperature"] == row["inverse_temperature"]
             assert config["sources"][-1].startswith("-params")
             assert f"study s, trial {number}" in config["sources"]
+            # seeds of evaluation are not those that a report uses
             assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
             assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [11, 21]
             assert status_of(run)["state"] == "done"

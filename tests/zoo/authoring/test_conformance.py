@@ -6,6 +6,7 @@ from agents.testing.kit import CHECKS
 from tests.agents.testing.mistakes import example
 from zoo.list_agents import main
 
+# the other checks train, which takes seconds for each
 FAST = ("hooks", "bounds", "saving")
 SLOW = [check.name for check in CHECKS if check.name not in FAST]
 

@@ -52,16 +52,19 @@ def environment(tmp_path):
     venv, source = tmp_path / "venv", tmp_path / "source"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
+    # a .pth file in that folder is not read again, so that an editable checkout stays out
     (site / "parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     source.mkdir()
     for name in SOURCES:
         path = ROOT / name
         shutil.copytree(path, source / name) if path.is_dir() else shutil.copy(path, source / name)
+    # these variables would bring the checkout back
     ours = ("PYTHON", "PYTEST", "VIRTUAL")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     variables |= dict.fromkeys(
         ("PIP_NO_INDEX", "PIP_DISABLE_PIP_VERSION_CHECK", "OMP_NUM_THREADS"), "1"
     )
+    # pip reads 0 as "without isolation", which would download the build packages
     variables |= {"PIP_NO_BUILD_ISOLATION": "0", "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
     run(f"pip install -q --no-deps --ignore-installed {source}".split(), tmp_path, variables)
     return variables

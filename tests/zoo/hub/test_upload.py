@@ -25,6 +25,7 @@ def uploaded(agent, tmp_path):
     folder = tmp_path / "files"
     folder.mkdir()
     upload.write_upload(agent, folder, "me/agent")
+    # weights are no text
     return {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
 
 

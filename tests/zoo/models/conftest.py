@@ -8,6 +8,7 @@ from zoo.runs.folder import RunFolder
 from zoo.settings.record import RunRecord
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+# short episodes: no test needs the goal
 STEPS = {"max_episode_steps": 12}
 
 

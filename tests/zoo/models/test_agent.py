@@ -133,6 +133,7 @@ def somebodys(own_agents, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     origin = {"class": f"{MODULE}:Agent", "package": "somebodys==1.0"}
     folder = save_run(tmp_path / "qam", maze_model("bc"), algo="somebodys", agent=origin)
+    # `save_run` writes below the id `qam`, and a run of this agent lies below its own
     (tmp_path / "logs").mkdir()
     folder.path.parent.rename(tmp_path / "logs" / "somebodys")
     save_run(tmp_path / "logs", maze_model(), env=f"{MODULE}:Somebodys-v0")
@@ -179,6 +180,7 @@ def test_an_environment_that_only_a_file_names_is_not_imported(file):
         make_env(agent.env_id)
     assert MODULE not in sys.modules
     for words in (["--env", OWN_ENV], ["--trust"], ["--gym-packages", MODULE]):
+        # the turn before has imported it
         sys.modules.pop(MODULE, None)
         assert chosen(file, *words).env_id == OWN_ENV
 

@@ -210,6 +210,7 @@ def test_global_generators_are_left_as_they_were(single):
 
     draws = []
     for plays in (False, True):
+        # a policy of somebody else may draw from any of them
         random.seed(1), np.random.seed(1), torch.manual_seed(1)
         if plays:
             single.evaluate(Careless())
@@ -258,6 +259,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
+        # after the first evaluation, since building an environment takes longer
         monkeypatch.setattr(serving, "ANSWER_SECONDS", 2.0)
         switch.touch()
         with pytest.raises(WorkerError, match=message):

@@ -29,6 +29,7 @@ PROCESS = (
 def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     program, folder = tmp_path / "program.py", tmp_path / "folder"
     folder.mkdir()
+    # modules that Python, the zoo and multiprocessing import in a new process
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
     program.write_text(

@@ -33,6 +33,7 @@ def test_seeds_at_once_and_machines_have_rows_of_their_own(tmp_path):
     write_run(tmp_path / "b", hours=3.0, seed=4)
     write_run(tmp_path / "c", hours=5.0, seed=5, device="Tesla T4")
     rows = cost_table(*read(tmp_path)).rows
+    # machine, seeds at once, hours of a run, hours of a seed
     assert [[row[k].text for k in (1, 2, 5, 6)] for row in rows] == [
         ["NVIDIA H200", "1", "3.00", "3.00"],
         ["NVIDIA H200", "4", "8.00", "2.00"],

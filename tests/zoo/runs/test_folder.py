@@ -113,6 +113,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
 def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp_path):
     folder = new_run(tmp_path)
     folder.lock.release()
+    # its lock says nothing here, so that only the time of its last status does
     change_status(folder, host="elsewhere")
     assert state(folder) == "running"
     old = datetime.datetime.now(datetime.UTC) - STALE_AFTER - datetime.timedelta(minutes=1)
@@ -195,6 +196,7 @@ def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):
     content = (tmp_path / "evaluations.npz").read_bytes()
     tomorrow = time.time() + 86400
     monkeypatch.setattr(time, "time", lambda: tomorrow)
+    # zip files hold the local time of their entries
     monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(tomorrow))
     RunFolder(tmp_path).write_evaluations(history)
     assert (tmp_path / "evaluations.npz").read_bytes() == content

@@ -29,6 +29,7 @@ def identity(entries, *roles):
 
 
 def test_what_is_written_is_what_is_read():
+    # values of which plain YAML makes another type: a tuple, and a list of an int and a word
     params = Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
     config = load_config("qam", "some-v0", overrides=params)
     dataset = {"name": "d", "size": 9, "fingerprint": "01"}

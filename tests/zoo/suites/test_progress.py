@@ -56,6 +56,7 @@ def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, store, monkeyp
     with lock:
         follow(store, jobs, lambda seconds: next(ended))
     shown = console.file.getvalue()
+    # 0 of 4 episodes of one seed, 2 of 4 of the other
     assert f"bc on {MAZE}, seeds 0, 1: offline step 12 of 40, success 25.0%" in shown
     assert "1 of 2 jobs are done, 1 running" in shown
 

@@ -35,6 +35,7 @@ def test_table_of_aggregates_has_points_in_per_cent_with_intervals(content):
     assert rows["FQL"][1].plain == text
     assert table.header == ["method", "mean", "IQM", "seeds", "steps"]
     assert [entry.text for entry in rows["FQL"][3:]] == ["6", "2,000"]
+    # as where the environments of one method ran for different numbers of steps
     ranges = dict.fromkeys(phase.step_ranges, (1000, 2000))
     table = tables.aggregates_table(content.comparisons[0], replace(phase, step_ranges=ranges))
     assert {row[4].text for row in table.rows} == {"1,000 to 2,000"}
