@@ -106,9 +106,13 @@ def score_entry(
     return entry
 
 
-def with_minus(number: str) -> str:
-    """Return a number's text with a minus sign for its hyphen."""
-    return number.replace("-", "\N{MINUS SIGN}")
+def number_text(value: float, digits: int, sign: str = "-") -> str:
+    """Return a number with some decimals and a true minus sign.
+
+    :param sign: ``"+"`` where positive numbers have a sign too.
+    """
+    # a tie is decided by its value, not by the order in which it was summed; z: zero has no sign
+    return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableEntry:
@@ -116,17 +120,12 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
     if estimate is None:
         return TableEntry(NOT_KNOWN)
 
-    def text(value: float) -> str:
-        # a tie is decided by its value, not by the order in which it was summed
-        shown = round(scale * value, 9)
-        return with_minus(f"{shown:z,.{digits}f}")  # z: zero has no sign
-
-    point = text(estimate.point)
+    point = number_text(scale * estimate.point, digits)
     detail = ""
     if estimate.kind == UNSURE:
         detail = NO_INTERVAL
     elif estimate.interval is not None:
-        low, high = map(text, estimate.interval)
+        low, high = (number_text(scale * end, digits) for end in estimate.interval)
         detail = f"[{low}, {high}]"
         if low == high == point:  # as brackets they would look certain
             detail = ROUNDED

@@ -35,9 +35,9 @@ from zoo.report.table_entries import (
     TableEntry,
     digits_of,
     number_entry,
+    number_text,
     range_text,
     score_entry,
-    with_minus,
 )
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
@@ -235,8 +235,9 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
                 chance = pair.probability.point
                 difference = ""
                 if pair.difference is not None:
-                    difference = with_minus(f"{kind.scale * pair.difference.point:+z,.{digits}f}")
-                entry = TableEntry(f"{chance:.2f}", difference, decision.is_clear(x, y), chance)
+                    difference = number_text(kind.scale * pair.difference.point, digits, sign="+")
+                is_clear = decision.is_clear(x, y)
+                entry = TableEntry(number_text(chance, 2), difference, is_clear, chance)
             rows[x][comparison.methods[y].title] = entry
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
@@ -264,7 +265,7 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
             needed = TableEntry("unknown")
             if plan is not None:
                 low, high = map(_seed_count, plan.interval)
-                half = TableEntry(f"{100 * plan.half_width:.1f}", value=plan.half_width)
+                half = TableEntry(number_text(100 * plan.half_width, 1), value=plan.half_width)
                 needed = TableEntry(_seed_count(plan.seeds), f"[{low}, {high}]", value=plan.seeds)
             rows[method] = {
                 "seeds": range_text((int(spread.seeds.min()), int(spread.seeds.max()))),
@@ -298,8 +299,8 @@ def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) 
             "phase": r.phase,
             "where": TableEntry(short_name(r.where), value=r.where),
             "method": r.method,
-            "published": TableEntry(f"{100 * r.published_mean:.1f}", source, value=r.published_mean),
-            "own": TableEntry(f"{100 * r.own_mean:.1f}", own_detail, value=r.own_mean),
+            "published": TableEntry(number_text(100 * r.published_mean, 1), source, value=r.published_mean),
+            "own": TableEntry(number_text(100 * r.own_mean, 1), own_detail, value=r.own_mean),
             "difference": number_entry(r.difference, 100, 1),
             "verdict": TableEntry(r.verdict, is_bold=r.verdict == "differs"),
             "protocol": _enumeration(r.protocol),

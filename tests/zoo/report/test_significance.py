@@ -11,6 +11,7 @@ from tests.zoo.report.samples import (
     returns,
 )
 from zoo.report.comparison import Decision, ranking
+from zoo.report.page.results import to_json
 from zoo.report.significance import decide
 from zoo.report.statistics.pairs import rank_p_value
 from zoo.report.tables import pairs_table
@@ -110,8 +111,12 @@ def test_an_interval_excludes_zero_exactly_where_the_difference_is_clear(focus):
 
 def test_interval_over_tasks_is_students_of_the_differences_of_tasks():
     scores = {"a": [[0.5, 0.6], [0.4, 0.8], [0.9, 0.7]], "b": [[0.1, 0.2], [0.5, 0.4], [0.3, 0.2]]}
-    (verdict,) = comparison_of_scene(scores).phases["offline"].decision.verdicts
+    comparison = comparison_of_scene(scores)
+    (verdict,) = comparison.phases["offline"].decision.verdicts
     expected = stats.ttest_1samp([0.4, 0.15, 0.55], 0).confidence_interval()
     assert verdict.over_tasks == pytest.approx(tuple(expected))
+    written = to_json([comparison], [])["offline"]["verdicts"]["b"]
+    assert written["interval_over_tasks"] == verdict.over_tasks
+    assert written["verdict_interval"] == verdict.improvement.difference.interval
     one_task = comparison_of_scene({name: runs[:1] for name, runs in scores.items()})
     assert one_task.phases["offline"].decision.verdicts[0].over_tasks is None

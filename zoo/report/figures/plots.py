@@ -27,6 +27,7 @@ from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
 from zoo.report.statistics.estimates import Array
 from zoo.report.statistics.means import FRACTION
+from zoo.report.table_entries import number_text
 from zoo.report.tables import SHOWN_METRICS
 from zoo.runs.folder import short_name
 from zoo.runs.scores import SUCCESS, ScoreKind, spread_digits
@@ -122,7 +123,7 @@ def _cell_texts(means: Array, kind: ScoreKind) -> list[list[str]]:
     for row in means:
         if not kind.is_comparable:
             digits = spread_digits(row)
-        texts.append([f"{mean:,.{digits}f}" for mean in row])
+        texts.append([number_text(mean, digits) for mean in row])
     return texts  # also of NaN, which seaborn leaves out
 
 

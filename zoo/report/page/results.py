@@ -86,7 +86,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         if difference is not None:
             verdicts[verdict.other] |= {
                 "difference": difference.point,
-                "simultaneous_interval": difference.interval,
+                "verdict_interval": difference.interval,
                 "interval_over_tasks": verdict.over_tasks,
             }
     return {

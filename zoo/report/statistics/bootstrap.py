@@ -7,7 +7,8 @@ is a matrix product, and methods with equally many runs share resamples. The int
 `rliable.library.get_interval_estimates`, which tests check.
 
 rliable takes scores as matrices of runs and tasks. Functions here also take further axes, and tasks with unequal
-numbers of runs. Then there are several matrices, XX a run weighs one over its task's number of runs.
+numbers of runs. Then there are several matrices, one for each number of runs, called blocks. A task counts as
+much as any other: a run weighs one over its task's number of runs.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tests.zoo.report.samples import (
 from zoo.report import tables
 from zoo.report.comparison import Cell, ComparedMethod
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.table_entries import number_entry, score_entry
+from zoo.report.table_entries import number_entry, number_text, score_entry
 from zoo.report.table_texts import to_latex, to_markdown
 from zoo.runs.scores import SUCCESS
 
@@ -137,3 +137,9 @@ def test_an_interval_that_rounds_to_its_number_is_explained():
     assert table.rows[0][1].plain == "100.0 \N{EN DASH}"
     assert "\N{EN DASH}: " in table.caption
     assert table.header == ["method", "mean", "seeds", "steps"]  # no column of dashes
+
+
+def test_a_tie_is_rounded_by_its_value_and_not_by_its_last_bit():
+    tie = 12.25
+    for value in (np.nextafter(tie, 0), np.nextafter(tie, 100)):
+        assert number_text(value, 1) == number_text(tie, 1)
