@@ -59,9 +59,10 @@ class QAM(AdjointMatching, ResidualFineTuning):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
         # with no weight on Q both flows aim at the same, and the behaviour is the one that is cloned
-        flow = nets.behaviour
         if self.inverse_temperature > 0:
             flow = self.policy(nets, online=True)
+        else:
+            flow = nets.behaviour  # only then is it part of a policy that was saved for acting
         return integrate_flow(flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
 
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
