@@ -126,7 +126,7 @@ def compare_updates(
     """
     results: list[dict[str, Tensor]] = []
     seconds = []
-    before = {name: parameters_to_vector(net).detach() for name, net in networks.items()}
+    initial = {name: parameters_to_vector(net).detach() for name, net in networks.items()}
     for take in (fast, plain):
         with unchanged(), torch.no_grad():
             durations = []
@@ -139,14 +139,16 @@ def compare_updates(
             seconds.append(min(durations))  # other programs only lengthen an update
             result = {name: value.float() for name, value in info.items()}
             for name, parameters in networks.items():
-                result[f"the step of {name}"] = parameters_to_vector(parameters) - before[name]
+                result[f"the step of {name}"] = parameters_to_vector(parameters) - initial[name]
             # a copy, since a replay fills the same tensors again; a model that has diverged is NaN in both ways
             results.append({name: value.nan_to_num(0, 0, 0) for name, value in result.items()})
     differences = {}
     for name, expected in results[1].items():
-        least = LEAST_SIZES["value" if name in info else "step"]
+        kind = "step"
+        if name in info:
+            kind = "value"
         error = (results[0][name] - expected).norm()
-        differences[name] = (error / expected.norm().clamp(min=least)).item()
+        differences[name] = (error / expected.norm().clamp(min=LEAST_SIZES[kind])).item()
     return differences, seconds
 
 

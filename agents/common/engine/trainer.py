@@ -417,8 +417,8 @@ class Trainer:
                 torch._foreach_copy_(tensors, values)
             state.clear()
             state.update(entries)
-            for generator, before in zip(generators, drawn, strict=True):
-                generator.set_state(before)
+            for generator, old_state in zip(generators, drawn, strict=True):
+                generator.set_state(old_state)
 
     # -- what an update follows ---------------------------------------------------------------------------------------
 

@@ -105,12 +105,12 @@ def _name_lines(ax: Axes, context: PlotContext, names: Sequence[str]) -> None:
     # the height of a line of text, in that of the panel, which is about three quarters of the figure
     line_height = context.size.inches(1) / (0.75 * context.size.panel[1])
     halves = np.array([line_height * most_lines([labels[name]]) / 2 for name in order])
-    # the least places of names that stand close upon each other from the bottom of the panel
-    least = np.cumsum(2 * halves) - halves - halves[0]
+    # the lowest places of names that stand close upon each other from the bottom of the panel
+    lowest = np.cumsum(2 * halves) - halves - halves[0]
     # names keep their order and their height, and move as little as possible: a regression in which
-    # what is above the least places may not fall
-    above = isotonic_regression(np.array([ends[name] for name in order]) - least).x
-    places = np.clip(above, 0, max(0, 1 - least[-1])) + least
+    # what is above the lowest places may not fall
+    above = isotonic_regression(np.array([ends[name] for name in order]) - lowest).x
+    places = np.clip(above, 0, max(0, 1 - lowest[-1])) + lowest
     for name, place in zip(order, places, strict=True):
         ax.text(
             1.03,
