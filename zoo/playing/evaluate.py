@@ -61,7 +61,7 @@ class Evaluator:
     another batch size. So the number of environments changes the time taken and nothing else. Nor does the loss of a
     process, whose episodes are played again; see :class:`zoo.playing.pool.EnvPool`.
 
-    :param n_envs: environments of the pool; None takes as many as :func:`zoo.playing.pool.count_environments` says.
+    :param n_envs: environments of the pool; None: as many as play the episodes fastest on this machine.
     :param seed: decides the starts and the noise.
     """
 
