@@ -1,4 +1,4 @@
-"""What own runs cost: updates per second and hours.
+"""The cost of own runs: updates per second and hours.
 
 Seeds that a process trains at once share its time, so there are two numbers: the hours of a run as one waits for it,
 and the hours per seed, which is that divided by the number of seeds. Runs of different machines, or of different
@@ -19,12 +19,12 @@ from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.read import read_times
 
 NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
-"""What is known about the cost of a run."""
+"""Numbers of a run's cost."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What own runs cost.
+    """The cost of own runs.
 
     :param runs: one row for each run that finished and counts: ``method``, ``machine``, ``seeds_at_once``, `NUMBERS`.
     :param unknown: path of a run that counts -> why its times are not known.
@@ -34,7 +34,7 @@ class Costs:
     unknown: Mapping[str, str]
 
     def groups(self) -> Iterator[tuple[tuple[str, str, int], dict[str, Any]]]:
-        """Yield (method, machine, seeds at once) and what its ``runs`` cost.
+        """Yield (method, machine, seeds at once) and the cost of its ``runs``.
 
         Of each of `NUMBERS` that is the ``median``, ``min`` and ``max``, or None where no run knows it; in all it is
         ``total_hours``.

@@ -46,7 +46,7 @@ class ScoreTable:
                     raise ValueError(f"it lacks {', '.join(missing)}")
                 if table.empty:
                     raise ValueError("it has no rows")
-            except (OSError, ValueError) as error:  # so are pandas' own errors and broken UTF-8
+            except (OSError, ValueError) as error:  # also errors of pandas and broken UTF-8
                 raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
             # a number that was cut short is still a number, so without a method the row is refused
             if not text.endswith("\n"):
@@ -72,7 +72,7 @@ class ScoreTable:
     def refuse(self, problems: Mapping[str, pd.Series]) -> None:
         """Refuse the first row with a problem.
 
-        :param problems: what rows should be -> which are not.
+        :param problems: what rows must be, in words -> (rows,) of bool, true where a row is not.
         :raises UsageError: naming the file and the line.
         """
         for expected, is_bad in problems.items():

@@ -33,7 +33,7 @@ COLUMNS = (
     "kind",
     "score",
 )
-"""What a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
+"""Columns that a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
 _RUN = ["method", "environment", "seed", "phase"]
 _COUNTS = ["seed", "step", "episodes"]
 _REMEDY = "take the `scores.csv` that `zoo compare -o` writes, unchanged"
@@ -52,7 +52,7 @@ class ScoreTables:
     means: pd.DataFrame
 
     def only(self, column: str, values: Collection[str]) -> Self:
-        """Return those scores that have one of some values in a column."""
+        """Return the scores whose value in a column is one of some values."""
         runs = self.evaluations
         means = self.means
         return replace(
@@ -72,7 +72,7 @@ class ScoreTables:
         )
 
     def restricted(self, environments: Iterable[str]) -> Self:
-        """Return scores with the methods that have some, which know of their runs on some environments only."""
+        """Return the scores with only the methods that have some, restricted to some environments."""
         with_scores = {*self.evaluations["method"], *self.means["method"]}
         places = places_of_scores(environments)
         methods = {}
@@ -101,7 +101,7 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_table(evaluations: pd.DataFrame, methods: Methods) -> pd.DataFrame:
-    """Return what the file holds: the last evaluations with the protocol of each."""
+    """Return the rows of the file: the last evaluations with the protocol of each."""
     table = last_evaluations(evaluations)
     pairs = zip(table["method"], table["environment"], strict=True)
     protocols = [methods[name].protocol_on(environment) for name, environment in pairs]
@@ -111,7 +111,7 @@ def scores_table(evaluations: pd.DataFrame, methods: Methods) -> pd.DataFrame:
 def read_scores(path: Path, source: str) -> ScoreTables:
     """Return the scores of a file.
 
-    :param source: what tables call it.
+    :param source: its name in tables.
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
     required = [*COLUMNS, *PROTOCOL]
@@ -133,7 +133,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     scores.refuse({f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good})
     scores.refuse_clashes(_RUN, PROTOCOL)
     types = dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
-    # a file may have them, but only of the last evaluation, which no other table expects
+    # no file has returns and lengths of the scored evaluation
     about = {"source": source, "run": f"{path}", "return": np.nan, "length": np.nan}
     table = with_places(table.assign(**about)).astype(types)
     table["carried"] = table.get("carried") == "True"
@@ -148,7 +148,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
 
 
 def _value(text: str) -> Any:
-    """Return a field of a protocol as it was before it became a text."""
+    """Return the value of a protocol's field from its text."""
     if text.isdecimal() and show(int(text)).replace(",", "") == text:
         return int(text)
     return {"": None, "True": True, "False": False}.get(text, text)

@@ -1,4 +1,4 @@
-"""How a figure becomes a file: its size and fonts, and an SVG that a page shows as it is, on light and on dark paper.
+"""Write figures as files: sizes and fonts, and SVGs for pages on light and on dark paper.
 
 The texts of an SVG stay texts. It follows the colours of the page that it stands in, or of the reader's system where it
 is opened on its own; a program that does not know ``light-dark()`` shows it on light paper.
@@ -63,12 +63,12 @@ _SHORTER = {
     r"\s+": " ",
     r' transform="rotate\(-?0 [^"]*"': "",
 }
-"""What no tag of an SVG needs -> what stands in its place."""
+"""Pattern in a tag of an SVG -> its shorter replacement."""
 
 
 @dataclass(frozen=True)
 class FigureSize:
-    """What figures are drawn for. They are placed at this width as they are, so that texts keep their size.
+    """The size of figures for a page or a paper, where they stand unscaled, so that texts keep their size.
 
     :param width: of a figure, in inches.
     :param wide: of one with many panels.
@@ -106,7 +106,7 @@ FIGURE_SIZES = {
     "column": FigureSize(width=3.25, wide=3.25, text=7.0, letters=15),
     "text": FigureSize(width=6.75, wide=6.75, text=7.5, letters=28),
 }
-"""What figures can be drawn for: a page of the screen, or one column or the whole width of the text in a paper."""
+"""Sizes by name: a page of the screen; one column, or the whole width of the text, of a paper."""
 
 
 def scale_colours() -> list[Colours]:

@@ -171,4 +171,4 @@ _FIGURES_OF_PHASES = {
     "heat_map": heat_map_figure,
     "runs": runs_figure,
 }
-"""Name -> what draws the figure of that name about one phase."""
+"""Name -> function that draws this figure for one phase."""

@@ -1,4 +1,4 @@
-"""How each method is drawn.
+"""The style of each method in figures.
 
 An algorithm has one style everywhere: two colours, for light and dark paper, and a dash pattern, which
 ``results/published/styles.yml`` lists. The colours were found by search: any two can be told apart, by readers without
@@ -40,7 +40,7 @@ _SPARE_DASHES = ((0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (9, 1.5)), (0, (2, 2.5)))
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn; own runs are drawn heavier than published ones, and the focus heaviest.
+    """The style of a method; own runs are drawn heavier than published ones, and the focus heaviest.
 
     :param is_named: whether its panel tells it from the others.
     """
@@ -107,7 +107,7 @@ def method_styles(methods: Methods) -> dict[str, Style]:
 
 
 def panel_styles(comparison: Comparison, phase: Phase | None = None) -> dict[str, Style]:
-    """Return how a panel draws each method, in the order in which tables and figures show them.
+    """Return the style of each method in a panel, in the order of tables and figures.
 
     It names the focus, the baseline and own methods; without a focus the best ones. The others are grey and thin.
 

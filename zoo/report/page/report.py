@@ -78,11 +78,11 @@ LARGEST_CSV = 10_000_000
 
 @dataclass(frozen=True)
 class Content:
-    """What a report is made from; the tolerance of a reproduction is a fraction.
+    """The input of a report; the tolerance of a reproduction is a fraction.
 
     :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.FIGURE_SIZES`.
     :param formats: the kinds of these files, of `zoo.report.figures.files.FORMATS`.
-    :param costs: what own runs cost.
+    :param costs: of own runs.
     :param origin: when and with which code the report is made.
     """
 
@@ -97,7 +97,7 @@ class Content:
 
     @cached_property
     def verdicts(self) -> list[tuple[str, str]]:
-        """What the report says first: the verdict of each phase, and what it rests on."""
+        """First sentences of the report: the verdict of each phase, and the data behind it."""
         verdicts = verdict_sentences(self.comparisons)
         if self.inputs.uncovered:
             verdicts.insert(0, (self.inputs.uncovered, ""))
@@ -105,7 +105,7 @@ class Content:
 
     @cached_property
     def warnings(self) -> list[str]:
-        """What a reader must know before believing a number."""
+        """Warnings that a reader needs before trusting a number."""
         inputs = self.inputs
         return list(warnings(self.comparisons, inputs.own_runs, inputs.sets, inputs.failed))
 

@@ -1,4 +1,4 @@
-"""The sentences of a report: the verdict of each phase, and what a reader must know before believing a number.
+"""The sentences of a report: the verdict of each phase, and warnings before trusting a number.
 
 The verdict is about the focus, or without one about the leading method of each phase. `zoo.report.significance`
 decides; this module words it.
@@ -49,7 +49,7 @@ _SHOULD_AGREE = {
     "played": "were evaluated with different arguments of the environment",
     "dataset_fingerprint": "were trained on different data",
 }
-"""What the runs of a comparison should have in common on an environment -> what is said where they do not."""
+"""Setting that runs on an environment should share -> clause of the warning where they do not."""
 _WORDS = {
     Outcome.BETTER: "better by more than {points} points than",
     Outcome.AHEAD: "ahead of",
@@ -227,7 +227,7 @@ def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
     return verdict[0].upper() + verdict[1:]  # `capitalize` would make names of methods small
 
 
-# -- what a reader must know before believing a number ---------------------------------------------------------------
+# -- warnings ---------------------------------------------------------------------------------------------------------
 
 
 def warnings(
@@ -236,7 +236,7 @@ def warnings(
     sets: Sequence[PublishedSet] = (),
     failed: str = "last",
 ) -> Iterator[str]:
-    """Yield what a reader must know before believing a number.
+    """Yield warnings that a reader needs before trusting a number.
 
     :param sets: the published sets that were asked for.
     :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
@@ -246,7 +246,7 @@ def warnings(
     runs = own_runs.runs
     shown = runs[runs["problem"].isna() & runs["method"].isin(methods)]
     shown = shown[shown["environment"].isin(set().union(*places.values()))]
-    explained = set()  # what follows is not said again of these methods
+    explained = set()  # methods whose departures later warnings leave out
     for name, published, differences in _differences_from_sets(comparisons, sets):
         explained.add(name)
         yield f"{name} was not run as {published} was: {differences}."

@@ -108,7 +108,7 @@ class Improvement:
 
     @property
     def lead(self) -> float:
-        """How far X is ahead: by its mean, or without a difference by the probability."""
+        """Lead of X: difference of means, or without one the probability above one half."""
         return self.probability.point - 0.5 if self.difference is None else self.difference.point
 
     @property
@@ -166,7 +166,7 @@ def welch_half_width(variances: Array, seeds: Counts, level: float = SIGNIFICANT
 
 
 def t_quantile(freedom: Array, level: float = SIGNIFICANT) -> Array:
-    """Return what half the width of a t-interval is in standard errors.
+    """Return half the width of a t-interval in standard errors.
 
     :param freedom: degrees of freedom.
     """

@@ -106,13 +106,13 @@ class Spread:
 
     @classmethod
     def of(cls, scores: Scores, episodes: Episodes | None = None) -> Spread:
-        """Return that of a method's last scores, task -> (runs,)."""
+        """Return the spread of a method's last scores, task -> (runs,)."""
         seeds = np.array([*map(len, scores.values())])
         return cls(seed_variances(scores, episodes)[:, 0], seeds)
 
 
 def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[Array, Counts]:
-    """Return what the difference of means of each pair (X, Y) is made of: the tasks of X, then those of Y.
+    """Return the variances behind the difference of means of each pair (X, Y): the tasks of X, then those of Y.
 
     :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
         (2 tasks, pairs).
@@ -126,10 +126,10 @@ def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[
     return np.array(variances).T / tasks**2, np.array(seeds).T
 
 
-# -- how many seeds it takes to resolve a difference of means, planned from the variance that was seen ----------------
+# -- numbers of seeds that resolve a difference of means, planned from the observed variance ---------------------------
 
 MAX_PLANNED_SEEDS = 1 << 20
-"""The most seeds that a plan counts: one of a million is none."""
+"""Largest number of seeds in a plan; above it there is none."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class SeedPlan:
 
     :param half_width: of the 95% t-interval of the difference with the seeds that there are.
     :param seeds: the least number for each method and task, or None above `MAX_PLANNED_SEEDS`.
-    :param interval: what it is at the ends of the 95% interval of the variance.
+    :param interval: the number of seeds at both ends of the 95% interval of the variance.
     """
 
     half_width: float
