@@ -119,7 +119,7 @@ def test_a_full_ring_differs_only_where_the_reference_joins_its_newest_to_its_ol
     places = np.arange(len(expected["rewards"]))
     joins = (places < buffer.pos) & (places + horizon > buffer.pos)
     ages = (places[~joins] - buffer.pos) % size
-    batch = buffer.batch_of(buffer._sequence_rows(torch.from_numpy(ages)[None]))
+    batch = buffer.batch_of(buffer.sequence_rows(torch.from_numpy(ages)[None]))
     require_recorded(
         batch, {name: array[~joins] for name, array in expected.items()}, horizon, True
     )

@@ -114,12 +114,6 @@ class ResampledBuffer(SequenceReplayBuffer):
         )
         return self.sequence_rows(self.starts.gather(1, (draw * self.counts).long()))
 
-    def sequence_rows(self, starts: Tensor) -> Tensor:
-        """Return the rows of the sequences at some starts."""
-        steps = torch.arange(self.horizon_length, device=starts.device)
-        # only a first state of a trajectory that is shorter than a sequence is beyond the last row
-        return (starts.unsqueeze(-1) + steps).clamp(max=self.dataset_size - 1)
-
 
 def fitted_value(
     policy: FlowPolicy, content: Transitions, *, steps: int = 20_000, seed: int = 0, **settings: Any
@@ -247,7 +241,7 @@ class _Judge:
     def _sequences(self, buffer: ResampledBuffer, starts: Tensor) -> Batch:
         """Return the sequences at some starts on the device, the same for every replica."""
         policy = self._policy
-        batch = buffer.batch_of(buffer.sequence_rows(starts)[None])
+        batch = buffer.batch_of(buffer.sequence_rows(starts[None]))
         return batch.map(
             lambda values: values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
         )

@@ -177,14 +177,18 @@ class SequenceReplayBuffer(TransitionStore):
         device = self.observations.device
         draw = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         if not self.balanced or dataset_starts in (0, total):
-            return self._sequence_rows((draw * total).long())
+            return self.sequence_rows((draw * total).long())
         offline, online = draw.tensor_split([shape[-1] // 2], -1)
         offline_starts = (offline * dataset_starts).long()
         online_starts = dataset_starts + (online * (total - dataset_starts)).long()
-        return self._sequence_rows(torch.cat([offline_starts, online_starts], -1))
+        return self.sequence_rows(torch.cat([offline_starts, online_starts], -1))
 
-    def _sequence_rows(self, starts: Tensor) -> Tensor:
-        """Return the rows of the sequences at some starts (S, B), (S, B, H)."""
+    def sequence_rows(self, starts: Tensor) -> Tensor:
+        """Return the rows of the sequences at some starts.
+
+        :param starts: (S, B).
+        :return: (S, B, H).
+        """
         dataset_starts, rings, ring_starts = self._segments()
         steps = torch.arange(self.horizon_length, device=starts.device)
         starts = starts.unsqueeze(-1)  # (S, B, 1)
