@@ -15,7 +15,7 @@ def interval_of_successes(won: int, episodes: int) -> tuple[float, float]:
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return Student's 95% interval of a mean; of one value it is all numbers."""
+    """Return Student's 95% interval of a mean; of one value it is infinite."""
     if len(values) < 2:
         return -math.inf, math.inf
     mean = values.mean()
