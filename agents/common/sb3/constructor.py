@@ -36,6 +36,19 @@ def _seeds(name: str, value: Any) -> list[int] | None:
     return [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
 
 
+def _buffer_class(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not issubclass(value, SequenceReplayBuffer):
+        raise TypeError(
+            f"`{name}` must be a subclass of SequenceReplayBuffer, got {value.__name__}: "
+            "chunks need sequences of transitions"
+        )
+    if value._get_samples is not SequenceReplayBuffer._get_samples:
+        raise TypeError(f"{value.__name__}._get_samples is never called; override `draw_rows`")
+    return value
+
+
 # arguments of a policy that are settings of the method here -> their names
 SETTINGS_OF_POLICY = {
     "n_critics": "ensemble_size",
@@ -130,7 +143,9 @@ class Arguments(Configurable):
         default=None, doc="SB3's, added to the executed actions."
     )
     replay_buffer_class: type[SequenceReplayBuffer] | None = setting(
-        default=None, doc="A subclass of `SequenceReplayBuffer`, or None for itself."
+        default=None,
+        check=_buffer_class,
+        doc="A subclass of `SequenceReplayBuffer`, or None for itself.",
     )
     replay_buffer_kwargs: dict[str, Any] | None = setting(
         default=None,
@@ -202,22 +217,21 @@ def read_arguments(
     # what is no argument of the model is a setting of the method
     names = Arguments.declared().keys() & settings.keys()
     arguments = Arguments(**{name: settings.pop(name) for name in names})
-    if arguments.method is not None:
+    method = arguments.method
+    if method is None:
+        for name, value in (arguments.policy_kwargs or {}).items():
+            if name in SETTINGS_OF_POLICY:
+                _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, kind)
         if arguments.n_steps is not None:
-            settings["n_steps"] = arguments.n_steps
-        if settings:
-            raise TypeError(
-                f"`{next(iter(settings))}` is a setting of `method`, which was given too; give it to the method"
-            )
-        return arguments.method, arguments
-    for name, value in (arguments.policy_kwargs or {}).items():
-        if name in SETTINGS_OF_POLICY:
-            _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, kind)
-    if arguments.n_steps is not None:
-        # SB3's returns are of single actions, and shorter before the end of an episode
-        _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
-        settings |= {"action_chunking": False, "shorten_returns": True}
-    method = kind(**settings)
+            # SB3's returns are of single actions, and shorter before the end of an episode
+            _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
+            settings |= {"action_chunking": False, "shorten_returns": True}
+        method = kind(**settings)
+    elif settings or arguments.n_steps is not None:
+        name = next(iter(settings), "n_steps")
+        raise TypeError(
+            f"`{name}` is a setting of `method`, which was given too; give it to the method"
+        )
     specs = require_table(method, "networks", NetworkSpec)
     if method.pretraining_steps and find_behaviour(specs) is None:
         raise ValueError(no_behaviour_message(kind.__name__))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from agents.common.actions import Array, stored_as_played
 from agents.common.common_settings import LearningRateSchedule
@@ -24,19 +26,18 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
-from agents.common.method import Method
+from agents.common.method import Info, Method
 from agents.common.model_file import Source
 from agents.common.nets.networks import CriticEnsemble
-from agents.common.nets.specs import NetworkSpec, find_behaviour
+from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.replicas import DivergedError
+from agents.common.replicas import DivergedError, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.environments import check_spaces, require_own_environments
-from agents.common.sb3.first_update import check_first_update, require_table
-from agents.common.sb3.logged_model import LoggedModel
+from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import ChunkState, FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples
 from agents.common.sb3.stored_model import StoredModel, load_behaviour
@@ -46,11 +47,19 @@ from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
 
 SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
+SETTINGS_OF_BUFFER = (
+    "horizon_length",
+    "gamma",
+    "action_chunking",
+    "shorten_returns",
+    "sparse",
+    "frame_stack",
+)
 OWN_ARGUMENTS = ("n_steps", "seeds", "method", "behaviour", "_init_setup_model")
 """Those that SB3 does not know."""
 
 
-class FlowAlgorithm(LoggedModel):
+class FlowAlgorithm(StoredModel):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
     What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
@@ -73,6 +82,8 @@ class FlowAlgorithm(LoggedModel):
     trainer: Trainer
     """Takes the gradient steps."""
     _chunk_state: ChunkState | None
+    _last_info: Info
+    """Losses and diagnostics of the last update, each (S,), on the device."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse hooks and settings of a method: a model does not read its own."""
@@ -111,7 +122,7 @@ class FlowAlgorithm(LoggedModel):
         self.offline_steps = 0  # gradient steps taken in learn_offline
         self._is_online = False  # whether the last phase was, or is, an online one
         self.behaviour = arguments.behaviour
-        self.behaviour_flow = find_behaviour(require_table(self.method, "networks", NetworkSpec))
+        self.behaviour_flow = find_behaviour(self.method.networks())
         if arguments._init_setup_model:
             self._setup_model()
 
@@ -171,15 +182,6 @@ class FlowAlgorithm(LoggedModel):
             self._seed_everything(seeds)
         if self.replay_buffer is None:
             buffer_class = self.replay_buffer_class or SequenceReplayBuffer
-            if not issubclass(buffer_class, SequenceReplayBuffer):
-                raise TypeError(
-                    f"`replay_buffer_class` must be a subclass of SequenceReplayBuffer, got {buffer_class.__name__}: "
-                    "chunks need sequences of transitions"
-                )
-            if buffer_class._get_samples is not SequenceReplayBuffer._get_samples:
-                raise TypeError(
-                    f"{buffer_class.__name__}._get_samples is never called; override `draw_rows`"
-                )
             self.replay_buffer = buffer_class(
                 self.method.buffer_size,
                 self.observation_space,
@@ -211,17 +213,10 @@ class FlowAlgorithm(LoggedModel):
 
     def _settings_of_buffer(self) -> dict[str, Any]:
         """Return the buffer arguments that follow from this model's settings."""
-        method = self.method
-        return {
-            "horizon_length": method.horizon_length,
-            "gamma": method.gamma,
-            "action_chunking": method.action_chunking,
-            "shorten_returns": method.shorten_returns,
-            "sparse": method.sparse,
-            "frame_stack": method.frame_stack,
-            "balanced": method.balanced_sampling,
-            "replicas": len(self.seeds or [self.seed]),
-        }
+        settings = {name: getattr(self.method, name) for name in SETTINGS_OF_BUFFER}
+        settings["balanced"] = self.method.balanced_sampling
+        settings["replicas"] = len(self.seeds or [self.seed])
+        return settings
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions, to the model's device.
@@ -300,8 +295,6 @@ class FlowAlgorithm(LoggedModel):
         """
         with raw_observations(self) as policy:
             policy.save(path, policy.acting_networks(), about)
-
-    # -- names ---------------------------------------------------------------------------------------------------------
 
     @property
     def actor(self) -> FlowPolicy:  # type: ignore[override]  # read only
@@ -520,6 +513,59 @@ class FlowAlgorithm(LoggedModel):
                 "`observation_scale` needs the statistics of a dataset, got none; load a dataset, or set it to None "
                 "(-params observation_scale=null)"
             )
+
+    # -- logging, where alone training waits for the device ------------------------------------------------------------
+
+    def find_divergence(self) -> dict[int, str]:
+        """Return the replicas whose last loss or whose parameters are NaN or infinite; waits for the device.
+
+        :return: replica -> what is not finite, in words.
+        """
+        groups: dict[str, list[Tensor]] = {}
+        if self._last_info:
+            groups["total_loss is"] = [self._last_info["total_loss"]]
+        for name, net in self.policy.nets.items():
+            # an extractor of one replica has no axis S
+            parameters = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
+            groups[f"parameters of {name} are"] = parameters
+        return find_divergence(groups)
+
+    def last_values(self) -> dict[str, PerReplica]:
+        """Return losses and diagnostics of the last update by name; waits for the device.
+
+        :return: name -> one value for each replica.
+        """
+        if not self._last_info:
+            return {}
+        values = torch.stack([value.detach().float() for value in self._last_info.values()])
+        rows = map(PerReplica, values.cpu().numpy())  # one copy, so one wait
+        return dict(zip(self._last_info, rows, strict=True))
+
+    def dump_logs(self) -> None:
+        """Write the log of the online phase."""
+        self._record_info()
+        super().dump_logs()
+
+    def _dump_offline_logs(self) -> None:
+        self._record_info()
+        # a coarse clock may not have moved yet
+        seconds = max(time.time_ns() - self.start_time, 1) / 1e9
+        updates = self.num_timesteps - self._num_timesteps_at_start
+        self.logger.record("time/updates_per_s", updates / seconds)
+        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def _record_info(self) -> None:
+        """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
+        for name, value in self.last_values().items():
+            self.logger.record(f"train/{name}", value)
+        for group in self.policy.optimizer.param_groups:
+            name = "train/learning_rate"
+            if "network" in group:
+                name += f"_{group['network']}"
+            self.logger.record(name, float(group["lr"]))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     # -- acting in training environments -----------------------------------------------------------------------------
 

@@ -410,7 +410,7 @@ class FlowPolicy(BasePolicy):
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (B, A), scaled to [-1, 1]."""
-        generators = self._prediction_noise(deterministic)
+        generators = None if deterministic else self.prediction_generators
         chunks = self._plan_rows(self.layout.flatten(observation), generators)
         scaled = self.scale_action(chunks[:, 0])
         return torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
@@ -441,17 +441,12 @@ class FlowPolicy(BasePolicy):
                 "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
             )
         rows, is_batch = self.read_observations(observation)
-        generators = self._prediction_noise(deterministic)
+        generators = None if deterministic else self.prediction_generators
         planned, state = self.next_actions(rows, state, episode_start, generators)
         actions = played_actions(planned, self.action_space)
         if not is_batch:
             actions = actions[0]
         return actions, state
-
-    def _prediction_noise(self, deterministic: bool) -> list[torch.Generator] | None:
-        if deterministic:
-            return None
-        return self.prediction_generators
 
     def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
         """Return observations as rows (B, O), and whether they are a batch; one alone is a row.
@@ -484,12 +479,23 @@ class FlowPolicy(BasePolicy):
         """
         if self.played_length == 1:
             return self._plan_rows(rows, generators)[:, 0], None
-        chunks, used = self._continued(len(rows), state, episode_start)
+        count = len(rows)
+        shape = self._chunks_shape(count)
+        if state is None:
+            state = np.zeros(shape, dtype=self._planned_dtype), np.full(count, self.chunk_length)
+        if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (count,)]:
+            raise ValueError(
+                f"`state` must be None or what `predict` returned for the same {count} observations"
+            )
+        # the caller may go on with an old state, e.g. to plan from it twice
+        chunks, used = map(np.copy, state)
+        if episode_start is not None:
+            used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # nothing is left of it
         due = used >= self.played_length
         if due.any():
             chunks[due] = self._plan_rows(rows, generators, due)
             used[due] = 0
-        return chunks[np.arange(len(rows)), used], (chunks, used + 1)
+        return chunks[np.arange(count), used], (chunks, used + 1)
 
     def _plan_rows(
         self,
@@ -541,24 +547,6 @@ class FlowPolicy(BasePolicy):
             centre = torch.full(draw.shape(sizes), draw.centre(self.method.flow_steps))
             noise[name] = centre.movedim(draw.row_axis, 1)
         return noise
-
-    def _continued(
-        self, rows: int, state: ChunkState | None, episode_start: Array | None
-    ) -> ChunkState:
-        """Return copies of the chunks in flight and how much of each is used; used up where a plan is due."""
-        shape = self._chunks_shape(rows)
-        if state is None:
-            return np.zeros(shape, dtype=self._planned_dtype), np.full(rows, self.chunk_length)
-        if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (rows,)]:
-            raise ValueError(
-                f"`state` must be None or what `predict` returned for the same {rows} observations"
-            )
-        # the caller may go on with an old state, e.g. to plan from it twice
-        chunks = state[0].copy()
-        used = state[1].copy()
-        if episode_start is not None:
-            used[np.asarray(episode_start, dtype=bool)] = self.chunk_length
-        return chunks, used
 
     def scale_action(self, action: Array) -> Array:
         """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""

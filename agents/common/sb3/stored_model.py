@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import stable_baselines3
 import torch
 from gymnasium import spaces
@@ -43,6 +44,7 @@ from agents.common.model_file import (
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import start_from_behaviour
 from agents.common.normalization import Normalization, normalized_as_saved
+from agents.common.replicas import PerReplica
 from agents.common.sb3.constructor import no_behaviour_message
 from agents.common.sb3.environments import copy_observations
 from agents.common.sb3.policy import FlowPolicy
@@ -163,6 +165,28 @@ class StoredModel(OffPolicyAlgorithm):
             self.ep_success_buffer = deque(maxlen=self._stats_window_size)
             for episode in self.ep_info_buffer or ():
                 self.ep_success_buffer.append(bool(episode.get("success")))
+
+    def dump_logs(self) -> None:
+        """Write the log of the online phase."""
+        if len(self.action_spaces) > 1 and self.ep_info_buffer:
+            self._record_episodes()
+        super().dump_logs()
+
+    def _record_episodes(self) -> None:
+        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+        episodes = self.ep_info_buffer or ()
+        replicas = np.array([episode["replica"] for episode in episodes])
+        keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
+        if self._reports_success:
+            keys["success_rate"] = "success"
+        for name, key in keys.items():
+            # NaN stays where none of the last episodes is a replica's
+            means = np.full(len(self.action_spaces), np.nan)
+            # an episode that says nothing of success is none
+            values = np.array([float(episode.get(key) or 0) for episode in episodes])
+            for replica in np.unique(replicas):
+                means[replica] = values[replicas == replica].mean()
+            self.logger.record(f"rollout/{name}", PerReplica(means))
 
     def save(
         self,
