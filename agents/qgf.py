@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from agents.common.families.implicit import ImplicitQLearning
 from agents.common.maths.flow import grid_times
 from agents.common.nets.networks import Time
 from agents.core import (
@@ -14,25 +15,20 @@ from agents.core import (
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     action_gradient,
     critic,
-    expectile_loss,
     flow_matching_loss,
     integrate_flow,
-    linear_range,
     log_range,
     normal,
     pessimistic_value,
-    q_statistics,
     register,
     setting,
     state_value,
-    td_loss,
     uniform,
     velocity_field,
 )
@@ -44,7 +40,7 @@ from agents.core import (
     published_name="QGF",
     when="To choose the strength of guidance after training.",
 )
-class QGF(Method):
+class QGF(ImplicitQLearning):
     r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
 
     The gradient is taken at the clean action that one long step would reach, and used where the flow is:
@@ -72,13 +68,6 @@ class QGF(Method):
         doc="Where Q's gradient is taken: `clean`, where one long step leads; `jacobian`, there, and pulled back "
         "through that step; `noisy`, at the unfinished action itself.",
     )
-    expectile: float = setting(
-        default=0.9,
-        above=0,
-        below=1,
-        search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
-    )
     mask_cloning: bool = setting(
         default=False,
         doc="Leave sequences that cross a trajectory's end out of cloning too, as the other losses do; the authors' "
@@ -98,10 +87,6 @@ class QGF(Method):
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
-
-    def update_noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching: an update samples no next action."""
-        return self.noise()
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
@@ -139,23 +124,9 @@ class QGF(Method):
         """Rate candidates by the target critics' value that guides the flow too."""
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
-        return {
-            "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
-            "value": self.score(batch.observations, batch.actions, nets),
-        }
-
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile and TD losses, and flow matching at the times of the sampler."""
-        q = nets.critic(batch.observations, batch.actions)
-        value = nets.value(batch.observations)
-        info |= {**q_statistics(q), "v_mean": value.mean(1)}
-        value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        return {
-            "value": (batch.valid * value_losses).mean(1),
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise),
-        }
+        losses = super().losses(batch, targets, noise, nets, info)
+        return {**losses, "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise)}
