@@ -51,6 +51,25 @@ cube-quadruple                                                        noisy     
 humanoidmaze-giant                                                    navigate    25   1000  4000
 """
 
+# Environments, bytes of a row's vector of observations, and bytes of the rest: action and simulator's state in single
+# precision, and a boolean.
+_ROW_BYTES = """
+pointmaze        8   25
+antmaze        116  149
+humanoidmaze   276  305
+antsoccer      168  201
+cube-single    112  185
+cube-double    148  237
+cube-triple    184  289
+cube-quadruple 220  341
+cube-octuple   364  549
+scene          160  217
+puzzle-3x3     220  205
+puzzle-4x4     332  261
+puzzle-4x5     396  293
+puzzle-4x6     460  325
+"""
+
 # OGBench has the environment and the oracle but hosts no file of the standard size; one shard of its large set has
 # 1000 episodes.
 _GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
@@ -106,6 +125,17 @@ class DatasetSpec:
     def transitions(self) -> int:
         """Training transitions in all files."""
         return self.files * self.episodes * self.steps
+
+    @property
+    def array_bytes(self) -> int:
+        """Size of the arrays of all files; archives are smaller."""
+        sizes = map(str.split, _ROW_BYTES.strip().splitlines())
+        observation, rest = next(row[1:] for row in sizes if self.family.startswith(row[0]))
+        row = int(rest) + (math.prod(IMAGE_SHAPE) if self.is_visual else int(observation))
+        episodes = self.files * self.episodes
+        if self.files == 1:
+            episodes += self.episodes // 10  # validation
+        return row * episodes * (self.steps + 1)
 
     def file_names(self, transitions: float = math.inf) -> list[str]:
         """Return the names, without ending, of its first training files that hold a number of transitions."""

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import gymnasium
-import numpy as np
 
 from zoo.datasets.benchmarks import describe_task, download_ocbench
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import dataset_files, shard_folder
 from zoo.datasets.names import (
     DATASETS,
-    IMAGE_SHAPE,
-    DatasetSpec,
     is_single_task,
     parse_env_name,
 )
@@ -69,7 +63,7 @@ class SuiteDataset:
             "name": self.name,
             "files": files,
             "transitions": round(share * spec.transitions),
-            "gigabytes": round(share * array_bytes(spec) / 1e9, 1),
+            "gigabytes": round(share * spec.array_bytes / 1e9, 1),
             "here": not self.missing(folder),
         }
 
@@ -83,26 +77,6 @@ class SuiteDataset:
             existing, names = "replace", self.files()
         if names:
             download_dataset(self.name, folder, names=names, existing=existing)
-
-
-def array_bytes(spec: DatasetSpec) -> int:
-    """Return the size of the arrays of a dataset's training and validation files; archives are smaller.
-
-    A row has the observation, the action and the simulator's state in single precision, and a boolean.
-    """
-    with contextlib.closing(gymnasium.make(f"{spec.family}-v0")) as env:
-        model = env.unwrapped.model  # type: ignore[attr-defined]
-        observation = 4 * math.prod(env.observation_space.shape or ())
-        action = env.action_space.shape or ()
-        state = model.nq + model.nv
-    # The environment of the same task with vectors is asked, since one with images needs something that draws.
-    if spec.is_visual:
-        observation = math.prod(IMAGE_SHAPE)
-    row = observation + 4 * (math.prod(action) + state) + np.dtype(bool).itemsize
-    episodes = spec.files * spec.episodes
-    if spec.files == 1:
-        episodes += spec.episodes // 10  # validation
-    return int(row * episodes * (spec.steps + 1))
 
 
 def dataset_name(env: str) -> str:

@@ -20,10 +20,9 @@ from zoo.dataset import main
 from zoo.datasets import download
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import recorded_sha256
-from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import convert_shards
-from zoo.suites.data import SuiteDataset, array_bytes
+from zoo.suites.data import SuiteDataset
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
@@ -304,16 +303,6 @@ def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_p
     assert dataset.describe(tmp_path)["here"]
     dataset.download(tmp_path, replace=False)
     assert not server.requests
-
-
-@pytest.mark.usefixtures("in_process")
-def test_the_size_of_a_dataset_is_that_of_its_arrays(tmp_path):
-    spec = dataclasses.replace(DATASETS[NAME], episodes=10)
-    train, validation = (
-        np.load(path) for path in generate_dataset(NAME, tmp_path, num_episodes=10, num_workers=1)
-    )
-    arrays = [*train.values(), *validation.values()]
-    assert array_bytes(spec) == sum(array.nbytes for array in arrays)
 
 
 @pytest.mark.parametrize(

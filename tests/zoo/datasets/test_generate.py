@@ -52,6 +52,8 @@ def test_arrays_are_those_of_ogbenchs_files(name, sizes):
         key: (21, size) for key, size in sizes.items()
     }
     assert {array.dtype for array in episode.values()} == {np.dtype(np.float32)}
+    row_bytes = sum(4 * size for size in sizes.values()) + 1
+    assert DATASETS[name].array_bytes == row_bytes * 1100 * 1001  # with those for validation
 
 
 @pytest.mark.parametrize("which", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
