@@ -130,8 +130,8 @@ class DatasetSpec:
     def array_bytes(self) -> int:
         """Size of the arrays of all files; archives are smaller."""
         sizes = map(str.split, _ROW_BYTES.strip().splitlines())
-        observation, rest = next(row[1:] for row in sizes if self.family.startswith(row[0]))
-        row = int(rest) + (math.prod(IMAGE_SHAPE) if self.is_visual else int(observation))
+        observation, state = next(row[1:] for row in sizes if self.family.startswith(row[0]))
+        row = int(state) + (math.prod(IMAGE_SHAPE) if self.is_visual else int(observation))
         episodes = self.files * self.episodes
         if self.files == 1:
             episodes += self.episodes // 10  # validation

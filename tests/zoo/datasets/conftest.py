@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.datasets import parallel
+from zoo.datasets import generate
 
 NAME = "pointmaze-medium-navigate-v0"
 TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal (20, 20), reached within 1.0
@@ -61,8 +61,8 @@ class InProcess:
 
 def generate_in_process(patch):
     """Let generated datasets be played in this process; `test_parallel.py` compares them with those of processes."""
-    patch.setattr(parallel, "WorkerProcess", InProcess)
-    patch.setattr(parallel, "wait_for_answers", lambda workers, timeout: list(workers))
+    patch.setattr(generate, "WorkerProcess", InProcess)
+    patch.setattr(generate, "wait_for_answers", lambda workers, timeout: list(workers))
 
 
 @pytest.fixture

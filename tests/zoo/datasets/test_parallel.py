@@ -14,11 +14,10 @@ from agents.common.files import digest_of
 from tests import ROOT, needs_pinned
 from tests.zoo.datasets.conftest import generate_in_process
 from tests.zoo.datasets.writers import BrokenWriter, StoppingWriter
-from zoo.datasets import generate, parallel
+from zoo.datasets import generate
 from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
-from zoo.datasets.generate import generate_dataset
-from zoo.datasets.parallel import EpisodeWriter
+from zoo.datasets.generate import EpisodeWriter, generate_dataset
 from zoo.processes.serving import WorkerError
 from zoo.processes.versions import common_kernels
 from zoo.terminal.errors import UsageError
@@ -62,8 +61,8 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
 ):
     stop_generation(tmp_path, monkeypatch, seed=1)
     with monkeypatch.context() as patch:
-        other = parallel.describe_rounding(()) | {"blas_kernel": "of another processor"}
-        patch.setattr(parallel, "describe_rounding", lambda packages: other)
+        other = generate.describe_rounding(()) | {"blas_kernel": "of another processor"}
+        patch.setattr(generate, "describe_rounding", lambda packages: other)
         stop_generation(tmp_path, monkeypatch)
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
