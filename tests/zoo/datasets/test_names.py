@@ -16,6 +16,7 @@ from zoo.datasets.names import (
     parse_name,
     single_task_names,
 )
+from zoo.envs.make import env_spaces
 from zoo.terminal.errors import UsageError
 
 
@@ -67,8 +68,9 @@ def test_default_task_and_size_of_a_row_are_ogbenchs(environment):
         assert parsed.task == env.unwrapped._reward_task_id
         env.reset(seed=0)  # which builds the models of scenes
         model = env.unwrapped.model
-        row_bytes = 4 * (env.action_space.shape[0] + model.nq + model.nv) + 1
-        observation_bytes = 4 * env.observation_space.shape[0]
+        observation_space, action_space = env_spaces(env)
+        row_bytes = 4 * (action_space.shape[0] + model.nq + model.nv) + 1
+        observation_bytes = 4 * observation_space.shape[0]
     row_bytes += math.prod(IMAGE_SHAPE) if spec.is_visual else observation_bytes
     single = replace(spec, files=2, episodes=1, steps=0)
     assert single.array_bytes == 2 * row_bytes
