@@ -50,6 +50,7 @@ TOO_LONG = (None, 2)  # killed; pytest's exit code for its own limit
 SETTINGS = (
     ("qam", 1, "tf32"), ("qam", 12, "tf32"), ("fql", 1, "tf32"), ("fql", 12, "tf32"),
     ("qam", 1, "bf16"), ("qam", 12, "bf16"),
+    ("qam_e", 1, "tf32"), ("qam_e", 12, "tf32"), ("fawac", 1, "tf32"), ("fawac", 12, "tf32"),
 )  # fmt: skip
 """Algorithm, seeds trained at once and precision of each measurement, in this order."""
 FLOOR_GPU = "H200"
@@ -260,6 +261,7 @@ def page(
             "updates/s": f"{row['updates_per_s']:,.0f}",
             "of all seeds": f"{row['seed_updates_per_s']:,.0f}",
             "floor": FLOORS.get((row["algo"], row["seeds"], row["precision"]), ""),
+            "of the peak": f"{row['fraction_of_peak']:.0%}",
             "kernels": row["kernels_per_update"] or "",
             "memory, GiB": memory,
             "mode": row["mode"],

@@ -10,6 +10,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __package__ in (None, ""):  # run as a file from anywhere
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 from zoo.processes.versions import processor
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
@@ -326,7 +329,7 @@ def profile_kernels(model: FlowAlgorithm, batch: int) -> list[dict[str, Any]]:
     from torch.autograd import DeviceType  # type: ignore[attr-defined]
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         model.trainer.update(batch)
         wait_for(model.device)
     kernels = []

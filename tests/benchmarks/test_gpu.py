@@ -42,7 +42,8 @@ def row(**changes):
     """Return what the throughput benchmark prints of QAM on a GPU."""
     values = {"algo": "qam", "seeds": 1, "precision": "tf32", "device": "cuda"}
     values |= {"mode": "compiled and captured (why)", "peak_memory_bytes": 2**30}
-    values |= {"updates_per_s": 500, "seed_updates_per_s": 500, "kernels_per_update": 9}
+    values |= {"updates_per_s": 500, "seed_updates_per_s": 500, "fraction_of_peak": 0.1}
+    values |= {"kernels_per_update": 9}
     return values | changes
 
 
@@ -67,7 +68,9 @@ def test_a_page_has_speed_memory_and_mode_and_ignores_what_is_printed_around_the
     code, page = check((0, f"a warning\n{json.dumps(row())}\nanother one"))
     assert code == 0
     assert "- 2 passed" in page
-    assert "| qam | 1 | tf32 | 500 | 500 | 450 | 9 | 1.0 | compiled and captured (why) |" in page
+    assert (
+        "| qam | 1 | tf32 | 500 | 500 | 450 | 10% | 9 | 1.0 | compiled and captured (why) |" in page
+    )
 
 
 @pytest.mark.parametrize(
