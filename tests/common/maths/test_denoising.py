@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from agents.common.maths.denoising import NoiseSchedule, denoise, noise_schedule
-from tests.agents.oracles import Behaviour
 from tests.common.toys import normals
 from tests.parity.reference import OWN_FIXTURES
 
@@ -30,11 +29,13 @@ def test_schedules_equal_the_reference(kind, steps):
     ],
 )
 def test_samplers_give_a_gaussian_the_known_spread(std, sampler, clip_states, expected):
-    schedule, behaviour = NoiseSchedule(1, 10, "vp"), Behaviour(std, [[0.0]])
+    schedule = NoiseSchedule(1, 10, "vp")
     start, steps = normals(1, ROWS, 1), normals(1, 10, ROWS, 1, seed=1)
 
     def predict(x, t):
-        return behaviour.noise_prediction(x, schedule.alpha_bars[int(t)])
+        signal = schedule.alpha_bars[int(t)]
+        noise = 1 - signal
+        return noise**0.5 * x / (signal * std**2 + noise)
 
     end = denoise(predict, start, steps, schedule, sampler, clip_states)
     assert float(end.mean()) == pytest.approx(0, abs=0.006)
