@@ -5,26 +5,14 @@ import pytest
 
 from tests import code_blocks
 from tests.agents.testing.mistakes import example
+from tests.common.toys import toy_dataset
 
 
 @pytest.fixture(autouse=True)
 def _folder(write_agent):
     """Put the page's agent, and data of Pendulum that mean nothing, into the current folder."""
     write_agent(example(), "my_agents")
-    draw, rows = np.random.default_rng(0), 400
-    states = draw.normal(size=(rows + 1, 3))
-    arrays = {"observations": states[:-1], "next_observations": states[1:]}
-    arrays |= {
-        "actions": draw.uniform(-2, 2, (rows, 1)),
-        "rewards": draw.normal(size=rows),
-        "masks": np.ones(rows),
-    }
-    ends = np.arange(rows) % 200 == 199
-    np.savez(
-        "my.npz",
-        **{name: value.astype(np.float32) for name, value in arrays.items()},
-        terminals=ends,
-    )
+    np.savez("my.npz", **toy_dataset(400, 3, 1, length=200))
 
 
 @pytest.mark.parametrize("name", ["in_python", "by_hand"])

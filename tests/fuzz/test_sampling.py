@@ -1,7 +1,6 @@
 """Sampled sequences against a plain reading of what an H-step sequence is, one step after the other."""
 
 import itertools
-import pickle
 import warnings
 from dataclasses import dataclass, replace
 
@@ -301,22 +300,3 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
         if case.balanced and offline and online:  # half of each
             is_offline = [row[0] in {first for first, *_ in offline} for row in rows]
             assert is_offline == [True] * (size // 2) + [False] * (size - size // 2)
-
-
-@given(cases())
-def test_a_buffer_samples_the_same_after_it_was_stored_in_either_way(case):
-    buffer = buffer_of(case)
-    play(case, buffer)
-    restored = buffer_of(case)
-    restored.restore_online_state(buffer.online_state())
-    if not buffer.count_starts():
-        return
-
-    def tensors(source):
-        return source.sample(5, generator=torch.Generator().manual_seed(0)).tensors()
-
-    for copy in (restored, pickle.loads(pickle.dumps(buffer))):
-        for (name, value), restored_value in zip(
-            tensors(buffer).items(), tensors(copy).values(), strict=True
-        ):
-            assert torch.equal(value, restored_value), name

@@ -5,10 +5,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 
-from tests.common.data.helpers import all_sequences, empty_buffer, loaded_buffer
+from tests.common.data.helpers import all_sequences
 from tests.common.toys import tiny_model
 from tests.envs import SpacesEnv
 from tests.parity.reference import OWN_FIXTURES
@@ -30,17 +29,6 @@ def recorded(prefix):
 GAMMA = json.loads(str(arrays()["meta"]))["discount"]
 
 
-def feed(buffer):
-    """Add the online transitions, as Stable-Baselines3's loop does."""
-    online = recorded("stream/")
-    truncated = (online["terminals"] * online["masks"]).astype(bool)
-    for row in range(len(truncated)):
-        names = ("observations", "next_observations", "actions", "rewards", "terminals")
-        columns = [online[name][[row]] for name in names]
-        buffer.add(*columns, [{"TimeLimit.truncated": truncated[row]}])
-    return buffer
-
-
 class RecordedEnv(SpacesEnv):
     """Answers with the recorded transitions, whatever is played."""
 
@@ -60,68 +48,38 @@ class RecordedEnv(SpacesEnv):
         return row["next_observations"], float(row["rewards"]), terminated, truncated, {}
 
 
-def collect(monkeypatch, settings):
-    """Return the buffer of a model that collected the recorded transitions itself, its actions the recorded ones."""
-    # uniform actions precede the first update, and all of these steps do
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(("horizon", "chunked"), [(1, True), (5, True), (10, True), (5, False)])
+def test_batches_after_online_steps_are_the_references(horizon, chunked, balanced, monkeypatch):
     model = tiny_model(
-        env=RecordedEnv(), gamma=GAMMA, learning_starts=1_000, buffer_size=400, **settings
+        env=RecordedEnv(),
+        gamma=GAMMA,
+        horizon_length=horizon,
+        action_chunking=chunked,
+        balanced_sampling=balanced,
+        buffer_size=400,
+        learning_starts=1_000,  # uniform actions precede the first update, and all of these steps do
     )
     model.load_dataset(recorded("data/"))
     actions = iter(recorded("stream/")["actions"])
     monkeypatch.setattr(spaces.Box, "sample", lambda space: next(actions))
-    return model.learn(len(recorded("stream/")["rewards"])).replay_buffer
-
-
-def require_recorded(batch, expected, horizon, chunked):
-    """Compare a batch of one replica with the recorded sequences."""
-    actions = expected["actions"][:, : horizon if chunked else 1]
-    ours = {name: tensor[0].numpy() for name, tensor in batch.tensors().items()}
-    pairs = {
-        "observations": expected["observations"],
-        "actions": actions.reshape(len(actions), -1),
-        "rewards": expected["rewards"],
-        "discounts": GAMMA**horizon * expected["masks"],
-        "next_observations": expected["next_observations"],
-        "valid": expected["valid"][:, -1],
-        "steps_valid": expected["valid"][:, : actions.shape[1]],
-    }
-    for name, values in pairs.items():
-        # rewards are float64 sums there, float32 sums here
-        np.testing.assert_allclose(ours[name], values, rtol=1e-6, atol=2e-6, err_msg=name)
-
-
-@pytest.mark.parametrize("collected", [False, True])
-@pytest.mark.parametrize("balanced", [False, True])
-@pytest.mark.parametrize(("horizon", "chunked"), [(1, True), (5, True), (10, True), (5, False)])
-def test_batches_after_online_steps_are_the_references(
-    horizon, chunked, balanced, collected, monkeypatch
-):
-    settings = {"horizon_length": horizon, "action_chunking": chunked}
-    if collected:
-        buffer = collect(monkeypatch, {**settings, "balanced_sampling": balanced})
-    else:
-        dataset = recorded("data/")
-        buffer = feed(loaded_buffer(dataset, size=400, gamma=GAMMA, balanced=balanced, **settings))
+    buffer = model.learn(len(recorded("stream/")["rewards"])).replay_buffer
     sources = ["dataset", "online"] if balanced else ["joined"]
     parts = [recorded(f"{source}/H{horizon}/") for source in sources]
     expected = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     # every start that the reference draws, in its order, and none beside
     assert buffer.count_starts() == len(expected["rewards"])
-    require_recorded(all_sequences(buffer), expected, horizon, chunked)
-
-
-@pytest.mark.parametrize("horizon", [1, 5, 10])
-def test_a_full_ring_differs_only_where_the_reference_joins_its_newest_to_its_oldest(horizon):
-    size = json.loads(str(arrays()["meta"]))["buffer_sizes"]["wrapped"]
-    settings = {"size": size, "observations": 2, "actions": 2, "gamma": GAMMA}
-    buffer = feed(empty_buffer(**settings, horizon_length=horizon))
-    expected = recorded(f"wrapped/H{horizon}/")
-    places = np.arange(len(expected["rewards"]))
-    joins = (places < buffer.pos) & (places + horizon > buffer.pos)
-    ages = (places[~joins] - buffer.pos) % size
-    batch = buffer.batch_of(buffer.sequence_rows(torch.from_numpy(ages)[None]))
-    require_recorded(
-        batch, {name: array[~joins] for name, array in expected.items()}, horizon, True
-    )
-    # those of the reference without the joins, and those over the end of its arrays, which never reach the last row
-    assert buffer.count_starts() == (~joins).sum() + horizon
+    chunks = expected["actions"][:, : horizon if chunked else 1]
+    pairs = {
+        "observations": expected["observations"],
+        "actions": chunks.reshape(len(chunks), -1),
+        "rewards": expected["rewards"],
+        "discounts": GAMMA**horizon * expected["masks"],
+        "next_observations": expected["next_observations"],
+        "valid": expected["valid"][:, -1],
+        "steps_valid": expected["valid"][:, : chunks.shape[1]],
+    }
+    batch = all_sequences(buffer).tensors()
+    for name, values in pairs.items():
+        # rewards are float64 sums there, float32 sums here
+        np.testing.assert_allclose(batch[name][0], values, rtol=1e-6, atol=2e-6, err_msg=name)

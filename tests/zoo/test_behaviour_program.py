@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.common.toys import toy_dataset
 from zoo.evaluate import main as evaluate
 from zoo.train import main
 
@@ -47,17 +48,7 @@ def folder(tmp_path, monkeypatch, own_agents):
     """Go to a folder with the flows' file and a dataset; return it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_flows.py").write_text(FLOW)
-    generator = np.random.default_rng(0)
-    states = generator.normal(size=(65, 3))
-    np.savez(
-        "data.npz",
-        observations=states[:-1],
-        next_observations=states[1:],
-        actions=0.4 * generator.normal(size=(64, 1)).clip(-2, 2),
-        rewards=generator.normal(size=64),
-        terminals=(np.arange(64) % 16 == 15).astype(float),
-        masks=np.ones(64),
-    )
+    np.savez("data.npz", **toy_dataset(60, 3, 1))
     return tmp_path
 
 
