@@ -21,8 +21,6 @@ from zoo.terminal.errors import UsageError
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
-UNREPORTED = -1
-"""The success of a step, or of an episode, that reports none."""
 OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"
 _SUPPORTED = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"
 

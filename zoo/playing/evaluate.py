@@ -16,11 +16,10 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.common.actions import Array, action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
-from zoo.envs.border import UNREPORTED
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.pool import EnvPool, EpisodeTotals, Progress, Spaces, count_environments
 from zoo.processes.serving import Hook, keep_waiting
-from zoo.runs.episodes import EpisodeResults
+from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed

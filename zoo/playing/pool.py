@@ -21,7 +21,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.border import UNREPORTED, join, stack
+from zoo.envs.border import join, stack
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
 from zoo.processes.serving import (
@@ -33,6 +33,7 @@ from zoo.processes.serving import (
     close_at_exit,
     wait_for_answers,
 )
+from zoo.runs.episodes import UNREPORTED
 
 MAX_MAZES = 64
 MIN_SCENES = 8

@@ -54,11 +54,10 @@ def read_costs(inputs: Inputs) -> Costs:
     runs = inputs.own_runs.runs
     rows = list[tuple[Any, ...]]()
     unknown = dict[str, str]()
-    parsed = dict[str, Any]()
     counted = runs[runs["problem"].isna() & runs["run"].isin(inputs.evaluations["run"])]
     for method, run in zip(counted["method"], counted["run"], strict=True):
         try:
-            times = read_times(RunFolder(Path(run)), parsed)
+            times = read_times(RunFolder(Path(run)))
         except (UnreadableRun, OSError) as error:
             unknown[run] = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
             continue

@@ -23,6 +23,7 @@ import numpy as np
 from agents.common.files import atomic_path
 from agents.common.files.npz import read_npz
 from zoo.runs.folder import READ_FILES, RunFolder, UnreadableRun
+from zoo.settings.record import RunRecord
 
 EVALUATION = np.dtype(
     [
@@ -41,7 +42,7 @@ MIN_NEW_RUNS = 100
 """How many runs of a folder must have ended since its file was written to write it again; fewer are read in no time."""
 SETTLED_SECONDS = 2.0
 """Age from which a file's time of change tells it from later ones; some storage has times of whole seconds."""
-_FORMAT = 1
+_FORMAT = 2
 """Of the cache's files. A release with another one finds files of its own."""
 
 Stamps = list[list[int]]
@@ -53,12 +54,12 @@ class RunContents:
     """What the files of a run say.
 
     :param status: ``status.json``.
-    :param config: ``config.yml`` as `RunFolder.read_config_of_seeds` returns it.
+    :param record: ``config.yml`` as `RunFolder.read_config_of_seeds` returns it.
     :param evaluations: rows of `EVALUATION`; None before the first one; or what is wrong with their file.
     """
 
     status: dict[str, Any]
-    config: dict[str, Any]
+    record: RunRecord
     evaluations: np.ndarray | UnreadableRun | None
 
     @property
@@ -74,7 +75,6 @@ Entries = dict[str, tuple[Stamps, RunContents]]
 def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableRun]:
     """Return what the files of run folders say, or why they cannot be read, in the order of the folders."""
     result = dict[Path, RunContents | UnreadableRun]()
-    parsed: dict[str, Any] = {}
     by_parent: dict[Path, list[Path]] = {}
     for path in paths:
         by_parent.setdefault(path.parent, []).append(path)
@@ -89,7 +89,7 @@ def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableR
             if entry is not None and entry[0] == stamps:
                 result[path] = entry[1]
                 continue
-            contents = result[path] = _read(path, parsed)
+            contents = result[path] = _read(path)
             if stamps is None or not isinstance(contents, RunContents) or not contents.is_final:
                 continue
             if max(changed for _, changed in stamps) < latest:
@@ -104,11 +104,11 @@ def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableR
     return {path: result[path] for path in paths}
 
 
-def _read(path: Path, parsed: dict[str, Any]) -> RunContents | UnreadableRun:
+def _read(path: Path) -> RunContents | UnreadableRun:
     folder = RunFolder(path)
     try:
         status = folder.read_status()
-        config = folder.read_config_of_seeds(parsed)
+        record = folder.read_config_of_seeds()
     except UnreadableRun as error:
         return error
     evaluations: np.ndarray | UnreadableRun | None = None
@@ -117,7 +117,7 @@ def _read(path: Path, parsed: dict[str, Any]) -> RunContents | UnreadableRun:
             evaluations = _summarise(folder.read_evaluations())
         except UnreadableRun as error:  # what the other files say is shown all the same
             evaluations = error
-    return RunContents(status, config, evaluations)
+    return RunContents(status, record, evaluations)
 
 
 def _summarise(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -159,10 +159,11 @@ def _load(file: Path) -> Entries:
     try:
         arrays = read_npz(file)
         index = json.loads(arrays["index"].item())
+        records = list(map(RunRecord.read, index["configs"]))
         begin = 0
         for name, stamps, status, config, count in index["runs"]:
             evaluations = arrays["evaluations"][begin : begin + count]
-            entries[name] = stamps, RunContents(status, index["configs"][config], evaluations)
+            entries[name] = stamps, RunContents(status, records[config], evaluations)
             begin += count
     except (OSError, ValueError, LookupError, TypeError):
         return {}
@@ -171,25 +172,25 @@ def _load(file: Path) -> Entries:
 
 def _save(file: Path, entries: Entries) -> None:
     """Write entries; those whose configuration JSON cannot hold are left out."""
-    # runs of a method and environment share a configuration
-    configs = {id(contents.config): contents.config for _, contents in entries.values()}
-    configs = {key: config for key, config in configs.items() if _is_json(config)}
-    numbers = {key: number for number, key in enumerate(configs)}
+    configs = []
+    numbers: dict[int, int] = {}
+    # runs of a method and environment share a record
+    for record in {
+        id(contents.record): contents.record for _, contents in entries.values()
+    }.values():
+        config = record.plain()
+        # YAML has more kinds of values and of names
+        with contextlib.suppress(TypeError):
+            if json.loads(json.dumps(config)) == config:
+                numbers[id(record)] = len(configs)
+                configs.append(config)
     runs = []
     evaluations = [np.empty(0, EVALUATION)]
     for name, (stamps, contents) in entries.items():
-        number = numbers.get(id(contents.config))
+        number = numbers.get(id(contents.record))
         if number is not None and isinstance(contents.evaluations, np.ndarray):
             runs.append([name, stamps, contents.status, number, len(contents.evaluations)])
             evaluations.append(contents.evaluations)
-    index = json.dumps({"configs": list(configs.values()), "runs": runs})
+    index = json.dumps({"configs": configs, "runs": runs})
     with atomic_path(file) as temporary:
         np.savez(temporary, index=np.array(index), evaluations=np.concatenate(evaluations))
-
-
-def _is_json(config: Mapping[str, Any]) -> bool:
-    """Return whether JSON holds a configuration as it is: YAML has more kinds of values and of names."""
-    try:
-        return bool(json.loads(json.dumps(config)) == config)
-    except TypeError:
-        return False

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo.envs.border import UNREPORTED
 from zoo.settings.record import RunRecord
+
+UNREPORTED = -1
+"""The success of a step, or of an episode, that reports none."""
 
 
 @dataclass(frozen=True)

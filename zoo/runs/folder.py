@@ -14,7 +14,8 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -69,7 +70,7 @@ PROGRESS = {
 """Columns of ``progress.csv`` -> what `RunFolder.read_progress` calls them."""
 
 
-_SEED = re.compile(r"^seed: (?:0|[1-9]\d*)$", re.MULTILINE)
+_SEED = re.compile(r"^seed: (0|[1-9]\d*)$", re.MULTILINE)
 
 
 class UnreadableRun(UsageError):
@@ -184,31 +185,25 @@ class RunFolder:
         write_text(self.config, dump_yaml(record.plain()))
 
     def read_config(self) -> RunRecord:
-        """Return what the run is.
+        """Return what the run is, with the defaults of settings that its file does not name.
 
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or has a wrong value.
         """
-        content = self._read_mapping(self.config, lambda text: load_yaml(text, "it"))
         with reading(self.config):
-            return with_defaults(RunRecord.read(content))
+            text, seed = _without_seed(read_text(self.config))
+            record = with_defaults(_read_record(text))
+        return record if seed is None else replace(record, seed=seed)
 
-    def read_config_of_seeds(self, parsed: dict[str, Any]) -> dict[str, Any]:
-        """Return what ``config.yml`` says with 0 as its seed: one mapping for all runs that differ in it alone.
+    def read_config_of_seeds(self) -> RunRecord:
+        """Return what all runs are that differ from this one in their seed alone, with 0 as the seed.
 
-        :param parsed: text -> its content, of the runs before; what is new is added. Parsing YAML takes longer than all
-            else that is read of a run.
-        :raises UnreadableRun: if it cannot be read.
+        Settings that its file does not name are left out.
+
+        :raises UnreadableRun: as `read_config`.
         """
-
-        def parse(text: str) -> Any:
-            shared, seeds = _SEED.subn("seed: 0", text)
-            if seeds != 1:  # not as `write_config` writes it
-                shared = text
-            if shared not in parsed:
-                parsed[shared] = load_yaml(shared, "it")
-            return parsed[shared]
-
-        return self._read_mapping(self.config, parse)
+        with reading(self.config):
+            text, _ = _without_seed(read_text(self.config))
+            return _read_record(text)
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
@@ -365,6 +360,23 @@ class RunFolder:
         return rows
 
 
+def _without_seed(text: str) -> tuple[str, int | None]:
+    """Return the text of a ``config.yml`` with 0 as its seed, and the seed; the text as it is where that fails."""
+    lines = _SEED.findall(text)
+    if len(lines) != 1:  # not as `write_config` writes it
+        return text, None
+    return _SEED.sub("seed: 0", text), int(lines[0])
+
+
+@lru_cache(
+    maxsize=2048
+)  # seeds share the text, and parsing YAML takes longer than all else that is read of a run
+def _read_record(text: str) -> RunRecord:
+    """Return the record of a ``config.yml``, which its readers share and must not change."""
+    content = load_yaml(text, "it")
+    return RunRecord.read(content if isinstance(content, dict) else {})
+
+
 def with_evaluation(
     history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0
 ) -> Evaluations:
@@ -428,33 +440,33 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     """
     run_folders: list[Path] = []
     visited: set[str] = set()
+
+    def search(folder: str, real_path: str, is_asked_for: bool = False) -> None:
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as scanned:  # that we may not read
+            entries.extend(scanned)
+        names = {entry.name for entry in entries}
+        is_study = STUDY in names and not is_asked_for
+        if is_study or real_path in visited:  # a link may lead back to a folder above it
+            return
+        visited.add(real_path)
+        if "status.json" in names or "evaluations.npz" in names:
+            run_folders.append(Path(folder))  # checkpoints and the like below a run are not runs
+            return
+        # What is no link comes first, and gives a folder its name.
+        for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
+            if entry.is_dir() and not entry.name.startswith("."):  # those with a dot are being made
+                real_path_below = os.path.join(real_path, entry.name)
+                if entry.is_symlink():
+                    real_path_below = os.path.realpath(entry.path)
+                search(entry.path, real_path_below)
+
     for path in paths:
         if not path.is_dir():
             raise UsageError(
                 f"expected a folder of runs, got `{path}`, which is not one; check the path"
             )
-        real_paths = {str(path): os.path.realpath(path)}
-        for name, folders, files in os.walk(path, followlinks=True):
-            is_study = STUDY in files and Path(name) != path
-            real_path = real_paths.pop(name)
-            if is_study or real_path in visited:  # a link may lead back to a folder above it
-                folders.clear()
-                continue
-            visited.add(real_path)
-            if "status.json" in files or "evaluations.npz" in files:
-                run_folders.append(Path(name))
-                folders.clear()  # checkpoints and the like below a run are not runs
-            # Those with a dot are being made.
-            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-            links = []
-            for folder in folders:
-                below = os.path.join(name, folder)
-                real_paths[below] = os.path.join(real_path, folder)
-                if os.path.islink(below):
-                    real_paths[below] = os.path.realpath(below)
-                    links.append(folder)
-            # What is no link comes first, and gives a folder its name.
-            folders.sort(key=links.__contains__)
+        search(str(path), os.path.realpath(path), is_asked_for=True)
     return sorted(run_folders)
 
 

@@ -28,7 +28,6 @@ from zoo.runs.folder import (
     UnreadableRun,
     describe_error,
     find_run_folders,
-    reading,
     state_now,
 )
 from zoo.runs.protocol import (
@@ -130,7 +129,7 @@ def read_runs(
         They tell no runs apart, and reading their defaults takes seconds, since it imports PyTorch.
     """
     contents = read_contents(find_run_folders(paths))
-    described = _describe_configs(contents, all_settings)
+    described = _describe_records(contents.values(), all_settings)
     rows = []
     evaluations = []
     for path, content in contents.items():
@@ -158,40 +157,32 @@ def read_runs(
     return RunTables(runs, _evaluation_table(runs, evaluations))
 
 
-def _describe_configs(
-    contents: Mapping[Path, RunContents | UnreadableRun], all_settings: bool
+def _describe_records(
+    contents: Iterable[RunContents | UnreadableRun], all_settings: bool
 ) -> dict[int, dict[str, Any] | str]:
-    """Return the columns that each ``config.yml`` gives, or why it gives none, by the identity of its content."""
-    configs = {}
+    """Return the columns that each record gives, or why it gives none, by the record's identity."""
+    records: dict[int, RunRecord] = {}
     setting_names: dict[str, set[frozenset[str]]] = {}
-    for path, content in contents.items():
-        if isinstance(content, UnreadableRun) or id(content.config) in configs:
-            continue
-        config = content.config
-        configs[id(config)] = path, config
-        if isinstance(config.get("settings"), dict):
-            names = setting_names.setdefault(str(config.get("algo")), set())
-            names.add(frozenset(config["settings"]))
+    for content in contents:
+        if isinstance(content, RunContents) and id(content.record) not in records:
+            record = records[id(content.record)] = content.record
+            setting_names.setdefault(record.algo, set()).add(frozenset(record.settings))
     described = {}
-    for key, (path, config) in configs.items():
-        releases_differ = len(setting_names.get(str(config.get("algo")), ())) > 1
-        described[key] = _describe(path, config, all_settings or releases_differ)
+    for key, record in records.items():
+        releases_differ = len(setting_names[record.algo]) > 1
+        described[key] = _describe(record, all_settings or releases_differ)
     return described
 
 
-def _describe(path: Path, config: dict[str, Any], all_settings: bool) -> dict[str, Any] | str:
-    """Return the columns that the ``config.yml`` of a run gives, or why it gives none."""
+def _describe(record: RunRecord, all_settings: bool) -> dict[str, Any] | str:
+    """Return the columns that the record of a run gives, or why it gives none."""
     try:
-        with reading(RunFolder(path).config):
-            record = RunRecord.read(config)
         if all_settings:
             record = with_defaults(record)
         columns = describe_config(record)
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` is {columns[name]!r}")
-    except UnreadableRun as error:
-        return error.reason
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # no release writes this
         return f"cannot be understood ({describe_error(error)})"
     return columns
@@ -207,7 +198,7 @@ def _read_run(
     none = np.empty(0, EVALUATION)
     if isinstance(content, UnreadableRun):
         return row | {"problem": content.reason}, none
-    columns = described[id(content.config)]
+    columns = described[id(content.record)]
     if isinstance(columns, str):
         return row | {"problem": columns}, none
     status, evaluations = content.status, content.evaluations
@@ -292,26 +283,26 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
 
     :param evaluations: rows of `EVALUATION` for each run.
     """
-    numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations])
-    if not len(numbers):
-        return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-    counts = [len(rows) for rows in evaluations]
-    table = runs[list(_OF_RUNS)].iloc[np.repeat(np.arange(len(runs)), counts)]
-    table = table.reset_index(drop=True)
-    is_success = table["kind"].isin((SUCCESS.name, SUCCESS_BY_RETURN.name)).to_numpy()
+    # given its dtype, NumPy does not look for one that all runs share
+    numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations], dtype=EVALUATION)
+    rows = np.repeat(np.arange(len(runs)), np.fromiter(map(len, evaluations), int))
+    columns: dict[str, Any] = {name: runs[name].to_numpy()[rows] for name in _OF_RUNS}
+    is_success = runs["kind"].isin((SUCCESS.name, SUCCESS_BY_RETURN.name)).to_numpy()[rows]
+    was_played = ~runs["kind"].isin([kind.name for kind in WITHOUT_ENV.values()]).to_numpy()[rows]
     # An environment that never reports success has none.
     successes = np.maximum(numbers["successes"], 0)
-    was_played = ~table["kind"].isin([kind.name for kind in WITHOUT_ENV.values()])
-    table["source"] = "own"
-    table["phase"] = np.array(PHASES, object)[numbers["phase"]]
-    table["step"] = numbers["step"]
-    table["episodes"] = numbers["episodes"]
-    table["successes"] = pd.arrays.IntegerArray(successes, ~is_success)
-    table["score"] = np.where(is_success, successes / numbers["episodes"], numbers["return"])
-    table["return"] = np.where(was_played, numbers["return"], np.nan)
-    table["length"] = np.where(was_played, numbers["length"], np.nan)
-    table["carried"] = False
-    return table[list(EVALUATION_COLUMNS)]
+    columns |= {
+        "source": "own",
+        "phase": np.array(PHASES, object)[numbers["phase"]],
+        "step": numbers["step"],
+        "episodes": numbers["episodes"],
+        "successes": pd.arrays.IntegerArray(successes, ~is_success),
+        "score": np.where(is_success, successes / numbers["episodes"], numbers["return"]),
+        "return": np.where(was_played, numbers["return"], np.nan),
+        "length": np.where(was_played, numbers["length"], np.nan),
+        "carried": False,
+    }
+    return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS))
 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
@@ -389,14 +380,13 @@ class Times:
         return self.hours / self.replicas
 
 
-def read_times(folder: RunFolder, parsed: dict[str, Any]) -> Times:
+def read_times(folder: RunFolder) -> Times:
     """Return how long a run has taken.
 
     Logs of older releases lack the seconds since the beginning of the run. Their clock begins anew with each phase and
     process, which shows where it goes back, where the column of online speeds begins, and where another release goes
     on.
 
-    :param parsed: see `RunFolder.read_config_of_seeds`.
     :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
     """
     rows = folder.read_progress()
@@ -416,9 +406,7 @@ def read_times(folder: RunFolder, parsed: dict[str, Any]) -> Times:
         duration = np.ptp(seconds[logged])
         if duration:  # one row has none
             speed = float(np.ptp(rows["updates"][logged]) / duration)
-    config = folder.read_config_of_seeds(parsed)
-    with reading(folder.config):
-        replicas = len(RunRecord.read(config).all_seeds)
+    replicas = len(folder.read_config_of_seeds().all_seeds)
     versions: dict[str, Any] = {}
     with contextlib.suppress(UnreadableRun):  # the times are as good without
         versions = folder.read_versions()

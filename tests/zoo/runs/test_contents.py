@@ -6,12 +6,10 @@ import weakref
 import pandas as pd
 import pytest
 
-from tests.zoo.outcomes import status_of
 from tests.zoo.runs.helpers import write_run
 from zoo.runs import contents
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
-from zoo.settings.layers import load_yaml
 
 
 @pytest.fixture
@@ -97,24 +95,21 @@ def test_a_folder_of_few_runs_leaves_no_file(logs, monkeypatch, tmp_path):
 
 def test_settings_that_json_cannot_hold_are_read_again(logs, reads):
     config = logs / "run_1" / "config.yml"
-    config.write_text(config.read_text() + "3: 4\n")
+    text = config.read_text()
+    config.write_text(text.replace("settings:\n", "settings:\n  later: {3: 4}\n"))
+    assert config.read_text() != text
     age(logs / "run_1")
     read_runs([logs])
     read_runs([logs])
     assert reads[3:] == ["run_1"]
 
 
-def test_seeds_are_told_apart_though_their_settings_are_parsed_once(logs, monkeypatch):
-    texts = []
-
-    def noting(text, name):
-        texts.append(text)
-        return load_yaml(text, name)
-
-    monkeypatch.setattr("zoo.runs.folder.load_yaml", noting)
+def test_seeds_are_told_apart_though_their_settings_are_parsed_once(logs):
     runs = read_runs([logs]).runs
-    assert runs["seed"].tolist() == [status_of(logs / f"run_{seed}")["seed"] for seed in range(3)]
-    assert len(texts) == 1
+    folders = [RunFolder(logs / f"run_{seed}") for seed in range(3)]
+    assert runs["seed"].tolist() == [folder.read_status()["seed"] for folder in folders]
+    assert [folder.read_config().seed for folder in folders] == [0, 1, 2]
+    assert len({id(folder.read_config_of_seeds()) for folder in folders}) == 1
 
 
 def test_the_episodes_of_a_run_are_released_before_the_next_one_is_read(logs, monkeypatch):

@@ -326,7 +326,7 @@ def run_with(folder, progress, versions=None, **config):
 
 def test_rows_without_a_time_are_evaluations(tmp_path):
     text = OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n"
-    times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}), {})
+    times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}))
     assert [times.steps.tolist(), times.seconds.tolist()] == [[100, 200], [10, 20]]
     assert times.hours == pytest.approx(20 / 3600)
     assert (times.updates_per_second, times.replicas, times.machine) == (10, 1, "NVIDIA H200")
@@ -349,7 +349,7 @@ def test_rows_without_a_time_are_evaluations(tmp_path):
     ],
 )
 def test_the_parts_of_a_run_add_up(tmp_path, text, seconds):
-    assert read_times(run_with(tmp_path / "a", text), {}).seconds.tolist() == seconds
+    assert read_times(run_with(tmp_path / "a", text)).seconds.tolist() == seconds
 
 
 def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):
@@ -357,7 +357,7 @@ def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):
         "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,time/fps\n"
         "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n"
     )
-    times = read_times(run_with(tmp_path / "a", text), {})
+    times = read_times(run_with(tmp_path / "a", text))
     assert times.seconds.tolist() == [10, 20, 35, 50]
     assert times.updates_per_second == pytest.approx(1900 / 40)
     assert times.machine == "not recorded"
@@ -373,7 +373,7 @@ def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):
 )
 def test_damaged_logs_are_named(tmp_path, text):
     with pytest.raises(UnreadableRun, match=r"progress\.csv "):
-        read_times(run_with(tmp_path / "a", text), {})
+        read_times(run_with(tmp_path / "a", text))
 
 
 @pytest.mark.parametrize(
