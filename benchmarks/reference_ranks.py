@@ -29,10 +29,10 @@ from benchmarks.rank_table import (
 from zoo.datasets.files import dataset_files
 from zoo.runs.read import read_runs
 from zoo.settings.layers import shared_profile
+from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, parse_seeds
-from zoo.training.request import TrainRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"

@@ -155,7 +155,8 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     import gymnasium
     import numpy as np
 
-    from zoo.settings.config import Overrides, load_config
+    from zoo.settings.config import load_config
+    from zoo.settings.request import TrainRequest
 
     vectors = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
     images = args.image and gymnasium.spaces.Box(
@@ -166,13 +167,8 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
         observation_space = images or vectors
         action_space = gymnasium.spaces.Box(-1, 1, (args.actions,), np.float32)
 
-    config = load_config(
-        args.algo,
-        "",
-        overrides=Overrides(
-            params=args.params, flags={"precision": args.precision, "compile": args.compile}
-        ),
-    )
+    machine = {"precision": args.precision, "compile": args.compile}
+    config = load_config(TrainRequest(algo=args.algo, hyperparams=args.params, **machine))
     import agents
     from agents import models
 

@@ -11,7 +11,7 @@ from zoo.algorithms.catalogue import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
 from zoo.settings import layers
-from zoo.settings.config import PROTOCOL_SETTINGS, Benchmark, Overrides, known_settings, load_config
+from zoo.settings.config import PROTOCOL_SETTINGS, Benchmark, known_settings, load_config
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -22,6 +22,7 @@ from zoo.settings.layers import (
     shared_profile,
     shared_profiles,
 )
+from zoo.settings.request import TrainRequest
 
 STATUSES = ("published", "tuned here", "untuned")
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
@@ -49,9 +50,8 @@ def effective(config):
 
 @cache
 def protocol_of(algo, domain, profile=DEFAULT_PROFILE):
-    config = load_config(
-        algo, f"{domain}-singletask-task1-v0", Benchmark(domain), Overrides(profile=profile)
-    )
+    request = TrainRequest(algo=algo, env=f"{domain}-singletask-task1-v0", profile=profile)
+    config = load_config(request, Benchmark(domain))
     return {name: value for name, value in effective(config).items() if name in PROTOCOL_SETTINGS}
 
 
@@ -86,7 +86,8 @@ def test_every_entry_builds_unchanged(algo):
     entries = copy.deepcopy(read_profiles(algo)[DEFAULT_PROFILE])
     for name, entry in entries.items():
         benchmark = Benchmark(name if name in DOMAINS else None)
-        config = load_config(algo, name, benchmark, Overrides(quick=name == "quick"))
+        request = TrainRequest(algo=algo, env=name, quick=name == "quick", device="cpu")
+        config = load_config(request, benchmark)
         for key in entry.keys() - set(ENTRY_NOTES):
             assert effective(config)[key] == entry[key], (name, key)
     assert read_profiles(algo)[DEFAULT_PROFILE] == entries
@@ -106,7 +107,8 @@ def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_defau
             for file in files:
                 expected |= file.get(name, {})
         benchmark = Benchmark(task.domain, task.entries)
-        config = load_config("fql", task.name, benchmark, Overrides(profile=profile))
+        request = TrainRequest(algo="fql", env=task.name, profile=profile)
+        config = load_config(request, benchmark)
         values = effective(config)
         # a profile also has settings of other algorithms
         for key in expected.keys() & values.keys():
@@ -154,9 +156,8 @@ def test_no_entry_repeats_the_source_or_status_of_the_default(path):
 def test_every_entry_of_a_profile_is_in_effect(profile, algo):
     entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
     for domain in set(entries) - {"default"}:
-        config = load_config(
-            algo, f"{domain}-singletask-v0", Benchmark(domain), Overrides(profile=profile)
-        )
+        request = TrainRequest(algo=algo, env=f"{domain}-singletask-v0", profile=profile)
+        config = load_config(request, Benchmark(domain))
         expected = {**entries["default"], **entries[domain]}
         for key in expected.keys() - {*ENTRY_NOTES, "dataset"}:
             assert effective(config)[key] == expected[key], key

@@ -20,8 +20,9 @@ from tests.zoo.outcomes import config_of, status_of
 from zoo.algorithms import baselines
 from zoo.algorithms.baselines import BASELINES, settings_of
 from zoo.envs.snapshot import ResumableEnv
-from zoo.settings.config import Overrides, load_config
+from zoo.settings.config import load_config
 from zoo.settings.layers import DEFAULT_PROFILE, read_profiles
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.train import main
 
@@ -65,7 +66,7 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
 def test_shipped_settings_are_settings_with_a_source(id):
     for name, entry in read_profiles(id)[DEFAULT_PROFILE].items():
         assert entry["source"]
-        config = load_config(id, "any", overrides=Overrides(quick=name == "quick"))
+        config = load_config(TrainRequest(algo=id, quick=name == "quick"))
         effective = {**vars(config.run), **config.settings}
         for key, value in entry.items():
             assert key in ("source", "status") or effective[key] == value, key
@@ -119,4 +120,4 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path):
 )
 def test_wrong_settings_are_refused(id, flags, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        load_config(id, "any", overrides=Overrides(flags=flags))
+        load_config(TrainRequest(algo=id, run=flags))

@@ -36,7 +36,7 @@ from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
 from zoo.processes.serving import temp_folder
 from zoo.settings.layers import read_yaml
-from zoo.settings.wrappers import Wrappers, named_wrappers
+from zoo.settings.record import Wrappers, named_wrappers
 from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError, as_usage_error
 
 if TYPE_CHECKING:  # processes of environments do without PyTorch
@@ -73,7 +73,7 @@ def make_env(
     entries of OGBench and OCBench nothing else is kept, since they are a hundred times the size of the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
-    :param env_wrapper: wrappers around it, see `zoo.settings.wrappers`.
+    :param env_wrapper: wrappers around it, see `zoo.settings.record`.
     :param frame_stack: images of which an observation is a stack, see :class:`agents.FrameStack`.
     :param env_kwargs: passed to the environment's constructor.
     :return: the environment, with its own observation dtype and a time limit if its id has one.

@@ -41,8 +41,7 @@ from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import parse_overrides
-from zoo.settings.record import RunRecord, RunSettings
-from zoo.settings.wrappers import named_wrappers
+from zoo.settings.record import RunRecord, RunSettings, named_wrappers
 from zoo.terminal.errors import UsageError, as_usage_error
 
 # -- trained agents ---------------------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_settings, protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
-from zoo.settings.config import Benchmark, Overrides, load_config
+from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 
 
@@ -204,7 +205,8 @@ def expected_settings(
                 settings = merge(settings, shared_profile(name).get(entry, {}))
         return describe_settings(settings)
     try:
-        config = load_config(ids[published], environment, Benchmark(domain), Overrides(profile))
+        request = TrainRequest(algo=ids[published], env=environment, profile=profile, device="cpu")
+        config = load_config(request, Benchmark(domain))
     except UsageError:
         return None
     return describe_settings(config.settings)

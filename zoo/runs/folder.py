@@ -27,9 +27,8 @@ from agents.common.files import DamagedFileError, atomic_path, read_text, write_
 from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
-from zoo.settings.defaults import with_defaults
 from zoo.settings.layers import dump_yaml, load_yaml
-from zoo.settings.record import RunRecord
+from zoo.settings.record import RunRecord, with_defaults
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
 
 PHASES = ("offline", "online")

@@ -42,8 +42,7 @@ from zoo.runs.protocol import (
     show,
 )
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
-from zoo.settings.defaults import with_defaults
-from zoo.settings.record import RunRecord
+from zoo.settings.record import RunRecord, with_defaults
 from zoo.terminal.errors import UsageError
 
 EVALUATION_COLUMNS = (

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from agents.common.common_settings import CommonSettings
@@ -17,7 +16,6 @@ from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.settings import release_1_0
-from zoo.settings.defaults import default_settings, defaults_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -27,11 +25,20 @@ from zoo.settings.layers import (
     read_layers,
     shared_profile,
 )  # fmt: skip
-from zoo.settings.record import RunRecord, RunSettings, refuse_conflicts
+from zoo.settings.record import (
+    RunRecord,
+    RunSettings,
+    default_settings,
+    defaults_of,
+    refuse_conflicts,
+)
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
 """What a run and some algorithms both have; of other names that both declare, the algorithm has the value."""
+MACHINE_FLAGS = CommonSettings.with_role("machine")
+"""Flags that override a setting of the same name."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -54,80 +61,52 @@ class Benchmark:
 NO_BENCHMARK = Benchmark()
 
 
-@dataclass(frozen=True)
-class TrialSettings:
-    """Settings that a tuning study has chosen.
-
-    :param source: the study, the trial and its score, in words.
-    :param shared: what all trials of the study have in common, with dotted names.
-    """
-
-    settings: Mapping[str, Any]
-    source: str
-    shared: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What a user asks for over the shipped settings, the later field over the earlier.
-
-    :param conf: a YAML file of the same form as the shipped ones.
-    :param params: words ``KEY=VALUE``.
-    :param flags: settings from command-line flags.
-    """
-
-    profile: str = DEFAULT_PROFILE
-    quick: bool = False
-    conf: str | Path | None = None
-    trial: TrialSettings | None = None
-    params: Sequence[str] = ()
-    flags: Mapping[str, Any] = field(default_factory=dict)
-
-
 def load_config(
-    algo: str,
-    env: str,
+    request: TrainRequest,
     benchmark: Benchmark = NO_BENCHMARK,
-    overrides: Overrides | None = None,
-    device: str = "cpu",
+    phases: Mapping[str, int] | None = None,
 ) -> RunRecord:
     """Merge the layers of settings and check the result, without an environment.
 
-    :param device: decides the default precision.
+    :param request: its device decides the default precision.
+    :param phases: steps of phases that the run can only have if a flag asks for them.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
-    overrides = overrides or Overrides()
-    if overrides.quick and overrides.profile != DEFAULT_PROFILE:
+    profile = request.profile
+    if request.quick and profile != DEFAULT_PROFILE:
         raise UsageError(
-            f"`--quick` sets its own steps and networks, got `--profile {overrides.profile}` with it; leave out one"
+            f"`--quick` sets its own steps and networks, got `--profile {profile}` with it; leave out one"
         )
-    entry = find_algorithm(algo)
+    entry = find_algorithm(request.algo)
     declared = known_settings(entry)
-    shipped, of_user = read_layers(entry.id, overrides.profile, overrides.conf, declared)
-    names = ["default", *benchmark.groups, env]
+    shipped, of_user = read_layers(entry.id, profile, request.conf_file, declared)
+    names = ["default", *benchmark.groups, request.env]
     if benchmark.domain is not None:
         names.insert(-1, benchmark.domain)  # what is said to the environment alone wins
     layers = _entries(shipped, names)
     # Without quick settings and the user's own: what the run is compared with.
     protocol = _merged(entry.id, layers, declared)
-    if overrides.quick:
+    if request.quick:
         layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
         names.append("quick")
-    layers += _user_layers(of_user, names, overrides)
+    layers += _user_layers(of_user, names, request)
     # No source of the flags: the command line that a run folder keeps has them.
-    values = _merged(entry.id, [*layers, (overrides.flags, "")], declared)
-    run, method, settings = _check(entry, values, device)
+    machine = {name: getattr(request, name) for name in MACHINE_FLAGS}
+    flags = {**(phases or {}), **request.run}
+    flags |= {name: value for name, value in machine.items() if value is not None}
+    values = _merged(entry.id, [*layers, (flags, "")], declared)
+    run, method, settings = _check(entry, values, request.device)
     departures = []
     if benchmark.domain is not None:
         departures = find_departures(
             {**run.settings(), **settings}, defaults_of(declared) | protocol
         )
-        shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(overrides.profile))
+        shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
         expected = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
         if benchmark.dataset not in (None, expected):
             departures.append(f"dataset {benchmark.dataset} instead of {expected}")
     sources = [source for _, source in layers]
-    return RunRecord(entry.id, env, overrides.profile, run, settings, method, sources, departures)
+    return RunRecord(entry.id, request.env, profile, run, settings, method, sources, departures)
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
@@ -174,7 +153,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 
 
 def _user_layers(
-    of_user: Mapping[str, Entries], names: Sequence[str], overrides: Overrides
+    of_user: Mapping[str, Entries], names: Sequence[str], request: TrainRequest
 ) -> list[tuple[Mapping[str, Any], str]]:
     """Return the user's settings apart from flags, and where they are from.
 
@@ -182,15 +161,15 @@ def _user_layers(
     :raises UsageError: if the file has no entry for the run.
     """
     layers: list[tuple[Mapping[str, Any], str]] = [*_entries(of_user, names)]
-    if overrides.conf is not None and not layers:
+    if request.conf_file is not None and not layers:
         existing = chain(*of_user.values())
         raise UsageError(
-            f"{overrides.conf} must have an entry for this run, one of {', '.join(names)}; it has "
+            f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
             f"{', '.join(existing) or 'none'}"
         )
-    if overrides.trial is not None:
-        layers.append((overrides.trial.settings, overrides.trial.source))
-    for text in overrides.params:  # one layer each, so that a source names the word
+    if request.trial is not None:
+        layers.append((request.trial.settings, request.trial.source))
+    for text in request.hyperparams:  # one layer each, so that a source names the word
         layers.append((parse_overrides([text]), f"-params {text}"))
     return layers
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from agents.common.common_settings import CommonSettings
-from agents.common.settings import Configurable, setting
+from agents.common.settings import Configurable, Setting, setting
 from agents.common.validation import checked_pair
+from agents.registry import import_named
+from zoo.algorithms.catalogue import algorithm_ids
 from zoo.settings.layers import DEFAULT_PROFILE, flatten
-from zoo.settings.wrappers import checked_wrappers
+from zoo.terminal.errors import UsageError
 
 if TYPE_CHECKING:
     from agents.common.method import Method
@@ -32,6 +34,63 @@ def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
     if value is None:
         return None
     return checked_pair(name, value)
+
+
+Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
+"""What a run puts around its environments, as in RL Baselines3 Zoo, the innermost first.
+
+``["gymnasium.wrappers:FlattenObservation", {"my_package:FrameSkip": {"skip": 2}}]``
+"""
+
+
+def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str, Any]]] | None:
+    """Return wrappers in the form that runs record: a name, or a mapping of one name to its keyword arguments.
+
+    :param name: of the setting.
+    :param value: a name or a list of these. Names are ``module:Class``, or ``module.Class`` as in RL Baselines3 Zoo.
+    :raises TypeError: for anything else.
+    """
+    if value is None:
+        return None
+    items = value
+    if isinstance(value, str):
+        items = [value]
+    if not isinstance(items, Sequence):
+        raise TypeError(
+            f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:ClipAction]"
+        )
+    checked: list[str | dict[str, dict[str, Any]]] = []
+    for item in items:
+        path, kwargs = _path_and_kwargs(item)
+        module, _, class_name = str(path).replace(":", ".").rpartition(".")
+        if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
+            raise TypeError(
+                f"`{name}` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
+                "gymnasium.wrappers:ClipAction"
+            )
+        # one spelling, since runs with equal records are the same run
+        path = f"{module}:{class_name}"
+        if kwargs:
+            checked.append({path: dict(kwargs)})
+        else:
+            checked.append(path)
+    return checked or None
+
+
+def _path_and_kwargs(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, Mapping) and len(item) == 1:
+        return next(iter(item.items()))
+    return item, {}
+
+
+def named_wrappers(wrappers: Wrappers) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return module, class and keyword arguments of each wrapper, the innermost first."""
+    named: list[tuple[str, str, Mapping[str, Any]]] = []
+    for item in checked_wrappers("env_wrapper", wrappers) or ():
+        path, kwargs = _path_and_kwargs(item)
+        module, _, class_name = path.partition(":")
+        named.append((module, class_name, kwargs))
+    return named
 
 
 _optional: Any = partial(setting, default=None)
@@ -292,3 +351,30 @@ _ENTRIES = {
     if entry.name not in ("run", "method")
 }
 """Entries of ``config.yml`` that are not settings of a run -> their annotations."""
+
+
+# -- settings that the file of a run does not name --------------------------------------------------------------------
+
+
+def defaults_of(settings: Mapping[str, Setting | None]) -> dict[str, Any]:
+    """Return the default of each declared setting."""
+    return {name: setting.default for name, setting in settings.items() if setting}
+
+
+def default_settings(algo: str) -> dict[str, Any]:
+    """Return an algorithm's settings where none is given; nothing for a class that a file alone may not import."""
+    if algo not in algorithm_ids():
+        return {}
+    baselines = import_named("zoo.algorithms.baselines")
+    try:
+        return defaults_of(baselines.settings_of(baselines.find_algorithm(algo).algorithm))
+    except UsageError:  # an installed package whose import fails; its runs can be read all the same
+        return {}
+
+
+def with_defaults(record: RunRecord) -> RunRecord:
+    """Return a run with the settings that its file does not name, since they came with a later release.
+
+    The run had their defaults, since nothing else was there; so a run of any release is equal to the same run of today.
+    """
+    return replace(record, settings=default_settings(record.algo) | record.settings)

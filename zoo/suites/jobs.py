@@ -13,10 +13,10 @@ from zoo.runs.folder import file_name_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten
 from zoo.settings.record import RunRecord
+from zoo.settings.request import TrainRequest
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.errors import UsageError
 from zoo.training.plan import plan_run
-from zoo.training.request import TrainRequest
 
 MAX_METHOD_BYTES = 60
 """Of a job's name, which names files: file systems take 255 bytes, and an environment's id may be long too."""
@@ -104,7 +104,7 @@ def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, **machine: An
             **machine,
         )
         try:
-            config = plan_run(request).describe()
+            config = plan_run(request).config
         except UsageError as error:
             raise UsageError(f"{run}: {error}") from error
         # Without the method, whose class the machine that a job is sent to may not be able to import.

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import load_yaml
 from zoo.settings.record import RunSettings
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import (
     COUNT,
@@ -22,7 +23,6 @@ from zoo.terminal.parser import (
     parse_seeds,
     two_numbers,
 )
-from zoo.training.request import TrainRequest
 
 _FIELDS = {field.name: field.default for field in fields(TrainRequest)}
 _DEFAULTS = {name: value for name, value in _FIELDS.items() if value not in (MISSING, "", ())}

@@ -23,9 +23,9 @@ from agents.common.replicas import DivergedError, PerReplica
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.runs.folder import TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.training.request import TrainRequest
 
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"

@@ -1,12 +1,10 @@
 """The plan of a run: checked settings, environment and source of data of a request."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
 
-from agents.common.common_settings import CommonSettings
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.model_file import find_model, read_model_file
@@ -27,15 +25,13 @@ from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import dataset_only_id, find_spec, is_ogbench, register_dataset_only_env
 from zoo.envs.tasks import TASKS
 from zoo.runs.scores import WITHOUT_ENV
-from zoo.settings.config import NO_BENCHMARK, Benchmark, Overrides, load_config
+from zoo.settings.config import NO_BENCHMARK, Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
-from zoo.training.request import TrainRequest
 
-MACHINE_FLAGS = CommonSettings.with_role("machine")
-"""Flags that override a setting of the same name."""
 DataKind = Literal["ogbench", "rewards"]
 """OGBench's files, which are relabelled for a task; or data with rewards, of a benchmark or the user's own."""
 
@@ -45,6 +41,7 @@ class RunPlan:
     """A checked run, ready to be trained.
 
     :param data_kind: None for an environment without a dataset.
+    :param config: everything that decides its outcome besides its seeds and data; runs that agree in it are the same.
     :param content: the dataset, if it was read already for its spaces.
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
@@ -122,42 +119,22 @@ class RunPlan:
             env=env,
         )
 
-    def describe(self, data: Dataset | ShardedDataset | None = None) -> RunRecord:
-        """Return everything that decides the run's outcome besides its seeds; runs that agree in it are the same run.
-
-        :param data: what it trains on, once that is loaded.
-        """
-        request = self.request
-        config = self.config
-        entries: dict[str, Any] = {}
-        if config.method is not None and config.algo not in BUILT_IN:
-            entries["agent"] = origin_of(type(config.method))
-        if self.behaviour is not None:
-            assert request.behaviour is not None
-            entries["behaviour"] = describe_flow(request.behaviour, self.behaviour)
-        if data is not None:
-            dataset: dict[str, Any] = {"name": data.path.stem, "size": data.num_transitions}
-            dataset["fingerprint"] = data.fingerprint
-            if isinstance(data, Dataset) and data.reference_scores is not None:
-                dataset["reference_scores"] = list(data.reference_scores)
-            entries["dataset"] = dataset
-            official = DATASETS.get(data.path.stem)
-            is_whole = config.run.dataset_size is None
-            if is_whole and official and data.num_transitions < 0.99 * official.transitions:
-                departure = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
-                log.warning(departure)
-                entries["departures"] = [*config.departures, departure]
-        return replace(
-            config,
-            eval_seed=request.eval_seed,
-            label=request.label,
-            n_envs=request.n_envs,
-            env_kwargs=list(request.env_kwargs) or None,
-            eval_env_kwargs=list(request.eval_env_kwargs) or None,
-            pretrained_actor=describe_model(request.pretrained_actor),
-            trained_agent=describe_model(request.trained_agent),
-            **entries,
-        )
+    def describe(self, data: Dataset | ShardedDataset | None) -> RunRecord:
+        """Return the record of the run with the dataset that it trains on, once that is loaded."""
+        if data is None:
+            return self.config
+        departures = list(self.config.departures)
+        dataset: dict[str, Any] = {"name": data.path.stem, "size": data.num_transitions}
+        dataset["fingerprint"] = data.fingerprint
+        if isinstance(data, Dataset) and data.reference_scores is not None:
+            dataset["reference_scores"] = list(data.reference_scores)
+        official = DATASETS.get(data.path.stem)
+        is_whole = self.config.run.dataset_size is None
+        if is_whole and official and data.num_transitions < 0.99 * official.transitions:
+            departure = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
+            log.warning(departure)
+            departures.append(departure)
+        return replace(self.config, dataset=dataset, departures=departures)
 
 
 def plan_run(request: TrainRequest) -> RunPlan:
@@ -174,9 +151,28 @@ def plan_run(request: TrainRequest) -> RunPlan:
         import_environments(package)
     # first: settings depend on the benchmark, and phases on whether there are data
     data_kind, benchmark, env_id = find_source(request)
-    config = _load_config(request, benchmark, data_kind)
+    # profiles have steps for both phases, and this run may lack an environment or data
+    phases = {}
+    if request.no_env:
+        phases["online_steps"] = 0
+    if data_kind is None:
+        phases["offline_steps"] = 0
+    config = load_config(request, benchmark, phases)
     _check_data(request, config, data_kind)
-    behaviour = _find_start(request, config)
+    flow, starts = _find_start(request, config)
+    agent = None
+    if config.method is not None and config.algo not in BUILT_IN:
+        agent = origin_of(type(config.method))
+    config = replace(
+        config,
+        agent=agent,
+        eval_seed=request.eval_seed,
+        label=request.label,
+        n_envs=request.n_envs,
+        env_kwargs=list(request.env_kwargs) or None,
+        eval_env_kwargs=list(request.eval_env_kwargs) or None,
+        **starts,
+    )
     content = None
     if request.no_env:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
@@ -197,7 +193,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
         env_id,
         env_kwargs | wrapping,
         eval_env_kwargs | wrapping,
-        behaviour,
+        flow,
     )
 
 
@@ -263,25 +259,6 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
     return kind or "ogbench", Benchmark(name.domain, groups, name.spec.name), name.env_id
 
 
-def _load_config(
-    request: TrainRequest, benchmark: Benchmark, data_kind: DataKind | None
-) -> RunRecord:
-    """Return the checked settings of a run."""
-    flags = dict(request.run)
-    for name in MACHINE_FLAGS:
-        if getattr(request, name) is not None:
-            flags[name] = getattr(request, name)
-    # profiles have steps for both phases, and this run lacks an environment or data
-    if request.no_env:
-        flags.setdefault("online_steps", 0)
-    if data_kind is None:
-        flags.setdefault("offline_steps", 0)
-    overrides = Overrides(
-        request.profile, request.quick, request.conf_file, request.trial, request.hyperparams, flags
-    )
-    return load_config(request.algo, request.env, benchmark, overrides, request.device)
-
-
 def _check_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | None) -> None:
     """Refuse settings that do not fit the data, or that need data where there are none."""
     run = config.run
@@ -314,40 +291,39 @@ def _check_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         )
 
 
-def _find_start(request: TrainRequest, config: RunRecord) -> PretrainedFlow | None:
+def _find_start(
+    request: TrainRequest, config: RunRecord
+) -> tuple[PretrainedFlow | None, dict[str, Any]]:
     """Refuse a model or a behaviour flow to start from that is missing or does not fit.
 
-    :return: the flow that was trained elsewhere, if there is one.
+    :return: the flow that was trained elsewhere, if there is one; and what the run's record says of its start.
     """
     method = config.method
+    starts: dict[str, Any] = {}
     needs_flow = request.behaviour or request.pretrained_actor
     if needs_flow and (method is None or "pretraining_steps" not in config.settings):
         flag = "--behaviour" if request.behaviour else "--pretrained-actor"
         raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out {flag}")
-    if request.trained_agent is not None:
-        with as_usage_error(OSError, ValueError):
-            algorithm = find_algorithm(config.algo).algorithm
-            read_model_file(request.trained_agent).require_algorithm(algorithm)
-    if request.pretrained_actor is not None:
-        if config.run.pretraining_steps:
-            raise UsageError(
-                f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it "
-                "too; set --pretraining-steps to 0"
-            )
-        describe_model(request.pretrained_actor)  # refuses it, long before `describe` is called
+    if request.pretrained_actor is not None and config.run.pretraining_steps:
+        raise UsageError(
+            f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it too; "
+            "set --pretraining-steps to 0"
+        )
+    for name in ("trained_agent", "pretrained_actor"):
+        path = getattr(request, name)
+        if path is None:
+            continue
+        with as_usage_error(OSError, KeyError, TypeError, ValueError):
+            file = find_model(path)
+            saved = read_model_file(file)
+            if name == "trained_agent":
+                saved.require_algorithm(find_algorithm(config.algo).algorithm)
+            updates = int(saved.described["_n_updates"])
+        digest = digest_of(file)
+        starts[name] = {"path": str(file.resolve()), "updates": updates, "fingerprint": digest}
     if request.behaviour is None or method is None:
-        return None
+        return None, starts
     flow = load_flow(request.behaviour)
     with as_usage_error(ValueError):
         check_fit(flow, method, find_behaviour(method.networks()))
-    return flow
-
-
-def describe_model(path: Path | None) -> dict[str, Any] | None:
-    """Return path, updates and sha256 of a saved model to begin with, given its ``.zip`` or the folder of its run."""
-    if path is None:
-        return None
-    with as_usage_error(OSError, KeyError, TypeError, ValueError):
-        file = find_model(path)
-        updates = int(read_model_file(file).described["_n_updates"])
-    return {"path": str(file.resolve()), "updates": updates, "fingerprint": digest_of(file)}
+    return flow, {"behaviour": describe_flow(request.behaviour, flow), **starts}

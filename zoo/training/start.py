@@ -40,12 +40,12 @@ from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import STOP_SIGNALS, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.callbacks import Observer, TrainingRun
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas, tracked
 from zoo.training.plan import RunPlan, plan_run
-from zoo.training.request import TrainRequest
 
 
 def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, Any]:

@@ -27,10 +27,10 @@ from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.training.plan import RunPlan, plan_run
-from zoo.training.request import TrainRequest
 
 STUDIES = "studies"
 """Folder of studies in a log folder."""
@@ -179,7 +179,7 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
 
 def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that all trials of a study share; two starts must agree in them to share the study."""
-    record = lasting_identity(run.describe(), "machine", "output")
+    record = lasting_identity(run.config, "machine", "output")
     shared = {
         name: value
         for name, value in record.items()

@@ -43,13 +43,12 @@ from zoo.runs.folder import (
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
-from zoo.settings.config import TrialSettings
 from zoo.settings.layers import dump_yaml, merge
+from zoo.settings.request import TrainRequest, TrialSettings
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
 from zoo.training.plan import plan_run
-from zoo.training.request import TrainRequest
 from zoo.training.start import train
 from zoo.tuning import options
 from zoo.tuning.options import (

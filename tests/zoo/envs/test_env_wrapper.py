@@ -13,7 +13,7 @@ from zoo import evaluate
 from zoo.envs.make import make_env
 from zoo.models.agent import agent_of_file, agent_of_run, play, require_plain_arguments
 from zoo.runs.folder import RunFolder
-from zoo.settings.wrappers import checked_wrappers
+from zoo.settings.record import checked_wrappers
 from zoo.terminal.errors import UsageError
 from zoo.train import main
 

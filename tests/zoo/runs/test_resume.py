@@ -16,8 +16,7 @@ from zoo.runs.resume import (
     result_of_done,
     stored_runs,
 )
-from zoo.settings.defaults import with_defaults
-from zoo.settings.record import RunRecord
+from zoo.settings.record import RunRecord, with_defaults
 from zoo.terminal.errors import UsageError
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "online_steps": 10}

@@ -5,15 +5,17 @@ import re
 import pytest
 import torch
 
-from zoo.settings.config import Benchmark, Overrides, TrialSettings, load_config
+from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
+from zoo.settings.request import TrainRequest, TrialSettings
 from zoo.terminal.errors import UsageError
 from zoo.training.flags import make_parser, read_request
 from zoo.training.plan import plan_run
 
 
 def load(algo="qam", domain=None, groups=(), **overrides):
-    return load_config(algo, "x", Benchmark(domain, groups), Overrides(**overrides))
+    request = TrainRequest(algo=algo, env="x", device="cpu", **overrides)
+    return load_config(request, Benchmark(domain, groups))
 
 
 @pytest.fixture
@@ -47,9 +49,9 @@ def test_each_layer_wins_over_the_one_before(conf):
     for layer, expected in (
         ({}, 10),
         ({"quick": True}, 5),
-        ({"conf": path}, 7),
-        ({"params": ["flow_steps=8"]}, 8),
-        ({"flags": {"flow_steps": 9}}, 9),
+        ({"conf_file": path}, 7),
+        ({"hyperparams": ["flow_steps=8"]}, 8),
+        ({"run": {"flow_steps": 9}}, 9),
     ):
         layers |= layer
         assert load("qam", "scene-play", **layers).settings["flow_steps"] == expected
@@ -58,8 +60,8 @@ def test_each_layer_wins_over_the_one_before(conf):
 def test_a_file_without_an_entry_for_the_run_is_refused(conf):
     path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
     with pytest.raises(UsageError, match="one of default, scene-play, x; it has scene-plaiy"):
-        load("qam", "scene-play", conf=path)
-    assert load("qam", "scene-play", conf=path, quick=True).settings["rho"] == 0.1
+        load("qam", "scene-play", conf_file=path)
+    assert load("qam", "scene-play", conf_file=path, quick=True).settings["rho"] == 0.1
 
 
 PROFILE_FILE = """
@@ -77,7 +79,9 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(conf):
     path = conf(PROFILE_FILE)
 
     def rho(domain, profile, *params):
-        config = load("qam", domain, ["ocbench"], conf=path, profile=profile, params=params)
+        config = load(
+            "qam", domain, ["ocbench"], conf_file=path, profile=profile, hyperparams=params
+        )
         return config.settings["rho"]
 
     assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.15, 0.2]
@@ -88,7 +92,7 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(conf):
 def test_a_profile_of_a_file_lies_over_the_shipped_one(conf):
     path = conf("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
     shipped = load("trqam", "scene-play", profile="trqam")
-    ours = load("trqam", "scene-play", profile="trqam", conf=path)
+    ours = load("trqam", "scene-play", profile="trqam", conf_file=path)
     assert ours.settings == {**shipped.settings, "kl_budget": 2.0}
     assert ours.run.settings() == shipped.run.settings()
 
@@ -106,7 +110,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     with pytest.raises(UsageError, match=r"no profile `trqm`; it has: qam, .*, trqam$"):
         load(profile="trqm")
     with pytest.raises(UsageError, match=r"no profile `yours`; it has: qam, .*, trqam, mine$"):
-        load(profile="yours", conf=conf(PROFILE_FILE))
+        load(profile="yours", conf_file=conf(PROFILE_FILE))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
 )
 def test_a_bad_value_is_refused_with_its_name(word, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        load(params=[word])
+        load(hyperparams=[word])
 
 
 def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(conf):
@@ -145,20 +149,20 @@ def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_give
         "default: {per_network: {critic: {learning_rate: 3e-4, tau: 0.1}, behaviour: {train_every: 2}}}"
     )
     params = ["learning_rate=cos_1e-3", "per_network.critic.learning_rate=lin_1e-3"]
-    record = load(conf=path, params=params).plain()["settings"]
+    record = load(conf_file=path, hyperparams=params).plain()["settings"]
     assert record["learning_rate"] == "cos_1e-3"
     assert record["per_network"] == {
         "critic": {"learning_rate": "lin_1e-3", "tau": 0.1},
         "behaviour": {"train_every": 2},
     }
     trial = TrialSettings({"per_network.critic.tau": 0.3}, "trial 1")
-    assert load(conf=path, trial=trial).settings["per_network"]["critic"]["tau"] == 0.3
+    assert load(conf_file=path, trial=trial).settings["per_network"]["critic"]["tau"] == 0.3
 
 
 @pytest.mark.parametrize(("algo", "name"), [("fql", "alpha"), ("qam_f", "fql_alpha")])
 def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(algo, name):
     with pytest.raises(UsageError, match=f"{algo} `{name}`; closest: distill_weight$"):
-        load(algo, params=[f"{name}=10"])
+        load(algo, hyperparams=[f"{name}=10"])
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(alg
 )
 def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, name):
     with pytest.raises(UsageError, match=f"must map entry names to settings.*: see `{name}`"):
-        load(conf=conf(text))
+        load(conf_file=conf(text))
 
 
 # -- the benchmark's protocol -----------------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ def test_a_run_of_the_protocol_departs_from_nothing():
 
 def test_what_departs_from_the_protocol_is_said():
     params = ["gamma=0.9", "sparse=false", "rho=0.1", "offline_steps=10"]
-    assert departures(params=params, flags={"dataset_size": 1000}) == [
+    assert departures(hyperparams=params, run={"dataset_size": 1000}) == [
         "gamma 0.9 instead of 0.99",
         "sparse False instead of True",
         "offline_steps 10 instead of 1000000",
@@ -200,10 +204,8 @@ def test_what_departs_from_the_protocol_is_said():
 
 
 def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is():
-    assert departures(flags={"online_steps": 1000}) == []
-    assert departures("rlpd", flags={"online_steps": 1000}) == [
-        "online_steps 1000 instead of 500000"
-    ]
+    assert departures(run={"online_steps": 1000}) == []
+    assert departures("rlpd", run={"online_steps": 1000}) == ["online_steps 1000 instead of 500000"]
 
 
 @pytest.mark.parametrize(("words", "expected"), [("", "tf32"), ("-params precision=bf16", "bf16")])

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from zoo.settings.config import Overrides, load_config
+from zoo.settings.config import load_config
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord, RunSettings
+from zoo.settings.request import TrainRequest
 from zoo.training.flags import make_parser
 
 
@@ -30,8 +31,8 @@ def identity(entries, *roles):
 
 def test_what_is_written_is_what_is_read():
     # values of which plain YAML makes another type: a tuple, and a list of an int and a word
-    params = Overrides(params=["reference_scores=[0,1]", "train_freq=[2,episode]"])
-    config = load_config("qam", "some-v0", overrides=params)
+    params = ["reference_scores=[0,1]", "train_freq=[2,episode]"]
+    config = load_config(TrainRequest(algo="qam", env="some-v0", hyperparams=params))
     dataset = {"name": "d", "size": 9, "fingerprint": "01"}
     record = dataclasses.replace(config, seed=3, label="mine", dataset=dataset)
     record_read = RunRecord.read(load_yaml(dump_yaml(record.plain()), "a record"))

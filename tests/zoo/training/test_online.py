@@ -11,7 +11,8 @@ from tests.zoo.helpers import stopped_at_an_evaluation
 from zoo.algorithms.baselines import find_algorithm
 from zoo.models.agent import agent_of_run, play
 from zoo.runs.folder import RunFolder
-from zoo.settings.config import Overrides, load_config
+from zoo.settings.config import load_config
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.train import main
 
@@ -69,9 +70,9 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
     ],
 )
 def test_what_is_no_noise_or_normalisation_is_refused(algo, params, message):
-    overrides = Overrides(params=["offline_steps=0", "online_steps=9", *params.split()])
+    words = ["offline_steps=0", "online_steps=9", *params.split()]
     with pytest.raises(UsageError, match=message):
-        load_config(algo, "x", overrides=overrides)
+        load_config(TrainRequest(algo=algo, env="x", hyperparams=words))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_is_no_noise_or_normalisation_is_refused(algo, params, message):
 )
 def test_what_would_not_act_offline_is_refused(params, message):
     with pytest.raises(UsageError, match=message):
-        load_config("qam", "x", overrides=Overrides(params=["offline_steps=9", *params.split()]))
+        load_config(TrainRequest(algo="qam", hyperparams=["offline_steps=9", *params.split()]))
 
 
 def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):

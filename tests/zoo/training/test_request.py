@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.training.flags import make_parser, read_request
-from zoo.training.request import TrainRequest
 
 
 def read(*words):

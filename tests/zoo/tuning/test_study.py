@@ -18,7 +18,8 @@ import yaml
 
 from agents.common.replicas import DivergedError
 from zoo.runs.folder import RunFolder
-from zoo.settings.config import Benchmark, Overrides, TrialSettings, load_config
+from zoo.settings.config import Benchmark, load_config
+from zoo.settings.request import TrainRequest, TrialSettings
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.train import main as train
 from zoo.training.flags import make_parser, read_request
@@ -124,8 +125,8 @@ def test_the_results_are_a_table_a_settings_file_and_figures(fake, monkeypatch):
     assert table["score"].min() < best["score"]
     assert np.allclose(table["seed 7"] / 2, table["seed 8"])
     assert set(table["flow_steps"]) == {2, 5}
-    conf = Overrides(conf=result["best_conf"])
-    config = load_config("qam", ENV, Benchmark("pointmaze-medium-navigate"), conf)
+    request = TrainRequest(algo="qam", env=ENV, conf_file=result["best_conf"])
+    config = load_config(request, Benchmark("pointmaze-medium-navigate"))
     tau = best["settings"].pop("per_network.critic.tau")
     assert config.settings["per_network"]["critic"]["tau"] == tau
     assert config.settings.items() >= best["settings"].items()

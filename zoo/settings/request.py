@@ -6,12 +6,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.settings.layers import DEFAULT_PROFILE
 
-if TYPE_CHECKING:
-    from zoo.settings.config import TrialSettings
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """Settings that a tuning study has chosen.
+
+    :param source: the study, the trial and its score, in words.
+    :param shared: what all trials of the study have in common, with dotted names.
+    """
+
+    settings: Mapping[str, Any]
+    source: str
+    shared: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
