@@ -1,7 +1,8 @@
 """Flow-policy algorithms with the Stable-Baselines3 interface.
 
 ``import agents; model = agents.QAM("MlpPolicy", env)``. Everything is imported on first use, so that importing the
-package costs nothing. ``agents.Method`` and ``agents.setting`` are what an algorithm of one's own is made of.
+package costs nothing; type checkers read ``__init__.pyi``. ``agents.Method`` and ``agents.setting`` are what an
+algorithm of one's own is made of.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if Path(__file__).with_name("run.py").exists():  # of openai-agents, whose package has our name
     raise ImportError(
@@ -23,123 +24,16 @@ if sys.platform not in ("linux", "darwin"):
         f"flow-rl-zoo runs on Linux and macOS, got {sys.platform}; on Windows use WSL 2"
     )
 
-from agents.registry import BUILT_IN, algorithm_ids, register
-
-if TYPE_CHECKING:
-    from agents import (
-        bam,
-        bc,
-        cgql,
-        cgql_linex,
-        cgql_mse,
-        dac,
-        driftql,
-        dsrl,
-        fan,
-        fawac,
-        fbrac,
-        fedit,
-        fql,
-        gfp,
-        idql,
-        ifql,
-        iql,
-        meanflowql,
-        qam,
-        qam_e,
-        qam_f,
-        qgf,
-        qsm,
-        rebrac,
-        rlpd,
-        rql,
-        sqam,
-        trqam,
-        value_flows,
-    )
-    from agents.common.frames import FrameStack
-    from agents.common.method import Method
-    from agents.common.nets.pretrained import PretrainedFlow
-    from agents.common.sb3.constructor import Arguments
-    from agents.common.sb3.encoders import ImpalaEncoder
-    from agents.common.sb3.exporting import export_onnx
-    from agents.common.sb3.model import FlowAlgorithm
-    from agents.common.sb3.policy import load_policy
-    from agents.common.settings import choice, linear_range, log_range, setting
-    from agents.models import get, load
-
-    # what a model's constructor takes and which attributes it has: made of the method at run time
-    class BAM(FlowAlgorithm, bam.BAM, Arguments): ...
-
-    class BC(FlowAlgorithm, bc.BC, Arguments): ...
-
-    class CGQL(FlowAlgorithm, cgql.CGQL, Arguments): ...
-
-    class CGQLLinex(FlowAlgorithm, cgql_linex.CGQLLinex, Arguments): ...
-
-    class CGQLMSE(FlowAlgorithm, cgql_mse.CGQLMSE, Arguments): ...
-
-    class DAC(FlowAlgorithm, dac.DAC, Arguments): ...
-
-    class DriftQL(FlowAlgorithm, driftql.DriftQL, Arguments): ...
-
-    class DSRL(FlowAlgorithm, dsrl.DSRL, Arguments): ...
-
-    class FAN(FlowAlgorithm, fan.FAN, Arguments): ...
-
-    class FAWAC(FlowAlgorithm, fawac.FAWAC, Arguments): ...
-
-    class FBRAC(FlowAlgorithm, fbrac.FBRAC, Arguments): ...
-
-    class FEDIT(FlowAlgorithm, fedit.FEDIT, Arguments): ...
-
-    class FQL(FlowAlgorithm, fql.FQL, Arguments): ...
-
-    class GFP(FlowAlgorithm, gfp.GFP, Arguments): ...
-
-    class IDQL(FlowAlgorithm, idql.IDQL, Arguments): ...
-
-    class IFQL(FlowAlgorithm, ifql.IFQL, Arguments): ...
-
-    class IQL(FlowAlgorithm, iql.IQL, Arguments): ...
-
-    class MeanFlowQL(FlowAlgorithm, meanflowql.MeanFlowQL, Arguments): ...
-
-    class QAM(FlowAlgorithm, qam.QAM, Arguments): ...
-
-    class QAME(FlowAlgorithm, qam_e.QAME, Arguments): ...
-
-    class QAMF(FlowAlgorithm, qam_f.QAMF, Arguments): ...
-
-    class QGF(FlowAlgorithm, qgf.QGF, Arguments): ...
-
-    class QSM(FlowAlgorithm, qsm.QSM, Arguments): ...
-
-    class ReBRAC(FlowAlgorithm, rebrac.ReBRAC, Arguments): ...
-
-    class RLPD(FlowAlgorithm, rlpd.RLPD, Arguments): ...
-
-    class RQL(FlowAlgorithm, rql.RQL, Arguments): ...
-
-    class SQAM(FlowAlgorithm, sqam.SQAM, Arguments): ...
-
-    class TRQAM(FlowAlgorithm, trqam.TRQAM, Arguments): ...
-
-    class ValueFlows(FlowAlgorithm, value_flows.ValueFlows, Arguments): ...
-
+from agents.registry import BUILT_IN
 
 __version__ = "1.0.0"
-__all__ = [
-    "FrameStack", "ImpalaEncoder", "Method", "PretrainedFlow", "algorithm_ids", "choice", "export_onnx", "get",
-    "linear_range", "load", "load_policy", "log_range", "register", "setting",
-    *BUILT_IN.values(),
-]  # fmt: skip
 
 _LOCATIONS = {
     "FrameStack": "agents.common.frames",
     "ImpalaEncoder": "agents.common.sb3.encoders",
     "Method": "agents.common.method",
     "PretrainedFlow": "agents.common.nets.pretrained",
+    "algorithm_ids": "agents.registry",
     "choice": "agents.common.settings",
     "export_onnx": "agents.common.sb3.exporting",
     "get": "agents.models",
@@ -147,8 +41,10 @@ _LOCATIONS = {
     "load": "agents.models",
     "load_policy": "agents.common.sb3.policy",
     "log_range": "agents.common.settings",
+    "register": "agents.registry",
     "setting": "agents.common.settings",
 }
+__all__ = [*_LOCATIONS, *BUILT_IN.values()]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""Write the table of all algorithms, and those of the mini benchmark, from their scores.
+"""Write the table of all algorithms, those of the mini benchmark from their scores, and the stub of the package.
 
-``python docs/make_tables.py`` rewrites the tables in place; a test fails where one is out of date.
+``python docs/make_tables.py`` rewrites them in place; a test fails where one is out of date.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if __package__ in (None, ""):  # run as a file: let `import agents` find the pac
 
 import pandas as pd  # noqa: E402
 
+import agents  # noqa: E402
+from agents.registry import BUILT_IN  # noqa: E402
 from tools.tables import to_markdown  # noqa: E402
 from zoo.algorithms.overview import (  # noqa: E402
     NUMBERS,
@@ -59,6 +61,7 @@ MINI_COLUMNS = {
 }
 """Column of the table of the mini benchmark -> the tasks that it is over."""
 MINI = ROOT / "results" / "mini.md"
+STUB = ROOT / "agents" / "__init__.pyi"
 EARLY = (50_000, 100_000, 200_000, 500_000)  # updates
 RANKED = {
     "mean of the 8 tasks": "*",
@@ -228,6 +231,25 @@ def _mean(means: Mapping[str, Estimate], name: str) -> float:
     return means[name].point if name in means else -1.0
 
 
+def stub() -> str:
+    """Return what type checkers read of the package `agents`, whose names are imported when they are first used."""
+    imported = {
+        "FlowAlgorithm": "agents.common.sb3.model",
+        "Arguments": "agents.common.sb3.constructor",
+        **agents._LOCATIONS,
+    }
+    lines = [
+        "# ruff: noqa: I001",
+        "# Written by docs/make_tables.py: a model is made of its method at run time.",
+    ]
+    lines += [f"from {module} import {name} as {name}" for name, module in imported.items()]
+    lines += [f"from agents.{id} import {name} as _{name}" for id, name in BUILT_IN.items()]
+    lines += ["", "__version__: str", "__all__: list[str]", ""]
+    for name in BUILT_IN.values():
+        lines.append(f"class {name}(FlowAlgorithm, _{name}, Arguments): ...")
+    return "\n".join(lines) + "\n"
+
+
 def updated_mini() -> str:
     """Return the text of the page with the mini benchmark's tables as its scores are now."""
     text = MINI_TABLE.sub(lambda _: mini_table(), MINI.read_text("utf-8"))
@@ -241,3 +263,4 @@ if __name__ == "__main__":
     (FOLDER / "overview.csv").write_text(overview(), encoding="utf-8")
     (DOCS / "README.md").write_text(updated_choosing(), encoding="utf-8")
     MINI.write_text(updated_mini(), encoding="utf-8")
+    STUB.write_text(stub(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
 from zoo.settings.config import load_config
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 
 
@@ -24,6 +26,12 @@ def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
     assert text == make_tables.MINI.read_text(encoding="utf-8"), "run `python docs/make_tables.py`"
     assert make_tables.mini_table() in text
     assert make_tables.MINI_RANK.search(text)
+
+
+def test_type_checkers_know_every_public_name():
+    assert make_tables.stub() == make_tables.STUB.read_text(), "run `python docs/make_tables.py`"
+    for name in agents.__all__:
+        assert re.search(rf"(import|class) {name}\b", make_tables.stub()), name
 
 
 def test_an_unknown_id_names_the_closest():
@@ -68,7 +76,7 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
     write_agent(code)
     with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):
-        load_config("an_agent:Mine", "x")
+        load_config(TrainRequest(algo="an_agent:Mine"))
 
 
 @pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
