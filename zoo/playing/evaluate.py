@@ -242,7 +242,7 @@ class Schedule:
             job = self._playing.pop(number)
             if job[0] in self.players:
                 self.endings[job] = ending
-        lost = [self._playing.pop(number) for number in progress.lost]
+        lost = [self._playing.pop(number) for number in progress.lost if number in self._playing]
         # to the front: the waiting jobs come after them in order
         self._waiting.extendleft(job for job in lost if job[0] in self.players)
         return lost

@@ -71,7 +71,7 @@ class Progress:
     :param running: numbers of the environments in the middle of an episode.
     :param observations: of these, (len(running), ...), by name in a Dict space.
     :param endings: environment -> the episode that it finished; it is idle now.
-    :param lost: environments whose process was lost in the middle of an episode; they are new and idle.
+    :param lost: environments of processes that were lost; they are new and idle.
     """
 
     running: list[int]
@@ -155,7 +155,7 @@ class EnvPool:
     more processes it plans for those that have reported.
 
     A process that dies or hangs is replaced by a new one, twice at most in an evaluation, and :meth:`receive`
-    names the environments whose episodes it was playing.
+    names its environments.
 
     :param check_in: called again and again during waits; an exception of it ends the wait.
     """
@@ -182,8 +182,7 @@ class EnvPool:
             build = functools.partial(EnvGroup, spec, env_kwargs, numbers)
             self._workers.append(WorkerProcess(build, "advance", **options))
         self._busy: set[int] = set()  # processes that have not answered yet
-        self._in_episode: set[int] = set()
-        self._lost: list[int] = []  # environments whose episodes were lost, not reported yet
+        self._lost: list[int] = []  # environments of lost processes, not reported yet
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
 
@@ -194,6 +193,7 @@ class EnvPool:
             for worker in range(len(self._workers)):  # all of them, so that none fails later
                 spaces = self._receive_spaces(worker)
             self._spaces = spaces
+            self._lost.clear()  # no episode has begun
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
@@ -204,7 +204,6 @@ class EnvPool:
         :param openings: idle environment to the reset seed of the episode that it begins.
         """
         n_workers = len(self._workers)
-        self._in_episode |= set(openings)
         workers = np.array(numbers, int) % n_workers
         for worker, process in enumerate(self._workers):
             rows = np.flatnonzero(workers == worker).tolist()
@@ -250,7 +249,6 @@ class EnvPool:
             progress.running += part.running
             progress.endings |= part.endings
             observations.append(part.observations)
-        self._in_episode -= set(progress.endings)
         if observations:
             progress.observations = join(observations)
         progress.lost = self._lost
@@ -266,17 +264,15 @@ class EnvPool:
         return spaces
 
     def _replace(self, worker: int, error: WorkerLost) -> Spaces:
-        """Start a process again that was lost, and note which episodes it was playing; return its spaces.
+        """Start a process again that was lost, and note its environments; return its spaces.
 
         :raises WorkerError: if it was lost too often.
         """
-        n_workers = len(self._workers)
-        lost = sorted(number for number in self._in_episode if number % n_workers == worker)
-        self._lost += lost
-        self._in_episode -= set(lost)
+        self._lost += range(worker, self.n_envs, len(self._workers))
         self._busy.discard(worker)
-        purpose = f"to play its {len(lost)} unfinished episodes from their beginnings"
-        self._workers[worker].replace(error, f"starting it again, {purpose}")
+        self._workers[worker].replace(
+            error, "starting it again, to play its unfinished episodes from their beginnings"
+        )
         return self._receive_spaces(worker)
 
     def close(self) -> None:
