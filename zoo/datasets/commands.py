@@ -33,6 +33,7 @@ from zoo.datasets.files import (
     DatasetError,
     dataset_files,
     folder_option,
+    missing_files,
     recorded_sha256,
     shard_folder,
     training_files,
@@ -68,7 +69,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
     """Show every dataset of the benchmarks."""
     tables: dict[str, list[Result]] = {"Datasets": []}
     for spec in DATASETS.values():
-        is_complete = all(path.exists() for path in training_files(spec, args.dataset_dir))
+        is_complete = not missing_files(spec, args.dataset_dir)
         tables["Datasets"].append({**_describe(spec), "here": is_complete})
     for title, tasks in (("OCBench", OCBENCH), ("robomimic", ROBOMIMIC), ("D4RL", D4RL)):
         tables[title] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
@@ -169,14 +170,13 @@ def download(args: argparse.Namespace) -> Result:
         raise UsageError(
             f"`--files` chooses among OCBench's files, got OGBench's {spec.name}; leave it out"
         )
-    names = None
-    if args.dataset_size is not None:
-        if spec.files == 1:
-            raise UsageError(
-                f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out"
-            )
-        names = spec.file_names(args.dataset_size)
-    paths = download_dataset(spec.name, args.dataset_dir, names=names, existing=_existing(args))
+    if args.dataset_size is not None and spec.files == 1:
+        raise UsageError(
+            f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out"
+        )
+    paths = download_dataset(
+        spec.name, args.dataset_dir, transitions=args.dataset_size, existing=_existing(args)
+    )
     if spec.files == 1:
         return _describe_files(dataset_files(spec.name, args.dataset_dir), args)
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from zoo.datasets.files import (
     keep_existing,
     locked_for_writing,
     make_folder,
+    missing_files,
     progress_bar,
     training_files,
 )
@@ -51,14 +51,14 @@ def download_dataset(
     name: str,
     dataset_dir: Folder = None,
     *,
-    names: Sequence[str] | None = None,
+    transitions: int | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
     """Download a dataset's training and validation file, or its training files where it has several; return the former.
 
-    Of several files, those that exist stay.
+    Of several files, those that exist stay, also those that are only converted.
 
-    :param names: which of several files, without ending; None takes all.
+    :param transitions: of several files, the first that hold so many; None takes all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -67,31 +67,26 @@ def download_dataset(
             f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
             f"generate it with `zoo dataset generate {spec.name}`"
         )
-    train = training_files(spec, dataset_dir)
-    if names is not None:
-        train = [path for path in train if path.stem in names]
+    train = training_files(spec, dataset_dir, transitions)
     single, validation = dataset_files(spec.name, dataset_dir)
-    files = train
-    folder = f"/{spec.name}"
-    if spec.files == 1:
-        # The training file comes last: where it is, the dataset is complete.
-        files = [validation, single]
-        folder = ""
     with locked_for_writing(single):
         # Another process may have downloaded it while this one waited for the lock.
-        if all(path.exists() for path in train) and keep_existing(train[-1], existing):
-            return train
+        files = train
+        if existing != "replace":
+            files = missing_files(spec, dataset_dir, transitions)
+        if not files:
+            keep_existing(train[-1], existing)
+        elif spec.files == 1 and (existing == "replace" or not validation.exists()):
+            # The training file comes last: where it is, the dataset is complete.
+            files = [validation, single]
         for file in files:
-            if existing == "replace" or not file.exists():
-                _download_file(file, folder, spec)
+            _download_file(file, spec)
     return train
 
 
-def _download_file(file: Path, folder: str, spec: DatasetSpec) -> None:
-    """Download a file, continuing where it stopped; it gets its place when it is complete and sound.
-
-    :param folder: where hosts have it.
-    """
+def _download_file(file: Path, spec: DatasetSpec) -> None:
+    """Download a file, continuing where it stopped; it gets its place when it is complete and sound."""
+    folder = f"/{spec.name}" if spec.files > 1 else ""
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
     problems = []

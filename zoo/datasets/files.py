@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shlex
 import sys
@@ -24,6 +25,8 @@ DEFAULT_DATASET_DIR = "~/.ogbench/data"
 """OGBench's own default, so that both find each other's files."""
 ARRAYS = "arrays"
 """The folder of the converted arrays of a dataset of several files, beside these."""
+RECORD = "shard.json"
+"""What a folder of converted arrays says of them."""
 Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 
@@ -49,10 +52,14 @@ def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
+def user_cache() -> Path:
+    """Return the folder of the user for what programs can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
 def ocbench_root(dataset_dir: Folder) -> Path:
     """Return the folder of all datasets of OCBench: where OCBench itself looks for them, unless another is given."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(dataset_dir or f"{cache}/ocbench/datasets").expanduser()
+    return Path(dataset_dir or user_cache() / "ocbench" / "datasets").expanduser()
 
 
 def generated_files(name: str, dataset_dir: Folder) -> tuple[Path, Path]:
@@ -65,11 +72,33 @@ def shard_folder(name: str, dataset_dir: Folder) -> Path:
     return dataset_files(name, dataset_dir)[0].with_suffix("")
 
 
-def training_files(spec: DatasetSpec, dataset_dir: Folder) -> list[Path]:
-    """Return the paths of a dataset's training files, one or several, in order, whether they exist or not."""
+def training_files(
+    spec: DatasetSpec, dataset_dir: Folder, transitions: int | None = None
+) -> list[Path]:
+    """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
+
+    :param transitions: of several files, the first that hold so many; None: all.
+    """
+    train, _ = dataset_files(spec.name, dataset_dir)
     if spec.files == 1:
-        return [dataset_files(spec.name, dataset_dir)[0]]
-    return [shard_folder(spec.name, dataset_dir) / f"{name}.npz" for name in spec.file_names()]
+        return [train]
+    count = spec.files
+    if transitions is not None:
+        count = min(count, math.ceil(transitions * spec.files / spec.transitions))
+    name = f"{spec.environment}-{spec.kind}-v0"
+    return [train.with_suffix("") / f"{name}-{number:03d}.npz" for number in range(count)]
+
+
+def missing_files(
+    spec: DatasetSpec, dataset_dir: Folder, transitions: int | None = None
+) -> list[Path]:
+    """Return those of :func:`training_files` that do not exist, neither as they came nor converted."""
+    missing = []
+    for path in training_files(spec, dataset_dir, transitions):
+        # Users may delete the archives after the conversion.
+        if not path.exists() and not (path.parent / ARRAYS / path.stem / RECORD).exists():
+            missing.append(path)
+    return missing
 
 
 def folder_option(folder: Folder) -> str:

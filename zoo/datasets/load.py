@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,18 @@ import numpy as np
 from agents.common.data.arrays import Transitions, compact_transitions
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.download import DownloadError, download_dataset
-from zoo.datasets.files import Folder, dataset_files, folder_option, settings_sha256, shard_folder
+from zoo.datasets.files import (
+    Folder,
+    dataset_files,
+    folder_option,
+    missing_files,
+    settings_sha256,
+    shard_folder,
+)
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, extension, parse_env_name
-from zoo.datasets.shards import ShardedDataset, load_shards, shard_names
+from zoo.datasets.shards import ShardedDataset, load_shards
 from zoo.terminal.errors import UsageError
 
 SOURCES = ("auto", "download", "generate")
@@ -123,15 +129,13 @@ def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int
     if dataset == "generate":
         generate_dataset(spec.name, dataset_dir)  # says why not
     folder = shard_folder(spec.name, dataset_dir)
-    present = shard_names(folder)
-    names = spec.file_names(size or math.inf)
-    missing = [name for name in names if name not in present]
+    missing = missing_files(spec, dataset_dir, size)
     if missing:
         try:
-            download_dataset(spec.name, dataset_dir, names=missing, existing="keep")
+            download_dataset(spec.name, dataset_dir, transitions=size, existing="keep")
         except DownloadError as error:
             raise UsageError(
-                f"{folder} lacks {len(missing)} files, the first is {missing[0]}.npz, and the download failed: "
+                f"{folder} lacks {len(missing)} files, the first is {missing[0].name}, and the download failed: "
                 f"{error.problem}; use fewer with `--dataset-size N`, or only what is there with `--dataset {folder}`"
             ) from error
     return folder

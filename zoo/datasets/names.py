@@ -137,11 +137,6 @@ class DatasetSpec:
             episodes += self.episodes // 10  # validation
         return row * episodes * (self.steps + 1)
 
-    def file_names(self, transitions: float = math.inf) -> list[str]:
-        """Return the names, without ending, of its first training files that hold a number of transitions."""
-        count = math.ceil(min(transitions, self.transitions) * self.files / self.transitions)
-        return [f"{self.environment}-{self.kind}-v0-{number:03d}" for number in range(count)]
-
     @property
     def default_task(self) -> int:
         """The task that OGBench 1.2 means where a name gives none."""

@@ -17,12 +17,11 @@ import numpy as np
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, digest_of, read_text
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
-from zoo.datasets.files import ARRAYS, locked_for_writing, progress_bar, settings_sha256
+from zoo.datasets.files import ARRAYS, RECORD, locked_for_writing, progress_bar, settings_sha256
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.terminal.errors import UsageError
 
 FORMAT = 1  # of the converted files; raise it when they change
-RECORD = "shard.json"
 
 Tasks = dict[int, Any]
 """The environment of each task."""

@@ -22,6 +22,7 @@ import numpy as np
 
 from agents.common.files import atomic_path
 from agents.common.files.npz import read_npz
+from zoo.datasets.files import user_cache
 from zoo.runs.folder import READ_FILES, RunFolder, UnreadableRun
 from zoo.settings.record import RunRecord
 
@@ -138,9 +139,8 @@ def _summarise(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _cache_file(parent: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     digest = hashlib.sha256(f"{_FORMAT} {parent.resolve()}".encode()).hexdigest()
-    return cache / "flow-rl-zoo" / "runs" / f"{digest[:16]}.npz"
+    return user_cache() / "flow-rl-zoo" / "runs" / f"{digest[:16]}.npz"
 
 
 def _stamps(path: Path) -> Stamps | None:
