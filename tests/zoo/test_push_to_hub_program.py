@@ -1,6 +1,5 @@
 """An agent that is uploaded to the hub plays from there as it did before, and its card says what it is."""
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -14,8 +13,8 @@ from tests.common.toys import assert_same
 from tests.zoo.helpers import ENV
 from tests.zoo.hub.stand_in import URL
 from tests.zoo.models.conftest import STEPS, maze_model
-from zoo import enjoy, evaluate, export
-from zoo.models.agent import agent_of_file, find_trained, play
+from zoo import enjoy, evaluate
+from zoo.models.agent import find_trained, play
 from zoo.push_to_hub import main
 from zoo.runs.folder import RunFolder
 
@@ -48,21 +47,6 @@ def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub,
     assert_same(acting, {name: original[name] for name in acting})
     watched, _ = call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)
     assert watched["return"] == played["return"]
-
-
-@pytest.mark.slow
-def test_an_agent_of_the_hub_is_exported(hub, call, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    trained = find_trained("bc", ENV)
-    hub.put(REPO, {"policy.safetensors": trained.read_bytes()})
-    file = tmp_path / "policy.onnx"
-    # which compares the file's actions with those of the downloaded policy
-    result, errors = call(export.main, "--from-hub", REPO, "-o", file)
-    assert (result["algo"], result["env"]) == ("bc", ENV)
-    assert f"commit {hub.repositories[REPO].commits[-1][0]}" in errors
-    metadata = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
-    about = json.loads(metadata["flow_rl_zoo"])["about"]
-    assert about["score"] == agent_of_file(trained, None, "cpu").stated.text
 
 
 def test_what_is_uploaded_is_named_and_holds_nothing_else(logs, hub, call):

@@ -78,24 +78,24 @@ def regular(parts, **changes):
     return changed(arrays, changes)
 
 
-def write_npz(folder, parts, **changes):
+def write_npz(folder, parts=None, **changes):
     path = folder / "my.npz"
-    np.savez(path, **regular(parts, **changes))
+    np.savez(path, **regular(parts or episodes(), **changes))
     return path
 
 
-def write_folder(folder, parts):
+def write_folder(folder, parts=None):
     (folder / "episodes").mkdir()
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts or episodes()):
         np.savez(folder / "episodes" / f"{number:03d}.npz", **part)
     return folder / "episodes"
 
 
-def write_parquet(folder, parts):
+def write_parquet(folder, parts=None):
     """Write episodes as LeRobot 2 does, in a file each: without the last observation."""
     data = folder / "robot" / "data" / "chunk-000"
     data.mkdir(parents=True)
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts or episodes()):
         steps = np.arange(len(part["actions"]))
         columns = {
             "observation.state": list(part["observations"][:-1].astype(np.float32)),
@@ -111,9 +111,9 @@ def write_parquet(folder, parts):
     return folder / "robot"
 
 
-def write_d4rl(folder, parts, **changes):
+def write_d4rl(folder, parts=None, **changes):
     """Write an HDF5 file as D4RL's, without ``next_observations``, and with some arrays changed."""
-    arrays = changed(regular(parts, next_observations=None), changes)
+    arrays = changed(regular(parts or episodes(), next_observations=None), changes)
     with h5py.File(folder / "d4rl.hdf5", "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, compression="gzip")
@@ -121,10 +121,10 @@ def write_d4rl(folder, parts, **changes):
     return folder / "d4rl.hdf5"
 
 
-def write_minari(root, parts, name="spring/random-v0", **overrides):
+def write_minari(root, parts=None, name="spring/random-v0", **overrides):
     """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
     buffers = []
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts or episodes()):
         truncations = np.arange(len(part["actions"])) == len(part["actions"]) - 1
         buffer = EpisodeBuffer(
             id=number,

@@ -106,7 +106,7 @@ def test_noise_on_actions_without_limits_is_refused(monkeypatch):
     [
         ("json:loads", "`json:loads` must return an action for an observation, got TypeError: the"),
         (f"{MODULE}:wrong", "must return a finite action of shape"),
-        (f"{MODULE}:nothing", "must name a function as module:function"),
+        (f"{MODULE}:nothing", "must name a function, as module:function, that Python"),
         (f"{MODULE}:NO_POLICY", "must be a function of an observation, got float"),
     ],
 )

@@ -76,7 +76,7 @@ def change_hdf5(path, **changes):
     """Replace entries of an HDF5 file, or those of the second episode of a Minari set; None removes one."""
     prefix = ""
     if path.is_dir():
-        write_minari(path, episodes())
+        write_minari(path)
         path, prefix = minari_data(path) / "main_data.hdf5", "episode_1/"
     with h5py.File(path, "a") as file:
         for name, value in changes.items():
@@ -89,7 +89,7 @@ def change_hdf5(path, **changes):
 
 def rows_of(root, changes=(), drop=()):
     """Write all rows of two episodes in one parquet file, with some columns changed or dropped."""
-    table = parquet.read_table(write_parquet(root, episodes())).drop_columns([*drop, *changes])
+    table = parquet.read_table(write_parquet(root)).drop_columns([*drop, *changes])
     for name in changes:
         table = table.append_column(name, pyarrow.array(changes[name]))
     parquet.write_table(table, root / "a.parquet")
@@ -145,13 +145,13 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
 
 
 def test_hidden_files_are_not_read(tmp_path):
-    folder = write_folder(tmp_path, episodes())
+    folder = write_folder(tmp_path)
     expected = read(folder)
     (folder / "._000.npz").write_bytes(b"what macOS leaves")
     (folder / "001.npz.d").mkdir()
     (folder / "folder.npz").mkdir()
     assert_equal(read(folder), expected)
-    robot = write_parquet(tmp_path, episodes())
+    robot = write_parquet(tmp_path)
     (robot / "data" / "._a.parquet").write_bytes(b"the same")
     assert len(read(robot)["valids"]) == 40
 
@@ -175,10 +175,10 @@ def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path, kind):
 
 
 def test_states_of_ogbench_get_the_rewards_of_a_task_and_others_keep_their_own(tmp_path):
-    path = write_npz(tmp_path, episodes(), qpos=np.zeros(39))
+    path = write_npz(tmp_path, qpos=np.zeros(39))
     assert has_rewards(path, ENV)
     assert not has_rewards(path, "cube-double-play-singletask-task2-v0")
-    assert not has_rewards(write_npz(tmp_path, episodes(), qpos=np.zeros(39), rewards=None), ENV)
+    assert not has_rewards(write_npz(tmp_path, qpos=np.zeros(39), rewards=None), ENV)
 
 
 def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
@@ -188,18 +188,21 @@ def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_converted_set_reads_back_the_same_and_has_the_same_fingerprint(tmp_path, kind):
-    source = WRITERS[kind](tmp_path, episodes())
+def test_a_sound_set_is_converted_without_a_warning_and_has_the_same_fingerprint(
+    tmp_path, kind, recwarn
+):
+    source = WRITERS[kind](tmp_path)
     copy = tmp_path / "converted.npz"
     write_set(copy, read_source(source))
     original, converted = (load_custom(path, ENV, {}) for path in (source, copy))
     assert original.fingerprint == converted.fingerprint
     assert_equal(compact(original.content), compact(converted.content))
     assert (tmp_path / "converted.npz.sha256").is_file()
+    assert not recwarn.list
 
 
 def test_a_changed_converted_file_is_refused(tmp_path):
-    path = write_npz(tmp_path, episodes())
+    path = write_npz(tmp_path)
     write_set(path, read_source(path))
     assert "recorded sha256" in refusal(write_npz(tmp_path, episodes(seed=1)))
 
@@ -244,11 +247,11 @@ def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
 
 @pytest.mark.parametrize(("done", "terminated"), [("terminated", [18, 39]), ("truncated", [])])
 def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done, terminated):
-    path = write_d4rl(tmp_path, episodes())
+    path = write_d4rl(tmp_path)
     assert "leave out `--done`" in refusal(path, done=done)
     assert "has rewards; leave out `--step-reward`" in refusal(path, step_reward=-1.0)
     ends = np.isin(np.arange(39), (18, 38))
-    path = write_d4rl(tmp_path, episodes(), timeouts=None, terminals=ends)
+    path = write_d4rl(tmp_path, timeouts=None, terminals=ends)
     assert "or `--done` if `terminals` marks every end" in refusal(path)
     arrays = read(path, ReadOptions(done=done))
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == terminated
@@ -257,19 +260,19 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done, terminated
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
 def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
-    assert "leave out `--done`" in refusal(WRITERS[kind](tmp_path, episodes()), done="truncated")
+    assert "leave out `--done`" in refusal(WRITERS[kind](tmp_path), done="truncated")
 
 
 def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
     masks = 1 - np.isin(np.arange(39), (3, 18))
     ends = np.isin(np.arange(39), (18, 38))
-    arrays = read(write_d4rl(tmp_path, episodes(), masks=masks, terminals=ends))
+    arrays = read(write_d4rl(tmp_path, masks=masks, terminals=ends))
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [3, 18]
     assert np.flatnonzero(arrays["valids"] == 0).tolist() == [19, 39]
 
 
 def test_a_column_may_serve_twice(tmp_path):
-    path = write_d4rl(tmp_path, episodes())
+    path = write_d4rl(tmp_path)
     arrays = read(path, ReadOptions({"rewards": "terminals", "terminated": "terminals"}))
     assert np.flatnonzero(arrays["rewards"]).tolist() == [18]
     assert "closest: actions" in refusal(path, columns={"rewards": "cost"})
@@ -315,8 +318,8 @@ def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path,
 
 @pytest.mark.parametrize("data_format", ["arrow", "parquet"])
 def test_every_format_of_minari_gives_the_same(tmp_path, data_format):
-    expected = read(write_minari(tmp_path, episodes(), "spring/hdf5-v0"))
-    source = write_minari(tmp_path, episodes(), data_format=data_format)
+    expected = read(write_minari(tmp_path, name="spring/hdf5-v0"))
+    source = write_minari(tmp_path, data_format=data_format)
     assert_equal(read(source), expected)
     folder = minari_data(tmp_path) / "1"
     file = next(folder.glob("part-*"))
@@ -337,7 +340,7 @@ def test_every_format_of_minari_gives_the_same(tmp_path, data_format):
     ],
 )
 def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, low, high, expected):
-    name = write_minari(tmp_path, episodes())
+    name = write_minari(tmp_path)
     change_metadata(tmp_path, ref_min_score=low, ref_max_score=high)
     assert load_custom(name, ENV, {}).reference_scores == expected
 
@@ -346,7 +349,7 @@ def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, l
 
 
 def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
-    name = write_minari(tmp_path, episodes())
+    name = write_minari(tmp_path)
     spec = EnvSpec("Evil-v0", entry_point="antigravity:open")
     change_metadata(tmp_path, env_spec=spec.to_json())
     monkeypatch.setitem(sys.modules, "antigravity", None)  # importing it fails
@@ -364,12 +367,12 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
     ids=["file", "minari", "minari's more"],
 )
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path, file, name, link, text):
-    write_d4rl(tmp_path, episodes())
+    write_d4rl(tmp_path)
     assert text in refusal(change_hdf5(tmp_path / file, **{name: link}))
 
 
 def test_a_virtual_array_of_another_hdf5_file_is_not_read(tmp_path):
-    linked = write_d4rl(tmp_path, episodes())
+    linked = write_d4rl(tmp_path)
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         layout = h5py.VirtualLayout((39, 4), np.float64)
         layout[:] = h5py.VirtualSource(str(linked), "observations", (39, 4))
@@ -381,16 +384,8 @@ def test_a_virtual_array_of_another_hdf5_file_is_not_read(tmp_path):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-def npz_of(root, **changes):
-    return write_npz(root, episodes(), **changes)
-
-
-def d4rl_of(root, **changes):
-    return write_d4rl(root, episodes(), **changes)
-
-
 def minari_of(root, **metadata):
-    source = write_minari(root, episodes())
+    source = write_minari(root)
     change_metadata(root, **metadata)
     return source
 
@@ -404,13 +399,13 @@ def minari_of_parts(root, recorded):
 
 def minari_cut_off(root, **metadata):
     """Write a Minari set of which Minari's reader would give only the beginning."""
-    source = write_minari(root, episodes(), data_format="arrow")
+    source = write_minari(root, data_format="arrow")
     change_metadata(root, **metadata)
     return source
 
 
 def minari_stopped(root):
-    source = write_minari(root, episodes())
+    source = write_minari(root)
     (minari_data(root) / "metadata.json").unlink()
     return source
 
@@ -438,7 +433,7 @@ def episodes_apart(root, drop):
 
     :param drop: the columns that each of them lacks.
     """
-    folder = write_parquet(root, episodes())
+    folder = write_parquet(root)
     for path, columns in zip(sorted(folder.rglob("*.parquet")), drop, strict=True):
         rows = parquet.read_table(path).drop_columns(["episode_index", *columns])
         parquet.write_table(rows.append_column("episode_index", [np.zeros(len(rows), int)]), path)
@@ -458,14 +453,14 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
 
 
 @pytest.mark.parametrize(("make", "changes", "text"), [
-    (npz_of, {"observations": None}, "missing: observations"),
-    (npz_of, {"rewards": None}, "missing: rewards"),
-    (npz_of, {"timeouts": None}, "masks"),
-    (npz_of, {"rewards": np.zeros(38)}, "must have shape (39,)"),
-    (npz_of, {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
-    (npz_of, {"actions": np.zeros((39, 2), int)}, "`actions` must be continuous"),
-    (npz_of, {"actions": np.zeros(())}, "`actions` must be continuous"),
-    (npz_of, {"observations": np.zeros((39, 3, 8, 8))}, "images as uint8 from 0 to 255"),
+    (write_npz, {"observations": None}, "missing: observations"),
+    (write_npz, {"rewards": None}, "missing: rewards"),
+    (write_npz, {"timeouts": None}, "masks"),
+    (write_npz, {"rewards": np.zeros(38)}, "must have shape (39,)"),
+    (write_npz, {"rewards": np.full(39, np.nan)}, "must hold finite numbers"),
+    (write_npz, {"actions": np.zeros((39, 2), int)}, "`actions` must be continuous"),
+    (write_npz, {"actions": np.zeros(())}, "`actions` must be continuous"),
+    (write_npz, {"observations": np.zeros((39, 3, 8, 8))}, "images as uint8 from 0 to 255"),
     (without_rows, {"kind": "npz"}, "got float64 of shape (0, 4)"),
     (without_rows, {"kind": "folder"}, NO_STEP),
     (some_rows, {"condition": FRAME < 0}, NO_STEP),
@@ -482,8 +477,8 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (rows_of, {"changes": {"next.reward": ["a"] * 39}}, "must hold numbers or lists of them"),
     (rows_of, {"changes": {"next.success": [0.5] * 39}}, "must be 0 or 1 in each of the 39 steps"),
     (rows_of, {"changes": {"action": [[1.0], *[[1.0] * 2] * 38]}}, "of one length, got 1 to 2"),
-    (d4rl_of, {"terminals": ENDS}, LIMITS),
-    (d4rl_of, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
+    (write_d4rl, {"terminals": ENDS}, LIMITS),
+    (write_d4rl, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
     (minari_of, {"total_episodes": 10**12}, "its metadata have 1000000000000 episodes, got 2"),
     (minari_of, {"observation_space": NEST}, "must record the spaces of observations and actions"),
     (minari_of, {"env_spec": NEST}, "cannot be read as a Minari dataset"),
@@ -502,7 +497,7 @@ def test_what_is_wrong_with_a_set_is_refused_by_its_name(tmp_path, make, changes
     assert text in refusal(make(tmp_path, **changes))
 
 
-@pytest.mark.parametrize("make", [npz_of, rows_of, d4rl_of])
+@pytest.mark.parametrize("make", [write_npz, rows_of, write_d4rl])
 def test_the_case_of_an_extension_does_not_matter(tmp_path, make):
     path = make(tmp_path)
     expected = read(path)
@@ -544,11 +539,11 @@ def write_times(root):
     """Write a set with the time since 1970, in seconds, as a coordinate."""
     states = regular(episodes())["observations"]
     states[:, 2] = 1.7e9 + np.arange(39) / 50
-    return npz_of(root, observations=states, next_observations=np.roll(states, -1, axis=0))
+    return write_npz(root, observations=states, next_observations=np.roll(states, -1, axis=0))
 
 
 def npz_beside_parquet(root):
-    robot = write_parquet(root, episodes())
+    robot = write_parquet(root)
     np.savez(robot / "episode.npz", **episodes()[0])
     return robot
 
@@ -577,13 +572,7 @@ def test_what_is_probably_a_mistake_is_warned_of(tmp_path, make, changes, text):
     assert masks.all() == (make is rows_of)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
-def test_a_sound_set_is_warned_of_nothing(tmp_path, kind, recwarn):
-    read(WRITERS[kind](tmp_path, episodes()))
-    assert not recwarn.list
-
-
 def test_a_set_of_another_environment_is_told_of(tmp_path):
-    name = write_minari(tmp_path, episodes(), env="Pendulum-v1")
+    name = write_minari(tmp_path, env="Pendulum-v1")
     with pytest.warns(UserWarning, match="was recorded in Pendulum-v1"):
         load_custom(name, ENV, {})
