@@ -1,7 +1,5 @@
 """Flows that were trained elsewhere: ``--behaviour FILE.py:FUNCTION``."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import torch
 
 from agents.common.nets.pretrained import PretrainedFlow
-from agents.registry import import_named
+from zoo.algorithms.packages import import_user_object
 from zoo.terminal.errors import UsageError
 
 
@@ -30,14 +28,8 @@ def load_flow(name: str) -> PretrainedFlow:
         # At the end, so that a file of the user's hides no installed module.
         sys.path.append(str(path.parent))
         module = path.stem
-    if not module:
-        raise UsageError(f"`--behaviour` must be FILE.py:FUNCTION or MODULE:FUNCTION, got {name!r}")
-    try:
-        make = getattr(import_named(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"`--behaviour` must name a function that Python finds, got {name!r}: {error}"
-        ) from error
+    noun = "a function, as FILE.py:FUNCTION or MODULE:FUNCTION,"
+    make = import_user_object("--behaviour", noun, f"{module}:{function}")
     try:
         flow = make()
     except Exception as error:

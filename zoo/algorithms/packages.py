@@ -1,6 +1,7 @@
 """Packages that are imported only where a user asks for them: optional ones, and those with own environments."""
 
 import importlib
+import operator
 import shlex
 from typing import Any
 
@@ -29,6 +30,22 @@ def import_optional(
 def require_optuna(needed_by: str) -> None:
     """Refuse what needs Optuna where it is not installed."""
     import_optional("optuna", "Optuna", f"`{needed_by}`", "optuna>=5")
+
+
+def import_user_object(flag: str, noun: str, name: str) -> Any:
+    """Return what a user names as ``module:name``; the module is imported.
+
+    :param flag: where it is named, for the message.
+    :param noun: what it should be.
+    :raises UsageError: if it is not found.
+    """
+    module, _, path = name.partition(":")
+    try:
+        return operator.attrgetter(path)(import_named(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"`{flag}` must name {noun} that Python finds, got {name!r}: {error}"
+        ) from error
 
 
 def import_environments(package: str) -> None:

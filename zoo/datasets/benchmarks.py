@@ -1,7 +1,5 @@
 """Data of the tasks of OCBench, robomimic and D4RL: where they are, and how OCBench's are downloaded."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import sys

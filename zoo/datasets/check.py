@@ -1,7 +1,5 @@
 """Check OGBench's dataset files: structure from headers alone, values, and what they say about the tasks; read them."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import warnings

@@ -1,7 +1,5 @@
 """Collect episodes in any environment with a policy: a saved model, a function of the user, or random actions."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable
@@ -18,8 +16,8 @@ from agents.common.data.arrays import Array, Transitions
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.model_file import read_model_file
 from agents.common.streams import Purpose, seed_for, stream
-from agents.registry import import_named
 from zoo.algorithms.baselines import find_named_by_file
+from zoo.algorithms.packages import import_user_object
 from zoo.datasets.files import progress_bar
 from zoo.datasets.formats.base import Episode, joined
 from zoo.envs.border import check_same_spaces
@@ -94,13 +92,7 @@ def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[
 
 def _named_function(word: str) -> Policy:
     """Return the policy that a function of the user's own is, named as module:function."""
-    module, _, name = word.partition(":")
-    try:
-        function: Any = functools.reduce(getattr, name.split("."), import_named(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"`{word}` must name a function as module:function, got {error}; check the names"
-        ) from error
+    function = import_user_object("POLICY", "a function, as module:function,", word)
     if not callable(function):
         kind = type(function).__name__
         raise UsageError(f"`{word}` must be a function of an observation, got {kind}")

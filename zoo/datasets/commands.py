@@ -1,7 +1,5 @@
 """The commands of ``zoo dataset``: each takes the parsed arguments, prints tables and returns the result."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
@@ -19,11 +17,7 @@ from agents.common.files import digest_of
 from agents.common.files.npz import read_npz_headers
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments
-from zoo.datasets.benchmarks import (
-    describe_task,
-    download_ocbench,
-    find_data,
-)
+from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data
 from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.custom import check_actions, check_fit, spaces_for, warn_of_constant_rewards
@@ -53,7 +47,7 @@ from zoo.datasets.names import (
 from zoo.datasets.shards import convert_shards
 from zoo.envs.make import dataset_only_id, make_env, register_dataset_only_env
 from zoo.envs.probe import probe
-from zoo.envs.tasks import D4RL, OCBENCH, ROBOMIMIC, TASKS
+from zoo.envs.tasks import OCBENCH, TASKS
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.errors import BAD_INPUT, SUCCEEDED, Interrupted, UsageError
 from zoo.terminal.messages import log
@@ -71,8 +65,8 @@ def list_datasets(args: argparse.Namespace) -> Result:
     for spec in DATASETS.values():
         is_complete = not missing_files(spec, args.dataset_dir)
         tables["Datasets"].append({**_describe(spec), "here": is_complete})
-    for title, tasks in (("OCBench", OCBENCH), ("robomimic", ROBOMIMIC), ("D4RL", D4RL)):
-        tables[title] = [describe_task(task, args.dataset_dir) for task in tasks.values()]
+    for task in TASKS.values():
+        tables.setdefault(task.benchmark, []).append(describe_task(task, args.dataset_dir))
     result = {}
     for title, rows in tables.items():
         print_rows(title, rows)

@@ -1,7 +1,5 @@
 """Load a dataset of the user's own for an environment."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from pathlib import Path

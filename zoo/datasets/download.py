@@ -1,7 +1,5 @@
 """Download datasets: from OGBench's host, else from a mirror; resumable, checked, and in place only when complete."""
 
-from __future__ import annotations
-
 import time
 import zipfile
 from pathlib import Path

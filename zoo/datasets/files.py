@@ -1,7 +1,5 @@
 """Where dataset files live, how a finished file gets its place and its checksum, and the progress bar until then."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

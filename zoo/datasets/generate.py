@@ -8,8 +8,6 @@ Sources of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scri
 which something leaves the workspace are replaced.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

@@ -1,7 +1,5 @@
 """Load a dataset for training: find or make its files, check and read them, relabel them for a task."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from pathlib import Path

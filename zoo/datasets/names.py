@@ -3,8 +3,6 @@
 Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` and README, version 1.2.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

@@ -1,7 +1,5 @@
 """Datasets of several files: each converted once to raw arrays, which training maps, one file after the other."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -5,8 +5,6 @@ data and playback alike, and `zoo.envs.probe` tries an environment before work b
 shapes of its spaces.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from typing import Any

@@ -22,7 +22,7 @@ from agents.common.frames import FrameStack
 from agents.common.streams import Purpose, stream
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
-from zoo.algorithms.packages import import_optional
+from zoo.algorithms.packages import import_optional, import_user_object
 from zoo.envs.border import (
     ReturnError,
     check_spaces,
@@ -111,12 +111,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
     """
     for module, class_name, kwargs in named_wrappers(wrappers):
         path = f"{module}:{class_name}"
-        try:
-            wrapper = getattr(import_named(module), class_name)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(
-                f"`env_wrapper` must name classes that Python finds, got {path}: {error}"
-            ) from error
+        wrapper = import_user_object("env_wrapper", "classes", path)
         # a class of another kind could do anything with the environment
         if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):
             raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")
@@ -438,16 +433,18 @@ def register_dataset_only_env(
         ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
-    free = np.full(observations.shape[1], np.inf, np.float32)
-    bounds = {"observations": (-free, free), "actions": (low, high)}
+    boxes = {
+        "observations": Box(-np.inf, np.inf, observations.shape[1:]),
+        "actions": Box(low, high),
+    }
     if spaces is not None:
-        bounds |= _read_spaces(spaces, {name: ends[0].shape for name, ends in bounds.items()})
+        boxes |= _read_spaces(spaces, boxes)
+    box = boxes["observations"]
     rows = np.concatenate([observations, content.final_observations])
-    if ((rows < bounds["observations"][0]) | (rows > bounds["observations"][1])).any():
+    if ((rows < box.low) | (rows > box.high)).any():
         raise UsageError(
             f"{spaces} must give `observations` limits that hold in the data; widen or leave them out"
         )
-    boxes = {name: Box(*ends, dtype=np.float32) for name, ends in bounds.items()}
     # The same data may come again with other limits in one process, which Gymnasium would warn of.
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
@@ -459,18 +456,16 @@ def register_dataset_only_env(
     )
 
 
-def _read_spaces(
-    path: Path, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[Array, Array]]:
-    """Return the limits that a YAML file gives.
+def _read_spaces(path: Path, boxes: Mapping[str, Box]) -> dict[str, Box]:
+    """Return the boxes whose limits a YAML file gives.
 
-    :param shapes: of an observation and an action.
+    :param boxes: those of observations and actions.
     """
     content = read_yaml(path, "`--spaces`")
-    bounds_of = {}
+    limited = {}
     try:
         for name, limits in content.items():
-            shape = shapes[name]
+            shape = boxes[name].shape
             ends = []
             for limit in (limits["low"], limits["high"]):
                 values = np.array(limit)
@@ -481,10 +476,10 @@ def _read_spaces(
             low, high = ends
             if not (low < high).all():
                 raise ValueError
-            bounds_of[name] = low, high
+            limited[name] = Box(low, high)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{path} must give `observations` or `actions` a `low` below a `high`, each a number or a list of as many "
             f"as in the data, got {content}; write e.g. `actions: {{low: [-1, 0], high: [1, 50]}}`"
         ) from error
-    return bounds_of
+    return limited

@@ -1,7 +1,5 @@
 """Try an environment before work: whether it follows Gymnasium's API, and whether its episodes are independent."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

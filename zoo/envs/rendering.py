@@ -1,7 +1,5 @@
 """Choose the back end with which MuJoCo renders on this machine: EGL, OSMesa or a window."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

@@ -4,8 +4,6 @@ Sources: the environment's arguments are ``env_args`` of robomimic's files for r
 are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
 """
 
-from __future__ import annotations
-
 import types
 from typing import Any
 

@@ -14,8 +14,6 @@
 walk into its attributes), and at one that its attributes do not describe (`NotRestorableError`: there is no snapshot).
 """
 
-from __future__ import annotations
-
 import enum
 import io
 import pickle

@@ -7,8 +7,6 @@ evaluations have 500 steps. D4RL's names are Minari's; steps and environments ar
 (``Farama-Foundation/minari-dataset-generation-scripts``), AntMaze's starts and goals too.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Which agent plays, where, and its score: that of a run, of a file, or a trained one that comes with the package."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -1,7 +1,5 @@
 """The flags that say which agent plays, which the programs that play share."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

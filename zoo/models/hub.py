@@ -3,8 +3,6 @@
 Nothing else in a repository is looked at.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The files of an agent on the hub: policy, settings, versions, learning curve, video and model card."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Judge policies without an environment, by trajectories that they were not trained on: losses and critic values."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The template of a package for an algorithm: agent, settings, test, project file and README."""
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import keyword

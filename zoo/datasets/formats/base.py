@@ -1,7 +1,5 @@
 """What a format is, and the episodes of any origin, checked and joined in OGBench's compact layout."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import warnings

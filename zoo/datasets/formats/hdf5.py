@@ -1,7 +1,5 @@
 """Read HDF5 files of unknown origin: arrays at their top as D4RL's have them, or robomimic's demonstrations."""
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 import re

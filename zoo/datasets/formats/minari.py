@@ -1,7 +1,5 @@
 """Read Minari's datasets: a folder, or the id of one that is on the disk or can be downloaded."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Read npz files: one with the arrays of a dataset, a folder with a file for each episode, or OCBench's files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Read parquet files as LeRobot writes them: one row for each step, a list for each vector."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Find the format of a dataset of the user's own, and read it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from agents.common.data.arrays import Transitions
