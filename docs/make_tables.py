@@ -79,7 +79,7 @@ MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
 CHOOSING = re.compile(
     r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+"
 )
-COMPARED = ("qam2026", "trqam2026", "rql2026")
+COMPARED = ("qam2026", "trqam2026", "rql2026", "fql2025")
 """Sets whose means stand in the table of all algorithms, the one with the most methods first."""
 
 

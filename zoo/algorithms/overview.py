@@ -6,6 +6,7 @@ imported.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,16 @@ def kind_of(id: str) -> str:
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") -> list[str]:
     """Return ids, the best first, or the cheapest; by source, methods of one comparison stand together."""
+    sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def place(id: str) -> tuple[Any, ...]:
         row = algorithms[id]
         if by == "id":
             return (id,)
         if by == "source":
-            # "~" sorts after all letters: algorithms without a published score come last
-            return row["source"] or "~", -(row["offline"] or 0), -(row["mini"] or 0)
+            # the largest comparison first, algorithms without a published score last
+            source = row["source"]
+            return -sizes[source], source or "", -(row["offline"] or 0), -(row["mini"] or 0)
         number = row[by] or 0
         if by != "work":  # the highest score first, and the least work
             number = -number

@@ -94,6 +94,33 @@ def test_rql_tasks_round_to_the_printed_means_of_domains_and_of_all_tasks():
     assert round(sum(tasks.values()) / 10) == 56
 
 
+OVERALL_OF_FQL = {
+    "Gaussian BC": 3,
+    "IQL": 23,
+    "ReBRAC": 31,
+    "IDQL": 23,
+    "SRPO": 14,
+    "CAC": 25,
+    "FAWAC": 16,
+    "FBRAC": 29,
+    "IFQL": 30,
+    "FQL": 44,
+    "DriftQL": 54,
+}
+"""Means of the 50 tasks as printed, in per cent."""
+
+
+def test_fql_tasks_average_to_the_printed_domains_and_overall_scores():
+    means = means_of("fql2025")
+    for method, rows in means.groupby("method"):
+        scores = 100 * rows.set_index("environment")["mean"]
+        domains = scores[~scores.index.str.contains("-singletask-")]
+        assert domains.mean() == pytest.approx(OVERALL_OF_FQL[method], abs=0.6)
+        for domain, printed in domains.items():
+            assert scores[published.tasks_of(domain)].mean() == pytest.approx(printed, abs=1.25)
+    assert dict(means["method"].value_counts()) == dict.fromkeys(OVERALL_OF_FQL, 60)
+
+
 @pytest.mark.parametrize("name", published.set_names())
 def test_every_table_has_the_tasks_of_its_suite_and_its_baseline(name):
     entry = published.load_set(name)
