@@ -10,7 +10,6 @@ import torch
 
 from agents import registry
 from agents.common.nets import fast, mlp, onednn
-from tests.programs import Programs
 
 FEW = {"qam", "fql", "rebrac", "dsrl"}
 """Algorithms with which a plain run makes the tests that are marked `few`."""
@@ -69,13 +68,6 @@ def _show_the_gpu(request, monkeypatch):
     if request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
         show_devices(monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def programs():
-    """Return what starts programs quickly: a process that has imported everything, from which they are forked."""
-    with Programs() as server:
-        yield server
 
 
 @pytest.fixture(name="onednn")

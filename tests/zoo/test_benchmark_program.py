@@ -9,6 +9,7 @@ import yaml
 
 from tests import ROOT
 from tests.agents.testing.mistakes import example
+from tests.zoo.programs import run_program
 from zoo.benchmark import main
 from zoo.suites import SHIPPED
 
@@ -39,12 +40,12 @@ def write_suite(folder, data, algorithms, **keys):
 
 
 @pytest.fixture
-def run(tmp_path, programs):
+def run(tmp_path):
     """Return what runs the program from the test's folder to its end."""
 
     def ended(flags=""):
         words = f"suite.yml -f logs --device cpu {flags}".split()
-        return programs.run("benchmark", words, folder=tmp_path)
+        return run_program("benchmark", words, folder=tmp_path)
 
     return ended
 

@@ -13,6 +13,7 @@ from tests.common.toys import assert_same
 from tests.zoo.datasets.samples import episodes, regular, write_npz
 from tests.zoo.helpers import TINY as TINY_RUN
 from tests.zoo.outcomes import config_of
+from tests.zoo.programs import run_program
 from zoo.compare import main as compare
 from zoo.export import main as export
 from zoo.train import main
@@ -112,12 +113,12 @@ def test_spaces_that_do_not_fit_are_refused(tmp_path, refusal, spaces):
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, programs, call):
+def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, call):
     data = write_npz(tmp_path, episodes(12))
     undisturbed, killed = (words(tmp_path / name, data, "--resume") for name in "ab")
-    assert programs.run("train", undisturbed).code == 0
-    assert programs.run("train", killed, kill=("update", 3)).code == -9
-    assert programs.run("train", killed).code == 0
+    assert run_program("train", undisturbed).code == 0
+    assert run_program("train", killed, kill=("update", 3)).code == -9
+    assert run_program("train", killed).code == 0
     folders = [next((tmp_path / name).rglob("config.yml")).parent for name in "ab"]
     first, second = ((folder / "evaluations.npz").read_bytes() for folder in folders)
     assert first == second

@@ -9,6 +9,7 @@ import agents
 from tests import code_blocks
 from tests.agents.testing.mistakes import example
 from tests.zoo.helpers import ENV
+from tests.zoo.programs import run_program
 from zoo import list_agents
 from zoo.train import main
 
@@ -25,12 +26,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def train(folder, data, programs):
+def train(folder, data):
     """Return what runs the training program from the folder of the agent's file."""
 
     def run(*words):
         words = ["--algo", "my_agents:WeightedBC", "--dataset-dir", data, *words, *FEW]
-        return programs.run("train", words, folder=folder)
+        return run_program("train", words, folder=folder)
 
     return run
 

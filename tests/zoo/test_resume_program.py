@@ -21,6 +21,7 @@ from tests.zoo.helpers import (
     progress_of,
 )
 from tests.zoo.outcomes import status_of
+from tests.zoo.programs import run_program
 from zoo.playing.evaluate import Evaluator
 from zoo.train import main
 
@@ -38,7 +39,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def run(data, shards, programs):
+def run(data, shards):
     """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
 
     def ended(logs, kind="plain", kill=None, by="SIGKILL", **options):
@@ -51,7 +52,7 @@ def run(data, shards, programs):
         ).split()
         if kind != "stacked":
             words = ["--seed", "3", *words]
-        return programs.run("train", words, kill=kill, by=by, **options).code
+        return run_program("train", words, kill=kill, by=by, **options).code
 
     return ended
 

@@ -28,6 +28,7 @@ from tests.zoo.helpers import (
     folder_of,
 )
 from tests.zoo.outcomes import config_of, status_of
+from tests.zoo.programs import run_program
 from zoo.train import main
 
 
@@ -117,9 +118,9 @@ def test_flags_of_which_one_takes_the_place_of_the_other_are_refused_together(ca
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(programs, data, tmp_path):
+def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data, tmp_path):
     words = arguments(data, tmp_path, steps=1_000_000)
-    ended = programs.run("train", words, kill=("update", 12), by="SIGINT")
+    ended = run_program("train", words, kill=("update", 12), by="SIGINT")
     assert ended.code == 3, ended.err
     assert end_of(tmp_path) == ("interrupted", 12, 0)
     (checkpoint,) = find_checkpoints(folder_of(tmp_path) / "checkpoint")

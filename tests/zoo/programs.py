@@ -1,0 +1,106 @@
+"""Starts the zoo's programs quickly, forked from a process that has imported everything, and kills them on demand."""
+
+import functools
+import importlib
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tests import ROOT
+
+LONGEST = 240
+"""Seconds after which a program hangs; the slowest takes some ten on a free core."""
+EVENTS = {
+    "update": "agents.common.engine.trainer:Trainer.update",
+    "step": "zoo.envs.snapshot:ResumableEnv.step",
+    "write": "agents.common.files:sync",  # counted in checkpoints, several times in each
+    "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
+    "play": "zoo.playing.pool:EnvPool.receive",  # chunks of an evaluation
+    "status": "zoo.training.logs:Replicas.write_status",
+    "model": "zoo.training.callbacks:save_model",
+}
+"""Where a program can be killed."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended: its exit code, which is -9 after a kill, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self):
+        """The last line of the output, which is JSON."""
+        return dict(json.loads(self.out.splitlines()[-1]))
+
+
+def run_program(program, arguments, *, kill=None, by="SIGKILL", limits=None, folder=ROOT):
+    """Run a program to its end.
+
+    :param kill: one of `EVENTS` and its count, after which the program gets a signal.
+    :param by: that signal.
+    :param limits: of `resource`, by name.
+    :param folder: in which it starts.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        files = [Path(name, stream) for stream in ("out", "err")]
+        job = (
+            program,
+            list(map(str, arguments)),
+            files,
+            kill and (*kill, by),
+            limits or {},
+            folder,
+        )
+        # of the server in tests/zoo/conftest.py
+        process = multiprocessing.get_context("forkserver").Process(target=_run, args=job)
+        process.start()
+        process.join()
+        return Ended(process.exitcode, *(file.read_text(errors="replace") for file in files))
+
+
+def _run(program, arguments, files, kill, limits, folder):
+    """Run a program in this process, in a session of its own; exit with its code."""
+    os.setsid()
+    signal.alarm(LONGEST)
+    os.chdir(folder)
+    for number, file in enumerate((os.devnull, *files)):
+        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), number)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if kill is not None:
+        _kill_at(*kill)
+    for name, limit in limits.items():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
+    sys.exit(importlib.import_module(f"zoo.{program}").main(arguments))
+
+
+def _kill_at(event, count, by):
+    """Send this process a signal right after an event has happened for the count-th time."""
+    module, _, path = EVENTS[event].partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    call = getattr(owner, name)
+    happened = 0
+
+    @functools.wraps(call)
+    def counted(*args, **kwargs):
+        nonlocal happened
+        result = call(*args, **kwargs)
+        happened += event != "write" or "checkpoint" in str(args[0])
+        if happened == count:
+            os.kill(os.getpid(), getattr(signal, by))
+        return result
+
+    setattr(owner, name, counted)
