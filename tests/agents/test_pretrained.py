@@ -68,9 +68,9 @@ class AgentsOnForeignFlows(OurAgents):
 @pytest.mark.parametrize("reversed_time", [False, True])
 def test_a_foreign_flow_gives_the_recorded_numbers(name, reversed_time):
     fixture = read_fixture(OWN_FIXTURES / "open" / f"{name}.npz")
-    comparison = compare(fixture, AgentsOnForeignFlows(reversed_time))
-    assert not [row for row in comparison.rows if not row.holds]
-    assert len(comparison.rows) > 20
+    rows = compare(fixture, AgentsOnForeignFlows(reversed_time))
+    assert not [row for row in rows if not row.holds]
+    assert len(rows) > 20
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -39,13 +39,14 @@ class AgentsWithoutNumbers(OurAgents):
     ("name", "ours", "quantities"),
     [
         # Adam's parameters hardly show it
-        ("qam", OtherSetting("max_grad_norm", 0.5), {"adam after 1 update"}),
-        ("qam", OtherSetting("tau", 2), {"targets after 1 update"}),
-        ("fql", OtherSetting("lr", 0.5), {"parameters after 1 update", "share off after 1 update"}),
-        ("fql", OtherSetting("alpha", 1.1), {"loss total", "gradient of actor_onestep_flow"}),
-        ("fql", AgentsWithoutNumbers(), {"loss td"}),
+        ("qam", OtherSetting("max_grad_norm", 0.5), ["adam after update 1"]),
+        ("qam", OtherSetting("tau", 2), ["targets after update 1"]),
+        ("fql", OtherSetting("lr", 0.5), ["parameters after update 1", "share off after update 1"]),
+        ("fql", OtherSetting("alpha", 1.1), ["loss total", "gradient of actor_onestep_flow"]),
+        ("fql", AgentsWithoutNumbers(), ["loss td"]),
     ],
 )
 def test_a_mistake_is_told(name, ours, quantities):
-    rows = compare(read_fixture(OWN_FIXTURES / "open" / f"{name}.npz"), ours).rows
-    assert quantities <= {row.quantity for row in rows if not row.holds}
+    rows = compare(read_fixture(OWN_FIXTURES / "open" / f"{name}.npz"), ours)
+    mistakes = " ".join(row.quantity for row in rows if not row.holds)
+    assert all(quantity in mistakes for quantity in quantities)
