@@ -156,6 +156,7 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
         ("qam", "net_arch", [8, 0]),
         ("qam", "observation_scale", 0),
         ("qam", "seeds", [1, 2.5]),
+        ("qam", "train_freq", ("1", "episode")),
         ("qam", "seeds", []),
         ("bc", "best_of_n", 4),  # without a critic to choose with
         ("trqam", "multiplier_max", 1e-9),  # below `multiplier_min`

@@ -142,9 +142,6 @@ def test_normalized_environments_are_made_as_rl_zoo_says():
     normalized = normalized_env(env, {"norm_reward": False, "clip_obs": 5.0}, gamma=0.9)
     options = normalized.norm_obs, normalized.norm_reward, normalized.clip_obs, normalized.gamma
     assert options == (True, False, 5.0, 0.9)
-    for wrong, named in (({"norm_rewards": True}, "closest: norm_reward"), ("yes", "`normalize`")):
-        with pytest.raises(TypeError, match=named):
-            normalized_env(env, wrong, gamma=0.9)
 
 
 def test_action_noise_has_rl_zoos_names():
@@ -154,6 +151,3 @@ def test_action_noise_has_rl_zoos_names():
         noise = named_action_noise(name, 0.1, box)
         assert isinstance(noise, kind)
         assert noise().shape == (2,)
-    for arguments, named in ((("uniform", 0.1), "`noise_type`"), (("normal", 0.0), "`noise_std`")):
-        with pytest.raises(ValueError, match=named):
-            named_action_noise(*arguments, box)

@@ -65,12 +65,6 @@ def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps
     assert (model.num_timesteps, model._n_updates) == (steps, updates)
 
 
-@pytest.mark.parametrize("train_freq", [0, "4", ("1", "episode")])
-def test_a_train_freq_that_is_no_number_of_steps_is_a_value_error_as_in_sb3(train_freq):
-    with pytest.raises(ValueError, match="`train_freq` must be an int >= 1"):
-        tiny_model(train_freq=train_freq)
-
-
 def test_an_environment_whose_reset_takes_no_options_is_given_none():
     env = SpacesEnv(4, 2, 20)
     original = env.reset

@@ -8,20 +8,18 @@ import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 
-from agents.common.actions import unscaled_actions
 from agents.common.engine.checkpoint import load_checkpoint
 from agents.common.model_file import find_checkpoints
 from tests.agents.helpers import SaveAt, disturb_global_generators
 from tests.common.toys import assert_same, toy_dataset, toy_shards
-from tests.envs import IntegerEnv, SpacesEnv
+from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
 from tests.zoo.outcomes import config_of, status_of
 from zoo.algorithms import baselines
-from zoo.algorithms.baselines import BASELINES, settings_of
+from zoo.algorithms.baselines import BASELINES
 from zoo.envs.snapshot import ResumableEnv
 from zoo.settings.config import load_config
-from zoo.settings.layers import DEFAULT_PROFILE, read_profiles
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.train import main
@@ -33,17 +31,6 @@ def small(id="sac", env=None, **settings):
     model = BASELINES[id]("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)
     model.set_logger(Logger(None, []))
     return model
-
-
-def test_a_baseline_stores_the_integers_that_were_played():
-    env = IntegerEnv()
-    model = small(env=env, noise_std=0.3)
-    model.learn(20)
-    assert all(action.dtype == np.int64 for action in env.played)
-    stored = model.replay_buffer.actions[:20].numpy()
-    np.testing.assert_allclose(
-        unscaled_actions(stored, env.action_space), np.array(env.played), atol=1e-5
-    )
 
 
 @pytest.mark.parametrize("id", BASELINES)
@@ -60,17 +47,6 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
-
-
-@pytest.mark.parametrize("id", BASELINES)
-def test_shipped_settings_are_settings_with_a_source(id):
-    for name, entry in read_profiles(id)[DEFAULT_PROFILE].items():
-        assert entry["source"]
-        config = load_config(TrainRequest(algo=id, quick=name == "quick"))
-        effective = {**vars(config.run), **config.settings}
-        for key, value in entry.items():
-            assert key in ("source", "status") or effective[key] == value, key
-        assert set(config.settings) == set(settings_of(BASELINES[id]))
 
 
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):

@@ -50,18 +50,6 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     assert type(model.policy.method) is module.WeightedBC
 
 
-def test_an_error_in_training_shows_its_line(train, folder):
-    line = "flow = nets.flow.at(batch.observations)"
-    late = f'if batch.valid.shape[1] == 8:\n            raise RuntimeError("three")\n        {line}'
-    code = example()
-    assert line in code
-    (folder / "my_agents.py").write_text(code.replace(line, late, 1))
-    ran = train("--verbose", "2")
-    assert ran.code == 1
-    assert 'raise RuntimeError("three")' in ran.err
-    assert ran.err.splitlines()[-1] == "RuntimeError: three"
-
-
 def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data, tmp_path, call):
     words = ["--dataset-dir", data, "-f", tmp_path, *FEW]
     run = call(main, "--algo", "fql", *words)[0]["run"]

@@ -3,15 +3,12 @@
 import io
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 import zoo.suites.progress
-from zoo.runs.episodes import EpisodeResults
-from zoo.runs.folder import RunFolder, with_evaluation
+from tests.zoo.runs.helpers import write_run
 from zoo.settings.layers import merge
-from zoo.settings.record import RunRecord
 from zoo.suites.jobs import make_jobs
 from zoo.suites.progress import follow
 from zoo.suites.store import JobStore, State
@@ -33,17 +30,9 @@ def jobs(tmp_path):
     together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
     for job, state in zip(jobs, ("done", "running"), strict=True):
         for seed in (0, 1):
-            folder = RunFolder.create(tmp_path, job.algo, MAZE, seed)
-            record = RunRecord.read({**merge({}, job.settings), "seed": seed, **together})
-            folder.write_config(record)
-            folder.write_status(state, seed, 0, 0)
-            speed = "time/total_timesteps,time/time_elapsed,time/updates_per_s\n12,3,4.0\n"
-            folder.progress.write_text(speed)
-            one_row = np.ones((1, 4), int)
-            successes = np.array([[seed, seed, 0, 0]])
-            results = EpisodeResults(successes, one_row, one_row, one_row[0], np.array([True]))
-            folder.write_evaluations(with_evaluation({}, 10, 0, results))
-            folder.lock.release()
+            entries = {**merge({}, job.settings), "seed": seed, **together}
+            folder = tmp_path / job.algo / f"{MAZE}_{seed + 1}"
+            write_run(folder, offline=(2 * seed,), episodes=4, interval=12, state=state, **entries)
     return jobs
 
 

@@ -19,9 +19,8 @@ import yaml
 from agents.common.replicas import DivergedError
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import Benchmark, load_config
-from zoo.settings.request import TrainRequest, TrialSettings
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import Interrupted, UsageError
-from zoo.train import main as train
 from zoo.training.flags import make_parser, read_request
 from zoo.tune import main
 from zoo.tuning import options, study
@@ -170,17 +169,6 @@ def test_folders_of_runs_with_spaces_and_a_command_of_several_lines_are_kept_apa
     assert shlex.split(paths) == result["best"]["runs"]
     assert len(result["best"]["runs"]) == 2
     assert list(yaml.safe_load(Path(result["best_conf"]).read_text())) == [ENV]
-
-
-def test_the_training_runs_get_what_the_command_line_says(fake):
-    fake.tune("--quick --n-evaluations 4 --offline-steps 1000 --n-trials 1 -params rho=0.1")
-    (request,) = fake.requests
-    assert (request.seeds, request.eval_seed) == ((7, 8), 1_000_000)
-    assert (request.quick, request.resume) == (True, False)
-    assert request.run == {"offline_steps": 1000, "eval_freq": 250}
-    assert request.hyperparams == ("rho=0.1",)
-    assert request.trial == TrialSettings({"inverse_temperature": 3.0}, "study s, trial 0")
-    assert request.log_folder == fake.folder / "trial_0"
 
 
 def test_seeds_are_apart_from_those_of_a_report(fake, call):
@@ -459,8 +447,3 @@ def test_a_database_of_several_studies_asks_for_one(logs, fake):
     with pytest.raises(UsageError, match="s, t"):
         read_trial(str(file), "0", fake.logs, "qam")
     assert read_trial(f"{file}:t", "0", fake.logs, "qam").source.startswith("study t, trial 0")
-
-
-def test_study_and_trial_belong_together(capsys):
-    assert train(f"--algo qam --env {ENV} --study s".split()) == 2
-    assert "--trial-id" in capsys.readouterr().err
