@@ -7,14 +7,14 @@ kind: runs that are scored by success and runs that are scored by their return a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
 from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair, Range
-from zoo.report.statistics.means import Spread
+from zoo.report.statistics.means import Samples
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
 from zoo.runs.read import split_environment
@@ -71,8 +71,7 @@ class Outcome(StrEnum):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """How many runs of a method were started, and what became of them."""
 
     started: int = 0
@@ -88,10 +87,6 @@ class Tally:
     def is_complete(self) -> bool:
         """Whether every run finished."""
         return self.finished == self.started
-
-    def __add__(self, summand: Tally) -> Tally:
-        counts = zip(astuple(self), astuple(summand), strict=True)
-        return Tally(*map(sum, counts))
 
     def __str__(self) -> str:
         return f"{self.finished} of {self.started}"
@@ -123,17 +118,15 @@ class ComparedMethod:
         """Return what became of its runs on some tasks, by default on all; none were started of published methods."""
         if tasks is None:
             tasks = self.tallies
-        total = Tally()
-        for task in tasks:
-            total += self.tallies.get(task, Tally())
-        return total
+        counts = [self.tallies.get(task, Tally()) for task in tasks]
+        return Tally(*map(sum, zip(*counts, strict=True)))
 
     def only(self, places: Collection[str]) -> ComparedMethod:
         """Return the method as it is known on some environments and domains."""
         parts: dict[str, Any] = {}
-        for table in ("protocols", "departures", "tallies", "settings"):
-            values = getattr(self, table)
-            parts[table] = {place: values[place] for place in values if place in places}
+        for name, values in vars(self).items():
+            if isinstance(values, Mapping):
+                parts[name] = {place: values[place] for place in values if place in places}
         return replace(self, **parts)
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
@@ -174,7 +167,7 @@ class Cell:
     estimates: Mapping[str, Estimate]
     tasks: int
     seeds: tuple[int, int]
-    tally: Tally = Tally()
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def mean(self) -> Estimate:
@@ -246,7 +239,7 @@ class Phase:
     :param curves: the points of learning curves, columns `CURVE_COLUMNS`: those over the tasks of
         `Comparison.curves_label` (``where`` is `ALL_TASKS`), then those of each domain, over the tasks that have all
         phases of the domain.
-    :param spreads: method with single runs, without `strays` -> how much its runs vary; empty where aggregates are.
+    :param samples: means, variances and numbers of runs on `tasks` of the methods with single runs, without `strays`.
     :param decision: what follows from these numbers, see `zoo.report.significance.decide`.
     """
 
@@ -264,7 +257,7 @@ class Phase:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     suite: str | None = None
     strays: tuple[str, ...] = ()
-    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    samples: Samples = field(default_factory=dict)
     decision: Decision = Decision()
 
     @property

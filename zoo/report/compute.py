@@ -32,7 +32,7 @@ from zoo.report.scores_file import ScoreTables, last_evaluations
 from zoo.report.significance import decide
 from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_profile
 from zoo.report.statistics.estimates import Array, Estimate
-from zoo.report.statistics.means import FRACTION, Episodes, Scores, Spread, mean
+from zoo.report.statistics.means import FRACTION, Episodes, Scores, mean, samples_of
 from zoo.report.statistics.pairs import improvements
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
@@ -119,15 +119,11 @@ class PhaseScores:
         tasks, left_out = _common_tasks(coverage, strays)
         is_averaged = _can_average(tasks, self.kind)
         common = self.having(tasks, strays)
-        spreads = {}
-        for name, runs in common.items():
-            spreads[name] = Spread.of(runs, self.episodes.get(name))
-        pairs = improvements(common, spreads, self.reps, self.kind.limits, is_averaged)
+        samples = samples_of(common, self.episodes)
+        pairs = improvements(common, samples, self.reps, self.kind.limits, is_averaged)
         averages = {}
         if is_averaged:
             averages = self.cells(tasks, self.kind.metrics, strays)
-        else:
-            spreads = {}  # there are no means that could vary
         domain_tasks = self.domain_tasks()
         domains = {}
         if self.kind is SUCCESS:  # other scores have no domains of several tasks
@@ -151,7 +147,7 @@ class PhaseScores:
             domain_tasks=domain_tasks,
             per_task=per_task,
             suite=_suite(tasks, self.kind),
-            spreads=spreads,
+            samples=samples,
         )
 
     def with_curves(
@@ -182,6 +178,12 @@ class PhaseScores:
     def single(self) -> dict[str, dict[str, Array]]:
         """Method -> task -> the final score of each run, (runs,)."""
         return final_scores(self.runs)
+
+    @cached_property
+    def scores_by_step(self) -> pd.DataFrame:
+        """The score of each run, a row for its method, environment and seed, at each step, NaN where it lacks one."""
+        run = ["method", "environment", "seed"]
+        return self.runs.pivot(index=run, columns="step", values="score")
 
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
@@ -298,12 +300,13 @@ class PhaseScores:
         A curve has the steps at which all runs of the method on these tasks were evaluated.
         """
         parts = []
-        for name, runs in self.runs[self.runs["environment"].isin(tasks)].groupby("method"):
-            table = runs.pivot(index=["environment", "seed"], columns="step", values="score")
-            table = table.dropna(axis=1)  # a step that some run lacks would be a mean over others
-            if table.empty or runs["environment"].nunique() < len(tasks):
+        for name in self.having(tasks):
+            # a step that some run lacks would be a mean over others
+            table = self.scores_by_step.loc[name].loc[list(tasks)].dropna(axis=1)
+            if table.empty:
                 continue
-            scores = {task: table.loc[task].to_numpy() for task in tasks}
+            # in one order in memory, on which the last bits of sums depend, whatever steps other methods have
+            scores = {task: np.asfortranarray(table.loc[task]) for task in tasks}
             curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
                 # each method alone: their steps may differ

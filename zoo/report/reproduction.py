@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents.registry import import_named
 from zoo.report.comparison import OWN_RUNS, ComparedMethod, Methods, Tally
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
-from zoo.report.statistics.means import Episodes, Scores, Spread
+from zoo.report.statistics.means import Episodes, Scores, seed_variances
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_settings, protocol_differences, setting_differences
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
-from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import DEFAULT_PROFILE, merge, shared_profile
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
@@ -117,19 +117,20 @@ def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
 
 def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> dict[str, Any]:
     """Return the numbers of a `Reproduction`, from the runs of each task and from the published rows."""
-    spread = Spread.of(scores, episodes)
+    variances = seed_variances(scores, episodes)[:, 0]
+    seeds = [*map(len, scores.values())]
     rows = len(published)
     means = np.array([scores[task].mean() for task in sorted(scores)])
     return {
         "published_mean": float(published["mean"].mean()),
         "published_seeds": int(published["seeds"].min()),
         "own_mean": float(means.mean()),
-        "own_seeds": (int(spread.seeds.min()), int(spread.seeds.max())),
+        "own_seeds": (min(seeds), max(seeds)),
         # one sum of independent means: own tasks count positively, published places negatively
         "difference": welch_mean(
             [*means / len(means), *-published["mean"] / rows],
-            [*spread.variances / len(means) ** 2, *published["sd"] ** 2 / rows**2],
-            [*spread.seeds, *published["seeds"]],
+            [*variances / len(means) ** 2, *published["sd"] ** 2 / rows**2],
+            [*seeds, *published["seeds"]],
             limits=(-1.0, 1.0),  # of a difference of success rates
         ),
     }
@@ -204,9 +205,11 @@ def expected_settings(
             for entry in ("default", domain):
                 settings = merge(settings, shared_profile(name).get(entry, {}))
         return describe_settings(settings)
+    # here, since it imports PyTorch, which only own runs beside published ones need
+    config = import_named("zoo.settings.config")
     try:
         request = TrainRequest(algo=ids[published], env=environment, profile=profile, device="cpu")
-        config = load_config(request, Benchmark(domain))
+        merged = config.load_config(request, config.Benchmark(domain))
     except UsageError:
         return None
-    return describe_settings(config.settings)
+    return describe_settings(merged.settings)

@@ -84,7 +84,7 @@ class ScoreTables:
 
 def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     """Return a table whose methods have other names."""
-    return table.assign(method=table["method"].replace(names))
+    return table.assign(method=table["method"].map(names).fillna(table["method"]))
 
 
 def places_of_scores(environments: Iterable[str]) -> set[str]:

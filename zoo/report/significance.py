@@ -31,11 +31,12 @@ from zoo.report.statistics.estimates import (
     Pair,
     Range,
     holm,
+    p_value_or_none,
     welch_curve,
     welch_mean,
     welch_p_values,
 )
-from zoo.report.statistics.means import FRACTION, SeedPlan, Spread, pair_spreads, plan_seeds
+from zoo.report.statistics.means import FRACTION, SeedPlan, pair_spreads, plan_seeds
 from zoo.runs.protocol import count
 
 _SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
@@ -58,14 +59,14 @@ def decide(comparison: Comparison, **choices: Any) -> Comparison:
 
 def can_plan(comparison: Comparison, phase: Phase, pair: Pair) -> bool:
     """Return whether the difference of two methods is a mean over tasks, for which seeds can be planned."""
-    return comparison.kind.is_comparable and bool(phase.spreads) and pair in phase.improvements
+    return comparison.kind.is_comparable and bool(phase.aggregates) and pair in phase.improvements
 
 
 def seed_plan(comparison: Comparison, phase: Phase, pair: Pair) -> SeedPlan | None:
     """Return how many seeds resolve the difference of two methods, None where nothing says how runs vary."""
     if not can_plan(comparison, phase, pair):
         return None
-    return plan_seeds(phase.spreads, pair, comparison.resolve)
+    return plan_seeds(phase.samples, pair, comparison.resolve)
 
 
 def changes(comparison: Comparison, phase: Phase) -> list[str]:
@@ -92,30 +93,22 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
 
 def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
-    is_other = ~np.isin(phase.tasks, tasks)
-    other_tasks = np.array(phase.tasks)[is_other].tolist()
-    pairs = list(phase.improvements)
-    spreads = {}
+    samples = {name: table.drop(index=tasks) for name, table in phase.samples.items()}
     aggregates = {}
-    for name, spread in phase.spreads.items():
-        spreads[name] = Spread(spread.variances[is_other], spread.seeds[is_other])
-        means = [phase.per_task[task][name].mean.point for task in other_tasks]
-        estimates = {"mean": Estimate(np.mean(means).item())}
-        aggregates[name] = replace(phase.aggregates[name], estimates=estimates)
-    differences = [aggregates[x].mean.point - aggregates[y].mean.point for x, y in pairs]
-    p_values = welch_p_values(np.array(differences), *pair_spreads(spreads, pairs)).tolist()
+    for name, mean in samples["mean"].mean().items():
+        aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(mean)})
+    pairs = list(phase.improvements)
+    differences = np.array([aggregates[x].mean.point - aggregates[y].mean.point for x, y in pairs])
+    p_values = welch_p_values(differences, *pair_spreads(samples, pairs))
     improvements = {}
-    for pair, point, p in zip(pairs, differences, p_values, strict=True):
-        p_value = None
-        if not np.isnan(p):  # a pair that cannot be tested is not in Holm's family
-            p_value = p
+    for pair, point, p in zip(pairs, differences.tolist(), p_values.tolist(), strict=True):
         improvements[pair] = replace(
-            phase.improvements[pair], difference=Estimate(point), p_value=p_value
+            phase.improvements[pair], difference=Estimate(point), p_value=p_value_or_none(p)
         )
     return replace(
         phase,
-        tasks=tuple(other_tasks),
-        spreads=spreads,
+        tasks=tuple(samples["mean"].index),
+        samples=samples,
         aggregates=aggregates,
         improvements=improvements,
     )
@@ -160,7 +153,7 @@ def _difference(comparison: Comparison, phase: Phase, pair: Pair, level: float) 
     difference = phase.improvements[pair].difference
     if difference is None:
         return None
-    variances, seeds = pair_spreads(phase.spreads, [pair])
+    variances, seeds = pair_spreads(phase.samples, [pair])
     points = np.array([difference.point])
     return welch_curve(points, variances, seeds, _difference_limits(comparison), level).estimate(0)
 
@@ -170,12 +163,10 @@ def _over_tasks(comparison: Comparison, phase: Phase, pair: Pair) -> Range | Non
     if phase.improvements[pair].difference is None or len(phase.tasks) < 2:
         return None
     x, y = pair
-    cells = [phase.per_task[task] for task in phase.tasks]
-    differences = [cell[x].mean.point - cell[y].mean.point for cell in cells]
+    differences = phase.samples["mean"][x] - phase.samples["mean"][y]
     limits = _difference_limits(comparison)
-    variance = np.var(differences, ddof=1)
     return welch_mean(
-        [np.mean(differences).item()], [variance.item()], [len(differences)], limits
+        [differences.mean()], [differences.var()], [len(differences)], limits
     ).interval
 
 
@@ -219,10 +210,10 @@ def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[
 
     Smaller: two one-sided Welch tests. Larger: the two-sided test of what the difference exceeds the margin by.
     """
-    if not (comparison.kind.is_comparable and phase.spreads and pairs):
+    if not (comparison.kind.is_comparable and phase.aggregates and pairs):
         return [_OPEN] * len(pairs)
     room = np.array([comparison.resolve - abs(phase.improvements[pair].lead) for pair in pairs])
-    p_values = welch_p_values(room, *pair_spreads(phase.spreads, pairs))
+    p_values = welch_p_values(room, *pair_spreads(phase.samples, pairs))
     # only the side towards the margin can fail, so half of the two-sided p value is that of both one-sided tests
     is_smaller = holm(np.where(room > 0, p_values / 2, 1)) <= SIGNIFICANT
     is_larger = holm(np.where(room < 0, p_values, 1)) <= SIGNIFICANT

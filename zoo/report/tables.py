@@ -64,13 +64,10 @@ def is_compared(phase: Phase) -> bool:
 
 def shown_metrics(cells: Mapping[str, Cell]) -> list[str]:
     """Return the aggregates to show; the IQM of fewer than four runs is their mean, and is left out."""
-    metrics = list(SHOWN_METRICS)
-    has_iqm = [
-        "iqm" in cell.estimates and cell.tasks * cell.seeds[1] >= 4 for cell in cells.values()
-    ]
-    if not any(has_iqm):
-        metrics.remove("iqm")
-    return metrics
+    for cell in cells.values():
+        if "iqm" in cell.estimates and cell.tasks * cell.seeds[1] >= 4:
+            return list(SHOWN_METRICS)
+    return ["mean"]
 
 
 def method_entry(comparison: Comparison, name: str) -> TableEntry:
@@ -225,20 +222,17 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     if len(names) < 3:  # two are one pair, which the table of improvements has already
         names = []
     digits = digits_of(kind, [pair.difference for pair in phase.improvements.values()])
-    rows: dict[str, dict[str, Any]] = {}
+    entries = {}
+    for (x, y), pair in phase.improvements.items():
+        chance = pair.probability.point
+        difference = ""
+        if pair.difference is not None:
+            difference = number_text(kind.scale * pair.difference.point, digits, sign="+")
+        is_clear = decision.is_clear(x, y)
+        entries[x, y] = TableEntry(number_text(chance, 2), difference, is_clear, chance)
+    rows = {}
     for x in names:
-        rows[x] = {}
-        for y in names:
-            entry = None
-            if x != y:
-                pair = phase.improvements[x, y]
-                chance = pair.probability.point
-                difference = ""
-                if pair.difference is not None:
-                    difference = number_text(kind.scale * pair.difference.point, digits, sign="+")
-                is_clear = decision.is_clear(x, y)
-                entry = TableEntry(number_text(chance, 2), difference, is_clear, chance)
-            rows[x][comparison.methods[y].title] = entry
+        rows[x] = {comparison.methods[y].title: entries.get((x, y)) for y in names}
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
         "half), and the difference of means."
@@ -255,10 +249,10 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
     """
     points = 100 * comparison.resolve
     baseline = baseline_of(comparison)
-    if comparison.focus in phase.spreads:
+    if comparison.focus in phase.compared:
         baseline = str(comparison.focus)
     rows = {}
-    for method, spread in phase.spreads.items():
+    for method in phase.compared:
         if can_plan(comparison, phase, (method, baseline)):
             plan = seed_plan(comparison, phase, (method, baseline))
             half = TableEntry(NOT_KNOWN)
@@ -267,8 +261,9 @@ def seeds_needed_table(comparison: Comparison, phase: Phase) -> Table:
                 low, high = map(_seed_count, plan.interval)
                 half = TableEntry(number_text(100 * plan.half_width, 1), value=plan.half_width)
                 needed = TableEntry(_seed_count(plan.seeds), f"[{low}, {high}]", value=plan.seeds)
+            seeds = phase.samples["seeds"][method]
             rows[method] = {
-                "seeds": range_text((int(spread.seeds.min()), int(spread.seeds.max()))),
+                "seeds": range_text((seeds.min(), seeds.max())),
                 "half width (points)": half,
                 f"seeds to resolve {points:g} points": needed,
             }

@@ -124,8 +124,8 @@ def read_runs(
     rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
 
     :param merge_protocols: put runs of a label in one row, whatever their protocol.
-    :param all_settings: whether ``settings`` has those that came with a later release than the runs of an algorithm.
-        They tell no runs apart, and reading their defaults takes seconds, since it imports PyTorch.
+    :param all_settings: whether ``settings`` has those that came with a later release than the runs of a label. They
+        tell no runs apart, and reading their defaults takes seconds, since it imports PyTorch.
     """
     contents = read_contents(find_run_folders(paths))
     described = _describe_records(contents.values(), all_settings)
@@ -165,10 +165,11 @@ def _describe_records(
     for content in contents:
         if isinstance(content, RunContents) and id(content.record) not in records:
             record = records[id(content.record)] = content.record
-            setting_names.setdefault(record.algo, set()).add(frozenset(record.settings))
+            names = setting_names.setdefault(record.label or record.algo, set())
+            names.add(frozenset(record.settings))
     described = {}
     for key, record in records.items():
-        releases_differ = len(setting_names[record.algo]) > 1
+        releases_differ = len(setting_names[record.label or record.algo]) > 1
         described[key] = _describe(record, all_settings or releases_differ)
     return described
 

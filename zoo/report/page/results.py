@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Tally
@@ -77,7 +76,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             plan = seed_plan(comparison, phase, (x, y))  # None where nothing says how runs vary
             entry["difference"] = _estimate_to_json(pair.difference)
             entry["difference"]["seeds_needed"] = plan and plan.seeds
-        entry["tasks"] = asdict(pair.tasks)
+        entry["tasks"] = pair.tasks._asdict()
         chances.setdefault(x, {})[y] = entry
     verdicts: dict[str, dict[str, Any]] = {}
     for verdict in decision.verdicts:
@@ -135,7 +134,7 @@ def _cell_to_json(cell: Cell, metrics: Sequence[str]) -> dict[str, Any]:
 def _tally_to_json(tally: Tally) -> dict[str, int]:
     """Return what became of own runs; nothing for published scores."""
     if tally.started:
-        return asdict(tally)
+        return tally._asdict()
     return {}
 
 

@@ -153,7 +153,7 @@ def _basis(comparison: Comparison, phase: Phase) -> Iterator[str]:
         yield f"Tested by {decision.tested}."
     # what leaving out a domain changes can only be told of tested verdicts on several domains
     is_tested = all(verdict.p_value is not None for verdict in decision.verdicts)
-    if is_tested and phase.spreads and len(by_domain(phase.tasks)) > 1:
+    if is_tested and phase.aggregates and len(by_domain(phase.tasks)) > 1:
         fragile = changes(comparison, phase)
         remainder = ""
         if len(fragile) > 2:

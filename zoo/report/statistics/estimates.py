@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,8 +79,7 @@ class Curve:
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
 
 
-@dataclass(frozen=True)
-class WinLoss:
+class WinLoss(NamedTuple):
     """On how many tasks one method is better than another, worse, or neither beyond chance."""
 
     won: int = 0
@@ -104,7 +104,7 @@ class Improvement:
     probability: Estimate
     difference: Estimate | None
     p_value: float | None = None
-    tasks: WinLoss = WinLoss()
+    tasks: WinLoss = field(default_factory=WinLoss)
 
     @property
     def lead(self) -> float:
@@ -186,6 +186,13 @@ def welch_p_values(sums: Array, variances: Array, seeds: Counts) -> Array:
     error, freedom = _welch(variances, seeds)
     statistics = np.divide(np.abs(sums), error, out=np.full_like(error, np.nan), where=error != 0)
     return 2 * special.stdtr(freedom, -statistics)
+
+
+def p_value_or_none(p_value: float) -> float | None:
+    """Return a p value, None for NaN: a test that cannot be made is in no family of tests."""
+    if math.isnan(p_value):
+        return None
+    return float(p_value)
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:

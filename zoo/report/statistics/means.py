@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from zoo.report.statistics.estimates import (
@@ -93,37 +94,44 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     return np.array(variances)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How much the runs of a method vary on each task.
+Samples = Mapping[str, pd.DataFrame]
+"""What is known of single runs: ``mean``, ``variance`` of one run and number of ``seeds``.
 
-    :param variances: of one run of each task, as `seed_variances` has them, shape (tasks,).
-    :param seeds: the number of runs of each task, shape (tasks,).
+Each is a table with a row for each task and a column for each method.
+"""
+
+
+def samples_of(scores: Mapping[str, Scores], episodes: Mapping[str, Episodes]) -> Samples:
+    """Return the mean, the variance and the number of the runs of each method and task.
+
+    :param scores: method -> task -> (runs,); all methods have the same tasks.
+    :param episodes: method -> what `seed_variances` takes, of the methods that have success rates.
     """
+    runs = pd.DataFrame(scores, dtype=object)
+    variances = {}
+    for name, scores_of_method in scores.items():
+        variances[name] = seed_variances(scores_of_method, episodes.get(name))[:, 0]
+    return {
+        "mean": runs.map(np.mean),
+        "variance": pd.DataFrame(variances, runs.index),
+        "seeds": runs.map(len),
+    }
 
-    variances: Array
-    seeds: Counts
 
-    @classmethod
-    def of(cls, scores: Scores, episodes: Episodes | None = None) -> Spread:
-        """Return the spread of a method's last scores, task -> (runs,)."""
-        seeds = np.array([*map(len, scores.values())])
-        return cls(seed_variances(scores, episodes)[:, 0], seeds)
-
-
-def pair_spreads(spreads: Mapping[str, Spread], pairs: Iterable[Pair]) -> tuple[Array, Counts]:
+def pair_spreads(samples: Samples, pairs: Iterable[Pair]) -> tuple[Array, Counts]:
     """Return the variances behind the difference of means of each pair (X, Y): the tasks of X, then those of Y.
 
     :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
         (2 tasks, pairs).
     """
-    variances = []
-    seeds = []
-    for x, y in pairs:
-        variances.append(np.append(spreads[x].variances, spreads[y].variances))
-        seeds.append(np.append(spreads[x].seeds, spreads[y].seeds))
-    tasks = len(variances[0]) / 2
-    return np.array(variances).T / tasks**2, np.array(seeds).T
+    first, second = map(list, zip(*pairs, strict=True))
+
+    def of_pairs(statistic: str) -> Array:
+        return np.concatenate([samples[statistic][first], samples[statistic][second]])
+
+    variances = of_pairs("variance")
+    tasks = len(variances) / 2
+    return variances / tasks**2, of_pairs("seeds")
 
 
 # -- numbers of seeds that resolve a difference of means, planned from the observed variance ---------------------------
@@ -146,7 +154,7 @@ class SeedPlan:
     interval: tuple[int | None, int | None]
 
 
-def plan_seeds(spreads: Mapping[str, Spread], pair: Pair, resolve: float) -> SeedPlan | None:
+def plan_seeds(samples: Samples, pair: Pair, resolve: float) -> SeedPlan | None:
     """Return the plan of two methods; None where nothing says how runs vary: a task has one, or all agree.
 
     It assumes that runs of every task vary as those that there are, that both methods get the same number of seeds on
@@ -154,7 +162,7 @@ def plan_seeds(spreads: Mapping[str, Spread], pair: Pair, resolve: float) -> See
 
     :param resolve: what half the width of the interval must stay below, in the units of the scores.
     """
-    variances, seeds = pair_spreads(spreads, [pair])
+    variances, seeds = pair_spreads(samples, [pair])
     half_width = welch_half_width(variances, seeds).item()
     if not half_width > 0:
         return None

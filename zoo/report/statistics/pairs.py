@@ -20,15 +20,16 @@ from zoo.report.statistics.estimates import (
     Range,
     WinLoss,
     holm,
+    p_value_or_none,
     welch_curve,
     welch_p_values,
 )
-from zoo.report.statistics.means import FRACTION, Scores, Spread, pair_spreads, tasks_by_runs
+from zoo.report.statistics.means import FRACTION, Samples, Scores, pair_spreads, tasks_by_runs
 
 
 def improvements(
     scores: Mapping[str, Scores],
-    spreads: Mapping[str, Spread],
+    samples: Samples,
     reps: int,
     limits: Range = FRACTION,
     with_difference: bool = True,
@@ -36,17 +37,15 @@ def improvements(
     """Return how X compares with Y, for all ordered pairs of methods.
 
     :param scores: method -> task -> (runs,); all methods have the same tasks.
-    :param spreads: method -> how much its runs vary.
+    :param samples: what these scores say of means and variances.
     :param with_difference: whether scores may be averaged over tasks; else a test of ranks says whether methods differ.
     """
     pairs = list(combinations(sorted(scores), 2))
     if not pairs:
         return {}
-    means = {}
-    for name, runs in scores.items():
-        means[name] = np.array([*map(np.mean, runs.values())])
+    means = samples["mean"]
     task_differences = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
-    variances, seeds = pair_spreads(spreads, pairs)
+    variances, seeds = pair_spreads(samples, pairs)
     largest = limits[1] - limits[0]
     differences = welch_curve(task_differences.mean(axis=0), variances, seeds, (-largest, largest))
     if with_difference:
@@ -62,7 +61,7 @@ def improvements(
         result[pair] = Improvement(
             probability=chance[pair],
             difference=differences.estimate(k) if with_difference else None,
-            p_value=None if np.isnan(p_values[k]) else float(p_values[k]),
+            p_value=p_value_or_none(p_values[k]),
             tasks=WinLoss(won, lost, undecided=len(decided) - won - lost),
         )
         result[pair[::-1]] = result[pair].reversed
@@ -105,7 +104,7 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
         drawn_runs = {}
         for (methods, tasks_of_block), drawn in zip(strata, draws, strict=True):
             for (m, name), (t, task) in product(enumerate(methods), enumerate(tasks_of_block)):
-                drawn_runs[name, task] = drawn[m, 0, :, :, t].astype(np.float32)
+                drawn_runs[name, task] = drawn[m, 0, :, :, t]
         reps = draws[0].shape[2]
         total = np.zeros((reps, len(names), len(names)))
         for task in tasks:
@@ -116,9 +115,11 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
             for m, name in enumerate(names):
                 runs = values[m][:, None]
                 is_at = (runs == levels).astype(np.float32)
+                # of one task at a time: as floats, the counts of all tasks would take most of a report's memory
+                drawn = drawn_runs[name, task].astype(np.float32)
                 # exact in any order of sums: halves of whole numbers far below the 24 bits of a float32
-                np.matmul(drawn_runs[name, task], is_at, out=at_level[m])
-                np.matmul(drawn_runs[name, task], (runs < levels) + is_at / 2, out=below[m])
+                np.matmul(drawn, is_at, out=at_level[m])
+                np.matmul(drawn, (runs < levels) + is_at / 2, out=below[m])
             wins = at_level.transpose(1, 0, 2) @ below.transpose(1, 2, 0)
             total += wins / np.multiply.outer(*[[*map(len, values)]] * 2)
         return (total / len(tasks)).reshape(reps, -1)

@@ -6,15 +6,15 @@ from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
 from zoo.report.statistics.estimates import UNSURE, Estimate, holm, welch_mean
-from zoo.report.statistics.means import Spread, mean, seed_variances
+from zoo.report.statistics.means import mean, samples_of, seed_variances
 from zoo.report.statistics.pairs import improvements
 
 UNLIMITED = (-np.inf, np.inf)
 
 
 def compared(scores, limits=(0.0, 1.0), episodes=None):
-    spreads = {name: Spread.of(runs, episodes) for name, runs in scores.items()}
-    return improvements(scores, spreads, 50, limits)["x", "y"]
+    samples = samples_of(scores, dict.fromkeys(scores, episodes))
+    return improvements(scores, samples, 50, limits)["x", "y"]
 
 
 def compared_on_a_task(x, y, **options):

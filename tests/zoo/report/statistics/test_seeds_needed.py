@@ -1,20 +1,20 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import comparison_of, comparison_of_returns, comparison_of_scene
 from zoo.report.significance import decide
-from zoo.report.statistics.means import Spread, plan_seeds
+from zoo.report.statistics.means import plan_seeds
 from zoo.report.tables import seeds_needed_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
 
 def plan(x, y, resolve, seeds=5):
     """Return the plan for two methods whose scores have these variances on each task."""
-    spreads = {}
-    for name, variances in (("x", x), ("y", y)):
-        spreads[name] = Spread(np.array(variances), np.full(len(variances), seeds))
-    return plan_seeds(spreads, ("x", "y"), resolve)
+    variances = pd.DataFrame({"x": x, "y": y})
+    numbers = pd.DataFrame(seeds, variances.index, ["x", "y"])
+    return plan_seeds({"variance": variances, "seeds": numbers}, ("x", "y"), resolve)
 
 
 def half_width(x, y, seeds):
