@@ -234,9 +234,8 @@ class ConditionedVelocity:
 
         return pull_back
 
-    @torch.no_grad()
     def slope(self, x: Tensor, t: Time, along: Tensor) -> Tensor:
-        """Return the derivative along a way on which x moves by ``along`` (S, B, D) while t moves by 1; no gradient.
+        """Return the derivative along a way on which x moves by ``along`` (S, B, D) while t moves by 1.
 
         Written out, because `torch.func.jvp` would keep networks from oneDNN.
         """
