@@ -44,13 +44,13 @@ TESTS = ("tests/parity/test_algorithms.py", "tests/common/engine/test_on_cuda.py
 LONGEST = 540.0  # seconds of the whole program
 TEST_SHARE = 0.55  # of the time; the rest is for the measurements
 LONGEST_TEST = 30.0  # seconds in which a test that has begun ends
+LONGEST_MEASUREMENT = 75.0  # seconds; on an H100 one took 36
 RESERVE = 15.0  # seconds in which the program must end after its last measurement
 BELOW_FLOOR = 4
 TOO_LONG = (None, 2)  # killed; pytest's exit code for its own limit
 SETTINGS = (
     ("qam", 1, "tf32"), ("qam", 12, "tf32"), ("fql", 1, "tf32"), ("fql", 12, "tf32"),
-    ("qam", 1, "bf16"), ("qam", 12, "bf16"),
-    ("qam_e", 1, "tf32"), ("qam_e", 12, "tf32"), ("fawac", 1, "tf32"), ("fawac", 12, "tf32"),
+    ("qam", 1, "bf16"), ("qam", 12, "bf16"), ("qam_e", 12, "tf32"), ("fawac", 12, "tf32"),
 )  # fmt: skip
 """Algorithm, seeds trained at once and precision of each measurement, in this order."""
 FLOOR_GPU = "H200"
@@ -118,9 +118,8 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
     rows = []
     problems = []
     for setting in SETTINGS:
-        limit = deadline
-        if setting != SETTINGS[-1]:
-            limit = (time.monotonic() + deadline) / 2  # one that hangs leaves time for the next
+        # one that hangs leaves time for the next
+        limit = min(deadline, time.monotonic() + LONGEST_MEASUREMENT)
         row, texts, code_of_one = measure(setting, args, name, limit)
         if row is not None:
             rows.append(row)
