@@ -4,59 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pytest
-from scipy import stats
 
 from benchmarks import reference_ranks
-from benchmarks.rank_table import COLUMNS, ONLINE_STEPS, compare_sides, describe_online
+from benchmarks.rank_table import COLUMNS
 from benchmarks.reference_ranks import add_runs
 from tests.zoo.runs.helpers import write_run
 from zoo.training.plan import plan_run
-
-
-def scores(algorithms, seed, seeds=8):
-    """Return made-up scores, 4 to 8 successes of 20; algorithms share them, as if all of their numbers were shared."""
-    generator = np.random.default_rng(seed)
-    rows = [
-        [algorithm, task, run, step, successes, 20, 1000.0 - 40 * successes, 0]
-        for run in range(seeds)
-        for task in (1, 5)
-        for step in (700, 1_400, 2_100)
-        for successes in [int(generator.integers(4, 9))]
-        for algorithm in algorithms
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def test_the_difference_of_seed_means_has_welchs_interval():
-    sides = [scores(["qam"], 0), scores(["qam"], 1, seeds=5)]
-    comparison = compare_sides(sides, ["qam"])
-    means = [100 * side.groupby("seed")["successes"].mean() / 20 for side in sides]
-    interval = stats.ttest_ind(*means, equal_var=False).confidence_interval(0.9)
-    assert comparison["seeds"] == (8, 5)
-    assert comparison["success"] == pytest.approx(
-        (means[0].mean() - means[1].mean(), interval.low, interval.high)
-    )
-
-
-def test_online_checkpoints_are_scored_without_the_end_of_the_offline_phase():
-    sides = [scores(["qam_online"], seed) for seed in (0, 1)]
-    for side in sides:
-        side["step"] = side["step"].map(
-            dict(zip((700, 1_400, 2_100), ONLINE_STEPS[1:], strict=True))
-        )
-    offline = [side[side["step"] == 2_000].assign(step=1_000, successes=0) for side in sides]
-    text = describe_online(
-        [pd.concat(pair) for pair in zip(sides, offline, strict=True)], ["qam_online"], []
-    )
-    overall, ended, *_ = [
-        line for line in text.splitlines() if line.startswith(("| qam", "| after"))
-    ]
-    means = [f"{5 * side['successes'].mean():.1f}" for side in sides]
-    assert overall.split(" | ")[1:4] == ["8 / 8", *means]
-    assert ended.split(" | ")[:4] == ["| after 1,000", "8 / 8", "0.0", "0.0"]
 
 
 def test_an_online_row_has_its_offline_phase_and_all_seeds_at_once():

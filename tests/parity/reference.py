@@ -146,11 +146,7 @@ class Agent:
                 online_module, online_module
             )
             name += "_target" if module.startswith("target_") else ""
-            yield path, find_parameter(self.network(name), below)
-
-    def network(self, name: str) -> nn.Module:
-        """Return one of our networks."""
-        return self.model.policy.nets[name]
+            yield path, find_parameter(self.model.policy.nets[name], below)
 
     def as_recorded(self, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """Return tensors by reference path in the reference's shapes, without axes of replicas."""
@@ -242,15 +238,11 @@ class OurAgents:
     def __init__(self, device: str = "cpu", compile: str = "off") -> None:
         self.device, self.compile = device, compile
 
-    def options(self, fixture: Fixture) -> dict[str, Any]:
-        """Return further arguments of the model."""
-        return {}
-
     def create(self, fixture: Fixture) -> Agent:
         """Return an algorithm with the recorded settings and parameters."""
         env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
         settings = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
-        settings |= our_settings(fixture) | self.options(fixture)
+        settings |= our_settings(fixture)
         model = agents.get(fixture.id).algorithm("MlpPolicy", env, **settings)
         agent = self.agent_class(model, fixture)
         with torch.no_grad():
