@@ -1,6 +1,5 @@
 """What is special about algorithms with a Gaussian or deterministic actor: IQL, RLPD, ReBRAC, and edits of actions."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from agents.common.nets.networks import Sizes, TanhActor
-from agents.iql import IQL
-from tests.agents.oracles import networks, rows_of, small_model, weights
+from tests.agents.oracles import small_model, weights
 from tests.common.toys import step, toy_batch, toy_noise
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES, OurAgents
@@ -23,28 +21,6 @@ def test_the_mean_of_iql_is_the_action_that_its_authors_evaluate():
     noise = {"action": np.zeros_like(fixture["sample/noise/action"])}
     actions = agent.sample(fixture["sample/obs"], noise)
     np.testing.assert_allclose(actions, fixture["sample/mode_actions"], atol=2e-5)
-
-
-@pytest.mark.parametrize("advantage", [1.0, 100.0])
-def test_the_weight_of_an_advantage_is_bounded(advantage):
-    batch = rows_of(torch.zeros(2, 1))
-    zeros = batch.rewards
-    nets = networks(
-        critic=lambda s, a: zeros.unsqueeze(1), value=lambda s: zeros, actor=torch.zeros_like
-    )
-    targets = {"advantage": zeros + advantage, "value": zeros, "td": zeros}
-    losses = IQL(actor_weight=10.0).losses(batch, targets, {}, nets, {})
-    assert losses["actor"].item() == pytest.approx(100 * 0.5 * math.log(2 * math.pi))
-
-
-@pytest.mark.parametrize("id", ["dsrl", "fedit", "qam_e", "rlpd"])
-def test_target_entropy_enters_the_temperature_loss(id):
-    losses = []
-    for settings in ({}, {"target_entropy": 0.0}):
-        model = small_model(id, **settings)
-        _, info = model.trainer.losses(toy_batch(model), toy_noise(model))
-        losses.append(float(info["temperature_loss"]))
-    assert losses[0] - losses[1] == pytest.approx(1.0, abs=1e-5)  # the default is -D/2 = -1
 
 
 @pytest.mark.parametrize("border", [-1.0, 1.0])

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import agents
 from agents.common.nets.networks import ObservingNetwork
-from agents.common.sb3.environments import UnsupportedSpaceError, available_device
+from agents.common.sb3.environments import UnsupportedSpaceError
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import (
@@ -240,12 +240,3 @@ def test_collection_plans_again_after_the_played_actions_and_in_a_new_episode(
 def test_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="`device`"):
         tiny_model(device="cuda")
-
-
-def test_a_device_without_float64_is_refused(monkeypatch):
-    def fail(*args, dtype, **kwargs):
-        raise TypeError(f"the MPS framework does not support {dtype}")
-
-    monkeypatch.setattr(torch, "zeros", fail)
-    with pytest.raises(ValueError, match=r"cannot compute in float64 here: the MPS .*; use 'cpu'"):
-        available_device("mps")

@@ -53,33 +53,6 @@ def test_fbracs_clipped_actions_send_no_gradient():
     assert float(torch.autograd.grad(losses["q"].sum(), bias)[0]) == 0
 
 
-def test_fawacs_weights_are_capped():
-    model = bare("fawac", inverse_temperature=6.4, flow_steps=1)
-    nets = networks(
-        critic=Quadratic(1.0),
-        value=lambda observations: observations[..., 0],
-        flow=Field(lambda x, t: x),
-    )
-    batch = rows_of(torch.tensor([[10.0], [0.0]]))
-    targets = model.targets(batch, {"td_action": batch.actions}, nets, {})
-    assert targets["weight"].tolist() == [[100.0, 1.0]]
-
-
-def test_fqls_teacher_is_clipped_and_its_student_is_not():
-    model = bare("fql", flow_steps=1)
-    nets = networks(
-        critic=Quadratic(0.0),
-        behaviour=Field(lambda x, t: 5.0 - x),
-        one_step=lambda observations, z: torch.full_like(z, 2.5),
-    )
-    batch = rows_of(torch.zeros(4, 1))
-    noise = zero_noise(model, 4)
-    targets = model.targets(batch, noise, nets, {})
-    losses = model.losses(batch, targets, noise, nets, {})
-    assert float(losses["distill"]) == pytest.approx((2.5 - 1.0) ** 2)
-    assert float(targets["next_actions"].max()) == 1.0
-
-
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("id", "setting", "loss"),

@@ -6,27 +6,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.testing import assert_array_equal
 
-from agents.common.actions import played_actions, scaled_actions, unscaled_actions
+from agents.common.actions import scaled_actions, unscaled_actions
 from agents.common.data.arrays import ActionRange
 from agents.common.sb3.exporting import ExportedPolicy
 from tests.common.toys import always_sample, tiny_model
 from tests.envs import IntegerEnv
 from zoo.algorithms.baselines import SAC
-
-
-@pytest.mark.parametrize(
-    ("box", "actions", "expected"),
-    [
-        (spaces.Box(0, 10, (4,), np.int64), [-0.4, 0.6, 9.4, 9.51], [0, 1, 9, 10]),
-        (spaces.Box(-1, 1, (2,), np.float32), [0.25, 2.0], [0.25, 1.0]),
-    ],
-)
-def test_integers_are_rounded_and_all_actions_stay_in_their_box(box, actions, expected):
-    played = played_actions(np.array(actions), box)
-    assert_array_equal(played, expected)
-    assert played.dtype == box.dtype
 
 
 @pytest.mark.parametrize(("low", "dtype"), [(-128, np.int8), (0, np.uint8), (-128, np.int64)])
