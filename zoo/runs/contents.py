@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ _FORMAT = 2
 """Of the cache's files. A release with another one finds files of its own."""
 
 Stamps = list[list[int]]
-"""Size and time of change of a run's three files."""
+"""Time of change and size of a run's three files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +75,29 @@ Entries = dict[str, tuple[Stamps, RunContents]]
 """Name of a run folder -> its files when they were read, and what they said."""
 
 
-def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableRun]:
-    """Return what the files of run folders say, or why they cannot be read, in the order of the folders."""
-    result = dict[Path, RunContents | UnreadableRun]()
-    by_parent: dict[Path, list[Path]] = {}
-    for path in paths:
-        by_parent.setdefault(path.parent, []).append(path)
-    for parent, siblings in by_parent.items():
+def read_contents(paths: Iterable[Path]) -> dict[Path, RunContents | UnreadableRun]:
+    """Return what the files of run folders say, or why they cannot be read, in the order of the folders.
+
+    :param paths: of the folders, sorted, so that those of one parent follow each other.
+    """
+    result: dict[Path, RunContents | UnreadableRun] = {}
+    for parent, siblings in itertools.groupby(paths, attrgetter("parent")):
         file = _cache_file(parent)
         entries = _load(file)
         latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
         new_runs = 0
         for path in siblings:
             stamps = _stamps(path)
-            entry = entries.get(path.name)
-            if entry is not None and entry[0] == stamps:
-                result[path] = entry[1]
+            if path.name in entries and entries[path.name][0] == stamps:
+                result[path] = entries[path.name][1]
                 continue
             contents = result[path] = _read(path)
-            if stamps is None or not isinstance(contents, RunContents) or not contents.is_final:
-                continue
-            if max(changed for _, changed in stamps) < latest:
+            if (
+                isinstance(contents, RunContents)
+                and contents.is_final
+                and stamps
+                and max(stamps)[0] < latest
+            ):
                 entries[path.name] = stamps, contents
                 new_runs += 1
         if new_runs >= MIN_NEW_RUNS:
@@ -102,7 +106,7 @@ def read_contents(paths: Sequence[Path]) -> dict[Path, RunContents | UnreadableR
             with contextlib.suppress(OSError):  # no home, or a full or read-only one
                 file.parent.mkdir(parents=True, exist_ok=True)
                 _save(file, entries)
-    return {path: result[path] for path in paths}
+    return result
 
 
 def _read(path: Path) -> RunContents | UnreadableRun:
@@ -150,7 +154,7 @@ def _stamps(path: Path) -> Stamps | None:
         files = [os.stat(f"{path}/{name}") for name in READ_FILES]
     except OSError:
         return None
-    return [[file.st_size, file.st_mtime_ns] for file in files]
+    return [[file.st_mtime_ns, file.st_size] for file in files]
 
 
 def _load(file: Path) -> Entries:
@@ -159,11 +163,11 @@ def _load(file: Path) -> Entries:
     try:
         arrays = read_npz(file)
         index = json.loads(arrays["index"].item())
-        records = list(map(RunRecord.read, index["configs"]))
+        records = {key: RunRecord.read(config) for key, config in index["configs"].items()}
         begin = 0
-        for name, stamps, status, config, count in index["runs"]:
+        for name, stamps, status, key, count in index["runs"]:
             evaluations = arrays["evaluations"][begin : begin + count]
-            entries[name] = stamps, RunContents(status, records[config], evaluations)
+            entries[name] = stamps, RunContents(status, records[key], evaluations)
             begin += count
     except (OSError, ValueError, LookupError, TypeError):
         return {}
@@ -171,25 +175,21 @@ def _load(file: Path) -> Entries:
 
 
 def _save(file: Path, entries: Entries) -> None:
-    """Write entries; those whose configuration JSON cannot hold are left out."""
-    configs = []
-    numbers: dict[int, int] = {}
+    """Write entries; those whose record JSON cannot hold are left out."""
     # runs of a method and environment share a record
-    for record in {
-        id(contents.record): contents.record for _, contents in entries.values()
-    }.values():
+    records = {str(id(contents.record)): contents.record for _, contents in entries.values()}
+    configs = {}
+    for key, record in records.items():
         config = record.plain()
-        # YAML has more kinds of values and of names
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError):  # YAML has more kinds of values and of names
             if json.loads(json.dumps(config)) == config:
-                numbers[id(record)] = len(configs)
-                configs.append(config)
+                configs[key] = config
     runs = []
     evaluations = [np.empty(0, EVALUATION)]
     for name, (stamps, contents) in entries.items():
-        number = numbers.get(id(contents.record))
-        if number is not None and isinstance(contents.evaluations, np.ndarray):
-            runs.append([name, stamps, contents.status, number, len(contents.evaluations)])
+        key = str(id(contents.record))
+        if key in configs and isinstance(contents.evaluations, np.ndarray):
+            runs.append([name, stamps, contents.status, key, len(contents.evaluations)])
             evaluations.append(contents.evaluations)
     index = json.dumps({"configs": configs, "runs": runs})
     with atomic_path(file) as temporary:

@@ -189,9 +189,11 @@ class RunFolder:
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or has a wrong value.
         """
         with reading(self.config):
-            text, seed = _without_seed(read_text(self.config))
-            record = with_defaults(_read_record(text))
-        return record if seed is None else replace(record, seed=seed)
+            text = read_text(self.config)
+            record = with_defaults(_read_record(_SEED.sub("seed: 0", text)))
+            for seed in _SEED.findall(text):  # none in a file that `write_config` has not written
+                record = replace(record, seed=int(seed))
+        return record
 
     def read_config_of_seeds(self) -> RunRecord:
         """Return what all runs are that differ from this one in their seed alone, with 0 as the seed.
@@ -201,8 +203,7 @@ class RunFolder:
         :raises UnreadableRun: as `read_config`.
         """
         with reading(self.config):
-            text, _ = _without_seed(read_text(self.config))
-            return _read_record(text)
+            return _read_record(_SEED.sub("seed: 0", read_text(self.config)))
 
     def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Record the parsed arguments, the command line, and what software and data are used."""
@@ -359,17 +360,8 @@ class RunFolder:
         return rows
 
 
-def _without_seed(text: str) -> tuple[str, int | None]:
-    """Return the text of a ``config.yml`` with 0 as its seed, and the seed; the text as it is where that fails."""
-    lines = _SEED.findall(text)
-    if len(lines) != 1:  # not as `write_config` writes it
-        return text, None
-    return _SEED.sub("seed: 0", text), int(lines[0])
-
-
-@lru_cache(
-    maxsize=2048
-)  # seeds share the text, and parsing YAML takes longer than all else that is read of a run
+# seeds share the text, and parsing YAML takes longer than all else that is read of a run
+@lru_cache(maxsize=2048)
 def _read_record(text: str) -> RunRecord:
     """Return the record of a ``config.yml``, which its readers share and must not change."""
     content = load_yaml(text, "it")
