@@ -27,7 +27,8 @@ from zoo.training.flags import add_speed
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job
-    from zoo.suites.store import JobStatus, JobStore
+    from zoo.suites.progress import Progress
+    from zoo.suites.store import JobStore
     from zoo.suites.suite import Run, Suite
 
 
@@ -103,7 +104,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.runs.folder import check_log_folder  # after it, since some of them import MuJoCo
     from zoo.runs.resume import warn_if_code_changed
     from zoo.suites.jobs import make_jobs
-    from zoo.suites.progress import describe, forecast, print_states, summary
+    from zoo.suites.progress import Progress
     from zoo.suites.saved_scores import find_saved, write_scores
     from zoo.suites.store import JobStore
     from zoo.terminal.tables import result_for_terminal
@@ -126,29 +127,28 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     # the command line without the flags that prevent training
     typed = shlex.split(args.command_line)
     command = shlex.join(word for word in typed if word not in ("--dry-run", "--no-measure"))
+    progress = Progress(statuses, args.workers)
     if args.dry_run:
-        expected = forecast(statuses)
-        print_states(statuses, args.workers, expected)
-        return result_for_terminal(summary(statuses, expected), command)
+        progress.print()
+        return result_for_terminal(progress.summary(), command)
     if args.scores:
         check_log_folder(args.scores, "folder of scores", "--scores")
-    left = [status.job for status in statuses if not status.state.is_final]
     try:
-        if left:
+        if progress.left:
             check_log_folder(args.log_folder)
-            log.info(describe(statuses, args.workers, forecast(statuses)))
-            _launch(left, store, args)
+            log.info(progress)
+            _launch([status.job for status in progress.left], store, args)
     finally:  # a suite of many nights is stopped often: scores of finished runs are saved each time
         statuses = store.statuses(jobs)
         if args.scores:
             write_scores(statuses, args.scores)
-    expected = forecast(statuses)
-    print_states(statuses, args.workers, expected)
+    progress = Progress(statuses, args.workers)
+    progress.print()
     hint = ""
-    if expected.jobs:
-        args.exit_code = FAILED  # `print_states` has named the jobs that are left
+    if progress.left:
+        args.exit_code = FAILED  # `print` has named the jobs that are left
         hint = command
-    return _report(suite, statuses, args) | result_for_terminal(summary(statuses, expected), hint)
+    return _report(suite, progress, args) | result_for_terminal(progress.summary(), hint)
 
 
 def _read_suite(args: argparse.Namespace) -> tuple[Suite, list[Run]]:
@@ -194,21 +194,18 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
             run_on_ray(tasks, args.workers, args.resources, args.ray_address, watch)
 
 
-def _report(
-    suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
-) -> dict[str, Any]:
+def _report(suite: Suite, progress: Progress, args: argparse.Namespace) -> dict[str, Any]:
     """Report on the runs of the suite, if one has finished; return the paths of log folder and report."""
     from zoo.report.request import CompareRequest
     from zoo.report.run import run
-    from zoo.suites.progress import count_states
     from zoo.suites.store import State
 
-    counts = count_states(statuses)
-    if args.no_report or not counts[State.FINISHED]:
+    statuses = progress.statuses
+    if args.no_report or not progress.counts[State.FINISHED]:
         return {"log_folder": str(args.log_folder)}
-    if counts[State.SAVED]:
+    if progress.counts[State.SAVED]:
         message = "the report leaves out the jobs of which only the scores are here, in %s: %d"
-        log.info(message, args.scores, counts[State.SAVED])
+        log.info(message, args.scores, progress.counts[State.SAVED])
     # The report calls an algorithm by its id, where the suite may use an alias.
     focus_methods = {status.job.run.name: status.job.method for status in statuses}
     request = CompareRequest(

@@ -5,7 +5,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,52 +26,106 @@ MAX_READING_SHARE = 0.1
 """How much of its time a program may spend on reading run folders: of a large suite on slow storage, a long time."""
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What is left to do.
+class Progress:
+    """How far a suite is, and what is left to do.
 
-    :param jobs: how many jobs are left.
-    :param seconds: of one worker; None where no finished job tells.
-    :param disk_bytes: what the jobs left will write.
+    :param statuses: of all jobs.
+    :param workers: how many jobs are trained at once; None: not said.
     """
 
-    jobs: int
-    seconds: float | None
-    disk_bytes: float = 0.0
+    def __init__(self, statuses: Sequence[JobStatus], workers: int | None = None) -> None:
+        self.statuses = statuses
+        self.workers = workers
+        self.counts = count_states(statuses)
+        self.runs = sum(len(status.job.run.seeds) for status in statuses)
+        self.left = [status for status in statuses if not status.state.is_final]
+
+    @cached_property  # it asks for the size of all files
+    def costs(self) -> tuple[float, float] | None:
+        """Seconds of one worker, and bytes on disk, of the jobs that are left; None where no finished job tells.
+
+        A job takes as long as finished ones of its method and domain, by steps and seeds. Where there is none, it takes
+        as long as all finished ones, by the published operations of an update too.
+        """
+        if not self.left:
+            return 0.0, 0.0
+        operations = update_operations()
+        typical = statistics.median(operations.values())  # of an algorithm that the table lacks
+        rates: dict[tuple[str, str], list[float]] = {}
+        per_operation = []
+        sizes = []
+        for status in self.statuses:
+            # A run that the suite did not train has no time.
+            if status.state is not State.FINISHED or not status.seconds:
+                continue
+            # Seeds that are trained together take less time than each alone; a suite groups those of all jobs alike.
+            rate = status.seconds / status.job.work
+            rates.setdefault(_method_and_domain(status.job), []).append(rate)
+            per_operation.append(rate / operations.get(status.job.algo, typical))
+            sizes.append(_size(status.run) / len(status.job.run.seeds))
+        if not sizes:
+            return None
+        seconds = disk = 0.0
+        for status in self.left:
+            job = status.job
+            rate = statistics.mean(per_operation) * operations.get(job.algo, typical)
+            seconds += statistics.mean(rates.get(_method_and_domain(job), [rate])) * job.work
+            # An interrupted job has written a part of it, and may have written more than the mean.
+            disk += max(0.0, statistics.mean(sizes) * len(job.run.seeds) - _size(status.run))
+        return seconds, disk
+
+    def print(self) -> None:
+        """Print how far the suite is, and what failed."""
+        by_method: dict[str, Counter[State]] = {}
+        for status in self.statuses:
+            by_method.setdefault(status.job.method, Counter())[status.state] += 1
+        rows = []
+        for method, counts in [*by_method.items(), ("all", self.counts)]:
+            rows.append((method, *(str(counts[state] or "") for state in State)))
+        print_table("Jobs", ("method", *State), rows)
+        terminal().print(str(self))
+
+    def __str__(self) -> str:
+        """Return what is left in a few lines of text."""
+        jobs, left = len(self.statuses), len(self.left)
+        lines = [f"{jobs} jobs, {self.runs} runs (one per seed); {left} jobs left"]
+        if self.costs is None:
+            lines.append("the remaining time is unknown until a job has finished")
+        elif left:
+            seconds, disk = self.costs
+            text = f"{seconds / 3600:.1f} h of one worker"
+            if self.workers and self.workers > 1:
+                text += f", {seconds / 3600 / self.workers:.1f} h with {self.workers} workers"
+            lines.append(f"{text}, and {disk / 1e9:.1f} GB")
+        for status in self.statuses:
+            if status.reason:
+                lines.append(f"{status.state}: {status.job.run}: {status.reason}")
+        return "\n".join(lines)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the same for other programs."""
+        problems = []
+        for status in self.statuses:
+            if status.state in PROBLEMS:
+                run = str(status.job.run)
+                problems.append({"job": run, "state": status.state, "reason": status.reason})
+        hours = gigabytes = None
+        if self.costs is not None:
+            hours = round(self.costs[0] / 3600, 2)
+            gigabytes = round(self.costs[1] / 1e9, 2)
+        return {
+            "jobs": len(self.statuses),
+            "runs": self.runs,
+            **{str(state): self.counts[state] for state in State},
+            "hours_left": hours,
+            "gigabytes_left": gigabytes,
+            "problems": problems,
+        }
 
 
-def forecast(statuses: Sequence[JobStatus]) -> Forecast:
-    """Estimate what is left, by finished jobs.
-
-    A job takes as long as finished ones of its method and domain, by steps and seeds. Where there is none, it takes as
-    long as all finished ones, by the published operations of an update too.
-    """
-    left = [status for status in statuses if not status.state.is_final]
-    # A run that the suite did not train has no time.
-    done = [status for status in statuses if status.state is State.FINISHED and status.seconds]
-    if not left:
-        return Forecast(0, 0.0)
-    if not done:
-        return Forecast(len(left), None)
-    operations = update_operations()
-    typical = statistics.median(operations.values())  # of an algorithm that the table lacks
-    rates: dict[tuple[str, str], list[float]] = {}
-    per_operation = []
-    sizes = []
-    for status in done:
-        # Seeds that are trained together take less time than each alone; a suite groups those of all jobs alike.
-        rate = status.seconds / status.job.work
-        rates.setdefault(_method_and_domain(status.job), []).append(rate)
-        per_operation.append(rate / operations.get(status.job.algo, typical))
-        sizes.append(_size(status.run) / len(status.job.run.seeds))
-    seconds = disk = 0.0
-    for status in left:
-        by_operations = statistics.mean(per_operation) * operations.get(status.job.algo, typical)
-        known_rates = rates.get(_method_and_domain(status.job), [by_operations])
-        seconds += statistics.mean(known_rates) * status.job.work
-        # An interrupted job has written a part of it, and may have written more than the mean.
-        disk += max(0.0, statistics.mean(sizes) * len(status.job.run.seeds) - _size(status.run))
-    return Forecast(len(left), seconds, disk)
+def count_states(statuses: Sequence[JobStatus]) -> Counter[State]:
+    """Return how many jobs are in each state."""
+    return Counter(status.state for status in statuses)
 
 
 def _method_and_domain(job: Job) -> tuple[str, str]:
@@ -89,67 +143,6 @@ def _size(run: StoredRun | None) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
     return total
-
-
-def print_states(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> None:
-    """Print how far the suite is, and what failed."""
-    by_method: dict[str, Counter[State]] = {}
-    for status in statuses:
-        by_method.setdefault(status.job.method, Counter())[status.state] += 1
-    rows = []
-    for method, counts in [*by_method.items(), ("all", count_states(statuses))]:
-        rows.append((method, *(str(counts[state] or "") for state in State)))
-    print_table("Jobs", ("method", *State), rows)
-    terminal().print(describe(statuses, workers, expected))
-
-
-def describe(statuses: Sequence[JobStatus], workers: int | None, expected: Forecast) -> str:
-    """Return what is left in a few lines of text."""
-    runs = _count_runs(statuses)
-    lines = [f"{len(statuses)} jobs, {runs} runs (one per seed); {expected.jobs} jobs left"]
-    if expected.seconds is None:
-        lines.append("the remaining time is unknown until a job has finished")
-    elif expected.jobs:
-        hours = expected.seconds / 3600
-        text = f"{hours:.1f} h of one worker"
-        if workers and workers > 1:
-            text += f", {hours / workers:.1f} h with {workers} workers"
-        lines.append(f"{text}, and {expected.disk_bytes / 1e9:.1f} GB")
-    for status in statuses:
-        if status.reason:
-            lines.append(f"{status.state}: {status.job.run}: {status.reason}")
-    return "\n".join(lines)
-
-
-def summary(statuses: Sequence[JobStatus], expected: Forecast) -> dict[str, Any]:
-    """Return the same for other programs."""
-    counts = count_states(statuses)
-    problems = []
-    for status in statuses:
-        if status.state in PROBLEMS:
-            problem = {"job": str(status.job.run), "state": status.state, "reason": status.reason}
-            problems.append(problem)
-    hours = gigabytes = None
-    if expected.seconds is not None:
-        hours = round(expected.seconds / 3600, 2)
-        gigabytes = round(expected.disk_bytes / 1e9, 2)
-    return {
-        "jobs": len(statuses),
-        "runs": _count_runs(statuses),
-        **{str(state): counts[state] for state in State},
-        "hours_left": hours,
-        "gigabytes_left": gigabytes,
-        "problems": problems,
-    }
-
-
-def count_states(statuses: Sequence[JobStatus]) -> Counter[State]:
-    """Return how many jobs are in each state."""
-    return Counter(status.state for status in statuses)
-
-
-def _count_runs(statuses: Sequence[JobStatus]) -> int:
-    return sum(len(status.job.run.seeds) for status in statuses)
 
 
 # -- while the jobs are trained ---------------------------------------------------------------------------------------

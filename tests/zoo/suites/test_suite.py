@@ -13,7 +13,7 @@ from zoo.runs.resume import StoredRun
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.suites import SHIPPED, find_suite
 from zoo.suites.jobs import Job
-from zoo.suites.progress import describe, forecast, summary
+from zoo.suites.progress import Progress
 from zoo.suites.store import JobStatus, State
 from zoo.suites.suite import Run, Suite, read_suite, select
 from zoo.terminal.errors import UsageError
@@ -147,30 +147,28 @@ def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain
         status("fql", "scene-play", State.WAITING, seeds=4),
         status("fql", "scene-play", State.INTERRUPTED, size=300),
     ]
-    expected = forecast(statuses)
-    assert expected.seconds == pytest.approx(40.0 + 20.0)
-    assert expected.jobs == 2
-    assert expected.disk_bytes == 4 * 250 + 2 * 250 - 300
+    progress = Progress(statuses)
+    assert progress.left == statuses[3:]
+    assert progress.costs == pytest.approx((40.0 + 20.0, 4 * 250 + 2 * 250 - 300))
 
 
 def test_an_algorithm_without_a_finished_job_takes_as_long_as_its_operations_say(status):
     done = status("fql", "scene-play", State.FINISHED, seconds=20.0)
     operations = update_operations()
     for algo in ("qam", "bc"):
-        expected = forecast([done, status(algo, "cube-single-play", State.WAITING)])
-        assert expected.seconds == pytest.approx(20.0 * operations[algo] / operations["fql"])
+        progress = Progress([done, status(algo, "cube-single-play", State.WAITING)])
+        assert progress.costs[0] == pytest.approx(20.0 * operations[algo] / operations["fql"])
     unlisted = status("sac", "scene-play", State.WAITING)  # the table lacks it
-    assert forecast([done, unlisted]).seconds > 0
+    assert Progress([done, unlisted]).costs[0] > 0
 
 
 def test_the_time_of_a_suite_without_a_finished_job_is_unknown_and_a_finished_suite_costs_nothing(
     status,
 ):
-    left = [status("qam", "scene-play", State.WAITING)]
-    assert summary(left, forecast(left))["hours_left"] is None
-    assert "the remaining time is unknown" in describe(left, None, forecast(left))
-    ended = [status("qam", "scene-play", State.DIVERGED)]
-    result = summary(ended, forecast(ended))
+    progress = Progress([status("qam", "scene-play", State.WAITING)])
+    assert progress.summary()["hours_left"] is None
+    assert "the remaining time is unknown" in str(progress)
+    result = Progress([status("qam", "scene-play", State.DIVERGED)]).summary()
     assert result["hours_left"] == 0.0
     assert result["gigabytes_left"] == 0.0
 
@@ -181,10 +179,11 @@ def test_failures_are_named_with_their_reason_and_counted(status):
         status("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
         status("qam", "scene-play", State.FINISHED, seconds=3_600.0, size=10**6),
     ]
-    result = summary(statuses, forecast(statuses))
+    progress = Progress(statuses, workers=4)
+    result = progress.summary()
     assert result == result | {"failed": 1, "diverged": 1, "done": 1, "runs": 6}
     reasons = [problem["reason"] for problem in result["problems"]]
     assert reasons == ["no luck", "training diverged: NaN"]
-    text = describe(statuses, 4, forecast(statuses))
+    text = str(progress)
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
     assert "1.0 h of one worker, 0.2 h with 4 workers, and 0.0 GB" in text
