@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import matplotlib
@@ -18,10 +17,9 @@ from matplotlib.patches import Circle
 from agents.common.sb3.policy import FlowPolicy
 from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
 from zoo.envs.rendering import prepare_drawing
-from zoo.models.agent import Agent, episode_text
+from zoo.models.agent import Agent
 from zoo.runs.folder import short_name
 from zoo.terminal.errors import UsageError
-from zoo.terminal.messages import log
 from zoo.watching.stage import (
     PolicyInspector,
     RolloutSimulator,
@@ -144,26 +142,6 @@ HEAD = 64
 """Height in pixels of the title above."""
 
 
-@dataclass
-class EpisodeTrace:
-    """The course of an episode, to draw it.
-
-    :param trail: positions of the agent, x and y.
-    :param values: of the sampled chunks at each step, (N,).
-    :param planned: step at which a chunk was planned -> its value.
-    :param plans: at the last plan.
-    :param paths: where the sampled chunks of the last plan lead, (N, H + 1, 2).
-    :param is_over: whether the episode has ended.
-    """
-
-    trail: list[Array] = field(default_factory=list)
-    values: list[Array] = field(default_factory=list)
-    planned: dict[int, float] = field(default_factory=dict)
-    plans: SampledPlans | None = None
-    paths: Array | None = None
-    is_over: bool = False
-
-
 class Film:
     """Makes a picture of each moment of an agent's episodes.
 
@@ -210,7 +188,6 @@ class Film:
             self._inspector = PolicyInspector(agent.policy)  # type: ignore[arg-type]  # a FlowPolicy, see above
             if is_maze:
                 self._simulator = RolloutSimulator(agent)
-        self._traces: dict[int, EpisodeTrace] = {}
         self._reach = 0.1  # metres, the longest way of a sampled chunk so far
 
     def pictures(self, interval: int = 1) -> Iterator[tuple[Array, bool]]:
@@ -232,28 +209,22 @@ class Film:
             self._simulator.close()
 
     def _remember(self, episode: RunningEpisode) -> None:
-        """Add a moment to the trace of an episode."""
-        trace = self._traces.setdefault(episode.number, EpisodeTrace())
-        if trace.is_over:  # other episodes of the grid still run
-            return
-        trace.is_over = episode.is_over
+        """Add a moment to what is drawn of an episode."""
         if self._uses_map:
-            trace.trail.append(np.array(episode.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
-        if episode.is_over:
-            total, length, *_ = episode.totals
-            log.info(episode_text(episode.number + 1, episode.success, length, total))
-        elif self._inspector is not None:
-            plans = self._inspector.sample(episode)
+            episode.trail.append(np.array(episode.env.env.unwrapped.get_xy()))  # type: ignore[attr-defined]  # a maze
+        if episode.is_over or self._inspector is None:
+            return
+        plans = self._inspector.sample(episode)
+        if plans.values is not None:
+            episode.values.append(plans.values)
+        if episode.has_new_chunk:
+            episode.plans = plans
             if plans.values is not None:
-                trace.values.append(plans.values)
-            if episode.has_new_chunk:
-                trace.plans = plans
-                if plans.values is not None:
-                    trace.planned[episode.totals.length] = float(plans.values[plans.played])
-                if self._simulator is not None:
-                    trace.paths = self._simulator.paths(episode.env, plans.chunks)
-                    reach = np.abs(trace.paths - trace.paths[:, :1]).max().item()
-                    self._reach = max(self._reach, reach)
+                episode.planned[episode.totals.length] = float(plans.values[plans.played])
+            if self._simulator is not None:
+                episode.paths = self._simulator.paths(episode.env, plans.chunks)
+                reach = np.abs(episode.paths - episode.paths[:, :1]).max().item()
+                self._reach = max(self._reach, reach)
 
     def _picture(self, episodes: Sequence[RunningEpisode]) -> Array:
         """Return the picture of a moment: a scene for each episode, or one beside the plans in it."""
@@ -287,11 +258,10 @@ class Film:
 
     def _draw_scene(self, ax: Axes, episode: RunningEpisode) -> None:
         """Draw the camera's picture, or the map with what is planned."""
-        trace = self._traces[episode.number]
         if self._uses_map:
-            draw_maze(ax, find_maze(episode.env), trace.trail)
-            if trace.paths is not None and trace.plans is not None:
-                draw_lines(ax, trace.paths, trace.plans)
+            draw_maze(ax, find_maze(episode.env), episode.trail)
+            if episode.paths is not None and episode.plans is not None:
+                draw_lines(ax, episode.paths, episode.plans)
         else:
             # an agent that sees pictures is shown as it sees the scene
             if not self._sees_pictures:
@@ -304,9 +274,8 @@ class Film:
 
     def _draw_plans(self, close_up: Axes, flow: Axes, below: Axes, episode: RunningEpisode) -> None:
         """Draw the panels beside a scene."""
-        trace = self._traces[episode.number]
-        plans = trace.plans
-        paths = trace.paths
+        plans = episode.plans
+        paths = episode.paths
         assert plans is not None
         for ax in (close_up, flow, below):
             ax.grid(True)
@@ -314,7 +283,7 @@ class Film:
         if paths is None:
             draw_chunks(close_up, plans)
         else:
-            draw_maze(close_up, find_maze(episode.env), trace.trail)
+            draw_maze(close_up, find_maze(episode.env), episode.trail)
             draw_lines(close_up, paths, plans)
             x, y = paths[0, 0]
             # the longest way so far, so that the scale of the close-up does not jump
@@ -332,7 +301,7 @@ class Film:
                 yticks=[],
             )
         else:
-            draw_values(below, trace.values, trace.planned)
+            draw_values(below, episode.values, episode.planned)
 
 
 def find_maze(env: RepeatableEnv) -> Any:

@@ -20,13 +20,31 @@ from zoo.algorithms.baselines import as_chunk_policy
 from zoo.envs.border import stack
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.probe import probe
-from zoo.models.agent import Agent
+from zoo.models.agent import Agent, episode_text
 from zoo.playing.evaluate import BatchPlanner, results_of, seeds_of_starts
 from zoo.playing.pool import EpisodeTotals
 from zoo.runs.episodes import EpisodeResults
+from zoo.terminal.messages import log
 
 MIN_SAMPLES = 16
 """Least number of chunks that are sampled in a state."""
+
+
+@dataclass(frozen=True)
+class SampledPlans:
+    """N chunks that a policy could play in a state; those from which it chooses come first.
+
+    :param chunks: in the environment's units, (N, H, A).
+    :param stages: their way from noise (first) to action (last) in [-1, 1], the first action of the chunk only, each
+        (N, A); one stage where the policy has no noise that becomes an action.
+    :param values: what the algorithm's critic says of them, (N,); None where there is no critic.
+    :param played: which one is played.
+    """
+
+    chunks: np.ndarray
+    stages: list[np.ndarray]
+    values: np.ndarray | None
+    played: int
 
 
 @dataclass
@@ -40,6 +58,11 @@ class RunningEpisode:
     :param noise: of the plan that gave the chunk: name -> (...).
     :param totals: its return, length and success until now.
     :param success: whether it was one by the agent's rule, once it is over; None for another score.
+    :param trail: positions of the agent, x and y; it and what follows are there where they are drawn.
+    :param values: of the sampled chunks at each step, (N,).
+    :param planned: step at which a chunk was planned -> its value.
+    :param plans: at the last plan.
+    :param paths: where the sampled chunks of the last plan lead, (N, H + 1, 2).
     """
 
     env: RepeatableEnv
@@ -51,6 +74,11 @@ class RunningEpisode:
     totals: EpisodeTotals = field(default_factory=EpisodeTotals)
     success: int | None = None
     is_over: bool = False
+    trail: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    planned: dict[int, float] = field(default_factory=dict)
+    plans: SampledPlans | None = None
+    paths: np.ndarray | None = None
 
     @property
     def has_new_chunk(self) -> bool:
@@ -124,6 +152,8 @@ class Stage:
         if episode.is_over:
             successes = self._results_of([episode], self._seeds[:1]).successes_of(0)
             episode.success = None if successes is None else int(successes[0])
+            total, length, *_ = episode.totals
+            log.info(episode_text(episode.number + 1, episode.success, length, total))
 
     def _plan(self, episodes: Sequence[RunningEpisode]) -> None:
         """Plan for episodes whose chunk is used up; each has its row of the batch, as in an evaluation."""
@@ -143,23 +173,6 @@ class Stage:
             episode.noise = {
                 name: draw[0, episode.number] for name, draw in self._planner.last_noise.items()
             }
-
-
-@dataclass(frozen=True)
-class SampledPlans:
-    """N chunks that a policy could play in a state; those from which it chooses come first.
-
-    :param chunks: in the environment's units, (N, H, A).
-    :param stages: their way from noise (first) to action (last) in [-1, 1], the first action of the chunk only, each
-        (N, A); one stage where the policy has no noise that becomes an action.
-    :param values: what the algorithm's critic says of them, (N,); None where there is no critic.
-    :param played: which one is played.
-    """
-
-    chunks: np.ndarray
-    stages: list[np.ndarray]
-    values: np.ndarray | None
-    played: int
 
 
 class PolicyInspector:
