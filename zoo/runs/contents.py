@@ -45,7 +45,7 @@ MIN_NEW_RUNS = 100
 """How many runs of a folder must have ended since its file was written to write it again; fewer are read in no time."""
 SETTLED_SECONDS = 2.0
 """Age from which a file's time of change tells it from later ones; some storage has times of whole seconds."""
-_FORMAT = 2
+_FORMAT = 3
 """Of the cache's files. A release with another one finds files of its own."""
 
 Stamps = list[list[int]]

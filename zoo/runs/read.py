@@ -302,7 +302,7 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
         "length": np.where(was_played, numbers["length"], np.nan),
         "carried": False,
     }
-    return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS))
+    return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS), copy=False)
 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
