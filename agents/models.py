@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,9 @@ from agents.common.settings import signature_of
 from agents.common.validation import path_of
 from agents.registry import Entry
 
-_models: dict[type[Method], type[FlowAlgorithm]] = {}
 
-
-@dataclass
-class _OnDemand:
-    """An attribute of a class that is made when somebody asks for it, since few read a model's documentation.
-
-    :param make: makes it.
-    """
-
-    make: Callable[[], Any]
-
-    def __get__(self, instance: object, owner: type) -> Any:
-        return self.make()
-
-
+# one class for each method, since a loaded model must be an instance of it
+@cache
 def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     """Return the class of models of a method, always the same one.
 
@@ -45,35 +32,26 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     :return: a subclass of :class:`FlowAlgorithm` of the method's name, documented with its settings.
     :raises ValueError: if a setting has the name of something that every model has.
     """
-    # one class for each method, since a loaded model must be an instance of it
-    if method not in _models:
-        reserved = {*dir(FlowAlgorithm), *Arguments.declared()}
-        # attributes that are not of the class: every name that a constructor mentions, to be safe
-        for algorithm in (BaseAlgorithm, OffPolicyAlgorithm, FlowAlgorithm):
-            reserved.update(algorithm.__init__.__code__.co_names)
-        reserved.update(FlowAlgorithm._setup_model.__code__.co_names)
-        for name in method.declared().keys() & reserved - Method.declared().keys():
-            raise ValueError(
-                f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, "
-                f"e.g. `own_{name}`"
-            )
-        is_built_in = registry.name_of(method) in registry.BUILT_IN
-
-        def document() -> str:
-            settings = f"{method.documentation()}\n{Arguments.documentation()}"
-            return f"{inspect.getdoc(method) or ''}\n\n{settings}"
-
-        attributes = {
-            "method_class": method,
-            "__doc__": _OnDemand(document),
-            # where users import it from: a saved model names its class by this
-            "__module__": "agents" if is_built_in else method.__module__,
-            "__signature__": _OnDemand(
-                lambda: signature_of(FlowAlgorithm.__init__, Arguments, method)
-            ),
-        }
-        _models[method] = type(method.__name__, (FlowAlgorithm,), attributes)
-    return _models[method]
+    reserved = {*dir(FlowAlgorithm), *Arguments.declared()}
+    # attributes that are not of the class: every name that a constructor mentions, to be safe
+    for algorithm in (BaseAlgorithm, OffPolicyAlgorithm, FlowAlgorithm):
+        reserved.update(algorithm.__init__.__code__.co_names)
+    reserved.update(FlowAlgorithm._setup_model.__code__.co_names)
+    for name in method.declared().keys() & reserved - Method.declared().keys():
+        raise ValueError(
+            f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, e.g. "
+            f"`own_{name}`"
+        )
+    is_built_in = registry.name_of(method) in registry.BUILT_IN
+    settings = f"{method.documentation()}\n{Arguments.documentation()}"
+    attributes = {
+        "method_class": method,
+        "__doc__": f"{inspect.getdoc(method) or ''}\n\n{settings}",
+        # where users import it from: a saved model names its class by this
+        "__module__": "agents" if is_built_in else method.__module__,
+        "__signature__": signature_of(FlowAlgorithm.__init__, Arguments, method),
+    }
+    return type(method.__name__, (FlowAlgorithm,), attributes)
 
 
 def get(id: str) -> Entry:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import FAILED, SUCCEEDED, UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_verbose
-from zoo.training.flags import add_speed
+from zoo.terminal.parser import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job
@@ -80,8 +80,9 @@ def make_parser() -> Parser:
         help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
         "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
     )
-    add_speed(
-        parser.add_argument_group("how each run is trained"), "CPU threads of a run; -1: its cores"
+    speed = add_flags(parser, TrainRequest, ("device", "precision", "compile"))["speed"]
+    speed.add_argument(
+        "--num-threads", type=THREADS, default=-1, help="CPU threads of a run; -1: its cores"
     )
     report = parser.add_argument_group("report")
     report.add_argument(

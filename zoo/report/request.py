@@ -1,5 +1,7 @@
 """What a comparison is asked for, by a command line, a suite or a page of the documentation."""
 
+# ruff: noqa: RUF009  # `flag` declares a field
+
 from __future__ import annotations
 
 import os
@@ -10,53 +12,86 @@ from typing import Literal
 
 from agents.common.validation import number
 from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.parser import flag
 
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What to compare, how, and what to make of it; ``zoo compare --help`` explains each by its flag.
+    """What to compare, how, and what to make of it, as the flags of ``zoo compare`` ask for it.
 
     :param paths: folders to search for run folders.
-    :param published: names of sets of published scores.
-    :param scores: ``scores.csv`` of other reports.
-    :param methods: names of the only methods, and `envs` patterns of the only environments, to compare.
-    :param failed: what failed runs count for.
-    :param strict: whether to refuse runs that do not count.
     :param suite_focus: the method that a suite's file puts into focus, which may have no run yet.
-    :param tolerance: the largest difference that counts as reproduced, as a fraction.
-    :param resolve: difference of means that matters, in points.
-    :param reps: bootstrap repetitions.
-    :param width: what figures are drawn for.
-    :param format: kinds of files of each figure.
-    :param output: folder of the report; None for no report.
-    :param json: file for every number.
-    :param prints: whether to print the main tables.
     :param command_line: what the report names as its command.
     """
 
     paths: Sequence[Path] = ()
-    published: Sequence[str] = ()
-    scores: Sequence[Path] = ()
-    methods: Sequence[str] = ()
-    envs: Sequence[str] = ()
+    published: Sequence[str] = flag(
+        "published scores, e.g. qam2026", default=(), metavar="SET", section="what to compare"
+    )
+    scores: Sequence[Path] = flag(
+        "scores.csv of other reports, whose runs stand beside",
+        default=(),
+        action="extend",
+        metavar="FILE",
+    )
+    methods: Sequence[str] = flag(
+        "only these, e.g. qam QAM-E (default: all)", default=(), metavar="NAME"
+    )
+    envs: Sequence[str] = flag(
+        "only these, e.g. 'scene-*' (default: all)", default=(), metavar="PATTERN"
+    )
     reference_scores: Sequence[str] = ()
-    merge_protocols: bool = False
-    failed: Literal["last", "zero", "exclude"] = "last"
-    strict: bool = False
-    baseline: str | None = None
-    focus: str | None = None
-    no_focus: bool = False
+    merge_protocols: bool = flag("one row per label, even where protocols differ", default=False)
+    failed: Literal["last", "zero", "exclude"] = flag(
+        "what runs that failed count for: their last evaluation, zero, or nothing", default="last"
+    )
+    strict: bool = flag("fail (exit 2) if any run is skipped", default=False)
+    baseline: str | None = flag(
+        "method to compare against (default: the one of the first set)",
+        metavar="NAME",
+        section="how",
+    )
+    focus: str | None = flag(
+        "method that the report is about: a verdict on it, the others in grey (default: your own if it is one; of two, "
+        "the last one that is not the baseline)",
+        metavar="NAME",
+        either="focus",
+    )
+    no_focus: bool = flag(
+        "a verdict on the leading method of each phase instead", default=False, either="focus"
+    )
     suite_focus: str = ""
-    tolerance: float = 0.05
-    resolve: float = 3.0
-    reps: int = 5_000
-    width: str = "page"
-    format: Sequence[str] = ("pdf", "svg", "png")
-    labels: Sequence[str] = ()
-    order: Sequence[str] = ()
-    output: Path | None = None
-    json: Path | None = None
-    prints: bool = False
+    tolerance: float = flag(
+        "largest difference that counts as reproduced, as a fraction", default=0.05
+    )
+    resolve: float = flag(
+        "difference of means for which to say how many seeds are needed, in points (default: 3)",
+        default=3.0,
+        metavar="POINTS",
+    )
+    reps: int = flag("bootstrap repetitions", default=5_000)
+    width: Literal["page", "column", "text"] = flag(
+        "draw figures and LaTeX tables to stand in a paper as they are: 3.25 inches (column) or 6.75 (text)",
+        default="page",
+        section="how figures and tables look",
+    )
+    format: Sequence[Literal["pdf", "svg", "png"]] = flag(
+        "files of each figure (default: all three)", default=("pdf", "svg", "png")
+    )
+    labels: Sequence[str] = flag(
+        "what to call methods", default=(), action="extend", metavar="NAME=TEXT"
+    )
+    order: Sequence[str] = flag(
+        "these methods first (default: the best first)", default=(), metavar="NAME"
+    )
+    output: Path | None = flag(
+        "report.html, tables and figures",
+        "-o",
+        metavar="DIR",
+        section="what to make (default: --print)",
+    )
+    json: Path | None = flag("every number, for other programs", metavar="FILE")
+    prints: bool = flag("the main tables in the terminal", default=False)
     command_line: str = ""
 
     def check(self) -> None:
@@ -65,16 +100,16 @@ class CompareRequest:
             raise UsageError(
                 "expected folders of runs, --published SET or --with FILE, got none; see --help"
             )
-        for flag, path in (("--output", self.output), ("--json", self.json)):
+        for name, path in (("--output", self.output), ("--json", self.json)):
             if path is None:
                 continue
             # the path itself need not exist yet
             folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
-            is_file = flag == "--json"
+            is_file = name == "--json"
             if (path.exists() and path.is_file() != is_file) or not os.access(folder, os.W_OK):
                 kind = "a file" if is_file else "a folder"
                 raise UsageError(
-                    f"`{flag}` must be {kind} to write to, got {path}; choose another place"
+                    f"`{name}` must be {kind} to write to, got {path}; choose another place"
                 )
         with as_usage_error():
             number("--tolerance", self.tolerance, above=0, at_most=1)

@@ -1,14 +1,17 @@
 """What a training run is asked to be, and the command line that asks for it."""
 
+# ruff: noqa: RUF009  # `flag` declares a field
+
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoo.settings.layers import DEFAULT_PROFILE
+from zoo.terminal.parser import SEED, THREADS, flag
 
 
 @dataclass(frozen=True)
@@ -35,53 +38,115 @@ class TrainRequest:
     :param trial: settings of the trial that `study` and `trial_id` name, or of the trial that is being trained.
     """
 
-    algo: str
-    env: str = ""
-    no_env: bool = False
-    spaces: Path | None = None
+    algo: str = flag(
+        "algorithm id, e.g. qam", default=MISSING, required=True, section="what to train"
+    )
+    env: str = flag(
+        "e.g. cube-double-play-singletask-task2-v0", default="", either="where", required=True
+    )
+    no_env: bool = flag(
+        "train and judge by --dataset alone (docs/no_env.md)", default=False, either="where"
+    )
     seeds: tuple[int, ...] | None = None
-    profile: str = DEFAULT_PROFILE
-    quick: bool = False
-    hyperparams: Sequence[str] = ()
-    conf_file: Path | None = None
-    study: str | None = None
-    trial_id: str | None = None
+    profile: str = flag(
+        "protocol of the settings; `zoo agents show ALGO` lists them", default=DEFAULT_PROFILE
+    )
+    quick: bool = flag("the algorithm's small settings, for a laptop", default=False)
+    hyperparams: Sequence[str] = flag(
+        "settings, repeatable", "-params", default=(), metavar="KEY=VALUE", action="extend"
+    )
+    conf_file: Path | None = flag("YAML file that overrides the shipped settings", "-conf")
+    trained_agent: Path | None = flag(
+        "model (.zip), or folder of a run, to start from", "-i", either="start"
+    )
+    pretrained_actor: Path | None = flag(
+        "model (.zip), or folder of a run, whose behaviour flow to start from", either="start"
+    )
+    behaviour: str | None = flag(
+        "makes the behaviour flow, an agents.PretrainedFlow that was trained elsewhere (docs/pretrained.md)",
+        metavar="FILE.py:FUNCTION",
+        either="start",
+    )
+    spaces: Path | None = flag("with --no-env, limits of observations and actions", metavar="YAML")
+    study: str | None = flag(
+        "tuning study whose settings to take: its name, its database, or DATABASE:NAME; see zoo tune"
+    )
+    trial_id: str | None = flag("which of its trials: a number, or best")
     trial: TrialSettings | None = None
-    trained_agent: Path | None = None
-    pretrained_actor: Path | None = None
-    behaviour: str | None = None
-    resume: bool = False
+    resume: bool = flag(
+        "continue the newest unfinished run with the same settings; report it if it has finished; otherwise start a "
+        "new one",
+        default=False,
+    )
     run: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str = "auto"
-    dataset_dir: str | None = None
-    storage: str = "auto"
-    n_envs: int | None = None
-    vec_env: str = "dummy"
-    env_kwargs: Sequence[str] = ()
-    eval_env_kwargs: Sequence[str] = ()
-    gym_packages: Sequence[str] = ()
-    n_eval_envs: int | None = None
-    eval_seed: int = 0
-    on_divergence: str = "stop"
-    save_replay_buffer: bool = False
-    device: str = "auto"
-    precision: str | None = None
-    compile: str | None = None
-    num_threads: int = -1
-    log_folder: Path = Path("logs")
+    dataset: str = flag(
+        "auto, download, generate, the path of a file or folder, or minari:ID",
+        default="auto",
+        section="data",
+    )
+    dataset_dir: str | None = flag(
+        "where datasets live (default: where each benchmark keeps its own)"
+    )
+    storage: Literal["auto", "device", "host"] = flag(
+        "where the replay buffer is kept: on the device if it fits, always, or never",
+        default="auto",
+    )
+    n_envs: int | None = flag(
+        "training environments (default: one per seed); one update per step of all environments",
+        section="environments",
+    )
+    vec_env: Literal["dummy", "subproc"] = flag(
+        "how training environments are stepped", default="dummy"
+    )
+    env_kwargs: Sequence[str] = flag(
+        "arguments of the environment", default=(), metavar="KEY=VALUE", action="extend"
+    )
+    eval_env_kwargs: Sequence[str] = flag(
+        "those of evaluation environments (default: --env-kwargs)",
+        default=(),
+        metavar="KEY=VALUE",
+        action="extend",
+    )
+    gym_packages: Sequence[str] = flag("packages to import, for their environments", default=())
+    n_eval_envs: int | None = flag(
+        "evaluation environments (default: two per core or eight, mazes one per episode)",
+        section="evaluation and saving",
+    )
+    eval_seed: int = flag("decides the evaluation's starts and noise", default=0, type=SEED)
+    on_divergence: Literal["stop", "warn"] = flag(
+        "a seed whose losses or Q are finite but beyond recovery fails (stop), or goes on after a warning (warn); NaN "
+        "and infinity always fail",
+        default="stop",
+    )
+    save_replay_buffer: bool = flag("save the replay buffer at the end", default=False)
+    device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
+    precision: Literal["fp32", "tf32", "bf16"] | None = flag(
+        "matrix products (default: tf32 on CUDA)"
+    )
+    compile: Literal["auto", "on", "off"] | None = flag("compile the update (default: auto)")
+    num_threads: int = flag(
+        "CPU threads of PyTorch; -1: PyTorch's default", default=-1, type=THREADS
+    )
+    log_folder: Path = flag(
+        "where run folders are made", "-f", default=Path("logs"), section="output"
+    )
     verbose: int = 1
-    tensorboard_log: Path | None = None
-    progress: bool | None = None
-    label: str | None = None
-    track: str | None = None
-    wandb_project_name: str | None = None
-    wandb_group: str | None = None
-    wandb_entity: str | None = None
-    wandb_tags: Sequence[str] = ()
+    tensorboard_log: Path | None = flag(
+        "folder of TensorBoard's events (default: the run's)", "-tb"
+    )
+    progress: bool | None = flag("progress bar, terminal or not", "-P")
+    label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
+    track: Literal["wandb"] | None = flag(
+        "log to Weights & Biases too, which follows TensorBoard's events", nargs="?", const="wandb"
+    )
+    wandb_project_name: str | None = flag("project of Weights & Biases (default: flow-rl-zoo)")
+    wandb_group: str | None = flag("group of Weights & Biases")
+    wandb_entity: str | None = flag("entity of Weights & Biases")
+    wandb_tags: Sequence[str] = flag("tags of Weights & Biases", "-tags", default=())
 
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
-        values = {flag.name: getattr(self, flag.name) for flag in fields(self)}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         if self.trial is not None:
             values["trial"] = {"source": self.trial.source, **self.trial.settings}
         values |= values.pop("run")
@@ -94,10 +159,10 @@ class TrainRequest:
         derived = {"run", "trial"}
         if self.no_env:  # `env` is made from the data's name, and argparse takes one of the two
             derived.add("env")
-        for flag in fields(self):
-            value = getattr(self, flag.name)
-            if flag.name not in derived and value != flag.default:
-                words += _flag(flag.name, value)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name not in derived and value != entry.default:
+                words += _flag(entry.name, value)
         for name, value in self.run.items():
             is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
             words += _flag(name, ",".join(map(str, value)) if is_pair else value)

@@ -3,11 +3,12 @@
 import argparse
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from agents.common.validation import closest_names
 from zoo.terminal.errors import BAD_INPUT, UsageError
@@ -106,7 +107,6 @@ class Number:
 COUNT = Number(1)
 ZERO_OR_MORE = Number(0)
 THREADS = Number(-1, 1024)
-WHOLE_NUMBER = Number()
 SEED = Number(0, MAX_SEED)
 SEED_OR_ANY = Number(-1, MAX_SEED)
 AMOUNT = Number(0, is_whole=False)
@@ -135,6 +135,92 @@ def two_numbers(text: str) -> list[float]:
             f"expected two numbers with a comma, e.g. -1,1, got {text!r}"
         ) from None
     return [low, high]
+
+
+# -- flags that are declared as the fields of a request ---------------------------------------------------------------
+
+
+def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
+    """Declare a field of a dataclass that is also a flag of its name.
+
+    :param doc: its help.
+    :param aliases: further names, e.g. ``-f``.
+    :param default: of the field; ``MISSING`` where there is none.
+    :param options: of argparse, over those that follow from the field's type. Besides, ``section`` begins a group of
+        flags with that title, and of the flags with the same ``either`` only one can be given.
+    """
+    return field(default=default, metadata={"aliases": aliases, "help": doc, **options})
+
+
+def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
+    """Return how argparse reads a value of a type; None stands for a flag that is left out.
+
+    :param minimum: of an int.
+    """
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return options_of(get_args(kind)[0], minimum)
+    if origin is Literal:
+        return {"choices": get_args(kind)}
+    if origin is tuple:
+        return {"type": two_numbers, "metavar": "LOW,HIGH"}
+    if origin in (list, Sequence):
+        return {"nargs": "+", **options_of(get_args(kind)[0])}
+    of_types: dict[Any, dict[str, Any]] = {
+        bool: {"action": "store_true"},
+        int: {"type": Number(minimum)},
+        float: {"type": REAL},
+        Path: {"type": a_path},
+    }
+    return of_types.get(kind, {})
+
+
+def add_flags(
+    parser: argparse.ArgumentParser,
+    request: type[Any],
+    names: Collection[str] | None = None,
+    renamed: Mapping[str, str] | None = None,
+) -> dict[str, argparse._ArgumentGroup]:
+    """Add the flags that the fields of a request declare; return their groups by title.
+
+    :param names: of the fields; None takes all.
+    :param renamed: field -> its flag, where that has another name.
+    """
+    kinds = get_type_hints(request)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    exclusive: dict[str, argparse._MutuallyExclusiveGroup] = {}
+    for entry in fields(request):
+        options = {**options_of(kinds[entry.name]), **entry.metadata}
+        if "section" in options:
+            title = options.pop("section")
+            group = groups[title] = parser.add_argument_group(title)
+        if "help" not in options or not (names is None or entry.name in names):
+            continue
+        target: argparse._ActionsContainer = group
+        if "either" in options:
+            rivals = options.pop("either")
+            is_required = options.pop("required", False)
+            if rivals not in exclusive:
+                exclusive[rivals] = group.add_mutually_exclusive_group(required=is_required)
+            target = exclusive[rivals]
+        # argparse would append to a list, and the help shows no empty default
+        if entry.default not in (MISSING, "", ()):
+            options["default"] = entry.default
+        name = f"--{entry.name.replace('_', '-')}"
+        if renamed:
+            name = renamed.get(entry.name, name)
+        target.add_argument(*options.pop("aliases"), name, dest=entry.name, **options)
+    return groups
+
+
+def given_flags(args: argparse.Namespace, request: type[Any]) -> dict[str, Any]:
+    """Return the fields of a request whose flags are on a command line, or have a default of the parser's."""
+    values = {}
+    for entry in fields(request):
+        value = getattr(args, entry.name, None)
+        if value is not None:
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+    return values
 
 
 def add_verbose(parser: argparse._ActionsContainer) -> None:

@@ -27,10 +27,10 @@ from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
 from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
-from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.training.plan import RunPlan, plan_run
+from zoo.tuning.request import StudyRequest
 
 STUDIES = "studies"
 """Folder of studies in a log folder."""
@@ -43,26 +43,6 @@ LOCK_SECONDS = 60.0
 """How long to wait for a SQLite file that another start is writing; SQLite's own 5 s are short for a slow disk."""
 MAX_RETRIES = 5
 """How often a killed trial is repeated: its settings may kill it again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRequest:
-    """A study as the flags of ``zoo tune`` ask for it; each field is the flag of its name.
-
-    :param run: its training runs, without the settings of a trial.
-    """
-
-    run: TrainRequest
-    search: Sequence[str] = ()
-    n_trials: int = 100
-    max_total_trials: int | None = None
-    timeout: float | None = None
-    sampler: str = "tpe"
-    pruner: str = "median"
-    n_startup_trials: int = 10
-    n_evaluations: int | None = None
-    study_name: str | None = None
-    study_storage: str | None = None
 
 
 @dataclass(frozen=True)

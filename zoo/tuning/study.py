@@ -55,7 +55,6 @@ from zoo.tuning.options import (
     DATABASE,
     STUDIES,
     Plan,
-    StudyRequest,
     define,
     is_url,
     open_storage,
@@ -63,6 +62,7 @@ from zoo.tuning.options import (
     plan_study,
     suggest,
 )  # fmt: skip
+from zoo.tuning.request import StudyRequest
 
 POLL_SECONDS = 2.0
 MIN_TRIALS_FOR_IMPORTANCE = 8
