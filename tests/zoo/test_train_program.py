@@ -85,7 +85,7 @@ REFUSED = {
         "the online phase will make no update: `learning_starts` is 5"
     ),
     "--track": "`--track` needs Weights & Biases; install it with `pip install wandb`",
-    "--pretrained-actor CLONE --pretraining-steps 3": "got 3 steps of it too; set --pretraining-",
+    "--pretrained-actor CLONE --pretraining-steps 3": "got 3 of them; set them to 0 (--pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
     "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",

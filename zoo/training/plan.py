@@ -9,7 +9,7 @@ from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.model_file import find_model, read_model_file
 from agents.common.nets.pretrained import PretrainedFlow
-from agents.common.nets.specs import find_behaviour
+from agents.common.sb3.constructor import require_behaviour
 from agents.common.sb3.pretrained import check_fit
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
@@ -300,15 +300,16 @@ def _find_start(
     """
     method = config.method
     starts: dict[str, Any] = {}
-    needs_flow = request.behaviour or request.pretrained_actor
-    if needs_flow and (method is None or "pretraining_steps" not in config.settings):
-        flag = "--behaviour" if request.behaviour else "--pretrained-actor"
-        raise UsageError(f"`{config.algo}` has no behaviour flow to start from; leave out {flag}")
-    if request.pretrained_actor is not None and config.run.pretraining_steps:
-        raise UsageError(
-            f"`--pretrained-actor` takes the place of pretraining, got {config.run.pretraining_steps} steps of it too; "
-            "set --pretraining-steps to 0"
-        )
+    for name in ("behaviour", "pretrained_actor"):
+        flag = f"--{name.replace('_', '-')}"
+        if getattr(request, name) is None:
+            continue
+        if method is None:
+            raise UsageError(
+                f"`{config.algo}` has no behaviour flow to start from; leave out {flag}"
+            )
+        with as_usage_error(ValueError):
+            require_behaviour(method, f"`{flag}`")
     for name in ("trained_agent", "pretrained_actor"):
         path = getattr(request, name)
         if path is None:
@@ -325,5 +326,5 @@ def _find_start(
         return None, starts
     flow = load_flow(request.behaviour)
     with as_usage_error(ValueError):
-        check_fit(flow, method, find_behaviour(method.networks()))
+        check_fit(flow, method)
     return flow, {"behaviour": describe_flow(request.behaviour, flow), **starts}

@@ -232,9 +232,9 @@ def read_arguments(
         raise TypeError(
             f"`{name}` is a setting of `method`, which was given too; give it to the method"
         )
-    specs = require_table(method, "networks", NetworkSpec)
-    if method.pretraining_steps and find_behaviour(specs) is None:
-        raise ValueError(no_behaviour_message(kind.__name__))
+    require_table(method, "networks", NetworkSpec)
+    if method.pretraining_steps:
+        require_behaviour(method)
     if method.per_network:
         method.specs()  # refuses names and values that are wrong
     return method, arguments
@@ -257,13 +257,23 @@ def _set_by_other_name(
     settings[name] = value
 
 
-def no_behaviour_message(algorithm: str) -> str:
-    """Return why an algorithm cannot be pretrained.
+def require_behaviour(method: Method, replacement: str = "") -> str:
+    """Return the name of an algorithm's behaviour flow.
 
-    :param algorithm: its name.
-    :return: one sentence.
+    :param method: the algorithm.
+    :param replacement: what takes the place of pretraining the flow.
+    :return: its name.
+    :raises ValueError: if it has none, or is to pretrain one that is replaced.
     """
-    return (
-        f"{algorithm} has no behaviour flow to pretrain; leave pretraining out (`pretraining_steps` = 0), or take an "
-        "algorithm that clones the data with a flow, such as QAM"
-    )
+    behaviour = find_behaviour(require_table(method, "networks", NetworkSpec))
+    if behaviour is None:
+        raise ValueError(
+            f"{type(method).__name__} has no behaviour flow to pretrain; leave pretraining out (`pretraining_steps` = "
+            "0), or take an algorithm that clones the data with a flow, such as QAM"
+        )
+    if replacement and method.pretraining_steps:
+        raise ValueError(
+            f"{replacement} takes the place of `pretraining_steps`, got {method.pretraining_steps} of them; set them "
+            "to 0 (--pretraining-steps 0)"
+        )
+    return behaviour

@@ -39,9 +39,8 @@ from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedS
 from agents.common.sb3.environments import check_spaces, require_own_environments
 from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import ChunkState, FlowPolicy
-from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples
-from agents.common.sb3.stored_model import StoredModel, load_behaviour
-from agents.common.settings import Configurable
+from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples, load_behaviour
+from agents.common.sb3.stored_model import StoredModel
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
@@ -143,10 +142,7 @@ class FlowAlgorithm(StoredModel):
         # SB3 sets `learning_rate` and others again, also in the middle of a phase
         if getattr(changed, name) == getattr(method, name):
             return
-        if type(method).__init__ is Configurable.__init__:
-            changed.check_together()
-        else:  # it may derive from settings
-            changed = type(method)(**changed.settings())
+        changed = type(method)(**changed.settings())  # its constructor may derive from settings
         # the object stays the same: policy and trainer have it too
         vars(method).update(vars(changed), changes=method.changes + 1)
         if "trainer" in vars(self):
@@ -194,7 +190,7 @@ class FlowAlgorithm(StoredModel):
             )
             self.replay_buffer.with_steps = self.method.step_observations
         if self.behaviour is not None:
-            check_fit(self.behaviour, self.method, self.behaviour_flow)
+            check_fit(self.behaviour, self.method)
             self.method.pretrained = self.behaviour
         method = self.method.lock()
         policy = make_policy(
@@ -375,7 +371,7 @@ class FlowAlgorithm(StoredModel):
         :raises ValueError: if one of the two has no behaviour flow, the model is to be pretrained, or sizes, layers,
             action box, chunk or observation statistics differ; nothing is changed then.
         """
-        load_behaviour(self.policy, self.behaviour_flow, path)
+        load_behaviour(self.policy, path)
 
     def learn_offline(
         self,

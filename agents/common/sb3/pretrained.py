@@ -1,7 +1,8 @@
-"""Checks of a flow that was trained elsewhere, before any training: whether it fits, is a flow, and knows the data."""
+"""Behaviour flows that were trained elsewhere: checks of a module before training, and the flow of a saved model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,33 +12,31 @@ from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Method
+from agents.common.model_file import Source, read_model_file
 from agents.common.nets.pretrained import PretrainedFlow, PretrainedNetwork
-from agents.common.sb3.constructor import no_behaviour_message
+from agents.common.nets.specs import start_from_behaviour
+from agents.common.sb3.constructor import require_behaviour
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 
+MAX_MISMATCHES = 3
+"""Differences between two networks that a message names."""
 ROWS = 256
 """Transitions of the dataset whose actions are compared with samples."""
 
 
-def check_fit(flow: PretrainedFlow, method: Method, behaviour: str | None) -> None:
+def check_fit(flow: PretrainedFlow, method: Method) -> None:
     """Refuse a pretrained flow that the algorithm and its settings cannot take.
 
     :param flow: the pretrained flow.
     :param method: the algorithm.
-    :param behaviour: name of its behaviour flow; None if it has none.
     :raises ValueError: for the first reason.
     """
     if not isinstance(flow, PretrainedFlow):
         raise TypeError(
             f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}"
         )
-    if behaviour is None:
-        raise ValueError(no_behaviour_message(type(method).__name__))
-    if method.pretraining_steps:
-        raise ValueError(
-            f"`behaviour` takes the place of `pretraining_steps`, got {method.pretraining_steps} of them; set them to 0"
-        )
+    require_behaviour(method, "`behaviour`")
     if method.trains_behaviour and not flow.train:
         raise ValueError(
             f"{type(method).__name__} has one flow, which it trains, got a frozen one; give `PretrainedFlow(..., "
@@ -127,6 +126,85 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
             f"{sample_error:.2f} from samples and {noise_error:.2f} from noise; is `noise_at` right, and are "
             "`action_scale` and `action_shift` those between actions in [-1, 1] and the module's?"
         )
+
+
+def load_behaviour(policy: FlowPolicy, path: Source) -> None:
+    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
+
+    A policy that scales observations must have their statistics already.
+
+    :param policy: whose flow is replaced.
+    :param path: of the saved model.
+    :raises ValueError: if one of the two has no such flow, or they do not fit together.
+    """
+    method = policy.method
+    behaviour = require_behaviour(method, "a pretrained actor")
+    file = read_model_file(path)
+    saved, _ = file.attributes()
+    parameters, _ = file.parameters(policy.device)
+    flow = saved.get("behaviour_flow")
+    if flow is None:
+        raise ValueError(
+            f"a pretrained actor must be a saved model with a behaviour flow, got {file.name} without one; "
+            "train one with e.g. `bc`"
+        )
+    state: Mapping[str, Tensor] = parameters["policy"]
+    prefix = f"nets.{flow}."
+    own_state = policy.nets[behaviour].state_dict()
+    saved_state = {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
+    expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
+    activation = saved["policy_kwargs"].get("activation_fn")
+    saved_values = _compatibility(saved, saved["action_space"], activation)
+    wrong = []
+    for name, value in expected.items():
+        if saved_values[name] != value:
+            wrong.append(f"expected {name} {value}, got {saved_values[name]}")
+    wrong += _shape_mismatches(own_state, saved_state)
+    for name in ("observation_mean", "observation_factor"):
+        # means of one dataset differ in their last bits where they are summed in another order
+        if not torch.allclose(
+            getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
+        ):
+            wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
+    if wrong:
+        raise ValueError(
+            f"the behaviour flow of {file.name} does not fit: {'; '.join(wrong[:MAX_MISMATCHES])}; give both models "
+            "the same settings"
+        )
+    with torch.no_grad():
+        for name, value in own_state.items():
+            value.copy_(saved_state[name])
+    # as pretraining would leave them
+    start_from_behaviour(policy.nets, method.networks())
+
+
+def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
+    """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
+    mismatches = []
+    expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
+    saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
+    for name in sorted({*expected, *saved}):
+        shape = expected_shapes.get(name)
+        saved_shape = saved_shapes.get(name)
+        if shape is None or saved_shape not in (shape, (1, *shape[1:])):
+            mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
+    return mismatches
+
+
+def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
+    """Return what must be equal for equal parameters to mean the same."""
+    chunk_length = 1
+    if settings["action_chunking"]:
+        chunk_length = settings["horizon_length"]
+    return {
+        "actions in a chunk": chunk_length,
+        "lowest actions": actions.low.tolist(),
+        "highest actions": actions.high.tolist(),
+        "activation": getattr(activation, "__name__", None),
+        "observation scale": settings["observation_scale"],
+    }
 
 
 def _error(actions: Tensor, batch: Batch) -> float:

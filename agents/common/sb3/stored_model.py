@@ -27,7 +27,6 @@ from stable_baselines3.common.utils import (
     set_random_seed,
 )
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer, read_buffer, write_buffer
 from agents.common.files import safe
@@ -42,17 +41,11 @@ from agents.common.model_file import (
     write_archive,
 )
 from agents.common.nets.pretrained import PretrainedFlow
-from agents.common.nets.specs import start_from_behaviour
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.replicas import PerReplica
-from agents.common.sb3.constructor import no_behaviour_message
 from agents.common.sb3.environments import copy_observations
-from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names, path_of
-
-MAX_MISMATCHES = 3
-"""Differences between two networks that a message names."""
 
 
 class StoredModel(OffPolicyAlgorithm):
@@ -421,84 +414,3 @@ def _with_own_options(
 
 def _names_of_groups(groups: list[dict[str, Any]]) -> str:
     return ", ".join(group.get("network", "all others") for group in groups)
-
-
-def load_behaviour(policy: FlowPolicy, behaviour: str | None, path: Source) -> None:
-    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
-
-    ``behaviour`` names the policy's flow, None if it has none. A policy that scales observations must have their
-    statistics already.
-    """
-    method = policy.method
-    if behaviour is None:
-        raise ValueError(no_behaviour_message(type(method).__name__))
-    if method.pretraining_steps:
-        raise ValueError(
-            f"a pretrained actor takes the place of `pretraining_steps`, got {method.pretraining_steps}; set them to 0"
-        )
-    file = read_model_file(path)
-    saved, _ = file.attributes()
-    parameters, _ = file.parameters(policy.device)
-    flow = saved.get("behaviour_flow")
-    if flow is None:
-        raise ValueError(
-            f"a pretrained actor must be a saved model with a behaviour flow, got {file.name} without one; "
-            "train one with e.g. `bc`"
-        )
-    state: Mapping[str, Tensor] = parameters["policy"]
-    prefix = f"nets.{flow}."
-    own_state = policy.nets[behaviour].state_dict()
-    saved_state = {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }
-    expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
-    activation = saved["policy_kwargs"].get("activation_fn")
-    saved_values = _compatibility(saved, saved["action_space"], activation)
-    wrong = []
-    for name, value in expected.items():
-        if saved_values[name] != value:
-            wrong.append(f"expected {name} {value}, got {saved_values[name]}")
-    wrong += _shape_mismatches(own_state, saved_state)
-    for name in ("observation_mean", "observation_factor"):
-        # means of one dataset differ in their last bits where they are summed in another order
-        if not torch.allclose(
-            getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
-        ):
-            wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
-    if wrong:
-        raise ValueError(
-            f"the behaviour flow of {file.name} does not fit: {'; '.join(wrong[:MAX_MISMATCHES])}; give both models "
-            "the same settings"
-        )
-    with torch.no_grad():
-        for name, value in own_state.items():
-            value.copy_(saved_state[name])
-    # as pretraining would leave them
-    start_from_behaviour(policy.nets, method.networks())
-
-
-def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
-    """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
-    mismatches = []
-    expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
-    for name in sorted({*expected, *saved}):
-        shape = expected_shapes.get(name)
-        saved_shape = saved_shapes.get(name)
-        if shape is None or saved_shape not in (shape, (1, *shape[1:])):
-            mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
-    return mismatches
-
-
-def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
-    """Return what must be equal for equal parameters to mean the same."""
-    chunk_length = 1
-    if settings["action_chunking"]:
-        chunk_length = settings["horizon_length"]
-    return {
-        "actions in a chunk": chunk_length,
-        "lowest actions": actions.low.tolist(),
-        "highest actions": actions.high.tolist(),
-        "activation": getattr(activation, "__name__", None),
-        "observation scale": settings["observation_scale"],
-    }
