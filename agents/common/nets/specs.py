@@ -211,6 +211,42 @@ def _copy(source: nn.Module, copy: nn.Module) -> None:
     torch._foreach_copy_([*copy.parameters(), *copy.buffers()], tensors)
 
 
+def parameter_groups(
+    nets: Networks, specs: Mapping[str, NetworkSpec], optimizer_class: type[torch.optim.Optimizer]
+) -> list[dict[str, Any]]:
+    """Return what is trained as groups of the optimiser: one of all, and one of each network with own options.
+
+    :param nets: the networks, targets among them.
+    :param specs: their specs.
+    :param optimizer_class: that takes the groups.
+    :return: the groups.
+    :raises ValueError: if a network has options and no parameters, or a kind of Adam where another optimiser is used.
+    """
+    shared = []
+    own_groups = []
+    for name, network in nets.items():
+        trained = [p for p in network.parameters() if p.requires_grad]
+        options = {}
+        if name in specs:  # a target's copy has no spec; nothing of it is trained
+            options = specs[name].training.options()
+        if not options:
+            shared += trained
+            continue
+        if not trained:
+            raise ValueError(
+                f"network `{name}` has nothing that is trained by gradient, got {options} for it"
+            )
+        if "decoupled_weight_decay" in options and optimizer_class is not torch.optim.Adam:
+            raise ValueError(
+                f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
+                f"{optimizer_class.__name__} for the policy; leave one of them out"
+            )
+        own_groups.append({"params": trained, "network": name, **options})
+    if shared:
+        own_groups.insert(0, {"params": shared})
+    return own_groups
+
+
 STATEFUL_MODULES = (
     nn.modules.batchnorm._NormBase,
     nn.utils.parametrizations._SpectralNorm,

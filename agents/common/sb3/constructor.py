@@ -125,6 +125,10 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     return arguments
 
 
+OWN_ARGUMENTS = ("n_steps", "seeds", "method", "behaviour", "_init_setup_model")
+"""Arguments that SB3 does not know."""
+
+
 class Arguments(Configurable):
     """Constructor arguments that are not settings of the method."""
 
@@ -191,6 +195,18 @@ class Arguments(Configurable):
         doc="Build networks and buffer at once; `load` does it later.",
         check=lambda _, value: value,
     )
+
+    def of_sb3(self, method: Method) -> dict[str, Any]:
+        """Return the arguments of SB3's constructor, to which the settings in SB3's order belong."""
+        values = self.settings()
+        for name in OWN_ARGUMENTS:
+            del values[name]
+        if self.seeds is not None:
+            values["seed"] = self.seeds[0]
+        for name, declared in Method.declared().items():
+            if not declared.kw_only:
+                values[name] = getattr(method, name)
+        return values
 
 
 def read_arguments(

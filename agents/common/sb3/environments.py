@@ -9,7 +9,6 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
@@ -111,22 +110,6 @@ class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
         :return: the copy.
         """
         return copy.deepcopy(observation)
-
-
-def copy_observations(env: VecEnv) -> VecEnv:
-    """Let environments of this process return copies, below the `Monitor` that a user may look for.
-
-    :param env: changed in place; environments of other processes stay as they are.
-    :return: the same.
-    """
-    envs = getattr(env.unwrapped, "envs", [])
-    for index, member in enumerate(envs):
-        if isinstance(member, gymnasium.Env) and not member.has_wrapper_attr("copies_observations"):
-            if isinstance(member, Monitor):
-                member.env = CopiedObservations(member.env)
-            else:
-                envs[index] = CopiedObservations(member)
-    return env
 
 
 def require_own_environments(

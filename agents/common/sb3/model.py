@@ -35,7 +35,6 @@ from agents.common.replicas import DivergedError, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, make_policy
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.environments import UnsupportedSpaceError as UnsupportedSpaceError
 from agents.common.sb3.environments import check_spaces, require_own_environments
 from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import ChunkState, FlowPolicy
@@ -45,17 +44,9 @@ from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
 
-SETTINGS_OF_SB3 = [name for name, declared in Method.declared().items() if not declared.kw_only]
 SETTINGS_OF_BUFFER = (
-    "horizon_length",
-    "gamma",
-    "action_chunking",
-    "shorten_returns",
-    "sparse",
-    "frame_stack",
-)
-OWN_ARGUMENTS = ("n_steps", "seeds", "method", "behaviour", "_init_setup_model")
-"""Those that SB3 does not know."""
+    "horizon_length", "gamma", "action_chunking", "shorten_returns", "sparse", "frame_stack",
+)  # fmt: skip
 
 
 class FlowAlgorithm(StoredModel):
@@ -109,13 +100,8 @@ class FlowAlgorithm(StoredModel):
                 f"`policy` must be one of {aliases}, or a subclass of FlowPolicy, got {policy!r}"
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
-        of_sb3 = {name: getattr(self.method, name) for name in SETTINGS_OF_SB3}
-        of_sb3 |= arguments.settings()
-        for name in OWN_ARGUMENTS:
-            del of_sb3[name]
         self.seeds = arguments.seeds
-        if self.seeds is not None:
-            of_sb3["seed"] = self.seeds[0]
+        of_sb3 = arguments.of_sb3(self.method)
         super().__init__(policy, env, **of_sb3, support_multi_env=True, sde_support=False)  # type: ignore[arg-type]
         self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
@@ -200,9 +186,7 @@ class FlowAlgorithm(StoredModel):
         if self.behaviour is not None:
             check_outputs(self.policy)
         self._convert_train_freq()
-        self.n_steps = 1
-        if method.shorten_returns:
-            self.n_steps = method.horizon_length
+        self.n_steps = method.horizon_length if method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
         self._chunk_state = None
         self._last_info = {}
@@ -410,7 +394,7 @@ class FlowAlgorithm(StoredModel):
                 "VecNormalize takes its statistics from environment steps, and there are none in offline training; set "
                 "`observation_scale`, which takes them from the dataset, or freeze known ones: `env.training = False`"
             )
-        # SB3's progress bar reads `total_timesteps` from the locals
+        # SB3's progress bar reads the name of `total_timesteps`
         total_timesteps, callback = self._setup_learn(
             gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -510,7 +494,7 @@ class FlowAlgorithm(StoredModel):
                 "(-params observation_scale=null)"
             )
 
-    # -- logging, where alone training waits for the device ------------------------------------------------------------
+    # -- logging, where alone training waits for the device -----------------------------------------------------------
 
     def find_divergence(self) -> dict[int, str]:
         """Return the replicas whose last loss or whose parameters are NaN or infinite; waits for the device.
@@ -522,8 +506,8 @@ class FlowAlgorithm(StoredModel):
             groups["total_loss is"] = [self._last_info["total_loss"]]
         for name, net in self.policy.nets.items():
             # an extractor of one replica has no axis S
-            parameters = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
-            groups[f"parameters of {name} are"] = parameters
+            rows = [p.reshape(self.policy.num_replicas, -1) for p in net.parameters()]
+            groups[f"parameters of {name} are"] = rows
         return find_divergence(groups)
 
     def last_values(self) -> dict[str, PerReplica]:
@@ -534,8 +518,8 @@ class FlowAlgorithm(StoredModel):
         if not self._last_info:
             return {}
         values = torch.stack([value.detach().float() for value in self._last_info.values()])
-        rows = map(PerReplica, values.cpu().numpy())  # one copy, so one wait
-        return dict(zip(self._last_info, rows, strict=True))
+        # one copy, so one wait
+        return dict(zip(self._last_info, map(PerReplica, values.cpu().numpy()), strict=True))
 
     def dump_logs(self) -> None:
         """Write the log of the online phase."""
@@ -633,8 +617,8 @@ class FlowAlgorithm(StoredModel):
                 f"planned actions must be finite, got NaN or infinity in every environment at step "
                 f"{self.num_timesteps}; training diverged, a smaller `learning_rate` may help"
             )
-        idle = self.policy.unscale_action(np.zeros_like(actions))
-        return np.where(finite.reshape(-1, *[1] * (actions.ndim - 1)), actions, idle)
+        actions[~finite] = self.policy.unscale_action(np.zeros_like(actions[~finite]))
+        return actions
 
     def _store_transition(
         self,

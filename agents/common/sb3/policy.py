@@ -36,15 +36,12 @@ from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.precision import float32_by_default, matmul_precision
 from agents.common.nets.pretrained import PretrainedNetwork
-from agents.common.nets.specs import Sizes
+from agents.common.nets.specs import Sizes, parameter_groups
 from agents.common.nets.views import WatchedNetworks
 from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
-
-# SB3 expects this attribute: the policy has the extractor of its last network twice
-_LAST_EXTRACTOR = "features_extractor."
 
 ChunkState = tuple[Array, ...]
 """Chunks in flight, (B, H, A), and how many actions of each are used, (B,)."""
@@ -151,7 +148,11 @@ class FlowPolicy(BasePolicy):
         arguments = dict(self.optimizer_kwargs)
         if optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
             arguments.setdefault("fused", True)  # one pass over all parameters
-        self.optimizer = optimizer_class(self._groups(), lr=lr_schedule(1), **arguments)  # type: ignore[call-arg]
+        self.optimizer = optimizer_class(
+            parameter_groups(self.nets, method.specs(), optimizer_class),
+            lr=lr_schedule(1),
+            **arguments,
+        )  # type: ignore[call-arg]
 
     @property
     def device(self) -> torch.device:
@@ -253,33 +254,6 @@ class FlowPolicy(BasePolicy):
                 "itself"
             )
         return extractor
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Return what is trained as groups of the optimiser: one of all, and one of each network with own options."""
-        shared = []
-        own_groups = []
-        specs = self.method.specs()
-        for name, network in self.nets.items():
-            trained = [p for p in network.parameters() if p.requires_grad]
-            options = {}
-            if name in specs:  # a target's copy has no spec; nothing of it is trained
-                options = specs[name].training.options()
-            if not options:
-                shared += trained
-                continue
-            if not trained:
-                raise ValueError(
-                    f"network `{name}` has nothing that is trained by gradient, got {options} for it"
-                )
-            if "decoupled_weight_decay" in options and self.optimizer_class is not torch.optim.Adam:
-                raise ValueError(
-                    f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
-                    f"{self.optimizer_class.__name__} for the policy; leave one of them out"
-                )
-            own_groups.append({"params": trained, "network": name, **options})
-        if shared:
-            own_groups.insert(0, {"params": shared})
-        return own_groups
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
         """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
@@ -643,9 +617,9 @@ class FlowPolicy(BasePolicy):
                 # its groups hold networks that are not in the file
                 del policy.optimizer
                 policy.nets = Networks(saved_networks)
-            # a file holds the last extractor once, as part of its network
+            # SB3 expects this attribute: the policy has its last extractor twice, and a file once, in its network
             for name, value in policy.state_dict().items():
-                if name.startswith(_LAST_EXTRACTOR):
+                if name.startswith("features_extractor."):
                     tensors.setdefault(name, value)
             policy.load_state_dict(tensors)
             if normalization is not None:

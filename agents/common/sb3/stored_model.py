@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import gymnasium
 import numpy as np
 import stable_baselines3
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr, recursive_setattr
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
@@ -43,7 +45,7 @@ from agents.common.model_file import (
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.replicas import PerReplica
-from agents.common.sb3.environments import copy_observations
+from agents.common.sb3.environments import CopiedObservations
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names, path_of
 
@@ -83,8 +85,18 @@ class StoredModel(OffPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Wrap an environment as SB3 does, with observations that are copied."""
-        return copy_observations(OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
+        """Wrap an environment as SB3 does; environments of this process return copies of their observations."""
+        wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        envs = getattr(wrapped.unwrapped, "envs", [])
+        for index, member in enumerate(envs):
+            is_env = isinstance(member, gymnasium.Env)
+            if not is_env or member.has_wrapper_attr("copies_observations"):
+                continue
+            if isinstance(member, Monitor):  # stays outside, where a user may look for it
+                member.env = CopiedObservations(member.env)
+            else:
+                envs[index] = CopiedObservations(member)
+        return wrapped
 
     def _setup_learn(
         self,
