@@ -18,11 +18,11 @@ from agents.common.observations import PARTS
 
 
 class UnsupportedSpaceError(NotImplementedError, AssertionError):
-    """An observation or action space that flow policies are not built for; SB3 raises AssertionError there."""
+    """An observation or action space that models are not built for; SB3 raises AssertionError there."""
 
 
 def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
-    """Refuse spaces that flow policies are not built for, by name.
+    """Refuse spaces that models are not built for, by name.
 
     :param observations: must be a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
     :param actions: must be a bounded Box, each of whose coordinates has a width.
@@ -36,12 +36,12 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     tables = [part for part in parts if isinstance(part, spaces.MultiDiscrete) and part.shape[1:]]
     if tables or not (parts and are_known):
         raise UnsupportedSpaceError(
-            "flow policies support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
+            "models support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
             f"{observations}; flatten it with gymnasium.wrappers.FlattenObservation"
         )
     if not isinstance(actions, spaces.Box) or not actions.is_bounded():
         raise UnsupportedSpaceError(
-            f"flow policies support bounded Box actions, got {actions}; "
+            f"models support bounded Box actions, got {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
     # actions are scaled in float32, in which a width of a box of float64 may be 0 or infinite
@@ -52,7 +52,7 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     if unscalable.size:
         place = unscalable[0]
         raise UnsupportedSpaceError(
-            "flow policies scale actions to [-1, 1], so low < high and high - low must hold in float32, got "
+            "models scale actions to [-1, 1], so low < high and high - low must hold in float32, got "
             f"[{low.ravel()[place]:g}, {high.ravel()[place]:g}] in coordinate {place} of {actions}; with a "
             "gymnasium.ActionWrapper, leave out a coordinate that never changes, and give real limits to one without"
         )

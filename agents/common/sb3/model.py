@@ -17,7 +17,6 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
-from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from agents.common.actions import Array, stored_as_played
@@ -139,12 +138,6 @@ class FlowAlgorithm(StoredModel):
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Refuse spaces by name before SB3 wraps the environment."""
-        check_spaces(env.observation_space, env.action_space)
-        return StoredModel._wrap_env(env, verbose, monitor_wrapper)
-
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
         attributes = vars(self)
@@ -199,26 +192,13 @@ class FlowAlgorithm(StoredModel):
         return settings
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer, dataset and online transitions, to the model's device.
+        """Load a replay buffer, dataset and online transitions; its batches follow this model's settings.
 
-        :param path: what :meth:`save_replay_buffer` wrote; batches follow this model's settings.
+        :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
-        :raises ValueError: if it is damaged or something else such as a pickle, or if its arrays are of another action
-            box, number of replicas, frames or kind of rewards; the model keeps its buffer then.
         """
-        old_buffer = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
-        loaded = vars(self.replay_buffer)
-        expected = self._settings_of_buffer() | {"action_space": self.action_space}
-        # these decide what is stored, and the other settings how batches are drawn
-        for name in ("sparse", "frame_stack", "replicas", "action_space"):
-            if loaded[name] != expected[name]:
-                self.replay_buffer = old_buffer
-                raise ValueError(
-                    f"{path} is the replay buffer of a model with `{name}` = {loaded[name]}, expected "
-                    f"{expected[name]}; make both with the same"
-                )
-        loaded.update(expected, n_steps=self.method.horizon_length)
+        self.replay_buffer.n_steps = self.method.horizon_length
         self.replay_buffer.with_steps = self.method.step_observations
         self._take_statistics()
 

@@ -45,7 +45,7 @@ from agents.common.model_file import (
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.replicas import PerReplica
-from agents.common.sb3.environments import CopiedObservations
+from agents.common.sb3.environments import CopiedObservations, check_spaces
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import closest_names, path_of
 
@@ -85,7 +85,11 @@ class StoredModel(OffPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Wrap an environment as SB3 does; environments of this process return copies of their observations."""
+        """Wrap an environment as SB3 does; environments of this process return copies of their observations.
+
+        :raises UnsupportedSpaceError: for spaces that are not supported, which SB3 would refuse by an assertion.
+        """
+        check_spaces(env.observation_space, env.action_space)
         wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
         envs = getattr(wrapped.unwrapped, "envs", [])
         for index, member in enumerate(envs):
@@ -367,13 +371,29 @@ class StoredModel(OffPolicyAlgorithm):
 
         :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
-        :raises ValueError: if it is damaged, or something else such as a pickle; the model keeps its buffer then.
+        :raises ValueError: if it is damaged or something else such as a pickle, or if its arrays are of another action
+            box, number of replicas, frames or kind of rewards; the model keeps its buffer then.
         """
         with _opened(path, "r", "npz", self.verbose) as file:
-            self.replay_buffer = read_buffer(file, str(getattr(file, "name", "the file")))
-        self.replay_buffer.to(self.device)
+            buffer = read_buffer(file, str(getattr(file, "name", "the file")))
+        loaded = vars(buffer)
+        expected = {**self._settings_of_buffer(), "action_space": self.action_space}
+        # these decide what is stored, and the other settings how batches are drawn
+        for name in expected.keys() & {"sparse", "frame_stack", "replicas", "action_space"}:
+            if loaded[name] != expected[name]:
+                raise ValueError(
+                    f"{path} is the replay buffer of a model with `{name}` = {loaded[name]}, expected "
+                    f"{expected[name]}; make both with the same"
+                )
+        loaded.update(expected)
+        buffer.to(self.device)
         # as SB3 says it, although one that is not there stands for the CPU
-        self.replay_buffer.device = self.device
+        buffer.device = self.device
+        self.replay_buffer = buffer
+
+    def _settings_of_buffer(self) -> dict[str, Any]:
+        """Return the buffer arguments that follow from this model's settings: none in SB3's algorithms."""
+        return {}
 
 
 @contextlib.contextmanager
