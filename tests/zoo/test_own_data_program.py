@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 import agents
-from tests.zoo.datasets.d4rl import record
-from tests.zoo.datasets.samples import ENV, WRITERS, episodes, write_minari, write_npz
+from tests.zoo.datasets.samples import (
+    ENV,
+    WRITERS,
+    episodes,
+    write_d4rl_task,
+    write_minari,
+    write_npz,
+)
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
 from zoo.dataset import main as dataset
@@ -99,7 +105,7 @@ def d4rl_words(logs, name):
 
 
 def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
-    record(minari, HOPPER, **REFERENCES)
+    write_d4rl_task(minari, HOPPER, **REFERENCES)
     words = d4rl_words(tmp_path, HOPPER)
     result, _ = call(main, *words)
     assert result["normalised_return"] == pytest.approx((result["return"] + 20) / 3250)
@@ -129,7 +135,7 @@ def test_data_that_are_not_there_name_the_command_that_gets_them(
 
 
 def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, call):
-    record(minari, HOPPER)
+    write_d4rl_task(minari, HOPPER)
     result, _ = call(dataset, "convert", HOPPER, "-o", tmp_path / "a.npz")
     assert result["recorded_in"] == "Hopper-v5"
     elsewhere = tmp_path / "elsewhere"
@@ -151,7 +157,7 @@ def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(minari, tmp_pat
     if "antmaze" in name:
         gymnasium.register_envs(robotics)
         env = gymnasium.make("AntMaze_UMaze-v4", continuing_task=True)
-    record(minari, name, env, **REFERENCES)
+    write_d4rl_task(minari, name, env, **REFERENCES)
     result, _ = call(main, *d4rl_words(tmp_path, name))
     assert (result["success"] is None) == (name == PEN)
     assert ("normalised_return" in result) == (name == PEN)

@@ -60,7 +60,7 @@ class InProcess:
 
 
 def generate_in_process(patch):
-    """Let generated datasets be played in this process; `test_parallel.py` compares them with those of processes."""
+    """Let generated datasets be played in this process; `test_generate.py` compares them with those of processes."""
     patch.setattr(generate, "WorkerProcess", InProcess)
     patch.setattr(generate, "wait_for_answers", lambda workers, timeout: list(workers))
 

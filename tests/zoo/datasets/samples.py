@@ -1,8 +1,9 @@
-"""Sets of one's own in every format, of two episodes each, with known content."""
+"""Sets of one's own in every format, of two episodes each, and of the benchmarks, with known content."""
 
 import json
 import warnings
 
+import gymnasium
 import h5py
 import minari
 import numpy as np
@@ -15,6 +16,7 @@ from tests.zoo.datasets.conftest import changed
 from tests.zoo.envs import toys
 from zoo.datasets.formats.base import compact
 from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
+from zoo.envs.tasks import OBSERVATIONS, TASKS
 
 ENV = toys.SPRING
 
@@ -160,3 +162,73 @@ def change_metadata(root, **changes):
     """Change what the Minari set below a folder says of itself."""
     path = root / "spring" / "random-v0" / "data" / "metadata.json"
     path.write_text(json.dumps(changed(json.loads(path.read_text()), changes)))
+
+
+# -- D4RL's data as Minari has them ------------------------------------------------------------------------------------
+
+
+def write_d4rl_task(root, name, env=None, **about):
+    """Write four short episodes of a task below a folder, which Minari is told to use.
+
+    :param env: what is played; by default the task's.
+    :param about: ``ref_min_score`` and ``ref_max_score``.
+    """
+    env = env or gymnasium.make(TASKS[name].env_id)
+    parts = episodes(4, 11, env=env)
+    for part in parts:
+        part["terminated"][:] = False
+        if isinstance(env.observation_space, gymnasium.spaces.Dict):
+            observations = part["observations"]
+            part["observations"] = {}
+            for key in env.observation_space:
+                part["observations"][key] = np.array(
+                    [observation[key] for observation in observations]
+                )
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    env.close()
+    write_minari(root, parts, name, env=env.spec.id, **spaces, **about)
+
+
+# -- robomimic ---------------------------------------------------------------------------------------------------------
+
+SIZES = dict(zip(OBSERVATIONS, (3, 4, 2, 10), strict=True))
+ENV_ARGS = {
+    "env_name": "Lift",
+    "env_version": "1.5.1",
+    "type": 1,
+    "env_kwargs": {"control_freq": 20},
+}
+
+
+def demonstration(steps, successes=2, seed=0):
+    """Return a demonstration of Lift that is achieved in its last steps, with its last observation."""
+    generator = np.random.default_rng(seed)
+    is_achieved = np.arange(steps) >= steps - successes
+    return {
+        "observations": generator.normal(size=(steps + 1, sum(SIZES.values()))),
+        "actions": generator.uniform(-1, 1, (steps, 7)),
+        "rewards": is_achieved.astype(np.float64),
+        "dones": is_achieved.astype(np.int64),
+    }
+
+
+def write_robomimic(path, demonstrations, *, next_obs=True, env_args=ENV_ARGS):
+    """Write demonstrations as robomimic does, observations of each step under their names, without the last one.
+
+    :param next_obs: whether to write the observations after each step too.
+    """
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_args"] = json.dumps(env_args)
+        for number, part in enumerate(demonstrations):
+            group = file.create_group(f"data/demo_{number}")
+            for name in ("actions", "rewards", "dones"):
+                group[name] = part[name]
+            sensors = np.split(part["observations"], np.cumsum([*SIZES.values()])[:-1], axis=1)
+            for name, values in zip(SIZES, sensors, strict=True):
+                group[f"obs/{name}"] = values[:-1]
+                if next_obs:
+                    group[f"next_obs/{name}"] = values[1:]
+            group["obs/robot0_joint_pos"] = np.zeros((len(part["actions"]), 7))  # what is not read
+            group["states"] = np.zeros((len(part["actions"]), 32))
+        file["mask/train"] = np.array(["demo_0"], "S8")
+    return path

@@ -1,13 +1,11 @@
 """Downloads from a server on this machine that misbehaves in every way we know."""
 
-import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import threading
 import time
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -25,84 +23,65 @@ from zoo.suites.data import describe_dataset
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
 
-@dataclass
-class Behaviour:
-    """What the server serves and how it misbehaves.
+class Server(ThreadingHTTPServer):
+    """A server on this machine, with what it serves and how it misbehaves."""
 
-    :param files: content by name.
-    :param drop_after: the connection ends after this many bytes of a response, one entry a request.
-    :param ranges: whether it knows `Range`.
-    :param silence: seconds before the content.
-    :param status: answers with this status instead.
-    :param sends_length: whether `Content-Length` is sent.
-    """
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    drop_after: list[int | None] = field(default_factory=list)
-    ranges: bool = True
-    silence: float = 0.0
-    status: list[int] = field(default_factory=list)
-    sends_length: bool = True
-    requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range of each
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = {}
+        self.requests = []  # path and Range of each
+        self.drop_after = []  # bytes of a response after which the connection ends, one entry a request
+        self.status = []  # what is answered instead
+        self.knows_ranges = self.sends_length = True
+        self.silence = 0.0  # seconds before the content
 
     def requests_for(self, name):
         return [byte_range for path, byte_range in self.requests if path == f"/{name}"]
 
 
-def make_handler(behaviour):
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            byte_range = self.headers.get("Range")
-            behaviour.requests.append((self.path, byte_range))
-            content = behaviour.files.get(self.path[1:])
-            status = behaviour.status.pop(0) if behaviour.status else 200
-            if content is None:
-                status = 404
-            if status >= 400:
-                self.send_error(status)
-                return
-            start = 0
-            if byte_range and behaviour.ranges:
-                start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
-                status = 206 if start < len(content) else 416
-            self.send_response(status)
-            if behaviour.sends_length:
-                self.send_header("Content-Length", str(len(content) - start))
-            self.end_headers()
-            time.sleep(behaviour.silence)
-            drop = behaviour.drop_after.pop(0) if behaviour.drop_after else None
-            self.wfile.write(content[start:][:drop])
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        byte_range = self.headers.get("Range")
+        server.requests.append((self.path, byte_range))
+        content = server.files.get(self.path[1:])
+        status = server.status.pop(0) if server.status else 200
+        if content is None:
+            status = 404
+        if status >= 400:
+            self.send_error(status)
+            return
+        start = 0
+        if byte_range and server.knows_ranges:
+            start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
+            status = 206 if start < len(content) else 416
+        self.send_response(status)
+        if server.sends_length:
+            self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        time.sleep(server.silence)
+        drop = server.drop_after.pop(0) if server.drop_after else None
+        self.wfile.write(content[start:][:drop])
 
-        def log_message(self, *arguments):
-            pass
-
-    return Handler
-
-
-@contextlib.contextmanager
-def serving(behaviour):
-    """Let a server on this machine behave so."""
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(behaviour))
-    thread = threading.Thread(target=lambda: httpd.serve_forever(poll_interval=0.01))
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_address[1]}"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    def log_message(self, *arguments):
+        pass
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A server that offers the dataset, the only host."""
-    behaviour = Behaviour()
-    for name, episodes in zip(FILES, (1, 100), strict=True):
-        np.savez_compressed(tmp_path / name, **small_arrays(episodes))
-        behaviour.files[name] = (tmp_path / name).read_bytes()
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
-    with serving(behaviour) as url:
-        monkeypatch.setattr(download, "HOSTS", [url])
-        yield behaviour
+    with Server() as server:
+        for name, episodes in zip(FILES, (1, 100), strict=True):
+            np.savez_compressed(tmp_path / name, **small_arrays(episodes))
+            server.files[name] = (tmp_path / name).read_bytes()
+        monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
+        monkeypatch.setattr(download, "HOSTS", [f"http://127.0.0.1:{server.server_port}"])
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 def assert_complete(server, folder):
@@ -119,7 +98,7 @@ def assert_complete(server, folder):
     [
         ({"drop_after": [None, 3072, 2048]}, [None, "bytes=3072-", "bytes=5120-"]),
         # the server ignores the range and sends the whole file again
-        ({"drop_after": [None, 3072], "ranges": False}, [None, "bytes=3072-"]),
+        ({"drop_after": [None, 3072], "knows_ranges": False}, [None, "bytes=3072-"]),
         ({"status": [503, 429]}, [None]),
     ],
     ids=["dropped", "without ranges", "busy"],

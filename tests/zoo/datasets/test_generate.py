@@ -1,14 +1,36 @@
-"""Episodes of the scripted oracles: OGBench's format; only the seed decides them."""
+"""Generation: only the seed decides an episode; the bytes are the same however it runs; it goes on where it stopped."""
 
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from zoo.datasets.generate import ManipulationWriter, MazeWriter, OracleWriter
+from agents.common.files import digest_of
+from tests import ROOT, needs_pinned
+from tests.zoo.datasets.conftest import generate_in_process
+from tests.zoo.datasets.writers import BrokenWriter, StoppingWriter
+from zoo.datasets import generate
+from zoo.datasets.check import digest_of_first
+from zoo.datasets.files import provenance_file, recorded_sha256
+from zoo.datasets.generate import (
+    EpisodeWriter,
+    ManipulationWriter,
+    MazeWriter,
+    OracleWriter,
+    generate_dataset,
+)
 from zoo.datasets.names import DATASETS
 from zoo.envs.tasks import TASKS
+from zoo.processes.serving import WorkerError
+from zoo.processes.versions import common_kernels
+from zoo.terminal.errors import UsageError
 
 MANIPULATION = [
     "cube-single-noisy-v0", "cube-double-play-v0", "cube-octuple-play-v0", "scene-play-v0", "scene-noisy-v0",
@@ -78,3 +100,157 @@ def test_seed_split_and_number_each_give_another_episode(which):
         return writer.collect(split, number)["actions"]
 
     assert not np.array_equal(actions(*which), actions(0, "train", 0))
+
+
+# -- whole datasets ----------------------------------------------------------------------------------------------------
+
+
+NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
+
+
+def digests(files):
+    return [digest_of(file) for file in files]
+
+
+def folder_content(folder):
+    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Five episodes, generated in one go by the process of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        generate_in_process(patch)
+        return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5)
+
+
+def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
+    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=2)
+    assert digests(files) == digests(uninterrupted) == [recorded_sha256(file) for file in files]
+    names = {f"{file.name}{end}" for file in files for end in ("", ".sha256", ".provenance.json")}
+    assert folder_content(tmp_path) == names
+
+
+def stop_generation(folder, monkeypatch, **options):
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "MazeWriter", StoppingWriter)
+        with pytest.raises(ArithmeticError, match="no more"):
+            generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_another_origin(
+    uninterrupted, tmp_path, monkeypatch, capsys
+):
+    stop_generation(tmp_path, monkeypatch, seed=1)
+    with monkeypatch.context() as patch:
+        other = generate.describe_rounding(()) | {"blas_kernel": "of another processor"}
+        patch.setattr(generate, "describe_rounding", lambda packages: other)
+        stop_generation(tmp_path, monkeypatch)
+    stop_generation(tmp_path, monkeypatch)
+    assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
+    assert len(list(tmp_path.rglob("0*.npz"))) == 3 * 3
+    # Three are missing, and this writer makes no more.
+    monkeypatch.setattr(generate, "MazeWriter", StoppingWriter)
+    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
+    assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
+    assert digests(files) == digests(uninterrupted)
+
+
+# The point maze was compared with 100 episodes of OGBench 1.2.2's generator: actions, moves and cells a step.
+DIGESTS = {"scene-play-v0": "a110c9603c80", "pointmaze-medium-navigate-v0": "be82d17dbddd"}
+EMULATED = [
+    "Nehalem",
+    pytest.param("Prescott", marks=pytest.mark.slow),
+    pytest.param("Sandybridge", marks=pytest.mark.slow),
+]
+
+
+@needs_pinned("numpy", "mujoco")
+@pytest.mark.skipif(not common_kernels(), reason="needs an x86-64 processor with AVX2")
+@pytest.mark.parametrize("kernel", EMULATED)
+@pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
+def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monkeypatch):
+    """The kinematics of an arm differ in the last bit under other kernels."""
+    monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
+    files = generate_dataset(name, tmp_path, num_episodes=1, episode_steps=60, num_workers=1)
+    provenance = json.loads(provenance_file(files[0]).read_text())
+    assert provenance["blas_kernel"] == "Haswell"
+    assert digest_of_first(files[0], 61).startswith(digest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
+    words = f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()
+    command = [sys.executable, *words]
+    program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while len(list(tmp_path.rglob("0*.npz"))) < 5:
+        assert program.poll() is None
+        time.sleep(0.01)
+    program.send_signal(kill)
+    _, errors = program.communicate(timeout=10)
+    is_killed = kill == signal.SIGKILL
+    assert program.returncode == (-kill if is_killed else 3)
+    assert is_killed or "kept, and the same command continues from there" in errors
+    time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
+    count = len(list(tmp_path.rglob("0*.npz")))
+    time.sleep(0.5)
+    assert len(list(tmp_path.rglob("0*.npz"))) == count < 60
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    fresh = generate_dataset(NAME, tmp_path / "fresh", num_episodes=60)
+    assert digest_of(tmp_path / f"{NAME}.npz") == digest_of(fresh[0])
+
+
+def test_failure_of_a_process_is_told_with_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "MazeWriter", BrokenWriter)
+    message = rf"the episode collector of `{NAME}` failed in its process:\n(?s:.*)ArithmeticError: no physics today"
+    with pytest.raises(WorkerError, match=message):
+        generate_dataset(NAME, tmp_path / "data", num_episodes=5, num_workers=1)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
+    uninterrupted, tmp_path
+):
+    def make(num_episodes, existing):
+        options = {"num_workers": 1, "existing": existing}
+        files = generate_dataset(NAME, tmp_path, num_episodes=num_episodes, **options)
+        return digests(files)
+
+    first = make(1, "refuse")
+    with pytest.raises(UsageError, match=r"expected no dataset yet, .* `--force` to replace it"):
+        make(2, "refuse")
+    assert make(2, "keep") == first
+    assert make(2, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]
+    with np.load(tmp_path / f"{NAME}.npz") as smaller, np.load(uninterrupted[0]) as larger:
+        assert_array_equal(smaller["actions"], larger["actions"][:402])
+
+
+@pytest.mark.parametrize("name", ["antmaze-large-navigate-v0", "cube-quadruple-play-100m-v0"])
+def test_what_cannot_be_generated_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=f"{name} cannot be generated"):
+        generate_dataset(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class UnhealthyWriter(EpisodeWriter):
+    """Gives up each of its first episodes."""
+
+    def __init__(self, failures):
+        super().__init__("a set", 0)
+        self.failures, self.seeds = failures, set()
+
+    def play(self, reset_seed, action_seed):
+        self.seeds.add(reset_seed)
+        return {"rewards": np.ones(1)} if len(self.seeds) > self.failures else None
+
+
+def test_an_unhealthy_episode_is_replaced_by_others_until_there_are_too_many():
+    writer = UnhealthyWriter(2)
+    assert writer.collect("train", 0) == {"rewards": np.ones(1)}
+    assert len(writer.seeds) == 3
+    with pytest.raises(RuntimeError, match="a set: 100 episodes in a row were unhealthy"):
+        UnhealthyWriter(100).collect("train", 0)

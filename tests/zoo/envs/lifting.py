@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from tests.zoo.datasets.demonstrations import write
+from tests.zoo.datasets.samples import write_robomimic
 from zoo.envs.make import make_env
 
 NAME = "lift-mh-low_dim"
@@ -52,4 +52,4 @@ def play(episodes):
 def record(path, episodes):
     """Write a file of scripted demonstrations."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write(path, play(episodes))
+    return write_robomimic(path, play(episodes))

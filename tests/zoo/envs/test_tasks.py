@@ -10,8 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.envs import SpacesEnv
-from tests.zoo.datasets.demonstrations import demonstration, write
-from tests.zoo.datasets.samples import read
+from tests.zoo.datasets.samples import demonstration, read, write_robomimic
 from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
@@ -139,7 +138,7 @@ def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_
     monkeypatch.setattr("zoo.envs.make.require_simulator", lambda name: None)
     path = tmp_path / "lift" / "mh" / "low_dim_v15.hdf5"
     path.parent.mkdir(parents=True)
-    write(path, [demonstration(9), demonstration(12)])
+    write_robomimic(path, [demonstration(9), demonstration(12)])
     words = (
         f"--algo qam --env {NAME} --dataset-dir {tmp_path} -f {tmp_path / 'logs'} "
         "--offline-steps 4 --eval-freq 2 --eval-episodes 2 --n-eval-envs 1 --seed 0 --device cpu --verbose 0 "
@@ -160,7 +159,7 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
     for part in parts:
         assert 20 < len(part["actions"]) < 100
         assert_array_equal(part["rewards"], part["dones"])  # a lifted cube is a success and the end
-    arrays = read(write(tmp_path / "a.hdf5", parts))
+    arrays = read(write_robomimic(tmp_path / "a.hdf5", parts))
     env, row = make_env(NAME), 0
     for seed in range(2):
         observation, _ = env.reset(seed=seed)

@@ -15,12 +15,14 @@ TOY = "Toy-v0"
 class ElementwisePolicy:
     """Plans without matrix products, so a row's actions have the same bits in a batch of any shape."""
 
-    def __init__(self, num_replicas=1, chunk_length=3):
+    def __init__(self, num_replicas=1, chunk_length=3, action_size=2):
         self.num_replicas, self.chunk_length = num_replicas, chunk_length
+        self.action_size = action_size
         self.batches: list[np.ndarray] = []
 
     def draw_action_noise(self, rows, generator):
-        return {"noise": torch.rand(rows, self.chunk_length, 2, generator=generator)}
+        shape = (rows, self.chunk_length, self.action_size)
+        return {"noise": torch.rand(shape, generator=generator)}
 
     def plan(self, observations, noise):
         self.batches.append(observations.copy())
@@ -28,7 +30,8 @@ class ElementwisePolicy:
 
 
 def plan_rows(observations, noise):
-    return np.clip(np.sin(3 * observations[..., None, :2]) * noise, -1, 1).astype(np.float32)
+    reaction = np.sin(3 * observations[..., None, : noise.shape[-1]])
+    return np.clip(reaction * noise, -1, 1).astype(np.float32)
 
 
 class NetworkPolicy(ElementwisePolicy):

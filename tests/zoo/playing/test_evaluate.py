@@ -38,11 +38,10 @@ from zoo.terminal.errors import UsageError
 EPISODES = 6
 
 
-def play_alone(policy, seed, replica):
+def play_alone(policy, seed, replica, env, episodes=EPISODES):
     """Play every episode of one replica with an environment of its own and a plain loop."""
-    env = make_env(TOY)
     results = []
-    for episode, reset_seed in enumerate(seeds_of_starts(seed, EPISODES)):
+    for episode, reset_seed in enumerate(seeds_of_starts(seed, episodes)):
         observation, _ = env.reset(seed=int(reset_seed))
         generator = torch_generator(Purpose.EVALUATION_NOISE, seed, replica, episode)
         total, length, ended, chunk, noise = 0.0, 0, False, [], []
@@ -77,8 +76,32 @@ def test_results_are_those_of_a_plain_loop_over_episodes(single, chunk_length):
     policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
     results = single.evaluate(policy)
     for replica in range(2):
-        actual = (results.returns, results.lengths, results.successes)
-        assert_array_equal([values[replica] for values in actual], play_alone(policy, 5, replica))
+        expected = play_alone(policy, 5, replica, make_env(TOY))
+        assert_array_equal(numbers_of(results, replica), expected)
+
+
+def numbers_of(results, replica):
+    return [values[replica] for values in (results.returns, results.lengths, results.successes)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "block-cpu-lite-single-task1-v0",
+        "hanoi-cpu-lite-single-task1-v0",
+        "switch-cpu-lite-3x3-task1-v0",
+        "bowling-cpu-task1-v0",
+    ],
+)
+def test_results_are_those_of_the_loop_of_ocbenchs_readme(name):
+    ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
+    policy = ElementwisePolicy(action_size=7)
+    with Evaluator(name, episodes=2, n_envs=2, seed=4) as evaluator:
+        results = evaluator.evaluate(policy)
+    env = ocbench.make(name)
+    assert_array_equal(numbers_of(results, 0), play_alone(policy, 4, 0, env, episodes=2))
+    env.close()
 
 
 def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single):

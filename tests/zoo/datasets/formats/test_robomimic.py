@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests.zoo.datasets.demonstrations import ENV_ARGS, demonstration, write
-from tests.zoo.datasets.samples import joined, read
+from tests.zoo.datasets.samples import ENV_ARGS, demonstration, joined, read, write_robomimic
 from zoo.dataset import main as dataset
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
 from zoo.datasets.formats.read import environment_of
@@ -19,7 +18,7 @@ LIFT = TASKS["lift-mh-low_dim"]
 def test_transitions_are_those_of_q_chunking(tmp_path):
     # There, rows follow one another, with the next observation of each.
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
-    arrays = read(write(tmp_path / "a.hdf5", parts))
+    arrays = read(write_robomimic(tmp_path / "a.hdf5", parts))
     rows = np.flatnonzero(arrays["valids"])
     expected = {
         "observations": joined(parts, "observations", slice(None, -1)),
@@ -40,7 +39,7 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
 ):
     failed, achieved = demonstration(4, 0), demonstration(3, 1)
     failed["dones"][-1] = 1
-    arrays = read(write(tmp_path / "a.hdf5", [failed, achieved], next_obs=next_obs))
+    arrays = read(write_robomimic(tmp_path / "a.hdf5", [failed, achieved], next_obs=next_obs))
     steps = 3 + next_obs  # else the state after the last step is not known
     assert_array_equal(arrays["valids"], [1] * steps + [0] + [1] * 3 + [0])
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [steps + 3]
@@ -52,19 +51,19 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
 def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
     part = demonstration(4, 1)
     part["dones"][:] = 0
-    assert read(write(tmp_path / "a.hdf5", [part]))["masks"].all()
+    assert read(write_robomimic(tmp_path / "a.hdf5", [part]))["masks"].all()
     assert not recwarn.list
 
 
 def test_a_demonstration_without_a_step_is_left_out_with_a_warning(tmp_path):
     parts = [demonstration(4, 1), demonstration(0), demonstration(3, 1)]
     with pytest.warns(UserWarning, match="episodes have no transition and are left out"):
-        arrays = read(write(tmp_path / "b.hdf5", parts))
+        arrays = read(write_robomimic(tmp_path / "b.hdf5", parts))
     assert_array_equal(arrays["valids"], [1] * 4 + [0] + [1] * 3 + [0])
 
 
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
-    arrays = read(write(tmp_path / "a.hdf5", [demonstration(5, 2)]))
+    arrays = read(write_robomimic(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0, 1, 0])
     assert_array_equal(arrays["masks"], [1, 1, 1, 0, 1, 0, 1])
     assert_array_equal(arrays["rewards"], [-1, -1, -1, 0, 0, 0, 0])
@@ -80,11 +79,14 @@ def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
     ],
 )
 def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path, args, expected):
-    assert environment_of(write(tmp_path / "a.hdf5", [demonstration(4)], env_args=args)) == expected
+    assert (
+        environment_of(write_robomimic(tmp_path / "a.hdf5", [demonstration(4)], env_args=args))
+        == expected
+    )
 
 
 def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
-    path = write(
+    path = write_robomimic(
         tmp_path / "a.hdf5", [demonstration(4)], env_args=ENV_ARGS | {"env_version": "1.4.1"}
     )
     with pytest.warns(
@@ -107,7 +109,7 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
     ],
 )
 def test_a_broken_file_is_refused_with_what_to_do(tmp_path, name, value, message):
-    path = write(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
+    path = write_robomimic(tmp_path / "a.hdf5", [demonstration(4), demonstration(3)])
     with h5py.File(path, "a") as file:
         del file[f"data/demo_0/{name}"]
         if value is not None:
@@ -129,7 +131,7 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
     path = demonstrations_file(LIFT, tmp_path / "data")
     assert path == tmp_path / "data" / "lift" / "mh" / ROBOMIMIC_FILE
     path.parent.mkdir(parents=True)
-    write(path, [demonstration(4)])
+    write_robomimic(path, [demonstration(4)])
     assert find_data(LIFT, tmp_path / "data") == str(path)
 
 
