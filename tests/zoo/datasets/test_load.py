@@ -1,18 +1,143 @@
-"""Loading: OGBench's layout and rewards, exactly; and refusal of what cannot be trained on."""
+"""OGBench's files: what the checks find in broken ones, and sound ones as OGBench loads them, states or images."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 import warnings
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from tests import ROOT
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
-from zoo.datasets import load
+from zoo.datasets import check, load
+from zoo.datasets.check import (
+    check_dataset,
+    check_headers,
+    check_values,
+    relabel,
+    remedy,
+    required_arrays,
+)
 from zoo.datasets.download import DownloadError
+from zoo.datasets.files import DatasetError, checksum_file
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
+from zoo.datasets.names import DATASETS, parse_name
+from zoo.envs.make import make_raw_env
+from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 from zoo.terminal.errors import UsageError
+
+SPEC = DATASETS[NAME]
+ROWS = 33
+
+
+def refused(function, *arguments):
+    """Return the array that a check refuses, and what it says."""
+    with pytest.raises(DatasetError) as caught:
+        function(*arguments)
+    return caught.value.array, str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "array"),
+    [
+        (NAME, {"qpos": None}, "qpos"),
+        (NAME, {"actions": np.zeros((30, 2), np.float32)}, "actions"),
+        (NAME, {"actions": np.full((ROWS, 2), None)}, "actions"),  # pickled, and not loaded
+        ("scene-play-v0", {}, "button_states"),
+    ],
+)
+def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, changes, array):
+    assert refused(check_headers, write_dataset(**changes), DATASETS[name])[0] == array
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(write_dataset, monkeypatch):
+    path = write_dataset()
+
+    def digest_before_another_write(file):
+        write_dataset(qvel=np.ones((ROWS, 2), np.float32))
+        return "0" * 64
+
+    monkeypatch.setattr(check, "check_checksum", digest_before_another_write)
+    assert "got one that changed" in refused(check.read_arrays, path, SPEC)[1]
+
+
+@pytest.mark.parametrize("name", ["visual-scene-play-v0", "visual-puzzle-3x3-noisy-v0"])
+def test_states_of_buttons_which_label_the_tasks_are_required_with_images_too(name):
+    assert required_arrays(DATASETS[name])["button_states"] == 2
+
+
+@pytest.mark.parametrize(
+    ("array", "row", "value", "named"),
+    [
+        ("observations", 7, np.nan, "row 7"),
+        ("actions", 3, 1.5, "row 3"),
+        ("terminals", 4, 0.5, "must hold 0 or 1"),
+        ("terminals", 11, 1, "1 rows at least"),  # a trajectory of one row
+        ("terminals", -1, 0, "0 at the end"),
+    ],
+)
+def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
+    arrays = small_arrays()
+    arrays[array] = arrays[array].astype(np.float32)
+    arrays[array][row] = value
+    refused_array, message = refused(check_values, arrays)
+    assert refused_array == array
+    assert named in message
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("antmaze-large-navigate-v0", "zoo dataset download {} --force --dataset-dir /data"),
+        ("cube-octuple-play-v0", "zoo dataset generate {} --force --dataset-dir /data"),
+        ("cube-octuple-play-100m-v0", "remove it and get it again"),
+    ],
+)
+def test_remedy_is_what_works_for_the_dataset(name, advice):
+    assert advice.format(name) in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
+
+
+def test_damaged_bytes_are_traced_to_their_array(write_dataset):
+    path = write_dataset()
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("qpos.npy")
+    content = bytearray(path.read_bytes())
+    content[member.header_offset + 300] ^= 0xFF
+    path.write_bytes(content)
+    assert "qpos" in refused(check_dataset, path, SPEC)[1]
+
+
+def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
+    path = write_dataset()
+    checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
+    assert f"expected the recorded sha256 {'0' * 64}" in refused(check_dataset, path, SPEC)[1]
+
+
+def test_unsolved_tasks_are_a_warning(write_dataset):
+    # data lie within x, y in [0, 8], but for three rows at (20, 20)
+    with pytest.warns(UserWarning, match="a state that achieves each task, got none for 2, "):
+        check_dataset(write_dataset(), SPEC)
+
+
+def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):
+    monkeypatch.setattr("zoo.datasets.check._CHUNK_ROWS", 7)
+    env_id = TASK_1.replace("navigate-", "")
+    qpos = small_arrays()["qpos"]
+    rewards, masks = relabel({"qpos": qpos}, make_raw_env(env_id))
+    is_success = np.linalg.norm(qpos - np.array([20.0, 20.0]), axis=1) <= 1.0
+    assert_array_equal(rewards, np.where(is_success, 0.0, -1.0))
+    assert_array_equal(masks, np.where(is_success, 0.0, 1.0))
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
 
 TASK_2 = TASK_1.replace("task1", "task2")
 FAMILIES = [
@@ -30,8 +155,6 @@ def load_small(write_dataset, name=TASK_1, **settings):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
     from ogbench import make_env_and_datasets
-
-    from zoo.datasets.names import DATASETS, parse_name
 
     spec = dataclasses.replace(parse_name(name).spec, steps=15)
     monkeypatch.setitem(DATASETS, spec.name, spec)
@@ -138,3 +261,83 @@ def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, 
     assert str(caught.value).startswith(f"{path} cannot be used: ")
     assert text in str(caught.value)
     assert f"`zoo dataset download {NAME} --force --dataset-dir {path.parent}`" in str(caught.value)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+STATES, IMAGES = "cube-single-play-v0", "visual-cube-single-play-v0"
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    """Return a file of two episodes of seven transitions."""
+    folder = tmp_path_factory.mktemp("data")
+    return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:no state in")
+def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(16, 64, 64, 3), dtype=np.uint8)
+    with np.load(states) as arrays:
+        np.savez(tmp_path / f"{IMAGES}.npz", **{**arrays, "observations": images})
+    dataset = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
+    of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
+    assert_array_equal(dataset.content.arrays["observations"], images)
+    assert dataset.content.arrays["observations"].dtype == np.uint8
+    for name in ("actions", "rewards", "masks", "terminals"):
+        assert_array_equal(dataset.content.arrays[name], of_states.content.arrays[name])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((16, 64, 64, 3)), "`observations` must be images as uint8 from 0 to 255 with 4"),
+        (np.zeros((16, 3, 64, 64), np.uint8), r"must have rows of shape \(64, 64, 3\) as in the"),
+    ],
+)
+def test_other_images_are_refused_by_their_headers(tmp_path, images, message):
+    sizes = {"actions": 5, "qpos": 21, "qvel": 20}
+    arrays = {name: np.zeros((16, size), np.float32) for name, size in sizes.items()}
+    arrays |= {"observations": images, "terminals": np.zeros(16, bool)}
+    np.savez(tmp_path / f"{IMAGES}.npz", **arrays)
+    with pytest.raises(UsageError, match=message):
+        load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
+
+
+def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(UsageError, match="MuJoCo can draw nothing here; install EGL"):
+        generate_dataset(IMAGES, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+# -- drawn by MuJoCo --------------------------------------------------------------------------------------------------
+
+
+def generate(folder, *flags):
+    """Generate a small set in a process that draws with what works here."""
+    words = f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split()
+    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words, *flags]
+    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return dict(json.loads(ended.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_states(
+    states, tmp_path
+):
+    if not any(map(_works, PLATFORMS)):
+        pytest.skip("MuJoCo can draw nothing here")
+    first, second = (generate(tmp_path / count, "--num-workers", count) for count in "12")
+    assert first["sha256"] == second["sha256"]
+    with np.load(first["train"]) as drawn, np.load(states) as of_states:
+        assert drawn["observations"].dtype == np.uint8
+        assert drawn["observations"].shape == (16, 64, 64, 3)
+        assert drawn["observations"].std() > 10
+        for name in ("actions", "qpos", "qvel", "terminals"):
+            assert_array_equal(drawn[name], of_states[name])
