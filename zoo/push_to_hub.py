@@ -61,18 +61,20 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from agents.common.files import atomic_folder
         from zoo.models.agent import find_agent
-        from zoo.models.hub import hub_library, push, require_token
+        from zoo.models.hub import LOG_IN, hub_library, push
         from zoo.models.upload import write_upload
 
-    hub_library()  # refuses before an agent is loaded
+    library = hub_library()  # refuses before an agent is loaded
     if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
         raise UsageError(
             "`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags"
         )
     if args.output is not None and args.output.exists():
         raise UsageError(f"expected `-o` to be a folder that does not exist yet, got {args.output}")
-    if args.output is None:
-        require_token()  # else the refusal would come after the episodes
+    if args.output is None and library.get_token() is None:  # before the episodes are played
+        raise UsageError(
+            f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing"
+        )
     agent = find_agent(args)
     # the characters that the hub allows in a name
     usual_name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{agent.algo}-{agent.env}")

@@ -403,8 +403,13 @@ class ManipulationWriter(EpisodeWriter):
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
         arrays = to_arrays(rows)
-        if self.spec.family.startswith("scene") and not is_healthy(arrays["qpos"]):
-            return None
+        if self.spec.family.startswith("scene"):
+            # The cube must stay in sight or in the drawer, so that goal images are not ambiguous.
+            y, z = arrays["qpos"][:, 15], arrays["qpos"][:, 16]
+            too_far_right = y >= 0.29
+            too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))  # the drawer's place and height
+            if (too_far_right | too_far_left).any():
+                return None
         return arrays
 
     def start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
@@ -494,14 +499,6 @@ def _maze_cells(maze_map: Array) -> tuple[list[Cell], list[Cell]]:
     is_corridor = np.abs(vertical - horizontal) == 2
     cells = [(i, j) for i, j in np.argwhere(is_open).tolist()]
     return cells, [cell for cell in cells if not is_corridor[cell]]
-
-
-def is_healthy(qpos: Array) -> bool:
-    """Return whether Scene's cube stayed in sight or in the drawer, so that goal images are not ambiguous."""
-    y, z = qpos[:, 15], qpos[:, 16]
-    too_far_right = y >= 0.29
-    too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))  # the drawer is there, at that height
-    return not (too_far_right | too_far_left).any()
 
 
 def _row(observation: Array, action: Array, done: bool, info: dict[str, Any]) -> dict[str, Any]:

@@ -64,14 +64,6 @@ def download_policy(name: str) -> Path:
     return path
 
 
-def require_token() -> None:
-    """Refuse to upload without a token."""
-    if hub_library().get_token() is None:
-        raise UsageError(
-            f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing"
-        )
-
-
 def push(folder: Path, repo: str, message: str, private: bool) -> str:
     """Upload the files of a folder in one commit, into a new repository where there is none; return its address.
 

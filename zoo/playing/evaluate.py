@@ -304,7 +304,14 @@ class BatchPlanner:
             self._rows = np.broadcast_to(observations[0], shape).copy()
         self._rows[rows] = observations
         begin = time.perf_counter()
-        self.last_noise = self._take_noise(rows)
+        # rows that are not due get the same noise again
+        draws = (*np.indices(self._shape), self._used)
+        self.last_noise = {
+            name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()
+        }
+        self._used[rows] += 1
+        for replica, episode in np.argwhere(self._used == NOISE_PLANS):
+            self._fill(replica, episode)
         plans = np.asarray(policy.plan(self._rows, self.last_noise))
         chunks = plans[rows][:, : getattr(policy, "played_length", policy.chunk_length)]
         self.seconds = time.perf_counter() - begin
@@ -328,18 +335,3 @@ class BatchPlanner:
                 self._stock[name] = np.zeros((*self._shape, *draws.shape), draws.numpy().dtype)
             self._stock[name][replica, episode] = draws.numpy()
         self._used[replica, episode] = 0
-
-    def _take_noise(self, rows: Rows) -> dict[str, torch.Tensor]:
-        """Return the noise of every episode's next plan: name to noise of shape (S, episodes, ...).
-
-        :param rows: those that are planned for; the others get the same noise again.
-        """
-        replicas, episodes = np.indices(self._shape)
-        noise = {}
-        for name, stock in self._stock.items():
-            noise[name] = torch.from_numpy(stock[replicas, episodes, self._used])
-        self._used[rows] += 1
-        is_used_up = self._used[rows] == NOISE_PLANS
-        for replica, episode in zip(rows[0][is_used_up], rows[1][is_used_up], strict=True):
-            self._fill(replica, episode)
-        return noise

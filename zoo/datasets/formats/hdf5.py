@@ -106,17 +106,6 @@ def recorded_text(path: Path, key: bytes) -> str | None:
         return match and match[1].decode("ascii")
 
 
-def warn_of_earlier_simulator(path: Path) -> None:
-    """Warn of demonstrations that were recorded with another robosuite than is used here."""
-    version = recorded_text(path, b"env_version") or "1.5"
-    if not version.startswith("1.5"):
-        warnings.warn(
-            f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from those of "
-            "1.5, which is used here; get low_dim_v15.hdf5 instead",
-            stacklevel=4,
-        )
-
-
 def demonstration(path: Path, k: int, group: Stored) -> Episode:
     """Return a demonstration.
 
@@ -171,7 +160,13 @@ class Hdf5(Format):
             groups = groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)")
             if groups:
                 reject_options(path, options)
-                warn_of_earlier_simulator(path)
+                version = recorded_text(path, b"env_version") or "1.5"
+                if not version.startswith("1.5"):
+                    warnings.warn(
+                        f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from "
+                        "those of 1.5, which is used here; get low_dim_v15.hdf5 instead",
+                        stacklevel=3,
+                    )
                 episodes = [demonstration(path, k, groups[k]) for k in sorted(groups)]
                 warn_without_success(
                     str(path), np.array([(episode.rewards == 0).any() for episode in episodes])

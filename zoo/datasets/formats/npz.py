@@ -115,7 +115,18 @@ class Ocbench(Format):
                     f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between "
                     "others; give a dataset that has all of them"
                 )
-            cuts = _cuts(file, arrays)
+            steps = len(arrays["actions"])
+            ends = require_flags(str(file), "terminals", arrays["terminals"], steps)
+            if steps and not ends[-1]:
+                raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
+            rows = len(arrays["observations"])
+            count = int(ends.sum())
+            if rows != steps + count:
+                raise UsageError(
+                    f"{file}: `observations` must have {steps + count:,} rows, one for each of the {steps:,} actions "
+                    f"and one after each of the {count:,} episodes, got {rows:,}; get or make the dataset again"
+                )
+            cuts = np.flatnonzero(ends[:-1]) + 1
             # Each episode has a row of observations more than it has actions.
             parts = [np.split(arrays["observations"], cuts + np.arange(len(cuts)) + 1)]
             for key in ("actions", "rewards", "masks"):
@@ -125,19 +136,3 @@ class Ocbench(Format):
         transitions = joined(str(path), episodes)
         warn_without_success(str(path), transitions.arrays["masks"] == 0)
         return transitions
-
-
-def _cuts(file: Path, arrays: Arrays) -> np.ndarray:
-    """Return the rows of actions at which episodes begin, but the first."""
-    steps = len(arrays["actions"])
-    terminals = require_flags(str(file), "terminals", arrays["terminals"], steps)
-    if steps and not terminals[-1]:
-        raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
-    rows = len(arrays["observations"])
-    episodes = int(terminals.sum())
-    if rows != steps + episodes:
-        raise UsageError(
-            f"{file}: `observations` must have {steps + episodes:,} rows, one for each of the {steps:,} actions and "
-            f"one after each of the {episodes:,} episodes, got {rows:,}; get or make the dataset again"
-        )
-    return np.flatnonzero(terminals[:-1]) + 1
