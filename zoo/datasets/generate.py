@@ -319,7 +319,13 @@ class MazeWriter(EpisodeWriter):
         )
         self.is_navigating = spec.kind == "navigate"
         self.noise = oracle_settings(spec)["action_noise"]
-        self.cells, self.junctions = _maze_cells(self.env.unwrapped.maze_map)
+        is_open = (self.env.unwrapped.maze_map == 0).astype(int)
+        # How many of the two neighbours in a direction are open; walls surround a maze, so nothing wraps around.
+        vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
+        horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
+        is_corridor = np.abs(vertical - horizontal) == 2  # a straight one
+        self.cells: list[Cell] = [(i, j) for i, j in np.argwhere(is_open).tolist()]
+        self.junctions = [cell for cell in self.cells if not is_corridor[cell]]
         self.subgoals: dict[tuple[Any, Any], Array] = {}
 
     def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
@@ -488,17 +494,6 @@ def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
         oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
         oracles[target] = oracle(env=env, **options, **further)
     return oracles
-
-
-def _maze_cells(maze_map: Array) -> tuple[list[Cell], list[Cell]]:
-    """Return the open cells of a maze, and those of them that are not inside a straight corridor."""
-    is_open = (maze_map == 0).astype(int)
-    # How many of the two neighbours in a direction are open; walls surround a maze, so nothing wraps around.
-    vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
-    horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
-    is_corridor = np.abs(vertical - horizontal) == 2
-    cells = [(i, j) for i, j in np.argwhere(is_open).tolist()]
-    return cells, [cell for cell in cells if not is_corridor[cell]]
 
 
 def _row(observation: Array, action: Array, done: bool, info: dict[str, Any]) -> dict[str, Any]:

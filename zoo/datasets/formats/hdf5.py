@@ -156,6 +156,7 @@ class Hdf5(Format):
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
+        name = str(path)
         with opened(path) as (stored, _):
             groups = groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)")
             if groups:
@@ -169,29 +170,24 @@ class Hdf5(Format):
                     )
                 episodes = [demonstration(path, k, groups[k]) for k in sorted(groups)]
                 warn_without_success(
-                    str(path), np.array([(episode.rewards == 0).any() for episode in episodes])
+                    name, np.array([(episode.rewards == 0).any() for episode in episodes])
                 )
-                return joined(str(path), episodes)
-            arrays = _read_d4rl(str(path), stored, options)
-        return _of_d4rl(str(path), arrays, options)
+                return joined(name, episodes)
+            # An array that is named means only what it is named for, also where its own name means something.
+            usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
+            column_of = {key: key for key in stored if key in usual_names}
+            for key, column in options.columns.items():
+                if column not in stored:
+                    raise UsageError(unknown_name_message("array", column, stored))
+                column_of[{"terminated": "terminals"}.get(key, key)] = column
+            arrays = {key: read_array(name, stored, column) for key, column in column_of.items()}
+        return _of_d4rl(name, arrays, options)
 
     def environment(self, path: Path) -> str | None:
         """Return the name of the task that demonstrations are of."""
         scene = recorded_text(path, b"env_name")
         tasks = {simulated: task for task, simulated in SCENES.items()}
         return tasks.get(scene or "")
-
-
-def _read_d4rl(name: str, stored: Stored, options: ReadOptions) -> Arrays:
-    """Return the arrays that are read, by what they mean."""
-    # An array that is named means only what it is named for, also where its own name means something.
-    usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
-    column_of = {key: key for key in stored if key in usual_names}
-    for key, column in options.columns.items():
-        if column not in stored:
-            raise UsageError(unknown_name_message("array", column, stored))
-        column_of[{"terminated": "terminals"}.get(key, key)] = column
-    return {key: read_array(name, stored, column) for key, column in column_of.items()}
 
 
 def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
