@@ -1,7 +1,6 @@
 """What a format is, and the episodes of any origin, checked and joined in OGBench's compact layout."""
 
 import contextlib
-import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -282,15 +281,6 @@ def compact(transitions: Transitions) -> Arrays:
         "valids": 0,
     }
     return {key: np.insert(arrays[key], rows_after, last_row[key], axis=0) for key in COMPACT}
-
-
-def digest_of_arrays(arrays: Arrays) -> str:
-    """Return the SHA-256 of a dataset in the compact layout."""
-    digest = hashlib.sha256()
-    for key in COMPACT:
-        digest.update(f"{key} {arrays[key].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[key]).data)  # of the bytes, without a copy
-    return digest.hexdigest()
 
 
 def write_set(path: Path, transitions: Transitions) -> None:

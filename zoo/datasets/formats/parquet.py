@@ -1,6 +1,6 @@
 """Read parquet files as LeRobot writes them: one row for each step, a list for each vector."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,18 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
         arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
             source = arrow.dataset(file, format="parquet")
-            chosen = _choose(file, source.schema.names, columns)
+            names = source.schema.names
+            chosen = {}
+            for name, usual_names in COLUMNS.items():
+                candidates = [columns[name]] if name in columns else usual_names
+                present = [column for column in candidates if column in names]
+                if present:
+                    chosen[name] = present[0]
+                elif name in columns or name in ("observations", "actions"):
+                    raise UsageError(
+                        f"{file} must have a column `{candidates[0]}` for {name}, got {', '.join(names)[:300]}; name "
+                        f"it with `--columns {name}=NAME`{OF_CONVERT}"
+                    )
             table = source.to_table(sorted(set(chosen.values())), use_threads=False)
             part = {}
             for name, column in chosen.items():
@@ -103,26 +114,6 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     if not len(rows["file"]):
         raise UsageError(f"{path} {NO_TRANSITION}")
     return rows
-
-
-def _choose(file: Path, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each array.
-
-    :param names: of the file's columns.
-    :param columns: names of columns that override `COLUMNS`.
-    """
-    chosen = {}
-    for name, usual_names in COLUMNS.items():
-        candidates = [columns[name]] if name in columns else usual_names
-        present = [column for column in candidates if column in names]
-        if present:
-            chosen[name] = present[0]
-        elif name in columns or name in ("observations", "actions"):
-            raise UsageError(
-                f"{file} must have a column `{candidates[0]}` for {name}, got {', '.join(names)[:300]}; name it with "
-                f"`--columns {name}=NAME`{OF_CONVERT}"
-            )
-    return chosen
 
 
 def _as_array(file: Path, name: str, column: Any) -> Array:
