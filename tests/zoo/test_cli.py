@@ -287,4 +287,4 @@ def test_json_is_for_other_programs(call, monkeypatch):
 
 def test_a_package_of_environments_that_is_not_found_is_named():
     with pytest.raises(UsageError, match="`--gym-packages`"):
-        import_environments("no_such_envs")
+        import_environments(["no_such_envs"])

@@ -3,6 +3,7 @@
 import importlib
 import operator
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from agents.registry import import_named
@@ -48,14 +49,15 @@ def import_user_object(flag: str, noun: str, name: str) -> Any:
         ) from error
 
 
-def import_environments(package: str) -> None:
-    """Import a package that ``--gym-packages`` names, which registers environments.
+def import_environments(packages: Iterable[str]) -> None:
+    """Import the packages that ``--gym-packages`` names, which register environments.
 
-    :raises UsageError: if it is not found.
+    :raises UsageError: if one is not found.
     """
-    try:
-        import_named(package)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
-        ) from error
+    for package in packages:
+        try:
+            import_named(package)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
+            ) from error

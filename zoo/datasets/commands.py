@@ -383,8 +383,7 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
 
 def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Return the Gymnasium id and the arguments of the environment that was asked for."""
-    for package in args.gym_packages:
-        import_environments(package)
+    import_environments(args.gym_packages)
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 

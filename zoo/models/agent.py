@@ -146,8 +146,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
     What the user names there is imported; what a file names must be imported then, or trusted.
     """
     # first: files may then name what these have registered
-    for package in args.gym_packages:
-        import_environments(package)
+    import_environments(args.gym_packages)
     if ":" in (args.env or ""):  # importing its module is allowed, since the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
@@ -155,7 +154,12 @@ def find_agent(args: argparse.Namespace) -> Agent:
         algo = find_algorithm(algo).id
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
-    path = _find_path(args, algo)
+    if args.from_hub is not None:
+        path = download_policy(args.from_hub)
+    elif args.trained:
+        path = find_trained(algo, args.env)
+    else:
+        path = args.model or find_run(args.folder, algo, args.env, args.exp_id)
     behaviour = None if args.behaviour is None else load_flow(args.behaviour)
     if path.is_dir():
         name = RunFolder(path).best_model.name if args.load_best else None
@@ -176,15 +180,6 @@ def find_agent(args: argparse.Namespace) -> Agent:
         scoring = replace(scoring, score=None)
     # no score is stated there
     return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)
-
-
-def _find_path(args: argparse.Namespace, algo: str) -> Path:
-    """Return the file or run folder that the flags name."""
-    if args.from_hub is not None:
-        return download_policy(args.from_hub)
-    if args.trained:
-        return find_trained(algo, args.env)
-    return args.model or find_run(args.folder, algo, args.env, args.exp_id)
 
 
 def agent_of_run(

@@ -147,8 +147,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
             )
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     # a package may register the environment
-    for package in request.gym_packages:
-        import_environments(package)
+    import_environments(request.gym_packages)
     # first: settings depend on the benchmark, and phases on whether there are data
     data_kind, benchmark, env_id = find_source(request)
     # profiles have steps for both phases, and this run may lack an environment or data

@@ -108,20 +108,18 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
     """Shows one of three choices, of which the first has the number 3, beside a vector."""
 
-    observation_space = spaces.Dict(
-        {"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))}
-    )
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
+    def __init__(self):
+        parts = {"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))}
+        self.observation_space = spaces.Dict(parts)
+
     def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self._observe(), {}
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
 
     def step(self, action):
-        return self._observe(), float(action.sum()), False, False, {}
-
-    def _observe(self):
-        return {"choice": self.np_random.integers(3, 6), "place": self.np_random.uniform(-1, 1, 2)}
+        return self.observation_space.sample(), float(action.sum()), False, False, {}
 
 
 def normalized(is_frozen=False):

@@ -51,15 +51,17 @@ class Minari(Format):
         else:  # a folder for each episode; files of Arrow and parquet have no links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
-            # Before Minari makes an array of as many numbers.
-            _require_equal("episodes", metadata["total_episodes"], num_episodes)
+            total = metadata["total_episodes"]
+            if total != num_episodes:  # Minari would make an array of as many numbers
+                raise ValueError(f"its metadata have {total} episodes, got {num_episodes:,}")
             dataset = minari.MinariDataset(data)
             episodes = []
             for part in dataset.iterate_episodes():
                 episodes.append(_episode(f"{path}, episode {part.id}", part, part_names))
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
             steps = sum(len(episode.actions) for episode in episodes)
-            _require_equal("steps", dataset.total_steps, steps)
+            if dataset.total_steps != steps:
+                raise ValueError(f"its metadata have {dataset.total_steps} steps, got {steps:,}")
         low_and_high = self.references(path)
         if low_and_high is not None and np.allclose(low_and_high, PEN_OF_100_STEPS):
             warn(
@@ -183,11 +185,6 @@ def _episode(name: str, part: Any, part_names: list[str]) -> Episode:
         )
     masks = masks_of(name, np.asarray(part.terminations), len(part.actions))
     return Episode(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
-
-
-def _require_equal(noun: str, expected: Any, number: int) -> None:
-    if expected != number:
-        raise ValueError(f"its metadata have {expected} {noun}, got {number:,}")
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
