@@ -114,7 +114,7 @@ def test_seeding_again_begins_everything_again():
 
 
 def test_an_evaluation_starts_where_no_collected_episode_does():
-    dataset, _ = collect("random", ENV, {}, episodes=30)
+    dataset = collect("random", ENV, {}, episodes=30)
     begins = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
     collected = {tuple(row) for row in dataset.arrays["observations"][begins]}
     env = make_env(ENV)

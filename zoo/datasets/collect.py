@@ -39,8 +39,8 @@ def collect(
     noise: float = 0.0,
     max_steps: int | None = None,
     trust: bool = False,
-) -> tuple[Transitions, list[float]]:
-    """Play episodes and return them as a dataset, and their returns.
+) -> Transitions:
+    """Play episodes and return them as a dataset.
 
     :param policy: ``random``, a model's ``.zip`` or the folder of its run, or ``module:function``, which is given an
         observation and returns an action.
@@ -70,7 +70,7 @@ def collect(
         numbers = range(episodes)
         for number in progress_bar(f"collecting in {env_id}", iterable=numbers, unit=" episodes"):
             played.append(_play(number, playing, act, seed, noise, max_steps))
-    return joined(env_id, played), [float(episode.rewards.sum()) for episode in played]
+    return joined(env_id, played)
 
 
 def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:

@@ -215,7 +215,7 @@ def collect(args: argparse.Namespace) -> Result:
     env_id, env_kwargs = _environment(args)
     if args.algo is not None:
         find_algorithm(args.algo)  # what the user names is imported
-    content, returns = play_episodes(
+    content = play_episodes(
         args.policy,
         env_id,
         env_kwargs,
@@ -225,11 +225,9 @@ def collect(args: argparse.Namespace) -> Result:
         max_steps=args.max_episode_steps,
         trust=args.trust,
     )
-    result = {
-        **_write(path, content),
-        "return": float(np.mean(returns)),
-        "best_return": max(returns),
-    }
+    result = _write(path, content)
+    returns = result["returns"]
+    result |= {"return": returns["mean"], "best_return": returns["highest"]}
     flags = _flags(args, "env", "env_kwargs", "gym_packages")
     return result | _next(_command("train", "--algo", "fql", "--dataset", path, *flags))
 
