@@ -49,7 +49,20 @@ class Parquet(Format):
             ends |= _last_rows(rows["file"])
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
-        _require_in_order(name, rows, ends)
+        episode = pd.Series(np.cumsum(ends) - ends)
+        # Mixed rows make more runs of equal indices than there are indices.
+        if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
+            raise UsageError(
+                f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort "
+                "them, and give each episode an index of its own"
+            )
+        expected = episode.groupby(episode).cumcount().to_numpy()
+        wrong = np.flatnonzero(rows.get("frame", expected) != expected)
+        if wrong.size:
+            raise UsageError(
+                f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
+                f"{expected[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
+            )
         add_rewards(name, rows, options)
         if options.reward_from is None:
             rows["masks"] = 1.0 - _terminated(name, rows, ends, options.done)
@@ -140,27 +153,6 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
             f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column"
         )
     return array
-
-
-# -- episodes ---------------------------------------------------------------------------------------------------------
-
-
-def _require_in_order(name: str, rows: Arrays, ends: Array) -> None:
-    """Refuse episodes that are mixed or have gaps."""
-    episode = pd.Series(np.cumsum(ends) - ends)
-    # Mixed rows make more runs of equal indices than there are indices.
-    if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
-        raise UsageError(
-            f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort them, "
-            "and give each episode an index of its own"
-        )
-    expected = episode.groupby(episode).cumcount().to_numpy()
-    wrong = np.flatnonzero(rows.get("frame", expected) != expected)
-    if wrong.size:
-        raise UsageError(
-            f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
-            f"{expected[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
-        )
 
 
 def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array:
