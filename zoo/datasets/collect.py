@@ -85,13 +85,8 @@ def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[
             low = np.nan_to_num(space.low, neginf=-1.0)
             draw = functools.partial(generator.uniform, low, np.nan_to_num(space.high, posinf=1.0))
         return lambda observation, begins: draw(), 1
-    if ":" in word and not Path(word).exists():
-        return _named_function(word), 1
-    return _model(word, env, seed, trust)
-
-
-def _named_function(word: str) -> Policy:
-    """Return the policy that a function of the user's own is, named as module:function."""
+    if ":" not in word or Path(word).exists():
+        return _model(word, env, seed, trust)
     function = import_user_object("POLICY", "a function, as module:function,", word)
     if not callable(function):
         kind = type(function).__name__
@@ -106,7 +101,7 @@ def _named_function(word: str) -> Policy:
                 f"`{word}` must return an action for an observation, got {problem}"
             ) from error
 
-    return act
+    return act, 1
 
 
 def _model(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[Policy, int]:

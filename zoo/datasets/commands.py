@@ -183,8 +183,9 @@ def convert(args: argparse.Namespace) -> Result:
         path = _output(args)
         _find_data_of_task(args)
         content = read_source(args.name, _options(args))
+        write_set(path, content)
         recorded_in = environment_of(args.name)
-        result = {**_write(path, content), "recorded_in": recorded_in}
+        result = {"file": str(path), **_counts(content), "recorded_in": recorded_in}
         hint = _command("dataset", "check", path, "--env", recorded_in or "ENV")
         if recorded_in is None:
             hint += ", or with --no-env"
@@ -225,9 +226,15 @@ def collect(args: argparse.Namespace) -> Result:
         max_steps=args.max_episode_steps,
         trust=args.trust,
     )
-    result = _write(path, content)
-    returns = result["returns"]
-    result |= {"return": returns["mean"], "best_return": returns["highest"]}
+    write_set(path, content)
+    counts = _counts(content)
+    returns = counts["returns"]
+    result = {
+        "file": str(path),
+        **counts,
+        "return": returns["mean"],
+        "best_return": returns["highest"],
+    }
     flags = _flags(args, "env", "env_kwargs", "gym_packages")
     return result | _next(_command("train", "--algo", "fql", "--dataset", path, *flags))
 
@@ -308,22 +315,17 @@ def _check_custom(args: argparse.Namespace) -> Result:
     report = _report(args, args.name, findings)
     if content is not None:
         report |= _counts(content)
-    if report["sound"]:
-        report |= _next(_training_of_custom(args))
-    return report
-
-
-def _training_of_custom(args: argparse.Namespace) -> str:
-    """Return the command that trains on a dataset that was checked, or that makes one that training reads."""
+    if not report["sound"]:
+        return report
     # Training has no such flags, so an npz file comes first.
-    options = _flags(args, "columns", "step_reward", "done")
-    if options:
-        options += _flags(args, "reward_from")
-        return _command("dataset", "convert", args.name, "-o", "my.npz", *options)
+    flags = _flags(args, "columns", "step_reward", "done")
+    if flags:
+        flags += _flags(args, "reward_from")
+        return report | _next(_command("dataset", "convert", args.name, "-o", "my.npz", *flags))
     if args.env is None and not args.no_env:
         args.env = environment_of(args.name) or "ENV"
     flags = _flags(args, *CUSTOM_FLAGS)
-    return _command("train", "--algo", "fql", "--dataset", args.name, *flags)
+    return report | _next(_command("train", "--algo", "fql", "--dataset", args.name, *flags))
 
 
 def _flags(args: argparse.Namespace, *names: str) -> list[str]:
@@ -410,11 +412,6 @@ def _output(args: argparse.Namespace) -> Path:
             f"`--output` must be in a folder that exists and can be written to, got {path}; choose another"
         )
     return path
-
-
-def _write(path: Path, content: Transitions) -> Result:
-    write_set(path, content)
-    return {"file": str(path), **_counts(content)}
 
 
 def _counts(content: Transitions) -> Result:

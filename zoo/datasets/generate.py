@@ -388,7 +388,29 @@ class ManipulationWriter(EpisodeWriter):
         self.spec = spec
         self.settings = oracle_settings(spec)
         _, self.action_space = env_spaces(self.env)
-        self.oracles = _oracles(self.env, spec)
+        # Open-loop oracles that plan, or closed-loop ones.
+        if spec.kind == "play":
+            kind = "plan"
+            options = {
+                "noise": self.settings["plan_noise"],
+                "noise_smoothing": self.settings["plan_noise_smoothing"],
+            }
+        else:
+            kind = "markov"
+            options = {"min_norm": self.settings["min_norm"]}
+        options_of: dict[str, Any] = {"cube": {}, "button": {}, "drawer": {}, "window": {}}
+        if spec.family.startswith("puzzle"):
+            options_of = {"button": {"gripper_always_closed": True}}
+        elif spec.family.startswith("cube"):
+            options_of = {"cube": {}}
+        elif kind == "markov":
+            # As in OGBench's script, which limits the steps of this oracle in Scene only.
+            options_of["cube"] = {"max_step": 100}
+        self.oracles = {}
+        for target, further in options_of.items():
+            module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{target}_{kind}")
+            oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
+            self.oracles[target] = oracle(env=self.env, **options, **further)
 
     def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it is to be replaced by another."""
@@ -466,34 +488,6 @@ class OracleWriter(EpisodeWriter):
             # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
             rows.append(row | {"terminals": is_over})
         return {"observations": np.array(observations, np.float32), **to_arrays(rows)}
-
-
-def _oracles(env: Any, spec: DatasetSpec) -> dict[str, Any]:
-    """Return the oracles of an environment by target: open-loop ones that plan, or closed-loop ones."""
-    settings = oracle_settings(spec)
-    if spec.kind == "play":
-        kind = "plan"
-        options = {
-            "noise": settings["plan_noise"],
-            "noise_smoothing": settings["plan_noise_smoothing"],
-        }
-    else:
-        kind = "markov"
-        options = {"min_norm": settings["min_norm"]}
-    options_of: dict[str, Any] = {"cube": {}, "button": {}, "drawer": {}, "window": {}}
-    if spec.family.startswith("puzzle"):
-        options_of = {"button": {"gripper_always_closed": True}}
-    elif spec.family.startswith("cube"):
-        options_of = {"cube": {}}
-    elif kind == "markov":
-        # As in OGBench's script, which limits the steps of this oracle in Scene only.
-        options_of["cube"] = {"max_step": 100}
-    oracles = {}
-    for target, further in options_of.items():
-        module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{target}_{kind}")
-        oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
-        oracles[target] = oracle(env=env, **options, **further)
-    return oracles
 
 
 def _row(observation: Array, action: Array, done: bool, info: dict[str, Any]) -> dict[str, Any]:

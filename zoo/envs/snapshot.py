@@ -111,7 +111,12 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
         _find_classes(self.env, classes, set())
         try:
             saved_owners = safe.load(state, classes)
-            owners = {path: self._find(path) for path in saved_owners}
+            owners = {}
+            for path in saved_owners:
+                owner: Any = self
+                for name in path.split("."):
+                    owner = vars(owner)[name]
+                owners[path] = owner
         except (ValueError, KeyError, TypeError) as error:
             return f"the environment is built in another way now: {error}"
         for path, saved in saved_owners.items():
@@ -129,13 +134,6 @@ class ResumableEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
                 mujoco.mj_setState(data.model, data, integration, INTEGRATION)
             vars(owner).update(saved["plain"])
         return None
-
-    def _find(self, path: str) -> Any:
-        """Return the wrapper, environment or part at a path."""
-        owner: Any = self
-        for name in path.split("."):
-            owner = vars(owner)[name]
-        return owner
 
 
 class _AsBuilt(Exception):

@@ -47,7 +47,22 @@ class Minari(Format):
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
         if metadata.get("data_format") == "hdf5":
-            num_episodes = _check_hdf5(data / "main_data.hdf5", part_names)
+            file = data / "main_data.hdf5"
+            with opened(file) as (stored, elsewhere):
+                if elsewhere:  # Minari would follow it
+                    raise UsageError(
+                        f"{file}: `{elsewhere[0]}` must lie in the file, got a link; write it again"
+                    )
+                groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
+                for number, group in groups.items():
+                    parts = {key for key in group if key.partition("/")[0] == "observations"}
+                    if parts != set(part_names):
+                        raise UsageError(
+                            f"{file}, episode {number}: `observations` must have the parts of the recorded space, "
+                            f"which says their order, {', '.join(part_names)}; got {', '.join(sorted(parts))}; write "
+                            "the dataset again with its space"
+                        )
+            num_episodes = len(groups)
         else:  # a folder for each episode; files of Arrow and parquet have no links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
@@ -141,28 +156,6 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
         inner = {f"_index_{index}": part for index, part in enumerate(inner)}
     for key, part in inner.items():
         yield from parts_of(part, f"{name}/{key}")
-
-
-def _check_hdf5(file: Path, part_names: list[str]) -> int:
-    """Return the number of episodes; refuse links, which Minari would follow, and observations of another space.
-
-    :param part_names: of the arrays of an observation.
-    """
-    with opened(file) as (stored, elsewhere):
-        if elsewhere:
-            raise UsageError(
-                f"{file}: `{elsewhere[0]}` must lie in the file, got a link; write it again"
-            )
-        groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
-        for number, group in groups.items():
-            parts = {key for key in group if key.partition("/")[0] == "observations"}
-            if parts != set(part_names):
-                raise UsageError(
-                    f"{file}, episode {number}: `observations` must have the parts of the recorded space, which says "
-                    f"their order, {', '.join(part_names)}; got {', '.join(sorted(parts))}; write the dataset again "
-                    "with its space"
-                )
-    return len(groups)
 
 
 def _episode(name: str, part: Any, part_names: list[str]) -> Episode:
