@@ -433,7 +433,7 @@ def register_dataset_only_env(
         ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
     high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
-    boxes = {
+    boxes: dict[str, Box] = {
         "observations": Box(-np.inf, np.inf, observations.shape[1:]),
         "actions": Box(low, high),
     }
@@ -462,7 +462,7 @@ def _read_spaces(path: Path, boxes: Mapping[str, Box]) -> dict[str, Box]:
     :param boxes: those of observations and actions.
     """
     content = read_yaml(path, "`--spaces`")
-    limited = {}
+    limited: dict[str, Box] = {}
     try:
         for name, limits in content.items():
             shape = boxes[name].shape

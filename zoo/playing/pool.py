@@ -204,9 +204,8 @@ class EnvPool:
         :param openings: idle environment to the reset seed of the episode that it begins.
         """
         n_workers = len(self._workers)
-        workers = np.array(numbers, int) % n_workers
         for worker, process in enumerate(self._workers):
-            rows = np.flatnonzero(workers == worker).tolist()
+            rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
             running = [numbers[row] for row in rows]
             seeds = {
                 number: seed for number, seed in openings.items() if number % n_workers == worker

@@ -145,7 +145,7 @@ def test_sb3_check_env_passes(env_id, monkeypatch):
     [
         ("cube-double-play-singletask-task2-v0", "unknown .*closest: cube-double-singletask-task2"),
         ("no_such_package:Toy-v0", "unknown environment `no_such_package:Toy-v0`"),
-        ("data-my", "`data-my` stands for data without an environment"),
+        ("data-gone", "`data-gone` stands for data without an environment"),
         ("cube-double-v0", "goal-conditioned.*cube-double-singletask-task1-v0"),
         ("CartPole-v1", r"`CartPole-v1` has the action space Discrete"),
     ],
