@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.maths.critic import advantage_weight
 from agents.core import (
     Batch,
     Draw,
@@ -80,8 +81,7 @@ class FAWAC(Method):
         # here, where no gradient is recorded: the weight of a row is a constant of the flow's loss
         value = nets.value(batch.observations)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
-        # capped, since few rows of large advantage would outweigh the batch
-        weight = (self.inverse_temperature * advantage).exp().clamp(max=self.max_weight)
+        weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
         # rows at the cap are cloned alike: a large share asks for a smaller `inverse_temperature`
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from agents.common.families.implicit import ImplicitQLearning
+from agents.common.maths.critic import advantage_weight
 from agents.core import (
     Batch,
     Draw,
@@ -108,8 +109,7 @@ class IQL(ImplicitQLearning):
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )
         if self.actor_loss == "awr":
-            # bounded, since few rows of large advantage would outweigh the batch
-            weight = (self.actor_weight * targets["advantage"]).exp().clamp(max=LARGEST_WEIGHT)
+            weight = advantage_weight(targets["advantage"], self.actor_weight, LARGEST_WEIGHT)
             actor = -(batch.valid * weight * log_prob).mean(-1)
         else:
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 
+SMALLEST_WEIGHT = 1e-16
+
 
 def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     r"""Return mean minus ``rho`` standard deviations over the ensemble.
@@ -60,6 +62,21 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     """
     # of two Python numbers, `where` makes the process's default dtype
     return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
+
+
+def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: float) -> Tensor:
+    r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
+
+    Weights below `SMALLEST_WEIGHT` are 0: gradients of them become denormal numbers, with which processors compute
+    several times slower. A step of Adam on them, at most w / 1e-8 learning rates, is less than a rounding error.
+
+    :param advantage: A, any shape.
+    :param inverse_temperature: tau.
+    :param largest: w_max; few rows of large advantage would outweigh the batch otherwise.
+    :return: same shape.
+    """
+    weight = (inverse_temperature * advantage).exp().clamp(max=largest)
+    return torch.where(weight < SMALLEST_WEIGHT, torch.zeros_like(weight), weight)
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:

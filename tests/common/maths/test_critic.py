@@ -1,9 +1,11 @@
 """Pessimism beyond the recorded numbers of `tests/parity`."""
 
+import math
+
 import pytest
 import torch
 
-from agents.common.maths.critic import pessimistic_value
+from agents.common.maths.critic import advantage_weight, pessimistic_value
 
 
 def test_members_that_agree_exactly_are_climbed_by_their_mean():
@@ -12,3 +14,11 @@ def test_members_that_agree_exactly_are_climbed_by_their_mean():
     pessimistic_value(q, 0.5).sum().backward()
     assert q.grad[0, :, 0].tolist() == [0.5, 0.5]
     assert q.grad[0, :, 1].tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_weights_whose_gradients_would_be_denormal_are_zero():
+    advantage = torch.tensor([-50.0, -10.0, 0.0, 10.0, math.nan])
+    weight = advantage_weight(advantage, 2.0, largest=100.0)
+    # e^-100 is 0; e^-20 is not, and moves parameters less than their rounding
+    assert weight[:4].tolist() == pytest.approx([0, math.exp(-20), 1, 100], rel=1e-6, abs=0)
+    assert weight[4].isnan()
