@@ -73,13 +73,15 @@ def batched_linear(
         lead = weight.ndim - 2
         product = batched_linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    if dtype is None:
-        product = torch.matmul(x.to(weight.dtype), weight)
+    factors = dtype or weight.dtype
+    # `matmul` would expand, view and record both factors first
+    is_batch = weight.ndim == 3 and x.shape[0] == weight.shape[0]
+    multiply = torch.bmm if is_batch else torch.matmul
+    if x.dtype == weight.dtype == factors:  # one row takes as long to convert as to multiply
+        product = multiply(x, weight)
     else:
-        product = torch.matmul(x.to(dtype), weight.to(dtype)).to(weight.dtype)
-    if bias is not None:
-        product = product + bias.unsqueeze(-2)
-    return product
+        product = multiply(x.to(factors), weight.to(factors)).to(weight.dtype)
+    return product if bias is None else product.add_(bias.unsqueeze(-2))
 
 
 def evaluate(

@@ -261,7 +261,7 @@ class ConditionedVelocity:
             shared = torch.addcmul(shared, t, of_time[0])
         elif t:
             shared = torch.add(shared, of_time[0], alpha=t)
-        return self.mlp.batched_linear(x, first.weight, None, first.dtype) + shared
+        return self.mlp.batched_linear(x, first.weight, None, first.dtype).add_(shared)
 
 
 def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
