@@ -90,9 +90,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return write_work(args)
     begin = time.perf_counter()
     model = make_model(args)
-    cuda = model.device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(model.device)
     model.trainer.update(args.batch)
     first = time.perf_counter() - begin
     model._n_updates = COMPILE_AFTER_UPDATES  # `--compile auto` does what it does in long training
@@ -102,12 +99,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     speeds, peaks, cpu_seconds = zip(*rounds, strict=True)
     fractions = [updates * flop / rate for updates, rate in zip(speeds, peaks, strict=True)]
     speed = statistics.median(speeds)
-    kernels = peak_memory = None
+    on_gpu: dict[str, Any] = dict.fromkeys(("peak_memory_bytes", "kernels_per_update", "kernels"))
     device_name = processor()
-    if cuda:
+    if model.device.type == "cuda":
         device_name = torch.cuda.get_device_name(model.device)
         kernels = profile_kernels(model, args.batch)
-        peak_memory = torch.cuda.max_memory_allocated(model.device)
+        on_gpu = {
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device),
+            "kernels_per_update": sum(kernel["count"] for kernel in kernels),
+            "kernels": kernels[:LONGEST],
+        }
     return {
         "algo": args.algo,
         "device": model.device.type,
@@ -129,9 +130,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "fraction_of_peak": statistics.median(fractions),
         "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
-        "peak_memory_bytes": peak_memory,
-        "kernels_per_update": kernels and sum(kernel["count"] for kernel in kernels),
-        "kernels": kernels and kernels[:LONGEST],
+        **on_gpu,
     }
 
 
@@ -152,45 +151,36 @@ def write_work(args: argparse.Namespace) -> dict[str, Any]:
 
 def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     """Return the algorithm with a random dataset of trajectories of 200 steps."""
-    import gymnasium
     import numpy as np
+    from gymnasium.spaces import Box
 
+    from agents import ImpalaEncoder, models
+    from zoo.envs.make import DatasetOnlyEnv
     from zoo.settings.config import load_config
     from zoo.settings.request import TrainRequest
 
-    vectors = gymnasium.spaces.Box(-np.inf, np.inf, (args.observations,), np.float32)
-    images = args.image and gymnasium.spaces.Box(
-        0, 255, (args.image[1], *args.image[:1] * 2), np.uint8
-    )
-
-    class Spaces(gymnasium.Env[Any, Any]):
-        observation_space = images or vectors
-        action_space = gymnasium.spaces.Box(-1, 1, (args.actions,), np.float32)
-
     machine = {"precision": args.precision, "compile": args.compile}
     config = load_config(TrainRequest(algo=args.algo, hyperparams=args.params, **machine))
-    import agents
-    from agents import models
-
-    settings = {**config.settings, "batch_size": args.batch}
-    # the default buffer of online transitions would take as much memory as a large dataset
-    if images:
-        settings |= {
-            "policy_kwargs": {"features_extractor_class": agents.ImpalaEncoder},
-            "buffer_size": 1,
-        }
-    algorithm, policy = models.get(config.algo).algorithm, "CnnPolicy" if images else "MlpPolicy"
+    settings = {**config.settings, "batch_size": args.batch, "seeds": list(range(args.seeds))}
+    rng = np.random.default_rng(0)
+    if args.image:
+        side, channels = args.image
+        policy, rows = "CnnPolicy", 2_000
+        space = Box(0, 255, (channels, side, side), np.uint8)
+        observations = rng.integers(0, 256, (rows, *space.shape), np.uint8)
+        settings["policy_kwargs"] = {"features_extractor_class": ImpalaEncoder}
+        # the default buffer of online transitions would take as much memory as a large dataset
+        settings["buffer_size"] = 1
+    else:
+        policy, rows = "MlpPolicy", 100_000
+        space = Box(-np.inf, np.inf, (args.observations,), np.float32)
+        observations = rng.standard_normal((rows, args.observations), dtype=np.float32)
+    env = DatasetOnlyEnv(space, Box(-1, 1, (args.actions,), np.float32))
     try:
-        model = algorithm(
-            policy, Spaces(), **settings, seeds=list(range(args.seeds)), device=args.device
-        )
+        model = models.get(config.algo).algorithm(policy, env, **settings, device=args.device)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    rng, rows = np.random.default_rng(0), 2_000 if images else 100_000
-    if images:
-        observations = rng.integers(0, 256, (rows, *images.shape), np.uint8)
-    else:
-        observations = rng.standard_normal((rows, args.observations), dtype=np.float32)
+    ends = np.arange(rows) % 200 == 199
     model.load_dataset(
         {
             "observations": observations,
@@ -198,7 +188,7 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
             "actions": rng.uniform(-1, 1, (rows, args.actions)).astype(np.float32),
             "rewards": np.full(rows, -1, np.float32),
             "masks": np.ones(rows, np.float32),
-            "terminals": (np.arange(rows) % 200 == 199).astype(np.float32),
+            "terminals": ends.astype(np.float32),
         }
     )
     return model
