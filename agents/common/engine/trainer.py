@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -100,9 +100,6 @@ class Trainer:
         """Why an update of this model could not be captured: there is no second attempt."""
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors, which a captured step reads, and not numbers, which it would repeat."""
-        self.precision: Callable[[], AbstractContextManager[None]] = nullcontext
-        if self.device.type != "cpu":
-            self.precision = partial(matmul_precision, self.method.precision, self.device)
         self.seed(seeds)
         self.prepare()
         self._plan_update()
@@ -212,7 +209,7 @@ class Trainer:
         """
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
-        with self.precision():
+        with matmul_precision(self.method.precision, self.device):
             info, gradients = self.compute_gradients(
                 replace(batch, updates=self.update_count), noise, evaluate
             )

@@ -8,6 +8,7 @@ input; ``role``: its part in pretraining; ``training``: what it has of its own, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -81,6 +82,9 @@ class NetworkSpec:
         return NetworkSpec(self.build, self.target, self.role, self.follows_net_arch, **training)
 
 
+_MLPSpec = partial(NetworkSpec, follows_net_arch=True)
+
+
 def critic(
     target: bool = True,
     time: bool = False,
@@ -89,14 +93,12 @@ def critic(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a critic ensemble; ``width`` gives, for D, the number of inputs beside features and time."""
-    return NetworkSpec(
-        lambda n: network(n, width(n.actions), time), target, follows_net_arch=True, **training
-    )
+    return _MLPSpec(lambda n: network(n, width(n.actions), time), target, **training)
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a state value."""
-    return NetworkSpec(StateValue, target, follows_net_arch=True, **training)
+    return _MLPSpec(StateValue, target, **training)
 
 
 def velocity_field(
@@ -107,37 +109,27 @@ def velocity_field(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``; ``noise_size`` None is D."""
-    return NetworkSpec(
-        lambda n: VelocityField(n, time, noise_size),
-        target,
-        role,
-        follows_net_arch=True,
-        **training,
-    )
+    return _MLPSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
     """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
-    return NetworkSpec(
-        lambda n: NoisePredictor(n, time_features), follows_net_arch=True, **training
-    )
+    return _MLPSpec(lambda n: NoisePredictor(n, time_features), **training)
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a squashed Gaussian policy; an edit policy also sees the given action."""
-    return NetworkSpec(lambda n: TanhGaussian(n, given_action), follows_net_arch=True, **training)
+    return _MLPSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
-    return NetworkSpec(
-        lambda n: TanhActor(n, head_scale), target, follows_net_arch=True, **training
-    )
+    return _MLPSpec(lambda n: TanhActor(n, head_scale), target, **training)
 
 
 def gaussian_mean(head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a Gaussian policy's mean; ``head_scale`` is the variance scale of its last layer."""
-    return NetworkSpec(lambda n: GaussianMean(n, head_scale), follows_net_arch=True, **training)
+    return _MLPSpec(lambda n: GaussianMean(n, head_scale), **training)
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:
