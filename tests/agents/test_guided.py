@@ -98,15 +98,6 @@ def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows():
 # -- QGF --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_gradient_is_taken_inside_the_action_box():
-    model = bare("qgf", flow_steps=1, guidance_weight=2.5)
-    critic = Quadratic(0.0, 1.0)  # dQ/da = -a
-    nets = networks(behaviour=Field(lambda x, t: 3 - x), critic_target=critic)
-    action = model.act(torch.zeros(1, 1, 1), {"action": torch.tensor([[[-2.5]]])}, nets)
-    # the flow leads to 3, where the gradient is that at 1
-    assert float(action) == pytest.approx(3 - 2.5 * 1)
-
-
 def test_nothing_that_is_trained_depends_on_the_guidance():
     models = [small_model("qgf", guidance_weight=weight) for weight in (0.0, 1.0)]
     for model in models:
