@@ -78,16 +78,6 @@ def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, me
         type("Mine", (Base,), {name: value, "__annotations__": annotations})()
 
 
-def test_a_fixed_setting_can_be_changed_until_the_object_is_finished():
-    settings = Base()
-    settings.steps = 7
-    settings.lock()
-    settings.steps = 7  # no change
-    settings.weight = 1.0
-    with pytest.raises(ValueError, match="from 7 to 8: tables have that size"):
-        settings.steps = 8
-
-
 # -- settings of models -----------------------------------------------------------------------------------------------
 
 

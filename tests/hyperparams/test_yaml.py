@@ -59,16 +59,6 @@ def protocol_of(algo, domain, profile=DEFAULT_PROFILE):
     return {name: value for name, value in effective(config).items() if name in PROTOCOL_SETTINGS}
 
 
-@pytest.mark.parametrize("algo", algorithm_ids())
-def test_the_protocol_of_a_domain_is_that_of_qam(algo):
-    free = OWN_STEPS.get(algo, set())
-    for domain in (*PAPER_DOMAINS, "pointmaze-medium-navigate"):
-        ours = protocol_of(algo, domain)
-        expected = protocol_of("qam", domain)
-        for name in ours.keys() - free:
-            assert ours[name] == expected[name], name
-
-
 @pytest.fixture
 def own_agent(own_agents):
     @agents.register("mine", paper="", published_name="Mine")

@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -188,16 +189,19 @@ def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monke
     assert "\nArithmeticError: the curve broke\n" in text
 
 
-def test_what_fails_before_training_fails_the_run(data, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("zoo.training.start.ReplicaLogger", full)
-    assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == 1
+@pytest.mark.parametrize(
+    ("error", "code", "state"),
+    [(OSError("disk is full"), 1, "failed"), (KeyboardInterrupt("^C"), 3, "interrupted")],
+)
+def test_what_ends_a_run_before_it_trains_is_in_its_status(
+    data, tmp_path, monkeypatch, error, code, state
+):
+    monkeypatch.setattr("zoo.training.start.ReplicaLogger", mock.Mock(side_effect=error))
+    assert main(arguments(data, tmp_path, seeds=("--seeds", "4", "5"))) == code
     for number in (1, 2):
         status = status_of(tmp_path / "qam" / f"{ENV}_{number}")
-        assert (status["state"], status["seed"]) == ("failed", 3 + number)
-        assert "No space left on device" in status["reason"]
+        assert (status["state"], status["seed"]) == (state, 3 + number)
+        assert status["reason"] == f"{type(error).__name__}: {error}"
 
 
 def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monkeypatch):

@@ -1,10 +1,7 @@
 """The tuning program: its command line, and studies whose trials are training runs on a small generated maze."""
 
-import json
-import os
-import signal
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +9,9 @@ import pandas as pd
 import pytest
 from optuna.pruners import ThresholdPruner
 
-from tests import ROOT
 from tests.zoo.helpers import ENV, TINY
 from tests.zoo.outcomes import config_of, status_of
-from tests.zoo.suites.tiny import wait_for
+from tests.zoo.programs import run_program
 from zoo.runs.read import read_runs
 from zoo.train import main as train
 from zoo.tune import main
@@ -108,46 +104,29 @@ def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monk
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def start(words):
-    command = [sys.executable, str(ROOT / "zoo" / "tune.py"), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command, text=True, env=environment, start_new_session=True, **pipes)
-
-
-def finish(process, code=0):
-    output, errors = process.communicate(timeout=250)
-    assert process.returncode == code, errors
-    return output
-
-
 @pytest.mark.slow
 def test_several_starts_share_a_study(data, tmp_path):
     words = arguments(data, tmp_path, "--max-total-trials 3 --eval-freq 10")
-    for process in [start(words), start(words)]:
-        assert json.loads(finish(process))["trials"] == {"complete": 3}
-    command = (tmp_path / "studies/s/trial_2/qam" / f"{ENV}_1" / "command.txt").read_text()
-    assert str(ROOT / "zoo" / "tune.py") in command
+    with ThreadPoolExecutor(2) as pool:
+        for ended in pool.map(run_program, ["tune"] * 2, [words] * 2):
+            assert ended.result["trials"] == {"complete": 3}, ended.err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
-def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data, tmp_path, by):
+@pytest.mark.parametrize(("by", "state"), [("SIGTERM", "interrupted"), ("SIGKILL", "running")])
+def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(
+    data, tmp_path, by, state
+):
     """The result is that of a study that was never stopped."""
     flags = "--max-total-trials 1 --eval-freq 100 --save-freq 20"
     logs = tmp_path / "stopped"
-    run = logs / f"studies/s/trial_0/qam/{ENV}_1"
-    process = start(arguments(data, logs, flags, steps=500))
-    wait_for(lambda: [*run.glob("checkpoint/step_*")] and status_of(run)["offline_step"] > 0, 200)
-    os.kill(process.pid, by)
-    finish(process, 3 if by == signal.SIGTERM else -9)
-    status = status_of(run)
-    assert status["state"] == ("interrupted" if by == signal.SIGTERM else "running")
-    assert status["offline_step"] < 500
-
+    words = arguments(data, logs, flags, steps=60)
+    assert run_program("tune", words, kill=("update", 30), by=by).code != 0
+    assert status_of(logs / f"studies/s/trial_0/qam/{ENV}_1")["state"] == state
     evaluations = set()
     for folder in (tmp_path / "undisturbed", logs):
-        finish(start(arguments(data, folder, flags, steps=500)))
+        ended = run_program("tune", arguments(data, folder, flags, steps=60))
+        assert ended.code == 0, ended.err
         last = Path(table(folder)["runs"].iloc[-1].split()[0])
         evaluations.add((last / "evaluations.npz").read_bytes())
     assert len(evaluations) == 1

@@ -4,14 +4,12 @@ import datetime
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.zoo.outcomes import status_of
 from zoo.runs.episodes import EpisodeResults
 from zoo.runs.folder import (
     COLUMNS,
@@ -26,7 +24,7 @@ from zoo.runs.read import read_runs
 from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import CannotResume, Interrupted
+from zoo.terminal.errors import CannotResume
 
 CONFIG = {"algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
 
@@ -41,31 +39,6 @@ def test_runs_that_start_together_never_share_a_folder(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         folders = pool.map(lambda _: new_run(tmp_path).path, range(24))
         assert len(set(folders)) == 24
-
-
-@pytest.mark.parametrize(
-    ("error", "state"),
-    [
-        (ArithmeticError("broke"), "failed"),
-        (KeyboardInterrupt("stop"), "interrupted"),
-        (Interrupted("stop"), "interrupted"),
-    ],
-)
-def test_an_exception_ends_the_runs_with_its_reason(tmp_path, error, state):
-    folders = [new_run(tmp_path)]
-    folders[0].write_status("running", 3, 7, 0, pretraining_step=2)
-
-    def start():
-        with ending_recorded(folders):
-            folders.append(RunFolder.create(tmp_path, "qam", "env-v0", 4))
-            raise error
-
-    with pytest.raises(type(error)):
-        start()
-    first, second = (status_of(folder.path) for folder in folders)
-    ending = {"state": state, "reason": f"{type(error).__name__}: {error}"}
-    assert first.items() > {"seed": 3, "offline_step": 7, "pretraining_step": 2, **ending}.items()
-    assert second.items() > {"seed": 4, **ending}.items()
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])
@@ -188,18 +161,6 @@ def test_evaluations_before_the_first_reported_success_are_failures():
     assert "successes" not in history
     history = with_evaluation(history, 100, 0, played())
     assert history["successes"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 1]]
-
-
-def test_equal_histories_give_equal_bytes_on_another_day(tmp_path, monkeypatch):
-    history = with_evaluation({}, 50, 0, played(), replica=1)
-    RunFolder(tmp_path).write_evaluations(history)
-    content = (tmp_path / "evaluations.npz").read_bytes()
-    tomorrow = time.time() + 86400
-    monkeypatch.setattr(time, "time", lambda: tomorrow)
-    # zip files hold the local time of their entries
-    monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(tomorrow))
-    RunFolder(tmp_path).write_evaluations(history)
-    assert (tmp_path / "evaluations.npz").read_bytes() == content
 
 
 def results(successes, returns):

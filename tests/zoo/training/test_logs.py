@@ -55,24 +55,6 @@ def test_a_failed_replica_is_written_no_more(replicas):
     assert [len(table) for table in tables(replicas)] == [1, 2]
 
 
-def test_all_logs_go_on_from_the_same_position(replicas):
-    logger = logger_of(replicas)
-    for step in (1, 2, 3):
-        logger.record("train/loss", PerReplica([step, -step]))
-        logger.dump(step)
-        if step == 2:
-            logger.record("time/fps", 9)
-            log_state = logger.state(step)
-            logger.name_to_value.clear()
-    resumed = logger_of(replicas, log_state)
-    resumed.record("train/loss", PerReplica([8, -8]))
-    resumed.dump(3)
-    first, second = tables(replicas)
-    assert first["train/loss"].tolist() == [1, 2, 8]
-    assert second["train/loss"].tolist() == [-1, -2, -8]
-    assert first["time/fps"].tolist()[2] == 9
-
-
 def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
