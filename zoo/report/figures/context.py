@@ -94,14 +94,14 @@ class PlotContext:
         return f"{subject}, {self.where}"
 
     def tidy(self, ax: Axes) -> None:
-        """Undo what rliable does to an axis for a slide: large texts, and thick lines away from the panel."""
+        """Undo what rliable does to an axis for a slide: large texts, a faint grid, thick lines away from the panel."""
         # rliable sets all this itself, so that the settings of `rc_context` do not reach it
         ax.spines[:].set_linewidth(0.6)
         sns.despine(ax=ax, offset=3)
         ax.tick_params(length=2.5, width=0.6, labelsize=self.size.text)
         for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
             text.set_fontsize(self.size.text)
-        ax.grid(visible=True)
+        ax.grid(visible=True, alpha=1)
 
     def tidy_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
         """Do so for an axis with a row for each method, the first one on top."""

@@ -143,6 +143,9 @@ def domains_figure(context: PlotContext) -> Drawing | None:
         ax.set_title(context.wrap(domain, 0.95 * width))
         ax.set_ylabel(kind.unit)
         ax.label_outer()
+    # panels above an empty place are the last of their columns
+    for ax in axes[len(domains) - columns : len(domains)]:
+        ax.tick_params(labelbottom=True)
     names = context.shown(set(curves["method"]))
     for ax in axes[len(domains) :]:  # the last row may have room left
         ax.set_axis_off()
@@ -196,26 +199,15 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
         steps = curve["step"].to_numpy(int)
         if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
             steps = steps + border
-        ends = ["low", "high"]
-        if not style.is_named:
-            # bands of all methods would cover each other: those of the grey ones have no width
-            ends = ["value", "value"]
         marker = ""
         if len(steps) == 1 or style.is_own:
             marker = "o"  # a curve of one point would not be seen
-        plot_utils.plot_sample_efficiency_curve(
-            steps,
-            {name: curve["value"]},
-            {name: curve[ends].to_numpy().T},
-            colors={name: style.colour},
-            xlabel="",
-            ylabel="",
-            ax=ax,
-            marker=marker,
-        )
-        ax.lines[-1].set(**style.line, markersize=2.5)
-        # rliable draws bands above earlier curves, and knows neither dashes nor layers
-        ax.collections[-1].set_zorder(style.line["zorder"] - 1)
+        ax.plot(steps, curve["value"], marker=marker, markersize=2.5, **style.line)
+        # bands of all methods would cover each other; those drawn stay below the lines
+        if style.is_named:
+            layer = style.line["zorder"] - 1
+            ends = curve["low"], curve["high"]
+            ax.fill_between(steps, *ends, color=style.colour, alpha=0.2, zorder=layer)
     context.tidy(ax)
     ax.set_ylim(axis_limits(curves["value"], curves[["value", "low", "high"]]))
     if context.kind is SUCCESS:

@@ -38,6 +38,7 @@ _RC_PARAMS: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.edgecolor": QUIET[0],
     "axes.linewidth": 0.6,
+    "axes.titley": 1.0,  # else each drawing measures all labels to find room for a title above them
     "grid.color": RULE[0],
     "grid.linewidth": 0.5,
     "xtick.major.size": 2.5,
@@ -132,8 +133,9 @@ def file_of(figure: Figure, kind: str, title: str, description: str) -> bytes:
     buffer = io.BytesIO()
     salt = {"svg.hashsalt": title}  # figures of one page share no names of their parts
     with matplotlib.rc_context(_RC_PARAMS | salt):
-        if figure.get_layout_engine() is not None:
-            figure.draw_without_rendering()  # finds the layout, once for all kinds of files
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            layout.execute(figure)  # once for all kinds of files
             figure.set_layout_engine(None)
         figure.savefig(buffer, format=kind, dpi=200, metadata=_UNDATED.get(kind))
     content = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The figures of a comparison: rliable and seaborn draw them, in the styles of the zoo.
+"""The figures of a comparison: rliable, seaborn and matplotlib draw them, in the styles of the zoo.
 
 What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
 axis holds what it is about, and where methods are even there is a line.
@@ -105,12 +105,14 @@ def heat_map_figure(context: PlotContext, phase: Phase) -> Drawing | None:
         yticklabels=True,
         annot=texts,
         fmt="",
-        annot_kws={"size": 0.9 * size.text},
+        # the layout need not look for room for texts inside the panel
+        annot_kws={"size": 0.9 * size.text, "in_layout": False},
         cbar=texts is None,
         cbar_kws={"location": "bottom", "shrink": 0.5},
         **colour_limits,
     )
-    ax.set(facecolor=SHADE[0], title=f"{phase.name}, {kind.unit}")  # the face is what is missing
+    ax.set(facecolor=SHADE[0], xlabel=f"{phase.name}, {kind.unit}")  # the face is what is missing
+    ax.xaxis.set_label_position("top")
     ax.xaxis.tick_top()
     ax.tick_params("x", rotation=90, length=0)
     ax.tick_params("y", rotation=0, length=0)
