@@ -16,7 +16,7 @@ if __package__ in (None, ""):  # run as a file from anywhere
 from zoo.processes.versions import processor
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import WHOLE_NUMBER, Parser
+from zoo.terminal.parser import COUNT, THREADS, Parser
 
 if TYPE_CHECKING:
     import torch
@@ -38,35 +38,35 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--compile", choices=("auto", "on", "off"), default="auto", help="compile the update"
     )
-    parser.add_argument("--seeds", type=WHOLE_NUMBER, default=1, help="S, seeds trained at once")
+    parser.add_argument("--seeds", type=COUNT, default=1, help="S, seeds trained at once")
     parser.add_argument(
         "--work",
         type=Path,
         metavar="FILE",
         help="only count the GFLOP of an update of every algorithm",
     )
-    parser.add_argument("--batch", type=WHOLE_NUMBER, default=256, help="B, sequences per seed")
+    parser.add_argument("--batch", type=COUNT, default=256, help="B, sequences per seed")
     parser.add_argument(
         "--observations",
-        type=WHOLE_NUMBER,
+        type=COUNT,
         default=37,
         help="O; the default sizes are cube-double's",
     )
     parser.add_argument(
         "--image",
-        type=WHOLE_NUMBER,
+        type=COUNT,
         nargs=2,
         metavar=("SIDE", "CHANNELS"),
         help="observe square images, by `ImpalaEncoder`, and not vectors",
     )
-    parser.add_argument("--actions", type=WHOLE_NUMBER, default=5, help="A")
+    parser.add_argument("--actions", type=COUNT, default=5, help="A")
     parser.add_argument(
         "-params", nargs="+", action="extend", default=[], help="settings, key=value"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
     parser.add_argument(
         "--num-threads",
-        type=WHOLE_NUMBER,
+        type=THREADS,
         default=-1,
         help="CPU threads; -1 leaves PyTorch's choice",
     )
