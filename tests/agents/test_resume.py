@@ -250,18 +250,18 @@ def trace(env, actions):
     ],
 )
 def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
-    first = ResumableEnv(make_env(env_id, max_episode_steps=40))
-    second = ResumableEnv(make_env(env_id, max_episode_steps=40))
+    first = ResumableEnv(make_env(env_id, max_episode_steps=20))
+    second = ResumableEnv(make_env(env_id, max_episode_steps=20))
     first.action_space.seed(0)
-    actions = [first.action_space.sample() for _ in range(75)]
+    actions = [first.action_space.sample() for _ in range(35)]
     first.reset(seed=1)
-    trace(first, actions[:25])
+    trace(first, actions[:12])
     state = first.snapshot()
-    expected = trace(first, actions[25:])
+    expected = trace(first, actions[12:])
     second.reset(seed=2)
     trace(second, actions[:3])
     assert second.restore(state) is None
-    assert trace(second, actions[25:]) == expected
+    assert trace(second, actions[12:]) == expected
 
 
 class Lossy(gymnasium.utils.EzPickle):

@@ -58,11 +58,6 @@ def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql, name, cl
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
-def test_a_model_of_another_algorithm_is_named(fql):
-    with pytest.raises(ValueError, match="is a model of FQL, expected one of QAM"):
-        agents.QAM.load(fql)
-
-
 def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path, monkeypatch):
     monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
     code = "import agents\nfrom agents.fql import FQL\n"

@@ -18,6 +18,7 @@ from tests.common.toys import (
 )
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
+from zoo.tuning.options import declared_searches
 
 Word = Literal["one", "two"]
 
@@ -163,6 +164,7 @@ def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own():
 def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
     declared = settings_of(find_algorithm(algo).algorithm)
     assert declared["learning_rate"].search is not None
+    assert bool(declared_searches(declared)) == (algo != "bc")
     for declaration in declared.values():
         ends = declaration.search.ends if declaration.search else ()
         assert [declaration.checked(value) for value in ends] == list(ends)

@@ -214,14 +214,6 @@ def test_a_method_called_like_a_model_says_what_to_call():
         QAM("MlpPolicy", SpacesEnv(4, 2))
 
 
-# -- acting -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_actor_is_the_policy():
-    model = tiny_model()
-    assert model.actor is model.policy.actor is model.policy
-
-
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 

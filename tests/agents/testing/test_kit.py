@@ -171,8 +171,3 @@ def test_each_check_is_on_the_page_once_and_says_where_to_look():
     table = page.partition("## Checks\n")[2].partition("## ")[0]
     first_columns = "".join(re.findall(r"^\| (`[a-z0-9`, ]+`) \|", table, flags=re.MULTILINE))
     assert [name for name in re.findall(r"\w+", first_columns) if name in NAMES] == NAMES
-
-
-def test_an_unknown_check_is_refused_with_the_closest():
-    with pytest.raises(ValueError, match="unknown check `compile`; closest: compiled"):
-        outcomes("fql", ["compile"])

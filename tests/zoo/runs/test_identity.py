@@ -78,7 +78,9 @@ def test_a_run_of_an_earlier_release_is_resumed(is_done, tmp_path, release):
     assert RunFolder(folder).read_config().settings["later"] == 0.25
 
 
-def test_a_job_and_its_saved_scores_are_found_again(tmp_path, release):
+def test_a_job_and_its_saved_scores_are_found_again_unless_the_later_setting_has_another_value(
+    tmp_path, release, monkeypatch
+):
     logs, scores = tmp_path / "logs", tmp_path / "scores"
     train(logs)
     job = job_in(logs)
@@ -92,6 +94,11 @@ def test_a_job_and_its_saved_scores_are_found_again(tmp_path, release):
     assert later.name == name
     assert JobStore(logs).status(later).run.folders[0].path == status.run.folders[0].path
     assert find_saved([later], scores) == {name}
+    monkeypatch.setitem(PARAMS, "later", 0.5)
+    changed = job_in(logs)
+    assert JobStore(logs).status(changed).run is None
+    assert changed.name != name
+    assert changed.settings_hash != job.settings_hash
 
 
 def test_runs_of_two_releases_are_one_method(tmp_path, release):
@@ -102,18 +109,6 @@ def test_runs_of_two_releases_are_one_method(tmp_path, release):
         settings = config_of(tmp_path / "fql" / f"Toy-v0_{number}")["settings"]
         assert ("later" in settings) == (number == 2)
     assert list(read_runs([tmp_path]).runs["method"].unique()) == ["fql"]
-
-
-def test_another_value_of_a_later_setting_is_another_run(tmp_path, release, monkeypatch):
-    train(tmp_path / "logs")
-    job = job_in(tmp_path / "logs")
-    name, settings_hash = job.name, job.settings_hash
-    release()
-    monkeypatch.setitem(PARAMS, "later", 0.5)
-    changed = job_in(tmp_path / "logs")
-    assert JobStore(tmp_path / "logs").status(changed).run is None
-    assert changed.name != name
-    assert changed.settings_hash != settings_hash
 
 
 @pytest.mark.parametrize("algo", ["fql", "sac", pytest.param("qam", marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ from tests.zoo.outcomes import status_of
 from tests.zoo.runs.helpers import CUBE, write_run
 from zoo.report.tables import differences_table
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.protocol import protocol_differences, what_differs
+from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, read_speed, read_times, split_environment
 
 
@@ -258,36 +258,34 @@ def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
     assert (name.text, differences.text) == ("ours b", "gamma 0.5; inverse_temperature 99.0")
 
 
-def test_one_of_several_differences_that_come_together_makes_the_name(tmp_path):
-    write_run(tmp_path / "a", settings={"gamma": 0.5, "tau": 0.1})
-    write_run(tmp_path / "b", settings={"gamma": 0.9, "tau": 0.2})
-    tables = read_runs([tmp_path])
-    assert names(tables) == {"a": "qam (gamma=0.5)", "b": "qam (gamma=0.9)"}
-    differences = what_differs(tables.runs, names(tables).values())
-    assert differences["qam (gamma=0.9)"] == {"gamma": "0.9", "tau": "0.2"}
-
-
-def test_algorithms_of_one_label_are_methods_of_their_own_on_other_tasks_too(tmp_path):
-    write_run(tmp_path / "a", algo="cgql", label="ours")
-    write_run(tmp_path / "b", algo="cgql_mse", label="ours", env=CUBE)
-    expected = {"a": "ours (algorithm=cgql)", "b": "ours (algorithm=cgql_mse)"}
-    assert names(read_runs([tmp_path])) == expected
+@pytest.mark.parametrize(
+    "runs",
+    [
+        # one of several differences that come together makes the name
+        {
+            "qam (gamma=0.5)": {"settings": {"gamma": 0.5, "tau": 0.1}},
+            "qam (gamma=0.9)": {"settings": {"gamma": 0.9, "tau": 0.2}},
+        },
+        # a label of two algorithms, on other tasks too
+        {
+            "ours (algorithm=cgql)": {"algo": "cgql", "label": "ours"},
+            "ours (algorithm=cgql_mse)": {"algo": "cgql_mse", "label": "ours", "env": CUBE},
+        },
+        # a failed run with settings of its own renames no other
+        {"qam": {}, "qam (gamma=0.5)": {"seed": 1, "state": "failed", "settings": {"gamma": 0.5}}},
+    ],
+)
+def test_methods_are_named_after_what_tells_them_apart(tmp_path, runs):
+    for name, entries in runs.items():
+        write_run(tmp_path / name, **entries)
+    assert names(read_runs([tmp_path])) == {name: name for name in runs}
 
 
 def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
     write_run(tmp_path / "a", settings={"gamma": 0.5})
     write_run(tmp_path / "b", settings={"gamma": 0.9})
     write_run(tmp_path / "c", seed=1, settings={"gamma": 0.5}, state="failed")
-    write_run(tmp_path / "d", env=CUBE, settings={"gamma": 0.7}, state="failed")
-    methods = names(read_runs([tmp_path]))
-    assert methods["c"] == "qam (gamma=0.5)"
-    assert methods["d"] == "qam (gamma=0.7)"
-
-
-def test_failed_run_with_settings_of_its_own_is_a_method_and_renames_no_other(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", seed=1, state="failed", settings={"gamma": 0.5})
-    assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam (gamma=0.5)"}
+    assert names(read_runs([tmp_path]))["c"] == "qam (gamma=0.5)"
 
 
 def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(

@@ -6,10 +6,9 @@ import optuna
 import pytest
 
 from agents.common.settings import Choice, Range, linear_range, log_range
-from zoo.algorithms.baselines import find_algorithm, settings_of
-from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.baselines import find_algorithm
 from zoo.terminal.errors import UsageError
-from zoo.tuning.options import declared_searches, params_of, read_searches, steps_between, suggest
+from zoo.tuning.options import params_of, read_searches, steps_between, suggest
 
 
 def read(*words, algo="qam", fixed=()):
@@ -20,12 +19,6 @@ def test_the_settings_that_an_algorithm_declares_are_searched():
     assert read() == {"inverse_temperature": log_range(0.1, 100.0)}
     assert set(read(algo="qam_f")) == {"inverse_temperature", "distill_weight"}
     assert {"learning_rate", "noise_std"} <= set(read(algo="td3"))
-
-
-def test_all_algorithms_but_cloning_declare_what_to_search():
-    for id in algorithm_ids():
-        searches = declared_searches(settings_of(find_algorithm(id).algorithm))
-        assert bool(searches) == (id != "bc"), id
 
 
 def test_a_fixed_setting_is_not_searched():
