@@ -9,6 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +23,16 @@ from zoo.algorithms.packages import import_environments
 from zoo.terminal.cli import PROGRAMS, checked, give_home, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, FAILED, INTERRUPTED, STOP_SIGNALS, SUCCEEDED, UsageError
 from zoo.terminal.messages import write_out
-from zoo.terminal.parser import THREADS, Number, a_path, module_of
+from zoo.terminal.parser import (
+    THREADS,
+    Number,
+    Parser,
+    a_path,
+    add_flags,
+    flag,
+    given_flags,
+    module_of,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +86,31 @@ def test_what_is_not_a_whole_number_within_bounds_is_refused(kind, text):
     assert [kind(number) for number in ("7", "-1", "1e3", "1_000")] == [7, -1, 1000, 1000]
     with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number .* got "):
         kind(text)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A request, of which one field is no flag."""
+
+    steps: int = flag("how many", "-n", default=2, section="the walk")
+    over: Sequence[Path] = flag("which hills", default=(), either="way")
+    around: bool = flag("no hill at all", default=False, either="way")
+    by: str = ""
+
+
+def test_a_flag_is_declared_by_the_field_of_a_request(capsys):
+    parser = Parser(prog="walk")
+    assert [*add_flags(parser, Walk)] == ["the walk"]
+    for words, walk in (
+        ([], Walk()),
+        (["-n", "3", "--over", "a", "b"], Walk(3, (Path("a"), Path("b")))),
+        (["--around"], Walk(around=True)),
+    ):
+        assert Walk(**given_flags(parser.parse_args(words), Walk)) == walk
+    for words in (["--steps", "0"], ["--by", "night"], ["--around", "--over", "a"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+    assert "how many (default: 2)" in parser.format_help()
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):

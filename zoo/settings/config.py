@@ -106,7 +106,21 @@ def load_config(
         if benchmark.dataset not in (None, expected):
             departures.append(f"dataset {benchmark.dataset} instead of {expected}")
     sources = [source for _, source in layers]
-    return RunRecord(entry.id, request.env, profile, run, settings, method, sources, departures)
+    return RunRecord(
+        entry.id,
+        request.env,
+        profile,
+        run,
+        settings,
+        method,
+        sources,
+        departures,
+        eval_seed=request.eval_seed,
+        label=request.label,
+        n_envs=request.n_envs,
+        env_kwargs=list(request.env_kwargs) or None,
+        eval_env_kwargs=list(request.eval_env_kwargs) or None,
+    )
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:

@@ -158,20 +158,10 @@ def plan_run(request: TrainRequest) -> RunPlan:
         phases["offline_steps"] = 0
     config = load_config(request, benchmark, phases)
     _check_data(request, config, data_kind)
-    flow, starts = _find_start(request, config)
-    agent = None
+    flow, origins = _find_start(request, config)
     if config.method is not None and config.algo not in BUILT_IN:
-        agent = origin_of(type(config.method))
-    config = replace(
-        config,
-        agent=agent,
-        eval_seed=request.eval_seed,
-        label=request.label,
-        n_envs=request.n_envs,
-        env_kwargs=list(request.env_kwargs) or None,
-        eval_env_kwargs=list(request.eval_env_kwargs) or None,
-        **starts,
-    )
+        origins["agent"] = origin_of(type(config.method))
+    config = replace(config, **origins)
     content = None
     if request.no_env:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))

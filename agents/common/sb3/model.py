@@ -39,6 +39,7 @@ from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import ChunkState, FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples, load_behaviour
 from agents.common.sb3.stored_model import StoredModel
+from agents.common.settings import Configurable
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
@@ -127,7 +128,10 @@ class FlowAlgorithm(StoredModel):
         # SB3 sets `learning_rate` and others again, also in the middle of a phase
         if getattr(changed, name) == getattr(method, name):
             return
-        changed = type(method)(**changed.settings())  # its constructor may derive from settings
+        if type(method).__init__ is Configurable.__init__:
+            changed.check_together()
+        else:  # it may derive from settings
+            changed = type(method)(**changed.settings())
         # the object stays the same: policy and trainer have it too
         vars(method).update(vars(changed), changes=method.changes + 1)
         if "trainer" in vars(self):

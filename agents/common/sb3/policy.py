@@ -194,11 +194,8 @@ class FlowPolicy(BasePolicy):
             self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
             of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
         )  # fmt: skip
-        with_target = []
         for name, spec in specs.items():
             nets[name] = spec.build(sizes)
-            if spec.target:
-                with_target.append(name)
             # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
             if any(p.ndim > 2 for p in nets[name].parameters()):
                 self.layered_networks.append(name)
@@ -207,7 +204,7 @@ class FlowPolicy(BasePolicy):
         self._connect_observations(nets)
         self._initialise(nets)
         # after the weights are drawn, which a target network begins with
-        nets.add_targets(with_target)
+        nets.add_targets([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
                 if method.precision == "bf16":
