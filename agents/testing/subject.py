@@ -196,7 +196,7 @@ class Subject:
         """
         chosen = {**TINY, **settings, **self.settings}
         seeded: dict[str, Any] = {"seed": 0} if seeds is None else {"seeds": seeds}
-        model = model_class(self.method)(
+        model = model_class(self.method)(  # type: ignore[arg-type]  # mypy: a class has no hash
             "MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu"
         )
         # not `configure`, which makes a folder for each logger
