@@ -98,7 +98,7 @@ def test_a_job_and_its_saved_scores_are_found_again_unless_the_later_setting_has
     changed = job_in(logs)
     assert JobStore(logs).status(changed).run is None
     assert changed.name != name
-    assert changed.settings_hash != job.settings_hash
+    assert changed.settings_hash != later.settings_hash
 
 
 def test_runs_of_two_releases_are_one_method(tmp_path, release):
