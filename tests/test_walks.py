@@ -78,8 +78,7 @@ def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
 def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):
     def with_column(*arguments):
         table = make_table(*arguments)
-        rows = [[*row, TableEntry("seven", value=7)] for row in table.rows]
-        return replace(table, header=[*table.header, "lucky"], rows=rows)
+        return replace(table, frame=table.frame.assign(lucky=TableEntry("seven", value=7)))
 
     make_table = report.aggregates_table
     monkeypatch.setattr(report, "aggregates_table", with_column)

@@ -30,7 +30,7 @@ from zoo.report.comparison import (
 from zoo.report.published_scores import suite_of, tasks_of
 from zoo.report.scores_file import ScoreTables, last_evaluations
 from zoo.report.significance import decide
-from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_profile
+from zoo.report.statistics.bootstrap import FUNCTIONS, aggregates, performance_profile, resamples
 from zoo.report.statistics.estimates import Array, Estimate
 from zoo.report.statistics.means import FRACTION, Episodes, Scores, mean, samples_of
 from zoo.report.statistics.pairs import improvements
@@ -50,6 +50,7 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
         means = means.iloc[:0]
+    resamples.cache_clear()  # what writes the report has use for their memory
     return comparisons
 
 

@@ -98,20 +98,16 @@ def _carried(
     evaluations = evaluations.sort_values(["phase", "step"])
     if mode == "last" and not (evaluations["step"] > 0).any():  # at step 0 nothing is trained yet
         return evaluations.iloc[:0]
-    names = ("method", "algorithm", "environment", "domain", "task", "seed", "run", "kind")
-    last = {"episodes": row["eval_episodes"], "source": OWN_RUNS} | {
-        name: row[name] for name in names
-    }
-    reached = ("", -1)
+    # what the run and its evaluations have in common, such as its method, stands in both
+    last = {"phase": "", "step": -1, "episodes": row["eval_episodes"], "source": OWN_RUNS, **row}
     if len(evaluations):
         last |= evaluations.iloc[-1].to_dict()
-        reached = (last["phase"], last["step"])
     if mode == "zero":
         successes = 0 if last["kind"] == SUCCESS.name else pd.NA
         last |= {"score": 0.0, "successes": successes, "return": np.nan}
     rows = []
     for phase, step in due:
-        if (phase, step) > reached:
+        if (phase, step) > (last["phase"], last["step"]):
             rows.append({**last, "phase": phase, "step": step, "carried": True})
     table = pd.DataFrame(rows, columns=EVALUATION_COLUMNS).astype({"successes": "Int64"})
     return joined([evaluations, table], EVALUATION_COLUMNS)

@@ -66,9 +66,7 @@ class Inputs(ScoreTables):
             return wished
         own_methods = [name for name, method in self.methods.items() if method.is_own]
         if len(own_methods) == 2:
-            if own_methods[1] == baseline:
-                return own_methods[0]
-            return own_methods[1]
+            own_methods = [name for name in own_methods if name != baseline][-1:]
         if len(own_methods) == 1 < len(self.methods):
             return own_methods[0]
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from agents.registry import import_named
-from zoo.report.comparison import OWN_RUNS, ComparedMethod, Methods, Tally
+from zoo.report.comparison import OWN_RUNS, ComparedMethod, Methods
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
 from zoo.report.statistics.estimates import Estimate, welch_mean
@@ -26,38 +25,12 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """Own scores beside the published ones of the same algorithm.
-
-    :param where: a task, a domain, or ``"all"`` domains.
-    :param own_seeds: the smallest and the largest number of own runs of a task.
-    :param difference: own minus published mean.
-    :param verdict: ``"agrees"``, ``"differs"``, ``"open"`` (more seeds would tell) or ``"no interval"``.
-    :param protocol: where protocols and settings differ, in words.
-    :param tally: what became of the own runs.
-    """
-
-    phase: str
-    where: str
-    method: str
-    source: str
-    published_mean: float
-    published_seeds: int
-    own_mean: float
-    own_seeds: tuple[int, int]
-    difference: Estimate
-    verdict: str
-    protocol: list[str]
-    tally: Tally
-
-
 def reproduce(
     methods: Methods,
     evaluations: pd.DataFrame,
     sets: Sequence[PublishedSet],
     tolerance: float,
-) -> list[Reproduction]:
+) -> pd.DataFrame:
     """Return own scores beside published ones: for each task, each complete domain, and all published domains.
 
     The interval of the difference is Welch's, from the spread over seeds on both sides: that of own runs is at least
@@ -66,8 +39,11 @@ def reproduce(
 
     :param evaluations: evaluations of runs; published scores are success rates, so returns are ignored.
     :param tolerance: the largest difference that still agrees, as a fraction.
+    :return: a row for each ``phase``, ``method``, ``source`` and ``where``: a task, a domain, or ``all`` domains. Its
+        columns are what `_compared` returns; ``verdict``, which is also ``open`` (more seeds would tell) or ``no
+        interval``; ``protocol``, where protocols and settings differ, in words; and the ``tally`` of own runs.
     """
-    result = []
+    rows = []
     runs = evaluations[(evaluations["source"] == OWN_RUNS) & (evaluations["kind"] == SUCCESS.name)]
     tables = [(published, load_means(published)) for published in sets]
     for phase in PHASES:
@@ -84,19 +60,17 @@ def reproduce(
                     numbers = _compared(
                         {task: scores[task] for task in tasks}, means.loc[places], played[name]
                     )
-                    result.append(
-                        Reproduction(
-                            phase=phase,
-                            where=where,
-                            method=name,
-                            source=published.name,
-                            verdict=_verdict(numbers["difference"], tolerance),
-                            protocol=_departures(phase, method, tasks, published),
-                            tally=method.tally(tasks),
-                            **numbers,
-                        )
-                    )
-    return result
+                    row = {
+                        "phase": phase,
+                        "where": where,
+                        "method": name,
+                        "source": published.name,
+                        "verdict": _verdict(numbers["difference"], tolerance),
+                        "protocol": _departures(phase, method, tasks, published),
+                        "tally": method.tally(tasks),
+                    }
+                    rows.append(row | numbers)
+    return pd.DataFrame(rows)
 
 
 def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
@@ -116,7 +90,12 @@ def _places(scores: Scores, means: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _compared(scores: Scores, published: pd.DataFrame, episodes: Episodes) -> dict[str, Any]:
-    """Return the numbers of a `Reproduction`, from the runs of each task and from the published rows."""
+    """Return means and seeds of both sides, and the difference own minus published mean.
+
+    The own seeds are the smallest and the largest number of runs of a task.
+
+    :param published: its rows.
+    """
     variances = seed_variances(scores, episodes)[:, 0]
     seeds = [*map(len, scores.values())]
     rows = len(published)

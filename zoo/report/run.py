@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -100,7 +99,7 @@ def _print_tables(content: Content) -> None:
         is_stand_in = kind == "tasks" and f"aggregates_{phase}" not in names
         if kind not in _PRINTED and not is_stand_in:
             continue
-        frame = pd.DataFrame(table.rows, columns=table.header)
+        frame = table.frame
         if kind == "reproduction":
             # sentences, which would leave the numbers no room
             frame = frame.drop(columns="protocol")
@@ -124,7 +123,7 @@ def _whole_columns(table: Table, width: int) -> list[str]:
     """
     numbers = []
     letters = 0
-    for name, *entries in zip(table.header, *table.rows, strict=True):
+    for name, entries in table.frame.items():
         texts = [entry.plain for entry in entries]
         if not any(map(str.isalpha, "".join(texts))):
             numbers.append(name)

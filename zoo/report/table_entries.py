@@ -55,20 +55,28 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """One table."""
+    """One table, a `TableEntry` in each cell of its frame."""
 
     name: str
     title: str
     caption: str
-    header: list[str]
-    rows: list[list[TableEntry]]
+    frame: pd.DataFrame
 
     @classmethod
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
         """Return a table of rows that all have the same headings."""
         # objects: pandas would make NaN of None
-        frame = pd.DataFrame(rows, dtype=object).map(_entry)
-        return cls(name, title, caption, [*frame], frame.to_numpy().tolist())
+        return cls(name, title, caption, pd.DataFrame(rows, dtype=object).map(_entry))
+
+    @property
+    def header(self) -> list[str]:
+        """Its headings."""
+        return list(self.frame)
+
+    @property
+    def rows(self) -> list[list[TableEntry]]:
+        """Its entries."""
+        return self.frame.to_numpy().tolist()
 
 
 def _entry(content: TableEntry | str | None) -> TableEntry:

@@ -31,7 +31,7 @@ _MANY = 6  # columns, more than which have the detail of an entry below it
 def to_csv(table: Table) -> str:
     """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
     columns: dict[str, list[Any]] = {}
-    for name, *entries in zip(table.header, *table.rows, strict=True):
+    for name, entries in table.frame.items():
         columns[name] = [entry.written for entry in entries]
         details = [entry.detail for entry in entries]
         if any(entry.interval for entry in entries):
@@ -52,10 +52,9 @@ def to_markdown(table: Table) -> str:
             text = f"**{text}**"
         return _markdown(f"{text} {entry.detail}".strip())
 
-    rows = [map(_markdown, table.header), ["---"] * len(table.header)]
-    rows += [map(cell, row) for row in table.rows]
+    rows = [["---"] * len(table.header), *table.frame.map(cell).to_numpy()]
     lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
-    for cells in rows:
+    for cells in [map(_markdown, table.header), *rows]:
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -68,7 +67,7 @@ def to_latex(table: Table, width: str = "page") -> str:
     place = "table" if width == "column" else "table*"  # across both columns of a paper
     is_wide = len(table.header) > _MANY
     types = ""
-    for entries in zip(*table.rows, strict=True):
+    for _, entries in table.frame.items():
         # a column of long texts is broken into lines; the first one is a name, the others are numbers
         if max(len(entry.plain) for entry in entries) > _LONG:
             types += "p{4cm}"
@@ -77,10 +76,7 @@ def to_latex(table: Table, width: str = "page") -> str:
         else:
             types = "l"
     # the texts are escaped here, since pandas knows fewer signs
-    frame = pd.DataFrame(
-        [[_latex_cell(entry, is_wide) for entry in row] for row in table.rows],
-        columns=list(map(latex, table.header)),
-    )
+    frame = table.frame.map(_latex_cell, is_narrow=is_wide).rename(columns=latex)
     body = frame.to_latex(index=False, column_format=types)
     return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
 \begin{{{place}}}

@@ -22,7 +22,6 @@ from zoo.report.comparison import (
     ranking,
 )
 from zoo.report.cost import Costs
-from zoo.report.reproduction import Reproduction
 from zoo.report.significance import can_plan, seed_plan
 from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
 from zoo.report.statistics.means import MAX_PLANNED_SEEDS
@@ -282,10 +281,10 @@ def _seed_count(seeds: int | None) -> str:
     return f"{seeds:,}"
 
 
-def reproduction_table(reproductions: Sequence[Reproduction], tolerance: float) -> Table:
-    """Return own scores beside published ones; the tolerance is a fraction."""
+def reproduction_table(reproductions: pd.DataFrame, tolerance: float) -> Table:
+    """Return own scores beside published ones, of `zoo.report.reproduction.reproduce`; the tolerance is a fraction."""
     rows = []
-    for r in reproductions:
+    for r in reproductions.itertuples():
         own_detail = count(range_text(r.own_seeds), "seed")
         if not r.tally.is_complete:
             own_detail += f", {r.tally} runs finished"
@@ -442,9 +441,8 @@ def _phase_table(
     table = Table.of(
         f"{name}_{phase.name}{kind.suffix}", f"{title}, {phase.name}{kind.title}", "", rows
     )
-    frame = pd.DataFrame(table.rows, columns=table.header)
     # a column without any entry, such as IQM where only means are published, says nothing
-    frame = frame.loc[:, (frame != TableEntry(NOT_KNOWN)).any()]
+    frame = table.frame.loc[:, (table.frame != TableEntry(NOT_KNOWN)).any()]
     details = {entry.detail for entry in frame.to_numpy().ravel()}
     if ROUNDED in details:
         caption += f" {ROUNDED}: both ends of the interval round to the number."
@@ -452,7 +450,7 @@ def _phase_table(
         caption += " No interval: all resamples of so few seeds give this number, which says nothing about other seeds."
     names = [name for name in ranked if name in phase.coverage]
     caption += _scoring_note(comparison, names) + _finished_note(comparison, names)
-    return replace(table, caption=caption, header=[*frame], rows=frame.to_numpy().tolist())
+    return replace(table, caption=caption, frame=frame)
 
 
 def _scoring_note(comparison: Comparison, names: Collection[str]) -> str:

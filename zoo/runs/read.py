@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from agents.common.validation import integer
-from zoo.datasets.names import parse_env_name
+from zoo.datasets.names import is_single_task, parse_name
 from zoo.envs.tasks import D4RL, OCBENCH
 from zoo.runs.contents import EVALUATION, NO_SUCCESS, RunContents, read_contents
 from zoo.runs.episodes import ScoringRule
@@ -43,7 +43,6 @@ from zoo.runs.protocol import (
 )
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
 from zoo.settings.record import RunRecord, with_defaults
-from zoo.terminal.errors import UsageError
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
@@ -104,11 +103,10 @@ def split_environment(name: str) -> tuple[str, str, str]:
         return name, domain, name.removeprefix(f"{domain}-").removesuffix("-v0")
     if name in D4RL:
         return name, D4RL[name].domain, ""
-    try:
-        parsed = parse_env_name(name)
-    except UsageError:
+    if not is_single_task(name):
         id = name.rpartition(":")[2]  # the module before it only registers the environment
         return id, id, ""
+    parsed = parse_name(name)
     task = f"task{parsed.task}"
     return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
 

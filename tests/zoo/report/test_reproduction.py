@@ -25,7 +25,7 @@ def reproduced(scores, published="qam2026", algorithm="QAM", **about):
     """Return place -> how an algorithm's scores, a list for each task of scene, compare with its published ones."""
     methods = {"qam": ComparedMethod("qam", algorithm, "own", **about)}
     entries = reproduce(methods, scene_runs(scores), [load_set(published)], 0.05)
-    return {entry.where: entry for entry in entries}
+    return {entry.where: entry for entry in entries.itertuples()}
 
 
 def test_published_value_and_own_runs_give_a_difference_with_a_verdict():

@@ -123,26 +123,26 @@ def _side_by_side(
 ) -> list[dict[str, Curve]]:
     """Return the aggregates of methods with equal numbers of runs."""
     blocks = blocks_of(scores)
-    evaluations = blocks[0].shape[3]
-    columns = [*product(range(len(scores)), names, range(evaluations))]
+    width = blocks[0].shape[2]
+    columns = [*product(names, range(width))]
 
     def values(*draws: Draws) -> Array:
         results = []
-        for method, name, evaluation in columns:
-            runs = [block[:, :, method, evaluation] for block in blocks]
-            drawn = [block[method, evaluation] for block in draws]
-            results.append(FUNCTIONS[name](runs, drawn))
+        for name, k in columns:
+            runs = [block[:, :, k] for block in blocks]
+            results.append(FUNCTIONS[name](runs, [drawn[k] for drawn in draws]))
         return np.stack(results, axis=1)
 
     # with fewer seeds these intervals would be too narrow
     curve = estimated([block.shape for block in blocks], values, reps, MIN_SEEDS)
     if len(blocks) == 1:  # rliable has no tasks with unequal numbers of runs
-        points = [_METRICS[name](blocks[0][:, :, m, k]) for m, name, k in columns]
+        points = [_METRICS[name](blocks[0][:, :, k]) for name, k in columns]
         curve = replace(curve, points=np.array(points))
     curves: list[dict[str, Curve]] = [{} for _ in scores]
-    for column, (method, name, _) in enumerate(columns[::evaluations]):
-        part = slice(column * evaluations, (column + 1) * evaluations)
-        curves[method][name] = Curve(curve.points[part], curve.bounds[:, part], curve.kind)
+    evaluations = width // len(scores)
+    for part, (name, method) in enumerate(product(names, curves)):
+        ends = slice(part * evaluations, (part + 1) * evaluations)
+        method[name] = Curve(curve.points[ends], curve.bounds[:, ends], curve.kind)
     return curves
 
 
@@ -151,7 +151,7 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
 
     Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
     """
-    blocks = [block[:, :, 0, 0] for block in blocks_of([scores])]
+    blocks = [block[:, :, 0] for block in blocks_of([scores])]
     tasks = [block.shape[1] for block in blocks]
 
     def above(*draws: Draws) -> Array:

@@ -6,7 +6,7 @@ These cover the truth more often than the bootstrap at any number of seeds (``be
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +50,14 @@ def tasks_by_runs(scores: Mapping[str, Array]) -> dict[int, list[str]]:
 def blocks_of(methods: Sequence[Scores]) -> list[Array]:
     """Return the scores of methods with as many runs of each task, one array for each number of runs.
 
-    :return: arrays of shape (runs, tasks, methods, evaluations).
+    :return: arrays of shape (runs, tasks, methods * evaluations).
     """
     blocks = []
     for runs, tasks in tasks_by_runs(methods[0]).items():
-        block = [[scores[task].reshape(runs, -1) for scores in methods] for task in tasks]
-        blocks.append(np.moveaxis(np.array(block), 2, 0))
+        columns = []
+        for scores in methods:
+            columns.append(np.stack([scores[task].reshape(runs, -1).T for task in tasks], axis=1))
+        blocks.append(np.concatenate(columns).T)
     return blocks
 
 
@@ -118,20 +120,18 @@ def samples_of(scores: Mapping[str, Scores], episodes: Mapping[str, Episodes]) -
     }
 
 
-def pair_spreads(samples: Samples, pairs: Iterable[Pair]) -> tuple[Array, Counts]:
+def pair_spreads(samples: Samples, pairs: Sequence[Pair]) -> tuple[Array, Counts]:
     """Return the variances behind the difference of means of each pair (X, Y): the tasks of X, then those of Y.
 
     :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
         (2 tasks, pairs).
     """
-    first, second = map(list, zip(*pairs, strict=True))
-
-    def of_pairs(statistic: str) -> Array:
-        return np.concatenate([samples[statistic][first], samples[statistic][second]])
-
-    variances = of_pairs("variance")
-    tasks = len(variances) / 2
-    return variances / tasks**2, of_pairs("seeds")
+    variances = samples["variance"]
+    seeds = samples["seeds"]
+    return (
+        np.array([np.append(variances[x], variances[y]) for x, y in pairs]).T / len(seeds) ** 2,
+        np.array([np.append(seeds[x], seeds[y]) for x, y in pairs]).T,
+    )
 
 
 # -- numbers of seeds that resolve a difference of means, planned from the observed variance ---------------------------

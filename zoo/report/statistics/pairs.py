@@ -97,15 +97,15 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
     for methods in drawn_together(scores):
         for runs, tasks_of_block in tasks_by_runs(scores[methods[0]]).items():
             strata.append((methods, tasks_of_block))
-            # one evaluation, so that the aggregates of last scores have the same resamples
-            shapes.append((runs, len(tasks_of_block), len(methods), 1))
+            # as in `blocks_of`: aggregates of last scores have the same resamples
+            shapes.append((runs, len(tasks_of_block), len(methods)))
 
     def chances(*draws: Draws) -> Array:
         drawn_runs = {}
         for (methods, tasks_of_block), drawn in zip(strata, draws, strict=True):
             for (m, name), (t, task) in product(enumerate(methods), enumerate(tasks_of_block)):
-                drawn_runs[name, task] = drawn[m, 0, :, :, t]
-        reps = draws[0].shape[2]
+                drawn_runs[name, task] = drawn[m, :, :, t]
+        reps = draws[0].shape[1]
         total = np.zeros((reps, len(names), len(names)))
         for task in tasks:
             values = [scores[name][task] for name in names]

@@ -22,8 +22,8 @@ DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 
 def table_with_signs():
     """Return a table of characters that HTML, Markdown and LaTeX read as something else."""
-    rows = [[TableEntry("<b>|50% & a_b$"), TableEntry("1.0†", "[0.5, 1.5]", True)]]
-    return Table("signs", "A title", "100% of a_b", ["a|b", "x_y"], rows)
+    row = {"a|b": "<b>|50% & a_b$", "x_y": TableEntry("1.0†", "[0.5, 1.5]", True)}
+    return Table.of("signs", "A title", "100% of a_b", [row])
 
 
 def test_markdown_is_a_table_with_its_signs_escaped():
@@ -41,10 +41,14 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
         TableEntry("-"),
     ]
     rows = [
-        [TableEntry("QAM‡", value="QAM"), entries[0], TableEntry("2", "seeds")],
-        [TableEntry("FQL"), entries[1], TableEntry("3")],
+        {
+            "method": TableEntry("QAM‡", value="QAM"),
+            "mean": entries[0],
+            "n": TableEntry("2", "seeds"),
+        },
+        {"method": "FQL", "mean": entries[1], "n": "3"},
     ]
-    text = rendering.to_csv(Table("t", "", "", ["method", "mean", "n"], rows))
+    text = rendering.to_csv(Table.of("t", "", "", rows))
     assert text.splitlines() == [
         "method,mean,mean low,mean high,n,n detail",
         "QAM,0.0101,0.005,0.015,2,seeds",
