@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -159,18 +160,24 @@ def _stamps(path: Path) -> Stamps | None:
 
 def _load(file: Path) -> Entries:
     """Return the entries of a file; none where it is missing or damaged."""
-    entries = {}
     try:
-        arrays = read_npz(file)
-        index = json.loads(arrays["index"].item())
-        records = {key: RunRecord.read(config) for key, config in index["configs"].items()}
-        begin = 0
-        for name, stamps, status, key, count in index["runs"]:
-            evaluations = arrays["evaluations"][begin : begin + count]
-            entries[name] = stamps, RunContents(status, records[key], evaluations)
-            begin += count
+        return dict(_parse(file, file.stat().st_mtime_ns))
     except (OSError, ValueError, LookupError, TypeError):
         return {}
+
+
+@lru_cache(maxsize=64)  # who watches runs looks again every few seconds
+def _parse(file: Path, changed: int) -> Entries:
+    """Return the entries of a file, given its time of change."""
+    arrays = read_npz(file)
+    index = json.loads(arrays["index"].item())
+    records = {key: RunRecord.read(config) for key, config in index["configs"].items()}
+    entries = {}
+    begin = 0
+    for name, stamps, status, key, count in index["runs"]:
+        evaluations = arrays["evaluations"][begin : begin + count]
+        entries[name] = stamps, RunContents(status, records[key], evaluations)
+        begin += count
     return entries
 
 
