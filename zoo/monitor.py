@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import shlex
 import sys
 import time
@@ -70,6 +71,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     console = terminal()
     read = partial(read_runs, args.paths, args.merge_protocols, all_settings=False)
     tables = read()
+    gc.freeze()  # what was read is no garbage, and every collection would go through all of it
     if args.watch is None:
         if tables.runs.empty:
             places = ", ".join(map(str, args.paths))
