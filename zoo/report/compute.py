@@ -181,10 +181,11 @@ class PhaseScores:
         return final_scores(self.runs)
 
     @cached_property
-    def scores_by_step(self) -> pd.DataFrame:
-        """The score of each run, a row for its method, environment and seed, at each step, NaN where it lacks one."""
+    def scores_by_step(self) -> dict[str, dict[str, Array]]:
+        """Method -> task -> the score of each run at every step of any run, (runs, steps), NaN where it lacks one."""
         run = ["method", "environment", "seed"]
-        return self.runs.pivot(index=run, columns="step", values="score")
+        table = self.runs.pivot(index=run, columns="step", values="score")
+        return by_place(table, pd.DataFrame.to_numpy)
 
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
@@ -301,19 +302,21 @@ class PhaseScores:
         A curve has the steps at which all runs of the method on these tasks were evaluated.
         """
         parts = []
+        steps = np.unique(self.runs["step"])
         for name in self.having(tasks):
+            scores = {task: self.scores_by_step[name][task] for task in tasks}
             # a step that some run lacks would be a mean over others
-            table = self.scores_by_step.loc[name].loc[list(tasks)].dropna(axis=1)
-            if table.empty:
+            is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
+            if not is_shared.any():
                 continue
             # in one order in memory, on which the last bits of sums depend, whatever steps other methods have
-            scores = {task: np.asfortranarray(table.loc[task]) for task in tasks}
+            scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
             curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
             if "iqm" in metrics:
                 # each method alone: their steps may differ
                 curves |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
             seeds = min(map(len, scores.values()))
-            about = {"method": name, "where": where, "step": table.columns, "seeds": seeds}
+            about = {"method": name, "where": where, "step": steps[is_shared], "seeds": seeds}
             for metric, curve in curves.items():
                 parts.append(curve.table().assign(metric=metric, **about))
         return parts

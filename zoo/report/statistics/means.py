@@ -126,12 +126,14 @@ def pair_spreads(samples: Samples, pairs: Sequence[Pair]) -> tuple[Array, Counts
     :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
         (2 tasks, pairs).
     """
-    variances = samples["variance"]
-    seeds = samples["seeds"]
-    return (
-        np.array([np.append(variances[x], variances[y]) for x, y in pairs]).T / len(seeds) ** 2,
-        np.array([np.append(seeds[x], seeds[y]) for x, y in pairs]).T,
-    )
+    names = samples["seeds"].columns
+    methods = names.get_indexer(np.ravel(pairs)).reshape(-1, 2)
+
+    def of_pairs(statistic: str) -> Array:
+        values = samples[statistic].to_numpy().T[methods]  # (pairs, 2, tasks)
+        return values.reshape(len(pairs), -1).T
+
+    return of_pairs("variance") / len(samples["seeds"]) ** 2, of_pairs("seeds")
 
 
 # -- numbers of seeds that resolve a difference of means, planned from the observed variance ---------------------------
