@@ -9,11 +9,12 @@ import difflib
 import functools
 import inspect
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -34,26 +35,16 @@ SIMILARITY = 0.85
 """From which a name counts as a misspelt hook's, as :mod:`difflib` measures it."""
 
 
-class Finding(NamedTuple):
-    """One bad habit.
-
-    :param kind: ``device``, ``noise``, ``purity``, ``masks``, ``gradients``, ``networks`` or ``settings``.
-    :param text: where it is, what it is and what to do.
-    """
-
-    kind: str
-    text: str
-
-
 def find_habits(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> list[Finding]:
+) -> dict[str, list[str]]:
     """Try an algorithm's hooks as an update and a plan will use them.
 
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
     :param action_space: of its environment.
-    :return: its bad habits.
+    :return: its bad habits by kind: ``device``, ``noise``, ``purity``, ``masks``, ``gradients``, ``networks`` or
+        ``settings``; each says where it is, what it is and what to do.
     :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
     """
     # a copy, since hooks may spoil the method
@@ -64,19 +55,21 @@ def find_habits(
     with watch:
         losses = _losses(trial, {}, watch)
     second_losses = _losses(trial, {})
-    findings = [*watch.findings]
-    findings += find_misled_gradients(trial, losses)
-    findings += find_unread_settings(type(method))
-    findings += find_undeclared_networks(trial, losses, second_losses)
+    findings = watch.findings
+    # losses with random numbers or state of their own differ at every call: comparing calls would blame the masks
+    is_repeatable = not (findings["noise"] or findings["purity"])
+    findings["gradients"] += find_misled_gradients(trial, losses)
+    findings["settings"] += find_unread_settings(type(method))
+    findings["networks"] += find_undeclared_networks(trial, losses, second_losses)
     if tiny.changes != changes:
-        problem = (
+        findings["purity"].append(
             "an update changes a setting, which is the user's; keep state in a network's buffer"
         )
-        findings.append(Finding("purity", problem))
-    # losses with random numbers or state of their own differ at every call: comparing calls would blame the masks
-    if not {finding.kind for finding in watch.findings} & {"noise", "purity"}:
+    if is_repeatable:
         hidden_state = [*find_hidden_state(losses, second_losses)]
-        findings += hidden_state or find_unmasked(trial, losses)
+        findings["purity"] += hidden_state
+        if not hidden_state:
+            findings["masks"] += find_unmasked(trial, losses)
     for hook, inputs in (
         ("after_update", (trial.nets, trial.info)),
         ("before_online", (trial.nets,)),
@@ -84,7 +77,7 @@ def find_habits(
         old_state = {name: repr(value) for name, value in vars(tiny).items()}
         with calling(tiny, hook):
             getattr(tiny, hook)(*inputs)
-        findings += find_lost_state(tiny, hook, old_state)
+        findings["purity"] += find_lost_state(tiny, hook, old_state)
     return findings
 
 
@@ -111,7 +104,7 @@ class Watch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.findings: list[Finding] = []
+        self.findings: defaultdict[str, list[str]] = defaultdict(list)
         # name -> the tensor; its values and version when it was added
         self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}
 
@@ -130,8 +123,9 @@ class Watch(TorchFunctionMode):
         for name, (tensor, value, version) in self._inputs.items():
             # `.data` changes numbers and not the version; what changes both is noted while it runs
             if tensor._version == version and not torch.equal(tensor, value):
-                problem = f"an update changes `{name}` by its `.data`; make a new tensor"
-                self.findings.append(Finding("purity", problem))
+                self.findings["purity"].append(
+                    f"an update changes `{name}` by its `.data`; make a new tensor"
+                )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -165,9 +159,10 @@ class Watch(TorchFunctionMode):
 
     def _note(self, kind: str, problem: str) -> None:
         """Note a finding at the line that is being run, once."""
-        finding = Finding(kind, f"{_place()} {problem}")
-        if finding not in self.findings and len(self.findings) < MAX_FINDINGS:
-            self.findings.append(finding)
+        finding = f"{_place()} {problem}"
+        texts = self.findings[kind]
+        if finding not in texts and len(texts) < MAX_FINDINGS:
+            texts.append(finding)
 
 
 def _place() -> str:
@@ -185,7 +180,7 @@ def _place() -> str:
 # -- gradients and networks -------------------------------------------------------------------------------------------
 
 
-def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[Finding]:
+def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[str]:
     """Yield a finding for each loss that trains other networks than it says.
 
     A loss trains one network, or those that :attr:`Method.trains` names.
@@ -211,15 +206,11 @@ def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[Finding]:
         declared = trial.method.trains.get(name)
         shown = _quoted(trained) or "no network"
         if declared is not None and trained != set(declared):
-            yield Finding(
-                "gradients",
-                f"`losses`: loss `{name}` trains {shown}, but `trains` declares {_quoted(declared)}",
-            )
+            yield f"`losses`: loss `{name}` trains {shown}, but `trains` declares {_quoted(declared)}"
         elif declared is None and len(trained) > 1:
-            yield Finding(
-                "gradients",
+            yield (
                 f"`losses`: loss `{name}` trains {shown} at once; take networks that only give a signal from "
-                f"`nets.frozen`, e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant",
+                f"`nets.frozen`, e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant"
             )
 
 
@@ -227,9 +218,7 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
 
 
-def find_undeclared_networks(
-    trial: Trial, losses: Losses, second_losses: Losses
-) -> Iterator[Finding]:
+def find_undeclared_networks(trial: Trial, losses: Losses, second_losses: Losses) -> Iterator[str]:
     """Yield a finding for each module or parameter that `networks` does not know of.
 
     :param trial: the algorithm, with its networks.
@@ -246,16 +235,14 @@ def find_undeclared_networks(
         # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
         if isinstance(module, nn.Module) and module.state_dict():
             reported |= {*module.parameters()}
-            yield Finding(
-                "networks",
-                f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}",
+            yield (
+                f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}"
             )
     for leaf in {*_leaves(losses)} & {*_leaves(second_losses)}:
         if leaf not in reported:
-            yield Finding(
-                "networks",
+            yield (
                 f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
-                f"{consequence}",
+                f"{consequence}"
             )
 
 
@@ -276,7 +263,7 @@ def _leaves(losses: Losses) -> Iterator[Tensor]:
 # -- state and masks --------------------------------------------------------------------------------------------------
 
 
-def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding]:
+def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[str]:
     """Yield a finding for each loss that differs when it is computed again from the same input.
 
     :param losses: name -> (S,).
@@ -287,14 +274,13 @@ def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[Finding
         if name not in second_losses or not torch.allclose(
             second_losses[name], loss, rtol=0, atol=0, equal_nan=True
         ):
-            yield Finding(
-                "purity",
+            yield (
                 f"`losses`: loss `{name}` differs when it is computed again from the same input; let it depend on "
-                "nothing but settings, batch, noise, targets and networks",
+                "nothing but settings, batch, noise, targets and networks"
             )
 
 
-def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> Iterator[Finding]:
+def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> Iterator[str]:
     """Yield a finding for each attribute that a hook has changed and that no file of a model holds.
 
     :param method: the algorithm, after the hook was called.
@@ -307,14 +293,13 @@ def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> 
         is_derived = isinstance(attribute, functools.cached_property)
         is_setting = name in {*method.declared(), "changes"}
         if not is_derived and not is_setting and old_state.get(name) != repr(value):
-            yield Finding(
-                "purity",
+            yield (
                 f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
-                "network's buffer (docs/register.md#state-of-your-own)",
+                "network's buffer (docs/register.md#state-of-your-own)"
             )
 
 
-def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
+def find_unmasked(trial: Trial, losses: Losses) -> Iterator[str]:
     """Yield a finding for each loss that counts sequences across a trajectory's end.
 
     :param trial: the algorithm, its batch and its noise.
@@ -335,17 +320,16 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[Finding]:
     for name in losses:
         is_masked = torch.equal(changed_losses[name], expected[name])
         if not is_masked and name not in method.unmasked_losses:
-            yield Finding(
-                "masks",
+            yield (
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
-                f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
+                f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant"
             )
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
+def find_unread_settings(method: type[Method]) -> Iterator[str]:
     """Yield a finding for each setting of the algorithm's own, or misspelt hook, that its code does not name.
 
     :param method: the algorithm; its code is its class, its bases, and the functions of their files.
@@ -363,15 +347,11 @@ def find_unread_settings(method: type[Method]) -> Iterator[Finding]:
     hooks = [name for name in dir(Method) if name[0] != "_"]
     for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
         for hook in difflib.get_close_matches(name, hooks, 1, SIMILARITY):
-            yield Finding(
-                "settings",
-                f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant",
-            )
+            yield f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant"
     for name in method.declared():
         if name not in Method.declared() and name not in named:
-            yield Finding(
-                "settings",
-                f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it",
+            yield (
+                f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it"
             )
 
 

@@ -19,7 +19,7 @@ from agents.common.method import Method
 from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowAlgorithm
 from agents.models import model_class
-from agents.testing.habits import Finding, find_habits
+from agents.testing.habits import find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
@@ -234,8 +234,8 @@ class Subject:
         return "; ".join(outcomes)
 
     @cached_property
-    def findings(self) -> list[Finding]:
-        """Bad habits of the hooks with chunks, found before any training."""
+    def findings(self) -> dict[str, list[str]]:
+        """Bad habits of the hooks with chunks by kind, found before any training."""
         return find_habits(*self.example(horizon_length=5))
 
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
