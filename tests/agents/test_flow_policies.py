@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.testing import assert_close
 
-from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import NoiseSchedule
 from tests.agents.oracles import (
     Field,
@@ -17,7 +15,6 @@ from tests.agents.oracles import (
     small_model,
     zero_noise,
 )
-from tests.common.closed_forms import Gaussian
 from tests.common.toys import toy_batch, toy_noise
 
 # -- flows that clone, teach or climb ---------------------------------------------------------------------------------
@@ -69,22 +66,6 @@ def test_mean_flows_targets_are_bounded():
     x = torch.ones(1, 4, 1)
     target = bare("meanflowql").mean_flow_target(x, x, x, 100 * x)
     assert (target == -5).all()
-
-
-# -- Value Flows ------------------------------------------------------------------------------------------------------
-
-
-def test_following_a_gaussians_flow_scales_and_shifts_the_noise():
-    model = bare("value_flows", flow_steps=1000)
-    flow = Gaussian(-3.0, 0.5)
-    z = torch.linspace(-2, 2, 5).view(1, 1, 5)
-
-    def follow(z):
-        return model.follow(lambda x, t: flow(x, t.unsqueeze(1)), z, torch.ones(1, 5))
-
-    slope = action_gradient(follow, z)
-    assert_close(follow(z), flow.m + flow.s * z, rtol=0, atol=0.01)
-    assert_close(slope, torch.full_like(slope, flow.s), rtol=0, atol=0.01)
 
 
 # -- diffusion policies -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 
 from tests.agents.oracles import Field, Quadratic, bare, networks, small_model
 from tests.common.closed_forms import Gaussian
-from tests.common.toys import assert_same, parameters_of, step, toy_batch
+from tests.common.toys import toy_batch
 
 BEHAVIOUR = Gaussian(0.0, 0.5)
 """All inverse temperatures are 1."""
@@ -93,14 +93,3 @@ def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows():
     q = torch.zeros(1, 1, 1, requires_grad=True)
     model.noisy_errors(q, torch.full((1, 1, 1), 1e3), {}).sum().backward()
     assert float(q.grad) == -10.0
-
-
-# -- QGF --------------------------------------------------------------------------------------------------------------
-
-
-def test_nothing_that_is_trained_depends_on_the_guidance():
-    models = [small_model("qgf", guidance_weight=weight) for weight in (0.0, 1.0)]
-    for model in models:
-        for seed in range(2):
-            step(model, seed)
-    assert_same(*map(parameters_of, models))

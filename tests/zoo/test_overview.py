@@ -22,9 +22,3 @@ def test_what_to_start_with_is_the_best_that_is_not_dear():
     assert table["mini"][table["offline"] > 0].astype(float).idxmax() == START_WITH["offline"]
     assert table["online"][is_cheap].astype(float).idxmax() == START_WITH["offline to online"]
     assert rows[START_WITH["online"]]["mini"] > table["mini"][[*SB3]].max()
-
-
-def test_every_algorithm_of_the_zoo_says_what_it_is_and_when_to_use_it():
-    for id, row in describe_algorithms()["algorithms"].items():
-        assert row["when"], id
-        assert row["summary"] or id in SB3, id

@@ -6,7 +6,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from torch.testing import assert_close
 
 import agents
-from tests.common.data.helpers import all_sequences, empty_buffer
+from tests.common.data.helpers import Recorder, all_sequences, empty_buffer
 from tests.common.toys import TINY
 from tests.envs import SpacesEnv
 
@@ -21,15 +21,13 @@ def test_returns_equal_those_of_sb3s_buffer(steps, n_steps):
     )
     spaces = ours.observation_space, ours.action_space
     sb3_buffer = NStepReplayBuffer(SIZE, *spaces, "cpu", n_steps=n_steps, gamma=GAMMA)
+    recorders = Recorder(ours), Recorder(sb3_buffer)
     random = np.random.default_rng(n_steps)
-    for step in range(steps):
-        ending = random.choice(["goes on", "terminated", "truncated"], p=[0.7, 0.15, 0.15])
-        infos = [{"TimeLimit.truncated": ending == "truncated"}]
-        observation = np.array([[10 * step]], np.float32)
-        action = random.uniform(-1, 1, (1, 1)).astype(np.float32)
-        outcome = action, random.normal(size=1), np.array([ending != "goes on"]), infos
-        for buffer in (ours, sb3_buffer):
-            buffer.add(observation, observation + 10, *outcome)
+    for _ in range(steps):
+        ending = random.choice([None, "terminated", "truncated"], p=[0.7, 0.15, 0.15])
+        reward = random.normal()
+        for recorder in recorders:
+            recorder.add({0: ending}, reward)
     batch = all_sequences(ours)
     oldest = sb3_buffer.pos if sb3_buffer.full else 0
     expected = sb3_buffer._get_samples((np.arange(sb3_buffer.size()) + oldest) % SIZE)
