@@ -1,6 +1,5 @@
 """The comparison with the originals: its intervals, the scores of runs, and the committed page."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 from benchmarks import reference_ranks
 from benchmarks.rank_table import COLUMNS
 from benchmarks.reference_ranks import add_runs
+from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import write_run
 from zoo.training.plan import plan_run
 
@@ -38,10 +38,7 @@ def own_run(folder, name, seed, **changes):
 def test_finished_runs_become_scores_and_diverged_ones_have_none_where_they_did_not_come(tmp_path):
     own_run(tmp_path, "a", 4)
     diverged = own_run(tmp_path, "diverged", 7, offline=(2,), state="failed", offline_steps=2_100)
-    status = json.loads((diverged / "status.json").read_text())
-    (diverged / "status.json").write_text(
-        json.dumps({**status, "reason": "training diverged: loss is NaN"})
-    )
+    change_status(diverged, reason="training diverged: loss is NaN")
     own_run(tmp_path, "unfinished", 5, state="interrupted")
     comparison = add_runs(pd.DataFrame(columns=COLUMNS), tmp_path)
     assert comparison.to_numpy().tolist() == [

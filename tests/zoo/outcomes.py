@@ -27,5 +27,9 @@ def status_of(folder):
     return json.loads(Path(folder, "status.json").read_text())
 
 
+def change_status(folder, **entries):
+    Path(folder, "status.json").write_text(json.dumps(status_of(folder) | entries))
+
+
 def config_of(folder):
     return yaml.safe_load(Path(folder, "config.yml").read_text())

@@ -1,9 +1,9 @@
 import io
-import json
 
 import pytest
 from rich.console import Console
 
+from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import write_run
 from zoo import monitor
 from zoo.report.monitoring import show_states
@@ -28,10 +28,6 @@ def log_speed(folder, *rows):
     (folder / "progress.csv").write_text("\n".join([header, *rows, ""]))
 
 
-def change_status(file, **entries):
-    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
-
-
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
@@ -42,7 +38,7 @@ def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, 
     write_run(tmp_path / "done", offline=(25,))
     write_run(tmp_path / "running", seed=1, offline=(25,), state="running")
     folder = write_run(tmp_path / "dead", seed=2, offline=(25,), state="running")
-    change_status(folder / "status.json", updated="2026-11-01T00:00:00+00:00")
+    change_status(folder, updated="2026-11-01T00:00:00+00:00")
     result, lines = run(tmp_path)
     assert result == {"runs": 3, "done": 1, "running": 1, "dead": 1}
     assert "method environment runs step left % at" in lines
@@ -91,14 +87,14 @@ def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run)
 def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
     tmp_path, run, monkeypatch
 ):
-    naps, status = [], tmp_path / "a" / "status.json"
+    naps, folder = [], tmp_path / "a"
 
     def sleep(seconds):
         naps.append(seconds)
         if len(naps) == 1:
-            write_run(status.parent, state="running", **(RETURNS | {"offline": (-1.0,)}))
+            write_run(folder, state="running", **(RETURNS | {"offline": (-1.0,)}))
         else:
-            change_status(status, state="done")
+            change_status(folder, state="done")
 
     monkeypatch.setattr("time.sleep", sleep)
     result, lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-1,0", "--watch", "3")

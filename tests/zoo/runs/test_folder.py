@@ -1,7 +1,6 @@
 """Run folders: who holds one, how a run ends, which run that says `running` still does, and the evaluations in it."""
 
 import datetime
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.zoo.outcomes import change_status
 from zoo.runs.episodes import EpisodeResults
 from zoo.runs.folder import (
     COLUMNS,
@@ -54,10 +54,6 @@ def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_it
         folder.write_status(state, 3, 7, 0, reason="the first one")
 
 
-def change_status(folder, **changes):
-    folder.status.write_text(json.dumps(json.loads(folder.status.read_text()) | changes))
-
-
 def state(folder):
     return state_now(folder, folder.read_status())
 
@@ -87,10 +83,10 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
     folder = new_run(tmp_path)
     folder.lock.release()
     # its lock says nothing here, so that only the time of its last status does
-    change_status(folder, host="elsewhere")
+    change_status(folder.path, host="elsewhere")
     assert state(folder) == "running"
     old = datetime.datetime.now(datetime.UTC) - STALE_AFTER - datetime.timedelta(minutes=1)
-    change_status(folder, updated=old.isoformat())
+    change_status(folder.path, updated=old.isoformat())
     assert state(folder) == "dead"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.zoo.outcomes import status_of
+from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import CUBE, write_run
 from zoo.report.tables import differences_table
 from zoo.runs.folder import RunFolder, UnreadableRun
@@ -102,8 +102,7 @@ def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp
 
 def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     path = write_run(tmp_path / "run", state="running", pretraining_steps=300)
-    status = status_of(path) | {"pretraining_step": 20, "offline_step": 0}
-    (path / "status.json").write_text(json.dumps(status))
+    change_status(path, pretraining_step=20, offline_step=0)
     assert reasons(tmp_path)["run"] == "running: at pretraining step 20 of 300"
 
 
