@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,18 +180,17 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
             f"the jobs in {folder} are being trained by {lock.describe_holder()}; wait for its end, or stop it"
         )
     tasks = [JobTask(job, store, args.retries) for job in jobs]
-    watch = partial(follow, store, jobs)
-    with lock:
+    with lock, follow(store, jobs) as report:
         if args.launcher == "local":
-            run_locally(tasks, args.workers, args.device, watch)
+            run_locally(tasks, args.workers, args.device, report)
         elif args.launcher == "slurm":
             from zoo.suites.slurm import run_on_slurm
 
-            run_on_slurm(tasks, args.workers, args.resources, folder / JOBS / "slurm", watch)
+            run_on_slurm(tasks, args.workers, args.resources, folder / JOBS / "slurm", report)
         else:
             from zoo.suites.ray import run_on_ray
 
-            run_on_ray(tasks, args.workers, args.resources, args.ray_address, watch)
+            run_on_ray(tasks, args.workers, args.resources, args.ray_address, report)
 
 
 def _report(suite: Suite, progress: Progress, args: argparse.Namespace) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import contextlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -148,40 +148,45 @@ def _size(run: StoredRun | None) -> int:
 # -- while the jobs are trained ---------------------------------------------------------------------------------------
 
 
-def follow(store: JobStore, jobs: Sequence[Job], has_ended: Callable[[float], bool]) -> None:
-    """Say how far jobs are until their tasks have ended: in a terminal again and again, elsewhere what has changed.
+@contextlib.contextmanager
+def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
+    """Yield a function that says how far jobs are: in a terminal again and again, elsewhere what has changed.
 
-    :param has_ended: waits for some seconds; returns whether all tasks have ended.
+    It does nothing if it is called too soon again: a large suite on slow storage is read for minutes.
     """
+    console = terminal()
+    live = Live(console=console, auto_refresh=False, transient=True)
     left = list(jobs)
     last_text = ""
-    pause = 0.0
-    console = terminal()
-    with contextlib.ExitStack() as stack:
-        live = None
+    next_time = 0.0
+
+    def report() -> None:
+        nonlocal left, last_text, next_time
+        begin = time.monotonic()
+        if begin < next_time:
+            return
+        statuses = [status for status in store.statuses(left) if not status.state.is_final]
+        left = [status.job for status in statuses]
+        words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
+        counts = count_states(statuses)
+        for state in State:
+            if counts[state]:
+                words.append(f"{counts[state]} {state}")
+        text = ", ".join(words)
         if console.is_terminal:
-            live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
-        while not has_ended(pause):
-            begin = time.monotonic()
-            statuses = [status for status in store.statuses(left) if not status.state.is_final]
-            left = [status.job for status in statuses]
-            words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
-            counts = count_states(statuses)
-            for state in State:
-                if counts[state]:
-                    words.append(f"{counts[state]} {state}")
-            text = ", ".join(words)
-            if live is not None:
-                running = []
-                for status in statuses:
-                    if status.run and status.state is State.RUNNING:
-                        running.append(f"{status.job.run}: {describe_progress(status.run)}")
-                live.update(Group(*running, text), refresh=True)
-            elif text != last_text:
-                log.info(text)
-            last_text = text
-            # A large suite on slow storage is read for minutes; it must not be read all the time.
-            pause = max(POLL_SECONDS, (time.monotonic() - begin) / MAX_READING_SHARE)
+            running = []
+            for status in statuses:
+                if status.run and status.state is State.RUNNING:
+                    running.append(f"{status.job.run}: {describe_progress(status.run)}")
+            live.update(Group(*running, text), refresh=True)
+        elif text != last_text:
+            log.info(text)
+        last_text = text
+        end = time.monotonic()
+        next_time = end + max(POLL_SECONDS, (end - begin) / MAX_READING_SHARE)
+
+    with live if console.is_terminal else contextlib.nullcontext():
+        yield report
 
 
 def describe_progress(run: StoredRun) -> str:

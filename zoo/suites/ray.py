@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.task import STOP_SECONDS, HasEnded, JobTask, python_path
+from zoo.suites.task import STOP_SECONDS, JobTask, python_path
 from zoo.terminal.errors import Interrupted, UsageError, as_usage_error
 from zoo.terminal.messages import log
 
@@ -30,14 +30,14 @@ def run_on_ray(
     workers: int | None,
     resources: Sequence[str],
     address: str | None,
-    follow: Callable[[HasEnded], None],
+    report: Callable[[], None],
 ) -> None:
     """Run tasks on a Ray cluster, and wait for their end; Ray starts one again whose node has died.
 
     :param workers: how many at once; None: as many as there is room for.
     :param resources: what a task needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
     :param address: of the cluster; None: the one that this machine belongs to.
-    :param follow: reports progress until all tasks have ended.
+    :param report: says how far the jobs are, now and then.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
     options = {"max_retries": MAX_RETRIES, "scheduling_strategy": "SPREAD"}
@@ -48,26 +48,20 @@ def run_on_ray(
     running: list[Any] = []
     capacity = workers or len(tasks)
 
-    def has_ended(seconds: float) -> bool:
-        end = time.monotonic() + seconds
+    try:
         while waiting or running:
             # Ray would queue all of them, and run as many as its cluster has room for
             while waiting and len(running) < capacity:
                 running.append(start.remote(waiting.pop(0), os.getcwd()))
-            running[:] = _wait(running, POLL_SECONDS)
-            if time.monotonic() > end:
-                return False
-        return True
-
-    try:
-        follow(has_ended)
+            running = _wait(running, POLL_SECONDS)
+            report()
     except KeyboardInterrupt as error:
         log.info("stopping; every run writes a checkpoint first")
         for task in running:
             ray.cancel(task)
         end = time.monotonic() + STOP_SECONDS
         while running and time.monotonic() < end:
-            running[:] = _wait(running, POLL_SECONDS)
+            running = _wait(running, POLL_SECONDS)
         if running:
             log.warning(
                 "%d jobs have not stopped within %.0f s; Ray ends them now",

@@ -18,7 +18,7 @@ from typing import Any
 from agents.common.files import write_text
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.task import HasEnded, JobTask, python_path
+from zoo.suites.task import JobTask, python_path
 from zoo.terminal.errors import Interrupted, UsageError, as_usage_error
 from zoo.terminal.messages import log
 
@@ -31,6 +31,7 @@ MAX_TIMEOUTS = 1000
 """How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
 """How long a task that Slurm has sent SIGTERM, and that has stopped, waits for its end."""
+POLL_SECONDS = 5.0
 DEFAULT_WORKERS = 100
 """Jobs at once where the user has not said how many."""
 MAX_ARRAY_SIZE = 1000
@@ -48,7 +49,7 @@ def run_on_slurm(
     workers: int | None,
     resources: Sequence[str],
     folder: Path,
-    follow: Callable[[HasEnded], None],
+    report: Callable[[], None],
 ) -> None:
     """Run tasks as an array of Slurm jobs, and wait for their end; Slurm starts one again whose node has died.
 
@@ -57,7 +58,7 @@ def run_on_slurm(
     :param workers: how many at once; None: 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
     :param folder: of what submitit and Slurm write, on shared storage.
-    :param follow: tells how far the jobs are, until all tasks have ended.
+    :param report: says how far the jobs are, now and then.
     :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
@@ -77,26 +78,22 @@ def run_on_slurm(
         write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[task.job.name] for task in tasks}
 
-    def has_ended(seconds: float) -> bool:
-        time.sleep(seconds)
-        states = _states()
-        if states is None:
-            return False
-        for job in sorted(left):
-            state = states.get(job, "COMPLETED")  # Slurm forgets a job some minutes after its end
-            if state in ENDED:
+    try:
+        while left:
+            report()
+            time.sleep(POLL_SECONDS)
+            states = _states()
+            if states is None:
+                continue
+            for job in sorted(left):
+                # Slurm forgets a job some minutes after its end
+                state = states.get(job, "COMPLETED")
+                if state not in ENDED:
+                    continue
                 left.remove(job)
                 if state != "COMPLETED":
-                    log.warning(
-                        "Slurm job %s has ended as %s; see %s",
-                        job,
-                        state,
-                        folder / f"{job}_0_log.err",
-                    )
-        return not left
-
-    try:
-        follow(has_ended)
+                    file = folder / f"{job}_0_log.err"
+                    log.warning("Slurm job %s has ended as %s; see %s", job, state, file)
     except KeyboardInterrupt as error:
         arrays = sorted({job.partition("_")[0] for job in left})
         raise Interrupted(

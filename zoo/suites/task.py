@@ -151,18 +151,16 @@ class JobTask:
 
 Share = tuple[list[int], dict[str, str]]
 """Cores of a worker, and environment variables of what it starts."""
-HasEnded = Callable[[float], bool]
-"""Waits for some seconds; returns whether all tasks have ended."""
 
 
 def run_locally(
-    tasks: Sequence[JobTask], workers: int | None, device: str, follow: Callable[[HasEnded], None]
+    tasks: Sequence[JobTask], workers: int | None, device: str, report: Callable[[], None]
 ) -> None:
     """Run tasks on this machine.
 
     :param workers: how many at once; None: one per GPU, without one a worker per core.
     :param device: as for the training program.
-    :param follow: tells how far the jobs are, until all tasks have ended.
+    :param report: says how far the jobs are, now and then.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
     shares: queue.SimpleQueue[Share] = queue.SimpleQueue()
@@ -180,18 +178,11 @@ def run_locally(
     stop_signal = StopSignal("stopping; every run writes a checkpoint first")
     with stop_signal.heard() as stop, ThreadPoolExecutor(shares.qsize()) as pool:
         running = [pool.submit(run, task) for task in tasks]
-
-        def has_ended(seconds: float) -> bool:
-            end = time.monotonic() + seconds
+        try:
             while wait(running, POLL_SECONDS).not_done:
                 if stop.requested:
                     _stop(tasks)
-                if time.monotonic() > end:
-                    return False
-            return True
-
-        try:
-            follow(has_ended)
+                report()
         except BaseException:
             # the pool waits for all tasks, and nobody would pass on a signal meanwhile
             _stop(tasks)

@@ -39,20 +39,23 @@ def jobs(tmp_path):
 def test_a_terminal_shows_phase_step_and_score_of_what_runs(jobs, store, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=200, highlight=False)
     monkeypatch.setattr(zoo.suites.progress, "terminal", lambda: console)
-    ended = iter([False, True])
     lock = store.lock(jobs[1])
     lock.path.parent.mkdir()
-    with lock:
-        follow(store, jobs, lambda seconds: next(ended))
+    with lock, follow(store, jobs) as report:
+        report()
+        report()  # too soon
     shown = console.file.getvalue()
     # 0 of 4 episodes of one seed, 2 of 4 of the other
     assert f"bc on {MAZE}, seeds 0, 1: offline step 12 of 40, success 25.0%" in shown
     assert "1 of 2 jobs are done, 1 running" in shown
 
 
-def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog):
-    ended = iter([False, False, True])
-    follow(store, jobs, lambda seconds: next(ended))
+def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog, monkeypatch):
+    monkeypatch.setattr(zoo.suites.progress, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(zoo.suites.progress, "MAX_READING_SHARE", float("inf"))
+    with follow(store, jobs) as report:
+        report()
+        report()
     assert caplog.text.count("1 of 2 jobs are done, 1 interrupted") == 1
 
 

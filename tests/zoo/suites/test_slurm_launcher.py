@@ -59,18 +59,19 @@ def run(tmp_path, refusal):
     return partial(refusal, main, *words.split())
 
 
-def follow(has_ended):
-    for _ in range(3):
-        if has_ended(0.0):
-            return
-    raise KeyboardInterrupt
-
-
 def launch(tmp_path, *resources):
     """Start two tasks on the stand-in for Slurm."""
     folder = tmp_path / "logs" / ".jobs" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    run_on_slurm([task(0), task(1)], None, resources, folder, follow)
+    rounds = iter(range(3))
+
+    def report():
+        if next(rounds, None) is None:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slurm, "POLL_SECONDS", 0.0)
+        run_on_slurm([task(0), task(1)], None, resources, folder, report)
 
 
 def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):

@@ -190,30 +190,24 @@ def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_jo
     assert str(task.store.lock(task.job).path.resolve()) in share["open"]
 
 
-def wait_for_all(has_ended):
-    while not has_ended(0.1):
-        pass
-
-
-def raise_error(has_ended):
+def raise_error():
     raise UsageError("a record is damaged")  # so the state of the jobs cannot be shown
 
 
-def send_signal(has_ended):
+def send_signal():
     signal.raise_signal(signal.SIGTERM)
-    wait_for_all(has_ended)
 
 
 @pytest.mark.parametrize(("end", "error"), [(send_signal, Interrupted), (raise_error, UsageError)])
 def test_a_signal_or_an_error_stops_what_runs_here_with_checkpoints(tmp_path, end, error):
     tasks = [make_task(tmp_path, "waits"), make_task(tmp_path, "done")]
 
-    def follow(has_ended):
+    def report():
         wait_for((tmp_path / "logs" / "ready").exists, pause=0.02)
-        end(has_ended)
+        end()
 
     with pytest.raises(error):
-        run_locally(tasks, 1, "cpu", follow)
+        run_locally(tasks, 1, "cpu", report)
     assert starts(tmp_path) == 1
     assert attempt_of(tasks[0]).outcome == "interrupted"
 
@@ -230,7 +224,7 @@ def test_a_task_that_raises_leaves_its_share_to_the_next_and_is_named_at_the_end
     task = make_task(tmp_path, "done")
     tasks = [RaisingTask(task.job, task.store, 0), task]
     with pytest.raises(OSError, match="no space left"):
-        run_locally(tasks, 1, "cpu", wait_for_all)
+        run_locally(tasks, 1, "cpu", lambda: None)
     assert attempt_of(tasks[1]).outcome == "done"
 
 
