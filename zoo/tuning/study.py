@@ -372,7 +372,8 @@ def open_study(plan: Plan) -> optuna.Study:
 def run_trials(study: optuna.Study, plan: Plan) -> None:
     """Run trials one after the other until there are enough, or time is up.
 
-    With a total, wait for the trials that other starts run: a killed one is repeated here.
+    Trials that were running before this call have ended first, or are known to be alive. With a total, wait for the
+    trials that other starts run: a killed one is repeated here.
 
     :raises UsageError: if a trial finds its settings, data or environment wrong.
     :raises Interrupted: after a signal; the trial in training is in the queue again.
@@ -381,30 +382,37 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     if plan.request.timeout is not None:
         deadline = time.monotonic() + plan.request.timeout
     total = plan.request.max_total_trials
+    # the database's clock counts whole seconds
+    end_of_grace = time.monotonic() + options.GRACE_SECONDS + 2
     with StopSignal().heard() as stop:
         trainer = TrialTrainer(plan, stop)
-        wait_for_killed_trials(study, stop)
         while True:
             if stop.requested:
                 raise Interrupted(CONTINUE)
             if time.monotonic() > deadline:
                 return
+            fail_stale_trials(study)
+            is_running = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
             begun = len(begun_trials(study))
             left = plan.request.n_trials - trainer.begun
             if total is not None:
                 left = total - begun
-            if left > 0:
+            if is_running and not trainer.begun and time.monotonic() < end_of_grace:
+                # The first to be repeated, so that the trials after it are proposed as if nothing had happened.
+                reason = "for a minute at most: trials are running, and one whose process was killed is to come first"
+            elif left > 0:
                 # One at a time, since what is proposed depends on how many trials all starts have begun.
                 study.sampler = plan.make_sampler(begun)
                 run_trial(study, trainer)
-            elif total is None or not has_running_trials(study):
+                continue
+            elif total is None or not is_running:
                 return
             else:
-                say_once(
-                    "waiting for the trials of other starts; a killed one is repeated, in a minute at most"
+                reason = (
+                    "for the trials of other starts; a killed one is repeated, in a minute at most"
                 )
-                time.sleep(POLL_SECONDS)
-                fail_stale_trials(study)
+            say_once(f"waiting {reason}")
+            time.sleep(POLL_SECONDS)
 
 
 def run_trial(study: optuna.Study, trainer: TrialTrainer) -> None:
@@ -432,27 +440,6 @@ def finish_trial(study: optuna.Study, trial: FrozenTrial) -> None:
         log.info(message, trial.number, trial.value, study.best_value, reason)
     else:
         log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
-
-
-def wait_for_killed_trials(study: optuna.Study, stop: StopSignal) -> None:
-    """Wait until the trials that were running before this call have ended, or are known to be alive.
-
-    A trial of a start that was killed is then the first to be repeated, so the trials after it are proposed as if
-    nothing had happened.
-    """
-    end = time.monotonic() + options.GRACE_SECONDS + 2  # the database's clock counts whole seconds
-    fail_stale_trials(study)
-    while has_running_trials(study) and time.monotonic() < end and not stop.requested:
-        say_once(
-            "waiting for a minute at most: trials are running, and one whose process was killed is to come first"
-        )
-        time.sleep(POLL_SECONDS)
-        fail_stale_trials(study)
-
-
-def has_running_trials(study: optuna.Study) -> bool:
-    """Return whether a start is running a trial, as far as is known."""
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
