@@ -70,12 +70,7 @@ class Page:
 
     def __init__(self, socket, session=None):
         self._socket, self._session, self._numbers = socket, session, itertools.count(1)
-        self.problems, self._requests, self._loaded = [], {}, False
-
-    @property
-    def requests(self):
-        """The addresses that were asked for."""
-        return set(self._requests.values())
+        self.problems, self.requests, self._loaded = [], set(), False
 
     def send(self, method, **parameters):
         """Send a command and return its result."""
@@ -106,9 +101,7 @@ class Page:
         elif event == "Log.entryAdded":
             self.problems.append(parameters["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self._requests[parameters["requestId"]] = parameters["request"]["url"]
-        elif event == "Network.loadingFailed" and parameters.get("blockedReason") == "csp":
-            del self._requests[parameters["requestId"]]  # it never left
+            self.requests.add(parameters["request"]["url"])
         elif event == "Page.loadEventFired":
             self._loaded = True
         return answer
@@ -119,7 +112,7 @@ class Page:
         for place in ("about:blank", str(address)):
             self._loaded = False
             self.problems.clear()
-            self._requests.clear()
+            self.requests.clear()
             self.send("Page.navigate", url=place)
             while not self._loaded:
                 self._receive()
