@@ -20,7 +20,6 @@ from zoo.report.figures.files import SHADE
 from zoo.report.figures.styles import MUTED
 from zoo.report.tables import only_task
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import count
 from zoo.runs.scores import METRICS, SUCCESS
 
 
@@ -170,7 +169,7 @@ def _notes(
     if is_shaded:
         notes.append("Shaded: the offline phase.")
     if unnamed:
-        notes.append(f"Grey: {count(len(unnamed), 'other method')}.")
+        notes.append("Grey: the other methods.")
     return notes
 
 

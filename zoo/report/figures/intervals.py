@@ -61,7 +61,6 @@ def verdict_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     title = f"{subject} against each other method"
     drawing = _intervals(context, list(colours), panels, title, colours)
     ax = drawing.figure.axes[0]
-
     for row, verdict in enumerate(verdicts):
         ax.text(
             1.03,
@@ -71,6 +70,8 @@ def verdict_figure(context: PlotContext, phase: Phase) -> Drawing | None:
             va="center",
             transform=ax.get_yaxis_transform(),  # x as a fraction of the panel
         )
+    if drawing.notes and any(pair.difference for pair in pairs):
+        return replace(drawing, notes=["Bars exclude 0 exactly where the difference is clear."])
     return drawing
 
 
