@@ -7,6 +7,7 @@ that ``zoo compare --published qam2026 -o REPORT`` makes.
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -16,11 +17,15 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from zoo.report.comparison import Comparison
 from zoo.report.compute import compare_kinds
 from zoo.report.figures.files import BETTER_COLOURS, FIGURE_SIZES, INK, SHADE, file_of
 from zoo.report.figures.plots import all_figures
-from zoo.report.inputs import collect
+from zoo.report.inputs import Inputs, collect
+from zoo.report.page.sentences import verdict_sentences
 from zoo.report.published_scores import published_names
 from zoo.report.request import CompareRequest
 
@@ -30,8 +35,8 @@ SHOWN = {"mini": "heat_map_offline"}
 """Published set -> the figure of its report that a page shows; it needs no bootstrap."""
 
 
-def drawn(published: str) -> dict[str, bytes]:
-    """Return the figures of a published set: name of the file -> SVG."""
+def compared(published: str) -> tuple[Inputs, Comparison]:
+    """Return a published set and its comparison, whose bootstrap intervals nothing here shows."""
     inputs = collect(CompareRequest(published=[published]))
     (comparison,) = compare_kinds(
         inputs,
@@ -39,6 +44,18 @@ def drawn(published: str) -> dict[str, bytes]:
         curves=False,
         baseline=inputs.default_baseline(),
     )
+    return inputs, comparison
+
+
+def verdicts(published: str) -> str:
+    """Return the verdicts that the report of a published set begins with, one a line."""
+    _, comparison = compared(published)
+    return "\n".join(sentence for sentence, _ in verdict_sentences([comparison]))
+
+
+def drawn(published: str) -> dict[str, bytes]:
+    """Return the figures of a published set: name of the file -> SVG."""
+    inputs, comparison = compared(published)
     name = SHOWN[published]
     plot = all_figures(comparison, inputs.evaluations, only=name)[name]
     about = f"Methods: {', '.join(plot.methods)}."
@@ -71,11 +88,12 @@ def fidelity() -> bytes:
 
 
 def photograph(report: Path) -> None:
-    """Write the first screen of a report as a picture."""
+    """Write the first screen of a report as a picture, which records the verdicts that it shows for a test."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("expected Chromium to take the picture with, found none; install it")
-    page = (report / "report.html").absolute().as_uri()
+    page = report / "report.html"
+    picture = FIGURES / "report.png"
     command = [
         browser,
         "--headless=new",
@@ -84,10 +102,16 @@ def photograph(report: Path) -> None:
         "--hide-scrollbars",
         # narrow enough to have no contents at the side, which a phone would show half a picture of
         "--window-size=760,900",
+        f"--screenshot={picture}",
+        page.absolute().as_uri(),
     ]
-    subprocess.run(
-        [*command, f"--screenshot={FIGURES / 'report.png'}", page], check=True, timeout=120
-    )
+    subprocess.run(command, check=True, timeout=120)
+    sentences = re.findall('<p class="verdict">(.*)</p>', page.read_text(encoding="utf-8"))
+    about = PngInfo()
+    about.add_itxt("verdicts", html.unescape("\n".join(sentences)))
+    with Image.open(picture) as image:
+        image.load()
+    image.save(picture, optimize=True, pnginfo=about)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from docs import make_figures
 from tests import needs_pinned
@@ -26,3 +27,10 @@ def test_committed_figures_are_what_their_scores_draw(published):
         assert shapes[0] == shapes[1], "run `python docs/make_figures.py`"
         # fonts differ by less
         assert np.allclose(*numbers, atol=0.5), "run `python docs/make_figures.py`"
+
+
+def test_picture_of_a_report_shows_the_verdicts_of_today():
+    with Image.open(make_figures.FIGURES / "report.png") as picture:
+        shown = picture.text["verdicts"]
+    expected = make_figures.verdicts("qam2026")
+    assert shown == expected, "run `python docs/make_figures.py REPORT`"

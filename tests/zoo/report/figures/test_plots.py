@@ -141,6 +141,22 @@ def test_captions_say_of_bands_shades_and_grey_lines_what_is_drawn():
     assert marks == {1: ["Grey"], 6: ["Bands", "Shaded", "Grey"]}
 
 
+def test_caption_of_a_verdict_does_not_call_its_wider_intervals_those_of_95_percent():
+    comparison = decide(comparison_of(METHODS), focus="A")
+    drawings = all_figures(comparison, NO_RUNS, only="*_offline")
+    assert "exclude 0" in " ".join(drawings["verdict_offline"].notes)
+    assert "Bars: 95% intervals." in drawings["aggregates_offline"].notes
+
+
+def test_panel_above_an_empty_place_has_the_ticks_of_its_column(monkeypatch):
+    monkeypatch.setitem(FIGURE_SIZES, "page", replace(FIGURE_SIZES["page"], wide=5.0))
+    comparison = comparison_of_returns(["SAC"], environments=("Ant-v5", "Hopper-v5", "Walker-v5"))
+    drawings = all_figures(comparison, NO_RUNS, FIGURE_SIZES["page"], only="environments")
+    panels = drawings["environments_return"].figure.axes[:3]
+    shown = [ax.xaxis.get_tick_params()["labelbottom"] for ax in panels]
+    assert shown == [False, True, True]
+
+
 def test_own_runs_that_are_all_shorter_than_published_ones_have_no_bars():
     runs = pd.concat([scene_runs([[0.1, 0.2]], "ours"), scene_runs([[0.9, 0.8]], "QAM")])
     methods = {

@@ -104,6 +104,13 @@ def test_figures_are_files_of_the_formats_that_are_asked_for_and_always_on_the_p
         assert page.count("<svg") == 1
 
 
+def test_title_names_the_only_task(draw):
+    draw("none")
+    runs = scene_runs([[0.5, 0.6]])
+    (title,) = re.findall("<h1>(.*)</h1>", report.to_html(content_of(runs, baseline="qam")))
+    assert title == "Report on qam: scene-play task1"
+
+
 def test_sentences_of_a_verdict_come_first(content, draw):
     draw("verdict_offline")
     comparisons = [decide(comparison, focus="QAM") for comparison in content.comparisons]
