@@ -13,20 +13,12 @@ from PIL import Image
 from tests import ROOT
 from tests.common.toys import tiny_model
 from tests.zoo.helpers import arguments
-from tests.zoo.models.conftest import ENV, STEPS, maze_model
+from tests.zoo.models.conftest import ENV, save_policy
 from zoo import evaluate, train
 from zoo.enjoy import main
 from zoo.envs import rendering
 from zoo.envs.make import make_env
 from zoo.models.score import Score
-
-
-def save_policy(folder, **about):
-    """Save a policy for acting that never reaches the goal."""
-    protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
-    file = folder / "policy.safetensors"
-    maze_model(seed=3).save_policy(file, {"env": ENV, "protocol": protocol, **about})
-    return file
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -155,10 +147,9 @@ def test_a_maze_is_recorded_without_a_camera(policy, tmp_path, call):
 
 def save_swimmer(folder):
     """Save a policy for an environment of MuJoCo that is no maze."""
-    about = {"env": "Swimmer-v5", "protocol": {"env_kwargs": {"max_episode_steps": 5}}}
-    file = folder / "policy.safetensors"
-    tiny_model("qam", make_env("Swimmer-v5"), seed=3).save_policy(file, about)
-    return file
+    protocol = {"env_kwargs": {"max_episode_steps": 5}}
+    model = tiny_model("qam", make_env("Swimmer-v5"), seed=3)
+    return save_policy(folder, model, env="Swimmer-v5", protocol=protocol)
 
 
 def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):

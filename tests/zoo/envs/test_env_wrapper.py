@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tests.zoo.models.conftest import maze_model
+from tests.zoo.models.conftest import save_policy
 from tests.zoo.outcomes import config_of
 from zoo import evaluate
 from zoo.envs.make import make_env
@@ -90,7 +90,8 @@ def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
 
 
 def test_a_file_selects_no_package_to_import(tmp_path):
-    path = save_policy(tmp_path, {"env_wrapper": ["not_imported:Wrapper"]})
+    protocol = {"env_kwargs": {"env_wrapper": ["not_imported:Wrapper"]}}
+    path = save_policy(tmp_path, env="Spring-v0", protocol=protocol)
     agent = agent_of_file(path, None, "cpu")
     with pytest.raises(
         UsageError, match="wrapper not_imported:Wrapper, which a file cannot select"
@@ -109,7 +110,7 @@ def test_a_file_selects_no_package_to_import(tmp_path):
     ],
 )
 def test_a_file_passes_no_places_to_constructors(tmp_path, env_kwargs):
-    path = save_policy(tmp_path, env_kwargs)
+    path = save_policy(tmp_path, env="Spring-v0", protocol={"env_kwargs": env_kwargs})
     with pytest.raises(UsageError, match=r"policy\.safetensors"):
         agent_of_file(path, None, "cpu")
 
@@ -117,10 +118,3 @@ def test_a_file_passes_no_places_to_constructors(tmp_path, env_kwargs):
 def test_plain_arguments_of_a_file_are_passed():
     plain = {"maze": "U_MAZE-v1", "limit": 2.0, "goals": [[1, 2], None], "env_wrapper": [RESCALED]}
     require_plain_arguments(Path("policy.safetensors"), plain)
-
-
-def save_policy(folder, env_kwargs):
-    """Write a policy whose file says where it plays."""
-    about = {"env": "Spring-v0", "protocol": {"env_kwargs": env_kwargs}}
-    maze_model("bc", seed=3).save_policy(folder / "policy.safetensors", about)
-    return folder / "policy.safetensors"

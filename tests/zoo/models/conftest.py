@@ -28,6 +28,15 @@ def save_run(logs, model, seed=3, **settings):
     return folder
 
 
+def save_policy(folder, model=None, **about):
+    """Write a policy for acting that never reaches the goal; return its file."""
+    file = folder / "policy.safetensors"
+    protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
+    model = model or maze_model(seed=3)
+    model.save_policy(file, {"env": ENV, "protocol": protocol, **about})
+    return file
+
+
 @pytest.fixture(scope="package")
 def model():
     return maze_model(seed=3)
@@ -45,6 +54,4 @@ def logs(model, tmp_path_factory):
 def policy_file(model, tmp_path):
     """Return the file of a policy for acting that states no score."""
     protocol = {"episodes": 4, "seed": 7, "env_kwargs": STEPS}
-    file = tmp_path / "policy.safetensors"
-    model.save_policy(file, {"env": ENV, "seed": 3, "protocol": protocol})
-    return file
+    return save_policy(tmp_path, model, seed=3, protocol=protocol)

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 import agents
 from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
-from tests.zoo.models.conftest import ENV, STEPS, maze_model, save_run
+from tests.zoo.models.conftest import ENV, STEPS, maze_model, save_policy, save_run
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm
 from zoo.envs.make import make_env
 from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run, play
@@ -91,9 +91,8 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
 
 
 def test_a_policy_file_states_its_score_for_its_environment_alone(tmp_path, model):
-    file = tmp_path / "scored.safetensors"
     score = Score("success", 0.5, 0.3, 0.7, 20)
-    model.save_policy(file, {"env": ENV, "score": vars(score)})
+    file = save_policy(tmp_path, model, score=vars(score))
     assert agent_of_file(file, None).stated == score
     env = ENV.replace("task1", "task2")
     elsewhere = chosen(file, "--env", env)
@@ -137,7 +136,7 @@ def somebodys(own_agents, tmp_path, monkeypatch):
     (tmp_path / "logs").mkdir()
     folder.path.parent.rename(tmp_path / "logs" / "somebodys")
     save_run(tmp_path / "logs", maze_model(), env=f"{MODULE}:Somebodys-v0")
-    maze_model("bc").save_policy(tmp_path / "policy.safetensors", {"env": f"{MODULE}:Somebodys-v0"})
+    save_policy(tmp_path, env=f"{MODULE}:Somebodys-v0")
     return tmp_path / "logs"
 
 
