@@ -77,6 +77,7 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
         monkeypatch.setattr(download, "_CHUNK_BYTES", 512)
         monkeypatch.setattr(download, "HOSTS", [f"http://127.0.0.1:{server.server_port}"])
+        server.folder = tmp_path / "data"
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield server
@@ -84,7 +85,12 @@ def server(tmp_path, monkeypatch):
         thread.join()
 
 
-def assert_complete(server, folder):
+def fetch(server):
+    return download_dataset(NAME, server.folder)
+
+
+def assert_complete(server):
+    folder = server.folder
     for name in FILES:
         path = folder / name
         assert path.read_bytes() == server.files[name]
@@ -103,67 +109,67 @@ def assert_complete(server, folder):
     ],
     ids=["dropped", "without ranges", "busy"],
 )
-def test_what_stops_a_transfer_is_overcome(server, tmp_path, behaviour, ranges):
+def test_what_stops_a_transfer_is_overcome(server, behaviour, ranges):
     vars(server).update(behaviour)
-    download_dataset(NAME, tmp_path / "data")
+    fetch(server)
     assert server.requests_for(FILES[1]) == ranges
-    assert_complete(server, tmp_path / "data")
+    assert_complete(server)
 
 
-def stop_halfway(server, folder):
+def stop_halfway(server):
     """Download the beginning of the training file only."""
     server.drop_after = [None, 3072] + [0] * download.MAX_STALLS
     with pytest.raises(DownloadError):
-        download_dataset(NAME, folder)
+        fetch(server)
 
 
-def test_interrupted_program_goes_on_where_it_was(server, tmp_path):
-    stop_halfway(server, tmp_path / "data")
-    assert not (tmp_path / "data" / FILES[1]).exists()
-    download_dataset(NAME, tmp_path / "data")
+def test_interrupted_program_goes_on_where_it_was(server):
+    stop_halfway(server)
+    assert not (server.folder / FILES[1]).exists()
+    fetch(server)
     assert server.requests_for(FILES[1])[-1] == "bytes=3072-"
-    assert_complete(server, tmp_path / "data")
+    assert_complete(server)
 
 
 def test_file_that_changed_meanwhile_is_not_kept_and_fetched_again(server, tmp_path):
-    stop_halfway(server, tmp_path / "data")
+    stop_halfway(server)
     np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
     server.files[FILES[1]] = (tmp_path / "new.npz").read_bytes()
     with pytest.raises(DownloadError, match="not a valid dataset"):
-        download_dataset(NAME, tmp_path / "data")
-    download_dataset(NAME, tmp_path / "data")
+        fetch(server)
+    fetch(server)
     assert server.requests_for(FILES[1])[-2:] == ["bytes=3072-", None]
-    assert_complete(server, tmp_path / "data")
+    assert_complete(server)
 
 
-def test_next_host_goes_on_with_the_same_file(server, tmp_path):
+def test_next_host_goes_on_with_the_same_file(server):
     server.files |= {f"first/{name}": server.files[name] for name in FILES}
     server.drop_after = [None, 3072] + [0] * download.MAX_STALLS
     download.HOSTS.insert(0, f"{download.HOSTS[0]}/first")
-    download_dataset(NAME, tmp_path / "data")
+    fetch(server)
     assert server.requests_for(FILES[1]) == ["bytes=3072-"]
-    assert_complete(server, tmp_path / "data")
+    assert_complete(server)
 
 
-def test_missing_file_is_told_with_every_address(server, tmp_path):
+def test_missing_file_is_told_with_every_address(server):
     del server.files[FILES[0]]
     url = download.HOSTS[0]
     download.HOSTS.append(f"{url}/mirror")
     with pytest.raises(DownloadError) as caught:
-        download_dataset(NAME, tmp_path / "data")
-    for folder in (url, f"{url}/mirror", tmp_path / "data"):
+        fetch(server)
+    for folder in (url, f"{url}/mirror", server.folder):
         assert f"{folder}/{FILES[0]}" in str(caught.value)
     assert str(caught.value).count("404 Client Error") == 2
 
 
-def test_server_that_falls_silent_is_given_up(server, tmp_path, monkeypatch):
+def test_server_that_falls_silent_is_given_up(server, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUTS", (1.0, 0.02))
     monkeypatch.setattr(download, "MAX_STALLS", 2)
     server.silence = 0.3
     # The handler sleeps by the same module that the fixture above silences, hence an event of its own.
     monkeypatch.setattr(download.time, "sleep", threading.Event().wait)
     with pytest.raises(DownloadError, match="Read timed out"):
-        download_dataset(NAME, tmp_path / "data")
+        fetch(server)
 
 
 def damaged():
@@ -187,14 +193,12 @@ def damaged():
     ],
     ids=["no dataset", "damaged", "truncated"],
 )
-def test_what_is_not_the_dataset_is_refused_and_not_kept(
-    server, tmp_path, content, behaviour, message
-):
+def test_what_is_not_the_dataset_is_refused_and_not_kept(server, content, behaviour, message):
     server.files[FILES[1]] = content or server.files[FILES[1]]
     vars(server).update(behaviour)
     with pytest.raises(DownloadError, match=message):
-        download_dataset(NAME, tmp_path / "data")
-    assert not any((tmp_path / "data" / f"{FILES[1]}{end}").exists() for end in ("", ".part"))
+        fetch(server)
+    assert not any((server.folder / f"{FILES[1]}{end}").exists() for end in ("", ".part"))
 
 
 # -- datasets of several files ----------------------------------------------------------------------------------------
