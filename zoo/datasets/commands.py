@@ -1,10 +1,10 @@
 """The commands of ``zoo dataset``: each takes the parsed arguments, prints tables and returns the result."""
 
-import argparse
 import contextlib
 import os
 import shlex
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ CUSTOM_FLAGS = (
 )  # fmt: skip
 
 
-def list_datasets(args: argparse.Namespace) -> Result:
+def list_datasets(args: Namespace) -> Result:
     """Show every dataset of the benchmarks."""
     tables: dict[str, list[Result]] = {"Datasets": []}
     for spec in DATASETS.values():
@@ -77,7 +77,7 @@ def list_datasets(args: argparse.Namespace) -> Result:
     )
 
 
-def info(args: argparse.Namespace) -> Result:
+def info(args: Namespace) -> Result:
     """Show the size and the tasks of one dataset, and the arrays of its files."""
     if args.name in OCBENCH:
         return describe_task(OCBENCH[args.name], args.dataset_dir)
@@ -114,7 +114,7 @@ def _describe(spec: DatasetSpec) -> Result:
     }
 
 
-def generate(args: argparse.Namespace) -> Result:
+def generate(args: Namespace) -> Result:
     """Make a dataset with scripted oracles."""
     with _explaining_interrupt("finished episodes"):
         files = generate_dataset(
@@ -130,7 +130,7 @@ def generate(args: argparse.Namespace) -> Result:
     return _describe_files(files, args)
 
 
-def _existing(args: argparse.Namespace) -> str:
+def _existing(args: Namespace) -> str:
     """Return what happens to a dataset that exists."""
     if args.force:
         return "replace"
@@ -148,7 +148,7 @@ def _explaining_interrupt(progress: str) -> Iterator[None]:
         ) from error
 
 
-def download(args: argparse.Namespace) -> Result:
+def download(args: Namespace) -> Result:
     """Fetch a dataset."""
     if args.name in OCBENCH:
         if args.dataset_size is not None:
@@ -176,7 +176,7 @@ def download(args: argparse.Namespace) -> Result:
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 
-def convert(args: argparse.Namespace) -> Result:
+def convert(args: Namespace) -> Result:
     """Convert a dataset in another format; or one of several files before training, which would do it too."""
     # Datasets of several files are the only ones that are converted in their own place.
     if args.output is not None:
@@ -210,7 +210,7 @@ def convert(args: argparse.Namespace) -> Result:
     }
 
 
-def collect(args: argparse.Namespace) -> Result:
+def collect(args: Namespace) -> Result:
     """Play episodes in an environment and write them."""
     path = _output(args)
     env_id, env_kwargs = _environment(args)
@@ -239,7 +239,7 @@ def collect(args: argparse.Namespace) -> Result:
     return result | _next(_command("train", "--algo", "fql", "--dataset", path, *flags))
 
 
-def _find_data_of_task(args: argparse.Namespace) -> str | None:
+def _find_data_of_task(args: Namespace) -> str | None:
     """Replace a task of another benchmark than OGBench by the path of its data; return the task's name."""
     task = TASKS.get(args.name)
     if task is None:
@@ -248,7 +248,7 @@ def _find_data_of_task(args: argparse.Namespace) -> str | None:
     return task.name
 
 
-def check(args: argparse.Namespace) -> Result:
+def check(args: Namespace) -> Result:
     """Check a dataset's files; report everything that is broken instead of raising the first error."""
     task = _find_data_of_task(args)
     # A benchmark's data are compared with the environment of their task.
@@ -278,7 +278,7 @@ def check(args: argparse.Namespace) -> Result:
     return {"standard": standard, **report}
 
 
-def _reject_flags_of_custom(args: argparse.Namespace) -> None:
+def _reject_flags_of_custom(args: Namespace) -> None:
     """Refuse flags that one of OGBench's datasets has no use for."""
     flags = [word for word in _flags(args, *CUSTOM_FLAGS) if word.startswith("--")]
     if flags:
@@ -287,7 +287,7 @@ def _reject_flags_of_custom(args: argparse.Namespace) -> None:
         )
 
 
-def _check_custom(args: argparse.Namespace) -> Result:
+def _check_custom(args: Namespace) -> Result:
     """Check a dataset of the user's own: what needs no environment, and whether it fits one that is named."""
     options = _options(args)
     findings: list[Result] = []
@@ -328,7 +328,7 @@ def _check_custom(args: argparse.Namespace) -> Result:
     return report | _next(_command("train", "--algo", "fql", "--dataset", args.name, *flags))
 
 
-def _flags(args: argparse.Namespace, *names: str) -> list[str]:
+def _flags(args: Namespace, *names: str) -> list[str]:
     """Return the words of those flags with some names that were given."""
     words: list[str] = []
     for name in names:
@@ -369,7 +369,7 @@ def _recording(findings: list[Result], **place: str) -> Iterator[None]:
         findings.append({**place, **finding})
 
 
-def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
+def _report(args: Namespace, name: str, findings: list[dict[str, Any]]) -> Result:
     """Print findings, decide the exit code, and return the result."""
     if findings:
         print_rows(f"Findings in {name}", findings, wrapped=("message",))
@@ -381,13 +381,13 @@ def _report(args: argparse.Namespace, name: str, findings: list[dict[str, Any]])
     return {"name": name, "sound": is_sound, **result_for_terminal({"findings": findings})}
 
 
-def _environment(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def _environment(args: Namespace) -> tuple[str, dict[str, Any]]:
     """Return the Gymnasium id and the arguments of the environment that was asked for."""
     import_environments(args.gym_packages)
     return gym_id(args.env), parse_overrides(args.env_kwargs, "--env-kwargs")
 
 
-def _options(args: argparse.Namespace) -> ReadOptions:
+def _options(args: Namespace) -> ReadOptions:
     """Return the options of reading that were given."""
     columns = dict(word.partition("=")[::2] for word in args.columns)
     if "" in columns.values() or len(columns) < len(args.columns):
@@ -397,7 +397,7 @@ def _options(args: argparse.Namespace) -> ReadOptions:
     return ReadOptions(columns, args.step_reward, args.done, args.reward_from)
 
 
-def _output(args: argparse.Namespace) -> Path:
+def _output(args: Namespace) -> Path:
     """Return the file to write, which must not be there."""
     path: Path = args.output.expanduser()
     # Now, and not after episodes were played or data read.
@@ -434,7 +434,7 @@ def _counts(content: Transitions) -> Result:
     }
 
 
-def _describe_files(files: tuple[Path, Path], args: argparse.Namespace) -> Result:
+def _describe_files(files: tuple[Path, Path], args: Namespace) -> Result:
     """Return a dataset's files, their rows and their checksum.
 
     :param files: for training and for validation.
@@ -450,7 +450,7 @@ def _describe_files(files: tuple[Path, Path], args: argparse.Namespace) -> Resul
     return result | _next(_training(train.stem, args))
 
 
-def _training(dataset: str, args: argparse.Namespace) -> str:
+def _training(dataset: str, args: Namespace) -> str:
     """Return the command that trains on a dataset's first task."""
     words = f"{single_task_names(dataset)[1]} --quick"
     if dataset in OCBENCH:

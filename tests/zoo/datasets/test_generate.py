@@ -112,6 +112,10 @@ def digests(files):
     return [digest_of(file) for file in files]
 
 
+def count_episodes(folder):
+    return len(list(folder.rglob("0*.npz")))
+
+
 def folder_content(folder):
     return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
@@ -149,7 +153,7 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
         stop_generation(tmp_path, monkeypatch)
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
-    assert len(list(tmp_path.rglob("0*.npz"))) == 3 * 3
+    assert count_episodes(tmp_path) == 3 * 3
     # Three are missing, and this writer makes no more.
     monkeypatch.setattr(generate, "MazeWriter", StoppingWriter)
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
@@ -186,7 +190,7 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     words = f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()
     command = [sys.executable, *words]
     program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while len(list(tmp_path.rglob("0*.npz"))) < 5:
+    while count_episodes(tmp_path) < 5:
         assert program.poll() is None
         time.sleep(0.01)
     program.send_signal(kill)
@@ -195,9 +199,9 @@ def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
     assert program.returncode == (-kill if is_killed else 3)
     assert is_killed or "kept, and the same command continues from there" in errors
     time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
-    count = len(list(tmp_path.rglob("0*.npz")))
+    count = count_episodes(tmp_path)
     time.sleep(0.5)
-    assert len(list(tmp_path.rglob("0*.npz"))) == count < 60
+    assert count_episodes(tmp_path) == count < 60
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     fresh = generate_dataset(NAME, tmp_path / "fresh", num_episodes=60)
     assert digest_of(tmp_path / f"{NAME}.npz") == digest_of(fresh[0])

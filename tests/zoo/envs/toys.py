@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 TOY = "tests.zoo.envs.toys:Toy-v0"
 SPRING = "tests.zoo.envs.toys:Spring-v0"
+SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -23,7 +24,7 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
-    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = SQUARE
 
     def __init__(self, success="sign", failure=None, failure_file=os.devnull, wrong=np.nan):
         self.success, self.failure, self.wrong = success, failure, wrong
@@ -92,7 +93,7 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Counts what it drives in one array, which it returns at every step; says only on arrival that it has arrived."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
-    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = SQUARE
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -108,7 +109,7 @@ class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
     """Shows one of three choices, of which the first has the number 3, beside a vector."""
 
-    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = SQUARE
 
     def __init__(self):
         parts = {"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))}

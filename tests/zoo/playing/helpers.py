@@ -37,7 +37,7 @@ def plan_rows(observations, noise):
 class NetworkPolicy(ElementwisePolicy):
     """A real network: matrix products of the whole batch."""
 
-    def __init__(self, num_replicas, observation_size, chunk_length=3):
+    def __init__(self, num_replicas=2, observation_size=3, chunk_length=3):
         super().__init__(num_replicas, chunk_length)
         generator = torch.Generator().manual_seed(0)
         sizes = [observation_size + 2 * chunk_length, 64, 64, 2 * chunk_length]

@@ -117,7 +117,7 @@ def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single
 
 
 def test_results_have_the_same_bits_in_one_and_in_several_environments(single, anywhere):
-    policy = NetworkPolicy(num_replicas=2, observation_size=3)
+    policy = NetworkPolicy()
     assert_same_results(single.evaluate(policy), anywhere.evaluate(policy))
 
 

@@ -33,7 +33,7 @@ class Disturbing(NetworkPolicy):
     """Does something at some of its plans, while environments wait for them."""
 
     def __init__(self, at, do):
-        super().__init__(num_replicas=2, observation_size=3)
+        super().__init__()
         self.at, self.do, self.plans = at, do, 0
 
     def plan(self, observations, noise):
@@ -57,7 +57,7 @@ def playing(monkeypatch, cores):
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, cores, number):
     with playing(monkeypatch, cores) as (evaluator, workers):
-        expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
+        expected = evaluator.evaluate(NetworkPolicy())
         first = workers()
         actual = evaluator.evaluate(Disturbing(range(5, 6), lambda: send(workers(), number)))
         assert_same_results(actual, expected)
@@ -65,7 +65,7 @@ def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, c
 
 
 def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
-    policy = NetworkPolicy(num_replicas=2, observation_size=3)
+    policy = NetworkPolicy()
     with playing(monkeypatch, 3) as (evaluator, workers):
         expected = evaluator.evaluate(policy)
         send(workers(), signal.SIGKILL)
@@ -84,7 +84,7 @@ def test_a_process_that_is_lost_at_every_plan_is_reported(monkeypatch):
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
     monkeypatch.setattr(serving, "ANSWER_SECONDS", 60.0)
     with playing(monkeypatch, cores) as (evaluator, workers):
-        expected = evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3))
+        expected = evaluator.evaluate(NetworkPolicy())
         is_asked = False
 
         def check_in():
@@ -103,6 +103,4 @@ def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(mon
         assert time.monotonic() - begin < 6
         assert not workers()
         is_asked = False
-        assert_same_results(
-            evaluator.evaluate(NetworkPolicy(num_replicas=2, observation_size=3)), expected
-        )
+        assert_same_results(evaluator.evaluate(NetworkPolicy()), expected)

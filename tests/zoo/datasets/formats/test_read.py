@@ -47,6 +47,7 @@ from zoo.datasets.names import is_custom
 from zoo.terminal.errors import UsageError
 
 MINARI = "minari:spring/random-v0"
+ENDS = np.isin(np.arange(39), (18, 38))
 
 
 @pytest.fixture(autouse=True)
@@ -250,8 +251,7 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done, terminated
     path = write_d4rl(tmp_path)
     assert "leave out `--done`" in refusal(path, done=done)
     assert "has rewards; leave out `--step-reward`" in refusal(path, step_reward=-1.0)
-    ends = np.isin(np.arange(39), (18, 38))
-    path = write_d4rl(tmp_path, timeouts=None, terminals=ends)
+    path = write_d4rl(tmp_path, timeouts=None, terminals=ENDS)
     assert "or `--done` if `terminals` marks every end" in refusal(path)
     arrays = read(path, ReadOptions(done=done))
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == terminated
@@ -265,8 +265,7 @@ def test_what_a_format_does_not_leave_open_cannot_be_given(tmp_path, kind):
 
 def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
     masks = 1 - np.isin(np.arange(39), (3, 18))
-    ends = np.isin(np.arange(39), (18, 38))
-    arrays = read(write_d4rl(tmp_path, masks=masks, terminals=ends))
+    arrays = read(write_d4rl(tmp_path, masks=masks, terminals=ENDS))
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [3, 18]
     assert np.flatnonzero(arrays["valids"] == 0).tolist() == [19, 39]
 
@@ -445,7 +444,6 @@ def without_rows(root, kind):
 
 
 FOLLOWING = regular(episodes())["next_observations"]
-ENDS = np.isin(np.arange(39), (18, 38))
 FRAME = compute.field("frame_index")
 NEST = "[" * 100_000
 NO_STEP = "must hold an episode with a transition"
