@@ -1,9 +1,12 @@
-"""What came of a program that a test has called."""
+"""What came of a program or a function that a test has called."""
 
 import json
 from pathlib import Path
 
+import pytest
 import yaml
+
+from zoo.terminal.errors import UsageError
 
 
 def call(capsys, program, *words, code=0):
@@ -21,6 +24,11 @@ def refused(call, program, *words):
     if "-f" in words:
         assert not list(Path(words[words.index("-f") + 1]).rglob("status.json"))
     return errors
+
+
+def refuses(text):
+    """Expect that the block is refused, with a text that a pattern finds."""
+    return pytest.raises(UsageError, match=text)
 
 
 def status_of(folder):

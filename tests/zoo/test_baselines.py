@@ -15,13 +15,12 @@ from tests.common.toys import assert_same, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
-from tests.zoo.outcomes import config_of, status_of
+from tests.zoo.outcomes import config_of, refuses, status_of
 from zoo.algorithms import baselines
 from zoo.algorithms.baselines import BASELINES
 from zoo.envs.snapshot import ResumableEnv
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
-from zoo.terminal.errors import UsageError
 from zoo.train import main
 
 
@@ -95,5 +94,5 @@ def test_a_baseline_resumes_to_the_last_bit(tmp_path):
     ],
 )
 def test_wrong_settings_are_refused(id, flags, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         load_config(TrainRequest(algo=id, run=flags))

@@ -13,10 +13,10 @@ from agents.common.streams import Purpose, seed_for
 from tests import envs  # noqa: F401  registers an environment of integers
 from tests.zoo.datasets.samples import ENV
 from tests.zoo.envs.toys import SpringEnv
+from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.collect import collect
 from zoo.datasets.formats.base import compact
-from zoo.terminal.errors import UsageError
 
 MODULE = "tests.zoo.datasets.test_collect"
 NO_POLICY = 3.0
@@ -86,13 +86,13 @@ def test_the_seed_decides_a_set(policy, tmp_path, monkeypatch):
 )
 def test_a_model_of_other_spaces_is_refused(tmp_path, env, text):
     model = save_bc(tmp_path, RescaleAction(SpringEnv(), -1, 1))
-    with pytest.raises(UsageError, match=text):
+    with refuses(text):
         collect(model, env, {}, episodes=1)
 
 
 def test_noise_on_actions_without_limits_is_refused(monkeypatch):
     monkeypatch.setattr(SpringEnv, "action_space", Box(-np.inf, np.inf, (2,)))
-    with pytest.raises(UsageError, match="`--noise` is in halves of the range of actions"):
+    with refuses("`--noise` is in halves of the range of actions"):
         collect("random", ENV, {}, episodes=1, noise=0.1)
 
 
@@ -106,7 +106,7 @@ def test_noise_on_actions_without_limits_is_refused(monkeypatch):
     ],
 )
 def test_a_policy_that_is_none_is_refused(policy, text):
-    with pytest.raises(UsageError, match=text):
+    with refuses(text):
         collect(policy, ENV, {}, episodes=1)
 
 
@@ -126,6 +126,6 @@ def test_a_model_of_sb3s_own_algorithms_is_played(tmp_path):
 
 @pytest.mark.parametrize("name", ["antigravity:Fly", "zoo.algorithms.baselines:antigravity:Fly"])
 def test_a_model_does_not_choose_a_module_to_import(name, tmp_path):
-    with pytest.raises(UsageError, match=f"--algo {name}.*--trust"):
+    with refuses(f"--algo {name}.*--trust"):
         collect(save_sac(tmp_path, name), ENV, {}, episodes=1)
     assert "antigravity" not in sys.modules

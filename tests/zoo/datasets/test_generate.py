@@ -16,6 +16,7 @@ from agents.common.files import digest_of
 from tests import ROOT, needs_pinned
 from tests.zoo.datasets.conftest import generate_in_process
 from tests.zoo.datasets.writers import BrokenWriter, StoppingWriter
+from tests.zoo.outcomes import refuses
 from zoo.datasets import generate
 from zoo.datasets.check import digest_of_first
 from zoo.datasets.files import provenance_file, recorded_sha256
@@ -30,7 +31,6 @@ from zoo.datasets.names import DATASETS
 from zoo.envs.tasks import TASKS
 from zoo.processes.serving import WorkerError
 from zoo.processes.versions import common_kernels
-from zoo.terminal.errors import UsageError
 
 MANIPULATION = [
     "cube-single-noisy-v0", "cube-double-play-v0", "cube-octuple-play-v0", "scene-play-v0", "scene-noisy-v0",
@@ -225,7 +225,7 @@ def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the
         return digests(files)
 
     first = make(1, "refuse")
-    with pytest.raises(UsageError, match=r"expected no dataset yet, .* `--force` to replace it"):
+    with refuses(r"expected no dataset yet, .* `--force` to replace it"):
         make(2, "refuse")
     assert make(2, "keep") == first
     assert make(2, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]
@@ -235,7 +235,7 @@ def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the
 
 @pytest.mark.parametrize("name", ["antmaze-large-navigate-v0", "cube-quadruple-play-100m-v0"])
 def test_what_cannot_be_generated_is_refused(tmp_path, name):
-    with pytest.raises(UsageError, match=f"{name} cannot be generated"):
+    with refuses(f"{name} cannot be generated"):
         generate_dataset(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

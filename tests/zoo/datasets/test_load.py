@@ -15,6 +15,7 @@ from numpy.testing import assert_array_equal
 
 from tests import ROOT
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
+from tests.zoo.outcomes import refuses
 from zoo.datasets import check, load
 from zoo.datasets.check import (
     check_dataset,
@@ -248,7 +249,7 @@ def test_one_file_of_a_large_dataset_can_be_given(write_dataset):
 
 @pytest.mark.parametrize("dataset", ["somewhere", "none.npz"])
 def test_data_that_are_not_there_are_refused(dataset):
-    with pytest.raises(UsageError, match=dataset):
+    with refuses(dataset):
         load_dataset(TASK_1, dataset=dataset)
 
 
@@ -297,7 +298,7 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
 
 def test_images_of_another_shape_are_refused_by_their_headers(write_dataset):
     images = np.zeros((ROWS, 3, 64, 64), np.uint8)
-    with pytest.raises(UsageError, match=r"must have rows of shape \(64, 64, 3\) as in the"):
+    with refuses(r"must have rows of shape \(64, 64, 3\) as in the"):
         load_small(
             lambda: write_dataset(observations=images),
             "visual-cube-single-play-singletask-task2-v0",
@@ -307,7 +308,7 @@ def test_images_of_another_shape_are_refused_by_their_headers(write_dataset):
 def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.delenv("DISPLAY", raising=False)
-    with pytest.raises(UsageError, match="MuJoCo can draw nothing here; install EGL"):
+    with refuses("MuJoCo can draw nothing here; install EGL"):
         generate_dataset(IMAGES, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import gymnasium
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.datasets.check import make_labelling_env
 from zoo.datasets.names import (
     DATASETS,
@@ -17,7 +18,6 @@ from zoo.datasets.names import (
     single_task_names,
 )
 from zoo.envs.make import env_spaces
-from zoo.terminal.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_single_task_name_has_dataset_domain_environment_and_task():
 def test_unknown_name_names_the_three_closest(parse):
     name = "cube-dobule-play-singletask-task2-v0"
     closest = f"`{name}`; closest: cube-double-play-singletask-task2-v0, [^ ]+, [^ ]+$"
-    with pytest.raises(UsageError, match=closest):
+    with refuses(closest):
         parse(name)
 
 
 def test_dataset_without_task_is_refused_as_environment():
-    with pytest.raises(UsageError, match="`scene-play-v0` is a dataset without a task; name one"):
+    with refuses("`scene-play-v0` is a dataset without a task; name one"):
         parse_env_name("scene-play-v0")
 
 

@@ -6,6 +6,7 @@ from numpy.testing import assert_array_equal
 
 from tests.zoo.datasets.conftest import changed
 from tests.zoo.datasets.samples import read
+from tests.zoo.outcomes import refuses
 from zoo.datasets import benchmarks as sets
 from zoo.datasets.benchmarks import (
     describe_task,
@@ -91,7 +92,7 @@ def test_several_files_follow_one_another_without_those_for_validation(tmp_path)
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, changes, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         read(write(tmp_path, **changes))
 
 
@@ -180,7 +181,7 @@ def test_without_hosted_data_they_are_generated(hosted, generated, tmp_path):
         assert find_set(TASK, tmp_path, "auto") == generated_files(TASK.name, tmp_path)[0]
     assert find_set(TASK, tmp_path, "auto") == generated_files(TASK.name, tmp_path)[0]
     assert generated == [TASK.name]
-    with pytest.raises(UsageError, match="there is no complete dataset in"):
+    with refuses("there is no complete dataset in"):
         find_set(TASK, tmp_path, "download")
 
 
@@ -196,16 +197,12 @@ def test_a_download_is_preferred_to_generated_data_unless_these_are_asked_for(
     assert find_set(TASK, tmp_path, "generate") == generated_files(TASK.name, tmp_path)[0]
     assert find_set(TASK, tmp_path) == tmp_path / FOLDER
     hosted.clear()  # what cannot be completed is not trained on silently
-    with pytest.raises(
-        UsageError, match=f"there is no complete dataset in .*--dataset {tmp_path / FOLDER}"
-    ):
+    with refuses(f"there is no complete dataset in .*--dataset {tmp_path / FOLDER}"):
         find_set(TASK, tmp_path, "auto")
 
 
 def test_no_data_say_where_to_get_them(tmp_path):
-    with pytest.raises(
-        UsageError, match=f"`zoo dataset generate {TASK.name}`, or download it with"
-    ):
+    with refuses(f"`zoo dataset generate {TASK.name}`, or download it with"):
         find_set(TASK, tmp_path)
 
 

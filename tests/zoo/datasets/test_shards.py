@@ -9,13 +9,13 @@ from gymnasium import spaces
 
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.zoo.datasets.conftest import NAME, TASK_1, write_shard
+from tests.zoo.outcomes import refuses
 from zoo.datasets import load, shards
 from zoo.datasets.check import relabel
 from zoo.datasets.download import DownloadError
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import ARRAYS, ShardedDataset, find_converted, shard_names
-from zoo.terminal.errors import UsageError
 
 SPEC = DATASETS[NAME]
 LARGE = "humanoidmaze-giant-navigate-100m-v0"
@@ -164,7 +164,7 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
 
 def test_a_broken_file_is_refused_before_any_is_converted(folder):
     (folder / f"{NAME}-002.npz").write_bytes(b"no archive")
-    with pytest.raises(UsageError, match=rf"{NAME}-002.npz cannot be used: expected .* npz file"):
+    with refuses(rf"{NAME}-002.npz cannot be used: expected .* npz file"):
         load_all(folder)
     assert not list((folder / ARRAYS).iterdir())
 
@@ -183,5 +183,5 @@ def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_th
     (tmp_path / LARGE).mkdir()
     (tmp_path / LARGE / "humanoidmaze-giant-navigate-v0-000.npz").touch()
     text = r"lacks 2 files, the first is .*-001.npz, and the download failed: no network"
-    with pytest.raises(UsageError, match=text):
+    with refuses(text):
         load_dataset(LARGE_TASK, dataset_dir=tmp_path, dataset_size=8_000_001)  # 4,000,000 a file

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from tests.envs import PicturesEnv, space_env_of
 from tests.zoo.envs.toys import TOY, SpringEnv
 from tests.zoo.helpers import TINY
-from tests.zoo.outcomes import status_of
+from tests.zoo.outcomes import refuses, status_of
 from zoo.envs.border import (
     check_same_spaces,
     check_spaces,
@@ -24,7 +24,7 @@ from zoo.envs.border import (
 )
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
-from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError
+from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault
 from zoo.train import main
 
 INTEGERS = spaces.Box(0, 100, (2,), np.int64)
@@ -85,14 +85,14 @@ def try_out(make: Any) -> None:
 )
 def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(changes, message):
     remedies = f"{message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+"
-    with pytest.raises(UsageError, match=f"(?s){remedies}"):
+    with refuses(f"(?s){remedies}"):
         try_out(lambda: OddSpring(changes))
 
 
 def test_another_form_of_a_reset_is_refused_before_work():
-    with pytest.raises(UsageError, match=r"`reset` must return \(observation, info\), got float64"):
+    with refuses(r"`reset` must return \(observation, info\), got float64"):
         try_out(OldSpring)
-    with pytest.raises(UsageError, match=r"must have `reset\(self, .*, got `reset\(\)`"):
+    with refuses(r"must have `reset\(self, .*, got `reset\(\)`"):
         check_spaces("Old-v0", SeedlessSpring())
 
 
@@ -181,7 +181,7 @@ CHOICES, LATER_CHOICES = (spaces.Dict({"a": spaces.Discrete(3, start=k)}) for k 
     ],
 )
 def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained, played, message):
-    with pytest.raises(UsageError, match=f"model.zip was trained with .*{message}"):
+    with refuses(f"model.zip was trained with .*{message}"):
         check_same_spaces("model.zip", trained, "Mine-v0", played)
     check_same_spaces("model.zip", trained, "Mine-v0", trained)
 
@@ -222,7 +222,7 @@ def test_the_policy_follows_from_the_observations(space, name):
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         check_spaces("Any-v0", space_env_of(space))
 
 
@@ -256,7 +256,7 @@ def test_frames_are_stacked_with_a_repeatable_reset():
     first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
     assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
     assert first.observation_space.shape == (16, 16, 9)
-    with pytest.raises(UsageError, match="frames are stacked of images"):
+    with refuses("frames are stacked of images"):
         make_env("Pendulum-v1", frame_stack=2)
 
 

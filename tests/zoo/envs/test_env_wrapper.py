@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from tests.zoo.models.conftest import save_policy
-from tests.zoo.outcomes import config_of
+from tests.zoo.outcomes import config_of, refuses
 from zoo import evaluate
 from zoo.envs.make import make_env
 from zoo.models.agent import agent_of_file, agent_of_run, play, require_plain_arguments
 from zoo.runs.folder import RunFolder
 from zoo.settings.record import checked_wrappers
-from zoo.terminal.errors import UsageError
 from zoo.train import main
 
 HALVED = "tests.zoo.envs.test_env_wrapper:Halved"
@@ -63,7 +62,7 @@ def test_wrappers_are_recorded_in_one_form(value, checked):
     ],
 )
 def test_wrappers_that_cannot_be_made_are_refused(wrappers, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         make_env("Spring-v0", env_wrapper=wrappers)
 
 
@@ -93,9 +92,7 @@ def test_a_file_selects_no_package_to_import(tmp_path):
     protocol = {"env_kwargs": {"env_wrapper": ["not_imported:Wrapper"]}}
     path = save_policy(tmp_path, env="Spring-v0", protocol=protocol)
     agent = agent_of_file(path, None, "cpu")
-    with pytest.raises(
-        UsageError, match="wrapper not_imported:Wrapper, which a file cannot select"
-    ):
+    with refuses("wrapper not_imported:Wrapper, which a file cannot select"):
         play(agent)
 
 
@@ -111,7 +108,7 @@ def test_a_file_selects_no_package_to_import(tmp_path):
 )
 def test_a_file_passes_no_places_to_constructors(tmp_path, env_kwargs):
     path = save_policy(tmp_path, env="Spring-v0", protocol={"env_kwargs": env_kwargs})
-    with pytest.raises(UsageError, match=r"policy\.safetensors"):
+    with refuses(r"policy\.safetensors"):
         agent_of_file(path, None, "cpu")
 
 

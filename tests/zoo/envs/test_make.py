@@ -12,9 +12,9 @@ from numpy.testing import assert_array_equal
 from stable_baselines3.common.env_checker import check_env
 
 from tests.zoo.envs import toys
+from tests.zoo.outcomes import refuses
 from zoo.envs.make import make_env, make_raw_env
 from zoo.envs.tasks import ROBOMIMIC
-from zoo.terminal.errors import UsageError
 
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
 FAMILIES = [
@@ -151,21 +151,21 @@ def test_sb3_check_env_passes(env_id, monkeypatch):
     ],
 )
 def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         make_env(env_id)
 
 
 def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(monkeypatch):
-    with pytest.raises(UsageError, match=r"does not take these arguments, got \{'speed': 2\}"):
+    with refuses(r"does not take these arguments, got \{'speed': 2\}"):
         make_env("Toy-v0", speed=2)
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
     monkeypatch.setattr(toys.ToyEnv, "action_space", space)
-    with pytest.raises(UsageError, match="`Toy-v0` has actions with low >= high in coordinate 1"):
+    with refuses("`Toy-v0` has actions with low >= high in coordinate 1"):
         make_env("Toy-v0")
 
 
 def test_running_statistics_are_refused_unless_they_are_frozen():
-    with pytest.raises(UsageError, match="got the wrapper NormalizeObservation"):
+    with refuses("got the wrapper NormalizeObservation"):
         make_env("Normalized-v0")
     make_env("Normalized-v0", is_frozen=True)
 
@@ -175,7 +175,7 @@ def test_a_missing_package_is_refused(monkeypatch):
         raise gymnasium.error.DependencyNotInstalled("pip install box")
 
     monkeypatch.setattr(toys.ToyEnv, "__init__", build)
-    with pytest.raises(UsageError, match="needs a package that is not installed: pip install box"):
+    with refuses("needs a package that is not installed: pip install box"):
         make_env("Toy-v0")
 
 

@@ -13,13 +13,13 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 import agents
 from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
+from tests.zoo.outcomes import refuses
 from zoo.dataset import main
 from zoo.datasets.collect import collect
 from zoo.envs.make import RepeatableEnv
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
 from zoo.playing.evaluate import Evaluator
-from zoo.terminal.errors import UsageError
 from zoo.watching.stage import Stage
 
 CHANGING = "tests.zoo.envs.test_probe:Changing-v0"
@@ -87,7 +87,7 @@ def require(make):
     ],
 )
 def test_what_changes_from_episode_to_episode_is_refused(make, text):
-    with pytest.raises(UsageError, match=f"(?s)must not depend on those before it, got {text}"):
+    with refuses(f"(?s)must not depend on those before it, got {text}"):
         require(make)
 
 
@@ -134,7 +134,7 @@ def gather():
 
 @pytest.mark.parametrize("work", [evaluate, play_back, gather])
 def test_work_that_plays_episodes_refuses_it_first(work):
-    with pytest.raises(UsageError, match="must not depend on those before it"):
+    with refuses("must not depend on those before it"):
         work()
 
 

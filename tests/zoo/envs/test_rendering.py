@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.envs import rendering
 from zoo.envs.rendering import PLATFORMS, VARIABLE, choose_platform, prepare_pictures, why_no_window
-from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -77,5 +77,5 @@ def test_names_of_images_choose_what_draws(monkeypatch):
 def test_images_that_nothing_draws_are_refused(monkeypatch):
     pretend(monkeypatch)
     monkeypatch.delenv("DISPLAY", raising=False)
-    with pytest.raises(UsageError, match="MuJoCo can draw nothing here"):
+    with refuses("MuJoCo can draw nothing here"):
         prepare_pictures("visual-scene-v0")

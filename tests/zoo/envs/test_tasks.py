@@ -13,14 +13,13 @@ from tests.envs import SpacesEnv
 from tests.zoo.datasets.samples import demonstration, read, write_robomimic
 from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.helpers import TINY
-from tests.zoo.outcomes import config_of
+from tests.zoo.outcomes import config_of, refuses
 from zoo.datasets.benchmarks import gpu_name
 from zoo.datasets.names import gym_id, parse_env_name, parse_name
 from zoo.envs.make import find_spec, is_ocbench, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import D4RL, OBSERVATIONS, OCBENCH, ROBOMIMIC
 from zoo.runs.read import split_environment
-from zoo.terminal.errors import UsageError
 from zoo.train import main as train
 
 # -- OCBench ----------------------------------------------------------------------------------------------------------
@@ -55,7 +54,7 @@ def test_a_task_has_a_domain_and_a_number():
 
 @pytest.mark.parametrize("parse", [parse_env_name, parse_name])
 def test_ogbenchs_data_are_not_sought_for_its_tasks(parse):
-    with pytest.raises(UsageError, match="a task of OCBench, not of OGBench"):
+    with refuses("a task of OCBench, not of OGBench"):
         parse(BLOCKS)
 
 
@@ -102,7 +101,7 @@ def robosuite():
     ],
 )
 def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
-    with pytest.raises(UsageError, match=f"unknown environment `{name}`.*closest: .*{meant}"):
+    with refuses(f"unknown environment `{name}`.*closest: .*{meant}"):
         find_spec(name)
 
 
@@ -119,7 +118,7 @@ def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
 )
 def test_tasks_say_how_to_install_their_package(monkeypatch, name, package, message):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         find_spec(name)
 
 
@@ -204,7 +203,7 @@ def test_there_are_the_21_tasks_of_gfp_and_six_mazes():
     assert counts == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
     assert split_environment("mujoco/hopper/medium-v0")[1:] == ("d4rl-mujoco", "")
     assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"
-    with pytest.raises(UsageError, match=r"is a task of D4RL, not of OGBench; docs/d4rl\.md says"):
+    with refuses(r"is a task of D4RL, not of OGBench; docs/d4rl\.md says"):
         parse_name("D4RL/relocate/cloned-v2")
 
 

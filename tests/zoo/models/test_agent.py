@@ -16,12 +16,12 @@ import agents
 from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, save_policy, save_run
+from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm
 from zoo.envs.make import make_env
 from zoo.models.agent import Agent, agent_of_file, agent_of_run, find_agent, find_run, play
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.models.score import Score
-from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser
 from zoo.watching.stage import Stage
 
@@ -61,14 +61,14 @@ def test_the_newest_run_plays_unless_a_number_is_given(tmp_path, model):
     folders = [save_run(tmp_path, model).path for _ in range(2)]
     assert find_run(tmp_path, "qam", ENV) == folders[1]
     assert find_run(tmp_path, "qam", ENV, 1) == folders[0]
-    with pytest.raises(UsageError, match="`--exp-id` must be one of 1, 2, got 5"):
+    with refuses("`--exp-id` must be one of 1, 2, got 5"):
         find_run(tmp_path, "qam", ENV, 5)
 
 
 def test_the_best_model_is_loaded_on_demand(tmp_path, model):
     folder = save_run(tmp_path, model)
     best = maze_model(seed=9)
-    with pytest.raises(UsageError, match="`--load-best`"):
+    with refuses("`--load-best`"):
         chosen(folder.path, "--load-best")
     best.save(folder.best_model)
     assert_same_weights(chosen(folder.path, "--load-best"), best)
@@ -86,7 +86,7 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     assert_same_weights(agent, stack, replica=1)
     assert agent.policy.num_replicas == 1
     assert agent_of_run(first.path, step=-1).source.parent.parent == first.checkpoints
-    with pytest.raises(UsageError, match="`--load-checkpoint`"):
+    with refuses("`--load-checkpoint`"):
         agent_of_run(first.path, step=5)
 
 
@@ -101,7 +101,7 @@ def test_a_policy_file_states_its_score_for_its_environment_alone(tmp_path, mode
 
 def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     model.save(tmp_path / "model.zip")
-    with pytest.raises(UsageError, match="give --env"):
+    with refuses("give --env"):
         agent_of_file(tmp_path / "model.zip", None)
     agent = agent_of_file(tmp_path / "model.zip", ENV)
     assert (agent.algo, agent.episodes, agent.seed) == ("qam", 50, 0)
@@ -161,9 +161,7 @@ def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
     "words", [[RUN], [f"{RUN}/{ENV}.zip"], f"--algo somebodys --env {ENV}".split()]
 )
 def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words):
-    with pytest.raises(
-        UsageError, match=rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"
-    ):
+    with refuses(rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
         chosen(*words)
     assert MODULE not in sys.modules
 
@@ -175,7 +173,7 @@ OWN_ENV = f"{MODULE}:Somebodys-v0"
 @pytest.mark.parametrize("file", [f"logs/qam/{ENV}_1", "policy.safetensors"])
 def test_an_environment_that_only_a_file_names_is_not_imported(file):
     agent = chosen(file)  # its policy can be exported
-    with pytest.raises(UsageError, match=f"--env {OWN_ENV}.*--trust"):
+    with refuses(f"--env {OWN_ENV}.*--trust"):
         make_env(agent.env_id)
     assert MODULE not in sys.modules
     for words in (["--env", OWN_ENV], ["--trust"], ["--gym-packages", MODULE]):
@@ -190,11 +188,11 @@ def test_an_alias_names_the_agents_of_its_algorithm():
 
 
 def test_what_is_not_there_or_no_model_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="which does not exist"):
+    with refuses("which does not exist"):
         agent_of_file(tmp_path / "none.zip", ENV)
     for name in ("text.zip", "text.safetensors"):
         (tmp_path / name).write_text("hello")
-        with pytest.raises(UsageError, match=f"{name}"):
+        with refuses(f"{name}"):
             agent_of_file(tmp_path / name, ENV)
 
 
@@ -226,9 +224,9 @@ def test_an_agent_plays_no_other_spaces(agent):
     model = agents.BC("MlpPolicy", gymnasium.make("Spring-v0"), net_arch=[4], buffer_size=4)
     wider = Agent("bc", model.policy, Path("model.zip"), "Spring-v0", {"limit": 4.0}, episodes=1)
     for start in (play, Stage):
-        with pytest.raises(UsageError, match=r"got .* in Pendulum-v1"):
+        with refuses(r"got .* in Pendulum-v1"):
             start(moved)
-        with pytest.raises(UsageError, match="actions from -2 to 2 in coordinate 0, got -4 to 4"):
+        with refuses("actions from -2 to 2 in coordinate 0, got -4 to 4"):
             start(wider)
 
 

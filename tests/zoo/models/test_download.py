@@ -12,12 +12,12 @@ from safetensors.torch import load, save
 from agents.common.files import safe
 from tests.zoo.hub.stand_in import Repository
 from tests.zoo.models.conftest import ENV
+from tests.zoo.outcomes import refuses
 from zoo.evaluate import main
 from zoo.models.agent import agent_of_file, find_trained
 from zoo.models.hub import download_policy
 from zoo.models.upload import describe_agent
 from zoo.runs.episodes import ScoringRule
-from zoo.terminal.errors import UsageError
 
 POLICY = "policy.safetensors"
 
@@ -104,5 +104,5 @@ def test_what_is_not_on_the_hub_is_one_sentence(hub, name, message):
     hub.put("me/private", {POLICY: trained()})
     assert download_policy("me/private").read_bytes() == trained()
     hub.token = None
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         download_policy(name)

@@ -7,9 +7,9 @@ import agents
 from agents.common.model_file import read_about
 from agents.registry import BUILT_IN
 from tests import ROOT
+from tests.zoo.outcomes import refuses
 from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained, play, with_protocol
 from zoo.models.score import Score
-from zoo.terminal.errors import UsageError
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
@@ -62,5 +62,5 @@ def test_an_agent_scores_what_its_file_states(file):
     [("qamm", MEDIUM, "`qamm`; closest: qam, "), ("qam", "cube-v0", f"{LARGE}, {MEDIUM}")],
 )
 def test_an_agent_that_is_not_there_is_named_with_those_that_are(algo, env, text):
-    with pytest.raises(UsageError, match=text):
+    with refuses(text):
         find_trained(algo, env)

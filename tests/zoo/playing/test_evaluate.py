@@ -18,6 +18,7 @@ from tests import (
     envs,  # noqa: F401  registers an environment of integers
 )
 from tests.zoo.conftest import pretend_cores
+from tests.zoo.outcomes import refuses
 from tests.zoo.playing.helpers import (
     TOY,
     ElementwisePolicy,
@@ -33,7 +34,6 @@ from zoo.processes import serving
 from zoo.processes.serving import WorkerError
 from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.runs.resume import describe_evaluation
-from zoo.terminal.errors import UsageError
 
 EPISODES = 6
 
@@ -324,7 +324,7 @@ def test_an_environment_without_a_time_limit_is_warned_of(caplog):
 )
 def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
     processes_before = worker_pids()
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         Evaluator(env_id, episodes=2, n_envs=2, seed=0)
     assert worker_pids() == processes_before
 
