@@ -41,6 +41,7 @@ from zoo.datasets.files import (
 from zoo.datasets.formats.base import Arrays
 from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.names import DatasetSpec, parse_name
+from zoo.envs.border import Info
 from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import OCBENCH, import_ocbench
@@ -440,13 +441,13 @@ class ManipulationWriter(EpisodeWriter):
                 return None
         return arrays
 
-    def start_oracle(self, observation: Array, info: dict[str, Any]) -> Any:
+    def start_oracle(self, observation: Array, info: Info) -> Any:
         """Return the oracle of the current target, started."""
         oracle = self.oracles[info["privileged/target_task"]]
         oracle.reset(observation, info)
         return oracle
 
-    def act(self, oracle: Any, observation: Array, info: dict[str, Any], noise: float) -> Array:
+    def act(self, oracle: Any, observation: Array, info: Info, noise: float) -> Array:
         """Return the next action, shape (5,)."""
         if np.random.uniform() < self.settings.get("random_action_probability", 0.0):
             return np.array(self.action_space.sample())
@@ -490,7 +491,7 @@ class OracleWriter(EpisodeWriter):
         return {"observations": np.array(observations, np.float32), **to_arrays(rows)}
 
 
-def _row(observation: Array, action: Array, done: bool, info: dict[str, Any]) -> dict[str, Any]:
+def _row(observation: Array, action: Array, done: bool, info: Info) -> dict[str, Any]:
     """Return one row of the dataset: the state before the action, the action, and whether the episode ended."""
     row = {
         "observations": observation,

@@ -7,7 +7,7 @@ shapes of its spaces.
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -16,6 +16,8 @@ from gymnasium import spaces
 from agents.common.frames import channel_axis, is_image
 from zoo.terminal.errors import UsageError
 
+Info: TypeAlias = dict[str, Any]
+"""What an environment reports beside an observation."""
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """What networks and replay buffers can hold."""
@@ -149,7 +151,7 @@ def _describe(space: spaces.Space[Any]) -> str:
 # -- at every step ----------------------------------------------------------------------------------------------------
 
 
-def unpack_reset(result: Any) -> tuple[Any, dict[str, Any]]:
+def unpack_reset(result: Any) -> tuple[Any, Info]:
     """Return the observation and the info that a reset returned.
 
     :raises ReturnError: if it returned anything else.
@@ -160,7 +162,7 @@ def unpack_reset(result: Any) -> tuple[Any, dict[str, Any]]:
     return observation, _read_info(info)
 
 
-def unpack_step(result: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
     """Return the five values that a step returned, the reward as a float and both ends as booleans.
 
     :raises ReturnError: if it returned anything else.
@@ -231,7 +233,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     return array.astype(dtype)
 
 
-def read_success(info: dict[str, Any]) -> int | None:
+def read_success(info: Info) -> int | None:
     """Return the success of an info, ``success`` or SB3's ``is_success``; None where it says none.
 
     :raises ReturnError: if it is neither 0 nor 1.
@@ -263,7 +265,7 @@ def require_finite(name: str, magnitude: float) -> None:
         )
 
 
-def _read_info(info: Any) -> dict[str, Any]:
+def _read_info(info: Any) -> Info:
     if not isinstance(info, dict):
         raise ReturnError(
             f"an info must be a dict, got {_form(info)}", "return a dict in a wrapper"

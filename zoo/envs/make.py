@@ -24,6 +24,7 @@ from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.algorithms.packages import import_optional, import_user_object
 from zoo.envs.border import (
+    Info,
     ReturnError,
     check_spaces,
     read_observation,
@@ -276,7 +277,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[Array, Info]:
         """Start an episode, which the seed and the actions decide; None continues from the last seed."""
         entropy = seed
         if entropy is None:
@@ -297,7 +298,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         """Set the name for messages, e.g. ``training environment 3``."""
         self._called = f", {name},"
 
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, Info]:
         """Take one step with an action in the environment's own units, shape (A,)."""
         self._steps += 1
         if self._draws_while_stepping:
@@ -323,7 +324,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
             f"of the environment: correct it, or {error.remedy}"
         )
 
-    def _select(self, info: dict[str, Any]) -> dict[str, Any]:
+    def _select(self, info: Info) -> Info:
         """Return the part of an info that is kept, with success under both names."""
         success = read_success(info)
         if not self._keep_info:
@@ -387,9 +388,7 @@ class DatasetOnlyEnv(gymnasium.Env[Array, Array]):
         self.observation_space = observations
         self.action_space = actions
 
-    def reset(
-        self, *, seed: int | None = None, options: Any = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, Info]:
         """Return an observation of zeros, which SB3 asks for before any training."""
         super().reset(seed=seed)
         return np.zeros(self.observation_space.shape or (), np.float32), {}
