@@ -54,6 +54,10 @@ def play_alone(policy, seed, replica, env, episodes=EPISODES):
     return np.transpose(results)
 
 
+def evaluator_of(env_id=TOY, episodes=4, n_envs=2, **env_kwargs):
+    return Evaluator(env_id, episodes=episodes, n_envs=n_envs, seed=0, env_kwargs=env_kwargs)
+
+
 @pytest.fixture(scope="module")
 def single():
     """One environment."""
@@ -126,7 +130,7 @@ def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than
     policy = agents.BC("MultiInputPolicy", env, net_arch=[4], buffer_size=4, seed=0).policy
     totals = []
     for n_envs in (1, 3):
-        with Evaluator("Choice-v0", episodes=3, n_envs=n_envs, seed=0) as evaluator:
+        with evaluator_of("Choice-v0", episodes=3, n_envs=n_envs) as evaluator:
             totals.append(evaluator.evaluate(policy).returns)
     assert_array_equal(*totals)
 
@@ -193,12 +197,12 @@ def test_a_replica_alone_plays_as_in_the_stack_and_as_beside_one_that_rests(anyw
 
 
 def test_an_environment_without_success_gives_none():
-    with Evaluator(TOY, episodes=2, n_envs=1, seed=0, env_kwargs={"success": None}) as evaluator:
+    with evaluator_of(success=None) as evaluator:
         assert evaluator.evaluate(ElementwisePolicy()).successes is None
 
 
 def test_an_episode_without_a_success_is_a_failure_where_another_reports_one():
-    with Evaluator("Odometer-v0", episodes=4, n_envs=1, seed=0) as evaluator:
+    with evaluator_of("Odometer-v0", n_envs=1) as evaluator:
         results = evaluator.evaluate(ElementwisePolicy())
     assert set(results.successes.flat) == {UNREPORTED, 1}
     assert_array_equal(REPORTED.apply(results).successes, results.successes == 1)
@@ -218,7 +222,7 @@ class NearlyTen(ElementwisePolicy):
 
 
 def test_integers_are_rounded_before_they_are_played():
-    with Evaluator("Integer-v0", episodes=1, n_envs=1, seed=0) as evaluator:
+    with evaluator_of("Integer-v0", episodes=1) as evaluator:
         assert evaluator.evaluate(NearlyTen()).returns.tolist() == [[200.0]]
 
 
@@ -247,14 +251,14 @@ def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
 ):
     pretend_cores(monkeypatch, cores)
     processes_before = worker_pids()
-    with Evaluator(TOY, episodes=7, n_envs=n_envs, seed=0) as evaluator:
+    with evaluator_of(episodes=7, n_envs=n_envs) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
         assert len(worker_pids() - processes_before) == processes
 
 
 def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
     processes_before = worker_pids()
-    with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
+    with evaluator_of() as evaluator:
         first = evaluator.evaluate(ElementwisePolicy())
         for pid in worker_pids() - processes_before:
             os.kill(pid, signal.SIGINT)
@@ -280,7 +284,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     processes_before = worker_pids()
     switch = tmp_path / "fail"
     kwargs = {"failure": failure, "failure_file": str(switch)}
-    with Evaluator(TOY, episodes=4, n_envs=3, seed=0, env_kwargs=kwargs) as evaluator:
+    with evaluator_of(n_envs=3, **kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         # after the first evaluation, since building an environment takes longer
         monkeypatch.setattr(serving, "ANSWER_SECONDS", 2.0)
@@ -302,7 +306,7 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
             return super().plan(observations, noise)
 
     processes_before = worker_pids()
-    with Evaluator(TOY, episodes=4, n_envs=2, seed=0) as evaluator:
+    with evaluator_of() as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(Interrupted())
@@ -312,9 +316,7 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
 
 def test_an_environment_without_a_time_limit_is_warned_of(caplog):
     for limit, is_told in ((9, False), (None, True)):
-        Evaluator(
-            replace(find_spec(TOY), max_episode_steps=limit), episodes=2, n_envs=1, seed=0
-        ).close()
+        evaluator_of(replace(find_spec(TOY), max_episode_steps=limit)).close()
         assert ("has no time limit" in caplog.text) == is_told
 
 
@@ -325,7 +327,7 @@ def test_an_environment_without_a_time_limit_is_warned_of(caplog):
 def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
     processes_before = worker_pids()
     with refuses(message):
-        Evaluator(env_id, episodes=2, n_envs=2, seed=0)
+        evaluator_of(env_id)
     assert worker_pids() == processes_before
 
 
