@@ -13,7 +13,15 @@ SPRING = "tests.zoo.envs.toys:Spring-v0"
 SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
-class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class Seeded(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Begins an episode with the random numbers of its reset's seed."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.begin(), {}
+
+
+class ToyEnv(Seeded):
     """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
 
     :param success: ``"sign"`` of the last state, or None for no such entry.
@@ -30,11 +38,10 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.success, self.failure, self.wrong = success, failure, wrong
         self.failure_file = Path(failure_file)
 
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
+    def begin(self):
         self.state = self.np_random.standard_normal(3)
         self.remaining = int(self.np_random.integers(5, 30))
-        return self.state.copy(), {}
+        return self.state.copy()
 
     def step(self, action):
         assert self.remaining > 0, "stepped after the end"
@@ -67,7 +74,7 @@ class ToyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return {"success": float(self.state[0] > 0)}
 
 
-class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class SpringEnv(Seeded):
     """A mass on a spring in a plane, pushed by its actions: what it does follows its state and actions linearly."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
@@ -77,10 +84,9 @@ class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if limit is not None:
             self.action_space = spaces.Box(-limit, limit, (2,), np.float32)
 
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
+    def begin(self):
         self.position, self.speed = self.np_random.uniform(2.0, 4.0, 2), np.zeros(2)
-        return np.r_[self.position, self.speed], {}
+        return np.r_[self.position, self.speed]
 
     def step(self, action):
         self.speed = 0.9 * self.speed + 0.1 * (action - self.position)
@@ -89,16 +95,15 @@ class SpringEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.r_[self.position, self.speed], reward, False, False, {"is_success": reward > -0.1}
 
 
-class OdometerEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class OdometerEnv(Seeded):
     """Counts what it drives in one array, which it returns at every step; says only on arrival that it has arrived."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = SQUARE
 
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
+    def begin(self):
         self.driven = np.full(1, 0.5)
-        return self.driven, {}
+        return self.driven
 
     def step(self, action):
         self.driven += action[0]
