@@ -117,14 +117,14 @@ def _model(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[Polic
     check_same_spaces(word, trained, name_of(env), (env.observation_space, env.action_space))
     model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
     normalization = model.normalization
-    state: Any = None  # the rest of a chunk of actions, which a new episode drops
+    state: Any = (
+        None  # the rest of a chunk of actions, which the policy drops where an episode begins
+    )
 
     def act(observation: Array, begins: bool) -> Array:
         nonlocal state
         if normalization is not None:
             observation = normalization.observations(observation)
-        if begins:
-            state = None
         action, state = model.predict(observation, state, np.array([begins]), deterministic=False)
         return action
 
