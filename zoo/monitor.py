@@ -12,7 +12,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -21,9 +21,6 @@ from agents.common.validation import number
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, a_path, add_reference_scores, add_verbose
-
-if TYPE_CHECKING:
-    from zoo.runs.read import RunTables
 
 
 def make_parser() -> Parser:
@@ -63,12 +60,13 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Show the runs once or again and again, and return how many are in each state."""
     from rich.live import Live
 
-    from zoo.report.monitoring import show_states
+    from zoo.report.monitoring import count_states, show_states
     from zoo.report.references import normalise_returns, read_references
     from zoo.runs.read import read_runs
-    from zoo.terminal.tables import terminal
+    from zoo.terminal.tables import result_for_terminal, terminal
 
     console = terminal()
+    paths = shlex.join(map(str, args.paths))
     read = partial(read_runs, args.paths, args.merge_protocols, all_settings=False)
     tables = read()
     gc.freeze()  # what was read is no garbage, and every collection would go through all of it
@@ -78,36 +76,27 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(
                 f"expected run folders below {places}, got none; --watch waits for the first one"
             )
-        console.print(
-            show_states(normalise_returns(tables, read_references(args.reference_scores, tables)))
-        )
-        return _left_to_print(tables, args)
-    with Live(auto_refresh=False, console=console) as live:
-        try:
-            while tables.runs.empty:
-                live.update(show_states(tables), refresh=True)
-                time.sleep(args.watch)
-                tables = read()
-            references = read_references(args.reference_scores, tables)
-            while True:
-                live.update(show_states(normalise_returns(tables, references)), refresh=True)
-                if not (tables.runs["state"] == "running").any():
-                    break
-                time.sleep(args.watch)
-                tables = read()
-        except KeyboardInterrupt:  # the way to stop watching; the runs continue
-            pass
-    if not console.is_terminal:
-        console.line()  # Rich ends the last line only in a terminal
-    return _left_to_print(tables, args)
-
-
-def _left_to_print(tables: RunTables, args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.report.monitoring import count_states
-    from zoo.terminal.tables import result_for_terminal
-
+        references = read_references(args.reference_scores, tables)
+        console.print(show_states(normalise_returns(tables, references)))
+    else:
+        with Live(auto_refresh=False, console=console) as live:
+            try:
+                while tables.runs.empty:
+                    live.update(show_states(tables), refresh=True)
+                    time.sleep(args.watch)
+                    tables = read()
+                references = read_references(args.reference_scores, tables)
+                while True:
+                    live.update(show_states(normalise_returns(tables, references)), refresh=True)
+                    if not (tables.runs["state"] == "running").any():
+                        break
+                    time.sleep(args.watch)
+                    tables = read()
+            except KeyboardInterrupt:  # the way to stop watching; the runs continue
+                pass
+        if not console.is_terminal:
+            console.line()  # Rich ends the last line only in a terminal
     counts = count_states(tables)
-    paths = shlex.join(map(str, args.paths))
     hint = f"zoo compare {paths} -o report/"
     if counts.get("running"):
         hint = f"zoo monitor {paths} --watch"
