@@ -25,9 +25,8 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
 if TYPE_CHECKING:
-    from zoo.suites.jobs import Job
+    from zoo.suites.jobs import Job, JobStore
     from zoo.suites.progress import Progress
-    from zoo.suites.store import JobStore
     from zoo.suites.suite import Run, Suite
 
 
@@ -103,10 +102,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     suite, runs = _read_suite(args)
     from zoo.runs.folder import check_log_folder  # after it, since some of them import MuJoCo
     from zoo.runs.resume import warn_if_code_changed
-    from zoo.suites.jobs import make_jobs
+    from zoo.suites.jobs import JobStore, make_jobs
     from zoo.suites.progress import Progress
     from zoo.suites.saved_scores import find_saved, write_scores
-    from zoo.suites.store import JobStore
     from zoo.terminal.tables import result_for_terminal
 
     jobs = make_jobs(
@@ -168,8 +166,8 @@ def _read_suite(args: argparse.Namespace) -> tuple[Suite, list[Run]]:
 def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> None:
     """Train jobs, as the only program that does so in a log folder."""
     from zoo.processes.locks import Lock
+    from zoo.suites.jobs import JOBS
     from zoo.suites.progress import follow
-    from zoo.suites.store import JOBS
     from zoo.suites.task import JobTask, run_locally
 
     folder = store.log_folder
@@ -197,7 +195,7 @@ def _report(suite: Suite, progress: Progress, args: argparse.Namespace) -> dict[
     """Report on the runs of the suite, if one has finished; return the paths of log folder and report."""
     from zoo.report.request import CompareRequest
     from zoo.report.run import run
-    from zoo.suites.store import State
+    from zoo.suites.jobs import State
 
     statuses = progress.statuses
     if args.no_report or not progress.counts[State.FINISHED]:

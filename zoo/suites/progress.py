@@ -16,8 +16,7 @@ from zoo.algorithms.overview import update_operations
 from zoo.runs.folder import UnreadableRun
 from zoo.runs.read import read_speed
 from zoo.runs.resume import StoredRun, describe_step
-from zoo.suites.jobs import Job
-from zoo.suites.store import PROBLEMS, JobStatus, JobStore, State
+from zoo.suites.jobs import PROBLEMS, Job, JobStatus, JobStore, State
 from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, terminal
 

@@ -16,8 +16,7 @@ from zoo.report.score_table import ScoreTable
 from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment
-from zoo.suites.jobs import Job
-from zoo.suites.store import JobStatus
+from zoo.suites.jobs import Job, JobStatus
 from zoo.terminal.errors import UsageError
 
 _RUN = ["method", "environment", "seed"]

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from zoo.processes.locks import Lock
-from zoo.suites.jobs import Job
-from zoo.suites.store import Attempt, JobStore, State
+from zoo.suites.jobs import Attempt, Job, JobStore, State
 from zoo.terminal.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
 from zoo.terminal.messages import log
 from zoo.training.callbacks import StopSignal

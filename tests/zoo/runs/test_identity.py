@@ -16,9 +16,8 @@ from tests.zoo.outcomes import config_of
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.settings.record import RunSettings
-from zoo.suites.jobs import make_jobs
+from zoo.suites.jobs import JobStore, make_jobs
 from zoo.suites.saved_scores import find_saved, write_scores
-from zoo.suites.store import JobStore
 from zoo.suites.suite import Suite, read_suite
 from zoo.train import main
 

@@ -9,9 +9,8 @@ from rich.console import Console
 import zoo.suites.progress
 from tests.zoo.runs.helpers import write_run
 from zoo.settings.layers import merge
-from zoo.suites.jobs import make_jobs
+from zoo.suites.jobs import JobStore, State, make_jobs
 from zoo.suites.progress import follow
-from zoo.suites.store import JobStore, State
 from zoo.suites.suite import Suite
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"

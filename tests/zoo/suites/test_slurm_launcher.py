@@ -12,9 +12,8 @@ import pytest
 from zoo.benchmark import main
 from zoo.settings.record import RunRecord
 from zoo.suites import slurm
-from zoo.suites.jobs import Job
+from zoo.suites.jobs import Job, JobStore
 from zoo.suites.slurm import SlurmTask, run_on_slurm
-from zoo.suites.store import JobStore
 from zoo.suites.suite import Run
 from zoo.suites.task import ROOT, JobTask
 from zoo.terminal.errors import Interrupted, UsageError

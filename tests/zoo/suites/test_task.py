@@ -17,8 +17,7 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
 from zoo.settings.record import RunRecord
 from zoo.suites import task as task_module
-from zoo.suites.jobs import Job
-from zoo.suites.store import JOBS, Attempt, JobStore
+from zoo.suites.jobs import JOBS, Attempt, Job, JobStore
 from zoo.suites.suite import Run
 from zoo.suites.task import JobTask, run_locally
 from zoo.terminal.errors import Interrupted, UsageError
