@@ -11,8 +11,16 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
+from zoo.settings.request import add_training, read_request
 from zoo.terminal.cli import as_program, signals_deferred
-from zoo.training.flags import make_parser, read_request
+from zoo.terminal.parser import Parser
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser("train", description=__doc__)
+    add_training(parser)
+    return parser
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,10 +15,9 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import TrainRequest, add_training, read_request
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.parser import Parser, add_flags, given_flags
-from zoo.training.flags import add_training, read_request
 from zoo.tuning.request import TUNING_SEED, StudyRequest
 
 TRAINING_ALONE = (

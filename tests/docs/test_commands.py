@@ -89,7 +89,7 @@ def complaint(words, is_part):
         case ["python", "-m", module, *_]:
             return not find_spec(module) and f"there is no module {module}"
         case ["python", file, *flags] if "/" in file:
-            source = (ROOT / file).read_text() + (ROOT / "zoo/training/flags.py").read_text()
+            source = (ROOT / file).read_text() + (ROOT / "zoo/settings/request.py").read_text()
             source += "".join(f'"--{entry.name}"' for entry in fields(TrainRequest))
             for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source):
                 source += (ROOT / f"benchmarks/{name}.py").read_text()

@@ -16,8 +16,8 @@ from tests.zoo.outcomes import config_of
 from tests.zoo.programs import run_program
 from zoo.compare import main as compare
 from zoo.export import main as export
-from zoo.train import main
-from zoo.training.flags import make_parser, read_request
+from zoo.settings.request import read_request
+from zoo.train import main, make_parser
 from zoo.training.plan import plan_run
 
 TINY = [*TINY_RUN[:-1], "gamma=0.5"]

@@ -7,9 +7,9 @@ import torch
 
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
-from zoo.settings.request import TrainRequest, TrialSettings
+from zoo.settings.request import TrainRequest, TrialSettings, read_request
 from zoo.terminal.errors import UsageError
-from zoo.training.flags import make_parser, read_request
+from zoo.train import make_parser
 from zoo.training.plan import plan_run
 
 

@@ -8,7 +8,7 @@ from zoo.settings.config import load_config
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.settings.request import TrainRequest
-from zoo.training.flags import make_parser
+from zoo.train import make_parser
 
 
 def test_a_setting_of_a_run_is_a_flag_with_a_meaning():

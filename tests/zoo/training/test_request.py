@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import TrainRequest, read_request
 from zoo.terminal.errors import UsageError
-from zoo.training.flags import make_parser, read_request
+from zoo.train import make_parser
 
 
 def read(*words):

@@ -19,9 +19,9 @@ import yaml
 from agents.common.replicas import DivergedError
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import Benchmark, load_config
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import TrainRequest, read_request
 from zoo.terminal.errors import Interrupted, UsageError
-from zoo.training.flags import make_parser, read_request
+from zoo.train import make_parser
 from zoo.tune import main
 from zoo.tuning import options, study
 from zoo.tuning.options import open_storage
