@@ -75,9 +75,9 @@ def batched_linear(
         return product.unflatten(lead, x.shape[lead:-1])
     factors = dtype or weight.dtype
     # `matmul` would expand, view and record both factors first
-    is_batch = weight.ndim == 3 and x.shape[0] == weight.shape[0]
+    is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
     multiply = torch.bmm if is_batch else torch.matmul
-    if x.dtype == weight.dtype == factors:  # one row takes as long to convert as to multiply
+    if x.dtype == weight.dtype == factors:  # conversions that change nothing take time too
         product = multiply(x, weight)
     else:
         product = multiply(x.to(factors), weight.to(factors)).to(weight.dtype)
