@@ -166,7 +166,7 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     if args.image:
         side, channels = args.image
         policy, rows = "CnnPolicy", 2_000
-        space = Box(0, 255, (channels, side, side), np.uint8)
+        space: Box[Any] = Box(0, 255, (channels, side, side), np.uint8)
         observations = rng.integers(0, 256, (rows, *space.shape), np.uint8)
         settings["policy_kwargs"] = {"features_extractor_class": ImpalaEncoder}
         # the default buffer of online transitions would take as much memory as a large dataset
