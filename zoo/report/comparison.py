@@ -268,11 +268,8 @@ class Phase:
     @property
     def steps(self) -> dict[str, int | None]:
         """Method -> the step of its scores, or None where its tasks differ."""
-        steps = dict.fromkeys(self.step_ranges)
-        for name, (low, high) in self.step_ranges.items():
-            if low == high:
-                steps[name] = low
-        return steps
+        equal = {name: low for name, (low, high) in self.step_ranges.items() if low == high}
+        return dict.fromkeys(self.step_ranges) | equal
 
     @property
     def compared(self) -> set[str]:
@@ -386,13 +383,12 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     if phase is not None:  # stable: the other phases keep their order
         phases.sort(key=lambda candidate: candidate.name != phase.name)
     names: list[str] = []
-    covered: set[str] = set()
     for ordering_phase in phases:
-        covered.update(ordering_phase.coverage)
         means = ordering_phase.means
         # ties by name, so that a report's bytes do not depend on the order of its input
         names += sorted(means, key=lambda name: (-means[name], name))
     # a name keeps its first place below, so that these come after those with a mean
+    covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
     names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))
 

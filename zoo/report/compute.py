@@ -400,10 +400,7 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
         if len(runs):
             episodes = int(runs["episodes"].max())
         return (np.arange(episodes) + 0.5) / episodes
-    scores_by_task: list[Array] = []
-    for by_task in scores.values():
-        scores_by_task += by_task.values()
-    values = np.concatenate(scores_by_task)
+    values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()
     high = values.max()
     # from where all runs are above to where none is

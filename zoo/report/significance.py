@@ -119,12 +119,12 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     subject = _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
     adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
-    sizes = dict(zip(pairs, _sizes(comparison, phase, pairs), strict=True))
-    p_values = dict(zip(pairs, adjusted, strict=True))
+    sizes = {}
+    p_values = {}
     # a test is two-sided: it stands for both directions
-    for x, y in pairs:
-        p_values[y, x] = p_values[x, y]
-        sizes[y, x] = sizes[x, y]
+    for (x, y), p, size in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
+        p_values[x, y] = p_values[y, x] = p
+        sizes[x, y] = sizes[y, x] = size
     # Holm rejects up to this level, and nothing that it does not reject is below
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in adjusted))
     verdicts = []
@@ -132,12 +132,11 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
         pair = (str(subject), name)
         if pair in improvements:
             p_value = p_values.get(pair)
+            difference = _difference(comparison, phase, pair, level)
             verdicts.append(
                 Verdict(
                     name,
-                    replace(
-                        improvements[pair], difference=_difference(comparison, phase, pair, level)
-                    ),
+                    replace(improvements[pair], difference=difference),
                     p_value,
                     _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN)),
                     _over_tasks(comparison, phase, pair),

@@ -8,9 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import special
 
 from zoo.report.statistics.estimates import (
@@ -129,7 +131,7 @@ def pair_spreads(samples: Samples, pairs: Sequence[Pair]) -> tuple[Array, Counts
     names = samples["seeds"].columns
     methods = names.get_indexer(np.ravel(pairs)).reshape(-1, 2)
 
-    def of_pairs(statistic: str) -> Array:
+    def of_pairs(statistic: str) -> NDArray[Any]:
         values = samples[statistic].to_numpy().T[methods]  # (pairs, 2, tasks)
         return values.reshape(len(pairs), -1).T
 
