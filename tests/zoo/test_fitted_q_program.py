@@ -73,9 +73,8 @@ def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, f
     narrow = {name: arrays[name][:, :3] for name in ("observations", "next_observations")}
     np.savez("narrow.npz", **arrays | narrow)
     np.savez("single.npz", **regular(episodes(1)))
-    for name in ("rewards", "terminals"):
-        kept = {key: array for key, array in arrays.items() if key != name}
-        np.savez("no_ends.npz" if name == "terminals" else "no_rewards.npz", **kept)
+    for file, missing in (("no_rewards", "rewards"), ("no_ends", "terminals")):
+        np.savez(file, **{name: arrays[name] for name in arrays.keys() - {missing}})
     before = sorted(run.iterdir())
     assert reason in refusal(evaluate, run, *flags.split())
     assert sorted(run.iterdir()) == before

@@ -8,7 +8,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from agents.common.engine.execution import Mode
-from agents.common.engine.trainer import clip_gradients
 from agents.common.sb3.model import FlowAlgorithm
 from tests.common.toys import parameters_of, tiny_model, toy_dataset
 
@@ -56,11 +55,6 @@ class TapeRecorder:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
         return tape.replay, info
-
-
-def norms_of(gradients, replicas=1):
-    """Return each replica's norm over all gradients."""
-    return clip_gradients(gradients, [(None, [*range(len(gradients))])], replicas)
 
 
 def loaded_model(id="qam", **settings):

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.nets.specs import critic, tanh_actor, temperature
-from tests.common.engine.helpers import assert_alike, loaded_model, norms_of, plain_model
+from tests.common.engine.helpers import assert_alike, loaded_model, plain_model
 from tests.common.toys import (
     assert_same,
     assert_same_parameters,
@@ -109,19 +109,23 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
     assert_close(actor, copies, rtol=1e-5, atol=1e-7)
 
 
-def test_a_network_with_its_own_bound_is_clipped_alone():
+def test_a_network_with_its_own_bound_is_clipped_alone_in_each_replica():
     options = {"actor": {"max_grad_norm": 0.25}}
-    model = tiny_model("rlpd", seeds=[1, 2], max_grad_norm=1.0, per_network=options)
+    model = tiny_model("rlpd", seeds=[1, 2, 3], max_grad_norm=1.0, per_network=options)
     parameters = model.trainer.plan.parameters
+    scales = torch.tensor([1.0, 1e-3, 0.0])  # of the replicas' gradients
+    gradients = [scales.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in parameters]
     info = {}
-    model.trainer.apply_gradients(list(map(torch.ones_like, parameters)), info)
+    model.trainer.apply_gradients(gradients, info)
     of_actor = set(model.policy.nets.actor.parameters())
-    norm = norms_of([p.grad for p in parameters if p in of_actor], 2)
-    norm_of_others = norms_of([p.grad for p in parameters if p not in of_actor], 2)
-    assert_close(norm, torch.full((2,), 0.25))
-    assert_close(norm_of_others, torch.ones(2))
-    count = sum(p.numel() for p in parameters) / 2
-    assert_close(info["grad_norm"], torch.full((2,), count**0.5))
+    square = 0.0
+    for is_actor, bound in ((True, 0.25), (False, 1.0)):
+        group = [p for p in parameters if (p in of_actor) == is_actor]
+        size = sum(p.numel() for p in group) / 3
+        norms = torch.stack([p.grad.reshape(3, -1).norm(dim=1) for p in group]).norm(dim=0)
+        assert_close(norms, (size**0.5 * scales).clamp(max=bound))
+        square += size
+    assert_close(info["grad_norm"], square**0.5 * scales)
 
 
 def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():

@@ -7,9 +7,7 @@ import torch
 from torch.testing import assert_close
 
 import agents
-from agents.common.engine.trainer import clip_gradients
 from agents.common.nets.specs import critic, velocity_field
-from tests.common.engine.helpers import norms_of
 from tests.common.toys import assert_same, parameters_of, step, tiny_model
 
 # -- target networks --------------------------------------------------------------------------------------------------
@@ -57,21 +55,6 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
         for parameter in parameters:
             assert_close(parameter.grad, torch.full_like(parameter, factor))
     assert number.item() == 1
-
-
-@pytest.mark.parametrize("replicas", [1, 3])
-@pytest.mark.parametrize("groups", [[(1.0, [0, 1])], [(None, [0, 1])], [(2.0, [1]), (1.0, [0])]])
-def test_groups_are_clipped_by_themselves_in_each_replica(groups, replicas):
-    scales = torch.tensor([1.0, 0.01, 0.0])[:replicas]
-    # norms 3 and 4 of the two tensors in the first replica
-    values = [torch.tensor([[[3.0, 0.0]]]), torch.tensor([[0.0, 4.0]])]
-    gradients = [value * scales.view(-1, *[1] * (value.ndim - 1)) for value in values]
-    norms = clip_gradients(gradients, groups, replicas)
-    assert_close(norms, 5 * scales)
-    for bound, places in groups:
-        norm = math.hypot(*(values[place].norm() for place in places)) * scales
-        expected = norm.clamp(max=bound or math.inf)
-        assert_close(norms_of([gradients[place] for place in places], replicas), expected)
 
 
 def test_an_unknown_network_to_skip_is_refused(monkeypatch):

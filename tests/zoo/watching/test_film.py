@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_equal
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
@@ -131,16 +130,6 @@ def test_the_played_chunk_is_among_the_thoughts(id, settings, stages):
     assert (plans.values is None) == (id == "bc")
     if id == "ifql":
         assert plans.played == plans.values.argmax()
-
-
-def test_values_are_the_critics():
-    agent = agent_of("qam")
-    plans, episode = plans_of(agent)
-    rows = torch.as_tensor(episode.observation, dtype=torch.float32).expand(1, MIN_SAMPLES, -1)
-    chunks = torch.as_tensor(plans.chunks).flatten(1)[None]  # the maze's actions are in [-1, 1]
-    with torch.no_grad():
-        expected = agent.policy.nets.critic(rows, chunks).mean(1)[0]
-    assert_allclose(plans.values, expected, atol=1e-4)
 
 
 def test_thinking_changes_no_episode():
