@@ -52,16 +52,13 @@ class Costs:
 def read_costs(inputs: Inputs) -> Costs:
     """Return the times of the own runs that finished and count."""
     runs = inputs.own_runs.runs
-    rows = list[tuple[Any, ...]]()
+    rows = list[dict[str, Any]]()
     unknown = dict[str, str]()
     counted = runs[runs["problem"].isna() & runs["run"].isin(inputs.evaluations["run"])]
     for method, run in zip(counted["method"], counted["run"], strict=True):
         try:
-            times = read_times(RunFolder(Path(run)))
+            rows.append({"method": method, **read_times(RunFolder(Path(run)))})
         except (UnreadableRun, OSError) as error:
             unknown[run] = error.reason if isinstance(error, UnreadableRun) else str(error.strerror)
-            continue
-        numbers = (times.updates_per_second, times.hours, times.hours_per_seed)
-        rows.append((method, times.machine, times.replicas, *numbers))
     table = pd.DataFrame(rows, columns=["method", "machine", "seeds_at_once", *NUMBERS])
     return Costs(table.astype(dict.fromkeys(NUMBERS, float)), unknown)

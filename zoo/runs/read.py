@@ -350,41 +350,15 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
 # -- how long training has taken ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Times:
-    """When a run was where.
-
-    :param steps: of rows of the log, from the beginning of pretraining, shape (rows,).
-    :param seconds: of training until then, shape (rows,).
-    :param updates_per_second: between the first and the last row, or None where that is too short to say.
-    :param replicas: how many seeds the process trained at once; all of them share the time.
-    :param machine: what trained it.
-    """
-
-    steps: np.ndarray
-    seconds: np.ndarray
-    updates_per_second: float | None
-    replicas: int
-    machine: str
-
-    @property
-    def hours(self) -> float:
-        """The time of the whole run."""
-        return float(self.seconds[-1]) / 3600
-
-    @property
-    def hours_per_seed(self) -> float:
-        """The run's share of the time of its process."""
-        return self.hours / self.replicas
-
-
-def read_times(folder: RunFolder) -> Times:
-    """Return how long a run has taken.
+def read_times(folder: RunFolder) -> dict[str, Any]:
+    """Return how long a run has taken, as a row of `zoo.report.cost.Costs.runs` without its method.
 
     Logs of older releases lack the seconds since the beginning of the run. Their clock begins anew with each phase and
     process, which shows where it goes back, where the column of online speeds begins, and where another release goes
     on.
 
+    :return: ``machine``; ``seeds_at_once``, which share the time of their process; ``updates_per_second`` between the
+        first and the last row of the log, None where that is too short to say; ``hours_per_run``, ``hours_per_seed``.
     :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
     """
     rows = folder.read_progress()
@@ -411,7 +385,14 @@ def read_times(folder: RunFolder) -> Times:
     machine = versions.get("device") or "not recorded"
     if machine == "cpu":
         machine = f"cpu, {versions.get('processor') or 'processor not recorded'}"
-    return Times(rows["steps"], seconds, speed, replicas, str(machine))
+    hours = float(seconds[-1]) / 3600
+    return {
+        "machine": str(machine),
+        "seeds_at_once": replicas,
+        "updates_per_second": speed,
+        "hours_per_run": hours,
+        "hours_per_seed": hours / replicas,
+    }
 
 
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
