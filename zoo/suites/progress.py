@@ -35,7 +35,7 @@ class Progress:
     def __init__(self, statuses: Sequence[JobStatus], workers: int | None = None) -> None:
         self.statuses = statuses
         self.workers = workers
-        self.counts = count_states(statuses)
+        self.counts = Counter(status.state for status in statuses)
         self.runs = sum(len(status.job.run.seeds) for status in statuses)
         self.left = [status for status in statuses if not status.state.is_final]
 
@@ -122,11 +122,6 @@ class Progress:
         }
 
 
-def count_states(statuses: Sequence[JobStatus]) -> Counter[State]:
-    """Return how many jobs are in each state."""
-    return Counter(status.state for status in statuses)
-
-
 def _method_and_domain(job: Job) -> tuple[str, str]:
     # Tasks of a domain share networks, data and episode length, and so the time of a step.
     return job.method, job.run.env.partition("-singletask")[0]
@@ -164,17 +159,16 @@ def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], None]]
         begin = time.monotonic()
         if begin < next_time:
             return
-        statuses = [status for status in store.statuses(left) if not status.state.is_final]
-        left = [status.job for status in statuses]
+        progress = Progress(store.statuses(left))
+        left = [status.job for status in progress.left]
         words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
-        counts = count_states(statuses)
         for state in State:
-            if counts[state]:
-                words.append(f"{counts[state]} {state}")
+            if progress.counts[state] and not state.is_final:
+                words.append(f"{progress.counts[state]} {state}")
         text = ", ".join(words)
         if console.is_terminal:
             running = []
-            for status in statuses:
+            for status in progress.left:
                 if status.run and status.state is State.RUNNING:
                     running.append(f"{status.job.run}: {describe_progress(status.run)}")
             live.update(Group(*running, text), refresh=True)
