@@ -30,7 +30,7 @@ from zoo.train import main
 INTEGERS = spaces.Box(0, 100, (2,), np.int64)
 BYTES = spaces.Box(0, 255, (2,), np.uint8)
 FLOATS = spaces.Box(-1, 1, (2,), np.float32)
-STILL = np.zeros(2, np.float32)
+NO_ACTION = np.zeros(2, np.float32)
 
 
 class OddSpring(SpringEnv):
@@ -153,7 +153,7 @@ def test_a_step_of_another_form_is_the_environments_fault_in_the_middle_of_work(
     env.reset(seed=0)
     message = r"got float64 of shape \(2,\) from .*training environment 3, at step 1"
     with pytest.raises(EnvironmentApiFault, match=message):
-        env.step(STILL)
+        env.step(NO_ACTION)
     assert issubclass(EnvironmentApiFault, EnvironmentFault)  # programs report both
 
 
@@ -246,10 +246,10 @@ def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message
     pictures = PicturesEnv(as_dict=True)
     env = RepeatableEnv(pictures, keep_info=True)
     env.reset(seed=0)
-    env.step(STILL)
+    env.step(NO_ACTION)
     pictures._draw = lambda: {"picture": pictures.render(), **parts}
     with pytest.raises(EnvironmentFault, match=f"{message}.* at step 2 of its episode"):
-        env.step(STILL)
+        env.step(NO_ACTION)
 
 
 def test_frames_are_stacked_with_a_repeatable_reset():
@@ -277,17 +277,17 @@ def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failur
     env.set_name("the toy")
     env.reset(seed=1)
     for _ in range(2):
-        env.step(STILL)
+        env.step(NO_ACTION)
     (tmp_path / "fail").touch()
     with pytest.raises(EnvironmentFault, match=f"{message} from `Toy-v0`, the toy, at step 3 of"):
-        env.step(STILL)
+        env.step(NO_ACTION)
 
 
 def test_success_may_stand_beside_an_empty_entry_of_the_other_name():
     env = make_env(TOY, success=None)
     env.unwrapped._info = lambda: {"success": None, "is_success": True}
     env.reset(seed=1)
-    assert env.step(STILL)[-1] == {"success": 1, "is_success": True}
+    assert env.step(NO_ACTION)[-1] == {"success": 1, "is_success": True}
 
 
 def test_an_observation_stays_as_it_is_when_the_environment_writes_into_its_own():
