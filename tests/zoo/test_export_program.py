@@ -19,6 +19,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 @pytest.mark.slow
 def test_a_trained_agent_of_the_hub_plays_without_pytorch(hub, tmp_path, call, monkeypatch, capsys):
     file, trained = tmp_path / "policy.onnx", find_trained("sqam", MAZE)
+    stated = agent_of_file(trained, None, "cpu").stated
     commit = hub.put("me/sqam", {POLICY: trained.read_bytes()})
     result, errors = call(main, *["export", "--from-hub", "me/sqam", "-o"], file)
     assert f"commit {commit}" in errors
@@ -36,7 +37,7 @@ def test_a_trained_agent_of_the_hub_plays_without_pytorch(hub, tmp_path, call, m
     metadata = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
     about = json.loads(metadata["flow_rl_zoo"])["about"]
     assert about["env"] == MAZE
-    assert about["score"] == agent_of_file(trained, None, "cpu").stated.text
+    assert about["score"] == stated.text
 
 
 def test_missing_packages_and_a_place_that_cannot_be_written_are_refused_before_loading(
