@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.testing import assert_close
 
 from agents.common.nets.networks import Sizes, TanhActor
 from tests.agents.oracles import small_model, weights
@@ -43,22 +42,6 @@ def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum():
         assert not torch.equal(weights(nets.critic), old_critic)
     state = model.policy.optimizer.state[next(nets.actor.parameters())]
     assert int(state["step"]) == 2
-
-
-def test_rebrac_chooses_among_the_target_actors_noisy_actions():
-    model = small_model("rebrac", actor_noise=0.3, best_of_n=6)
-    nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
-    nets.actor_target.mean.biases[0].add_(0.4)
-
-    def score(actions):
-        return nets.critic(batch.next_observations, actions).mean(1)
-
-    with torch.no_grad():
-        shift = (0.3 * noise["td_smooth"]).clamp(-0.5, 0.5)
-        candidates = nets.actor_target(batch.next_observations).unsqueeze(2) + shift
-        scores = [score(actions) for actions in candidates.clamp(-1, 1).unbind(2)]
-        best = score(model.next_actions(batch, noise, nets))
-    assert_close(best, torch.stack(scores).amax(0))
 
 
 def test_rebracs_last_layer_starts_small():
