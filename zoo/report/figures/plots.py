@@ -1,7 +1,6 @@
-"""The figures of a comparison: rliable, seaborn and matplotlib draw them, in the styles of the zoo.
+"""The figures of a comparison, in the styles of the zoo.
 
-What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
-axis holds what it is about, and where methods are even there is a line.
+An axis holds what it is about, and a line shows where methods are even.
 """
 
 from __future__ import annotations

@@ -178,14 +178,17 @@ def test_first_report_of_one_run_claims_nothing_that_one_run_cannot_say(tmp_path
 
 @pytest.mark.usefixtures("figures_on_demand")
 def test_long_tables_are_folded_below_a_line_that_says_what_is_inside():
-    names = [f"agent{k:02d}" for k in range(LONGEST_OPEN_TABLE + 1)]
+    # own and published methods may have names that differ in their case alone
+    names = [f"agent{k:02d}" for k in range(LONGEST_OPEN_TABLE // 2)]
+    names += [*map(str.upper, names), "agent99"]
     page = report.to_html(content_of(evaluations(names), baseline=names[0]))
     folds = re.findall(r"<summary>(.*?)</summary>\n<figure.*? id=.(\w+)", page)
     summaries = {name: summary for summary, name in folds}
     assert summaries.keys() >= {"aggregates_offline", "domains_offline", "pairs_online"}
     assert not summaries.keys() & {"tasks_offline", "verdict_offline"}
     assert re.fullmatch(
-        r"Domains, offline: 13 rows \((agent\d\d, ){3}and 10 more\)", summaries["domains_offline"]
+        r"Domains, offline: 13 rows \(((?i:agent)\d\d, ){3}and 10 more\)",
+        summaries["domains_offline"],
     )
 
 
