@@ -22,7 +22,7 @@ CHECKPOINTS = (1_500, 500, 2_500, 2_700, 4_000)
 EPISODES, STEPS = 50, 200  # of each policy in the data
 TRUE_EPISODES, TRUE_STEPS = 200, 700  # 0.99^700 is below 1e-3
 RANDOM_SHARE = 0.3  # of actions in the data
-SMALL = {"net_arch": [64, 64], "learning_rate": 1e-3, "tau": 0.2, "batch_size": 128}
+SMALL = {"net_arch": [64, 64], "learning_rate": 1e-3, "tau": 0.1, "batch_size": 64}
 
 
 def train_policies() -> list[FlowPolicy]:
@@ -64,24 +64,30 @@ def play(
     return {name: np.stack(column, 1) for name, column in zip(names, columns, strict=True)}
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2_000, help="updates of an estimate")
-    parser.add_argument("--gamma", type=float, default=0.98, help="that of training is 0.99")
-    args = parser.parse_args()
-    policies = train_policies()
+def collect(policies: list[FlowPolicy], gamma: float) -> tuple[list[float], dict[str, np.ndarray]]:
+    """Return the true value of each policy, and transitions of all of them, some of whose actions are random."""
     true_values = []
     parts = []
     for number, policy in enumerate(policies):
         rewards = play(policy, TRUE_EPISODES, TRUE_STEPS, seed=99)["rewards"]
-        true_values.append(float((rewards @ args.gamma ** np.arange(rewards.shape[1])).mean()))
+        true_values.append(float((rewards @ gamma ** np.arange(rewards.shape[1])).mean()))
         parts.append(play(policy, EPISODES, STEPS, seed=number + 1, random_share=RANDOM_SHARE))
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     content = {name: np.concatenate(array) for name, array in arrays.items()}
     content["masks"] = np.ones_like(content["rewards"])
     content["terminals"] = np.tile(np.arange(STEPS) == STEPS - 1, len(arrays["rewards"]))
+    return true_values, content
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4_000, help="updates of an estimate")
+    parser.add_argument("--gamma", type=float, default=0.99, help="that of training by default")
+    args = parser.parse_args()
+    policies = train_policies()
+    true_values, content = collect(policies, args.gamma)
     transitions = read_transitions(content, (3,), 1)
     for seed in range(args.seeds):
         for number, policy in enumerate(policies):

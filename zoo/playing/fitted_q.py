@@ -56,7 +56,7 @@ class FittedValue:
     :param behaviour_from: ``returns`` where all trajectories of the data terminate, else ``fitted``.
     :param updates: gradient steps that it took.
     :param settled: whether it ended before the most steps that were allowed.
-    :param held_out_errors: mean TD error of the held-out trajectories after each round, in units of the value squared.
+    :param held_out_errors: mean TD error of the held-out trajectories after each round, over the mean squared reward.
     """
 
     policy: ValueEstimate
@@ -132,8 +132,8 @@ def fitted_value(
     is_complete = bool((content.arrays["masks"][content.valid][content.ends] == 0).all())
     method = FQE.of(policy, fits_behaviour=not is_complete, **settings)
     returns = discounted_returns(content, method.gamma)
-    # Adam moves weights by steps of one size, so values far from 1 would take it long
-    unit = float(np.abs(returns).mean()) or 1.0
+    # Adam's steps have one size: measured in returns, its jitter would hide the rewards by which states differ
+    unit = float(np.sqrt(np.square(content.arrays["rewards"][content.valid]).mean())) or 1.0
     env = DatasetOnlyEnv(policy.observation_space, policy.action_space)  # type: ignore[arg-type]
     with as_usage_error(NotImplementedError, TypeError, ValueError):
         model = model_class(FQE)(

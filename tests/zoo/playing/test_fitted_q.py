@@ -80,6 +80,22 @@ def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, setti
     assert fitted.behaviour.value == pytest.approx(-1000, rel=0.05)
 
 
+def test_critics_learn_rewards_in_units_of_their_root_mean_square(monkeypatch):
+    buffers = []
+    resample = ResampledBuffer.resample
+
+    def remember(buffer, seed):
+        buffers.append(buffer)
+        resample(buffer, seed)
+
+    monkeypatch.setattr(ResampledBuffer, "resample", remember)
+    rewards = 1000 * toy_dataset()["rewards"]
+    policy = tiny_model("fql", horizon_length=1).policy
+    fitted_value(policy, content(rewards=rewards), steps=1, **SMALL)
+    learnt = buffers[0].rewards[: len(rewards)].flatten().numpy()
+    np.testing.assert_allclose(learnt, rewards / np.sqrt(np.mean(rewards**2)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("spread", [0.1, 1.0])
 def test_the_interval_covers_the_truth_in_95_of_100_cases(spread):
     generator = np.random.default_rng(0)
