@@ -94,9 +94,14 @@ class PlotContext:
         return f"{subject}, {self.where}"
 
     def tidy(self, ax: Axes) -> None:
-        """Move the axes away from the panel, and give it a grid."""
+        """Undo what rliable does to an axis for a slide: large texts, a faint grid, thick lines away from the panel."""
+        # rliable sets all this itself, so that the settings of `rc_context` do not reach it
+        ax.spines[:].set_linewidth(0.6)
         sns.despine(ax=ax, offset=3)
-        ax.grid(visible=True)
+        ax.tick_params(length=2.5, width=0.6, labelsize=self.size.text)
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            text.set_fontsize(self.size.text)
+        ax.grid(visible=True, alpha=1)
 
     def tidy_rows(self, ax: Axes, names: Sequence[str], limits: Range) -> None:
         """Do so for an axis with a row for each method, the first one on top."""
@@ -116,7 +121,7 @@ class PlotContext:
         # titles and units are broken into lines, beside 3.5 lines of ticks and gaps
         around = most_lines(ax.get_title() + ax.get_xlabel() for ax in figure.axes)
         rows = max(0.6, lines * len(names) * self.size.inches(1.15 * most_lines(labels)))
-        figure.set_layout_engine("constrained")
+        figure.set_layout_engine("constrained")  # rliable's figures have none
         figure.set_size_inches(self.size.width, rows + self.size.inches(3.5 + around))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from rliable import plot_utils
 from scipy.optimize import isotonic_regression
 
 from zoo.report.comparison import ALL_TASKS, CURVE_COLUMNS, ComparedMethod, Phase, joined
 from zoo.report.figures.context import Drawing, PlotContext, axis_limits, in_lines, most_lines
 from zoo.report.figures.files import SHADE
-from zoo.report.figures.styles import MUTED, Style
-from zoo.report.statistics.estimates import Array
+from zoo.report.figures.styles import MUTED
 from zoo.report.tables import only_task
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import METRICS, SUCCESS
@@ -33,23 +32,33 @@ def profiles_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     runs = len(names) * len(phase.tasks) * phase.profiles["seeds"].max()
     if not names or runs == 1:
         return None  # a single run has a score, and no distribution
-    figure = Figure(size.panel, layout="constrained")
-    ax = figure.subplots()
+    thresholds = kind.scale * parts[names[0]]["tau"].to_numpy()
+    fractions = {}
+    bands = {}  # those of all methods would cover each other
     for name in names:
         profile = parts[name]
-        thresholds = kind.scale * profile["tau"].to_numpy()
-        _draw_line(ax, context.styles[name], thresholds, profile, "fraction")
+        fractions[name] = profile["fraction"]
+        if context.styles[name].is_named:
+            bands[name] = (profile["low"], profile["high"])
+    figure = Figure(size.panel, layout="constrained")
+    ax = figure.subplots()
+    plot_utils.plot_performance_profiles(
+        fractions,
+        thresholds,
+        bands,
+        ax=ax,
+        colors=context.colours,
+        xlabel=f"threshold τ, {kind.unit}",
+        ylabel="fraction of runs above τ",
+    )
+    for line, name in zip(ax.lines, names, strict=True):
+        line.set(**context.styles[name].line)
     context.tidy(ax)
     ax.set_xlim(thresholds[0], thresholds[-1])
     if kind is SUCCESS:
         ax.set_xlim(0, 100)
-    ax.set(
-        ylim=(0, 1.02),
-        yticks=(0, 0.25, 0.5, 0.75, 1),
-        xlabel=f"threshold τ, {kind.unit}",
-        ylabel="fraction of runs above τ",
-        title=f"{context.where}, {phase.tasks_label}",
-    )
+    ax.set_ylim(0, 1.02)
+    ax.set_title(f"{context.where}, {phase.tasks_label}")
     # all lines end at 0, so that they are not named there
     _add_legend(context, figure, names)
     title = context.title("Performance profiles")
@@ -189,10 +198,26 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
         steps = curve["step"].to_numpy(int)
         if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
             steps = steps + border
+        ends = ["low", "high"]
+        if not style.is_named:
+            # bands of all methods would cover each other: those of the grey ones have no width
+            ends = ["value", "value"]
         marker = ""
         if len(steps) == 1 or style.is_own:
             marker = "o"  # a curve of one point would not be seen
-        _draw_line(ax, style, steps, curve, "value", marker=marker, markersize=2.5)
+        plot_utils.plot_sample_efficiency_curve(
+            steps,
+            {name: curve["value"]},
+            {name: curve[ends].to_numpy().T},
+            colors={name: style.colour},
+            xlabel="",
+            ylabel="",
+            ax=ax,
+            marker=marker,
+        )
+        ax.lines[-1].set(**style.line, markersize=2.5)
+        # rliable draws bands above earlier curves, and knows neither dashes nor layers
+        ax.collections[-1].set_zorder(style.line["zorder"] - 1)
     context.tidy(ax)
     ax.set_ylim(axis_limits(curves["value"], curves[["value", "low", "high"]]))
     if context.kind is SUCCESS:
@@ -201,21 +226,6 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
     ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
     return names
-
-
-def _draw_line(
-    ax: Axes, style: Style, places: Array, points: pd.DataFrame, height: str, **marker: Any
-) -> None:
-    """Draw a line through points, and the band of its intervals if the line is named.
-
-    :param height: the column of the points; ``low`` and ``high`` are the ends of their intervals.
-    """
-    ax.plot(places, points[height], **style.line, **marker)
-    # bands of all methods would cover each other; those drawn stay below the lines
-    if style.is_named:
-        layer = style.line["zorder"] - 1
-        band = points["low"], points["high"]
-        ax.fill_between(places, *band, color=style.colour, alpha=0.2, zorder=layer)
 
 
 def _counts_online_steps_alone(method: ComparedMethod, curve: pd.DataFrame, border: int) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from rliable import plot_utils
 
 from zoo.report.comparison import Outcome, Phase, baseline_of
 from zoo.report.figures.context import Drawing, PlotContext, axis_limits
@@ -151,25 +151,30 @@ def _intervals(
     """
     width = 0.6 / len(panels) * context.size.width
     colours = colours or context.colours
-    rows = np.arange(len(names))
-    figure = Figure()  # its size follows from the rows
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    notes = []
-    for ax, panel in zip(axes, panels, strict=True):
-        estimates = panel.values()
-        points, low, high = estimates.T
-        if (low < high).any():
-            notes = ["Bars: 95% intervals."]
-        bars = ax.barh(rows, high - low, 0.6, low, color=[colours[n] for n in names], alpha=0.75)
-        marks = []
-        for bar, name in zip(bars, names, strict=True):
+    values_by_panel = []
+    titles = []
+    for panel in panels:
+        values_by_panel.append(panel.values())
+        titles.append(context.wrap(f"{context.where}, {panel.title}", width))
+    values = np.stack(values_by_panel, axis=-1)  # (methods, 3, panels)
+    figure, _ = plot_utils.plot_interval_estimates(
+        dict(zip(names, values[:, 0], strict=True)),
+        dict(zip(names, values[:, 1:], strict=True)),
+        titles,
+        colors=colours,
+        xlabel="",  # rliable has one for all panels, below the middle of the figure
+    )
+    plt.close(figure)  # pyplot forgets it; the figure stays
+    for k, (ax, panel) in enumerate(zip(figure.axes, panels, strict=True)):
+        for mean, bar, name in zip(ax.collections, ax.patches, names, strict=True):
+            mean.set_color(INK[0])  # rliable's black has no counterpart on dark paper
             if context.comparison.methods[name].is_own:
                 bar.set(edgecolor=INK[0], linewidth=0.8)
             # a dark line would not be seen on the dark bar of the focus
-            on_dark = colours[name] == FOCUS[0] and bar.get_width() > 0
-            marks.append(PAPER[0] if on_dark else INK[0])
-        ax.vlines(points, rows - 0.28, rows + 0.22, colors=marks, alpha=0.5)
-        shown = points
+            if colours[name] == FOCUS[0] and bar.get_width() > 0:
+                mean.set_color(PAPER[0])
+        estimates = values[..., k]
+        shown = estimates[:, 0]
         if panel.even is not None:
             shown = np.append(shown, panel.holds or panel.even)
             ax.axvspan(*panel.even, color=SHADE[0], zorder=0)
@@ -178,9 +183,9 @@ def _intervals(
             # a point alone has no spread that an axis could show, so its whole interval counts
             shown = estimates
         context.tidy_rows(ax, names, axis_limits(shown, np.append(shown, estimates)))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.set_yticks([])
-        ax.set_title(context.wrap(f"{context.where}, {panel.title}", width))
         ax.set_xlabel("\n".join(context.wrap(line, width) for line in panel.unit.splitlines()))
     context.fit_rows(figure, names)
+    notes = []
+    if (values[:, 1] < values[:, 2]).any():
+        notes.append("Bars: 95% intervals.")
     return Drawing(figure, context.title(subject), names, notes)

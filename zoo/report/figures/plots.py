@@ -1,6 +1,7 @@
-"""The figures of a comparison, in the styles of the zoo.
+"""The figures of a comparison: rliable and seaborn draw them, in the styles of the zoo.
 
-An axis holds what it is about, and a line shows where methods are even.
+What rliable draws is repaired where its plots mislead: labels stand at their axes whatever the number of methods, an
+axis holds what it is about, and where methods are even there is a line.
 """
 
 from __future__ import annotations
