@@ -263,7 +263,7 @@ def page(
             "of the peak": f"{row['fraction_of_peak']:.0%}",
             "kernels": row["kernels_per_update"] or "",
             "memory, GiB": memory,
-            "mode": row["mode"],
+            "mode": row["mode"].partition(" (")[0],
         }
         measurements.append(cells)
     sizes = "Sizes are the papers' for cube-double."

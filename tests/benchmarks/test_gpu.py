@@ -70,7 +70,7 @@ def test_a_page_has_speed_memory_and_mode_and_ignores_what_is_printed_around_the
     assert code == 0
     assert "- 2 passed" in page
     assert (
-        "| qam | 1 | tf32 | 500 | 500 | 450 | 10% | 9 | 1.0 | compiled and captured (why) |" in page
+        "| qam | 1 | tf32 | 500 | 500 | 450 | 10% | 9 | 1.0 | compiled and captured |" in page
     )
 
 
