@@ -69,9 +69,7 @@ def test_a_page_has_speed_memory_and_mode_and_ignores_what_is_printed_around_the
     code, page = check((0, f"a warning\n{json.dumps(row())}\nanother one"))
     assert code == 0
     assert "- 2 passed" in page
-    assert (
-        "| qam | 1 | tf32 | 500 | 500 | 450 | 10% | 9 | 1.0 | compiled and captured |" in page
-    )
+    assert "| qam | 1 | tf32 | 500 | 500 | 450 | 10% | 9 | 1.0 | compiled and captured |" in page
 
 
 @pytest.mark.parametrize(
