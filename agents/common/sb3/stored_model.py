@@ -87,7 +87,11 @@ class StoredModel(OffPolicyAlgorithm):
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Wrap an environment as SB3 does; environments of this process return copies of their observations.
 
+        :param env: a Gymnasium or vectorised environment.
+        :param verbose: whether SB3 says what it wraps.
+        :param monitor_wrapper: whether a single environment is put into a `Monitor`.
         :raises UnsupportedSpaceError: for spaces that are not supported, which SB3 would refuse by an assertion.
+        :return: a vectorised environment.
         """
         check_spaces(env.observation_space, env.action_space)
         wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
