@@ -117,9 +117,8 @@ def _model(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[Polic
     check_same_spaces(word, trained, name_of(env), (env.observation_space, env.action_space))
     model.set_random_seed(seed_for(Purpose.COLLECTED_ACTIONS, seed))
     normalization = model.normalization
-    state: Any = (
-        None  # the rest of a chunk of actions, which the policy drops where an episode begins
-    )
+    # the rest of a chunk of actions, which the policy drops where an episode begins
+    state: Any = None
 
     def act(observation: Array, begins: bool) -> Array:
         nonlocal state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.registry import import_named
 from zoo.report.comparison import OWN_RUNS, ComparedMethod, Methods
 from zoo.report.compute import episodes_of, final_scores
 from zoo.report.published_scores import PublishedSet, load_means, published_names, tasks_of
@@ -185,7 +185,7 @@ def expected_settings(
                 settings = merge(settings, shared_profile(name).get(entry, {}))
         return describe_settings(settings)
     # here, since it imports PyTorch, which only own runs beside published ones need
-    config = import_named("zoo.settings.config")
+    config = importlib.import_module("zoo.settings.config")
     try:
         request = TrainRequest(algo=ids[published], env=environment, profile=profile, device="cpu")
         merged = config.load_config(request, config.Benchmark(domain))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from agents.common.common_settings import CommonSettings
 from agents.common.settings import Configurable, Setting, setting
 from agents.common.validation import checked_pair
-from agents.registry import import_named
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.settings.layers import DEFAULT_PROFILE, flatten
 from zoo.terminal.errors import UsageError
@@ -365,7 +365,7 @@ def default_settings(algo: str) -> dict[str, Any]:
     """Return an algorithm's settings where none is given; nothing for a class that a file alone may not import."""
     if algo not in algorithm_ids():
         return {}
-    baselines = import_named("zoo.algorithms.baselines")
+    baselines = importlib.import_module("zoo.algorithms.baselines")
     try:
         return defaults_of(baselines.settings_of(baselines.find_algorithm(algo).algorithm))
     except UsageError:  # an installed package whose import fails; its runs can be read all the same

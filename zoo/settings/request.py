@@ -248,7 +248,7 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     run = {name: getattr(args, name) for name in RunSettings.declared()}
     entries["run"] = {name: value for name, value in run.items() if value is not None}
     request = TrainRequest(**entries)
-    trackers = [name.name for name in fields(TrainRequest) if name.name.startswith("wandb_")]
+    trackers = [entry.name for entry in fields(TrainRequest) if entry.name.startswith("wandb_")]
     if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
     elif any(getattr(request, name) for name in trackers):

@@ -85,14 +85,12 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         """Return the features of images in [0, 1], (S * B, channels, height, width), as (S * B, F)."""
         # replica by replica the values between two layers stay in a CPU's cache; a GPU wants few and large kernels
         together = 1 if device_type(observations) == "cpu" else self.replicas
-        images = observations.unflatten(0, (self.replicas, -1)).split(
-            together
-        )  # (S, B, channels, height, width)
+        # (S, B, channels, height, width)
+        images = observations.unflatten(0, (self.replicas, -1)).split(together)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
-        rows = list(
-            map(self._convolve, images, weights, biases)
-        )  # each (S, B, channels * height * width)
+        # each (S, B, channels * height * width)
+        rows = list(map(self._convolve, images, weights, biases))
         features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
         return features.flatten(0, 1)
 

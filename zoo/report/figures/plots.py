@@ -87,9 +87,8 @@ def heat_map_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     width = size.letter * (max(map(len, means.index)) + _CELL * len(names) + 3)
     height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(means))
     figure = Figure((min(size.wide, max(width, 0.75 * size.width)), height), layout="constrained")
-    FigureCanvasAgg(
-        figure
-    )  # without it each label that seaborn measures gets, and leaves, a renderer of 2 MB
+    # without it each label that seaborn measures gets, and leaves, a renderer of 2 MB
+    FigureCanvasAgg(figure)
     colour_limits = {}
     if kind.limits == FRACTION:
         colour_limits = {"vmin": 0, "vmax": 100}
