@@ -33,7 +33,7 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.formats.base import ReadOptions, write_set
-from zoo.datasets.formats.read import environment_of, name_of, read_source
+from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import (
     DATASETS,
@@ -184,7 +184,7 @@ def convert(args: Namespace) -> Result:
         _find_data_of_task(args)
         content = read_source(args.name, _options(args))
         write_set(path, content)
-        recorded_in = environment_of(args.name)
+        recorded_in = metadata_of(args.name).environment
         result = {"file": str(path), **_counts(content), "recorded_in": recorded_in}
         hint = _command("dataset", "check", path, "--env", recorded_in or "ENV")
         if recorded_in is None:
@@ -323,7 +323,7 @@ def _check_custom(args: Namespace) -> Result:
         flags += _flags(args, "reward_from")
         return report | _next(_command("dataset", "convert", args.name, "-o", "my.npz", *flags))
     if args.env is None and not args.no_env:
-        args.env = environment_of(args.name) or "ENV"
+        args.env = metadata_of(args.name).environment or "ENV"
     flags = _flags(args, *CUSTOM_FLAGS)
     return report | _next(_command("train", "--algo", "fql", "--dataset", args.name, *flags))
 

@@ -16,8 +16,8 @@ from agents.common.data.arrays import ActionRange, Array, Transitions, compact_t
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import DatasetError
 from zoo.datasets.formats.base import COMPACT, Dataset, ReadOptions, compact
-from zoo.datasets.formats.minari import Minari, parts_of, recorded_parts
-from zoo.datasets.formats.read import name_of, read_source, require_format
+from zoo.datasets.formats.minari import parts_of
+from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.load import first_trajectories
 from zoo.envs.make import dataset_only_id, make_env
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -63,13 +63,12 @@ def load_custom(
         units = action_space.high - action_space.low
         arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
         content = compact_transitions(arrays)
-    path, source_format = require_format(source)
     file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
         digest.update(np.ascontiguousarray(arrays[key]).data)  # of the bytes, without a copy
-    return Dataset(file, content, digest.hexdigest(), source_format.references(path))
+    return Dataset(file, content, digest.hexdigest(), metadata_of(source).reference_scores)
 
 
 def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Space[Any], Any]:
@@ -78,8 +77,8 @@ def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Spa
     :param env: the environment; data hold single images, which it may stack.
     :raises UsageError: if it flattens the parts of an observation in another order than they are recorded in.
     """
-    path, source_format = require_format(source)
-    recorded_in = source_format.environment(path)
+    metadata = metadata_of(source)
+    recorded_in = metadata.environment
     # A module before the colon only says where an environment is imported from.
     names = {env_id.rpartition(":")[2], dataset_only_id(name_of(source))}
     if recorded_in is not None and recorded_in.rpartition(":")[2] not in names:
@@ -91,9 +90,8 @@ def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Spa
     while isinstance(layer, Wrapper):
         if isinstance(layer, FrameStack):
             observations = layer.env.observation_space
-        is_flattened = isinstance(layer, FlattenObservation)
-        if is_flattened and isinstance(source_format, Minari):
-            recorded = recorded_parts(path)
+        if isinstance(layer, FlattenObservation) and metadata.parts:
+            recorded = list(metadata.parts)
             flattened = list(parts_of(layer.env.observation_space))
             if sorted(flattened) == sorted(recorded) and flattened != recorded:
                 raise UsageError(

@@ -86,6 +86,20 @@ class Dataset:
         return len(self.content.ends)
 
 
+@dataclass(frozen=True)
+class Metadata:
+    """What a dataset says of itself.
+
+    :param environment: id of the environment that it was recorded in.
+    :param reference_scores: returns of a random and of an expert policy.
+    :param parts: names of the arrays of an observation, in the order of its space; empty without one.
+    """
+
+    environment: str | None = None
+    reference_scores: tuple[float, float] | None = None
+    parts: Sequence[str] = ()
+
+
 class Format:
     """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
 
@@ -103,13 +117,9 @@ class Format:
         """Return the transitions; raise UsageError if they cannot be read or trained on, with what to do."""
         raise NotImplementedError
 
-    def environment(self, path: Path) -> str | None:
-        """Return the id of the environment that a dataset was recorded in, where it says so."""
-        return None
-
-    def references(self, path: Path) -> tuple[float, float] | None:
-        """Return the returns of a random and of an expert policy, where a dataset says them."""
-        return None
+    def metadata(self, path: Path) -> Metadata:
+        """Return what a dataset says of itself; nothing is made of it."""
+        return Metadata()
 
 
 def reject_options(path: Path, options: ReadOptions, supported: Collection[str] = ()) -> None:

@@ -18,6 +18,7 @@ from zoo.datasets.formats.base import (
     Arrays,
     Episode,
     Format,
+    Metadata,
     ReadOptions,
     add_rewards,
     explaining_damage,
@@ -183,11 +184,11 @@ class Hdf5(Format):
             arrays = {key: read_array(name, stored, column) for key, column in column_of.items()}
         return _of_d4rl(name, arrays, options)
 
-    def environment(self, path: Path) -> str | None:
+    def metadata(self, path: Path) -> Metadata:
         """Return the name of the task that demonstrations are of."""
         scene = recorded_text(path, b"env_name")
         tasks = {simulated: task for task, simulated in SCENES.items()}
-        return tasks.get(scene or "")
+        return Metadata(tasks.get(scene or ""))
 
 
 def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:

@@ -1,8 +1,9 @@
 """Read Minari's datasets: a folder, or the id of one that is on the disk or can be downloaded."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from agents.common.validation import checked_pair
 from zoo.datasets.formats.base import (
     Episode,
     Format,
+    Metadata,
     ReadOptions,
     explaining_damage,
     joined,
@@ -27,6 +29,10 @@ MINARI = "minari:"
 PEN_OF_100_STEPS = (96.262799, 3076.8331017826877)
 """Returns of a random and of an expert policy with the pen in D4RL (``d4rl/infos.py``), of episodes of 100 steps."""
 
+_ignoring_damage = contextlib.suppress(
+    KeyError, TypeError, ValueError, AttributeError, RecursionError
+)
+
 
 class Minari(Format):
     """A Minari dataset in any format that Minari reads. Its environment is never made."""
@@ -37,16 +43,17 @@ class Minari(Format):
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        metadata = _metadata(path)
-        part_names = recorded_parts(path)
+        content = _read_metadata(path)
+        metadata = self.metadata(path)
+        part_names = metadata.parts
         # Minari would make the environment to learn a space that is missing.
-        if not part_names or not isinstance(metadata.get("action_space"), str):
+        if not part_names or not isinstance(content.get("action_space"), str):
             raise UsageError(
                 f"{path} must record the spaces of observations and actions; write it again with Minari"
             )
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
-        if metadata.get("data_format") == "hdf5":
+        if content.get("data_format") == "hdf5":
             file = data / "main_data.hdf5"
             with opened(file) as (stored, elsewhere):
                 if elsewhere:  # Minari would follow it
@@ -66,7 +73,7 @@ class Minari(Format):
         else:  # a folder for each episode; files of Arrow and parquet have no links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
-            total = metadata["total_episodes"]
+            total = content["total_episodes"]
             if total != num_episodes:  # Minari would make an array of as many numbers
                 raise ValueError(f"its metadata have {total} episodes, got {num_episodes:,}")
             dataset = minari.MinariDataset(data)
@@ -77,8 +84,8 @@ class Minari(Format):
             steps = sum(len(episode.actions) for episode in episodes)
             if dataset.total_steps != steps:
                 raise ValueError(f"its metadata have {dataset.total_steps} steps, got {steps:,}")
-        low_and_high = self.references(path)
-        if low_and_high is not None and np.allclose(low_and_high, PEN_OF_100_STEPS):
+        references = metadata.reference_scores
+        if references is not None and np.allclose(references, PEN_OF_100_STEPS):
             warn(
                 str(path),
                 "its reference scores are those of D4RL's pen, whose episodes have 100 steps, and AdroitHandPen-v1 has "
@@ -87,22 +94,19 @@ class Minari(Format):
             )
         return joined(str(path), episodes)
 
-    def environment(self, path: Path) -> str | None:
-        """Return the id of the environment that it was recorded in, if it says one; nothing is made of it."""
-        try:
-            return str(json.loads(_metadata(path)["env_spec"])["id"])
-        except (KeyError, TypeError, ValueError, RecursionError):
-            return None
-
-    def references(self, path: Path) -> tuple[float, float] | None:
-        """Return the returns of a random and of an expert policy, which Minari normalises by, if it says them."""
-        metadata = _metadata(path)
-        try:
-            return checked_pair(
-                "reference", [metadata.get(name) for name in ("ref_min_score", "ref_max_score")]
-            )
-        except ValueError:
-            return None
+    def metadata(self, path: Path) -> Metadata:
+        """Return what it says of itself, without entries that are damaged; nothing is made of it."""
+        content = _read_metadata(path)
+        environment = references = None
+        parts: list[str] = []
+        with _ignoring_damage:
+            environment = str(json.loads(content["env_spec"])["id"])
+        with _ignoring_damage:  # what Minari normalises by
+            scores = [content["ref_min_score"], content["ref_max_score"]]
+            references = checked_pair("reference", scores)
+        with _ignoring_damage:
+            parts = list(parts_of(json.loads(content["observation_space"])))
+        return Metadata(environment, references, parts)
 
 
 def minari_folder(name: str) -> Path:
@@ -135,14 +139,6 @@ def find_minari(source: str) -> Path:
     return folder
 
 
-def recorded_parts(path: Path) -> list[str]:
-    """Return the names of the arrays of an observation in the order of a dataset's space; none if it has no space."""
-    try:
-        return list(parts_of(json.loads(_metadata(path)["observation_space"])))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        return []
-
-
 def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
     """Yield the names that Minari gives the arrays of an observation, in the order of its space.
 
@@ -158,7 +154,7 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
         yield from parts_of(part, f"{name}/{key}")
 
 
-def _episode(name: str, part: Any, part_names: list[str]) -> Episode:
+def _episode(name: str, part: Any, part_names: Sequence[str]) -> Episode:
     """Return one of Minari's episodes.
 
     :param part_names: of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so only
@@ -180,7 +176,7 @@ def _episode(name: str, part: Any, part_names: list[str]) -> Episode:
     return Episode(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
+def _read_metadata(folder: Path) -> dict[str, Any]:
     """Return what a dataset says about itself; its spaces and its environment are JSON in it, and stay texts."""
     path = folder / "data" / "metadata.json"
     with explaining_damage(path, "Minari's metadata"):

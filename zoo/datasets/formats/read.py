@@ -6,7 +6,7 @@ from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz_headers
 from zoo.datasets.files import ARRAYS
-from zoo.datasets.formats.base import Format, ReadOptions, reject_options, warn
+from zoo.datasets.formats.base import Format, Metadata, ReadOptions, reject_options, warn
 from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, Ocbench, npz_files
@@ -76,10 +76,10 @@ def name_of(source: str | Path) -> str:
     return Path(text).expanduser().stem
 
 
-def environment_of(source: str | Path) -> str | None:
-    """Return the id of the environment that a dataset was recorded in, where it says so."""
+def metadata_of(source: str | Path) -> Metadata:
+    """Return what a dataset says of itself."""
     path, source_format = require_format(source)
-    return source_format.environment(path)
+    return source_format.metadata(path)
 
 
 @as_usage_error(DamagedFileError, OSError)

@@ -43,7 +43,7 @@ from zoo.datasets.formats.base import (
     transitions_of_rows,
     write_set,
 )
-from zoo.datasets.formats.read import environment_of, has_rewards, read_source
+from zoo.datasets.formats.read import has_rewards, metadata_of, read_source
 from zoo.datasets.names import is_custom
 from zoo.terminal.errors import UsageError
 
@@ -354,7 +354,7 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
     change_metadata(tmp_path, env_spec=spec.to_json())
     monkeypatch.setitem(sys.modules, "antigravity", None)  # importing it fails
     assert len(read(name)["valids"]) == 41
-    assert environment_of(name) == "Evil-v0"
+    assert metadata_of(name).environment == "Evil-v0"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from tests.zoo.datasets.samples import ENV_ARGS, demonstration, joined, read, write_robomimic
 from zoo.dataset import main as dataset
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
-from zoo.datasets.formats.read import environment_of
+from zoo.datasets.formats.read import metadata_of
 from zoo.envs.tasks import TASKS
 from zoo.terminal.errors import UsageError
 
@@ -80,7 +80,9 @@ def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
 )
 def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path, args, expected):
     assert (
-        environment_of(write_robomimic(tmp_path / "a.hdf5", [demonstration(4)], env_args=args))
+        metadata_of(
+            write_robomimic(tmp_path / "a.hdf5", [demonstration(4)], env_args=args)
+        ).environment
         == expected
     )
 
