@@ -1,10 +1,113 @@
 """The page of runs at the papers' size."""
 
+import json
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+
 from benchmarks import full_size
+from tests.zoo.runs.helpers import ENV, write_run
 from zoo.runs.folder import RunFolder
+
+PUBLISHED = np.array([20, 34, 36, 38, 40, 40, 42, 42, 44, 50, 56, 56])
+TIED = [
+    (np.array([56]), PUBLISHED),
+    (np.array([40, 44]), PUBLISHED),
+    (np.array([94, 100, 100]), np.array([86, 92, 94, 94, 94, 96, 96, 98, 98, 100, 100, 100])),
+]
 
 
 def test_runs_without_an_evaluation_are_refused_with_what_to_do(tmp_path, capsys):
     RunFolder.create(tmp_path, "qam", "scene-play-singletask-task4-v0", 0)
     assert full_size.main(["-f", str(tmp_path), "-o", str(tmp_path)]) == 2
     assert "train some first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", TIED)
+def test_one_group_is_tested_as_mann_and_whitney_do_with_ties(group):
+    expected = stats.mannwhitneyu(*group, use_continuity=False, method="asymptotic").pvalue
+    assert full_size.rank_test([group]) == pytest.approx(expected)
+
+
+def test_one_score_above_twelve_others_is_no_evidence():
+    # rank 13 of 13: 6 above the mean, variance (13**2 - 1) / 12
+    p = full_size.rank_test([(np.array([50]), np.arange(12))])
+    assert p == pytest.approx(2 * special.ndtr(-6 / np.sqrt(14)))
+
+
+def test_equal_scores_are_no_evidence():
+    assert full_size.rank_test([(np.zeros(2), np.zeros(12))]) == 1
+
+
+def test_groups_are_tested_by_all_choices_of_our_seeds_among_them():
+    observed, choices = 0.0, np.zeros(1)
+    for ours, published in TIED:
+        ranks = stats.rankdata([*ours, *published]) / (len(ours) + len(published) + 1)
+        observed += ranks[: len(ours)].sum()
+        sums = [sum(choice) for choice in combinations(ranks, len(ours))]
+        choices = np.add.outer(choices, sums).ravel()
+    away = abs(observed - choices.mean())
+    p = full_size.rank_test(TIED)
+    assert p == pytest.approx(2 * special.ndtr(-away / choices.std()))
+    exact = np.mean(np.abs(choices - choices.mean()) > away - 1e-9)
+    assert p == pytest.approx(exact, abs=0.03)
+
+
+def test_the_power_is_the_level_without_a_shift_and_grows_with_it():
+    groups = [(PUBLISHED[:2], PUBLISHED), (PUBLISHED[:3], PUBLISHED + 30)]
+    powers = [full_size.power(groups, shift) for shift in (0, -10, -20)]
+    assert powers[0] == pytest.approx(full_size.LEVEL, abs=0.015)
+    assert powers[0] + 0.2 < powers[1] < powers[2] - 0.2
+
+
+def test_a_method_counts_once_on_a_task_after_the_most_updates_of_all_its_runs():
+    rows = [
+        ("fql", 0, 25_000, 0),
+        ("fql", 0, 50_000, 5),
+        ("fql", 0, 100_000, 7),
+        ("fql", 1, 50_000, 6),
+        ("qam", 0, 100_000, 50),
+    ]
+    scores = pd.DataFrame(rows, columns=["method", "seed", "step", "successes"])
+    published = [("FQL", step, seed, seed) for step in (50_000, 100_000) for seed in (4, 5)]
+    published += [("QAM", 100_000, 0, 50)]
+    published = pd.DataFrame(published, columns=["method", "step", "seed", "successes"])
+    about = {"environment": ENV, "episodes": 50}
+    comparison = full_size.compare(scores.assign(**about), published.assign(**about))
+    # fractions: equal scores share their mean rank
+    assert comparison["rank"].tolist()[1:] == [2.5, 3, 3, 1.5]
+    groups = [[side.tolist() for side in group] for group in full_size.tested_groups(comparison)]
+    assert groups == [[[10, 12], [8, 10]], [[100], [100]]]
+
+
+def test_seeds_at_once_share_the_hours_of_their_gpu(tmp_path):
+    versions = {
+        "processor": "AMD EPYC",
+        "git_commit": "c5fbd7b9",
+        "dataset_fingerprint": "58598f1c",
+    }
+    for device, seeds in {"NVIDIA H100": [0, 1], "cpu": [2]}.items():
+        for seed in seeds:
+            folder = tmp_path / "logs" / f"qam_{seed}"
+            write_run(
+                folder,
+                seed=seed,
+                offline=[45],
+                interval=50_000,
+                hours=0.1,
+                settings={"precision": "bf16"},
+                seeds=seeds,
+                folders=[f"qam_{seed}" for seed in seeds],
+            )
+            (folder / "versions.json").write_text(json.dumps(versions | {"device": device}))
+    assert full_size.main(["-f", str(tmp_path / "logs"), "-o", str(tmp_path)]) == 0
+    scores = pd.read_csv(tmp_path / "full_size.csv")
+    assert scores["hours"].tolist() == [0.05, 0.05, 0.1]
+    assert scores["processor"].tolist() == ["NVIDIA H100", "NVIDIA H100", "AMD EPYC"]
+    page = (tmp_path / "full_size.md").read_text()
+    assert "- NVIDIA H100, bf16, commit `c5fbd7b9`" in page
+    assert "| 70 to 100 |" in page
+    assert "3 scores in 1 groups" in page
