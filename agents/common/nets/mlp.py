@@ -162,8 +162,10 @@ class StackedMLP(nn.Module):
         columns = []
         for kind in (self.weights, self.biases, self.norm_scales, self.norm_biases):
             # iterating over the list itself would look up each parameter by name: two thirds of the time here
-            parameters: dict[str, Any] = kind._parameters
-            columns.append([maybe_detach(value, frozen) for value in parameters.values()])
+            parameters: Any = kind._parameters.values()
+            if frozen:
+                parameters = [parameter.detach() for parameter in parameters]
+            columns.append(parameters)
         last = len(self.weights) - 1
         layers = []
         for i, (weight, bias, *norm) in enumerate(itertools.zip_longest(*columns)):

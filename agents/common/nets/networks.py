@@ -310,24 +310,24 @@ class SummedFields:
 class NetworkViews:
     """Views of an algorithm's networks; networks and views of them offer the same ones."""
 
-    _networks: Any
-    """The networks themselves."""
+    with_extractor: Callable[[], list[Any]]
+    """Return the networks that have a features extractor."""
     __getitem__: Any
 
     @property
     def frozen(self) -> Any:
         """The same networks with constant weights: gradient goes through their inputs only."""
-        return NetworkView(lambda name: _FrozenNetwork(self[name]), self._networks)
+        return NetworkView(lambda name: _FrozenNetwork(self[name]), self.with_extractor)
 
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
-        return NetworkView(lambda name: self[substitutes.get(name, name)], self._networks)
+        return NetworkView(lambda name: self[substitutes.get(name, name)], self.with_extractor)
 
     @contextmanager
     def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:
         """Yield observations (S, B, O) repeated, (S, B * times, O), whose features are extracted before they are."""
         repeated = observations.repeat_interleave(times, dim=1)
-        networks = self._networks.with_extractor()
+        networks = self.with_extractor()
         for network in networks:
             network.repeats.append((repeated, observations, times))
         try:
@@ -342,7 +342,7 @@ class NetworkView(NetworkViews):
     """View of networks: a function gives the network that each name stands for."""
 
     _find: Callable[[str], Any]
-    _networks: Networks
+    with_extractor: Callable[[], list[Any]]
 
     def __getattr__(self, name: str) -> Any:
         return self._find(name)
@@ -355,10 +355,6 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     with_target: tuple[str, ...] = ()
     """Names of the networks that have a target network."""
-
-    @property
-    def _networks(self) -> Networks:  # a module cannot be an attribute of itself
-        return self
 
     def with_extractor(self) -> list[Any]:
         """Return the networks that have a features extractor."""

@@ -19,23 +19,16 @@ WORK = 1 << 24  # multiplications; smaller products gain less than the call cost
 
 
 @functools.cache
-def processor() -> tuple[str, int]:
-    """Return the processor's maker and family as Linux reports them, or ``("", 0)``.
-
-    Decisions based on them are the same in every run; with a measurement at the start, a run's numbers would depend on
-    how busy the machine was.
-    """
-    return cpuinfo("vendor_id"), int(cpuinfo("cpu family") or 0)
-
-
 def is_faster(of_weights: bool = False) -> bool:
     """Return whether oneDNN's products are faster than MKL's; ``of_weights``: those that give a weight's gradient.
 
     On AMD processors MKL does not use AVX-512. Up to Zen 4 (family 25) that costs a tenth to a third of its speed, but
     nothing in the gradient of a weight; since Zen 5 it halves the speed of every product.
     """
-    vendor, family = processor()
-    if vendor != "AuthenticAMD" or (of_weights and family < 26):
+    # by the processor's maker: after a measurement, a run's numbers would depend on how busy the machine was
+    if cpuinfo("vendor_id") != "AuthenticAMD":
+        return False
+    if of_weights and int(cpuinfo("cpu family")) < 26:
         return False
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 

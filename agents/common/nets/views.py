@@ -37,6 +37,7 @@ class WatchedNetworks(NetworkViews):
 
     def __init__(self, nets: Networks) -> None:
         self._networks = nets
+        self.with_extractor = nets.with_extractor
         self.used: set[str] = set()
         """Names of the networks that were asked for."""
         self.evaluations: list[Evaluation] = []
