@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
+from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     cloning_loss,
-    integrate_flow,
-    normal,
     register,
     setting,
-    uniform,
     velocity_field,
 )
 
@@ -40,7 +35,7 @@ def _require_one(name: str, value: Any) -> int:
     published_name="BC",
     when="The yardstick for every other; clones a flow once for several of them.",
 )
-class BC(Method):
+class BC(ClonedFlow):
     r"""A flow learns the distribution of the dataset's action chunks; rewards are not used.
 
     .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
@@ -66,16 +61,6 @@ class BC(Method):
     def update_noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching; there is no next action."""
         return self.noise()
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
-        return {"bc_x0": normal(), "bc_t": uniform()}
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the behaviour flow."""
-        return integrate_flow(
-            nets.behaviour.at(observations), noise["action"], self.flow_steps
-        ).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return nothing: the loss regresses to data."""

@@ -2,58 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
+from agents.common.families.cloned import ClonedFlow
 from agents.common.families.edited import EditedFlow
-from agents.core import (
-    Batch,
-    Draw,
-    Info,
-    Losses,
-    Method,
-    Networks,
-    NetworkSpec,
-    Noise,
-    Targets,
-    cloning_loss,
-    critic,
-    integrate_flow,
-    normal,
-    q_statistics,
-    register,
-    setting,
-    td_loss,
-    uniform,
-    velocity_field,
-)
-
-
-class ClonedFlow(Method):
-    """A behaviour flow that clones the data and acts, and critics that rate what it does; they never shape the flow."""
-
-    def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and behaviour flow."""
-        return {"critic": critic(target=True), "behaviour": velocity_field(role="behaviour")}
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
-        return {"bc_x0": normal(), "bc_t": uniform()}
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the behaviour flow."""
-        flow = nets.behaviour.at(observations)
-        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
-
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the TD and flow-matching losses."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
-        return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-        }
+from agents.core import register, setting
 
 
 @register(

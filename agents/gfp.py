@@ -12,12 +12,9 @@ from agents.core import (
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
-    NetworkSpec,
     Noise,
     Targets,
-    critic,
     flow_matching_loss,
     integrate_flow,
     log_range,
@@ -28,8 +25,8 @@ from agents.core import (
     setting,
     td_loss,
     uniform,
-    velocity_field,
 )
+from agents.fql import FQL
 
 
 @register(
@@ -39,7 +36,7 @@ from agents.core import (
     published_name="GFP",
     when="Data that mix good and bad actions.",
 )
-class GFP(Method):
+class GFP(FQL):
     r"""A flow clones actions with a weight that compares them with the policy's, which is distilled from that flow.
 
     .. math:: g = \mathrm{softmax}_{a,\,\mu(s, z)}\big(\tfrac\lambda\eta \bar Q'(s, \cdot)\big)_a,\qquad
@@ -57,8 +54,6 @@ class GFP(Method):
 
     distill_weight: float = setting(
         default=1.0,
-        reference="alpha",
-        above=0,
         search=log_range(0.01, 30.0),
         doc="Weight w of the distillation. Large values stay close to the flow.",
     )
@@ -82,14 +77,6 @@ class GFP(Method):
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")
 
-    def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, the guided flow and the one-step policy."""
-        return {
-            "critic": critic(),
-            "behaviour": velocity_field(role="behaviour"),
-            "one_step": velocity_field(time=False),
-        }
-
     def noise(self) -> dict[str, Draw]:
         """Return the draws of the next action, of flow matching, and the noise that flow and policy share."""
         return {"next_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
@@ -97,14 +84,6 @@ class GFP(Method):
     def update_noise(self) -> dict[str, Draw]:
         """Return these draws: the next action's is among them."""
         return self.noise()
-
-    def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the distillation."""
-        return {"distill": self.distill_weight}
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Map noise to actions in one step."""
-        return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def follow_flow(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
         """Return the flow's actions, (S, B, D)."""

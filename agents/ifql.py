@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.families.cloned import ClonedFlow
 from agents.common.families.implicit import ImplicitQLearning
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
     Networks,
@@ -18,14 +18,11 @@ from agents.core import (
     cloning_loss,
     critic,
     expectile_loss,
-    integrate_flow,
-    normal,
     q_statistics,
     register,
     setting,
     state_value,
     td_loss,
-    uniform,
     velocity_field,
 )
 
@@ -36,7 +33,7 @@ from agents.core import (
     published_name="IFQL",
     when="Simple, and stays in the data's support; acting costs 32 flows.",
 )
-class IFQL(ImplicitQLearning):
+class IFQL(ImplicitQLearning, ClonedFlow):
     r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
@@ -60,22 +57,12 @@ class IFQL(ImplicitQLearning):
     best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return state value, critics and behaviour flow."""
+        """Return critics, state value and behaviour flow."""
         return {
             "critic": critic(target=True),
             "value": state_value(),
             "behaviour": velocity_field(role="behaviour"),
         }
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
-        return {"bc_x0": normal(), "bc_t": uniform()}
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the behaviour flow; the choice among candidates is :meth:`score`'s."""
-        return integrate_flow(
-            nets.behaviour.at(observations), noise["action"], self.flow_steps
-        ).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the online critics."""

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from agents.common.families.cloned import ClonedFlow
 from agents.common.families.implicit import ImplicitQLearning
 from agents.common.maths.flow import grid_times
 from agents.common.nets.networks import Time
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
     Networks,
@@ -24,12 +24,10 @@ from agents.core import (
     flow_matching_loss,
     integrate_flow,
     log_range,
-    normal,
     pessimistic_value,
     register,
     setting,
     state_value,
-    uniform,
     velocity_field,
 )
 
@@ -40,7 +38,7 @@ from agents.core import (
     published_name="QGF",
     when="To choose the strength of guidance after training.",
 )
-class QGF(ImplicitQLearning):
+class QGF(ImplicitQLearning, ClonedFlow):
     r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
 
     The gradient is taken at the clean action that one long step would reach, and used where the flow is:
@@ -83,10 +81,6 @@ class QGF(ImplicitQLearning):
             "value": state_value(),
             "behaviour": velocity_field(role="behaviour"),
         }
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
-        return {"bc_x0": normal(), "bc_t": uniform()}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
