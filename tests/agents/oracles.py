@@ -47,22 +47,18 @@ class Field(nn.Module):
 
 
 class Quadratic(nn.Module):
-    """Q(a) = g.a - p |a|^2 / 2 in the place of a critic ensemble; at t < 1, what ``noisy`` makes of it.
+    """Q(a) = g.a - p |a|^2 / 2 in the place of a critic ensemble.
 
     :param slope: g, one number or one per coordinate.
     :param curvature: p.
-    :param noisy: function (x, t) -> value (S, B) for the critic of noisy actions; None: the same as for clean ones.
     """
 
-    def __init__(self, slope, curvature=0.0, noisy=None):
+    def __init__(self, slope, curvature=0.0):
         super().__init__()
         self.slope = slope
         self.curvature = curvature
-        self.noisy = noisy
 
     def forward(self, observations, actions, t=None, frozen=False):
-        if self.noisy is not None and t is not None and float(t) < 1:
-            return self.noisy(actions, float(t)).unsqueeze(1)
         values = self.slope * actions - 0.5 * self.curvature * actions.square()
         return values.sum(-1).unsqueeze(1)
 

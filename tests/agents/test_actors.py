@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from agents.common.nets.networks import Sizes, TanhActor
-from tests.agents.oracles import small_model, weights
-from tests.common.toys import step, toy_batch, toy_noise
+from tests.agents.oracles import small_model
+from tests.common.toys import toy_batch, toy_noise
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES, OurAgents
 
@@ -32,16 +32,11 @@ def test_rlpd_clones_actions_on_the_border_of_the_box(border):
     assert info["grad_norm"].isfinite().all()
 
 
-def test_rebracs_true_delay_holds_the_actor_still_in_spite_of_momentum():
-    model = small_model("rebrac", true_delay=True, policy_delay=3)
-    nets = model.policy.nets
-    for update in range(1, 8):
-        old_actor, old_critic = weights(nets.actor), weights(nets.critic)
-        step(model, seed=update)
-        assert torch.equal(weights(nets.actor), old_actor) == (update % 3 != 0)
-        assert not torch.equal(weights(nets.critic), old_critic)
-    state = model.policy.optimizer.state[next(nets.actor.parameters())]
-    assert int(state["step"]) == 2
+@pytest.mark.parametrize(("true_delay", "train_every"), [(True, 3), (False, 1)])
+def test_rebracs_true_delay_trains_the_actor_as_often_as_the_targets_move(true_delay, train_every):
+    specs = small_model("rebrac", true_delay=true_delay, policy_delay=3).method.specs()
+    assert specs["actor"].training.train_every == train_every
+    assert [specs[name].training.target_every for name in ("actor", "critic")] == [3, 3]
 
 
 def test_rebracs_last_layer_starts_small():

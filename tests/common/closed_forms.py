@@ -24,11 +24,6 @@ class Gaussian:
         """Return V_t."""
         return t**2 * self.s**2 + (1 - t) ** 2
 
-    def posterior(self, x, t):
-        """Return mean and variance of the clean action behind x at time t."""
-        gain = t * self.s**2 / self.variance(t)
-        return self.m + gain * (x - t * self.m), self.s**2 * (1 - t * gain)
-
     def __call__(self, x, t):
         t = torch.as_tensor(t, dtype=x.dtype)
         return self.m + self.slope(t) * (x - t * self.m)

@@ -16,12 +16,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 import agents
-from agents.common.batch import Batch
 from agents.common.data.shards import Shard, Shards
-from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowAlgorithm
 from agents.common.sb3.policy import FlowPolicy
 from agents.models import model_class
+from agents.testing.subject import make_batch as toy_batch
+from agents.testing.subject import make_noise as toy_noise
 from tests.envs import SpacesEnv
 
 every_algorithm = pytest.mark.parametrize("id", agents.algorithm_ids())
@@ -88,21 +88,11 @@ def toy_dataset(
     }
 
 
-def toy_batch(model: FlowAlgorithm, rows: int = 16, seed: int = 0) -> Batch:
-    """Return a random batch of the model's sizes, different for every replica; one row in eight is not valid."""
-    return random_batch(model.policy, rows, torch.Generator().manual_seed(seed))
-
-
 def always_sample(monkeypatch: pytest.MonkeyPatch, policy: FlowPolicy, chunk: Tensor) -> None:
     """Let a policy plan one chunk, (D,) scaled to [-1, 1], in every state."""
     monkeypatch.setattr(
         policy.method, "sample_actions", lambda obs, *_: chunk.expand(*obs.shape[:2], -1)
     )
-
-
-def toy_noise(model: FlowAlgorithm, rows: int = 16, seed: int = 0) -> dict[str, Tensor]:
-    """Return all draws of one update."""
-    return model.policy.draw_noise(model.update_noise(), rows, torch.Generator().manual_seed(seed))
 
 
 def step(model: FlowAlgorithm, seed: int = 0) -> dict[str, Tensor]:
