@@ -6,15 +6,7 @@ import pytest
 import torch
 
 from agents.common.maths.denoising import NoiseSchedule
-from tests.agents.oracles import (
-    Field,
-    Quadratic,
-    bare,
-    networks,
-    rows_of,
-    small_model,
-    zero_noise,
-)
+from tests.agents.oracles import bare, small_model
 from tests.common.toys import toy_batch, toy_noise
 
 # -- flows that clone, teach or climb ---------------------------------------------------------------------------------
@@ -34,16 +26,6 @@ def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam():
     with torch.no_grad():
         actions = clone.act(*inputs, clone.policy.nets)
         assert torch.equal(actions, qam.act(*inputs, qam.policy.nets))
-
-
-def test_fbracs_clipped_actions_send_no_gradient():
-    model = bare("fbrac", flow_steps=4)
-    bias = torch.tensor(9.0, requires_grad=True)
-    flow = Field(lambda x, t: 0 * x + bias)
-    nets = networks(critic=Quadratic(1.0), flow=flow)
-    batch = rows_of(torch.zeros(4, 1))
-    losses = model.losses(batch, {"td": batch.rewards}, zero_noise(model, 4), nets, {})
-    assert float(torch.autograd.grad(losses["q"].sum(), bias)[0]) == 0
 
 
 @pytest.mark.parametrize("masked", [False, True])
