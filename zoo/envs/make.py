@@ -110,8 +110,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
 
     :raises UsageError: if there is no such wrapper, or it does not take the environment or its arguments.
     """
-    for module, class_name, kwargs in named_wrappers(wrappers):
-        path = f"{module}:{class_name}"
+    for path, kwargs in named_wrappers(wrappers):
         wrapper = import_user_object("env_wrapper", "classes", path)
         # a class of another kind could do anything with the environment
         if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):

@@ -120,9 +120,9 @@ class Agent:
         :raises UsageError: if its environment or its wrappers would import a module that only a file names.
         """
         imports = [(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")]
-        for module, class_name, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
-            noun = f"the wrapper {module}:{class_name}"
-            imports.append((module, noun, f"--gym-packages {module}"))
+        for path, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
+            module = path.partition(":")[0]
+            imports.append((module, f"the wrapper {path}", f"--gym-packages {module}"))
         for module, noun, flag in imports:
             if module and module not in sys.modules and not self.trust:
                 raise UsageError(
@@ -339,7 +339,7 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     arguments = dict(env_kwargs)
     wrappers = arguments.pop("env_wrapper", ())
     with as_usage_error(TypeError):
-        pending = [arguments, *(kwargs for _, _, kwargs in named_wrappers(wrappers))]
+        pending = [arguments, *(kwargs for _, kwargs in named_wrappers(wrappers))]
     while pending:  # not recursive: a file may nest as deep as it likes
         value = pending.pop()
         if isinstance(value, dict):

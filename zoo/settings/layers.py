@@ -103,10 +103,8 @@ def load_yaml(text: str, name: str) -> Any:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 
-@functools.lru_cache(maxsize=256)
-def _parse(text: str) -> Any:
-    # cached: a suite reads the settings of thousands of jobs from the same few files
-    return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+# Cached, since a suite reads the settings of thousands of jobs from the same few files.
+_parse = functools.lru_cache(maxsize=256)(functools.partial(yaml.load, Loader=_Loader))
 
 
 def dump_yaml(values: Any) -> str:

@@ -83,14 +83,9 @@ def _path_and_kwargs(item: Any) -> tuple[Any, Any]:
     return item, {}
 
 
-def named_wrappers(wrappers: Wrappers) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """Return module, class and keyword arguments of each wrapper, the innermost first."""
-    named: list[tuple[str, str, Mapping[str, Any]]] = []
-    for item in checked_wrappers("env_wrapper", wrappers) or ():
-        path, kwargs = _path_and_kwargs(item)
-        module, _, class_name = path.partition(":")
-        named.append((module, class_name, kwargs))
-    return named
+def named_wrappers(wrappers: Wrappers) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return ``module:Class`` and keyword arguments of each wrapper, the innermost first."""
+    return [_path_and_kwargs(item) for item in checked_wrappers("env_wrapper", wrappers) or ()]
 
 
 _optional: Any = partial(setting, default=None)

@@ -161,7 +161,7 @@ class TrainRequest:
 
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values = dict(vars(self))
         if self.trial is not None:
             values["trial"] = {"source": self.trial.source, **self.trial.settings}
         values |= values.pop("run")
@@ -248,10 +248,9 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     run = {name: getattr(args, name) for name in RunSettings.declared()}
     entries["run"] = {name: value for name, value in run.items() if value is not None}
     request = TrainRequest(**entries)
-    trackers = [entry.name for entry in fields(TrainRequest) if entry.name.startswith("wandb_")]
     if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    elif any(getattr(request, name) for name in trackers):
+    elif any(value for name, value in vars(request).items() if name.startswith("wandb_")):
         raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
     if request.spaces is not None and not request.no_env:
         raise UsageError(

@@ -15,7 +15,13 @@ import torch
 
 from zoo.processes.locks import Lock
 from zoo.suites.jobs import Attempt, Job, JobStore, State
-from zoo.terminal.errors import BAD_INPUT, INTERRUPTED, TRACEBACK_HINT, Interrupted
+from zoo.terminal.errors import (
+    BAD_INPUT,
+    INTERRUPTED,
+    TRACEBACK_HINT,
+    Interrupted,
+    handling_signals,
+)
 from zoo.terminal.messages import log
 from zoo.training.callbacks import StopSignal
 
@@ -174,8 +180,8 @@ def run_locally(
         finally:  # a task that raises must not keep its share: the next one waits for it
             shares.put(share)
 
-    stop_signal = StopSignal("stopping; every run writes a checkpoint first")
-    with stop_signal.heard() as stop, ThreadPoolExecutor(shares.qsize()) as pool:
+    stop = StopSignal("stopping; every run writes a checkpoint first")
+    with handling_signals(stop.handle), ThreadPoolExecutor(shares.qsize()) as pool:
         running = [pool.submit(run, task) for task in tasks]
         try:
             while wait(running, POLL_SECONDS).not_done:

@@ -4,11 +4,11 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -65,13 +65,8 @@ class StopSignal:
     message: str = "stopping after this step; press Ctrl-C again to stop immediately"
     requested: bool = False
 
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[Self]:
-        """Handle the signals inside the block."""
-        with handling_signals(self._request):
-            yield self
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal, in a block of :func:`zoo.terminal.errors.handling_signals`."""
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
@@ -169,7 +164,7 @@ class TrainingRun(BaseCallback):
         :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
         """
         try:
-            with self.stop.heard():
+            with handling_signals(self.stop.handle):
                 self._learn()
                 self.save("running")
             results = [

@@ -45,7 +45,7 @@ from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.settings.layers import dump_yaml, merge
 from zoo.settings.request import TrainRequest, TrialSettings
-from zoo.terminal.errors import Interrupted, UsageError
+from zoo.terminal.errors import Interrupted, UsageError, handling_signals
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages, say_once
 from zoo.training.callbacks import StopSignal
 from zoo.training.plan import plan_run
@@ -384,8 +384,9 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     total = plan.request.max_total_trials
     # the database's clock counts whole seconds
     end_of_grace = time.monotonic() + options.GRACE_SECONDS + 2
-    with StopSignal().heard() as stop:
-        trainer = TrialTrainer(plan, stop)
+    stop = StopSignal()
+    trainer = TrialTrainer(plan, stop)
+    with handling_signals(stop.handle):
         while True:
             if stop.requested:
                 raise Interrupted(CONTINUE)

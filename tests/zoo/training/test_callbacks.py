@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from zoo.terminal.errors import STOP_SIGNALS, CannotResume
+from zoo.terminal.errors import STOP_SIGNALS, CannotResume, handling_signals
 from zoo.training.callbacks import (
     ProgressCallback,
     StopSignal,
@@ -22,7 +22,8 @@ from zoo.training.callbacks import (
 @pytest.mark.parametrize("first", STOP_SIGNALS)
 def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts(first):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
-    with StopSignal().heard() as stop:
+    stop = StopSignal()
+    with handling_signals(stop.handle):
         assert not stop.requested
         os.kill(os.getpid(), first)
         assert stop.requested
@@ -33,7 +34,8 @@ def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts
 
 def test_nohup_keeps_a_closed_terminal_from_being_heard():
     handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with StopSignal().heard() as stop:
+    stop = StopSignal()
+    with handling_signals(stop.handle):
         signal.raise_signal(signal.SIGHUP)
     signal.signal(signal.SIGHUP, handler)
     assert not stop.requested
