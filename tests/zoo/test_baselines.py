@@ -51,14 +51,14 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     words = (
         f"--algo tqc --env {ENV} --dataset-dir {data} -f {tmp_path} --seed 3 --online-steps 30 "
-        "--env-kwargs max_episode_steps=12 --device cpu "
+        "--env-kwargs max_episode_steps=12 --device cpu --eval-at-start "
         "-params net_arch=[16,16] learning_starts=5 batch_size=8 buffer_size=100"
     )
     assert main([*words.split(), *EVALUATIONS]) == 0
     folder = tmp_path / "tqc" / f"{ENV}_1"
     with np.load(folder / "evaluations.npz") as history:
-        assert history["timesteps"].tolist() == [10, 20, 30]
-        assert history["phase"].tolist() == [1, 1, 1]
+        assert history["timesteps"].tolist() == [0, 10, 20, 30]
+        assert history["phase"].tolist() == [1] * 4
     config = config_of(folder)
     assert config["offline_data"] == "preload"
     assert config["dataset"]["size"] == 2000

@@ -94,9 +94,3 @@ def test_what_does_not_fit_images_is_refused(
 def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting):
     line = f"--algo qam --env Pendulum-v1 --online-steps 5 -f {tmp_path} --device cpu -params"
     assert "images" in refusal(main, *line.split(), *TINY, setting)
-
-
-def test_an_environment_that_breaks_its_promise_is_at_fault(tmp_path, call):
-    flags = ("--online-steps", "5", "--env-kwargs", "fault=float")
-    _, errors = call(main, *words(tmp_path, None, *flags, params=OF_IMAGES), code=2)
-    assert "an image must be uint8 of shape (16, 16, 3)" in errors

@@ -141,11 +141,3 @@ def test_what_needs_an_environment_or_more_data_is_refused(
 ):
     data = write_npz(tmp_path, episodes(trajectories))
     assert reason in refusal(main, *words(tmp_path / "logs", data, *flags.split()))
-
-
-def test_images_are_refused(tmp_path, refusal):
-    arrays = regular(episodes(2))
-    images = np.zeros((len(arrays["actions"]), 8, 8, 3), np.uint8)
-    np.savez(tmp_path / "my.npz", **arrays | {"observations": images, "next_observations": images})
-    reason = refusal(main, *words(tmp_path / "logs", tmp_path / "my.npz"))
-    assert "judges policies by vectors, got images" in reason

@@ -1,7 +1,5 @@
 """Data of one's own, and of D4RL through Minari: trained on, evaluated, and resumed as was asked."""
 
-import sys
-
 import gymnasium
 import numpy as np
 import pytest
@@ -119,18 +117,8 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     assert resumed["normalised_return"] == result["normalised_return"]
 
 
-def test_data_that_are_not_there_name_the_command_that_gets_them(
-    minari, tmp_path, refusal, monkeypatch
-):
-    def no_internet(name):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(pytest.importorskip("minari"), "download_dataset", no_internet)
-    words = d4rl_words(tmp_path, HOPPER)
-    text = refusal(main, *words)
-    assert f"run `minari download {HOPPER}` where there is internet" in text
-    assert str(minari / HOPPER) in text
-    text = refusal(main, *words, "--dataset", "generate")
+def test_data_that_cannot_be_generated_are_not(tmp_path, refusal):
+    text = refusal(main, *d4rl_words(tmp_path, HOPPER), "--dataset", "generate")
     assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate`" in text
 
 
@@ -142,12 +130,6 @@ def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, ca
     elsewhere.mkdir()
     (minari / "mujoco").rename(elsewhere / "mujoco")
     call(dataset, "convert", HOPPER, "--dataset-dir", elsewhere, "-o", tmp_path / "b.npz")
-
-
-def test_without_gymnasium_robotics_its_tasks_name_the_extra(tmp_path, refusal, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
-    text = refusal(main, *d4rl_words(tmp_path, PEN))
-    assert "needs Gymnasium-Robotics; install it with `pip install 'flow-rl-zoo[d4rl]'`" in text
 
 
 @pytest.mark.parametrize("name", [PEN, "D4RL/antmaze/umaze-v1"])

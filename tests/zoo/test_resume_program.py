@@ -4,7 +4,6 @@ import functools
 import os
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -161,17 +160,6 @@ def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, uninterrupted,
     assert run(tmp_path, limits={"RLIMIT_FSIZE": 100_000}) == 1
     assert run(tmp_path) == 0
     assert_same_run(tmp_path, uninterrupted("plain"))
-
-
-def test_an_online_run_begins_in_the_online_phase(tmp_path):
-    words = (
-        f"--algo qam --env Toy-v0 --online-steps 20 -f {tmp_path} --seed 1 --eval-freq 10 --eval-episodes 2 "
-        f"--n-eval-envs 1 --verbose 0 --eval-at-start -params batch_size=8 learning_starts=5 net_arch=[8]"
-    )
-    assert main(words.split()) == 0
-    with np.load(tmp_path / "qam" / "Toy-v0_1" / "evaluations.npz") as history:
-        assert history["timesteps"].tolist() == [0, 10, 20]
-        assert history["phase"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -116,23 +116,13 @@ def test_what_stops_a_transfer_is_overcome(server, behaviour, ranges):
     assert_complete(server)
 
 
-def stop_halfway(server):
-    """Download the beginning of the training file only."""
+def test_file_that_changed_while_the_program_was_stopped_is_not_kept_and_fetched_again(
+    server, tmp_path
+):
     server.drop_after = [None, 3072] + [0] * download.MAX_STALLS
     with pytest.raises(DownloadError):
         fetch(server)
-
-
-def test_interrupted_program_goes_on_where_it_was(server):
-    stop_halfway(server)
     assert not (server.folder / FILES[1]).exists()
-    fetch(server)
-    assert server.requests_for(FILES[1])[-1] == "bytes=3072-"
-    assert_complete(server)
-
-
-def test_file_that_changed_meanwhile_is_not_kept_and_fetched_again(server, tmp_path):
-    stop_halfway(server)
     np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
     server.files[FILES[1]] = (tmp_path / "new.npz").read_bytes()
     with pytest.raises(DownloadError, match="not a valid dataset"):

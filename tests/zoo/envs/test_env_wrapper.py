@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tests.zoo.envs import toys  # noqa: F401  registers Spring-v0
 from tests.zoo.models.conftest import save_policy
 from tests.zoo.outcomes import config_of, refuses
 from zoo import evaluate

@@ -26,6 +26,7 @@ from zoo.train import main as train
 
 
 BLOCKS = "block-cpu-lite-double-task2-v0"
+PEN = "AdroitHandPen-v1"
 
 
 def test_the_table_is_that_of_the_package():
@@ -53,9 +54,10 @@ def test_a_task_has_a_domain_and_a_number():
 
 
 @pytest.mark.parametrize("parse", [parse_env_name, parse_name])
-def test_ogbenchs_data_are_not_sought_for_its_tasks(parse):
-    with refuses("a task of OCBench, not of OGBench"):
-        parse(BLOCKS)
+@pytest.mark.parametrize("name", [BLOCKS, NAME, "D4RL/relocate/cloned-v2"])
+def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
+    with refuses(r"a task of (\w+), not of OGBench; docs/(?i:\1)\.md says how its data are"):
+        parse(name)
 
 
 @pytest.mark.slow
@@ -113,6 +115,11 @@ def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
             NAME,
             "robosuite",
             f"`{NAME}` is simulated by robosuite, which is not installed; `pip install",
+        ),
+        (
+            PEN,
+            "gymnasium_robotics",
+            f"`{PEN}` needs Gymnasium-Robotics; install it with `pip install",
         ),
     ],
 )
@@ -203,8 +210,6 @@ def test_there_are_the_21_tasks_of_gfp_and_six_mazes():
     assert counts == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
     assert split_environment("mujoco/hopper/medium-v0")[1:] == ("d4rl-mujoco", "")
     assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"
-    with refuses(r"is a task of D4RL, not of OGBench; docs/d4rl\.md says"):
-        parse_name("D4RL/relocate/cloned-v2")
 
 
 @pytest.mark.parametrize("size", ["umaze", "medium", "large"])

@@ -520,7 +520,9 @@ def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
         raise ConnectionError(f"no route to {name}")
 
     monkeypatch.setattr(minari, "download_dataset", download)
-    assert "its download failed (no route to a/b-v0)" in refusal("minari:a/b-v0")
+    text = refusal("minari:a/b-v0")
+    assert "its download failed (no route to a/b-v0)" in text
+    assert "run `minari download a/b-v0` where there is internet" in text
     assert "must be followed by the id" in refusal("minari:../b-v0")
 
 
