@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tables.append(pd.read_csv(path))
     if args.log_folder:
         tables.append(read_scores(args.log_folder))
-    scores = pd.concat(tables[1:] or tables)  # pandas warns of empty tables
+    scores = pd.concat(tables[1:] or tables, ignore_index=True)  # pandas warns of empty tables
     scores = scores.drop_duplicates(KEY, keep="last").sort_values(KEY)
     if scores.empty:
         raise UsageError(
