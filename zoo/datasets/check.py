@@ -31,7 +31,7 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
     if spec.is_visual:
         axes["observations"] = 4
     # The tasks of these are about buttons, which `qpos` does not have.
-    if spec.environment.startswith(("scene", "puzzle")):
+    if spec.family.startswith(("scene", "puzzle")):
         axes["button_states"] = 2
     return axes
 
