@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,10 @@ from zoo.training.start import make_evaluator
 
 SET_BY_CREATE = {"ob_dims", "action_dim", "ac_action_dim"}
 CLONING = {"bc_only": True, "clip_grad": False}  # of TRQAM's agent: the row `bc`
+SINGLE_ACTIONS = ("fan", "value_flows", "driftql", "iql")
+"""Originals without chunks: a chunk is one action to them, its H steps one transition, with discount gamma^H."""
+OTHER_CODE = (*SINGLE_ACTIONS, "rql", "qgf")
+"""Algorithms whose code is not made from that of QAM."""
 
 
 def make_parser() -> Parser:
@@ -111,7 +116,8 @@ def train(label: str, task: int, checkout: Path, args: argparse.Namespace) -> li
     settings = plan.config.settings
     content, see = read_transitions(plan)
     agent, dataset, buffer = load_original(checkout, entry.algo, content, settings)
-    agents, rows = Agents([agent(seed) for seed in seeds], see), []
+    options = sampling_options(entry.algo, settings)
+    agents, rows = Agents([agent(seed) for seed in seeds], see, options), []
     learners = [Learner(seed, dataset, plan, see, buffer) for seed in seeds]
     with closing(make_evaluator(plan)) as evaluator:
         for step in range(1, entry.checkpoints[-1] + 1):
@@ -170,16 +176,46 @@ def load_original(
         kind = package.agents[name]
         config = sys.modules[kind.__module__].get_config()
     config.update(changes)
+    if algo in SINGLE_ACTIONS:
+        content = chunk_transitions(content, settings["horizon_length"], settings["gamma"])
     dataset = datasets.Dataset.create(**content)
-    example = dataset.sample(0, idxs=0)
-    create = partial(
-        kind.create, ex_observations=example["observations"], ex_actions=example["actions"]
-    )
+    # QAM's agents are made of one row, the others of a batch
+    example = dataset.sample(0, idxs=np.arange(1) if algo in OTHER_CODE else 0)
+    if "example_batch" in inspect.signature(kind.create).parameters:
+        rewards = content["rewards"]
+        example |= {"min_reward": float(rewards.min()), "max_reward": float(rewards.max())}
+        create = partial(kind.create, example_batch=example)
+    else:
+        create = partial(
+            kind.create, ex_observations=example["observations"], ex_actions=example["actions"]
+        )
+    if algo == "rql":
+        dataset.config = {"h": settings["horizon_length"]}  # as its `main.py` does
     return (
         lambda seed: create(seed, config=config.copy_and_resolve_references()),
         dataset,
         datasets.ReplayBuffer,
     )
+
+
+def chunk_transitions(
+    content: Mapping[str, np.ndarray], horizon: int, gamma: float
+) -> dict[str, np.ndarray]:
+    """Return one transition for every chunk within a trajectory: flat actions, and the discounted sum of rewards."""
+    windows = {
+        name: np.lib.stride_tricks.sliding_window_view(array, horizon, axis=0)
+        for name, array in content.items()
+    }
+    is_whole = ~windows["terminals"][:, :-1].any(axis=1)
+    whole = {name: array[is_whole] for name, array in windows.items()}
+    return {
+        "observations": whole["observations"][..., 0],
+        "next_observations": whole["next_observations"][..., -1],
+        "actions": whole["actions"].swapaxes(1, 2).reshape(is_whole.sum(), -1),
+        "rewards": (whole["rewards"] * gamma ** np.arange(horizon)).sum(axis=1),
+        "masks": whole["masks"].min(axis=1),
+        "terminals": whole["terminals"][:, -1],
+    }
 
 
 def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -189,7 +225,8 @@ def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict
     """
     is_cloning = algo == "bc"
     original = "trqam" if is_cloning else algo
-    recorded = read_fixture(OWN_FIXTURES / "open" / f"{original}.npz").config
+    (path,) = OWN_FIXTURES.glob(f"*/{original}.npz")
+    recorded = read_fixture(path).config
     config = {key: value for key, value in recorded.items() if key not in SET_BY_CREATE}
     names = our_names(original)
     names.pop("clip_grad", None)  # TRQAM's switch, where ours is a bound
@@ -201,7 +238,36 @@ def original_settings(algo: str, settings: Mapping[str, Any]) -> tuple[str, dict
     config |= {"actor_hidden_dims": sizes, "value_hidden_dims": sizes}
     if is_cloning:
         config |= CLONING
-    return str(config["agent_name"]), config
+    if algo in SINGLE_ACTIONS:
+        config["discount"] = settings["gamma"] ** settings["horizon_length"]
+    return str(config["agent_name"]), config | special_settings(algo, settings)
+
+
+def special_settings(algo: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an original that have no name in the recorded ones, or another value than ours."""
+    match algo:
+        case "rql":
+            return {"h": settings["horizon_length"], "ema": 1 - settings["policy_tau"]}
+        case "driftql":
+            return {"drift_batch_size": settings["batch_size"], "noise_dim": 0}
+        case "iql":
+            return {"const_std": True}  # of the likelihood; evaluations play the mean
+        case "value_flows":
+            return {"actor_layer_norm": settings["actor_layer_norm"]}
+        case "qgf":
+            rates = dict.fromkeys(("bc_lr", "critic_lr", "value_lr"), settings["learning_rate"])
+            critic = {"value_network_kwargs": {"hidden_dims": tuple(settings["net_arch"])}}
+            return {**rates, **critic, "use_layer_norm": int(settings["actor_layer_norm"])}
+    return {}
+
+
+def sampling_options(algo: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return arguments of an original's `sample_actions` in an evaluation; None for those made from QAM's code."""
+    if algo == "qgf":
+        return {"guidance_weight": settings["guidance_weight"]}
+    if algo in OTHER_CODE:
+        return {"temperature": 0.0}
+    return None
 
 
 class Agents:
@@ -209,14 +275,21 @@ class Agents:
 
     :param agents: one a seed, equal but for their numbers.
     :param see: standardises observations.
+    :param options: as `sampling_options` returns them.
     """
 
-    def __init__(self, agents: Sequence[Any], see: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self,
+        agents: Sequence[Any],
+        see: Callable[[np.ndarray], np.ndarray],
+        options: Mapping[str, Any] | None,
+    ) -> None:
         import jax
         import jax.numpy as jnp
 
         self.config = agents[0].config
         self.see = see
+        self.options = options
         self.num_replicas = len(agents)
         self.chunk_length = int(self.config["horizon_length"])
         self.is_cloning = self.config.get("bc_only", False)
@@ -235,6 +308,8 @@ class Agents:
         """Return one chunk, flat; while cloning that of the cloned flow, since `sample_actions` follows the other."""
         import jax
 
+        if self.options is not None:
+            return agent.sample_actions(observation, seed=key, **self.options)
         if not self.is_cloning:
             return agent.sample_actions(observation, rng=key)
         noise = jax.random.normal(key, (self.config["action_dim"] * self.chunk_length,))
@@ -315,9 +390,12 @@ class Learner:
         return {key: np.concatenate([half[key] for half in halves]) for key in halves[0]}
 
     def _sample(self, source: Any, size: int) -> dict[str, np.ndarray]:
-        sequences = source.sample_sequence(
-            size, self.settings["horizon_length"], self.settings["gamma"]
-        )
+        if not hasattr(source, "sample_sequence"):
+            sequences = source.sample(size)
+        else:
+            sequences = source.sample_sequence(
+                size, self.settings["horizon_length"], self.settings["gamma"]
+            )
         return {key: np.asarray(array, np.float32) for key, array in sequences.items()}
 
     def _plan(self, step: int, agents: Agents, index: int) -> list[np.ndarray]:

@@ -89,7 +89,7 @@ class Entry:
 
 OFFLINE = (
     "qam", "qam_f", "qam_e", "trqam", "sqam", "bam", "fbrac", "fql", "ifql", "fawac", "cgql", "cgql_mse", "cgql_linex",
-    "qsm", "dac", "dsrl", "fedit", "rebrac", "bc",
+    "qsm", "dac", "dsrl", "fedit", "rebrac", "bc", "rql", "qgf", "fan", "value_flows", "driftql", "iql",
 )  # fmt: skip
 ENTRIES = {algo: Entry(algo) for algo in OFFLINE} | {
     "bam_4_critics": Entry("bam", {"ensemble_size": 4}),

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import originals, reference_ranks
@@ -18,15 +19,20 @@ def test_originals_get_our_settings_under_their_names(label):
     name, config = originals.original_settings(algo, settings)
     # the authors' settings refuse a number where they have a switch
     original = {"bc": "trqam"}.get(algo, algo)
-    recorded = read_fixture(OWN_FIXTURES / "open" / f"{original}.npz").config
+    (path,) = OWN_FIXTURES.glob(f"*/{original}.npz")
+    recorded = read_fixture(path).config
     switches = [key for key in recorded.keys() & config if isinstance(recorded[key], bool)]
     assert all(isinstance(config[key], bool) for key in switches)
     assert config["actor_hidden_dims"] == (64, 64)
-    assert config["discount"] == 0.995
+    # a chunk of ten is one action to some
+    steps = 10 if algo in originals.SINGLE_ACTIONS else 1
+    assert config["discount"] == pytest.approx(0.995**steps)
     assert config["horizon_length"] == 10
     assert config["lr"] == 1e-3
     assert config["tau"] == 0.02
-    assert config["num_qs"] == (4 if label.endswith("_4_critics") or label == "rlpd" else 2)
+    critics = 4 if label.endswith("_4_critics") or label == "rlpd" else 2
+    # two is not a setting of DriftQL and IQL
+    assert config.get("num_qs", config.get("ensemble_ct", 2)) == critics
     special = {
         "qam_e": ("edit_scale", 0.1),
         "dac": ("clip_sampler_before", True),
@@ -36,9 +42,30 @@ def test_originals_get_our_settings_under_their_names(label):
         "qsm": ("clip_sampler_before", False),
         "cgql_linex": ("mode", "linex"),
         "fedit": ("edit_scale", 0.9),
+        "rql": ("ema", 0.98),
+        "qgf": ("critic_lr", 1e-3),
+        "fan": ("z_agg", "mean"),
+        "value_flows": ("actor_layer_norm", False),
+        "driftql": ("drift_batch_size", 128),
+        "iql": ("const_std", True),
     }
     key, value = special.get(label, ("agent_name", name))
     assert config[key] == value
+
+
+def test_a_chunk_is_one_transition_for_originals_without_chunks():
+    steps = np.arange(8.0)
+    content = {"observations": steps[:, None], "next_observations": steps[:, None] + 0.5}
+    content |= {"actions": np.stack([steps, -steps], axis=1), "rewards": steps}
+    content |= {"masks": (steps != 5).astype(float), "terminals": np.isin(steps, [3, 7])}
+    chunks = originals.chunk_transitions(content, 3, 0.5)
+    # of two trajectories of four steps
+    assert chunks["observations"][:, 0].tolist() == [0, 1, 4, 5]
+    assert chunks["next_observations"][:, 0].tolist() == [2.5, 3.5, 6.5, 7.5]
+    assert chunks["actions"][1].tolist() == [1, -1, 2, -2, 3, -3]
+    assert chunks["rewards"].tolist() == [1, 2.75, 8, 9.75]
+    assert chunks["masks"].tolist() == [1, 1, 0, 0]
+    assert chunks["terminals"].tolist() == [False, True, False, True]
 
 
 def test_rows_that_have_their_scores_are_not_trained_again(capsys):
