@@ -93,12 +93,7 @@ def load(
             f"{file} does not say which algorithm it is of, as those of Stable-Baselines3 do not; "
             "load it with the class, e.g. `agents.QAM.load(path)`"
         )
-    try:
-        entry = registry.find_named_by_file(name, file, trust=trust)
-    except KeyError as error:
-        raise ValueError(
-            f"{file} is a model of `{name}`, which is not there: {error.args[0]}"
-        ) from error
+    entry = registry.find_named_by_file(name, file, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))
     if saved_class is None and kind not in ("", path_of(algorithm)):

@@ -212,7 +212,7 @@ def find_named_by_file(
     :param package: that offers it, as the file says.
     :param trust: whether the file may name a module to import.
     :return: its entry.
-    :raises KeyError: if there is no such algorithm; the message names the closest.
+    :raises ValueError: if there is no such algorithm; the message names the closest.
     :raises UntrustedError: if it is neither built in, nor of an installed package, nor imported already.
     """
     # imported already, so nothing of the file's choice runs
@@ -221,7 +221,12 @@ def find_named_by_file(
             return entry
     name = _installed().get(name, name)
     if ":" not in name or trust:
-        return find(name)
+        try:
+            return find(name)
+        except KeyError as error:
+            raise ValueError(
+                f"{file} is of `{name}`, which is not there: {error.args[0]}"
+            ) from error
     module = name.partition(":")[0]
     install = f"install {package}, or " if package else ""
     raise UntrustedError(

@@ -75,6 +75,7 @@ def test_a_flipped_bit_is_found(tmp_path):
         ({"format": "another"}, "expected a policy as `save_policy` writes it, got 'another'"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
         ({"method": "os:system"}, "of `os:system`"),
+        ({"method": "gone"}, "of `gone`, which is not there: unknown algorithm"),
         ({"settings": {"flow_stepz": 3}}, "another version of QAM, .*'flow_stepz'"),
         ({"settings": {"net_arch": [4]}}, "size mismatch"),
     ],

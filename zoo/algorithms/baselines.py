@@ -338,8 +338,8 @@ def find_named_by_file(
     if id not in algorithm_ids():
         try:
             id = registry.find_named_by_file(id, file, package, trust=trust).id
-        except (KeyError, ValueError) as error:
-            raise UsageError(str(error.args[0])) from error
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     return find_algorithm(id)
 
 

@@ -593,12 +593,7 @@ class FlowPolicy(BasePolicy):
         algorithm = description.pop("method")
         settings = description.pop("settings")
         normalization = description.pop("normalization", None)
-        try:
-            entry = find_named_by_file(algorithm, path, trust=trust)
-        except KeyError as error:
-            raise ValueError(
-                f"{path} is a policy of `{algorithm}`, which is not there: {error.args[0]}"
-            ) from error
+        entry = find_named_by_file(algorithm, path, trust=trust)
         try:
             method = entry.method(**settings).lock()
         except (TypeError, ValueError) as error:
