@@ -125,16 +125,9 @@ def generate(args: Namespace) -> Result:
             episode_steps=args.episode_steps,
             seed=args.seed,
             num_workers=args.num_workers,
-            existing=_existing(args),
+            existing="replace" if args.force else "refuse",
         )
     return _describe_files(files, args)
-
-
-def _existing(args: Namespace) -> str:
-    """Return what happens to a dataset that exists."""
-    if args.force:
-        return "replace"
-    return "refuse"
 
 
 @contextlib.contextmanager
@@ -169,7 +162,10 @@ def download(args: Namespace) -> Result:
             f"`--dataset-size` chooses among several files, and {spec.name} is one file; leave it out"
         )
     paths = download_dataset(
-        spec.name, args.dataset_dir, transitions=args.dataset_size, existing=_existing(args)
+        spec.name,
+        args.dataset_dir,
+        transitions=args.dataset_size,
+        existing="replace" if args.force else "refuse",
     )
     if spec.files == 1:
         return _describe_files(dataset_files(spec.name, args.dataset_dir), args)

@@ -40,7 +40,7 @@ DataKind = Literal["ogbench", "rewards"]
 class RunPlan:
     """A checked run, ready to be trained.
 
-    :param data_kind: None for an environment without a dataset.
+    :param data_kind: None for a run without data.
     :param config: everything that decides its outcome besides its seeds and data; runs that agree in it are the same.
     :param content: the dataset, if it was read already for its spaces.
     :param env_id: Gymnasium's id of the environment.
@@ -67,28 +67,12 @@ class RunPlan:
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
 
     def load_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | ShardedDataset | None:
-        """Return the dataset, made or fetched first if need be; None for a run that needs none or has none.
+        """Return the dataset, made or fetched first if need be; None for a run without data.
 
         :param env: the environment that the run trains in, whose spaces the data must fit.
         """
-        run = self.config.run
-        settings = self.config.settings
-        source = self.request.dataset
-        # balanced sampling draws from them online too
-        takes_data = run.pretraining_steps + run.offline_steps > 0 or settings["balanced_sampling"]
-        if run.offline_data is not None:
-            takes_data = run.offline_data != "none"
-        elif not takes_data and source not in SOURCES:
-            raise UsageError(
-                f"`--dataset` {source} would not be used: there are no offline steps, and `{self.config.algo}` takes "
-                "no data online; give `--offline-data preload` or `balanced`, or leave out the dataset"
-            )
-        if not takes_data or self.data_kind is None:
+        if self.data_kind is None:
             return None
-        return self.read_data(env)
-
-    def read_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | ShardedDataset:
-        """Return the dataset of a run that has one, made or fetched first if need be; see :meth:`load_data`."""
         run = self.config.run
         settings = self.config.settings
         source = self.request.dataset
@@ -157,7 +141,8 @@ def plan_run(request: TrainRequest) -> RunPlan:
     if data_kind is None:
         phases["offline_steps"] = 0
     config = load_config(request, benchmark, phases)
-    _check_data(request, config, data_kind)
+    if not _takes_data(request, config, data_kind):
+        data_kind = None
     flow, origins = _find_start(request, config)
     if config.method is not None and config.algo not in BUILT_IN:
         origins["agent"] = origin_of(type(config.method))
@@ -214,7 +199,8 @@ def load_data_of_run(
             f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; name one of your own (docs/data.md)"
         )
     plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {}, None)
-    data = plan.read_data(env)
+    data = plan.load_data(env)
+    assert data is not None  # its kind is known
     if not isinstance(data, Dataset):
         raise UsageError(
             f"expected a dataset that is read at once, got several files in {data.path}; name one of them"
@@ -248,8 +234,12 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
     return kind or "ogbench", Benchmark(name.domain, groups, name.spec.name), name.env_id
 
 
-def _check_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | None) -> None:
-    """Refuse settings that do not fit the data, or that need data where there are none."""
+def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | None) -> bool:
+    """Return whether a run trains on data.
+
+    :raises UsageError: for settings that do not fit the data or need data where there are none, and for data that no
+        setting uses.
+    """
     run = config.run
     if run.pretraining_steps + run.offline_steps and data_kind is None:
         if request.dataset not in SOURCES:
@@ -278,6 +268,17 @@ def _check_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         raise UsageError(
             f"`score` = {run.score} is that of data alone; add --no-env, or leave it out"
         )
+    if run.offline_data is not None:
+        return run.offline_data != "none"
+    # balanced sampling draws from them online too
+    if run.pretraining_steps + run.offline_steps > 0 or config.settings["balanced_sampling"]:
+        return True
+    if request.dataset not in SOURCES:
+        raise UsageError(
+            f"`--dataset` {request.dataset} would not be used: there are no offline steps, and `{config.algo}` takes "
+            "no data online; give `--offline-data preload` or `balanced`, or leave out the dataset"
+        )
+    return False
 
 
 def _find_start(

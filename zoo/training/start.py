@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import Env
-from gymnasium.spaces import Box
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
@@ -216,7 +215,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             )
         return
     features: Any = env.observation_space
-    is_vector = policy == "MlpPolicy" and isinstance(features, Box)
+    is_vector = policy == "MlpPolicy"
     with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
         if flow is not None:
             method.pretrained = flow
