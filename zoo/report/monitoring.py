@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from rich.text import Text
 from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
-from zoo.terminal.tables import empty_table
+from zoo.terminal.tables import make_table
 
 _MAX_PROBLEMS = 10
 _PLACE = ["method", "environment"]
@@ -39,7 +38,7 @@ def count_states(tables: RunTables) -> dict[str, int]:
 
 def _state_table(tables: RunTables) -> Table:
     """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    names = set(tables.evaluations["kind"]) or {SUCCESS.name}
+    names = set(tables.evaluations["kind"].unique()) or {SUCCESS.name}
     headings = {}  # of the kinds of scores that there are
     for name, kind in SCORE_KINDS.items():
         if name in names:
@@ -47,89 +46,100 @@ def _state_table(tables: RunTables) -> Table:
     if SUCCESS in headings:
         headings[SUCCESS] = "%"
     header = ["method", "environment", "runs", "step", "left", *headings.values(), "at"]
-    # numbers are never broken; names and states are
-    shown = empty_table("", header, unbroken=header[3:])
     runs = tables.runs
     counted = runs[runs["replaced_by"].isna()]
-    is_counted = tables.evaluations["run"].isin(counted["run"])
-    scores = tables.evaluations.loc[is_counted, [*_PLACE, "run", "kind", "step", "score"]]
+    scores = _scores_of_runs(counted, tables.evaluations)
     at, last = _last_scores(counted, scores)
-    progress = _progress(runs, scores)
-    for place, counts in runs.groupby(_PLACE)["state"].value_counts().unstack().iterrows():
-        states = [f"{counts[s]:.0f} {s}" for s in SHOWN_STATES if counts.get(s, 0) > 0]
-        shown.add_row(
-            place[0],
-            short_name(place[1]),
-            ", ".join(states),
-            *progress[place],
-            *(_shown(last.get((*place, kind.name)), kind) for kind in headings),
-            _short(at.get(place, math.nan)),
+    progress = _progress(runs, scores.groupby("run")["step"].max())
+    states = runs.groupby(_PLACE)["state"].value_counts().unstack(fill_value=0)
+    rows = []
+    for place, counts in states.to_dict("index").items():
+        method, environment = place
+        counts_of_states = [f"{counts[s]} {s}" for s in SHOWN_STATES if counts.get(s)]
+        rows.append(
+            (
+                method,
+                short_name(environment),
+                ", ".join(counts_of_states),
+                *progress[place],
+                *(_shown(last.get((*place, kind.name)), kind) for kind in headings),
+                _short(at.get(place, math.nan)),
+            )
         )
-    return shown
+    # numbers are never broken; names and states are
+    return make_table("", header, rows, unbroken=header[3:])
+
+
+def _scores_of_runs(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Return method, environment, kind, run (its index), step and score of each evaluation of some runs."""
+    # As categories of the runs, the texts of hundreds of thousands of rows are not compared.
+    categories = runs[[*_PLACE, "kind"]].astype("category")
+    rows = pd.Index(runs["run"]).get_indexer(evaluations["run"])
+    is_of_runs = rows >= 0
+    scores = categories.iloc[rows[is_of_runs]].rename_axis("run").reset_index()
+    return scores.assign(
+        step=evaluations["step"].to_numpy()[is_of_runs],
+        score=evaluations["score"].to_numpy()[is_of_runs],
+    )
 
 
 def _last_scores(
     runs: pd.DataFrame, scores: pd.DataFrame
-) -> tuple[pd.Series, dict[tuple[str, str, str], float]]:
+) -> tuple[dict[_Place, int], dict[tuple[str, str, str], float]]:
     """Return the last step at which all runs of a method and environment were evaluated, and their mean scores there.
 
     :return: the steps, by method and environment; the scores, by the kind of score too.
     """
-    # As categories, the texts of hundreds of thousands of rows are compared once.
-    scores = scores.astype(dict.fromkeys([*_PLACE, "run", "kind"], "category"))
-    places = scores.groupby(_PLACE, observed=True)
     evaluated = scores.drop_duplicates(["run", "step"]).groupby([*_PLACE, "step"], observed=True)
     reached = evaluated.size().reset_index("step", name="runs")
     started = runs.groupby(_PLACE).size().reindex(reached.index)
     at = reached.loc[reached["runs"] == started, "step"].groupby(_PLACE, observed=True).max()
+    places = scores.groupby(_PLACE, observed=True)
     at_last = (
         scores["step"].to_numpy() == at.reindex(places.size().index).to_numpy()[places.ngroup()]
     )
     last = scores[at_last].groupby([*_PLACE, "kind"], observed=True)["score"].mean()
-    return at, last.to_dict()
+    return at.to_dict(), last.to_dict()
 
 
-def _progress(runs: pd.DataFrame, scores: pd.DataFrame) -> dict[_Place, tuple[str, str]]:
+def _progress(runs: pd.DataFrame, evaluated: pd.Series) -> dict[_Place, tuple[str, str]]:
     """Return how far the last run of each method and environment is, and the time until all of them have ended.
 
     Runs that have ended are looked at only where none is running.
+
+    :param evaluated: the step of each run's last evaluation, by its index in `runs`.
     """
-    evaluated = scores.groupby("run")["step"].max().to_dict()
-    runs = runs.loc[runs["method"].notna(), _STEPS]  # others cannot be read
+    runs = runs[runs["method"].notna()]  # others cannot be read
     is_running = runs["state"] == "running"
     has_running = is_running.groupby([runs[name] for name in _PLACE]).transform("any")
-    progresses: dict[_Place, list[tuple[int, int, float]]] = {}
-    for run in runs[is_running | ~has_running].to_dict("records"):
-        place = run["method"], run["environment"]
-        progress = _progress_of(run, int(evaluated.get(run["run"], 0)))
-        progresses.setdefault(place, []).append(progress)
+    runs = runs.loc[is_running | ~has_running, _STEPS]
+    # Status and last evaluation may each be older than the other, and than the log.
+    steps = (runs["offline_step"] + runs["online_step"]).clip(
+        lower=evaluated.reindex(runs.index, fill_value=0)
+    )
+    runs = runs.assign(step=steps, end=runs["offline_steps"] + runs["online_steps"], seconds=np.nan)
+    for index, run in runs[runs["state"] == "running"].iterrows():
+        logged = read_speed(RunFolder(Path(run["run"])))
+        if logged is None:
+            continue
+        now, speed = logged
+        if not run["pretrained_actor"]:
+            now -= run["pretraining_steps"]
+        seconds = max(0, run["end"] - now) / speed
+        runs.loc[index, ["step", "seconds"]] = max(run["step"], now), seconds
+    runs["rest"] = runs["end"] - runs["step"]
+    last = runs.sort_values("rest", ascending=False, kind="stable").drop_duplicates(_PLACE)
+    # Infinite where the time of one run is not known.
+    slowest = runs["seconds"].fillna(math.inf).groupby([runs[name] for name in _PLACE]).max()
     result = {}
-    for place, progresses_of_place in progresses.items():
-        steps, ends, seconds = np.array(progresses_of_place).T
-        last = np.argmax(ends - steps)
-        slowest = seconds.max()  # NaN if one is
+    for run in last.to_dict("records"):
+        place = run["method"], run["environment"]
         left = "-"
-        if not np.isnan(slowest):
-            minutes, second = divmod(round(slowest), 60)
+        if math.isfinite(slowest[place]):
+            minutes, second = divmod(round(slowest[place]), 60)
             left = f"{minutes // 60}:{minutes % 60:02}:{second:02}"
-        result[place] = f"{_short(steps[last])}/{_short(ends[last])}", left
+        result[place] = f"{_short(run['step'])}/{_short(run['end'])}", left
     return result
-
-
-def _progress_of(run: Mapping[Hashable, Any], evaluated: int) -> tuple[int, int, float]:
-    """Return a run's step, its last one, both from the end of pretraining, and the seconds left, NaN if not known.
-
-    Its status and last evaluation may be older than its log.
-    """
-    end = int(run["offline_steps"] + run["online_steps"])
-    step = max(int(run["offline_step"] + run["online_step"]), evaluated)
-    logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
-    if logged is None:
-        return step, end, math.nan
-    now, speed = logged
-    if not run["pretrained_actor"]:
-        now -= int(run["pretraining_steps"])
-    return max(step, now), end, max(0, end - now) / speed
 
 
 def _short(steps: float) -> str:

@@ -18,7 +18,7 @@ from zoo.report.request import CompareRequest
 from zoo.report.table_entries import Table, TableEntry
 from zoo.report.table_texts import write_file
 from zoo.terminal.messages import standard_output
-from zoo.terminal.tables import empty_table
+from zoo.terminal.tables import make_table
 
 _PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
 """The tables in the terminal."""
@@ -103,10 +103,9 @@ def _print_tables(content: Content) -> None:
         if kind == "reproduction":
             # sentences, which would leave the numbers no room
             frame = frame.drop(columns="protocol")
-        shown = empty_table(table.title, [*frame], _whole_columns(table, console.width))
-        for row in frame.to_numpy():
-            shown.add_row(*map(_text, row))
-        console.print(shown)
+        rows = [list(map(_text, row)) for row in frame.to_numpy()]
+        unbroken = _whole_columns(table, console.width)
+        console.print(make_table(table.title, [*frame], rows, unbroken))
 
 
 def _text(entry: TableEntry) -> Text:
