@@ -143,10 +143,11 @@ def _size(run: StoredRun | None) -> int:
 
 
 @contextlib.contextmanager
-def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
+def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], bool]]:
     """Yield a function that says how far jobs are: in a terminal again and again, elsewhere what has changed.
 
-    It does nothing if it is called too soon again: a large suite on slow storage is read for minutes.
+    It does nothing, and returns False, if it is called too soon again: a large suite on slow storage is read for
+    minutes.
     """
     console = terminal()
     live = Live(console=console, auto_refresh=False, transient=True)
@@ -154,11 +155,11 @@ def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], None]]
     last_text = ""
     next_time = 0.0
 
-    def report() -> None:
+    def report() -> bool:
         nonlocal left, last_text, next_time
         begin = time.monotonic()
         if begin < next_time:
-            return
+            return False
         progress = Progress(store.statuses(left))
         left = [status.job for status in progress.left]
         words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
@@ -177,6 +178,7 @@ def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], None]]
         last_text = text
         end = time.monotonic()
         next_time = end + max(POLL_SECONDS, (end - begin) / MAX_READING_SHARE)
+        return True
 
     with live if console.is_terminal else contextlib.nullcontext():
         yield report

@@ -30,7 +30,7 @@ def run_on_ray(
     workers: int | None,
     resources: Sequence[str],
     address: str | None,
-    report: Callable[[], None],
+    report: Callable[[], object],
 ) -> None:
     """Run tasks on a Ray cluster, and wait for their end; Ray starts one again whose node has died.
 

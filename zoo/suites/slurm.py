@@ -49,7 +49,7 @@ def run_on_slurm(
     workers: int | None,
     resources: Sequence[str],
     folder: Path,
-    report: Callable[[], None],
+    report: Callable[[], bool],
 ) -> None:
     """Run tasks as an array of Slurm jobs, and wait for their end; Slurm starts one again whose node has died.
 
@@ -58,7 +58,7 @@ def run_on_slurm(
     :param workers: how many at once; None: 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
     :param folder: of what submitit and Slurm write, on shared storage.
-    :param report: says how far the jobs are, now and then.
+    :param report: says how far the jobs are, unless that was said just now; whether it did.
     :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
@@ -80,9 +80,10 @@ def run_on_slurm(
 
     try:
         while left:
-            report()
+            is_shown = report()
             time.sleep(POLL_SECONDS)
-            states = _states()
+            # Slurm's controller serves all users: it is asked no more often than the report is shown.
+            states = _states() if is_shown else None
             if states is None:
                 continue
             for job in sorted(left):

@@ -159,7 +159,7 @@ Share = tuple[list[int], dict[str, str]]
 
 
 def run_locally(
-    tasks: Sequence[JobTask], workers: int | None, device: str, report: Callable[[], None]
+    tasks: Sequence[JobTask], workers: int | None, device: str, report: Callable[[], object]
 ) -> None:
     """Run tasks on this machine.
 

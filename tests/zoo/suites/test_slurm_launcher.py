@@ -58,7 +58,7 @@ def run(tmp_path, refusal):
     return partial(refusal, main, *words.split())
 
 
-def launch(tmp_path, *resources):
+def launch(tmp_path, *resources, is_shown=True):
     """Start two tasks on the stand-in for Slurm."""
     folder = tmp_path / "logs" / ".jobs" / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,7 @@ def launch(tmp_path, *resources):
     def report():
         if next(rounds, None) is None:
             raise KeyboardInterrupt
+        return is_shown
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slurm, "POLL_SECONDS", 0.0)
@@ -133,6 +134,13 @@ def test_a_job_counts_until_slurm_says_that_it_has_ended_or_does_not_know_it(
     messages = capsys.readouterr().err
     assert ("unable to contact slurm controller" in messages) == (states is None)
     assert ("has ended as FAILED" in messages) == ("FAILED" in (states or ""))
+
+
+def test_slurm_is_asked_no_more_often_than_the_report_is_shown(tmp_path, bin_folder):
+    write(bin_folder, "squeue", f"touch {bin_folder}/asked")
+    with pytest.raises(Interrupted):
+        launch(tmp_path, is_shown=False)
+    assert not (bin_folder / "asked").exists()
 
 
 def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path, bin_folder):
