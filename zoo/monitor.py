@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import shlex
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -21,6 +22,9 @@ from agents.common.validation import number
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, a_path, add_reference_scores, add_verbose
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def make_parser() -> Parser:
@@ -68,32 +72,34 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     console = terminal()
     paths = shlex.join(map(str, args.paths))
     read = partial(read_runs, args.paths, args.merge_protocols, all_settings=False)
+    gc.disable()  # what is read is no garbage, and every collection would go through all of it
     tables = read()
-    gc.freeze()  # what was read is no garbage, and every collection would go through all of it
+    gc.freeze()
+    gc.enable()
+
+    def report() -> RenderableType:
+        if tables.runs.empty:  # references are of the environments of runs
+            return show_states(tables)
+        # Of each reading: runs that begin later may record references too.
+        references = read_references(args.reference_scores, tables)
+        return show_states(normalise_returns(tables, references))
+
     if args.watch is None:
         if tables.runs.empty:
             places = ", ".join(map(str, args.paths))
             raise UsageError(
                 f"expected run folders below {places}, got none; --watch waits for the first one"
             )
-        references = read_references(args.reference_scores, tables)
-        console.print(show_states(normalise_returns(tables, references)))
+        console.print(report())
     else:
-        with Live(auto_refresh=False, console=console) as live:
-            try:
-                while tables.runs.empty:
-                    live.update(show_states(tables), refresh=True)
-                    time.sleep(args.watch)
-                    tables = read()
-                references = read_references(args.reference_scores, tables)
-                while True:
-                    live.update(show_states(normalise_returns(tables, references)), refresh=True)
-                    if not (tables.runs["state"] == "running").any():
-                        break
-                    time.sleep(args.watch)
-                    tables = read()
-            except KeyboardInterrupt:  # the way to stop watching; the runs continue
-                pass
+        # Ctrl-C is the way to stop watching; the runs continue.
+        stopped_by_user = contextlib.suppress(KeyboardInterrupt)
+        with Live(auto_refresh=False, console=console) as live, stopped_by_user:
+            live.update(report(), refresh=True)
+            while tables.runs.empty or (tables.runs["state"] == "running").any():
+                time.sleep(args.watch)
+                tables = read()
+                live.update(report(), refresh=True)
         if not console.is_terminal:
             console.line()  # Rich ends the last line only in a terminal
     counts = count_states(tables)

@@ -95,12 +95,15 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
             write_run(folder, state="running", **(RETURNS | {"offline": (-1.0,)}))
         else:
             change_status(folder, state="done")
+            other = RETURNS | {"env": "Other-v0", "offline": (-1.0,)}
+            write_run(tmp_path / "b", **other, reference_scores=[-2, 0])
 
     monkeypatch.setattr("time.sleep", sleep)
     result, lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-1,0", "--watch", "3")
     assert naps == [3.0, 3.0]
-    assert result == {"runs": 1, "done": 1}
-    assert "1 done" in "\n".join(lines)
+    assert result == {"runs": 2, "done": 2}
+    # the reference of a run that began after the first look counts too
+    assert "sac Other 1 done 1k/1k - 50.0 1k" in lines
 
 
 @pytest.mark.parametrize(

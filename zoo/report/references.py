@@ -12,7 +12,7 @@ from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 from zoo.settings.layers import load_yaml, read_yaml
 from zoo.terminal.errors import UsageError, as_usage_error
-from zoo.terminal.messages import log
+from zoo.terminal.messages import say_once
 
 FLAG = "--reference-scores"
 References = dict[str, tuple[float, float]]
@@ -43,7 +43,8 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
         if len(unknown) == len(pairs):
             raise UsageError(f"`{FLAG}` {word}: {'; '.join(unknown)}")
         for problem in unknown:
-            log.info("%s: %s; its reference is not used", word, problem)
+            # `zoo monitor --watch` asks again and again.
+            say_once(f"{word}: {problem}; its reference is not used")
     return _recorded(tables, result) | result
 
 

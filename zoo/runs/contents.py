@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ MIN_NEW_RUNS = 100
 """How many runs of a folder must have ended since its file was written to write it again; fewer are read in no time."""
 SETTLED_SECONDS = 2.0
 """Age from which a file's time of change tells it from later ones; some storage has times of whole seconds."""
-_FORMAT = 3
+_FORMAT = 4
 """Of the cache's files. A release with another one finds files of its own."""
 
 Stamps = list[list[int]]
@@ -76,23 +75,26 @@ Entries = dict[str, tuple[Stamps, RunContents]]
 """Name of a run folder -> its files when they were read, and what they said."""
 
 
-def read_contents(paths: Iterable[Path]) -> dict[Path, RunContents | UnreadableRun]:
+def read_contents(paths: Iterable[Path]) -> list[RunContents | UnreadableRun]:
     """Return what the files of run folders say, or why they cannot be read, in the order of the folders.
 
     :param paths: of the folders, sorted, so that those of one parent follow each other.
     """
-    result: dict[Path, RunContents | UnreadableRun] = {}
-    for parent, siblings in itertools.groupby(paths, attrgetter("parent")):
+    result: list[RunContents | UnreadableRun] = []
+    for folder, siblings in itertools.groupby(paths, os.path.dirname):
+        parent = Path(folder)
         file = _cache_file(parent)
         entries = _load(file)
         latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
         new_runs = 0
         for path in siblings:
             stamps = _stamps(path)
-            if path.name in entries and entries[path.name][0] == stamps:
-                result[path] = entries[path.name][1]
+            entry = entries.get(path.name)
+            if entry is not None and entry[0] == stamps:
+                result.append(entry[1])
                 continue
-            contents = result[path] = _read(path)
+            contents = _read(path)
+            result.append(contents)
             if (
                 isinstance(contents, RunContents)
                 and contents.is_final
@@ -170,7 +172,7 @@ def _load(file: Path) -> Entries:
 def _parse(file: Path, changed: int) -> Entries:
     """Return the entries of a file, given its time of change."""
     arrays = read_npz(file)
-    index = json.loads(arrays["index"].item())
+    index = json.loads(arrays["index"].tobytes())
     records = {key: RunRecord.read(config) for key, config in index["configs"].items()}
     entries = {}
     begin = 0
@@ -198,6 +200,9 @@ def _save(file: Path, entries: Entries) -> None:
         if key in configs and isinstance(contents.evaluations, np.ndarray):
             runs.append([name, stamps, contents.status, key, len(contents.evaluations)])
             evaluations.append(contents.evaluations)
-    index = json.dumps({"configs": configs, "runs": runs})
+    index = json.dumps({"configs": configs, "runs": runs}).encode()
     with atomic_path(file) as temporary:
-        np.savez(temporary, index=np.array(index), evaluations=np.concatenate(evaluations))
+        # As bytes, since NumPy's texts have four bytes a letter.
+        np.savez(
+            temporary, index=np.frombuffer(index, np.uint8), evaluations=np.concatenate(evaluations)
+        )

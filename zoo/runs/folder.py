@@ -429,21 +429,22 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     Symbolic links are followed. A folder that several paths lead to is taken by the first of them. The trials of a
     study are not results: they are found only where its folder, or one inside it, is among the paths.
     """
-    run_folders: list[Path] = []
+    run_folders: list[str] = []
     visited: set[str] = set()
 
     def search(folder: str, real_path: str, is_asked_for: bool = False) -> None:
-        entries: list[os.DirEntry[str]] = []
-        with contextlib.suppress(OSError), os.scandir(folder) as scanned:  # that we may not read
-            entries.extend(scanned)
-        names = {entry.name for entry in entries}
-        is_study = STUDY in names and not is_asked_for
+        is_study = not is_asked_for and os.access(f"{folder}/{STUDY}", os.F_OK)
         if is_study or real_path in visited:  # a link may lead back to a folder above it
             return
         visited.add(real_path)
-        if "status.json" in names or "evaluations.npz" in names:
-            run_folders.append(Path(folder))  # checkpoints and the like below a run are not runs
+        # Asking for two names takes a fifth of the time of listing a run's files.
+        files = (f"{folder}/status.json", f"{folder}/evaluations.npz")
+        if os.access(files[0], os.F_OK) or os.access(files[1], os.F_OK):
+            run_folders.append(folder)  # checkpoints and the like below a run are not runs
             return
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as scanned:  # that we may not read
+            entries.extend(scanned)
         # What is no link comes first, and gives a folder its name.
         for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
             if entry.is_dir() and not entry.name.startswith("."):  # those with a dot are being made
@@ -458,7 +459,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 f"expected a folder of runs, got `{path}`, which is not one; check the path"
             )
         search(str(path), os.path.realpath(path), is_asked_for=True)
-    return sorted(run_folders)
+    return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]
 
 
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:

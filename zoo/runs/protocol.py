@@ -158,10 +158,11 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     used_names = set(methods.dropna())
     has_returns = kinds_of(runs).isin(OWN_SCALE)
     for (label, is_return), group in runs[runs["label"].notna()].groupby([methods, has_returns]):
+        group = group.assign(kind=kinds_of(group))
         # Seeds share what is looked at here: a tenth of the rows says the same in a tenth of the time.
-        alike = list(zip(map(id, group["settings"]), kinds_of(group).fillna(""), strict=True))
+        alike = list(zip(map(id, group["settings"]), group["kind"].fillna(""), strict=True))
         distinct = group[~pd.Series(alike, index=group.index).duplicated()]
-        text = _texts(distinct)
+        text = _differing_texts(distinct)
         same_fields: tuple[str, ...] = _SAME_ON_ALL_TASKS
         if is_return:
             same_fields = _SAME_FOR_RETURNS
@@ -169,7 +170,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
         variant_of = dict(
             zip(dict.fromkeys(alike), map(tuple, text[fields].to_numpy()), strict=True)
         )
-        variants = pd.Series([variant_of[key] for key in alike], index=group.index)
+        variants = pd.Series(map(variant_of.get, alike), group.index)
         names: dict[Variant, str] = {}
         candidates = set(variants[group["problem"].isna()]) or set(variants)
         if len(candidates) == 1:  # runs that did not finish give way to the one that did
@@ -178,7 +179,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
         unnamed = sorted(set(variants) - set(names))
         names |= _name_variants(str(label), fields, unnamed, used_names)
         used_names.update(names.values())
-        methods.loc[group.index] = variants.map(names)
+        methods.loc[group.index] = [names[variant] for variant in variants]
     return methods
 
 
@@ -187,12 +188,11 @@ def labels_by_kind(runs: pd.DataFrame) -> pd.Series:
 
     Scores of two kinds never meet in a method on an environment.
     """
-    labels = runs["label"].copy()
+    labels = runs["label"].astype(object)  # floats where no run can be read
     has_returns = kinds_of(runs).isin(OWN_SCALE)
-    for _, group in runs[runs["label"].notna()].groupby("label"):
-        is_return = has_returns[group.index]
-        if (is_return.groupby(group["environment"]).nunique() > 1).any():
-            labels[is_return[is_return].index] += " (by return)"
+    counts = has_returns.groupby([labels, runs["environment"]]).nunique()
+    has_both = labels.isin(counts[counts > 1].index.get_level_values("label"))
+    labels[has_both & has_returns] += " (by return)"
     return labels
 
 
@@ -218,29 +218,38 @@ def what_differs(runs: pd.DataFrame, methods: Collection[str]) -> dict[str, dict
         shared = set.intersection(*environments)
         if shared:
             group = group[group["environment"].isin(shared)]
-        texts = _texts(group).groupby(group["method"])
+        texts = _differing_texts(group).groupby(group["method"])
         table = texts.agg(lambda column: " / ".join(column.unique()))
         table = table.loc[:, table.nunique() > 1]
         result |= table.to_dict("index")
     return result
 
 
-def _texts(group: pd.DataFrame) -> pd.DataFrame:
-    """Return the algorithm, every field of `PROTOCOL`, every setting and the kind of scores of runs as text."""
-    settings = pd.DataFrame(list(group["settings"]), index=group.index)
-    # A setting may have the name of a column, such as `profile`.
-    settings = settings.rename(columns={field: f"{field}_" for field in group})
-    table = pd.concat(
-        [group[["algorithm", *PROTOCOL]], settings, kinds_of(group).rename("kind")], axis=1
-    )
+def _differing_texts(group: pd.DataFrame) -> pd.DataFrame:
+    """Return the algorithm, fields of `PROTOCOL`, settings and kind of scores of runs as text, where these differ."""
+    fields = ["algorithm", *PROTOCOL]
+    columns = set(group)
+    rows = []
+    for values, settings in zip(group[fields].to_numpy().tolist(), group["settings"], strict=True):
+        texts = dict(zip(fields, map(_as_text, values), strict=True))
+        for name, text in settings.items():
+            # A setting may have the name of a column, such as `profile`.
+            texts[f"{name}_" if name in columns else name] = text
+        rows.append(texts)
+    # Most fields are the same in all rows; making columns of all of them takes ten times as long.
+    names = dict.fromkeys(chain.from_iterable(rows))
+    differing = [name for name in names if len({texts.get(name) for texts in rows}) > 1]
     # NaN is a setting that other runs of the group have.
-    return table.astype(object).where(table.notna(), None).map(_as_text)
+    table = pd.DataFrame(rows, group.index, differing)
+    return table.assign(kind=group["kind"]).fillna("None")
 
 
 def _as_text(value: Any) -> str:
-    """Return a table's value as text; numbers that pandas made floats are whole again."""
+    """Return a table's value as text; numbers that pandas made floats are whole again, and NaN is None."""
     if isinstance(value, float) and value.is_integer():
         return show(int(value))
+    if pd.isna(value):
+        return "None"
     return show(value)
 
 
@@ -254,7 +263,7 @@ def _distinguishing_fields(
     :param same_fields: fields that must be the same on all environments.
     """
     fields: list[str] = []
-    for field in text.columns[text.nunique() > 1]:
+    for field in text:
         differs = (text[field].groupby(environments).nunique() > 1).any()
         # Each environment may agree with itself and differ from the others.
         if field in same_fields:

@@ -125,11 +125,12 @@ def read_runs(
     :param all_settings: whether ``settings`` has those that came with a later release than the runs of a label. They
         tell no runs apart, and reading their defaults takes seconds, since it imports PyTorch.
     """
-    contents = read_contents(find_run_folders(paths))
-    described = _describe_records(contents.values(), all_settings)
+    folders = find_run_folders(paths)
+    contents = read_contents(folders)
+    described = _describe_records(contents, all_settings)
     rows = []
     evaluations = []
-    for path, content in contents.items():
+    for path, content in zip(folders, contents, strict=True):
         row, rows_of_run = _read_run(path, content, described)
         rows.append(row)
         evaluations.append(rows_of_run)
@@ -269,7 +270,7 @@ def _kind(row: Mapping[str, Any], evaluations: np.ndarray) -> str:
 
     :param row: what `describe_config` returned.
     """
-    if (evaluations["successes"] == NO_SUCCESS).all():
+    if evaluations["successes"][0] == NO_SUCCESS:
         return WITHOUT_ENV.get(row["score"], RETURN).name
     if row["success_return"] is not None:
         return SUCCESS_BY_RETURN.name
@@ -305,9 +306,10 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
     """Return which phase of a finished run lacks an evaluation at its end."""
+    # A later evaluation of a phase takes the place of an earlier one.
+    last_steps = dict(zip(evaluations["phase"].tolist(), evaluations["step"].tolist(), strict=True))
     for phase, end in phase_ends(row).items():
-        steps = evaluations["step"][evaluations["phase"] == PHASES.index(phase)]
-        last = steps.max(initial=0)
+        last = last_steps.get(PHASES.index(phase), 0)
         if last < end:
             return f"its last {phase} evaluation is at step {last:,}, expected {end:,}"
     return None
