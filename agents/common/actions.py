@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 def holds_integers(space: spaces.Space[Any]) -> bool:
     """Return whether the actions of a space are whole numbers."""
-    return np.issubdtype(space.dtype, np.integer)
+    return space.dtype is not None and space.dtype.kind in "iu"
 
 
 def action_bounds(space: spaces.Box) -> tuple[Array, Array]:
@@ -33,7 +33,7 @@ def unscaled_actions(scaled: Array, space: spaces.Box) -> Array:
     """Return actions of [-1, 1], (..., A), in the units of a box, clipped to it; integers are not rounded yet."""
     low, high = action_bounds(space)
     actions = low + 0.5 * (scaled + 1.0) * (high - low)
-    return np.clip(actions, low, high)  # scaling rounds, so an end may lie outside
+    return actions.clip(low, high)  # scaling rounds, so an end may lie outside
 
 
 def played_actions(actions: Array, space: spaces.Box) -> Array:
@@ -53,7 +53,7 @@ def played_actions(actions: Array, space: spaces.Box) -> Array:
                 f"actions must be finite to be played in {space}, got NaN or infinity"
             )
         actions = np.rint(actions)
-    return np.clip(actions, *action_bounds(space)).astype(space.dtype)
+    return actions.clip(*action_bounds(space)).astype(space.dtype)
 
 
 def stored_as_played(actions: Array, scaled: Array, space: spaces.Box) -> tuple[Array, Array]:

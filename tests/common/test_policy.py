@@ -49,6 +49,14 @@ def numbered(monkeypatch):
     return policy, planned
 
 
+def test_an_observation_may_be_reversed_and_read_only():
+    policy = policy_of(horizon_length=1)
+    row = observations()[0]
+    row.flags.writeable = False
+    expected = policy.predict(row[::-1].copy(), deterministic=True)[0]
+    assert_array_equal(policy.predict(row[::-1], deterministic=True)[0], expected)
+
+
 # -- chunks -----------------------------------------------------------------------------------------------------------
 
 

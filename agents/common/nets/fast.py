@@ -39,6 +39,8 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
         layers = list(map(_in_low_precision, layers))
     # recorded bfloat16 gains nothing
     gains = layers[0].weight.dtype == torch.float32 or not torch.is_grad_enabled()
+    # asked once and not for each layer: on a single row the question takes as long as an operation
+    gains = gains and onednn.is_faster()
     if not gains or not any(onednn.is_preferred(x, layer.weight) for layer in layers):
         return mlp.evaluate(layers, x)
     stack = layers[0].weight.shape[:-2]

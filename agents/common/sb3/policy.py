@@ -476,38 +476,45 @@ class FlowPolicy(BasePolicy):
     ) -> Array:
         """Plan chunks (B, H, A) for those rows (B, O), grouped by replica, that are due; only they use up noise."""
         replicas = self.num_replicas
-        if due is None:
-            due = np.ones(len(rows), dtype=bool)
         if len(rows) % replicas:
             raise ValueError(
                 f"{replicas} replicas expect a multiple of {replicas} observations, got {len(rows)}; use "
                 "`model.replica(k)` to act with one of them"
             )
-        if replicas == 1:  # several are planned together, and need the same number of rows
-            rows = rows[due]
-            due = due[due]
-        grouped = rows.reshape(replicas, len(rows) // replicas, -1)
+        # several are planned together, and need the same number of rows
+        if replicas == 1 and due is not None:
+            return self._plan_rows(rows[due], generators)
+        # a copy, since a tensor shares an array's memory, and takes neither read-only nor reversed ones
+        grouped = rows.reshape(replicas, len(rows) // replicas, -1).copy()
         if generators is None:
             noise = self._centre_noise(grouped.shape[1])
         else:
-            noise = self._draw_due_noise(due.reshape(replicas, -1), generators)
-        return self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))[due]
+            noise = self._draw_due_noise(grouped.shape[1], generators, due)
+        chunks = self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))
+        return chunks if due is None else chunks[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
         return rows, self.chunk_length, *self.action_space.shape
 
     def _draw_due_noise(
-        self, is_due: NDArray[np.bool_], generators: Sequence[torch.Generator]
+        self,
+        rows: int,
+        generators: Sequence[torch.Generator],
+        due: NDArray[np.bool_] | None,
     ) -> dict[str, Tensor]:
-        """Draw the noise of the rows that are due, (S, B), zeros for the others; each replica from its generator."""
+        """Draw each replica's noise of its due rows from its own generator, (S, rows, ...), zeros for the others."""
         noise: dict[str, list[Tensor]] = {}
-        for row, generator in zip(is_due, generators, strict=True):
-            for name, draw in self.draw_action_noise(int(row.sum()), generator).items():
-                of_replica = draw
-                if len(draw) < len(row):
-                    of_replica = draw.new_zeros(len(row), *draw.shape[1:])
-                    of_replica[torch.from_numpy(row)] = draw
-                noise.setdefault(name, []).append(of_replica)
+        for replica, generator in enumerate(generators):
+            if due is None:
+                draws = self.draw_action_noise(rows, generator)
+            else:
+                is_due = due[replica * rows : (replica + 1) * rows]
+                draws = self.draw_action_noise(int(is_due.sum()), generator)
+                for name, draw in draws.items():
+                    draws[name] = draw.new_zeros(rows, *draw.shape[1:])
+                    draws[name][torch.from_numpy(is_due)] = draw
+            for name, draw in draws.items():
+                noise.setdefault(name, []).append(draw)
         return {name: torch.stack(of_replicas) for name, of_replicas in noise.items()}
 
     def _centre_noise(self, rows: int) -> dict[str, Tensor]:
