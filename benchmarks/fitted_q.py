@@ -85,21 +85,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4_000, help="updates of an estimate")
     parser.add_argument("--gamma", type=float, default=0.99, help="that of training by default")
+    parser.add_argument("--default-sizes", action="store_true", help="as `zoo evaluate` has them")
     args = parser.parse_args()
+    settings = {} if args.default_sizes else SMALL
     policies = train_policies()
     true_values, content = collect(policies, args.gamma)
     transitions = read_transitions(content, (3,), 1)
     for seed in range(args.seeds):
         for number, policy in enumerate(policies):
             begin = time.process_time()
-            estimate = fitted_value(
-                policy, transitions, steps=args.steps, seed=seed, gamma=args.gamma, **SMALL
-            ).policy
-            low, high = estimate.interval
+            fitted = fitted_value(
+                policy, transitions, steps=args.steps, seed=seed, gamma=args.gamma, **settings
+            )
+            low, high = fitted.policy.interval
+            ending = "settled" if fitted.settled else f"drift {fitted.policy.drift:.0f}"
             seconds = time.process_time() - begin
             print(
-                f"policy {number}, seed {seed}: true {true_values[number]:.0f}, fitted {estimate.value:.0f} "
-                f"[{low:.0f}, {high:.0f}], {seconds:.0f} s of CPU"
+                f"policy {number}, seed {seed}: true {true_values[number]:.0f}, fitted {fitted.policy.value:.0f} "
+                f"[{low:.0f}, {high:.0f}], {ending} after {fitted.updates} updates, {seconds:.0f} s of CPU"
             )
 
 

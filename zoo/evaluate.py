@@ -162,6 +162,12 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
     for name, estimate in (("policy", fitted.policy), ("behaviour", fitted.behaviour)):
         low, high = estimate.interval
         log.info("discounted value of the %s: %.4g [%.4g, %.4g]", name, estimate.value, low, high)
+    if not fitted.settled:
+        log.warning(
+            "not settled after %d updates: these are no 95%% intervals, though wider by how far the values moved last; "
+            "give more --steps",
+            fitted.updates,
+        )
     return result
 
 

@@ -39,6 +39,7 @@ def test_a_run_without_an_environment_has_a_value_in_its_folder(run, call):
     assert low < result["policy"]["value"] < high
     assert result["behaviour_from"] == "fitted"
     assert "discounted value of the policy: " in messages
+    assert "not settled after 3 updates: these are no 95% intervals" in messages
 
 
 def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):

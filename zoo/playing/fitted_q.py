@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,13 +41,15 @@ class ValueEstimate:
     """A discounted value at the first states of trajectories.
 
     :param value: its mean over trajectories and critics.
-    :param interval: 95%.
+    :param interval: 95% of resampled trajectories and critics, and the drift on both sides.
     :param critics: the mean by each critic alone; empty for returns.
+    :param drift: how far the value moved in the last rounds of training, from zero at the start; 0 for returns.
     """
 
     value: float
     interval: tuple[float, float]
     critics: list[float]
+    drift: float
 
 
 @dataclass(frozen=True)
@@ -151,30 +154,35 @@ def fitted_value(
     policy.set_training_mode(False)
     judge = _Judge(model.policy, buffer, seed)
     errors: list[float] = []
-    means: list[float] = []
+    # networks begin near zero, from where a short training has drifted
+    means: dict[str, list[float]] = defaultdict(lambda: [0.0])
     settled = False
     while model.offline_steps < steps and not settled:
         model.learn_offline(min(ROUND_STEPS, steps - model.offline_steps), log_interval=None)
         errors.append(judge.error())
         values = judge.values()
-        critics = values["critic"].mean(1)
-        means.append(float(critics.mean()))
-        if not np.isfinite([errors[-1], means[-1]]).all():
+        for name, of_network in values.items():
+            means[name].append(float(of_network.mean()))
+        mean = means["critic"][-1]
+        if not np.isfinite([errors[-1], mean]).all():
             raise ArithmeticError(
-                f"fitted Q evaluation must stay finite, got {unit * means[-1]:g} after {model.offline_steps} updates; "
+                f"fitted Q evaluation must stay finite, got {unit * mean:g} after {model.offline_steps} updates; "
                 "play the policy, which may have diverged"
             )
         log.info(
             "fitted Q evaluation, %d updates: value %.4g, held-out TD error %.3g",
             model.offline_steps,
-            unit * means[-1],
+            unit * mean,
             errors[-1],
         )
-        settled = _has_settled(errors, means, float(critics.std(ddof=1)))
-    of_behaviour = returns[None] if is_complete else unit * values["value"]
+        settled = _has_settled(errors, means["critic"], float(values["critic"].mean(1).std(ddof=1)))
+    if is_complete:
+        behaviour = _estimate(returns[None], seed)
+    else:
+        behaviour = _estimate(unit * values["value"], seed, unit * _drift(means["value"]))
     return FittedValue(
-        policy=_estimate(unit * values["critic"], seed),
-        behaviour=_estimate(of_behaviour, seed),
+        policy=_estimate(unit * values["critic"], seed, unit * _drift(means["critic"])),
+        behaviour=behaviour,
         behaviour_from="returns" if is_complete else "fitted",
         updates=model.offline_steps,
         settled=settled,
@@ -192,10 +200,13 @@ def _has_settled(errors: list[float], means: list[float], spread: float) -> bool
     if len(errors) <= PATIENCE:
         return False
     has_fallen = min(errors[-PATIENCE:]) < (1 - SETTLED) * min(errors[:-PATIENCE])
-    recent = means[-PATIENCE - 1 :]
     tolerance = max(SETTLED * abs(means[-1]), NOISE_SHARE * spread)
-    has_moved = max(recent) - min(recent) > tolerance
-    return not (has_fallen or has_moved)
+    return not has_fallen and _drift(means) <= tolerance
+
+
+def _drift(means: list[float]) -> float:
+    """Return how far a value moved in the last rounds."""
+    return float(np.ptp(means[-PATIENCE - 1 :]))
 
 
 def discounted_returns(content: Transitions, gamma: float) -> np.ndarray:
@@ -268,12 +279,15 @@ class _Judge:
         return values
 
 
-def _estimate(values: np.ndarray, seed: int) -> ValueEstimate:
+def _estimate(values: np.ndarray, seed: int, drift: float = 0.0) -> ValueEstimate:
     """Return the mean of values of trajectories by several critics, or of returns, (S, k), with its interval.
 
     The interval is that of resampled trajectories, to each of which an error of fitting is added. Each critic is
     fitted to trajectories that are drawn again, so its distance from the fit of all data is distributed as the
     distance of that one from the truth. The mean of S critics has 1/S of this variance by itself.
+
+    A moving average nears its end geometrically: as long as the last rounds bring it nearer by half, what is left to
+    learn is no more than the drift over them.
     """
     critics, count = values.shape
     generator = torch_generator(Purpose.EVALUATION_START, seed)
@@ -287,4 +301,5 @@ def _estimate(values: np.ndarray, seed: int) -> ValueEstimate:
         t = as_array(normals[0] / normals[1:].square().mean(0).sqrt())
         means += np.std(names, ddof=1) * np.sqrt(1 + 1 / critics) * t
     low, high = np.percentile(means, [2.5, 97.5])
-    return ValueEstimate(float(values.mean()), (float(low), float(high)), names)
+    interval = (float(low) - drift, float(high) + drift)
+    return ValueEstimate(float(values.mean()), interval, names, drift)

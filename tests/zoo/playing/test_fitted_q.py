@@ -9,6 +9,7 @@ from tests.common.toys import always_sample, tiny_model, toy_dataset
 from tests.envs import SpacesEnv
 from zoo.playing.fitted_q import (
     ResampledBuffer,
+    _drift,
     _estimate,
     _has_settled,
     discounted_returns,
@@ -64,6 +65,7 @@ def test_the_behaviour_is_worth_its_returns_where_all_trajectories_terminate():
     assert fitted.behaviour.interval[0] < expected.mean() < fitted.behaviour.interval[1]
     assert fitted.behaviour_from == "returns"
     assert fitted.behaviour.critics == []
+    assert fitted.behaviour.drift == 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"played_actions": 2}, {"observation_scale": 1.0}])
@@ -76,8 +78,12 @@ def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, setti
     fitted = fitted_value(
         model.policy, data, steps=200, learning_rate=3e-3, tau=0.2, **{**SMALL, "batch_size": 64}
     )
-    assert fitted.policy.value == pytest.approx(-1000, rel=0.05)
-    assert fitted.behaviour.value == pytest.approx(-1000, rel=0.05)
+    for estimate in (fitted.policy, fitted.behaviour):
+        assert estimate.value == pytest.approx(-1000, rel=0.05)
+        # in the first round it came from zero, and nothing says that it will stay
+        low, high = estimate.interval
+        assert estimate.drift == pytest.approx(-estimate.value)
+        assert low < estimate.value - estimate.drift < estimate.value + estimate.drift < high
 
 
 def test_critics_learn_rewards_in_units_of_their_root_mean_square(monkeypatch):
@@ -122,6 +128,11 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases(spread):
 )
 def test_training_ends_once_neither_error_nor_value_moves(errors, means, settled):
     assert _has_settled(errors, means, spread=1.0) == settled
+
+
+def test_the_drift_is_how_far_a_value_moved_in_the_last_rounds():
+    assert _drift([0, 9]) == 9
+    assert _drift([0, 5, 8, 7, 9, 8.5]) == 4
 
 
 STATES, GAMMA, ACTION = 5, 0.9, 0.3
@@ -170,7 +181,9 @@ def test_intervals_cover_the_known_value_of_a_chain(monkeypatch):
         data = chain(seed)
         fitted = fitted_value(policy, data, steps=500, seed=seed, compile="off", **settings)
         low, high = fitted.policy.interval
-        hits += low <= value_of_chain() <= high
+        # one round, in which the value came from zero
+        drift = fitted.policy.drift
+        hits += low + drift <= value_of_chain() <= high - drift
     assert 90 <= hits <= 99
 
 
