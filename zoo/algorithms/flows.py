@@ -33,7 +33,10 @@ def load_flow(name: str) -> PretrainedFlow:
     try:
         flow = make()
     except Exception as error:
-        raise UsageError(f"`--behaviour` {name} failed: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"`--behaviour` must name a function without arguments, got {name}, which failed: {type(error).__name__}: "
+            f"{error}"
+        ) from error
     if not isinstance(flow, PretrainedFlow):
         raise UsageError(
             f"`--behaviour` {name} must return an `agents.PretrainedFlow`, got {type(flow).__name__}; wrap the module: "

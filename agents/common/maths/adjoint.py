@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from agents.common.maths.critic import action_gradient
 from agents.common.nets.networks import ConditionedVelocity, Velocity
 
 
@@ -102,9 +103,8 @@ def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
     times = step_times(flow_steps, states, first=1)
 
     def pull_back(step: int, adjoint: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = states[:, step].detach().requires_grad_()
-            return torch.autograd.grad(base(x, times[step].item()), x, adjoint)[0]
+        t = (step + 1) / flow_steps
+        return action_gradient(lambda x: (base(x, t) * adjoint).sum(-1), states[:, step])
 
     # a network's activations do not depend on the adjoint: all states are evaluated at once
     vjp: Callable[[int, Tensor], Tensor] = pull_back

@@ -47,7 +47,7 @@ class PretrainedFlow:
     :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
     :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, of actions in [-1, 1].
-    :param action_shift: d, a number, (A,) or (H, A).
+    :param action_shift: d, a number, or for each of a chunk; with ``action_shape`` also (A,).
     :param train: whether the behaviour flow goes on cloning the data; frozen otherwise.
     :raises TypeError: if the module is no `torch.nn.Module`, or ``call`` cannot be called.
     :raises ValueError: for conventions that contradict each other.
@@ -86,14 +86,31 @@ class PretrainedFlow:
             )
         if self.alpha_bar is not None:
             _check_schedule(self.alpha_bar)
-        if np.ndim(self.action_scale) or not self.action_scale > 0:
+        self._check_units()
+
+    def _check_units(self) -> None:
+        """Refuse scale, shift and shape that chunks of actions cannot have."""
+        scale = _numbers("action_scale", self.action_scale)
+        if scale.ndim or not scale > 0:
             raise ValueError(
                 f"`action_scale` must be one positive number, got {self.action_scale!r}; where coordinates have scales "
                 "of their own, wrap the environment in gymnasium.wrappers.RescaleAction, so that its box is the "
                 "module's"
             )
-        if not np.isfinite(np.asarray(self.action_shift, float)).all():
+        shift = _numbers("action_shift", self.action_shift)
+        if not np.isfinite(shift).all():
             raise ValueError(f"`action_shift` must be finite, got {self.action_shift!r}")
+        if self.action_shape is None:
+            return
+        if np.shape(self.action_shape) != (2,):
+            raise ValueError(
+                f"`action_shape` must be (H, A), got {self.action_shape!r}; leave it out where chunks are flat"
+            )
+        shape = tuple(self.action_shape)
+        if shift.shape not in ((), shape[1:], shape):
+            raise ValueError(
+                f"`action_shift` must be a number or of shape {shape[1:]} or {shape}, got shape {shift.shape}"
+            )
 
     def conventions(self) -> dict[str, Any]:
         """Return what the numbers of the module mean, as plain values."""
@@ -119,9 +136,17 @@ class PretrainedFlow:
         return replaced
 
 
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """Return numbers as an array; refuse what are none."""
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be a number or a list of numbers, got {value!r}") from error
+
+
 def _check_schedule(alpha_bar: Sequence[float]) -> None:
     """Refuse a table that is not that of a diffusion, the least noisy step first."""
-    table = np.asarray(alpha_bar, np.float64)
+    table = _numbers("alpha_bar", alpha_bar)
     if table.ndim != 1 or len(table) < 2:
         raise ValueError(
             f"`alpha_bar` must be a list of at least two numbers, got shape {table.shape}"
@@ -133,7 +158,7 @@ def _check_schedule(alpha_bar: Sequence[float]) -> None:
         )
     if not np.all(np.diff(table) < 0):
         raise ValueError(
-            "`alpha_bar` must fall from step to step, the least noisy first, got a table that rises at step "
+            "`alpha_bar` must fall from step to step, the least noisy first, got one that does not at step "
             f"{int(np.argmax(np.diff(table) >= 0)) + 1}; turn it round, or give the cumulative products"
         )
 
@@ -153,11 +178,12 @@ class PretrainedField(nn.Module):
     def __init__(self, flow: PretrainedFlow) -> None:
         super().__init__()
         self.module = copy.deepcopy(flow.module)
+        self.dtype = next(self.module.parameters(), torch.empty(0)).dtype
         self.call = flow.call
         self.read_rows: Callable[[Tensor], Any] = lambda rows: rows
         self.predicts = flow.predicts
         self.noise_at = flow.noise_at
-        self.action_shape = flow.action_shape
+        self.action_shape = flow.action_shape and tuple(flow.action_shape)
         self.scale = float(flow.action_scale)
         shift = torch.as_tensor(np.asarray(flow.action_shift, np.float32))
         if flow.action_shape is not None:
@@ -176,14 +202,17 @@ class PretrainedField(nn.Module):
     def forward(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocities at x, (B, D) or (K, B, D), for times that broadcast to (B, 1) or (K, B, 1)."""
         observations = self.read_rows(observations)
-        shape = x.shape
-        t = t.expand(*shape[:-1], 1)
-        if x.ndim == 3:
-            observations = _repeat_rows(observations, shape[0])
-            x = x.flatten(0, 1)
-            t = t.flatten(0, 1)
+        t = t.expand(*x.shape[:-1], 1)
+        if x.ndim == 2:
+            return self._velocity(observations, x, t)
+        observations = _repeat_rows(observations, len(x))
+        velocities = self._velocity(observations, x.flatten(0, 1), t.flatten(0, 1))
+        return velocities.unflatten(0, x.shape[:2])
+
+    def _velocity(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
+        """Return the velocities at x, (B, D), for times (B, 1)."""
         if self.predicts == "velocity" and not self.is_scaled:
-            return self._flow_velocity(observations, x, t).reshape(shape)
+            return self._flow_velocity(observations, x, t)
         tau = t / (t + self.scale * (1 - t)) if self.is_scaled else t
         point = (tau * self.scale + 1 - tau) * x + tau * self.shift if self.is_scaled else x
         if self.predicts == "velocity":
@@ -194,7 +223,7 @@ class PretrainedField(nn.Module):
             action, noise = self._denoise(observations, point, tau)
         if self.is_scaled:
             action = (action - self.shift) / self.scale
-        return (action - noise).reshape(shape)
+        return action - noise
 
     def _flow_velocity(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
         """Return the velocity from noise to action, whichever way the module's time runs."""
@@ -230,11 +259,8 @@ class PretrainedField(nn.Module):
 
     def _predict(self, observations: Any, x: Tensor, times: Tensor) -> Tensor:
         """Call the module in its own shapes and dtype; return (B, D) in that of x."""
-        parameter = next(self.module.parameters(), x)
         actions = x if self.action_shape is None else x.unflatten(-1, self.action_shape)
-        prediction = self.call(
-            self.module, observations, actions.to(parameter.dtype), times.squeeze(-1)
-        )
+        prediction = self.call(self.module, observations, actions.to(self.dtype), times.squeeze(-1))
         if not isinstance(prediction, Tensor):
             raise TypeError(
                 f"`call` must return one tensor, got {type(prediction).__name__}; let it choose the {self.predicts}"
@@ -244,7 +270,7 @@ class PretrainedField(nn.Module):
                 f"`call` must return the shape of x, {tuple(actions.shape)}, got {tuple(prediction.shape)}; do "
                 "`action_shape` and `horizon_length` fit the module?"
             )
-        return prediction.to(x.dtype).reshape(x.shape)
+        return prediction.to(x.dtype).flatten(1)
 
 
 class PretrainedNetwork(VmappedModule):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from agents.common.common_settings import NetworkOptions
@@ -250,6 +250,15 @@ STATEFUL_MODULES = (
 """Stateful or random modules, and those that `torch.func.vmap` cannot call for several seeds at once."""
 
 
+class Slot(NamedTuple):
+    """A parameter or buffer of a module: its part's dict, its name there and in the module, and its value in a call."""
+
+    tensors: dict[str, Any]
+    name: str
+    path: str
+    value: Tensor
+
+
 class VmappedModule(Network):
     """S ordinary modules that know nothing of replicas: each sees its own rows, (B, ...), and draws its own weights.
 
@@ -289,53 +298,61 @@ class VmappedModule(Network):
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
-        return self._call(self._tensors(frozen), *inputs)
+        return self._call(self._slots(frozen), *inputs)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
         """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1)."""
-        # once for a chain of calls: walking through a module costs as much as calling a small one
-        tensors = self._tensors(frozen)
+        # once for a chain of calls
+        slots = self._slots(frozen)
 
         def velocity(x: Tensor, t: Time) -> Tensor:
-            return self._call(tensors, observations, x, as_column(t, x))
+            return self._call(slots, observations, x, as_column(t, x))
 
         return velocity
 
-    def _tensors(self, frozen: bool) -> dict[str, Tensor]:
-        """Return parameters and buffers by name, (S, ...), or those of the only replica."""
-        # a part that is used twice has one name, a tensor of two parts has two; PyTorch's own way to tie them leaves
-        # the last call's tensors in a part that has two names
-        tensors = {}
+    def _slots(self, frozen: bool) -> list[Slot]:
+        """Return where the module's parameters and buffers are, with what a call finds there."""
+        slots = []
+        # of every part, since a tensor of two parts has two slots
         for path, part in self.module.named_modules():
-            for named in (part.named_parameters, part.named_buffers):
-                for name, value in named(path, recurse=False, remove_duplicate=False):
-                    value = maybe_detach(value, frozen)
-                    tensors[name] = value if self.replicas > 1 else value.squeeze(0)
-        return tensors
+            for tensors in (part._parameters, part._buffers):
+                for name, value in tensors.items():
+                    if value is not None:
+                        value = maybe_detach(value, frozen)
+                        value = value if self.replicas > 1 else value.squeeze(0)
+                        slots.append(Slot(tensors, name, f"{path}.{name}".lstrip("."), value))
+        return slots
 
-    def _call(self, tensors: dict[str, Tensor], *inputs: Any) -> Any:
+    def _call(self, slots: list[Slot], *inputs: Any) -> Any:
         """Call each replica's module with its tensors."""
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
 
-        def call(tensors: dict[str, Tensor], *rows: Any) -> Any:
-            assigned = dict(tensors)
-            outputs = functional_call(self.module, assigned, rows, tie_weights=False)
-            # PyTorch notes in the dict what was assigned, and puts the old one back
-            for name, value in tensors.items():
-                if assigned[name] is not value:
-                    raise TypeError(
-                        f"a module must be a function of its inputs, got one that assigns `{name}`, "
-                        "which would be forgotten; change it in the hook `after_update`"
-                    )
+        # `torch.func.functional_call` walks through the module's names twice, a tenth of calling a small one
+        def call(values: list[Tensor], *rows: Any) -> Any:
+            stacked = [slot.tensors[slot.name] for slot in slots]
+            for slot, value in zip(slots, values, strict=True):
+                slot.tensors[slot.name] = value
+            try:
+                outputs = self.module(*rows)
+                for slot, value in zip(slots, values, strict=True):
+                    if slot.tensors[slot.name] is not value:
+                        raise TypeError(
+                            f"a module must be a function of its inputs, got one that assigns `{slot.path}`, "
+                            "which would be forgotten; change it in the hook `after_update`"
+                        )
+            finally:
+                for slot, value in zip(slots, stacked, strict=True):
+                    slot.tensors[slot.name] = value
             return outputs
 
+        values = [slot.value for slot in slots]
         if self.replicas > 1:
-            return vmap(call, in_dims=(0, *axes), randomness="different")(tensors, *inputs)
+            return vmap(call, in_dims=(0, *axes), randomness="different")(values, *inputs)
         # the module itself, which exports as it is
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
         ]
-        outputs = call(tensors, *rows)
+        outputs = call(values, *rows)
         return tree_map(lambda value: value.unsqueeze(0), outputs)
 
 

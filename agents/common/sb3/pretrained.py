@@ -34,7 +34,8 @@ def check_fit(flow: PretrainedFlow, method: Method) -> None:
     """
     if not isinstance(flow, PretrainedFlow):
         raise TypeError(
-            f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}"
+            f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}; wrap the module: "
+            "`PretrainedFlow(module)`"
         )
     require_behaviour(method, "`behaviour`")
     if method.trains_behaviour and not flow.train:
@@ -58,11 +59,20 @@ def check_outputs(policy: FlowPolicy) -> None:
     """Call a policy's pretrained flow twice; refuse one that is no differentiable function of its inputs.
 
     :param policy: with the flow among its networks.
-    :raises TypeError: if it returns anything but a tensor.
     :raises ValueError: if it fails, or returns another shape, NaN, other numbers each time or no gradient.
     """
     network = _pretrained(policy)
+    field = network.field
     size = policy.chunk_size
+    chunk = (policy.chunk_length, policy.action_size)
+    if field.action_shape not in (None, chunk):
+        raise ValueError(
+            f"`action_shape` must be that of a chunk here, {chunk}, got {field.action_shape}"
+        )
+    if field.shift[0].numel() not in (1, size):
+        raise ValueError(
+            f"`action_shift` must be a number, or {size} for the actions of a chunk, got {field.shift[0].numel()}"
+        )
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
     # no two coordinates alike, so that one cannot stand for another
@@ -76,14 +86,12 @@ def check_outputs(policy: FlowPolicy) -> None:
         try:
             first = network(*rows)[0]
             second = network(*rows)[0]
-        except (TypeError, ValueError):
-            raise  # the message of the network's own check says what to do
         except Exception as error:
-            field = network.field
             shape = (2, *(field.action_shape or [size]))
             raise ValueError(
-                f"`behaviour` failed at x of shape {shape}, observations {_describe(field.read_rows(observations))} "
-                f"and times of shape (2,): {type(error).__name__}: {error}; let `call` give the module what it takes"
+                f"`behaviour` must map x of shape {shape}, observations {_describe(field.read_rows(observations))} and "
+                f"times of shape (2,) to the shape of x, got {type(error).__name__}: {error}; let `call` convert what "
+                "the module takes and returns, and set `horizon_length` to the length of its chunks"
             ) from error
         if not torch.isfinite(first).all():
             raise ValueError(

@@ -112,6 +112,11 @@ def test_a_module_of_lower_precision_stays_as_it_is():
         ({"action_scale": 0.0}, "one positive number"),
         ({"action_scale": np.ones(2)}, "RescaleAction"),
         ({"action_shift": np.nan}, "`action_shift` must be finite"),
+        ({"action_shape": 4}, r"must be \(H, A\), got 4"),
+        (
+            {"action_shape": (3, 2), "action_shift": [0.0] * 3},
+            r"of shape \(2,\) or \(3, 2\), got shape",
+        ),
     ],
 )
 def test_conventions_that_cannot_be_are_refused(arguments, text):
@@ -119,6 +124,15 @@ def test_conventions_that_cannot_be_are_refused(arguments, text):
         PretrainedFlow(nn.Linear(2, 2), **arguments)
 
 
-def test_something_else_than_a_module_is_refused():
-    with pytest.raises(TypeError, match=r"`module` must be a torch\.nn\.Module, got function"):
-        PretrainedFlow(lambda o, x, t: x)
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"module": nn.Linear}, r"`module` must be a torch\.nn\.Module, got type"),
+        ({"call": None}, "`call` must be a function"),
+        ({"action_scale": "two"}, "`action_scale` must be a number"),
+        ({"predicts": "noise", "alpha_bar": "linear"}, "`alpha_bar` must be a number or a list"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(arguments, text):
+    with pytest.raises(TypeError, match=text):
+        PretrainedFlow(**{"module": nn.Linear(2, 2), **arguments})
