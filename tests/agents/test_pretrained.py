@@ -1,6 +1,7 @@
 """Algorithms on a behaviour flow that was trained elsewhere: the same numbers, saving, resuming and refusals."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -124,6 +125,14 @@ def test_several_replicas_begin_with_the_same_weights_and_learn_apart(data):
     model.learn_offline(3, dataset=data)
     assert not torch.equal(weight[0], weight[1])
     assert torch.equal(module_of(model.replica(1), "fine_tuned").layer.weight[0], weight[1])
+
+
+def test_updates_are_compiled(data, monkeypatch):
+    # traced, which takes seconds, and not translated
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    model = make_model(compile="on", flow_steps=2).learn_offline(2, dataset=data)
+    torch._dynamo.reset()
+    assert model.trainer.mode.compiled
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
