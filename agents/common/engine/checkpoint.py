@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
@@ -31,6 +30,7 @@ from agents.common.files import (
 )
 from agents.common.model_file import find_checkpoints, read_model_file
 from agents.common.normalization import Normalization
+from agents.common.sb3.stored_model import StoredModel
 
 FORMAT = 9
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
@@ -45,7 +45,7 @@ class OtherVersionError(ValueError):
     """A checkpoint is of another version, which this one would not go on with bit for bit."""
 
 
-def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> Path:
+def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     """Write the state of a training run below a folder, named by the step.
 
     Call it between steps: after an offline update, or at the start of a rollout.
@@ -64,7 +64,6 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> P
     # and those that were set aside as damaged keep theirs, so counting files would give a number twice.
     numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
-    buffer: Any = model.replay_buffer
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
         in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
@@ -73,7 +72,7 @@ def save_checkpoint(model: OffPolicyAlgorithm, folder: Path, **values: Any) -> P
             "in_flight": safe.dumps(in_flight),
             "environments": _environment_states(model),
             "random": random_states(model),
-            "buffer": buffer.online_state(),
+            "buffer": model.replay_buffer.online_state(),
             "more": values,
         }
         # PyTorch, given a path, does not say that a disk is full
@@ -94,7 +93,7 @@ def set_aside(checkpoint: Path) -> Path:
     return checkpoint.rename(checkpoint.with_name(f"damaged_{checkpoint.name}"))
 
 
-def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, Any]:
+def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
     """Put a run's state into a model that was made with the same settings, environments and dataset.
 
     :param model: the model; its dataset is loaded already.
@@ -112,8 +111,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
         )
     state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
-    buffer: Any = model.replay_buffer
-    buffer.restore_online_state(state["buffer"])
+    model.replay_buffer.restore_online_state(state["buffer"])
     vars(model).update(safe.load(state["in_flight"]))
     _restore_environments(model, state["environments"])
     states = state["random"]  # last: making environments draws from the global generators
@@ -122,7 +120,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     torch.set_rng_state(states["torch"])
     if states["cuda"] and model.device.type == "cuda":
         torch.cuda.set_rng_state_all(states["cuda"])
-    for space, action_state in zip(_action_spaces(model), states["actions"], strict=True):
+    for space, action_state in zip(model.action_spaces, states["actions"], strict=True):
         space.np_random.bit_generator.state = action_state
     for name, generator in _generators(model).items():
         # checkpoints of 1.0.0 know no stream of predictions, which training does not read
@@ -131,7 +129,7 @@ def load_checkpoint(model: OffPolicyAlgorithm, checkpoint: Path) -> dict[str, An
     return dict(state["more"])
 
 
-def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
+def _restore_model(model: StoredModel, path: Path) -> None:
     """Put the parameters, optimisers and counts of a saved model into a model; refuse one of other spaces."""
     saved = read_model_file(path)
     attributes, _ = saved.attributes()
@@ -151,17 +149,17 @@ def _restore_model(model: OffPolicyAlgorithm, path: Path) -> None:
         model.trainer.prepare()  # the count of updates is another one
 
 
-def write_model(model: OffPolicyAlgorithm, path: Path) -> None:
+def write_model(model: StoredModel, path: Path) -> None:
     """Save a model to a path whose folder exists; SB3 would make it again if it had just been taken away.
 
-    :param model: any off-policy algorithm.
+    :param model: of this library, or one of SB3's algorithms.
     :param path: the file.
     """
     with path.open("wb") as file:
         model.save(file)
 
 
-def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
+def random_states(model: StoredModel) -> dict[str, Any]:
     """Return the state of every generator that training draws from, besides those inside the environments.
 
     :param model: gives the device and its own generators.
@@ -175,30 +173,24 @@ def random_states(model: OffPolicyAlgorithm) -> dict[str, Any]:
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": cuda_states,
-        "actions": [space.np_random.bit_generator.state for space in _action_spaces(model)],
+        "actions": [space.np_random.bit_generator.state for space in model.action_spaces],
         "own": {name: generator.get_state() for name, generator in _generators(model).items()},
     }
 
 
-def _action_spaces(model: OffPolicyAlgorithm) -> list[Any]:
-    """Return the action space of each replica; SB3's algorithms have one."""
-    return getattr(model, "action_spaces", [model.action_space])
-
-
-def _generators(model: OffPolicyAlgorithm) -> dict[str, torch.Generator]:
+def _generators(model: StoredModel) -> dict[str, torch.Generator]:
     """Return a model's own generators; SB3's algorithms have none."""
     return model.trainer.generators() if hasattr(model, "trainer") else {}
 
 
-def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
+def _environment_states(model: StoredModel) -> dict[str, Any] | None:
     """Return the state of the training environments, or None where they cannot be saved within an episode."""
     env = model.get_env()
     if env is None or not env.has_attr("snapshot"):
         return None
     states = env.env_method("snapshot")
     if None in states:
-        buffer: Any = model.replay_buffer
-        if buffer.size():
+        if model.replay_buffer.size():
             obstacle = env.get_attr("obstacle")[states.index(None)]
             warnings.warn(
                 f"{obstacle}; a resumed run will begin a new episode here and will not be bit for bit the same",
@@ -210,13 +202,13 @@ def _environment_states(model: OffPolicyAlgorithm) -> dict[str, Any] | None:
     return {"states": states, "normalize": statistics}
 
 
-def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | None) -> None:
+def _restore_environments(model: StoredModel, saved: Mapping[str, Any] | None) -> None:
     """Go on in the middle of the episodes, or, if their state is not known, begin new ones."""
     env = model.get_env()
     if env is None:
         return
     normalize = model.get_vec_normalize_env()
-    statistics = getattr(model, "_saved_normalization", None)
+    statistics = model._saved_normalization
     # they are known even where the environments' state is not
     if normalize is not None and statistics is not None:
         Normalization(**statistics).copy_to(normalize)
@@ -235,15 +227,14 @@ def _restore_environments(model: OffPolicyAlgorithm, saved: Mapping[str, Any] | 
         vars(normalize).update(statistics)
 
 
-def _begin_episodes(model: OffPolicyAlgorithm, first_observations: Any) -> None:
+def _begin_episodes(model: StoredModel, first_observations: Any) -> None:
     """Go on with new episodes, which begin with the given observations."""
-    buffer: Any = model.replay_buffer
-    if buffer.size():
+    if model.replay_buffer.size():
         warnings.warn(
             "the environments' state is not known: new episodes begin, not bit for bit",
             stacklevel=4,
         )
-        buffer.end_episodes()
+        model.replay_buffer.end_episodes()
     normalize = model.get_vec_normalize_env()
     model._last_obs = first_observations
     model._last_original_obs = None if normalize is None else normalize.get_original_obs()
