@@ -26,6 +26,7 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log, write_out
 from zoo.terminal.parser import Parser, a_path
+from zoo.terminal.tables import print_table, result_for_terminal, terminal
 
 WIDE = 120
 """Columns from which a terminal has room for what each algorithm is."""
@@ -33,8 +34,6 @@ WIDE = 120
 
 def _run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Do what a command asks for; a terminal gets tables in place of the result."""
-    from zoo.terminal.tables import result_for_terminal
-
     result = args.run(args)
     if args.json:
         write_out(json.dumps(result))
@@ -76,7 +75,7 @@ def make_parser() -> Parser:
     new.add_argument(
         "--folder", type=a_path, default=Path(), help="where the package's folder is made"
     )
-    new.set_defaults(run=lambda args: _write_package(args.name, args.folder), show=print_package)
+    new.set_defaults(run=_write_package, show=print_package)
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
@@ -121,10 +120,10 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     return {"algo": entry.id, "holds": holds, "checks": rows}
 
 
-def _write_package(name: str, folder: Path) -> dict[str, Any]:
+def _write_package(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.algorithms.authoring.package import write_package  # imports PyTorch
 
-    return write_package(name, folder)
+    return write_package(args.name, args.folder)
 
 
 def describe_algorithm(algo: str) -> dict[str, Any]:
@@ -162,8 +161,6 @@ def print_package(package: Mapping[str, Any], args: argparse.Namespace) -> None:
 
 def print_outcomes(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what checks of an algorithm have found as a table, failures with where to look."""
-    from zoo.terminal.tables import print_table, terminal
-
     title = f"{result['algo']} conforms"
     rows = []
     failed = []
@@ -184,8 +181,6 @@ def print_outcomes(result: Mapping[str, Any], args: argparse.Namespace) -> None:
 
 def print_algorithms(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what `describe_algorithms` returns: what to start with, all algorithms in a table, what to do next."""
-    from zoo.terminal.tables import print_table, terminal
-
     console = terminal()
     algorithms = result["algorithms"]
     console.print(start_text(algorithms, "{id}") + "\n")
@@ -206,8 +201,6 @@ def print_algorithms(result: Mapping[str, Any], args: argparse.Namespace) -> Non
 
 def print_algorithm(result: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Print what :func:`describe_algorithm` returns: a summary, and tables of settings and profiles."""
-    from zoo.terminal.tables import print_table, terminal
-
     console = terminal()
     summary = " ".join(_unmarked(result["summary"].partition("\n\n")[0]).split())
     console.print(

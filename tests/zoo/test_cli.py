@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.zoo.outcomes import refuses
 from zoo import list_agents
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
@@ -198,7 +199,7 @@ def test_a_home_that_somebody_else_may_have_prepared_is_refused(kind, tmp_path, 
         home.chmod(0o777)
     else:
         home.touch(mode=0o700)
-    with pytest.raises(UsageError, match="must be a folder that only this user can use"):
+    with refuses("must be a folder that only this user can use"):
         give_home()
 
 
@@ -323,5 +324,5 @@ def test_json_is_for_other_programs(call, monkeypatch):
 
 
 def test_a_package_of_environments_that_is_not_found_is_named():
-    with pytest.raises(UsageError, match="`--gym-packages`"):
+    with refuses("`--gym-packages`"):
         import_environments(["no_such_envs"])

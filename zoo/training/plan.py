@@ -108,8 +108,11 @@ class RunPlan:
         if data is None:
             return self.config
         departures = list(self.config.departures)
-        dataset: dict[str, Any] = {"name": data.path.stem, "size": data.num_transitions}
-        dataset["fingerprint"] = data.fingerprint
+        dataset: dict[str, Any] = {
+            "name": data.path.stem,
+            "size": data.num_transitions,
+            "fingerprint": data.fingerprint,
+        }
         if isinstance(data, Dataset) and data.reference_scores is not None:
             dataset["reference_scores"] = list(data.reference_scores)
         official = DATASETS.get(data.path.stem)

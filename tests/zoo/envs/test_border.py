@@ -144,16 +144,16 @@ def test_an_observation_that_its_space_cannot_hold_is_refused(space, observation
 def test_what_passes_has_the_dtype_of_its_space_and_is_a_copy(space, observation):
     read = read_observation(space, observation)
     assert read.dtype == space.dtype
-    np.testing.assert_array_equal(read, observation)
+    assert_array_equal(read, observation)
     assert not np.shares_memory(read, np.asarray(observation))
 
 
 def test_an_environment_returns_what_it_did_behind_the_border():
     bare, env = gymnasium.make("Pendulum-v1"), make_env("Pendulum-v1")
-    np.testing.assert_array_equal(env.reset(seed=3)[0], bare.reset(seed=3)[0])
+    assert_array_equal(env.reset(seed=3)[0], bare.reset(seed=3)[0])
     for action in np.linspace(-2, 2, 5, dtype=np.float32):
         expected, actual = bare.step(action[None]), env.step(action[None])
-        np.testing.assert_array_equal(actual[0], expected[0])
+        assert_array_equal(actual[0], expected[0])
         assert actual[1:] == expected[1:]
 
 

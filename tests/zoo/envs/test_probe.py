@@ -138,6 +138,6 @@ def test_work_that_plays_episodes_refuses_it_first(work):
         work()
 
 
-def test_a_check_of_data_refuses_it(tmp_path, capsys):
-    assert main(["check", str(tmp_path / "spring.npz"), "--env", CHANGING]) == 2
-    assert "must not depend on those before it" in capsys.readouterr().err
+def test_a_check_of_data_refuses_it(refusal):
+    text = refusal(main, "check", "spring.npz", "--env", CHANGING)
+    assert "must not depend on those before it" in text

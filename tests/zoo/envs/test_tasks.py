@@ -4,23 +4,21 @@ import importlib
 import sys
 from collections import Counter
 
-import gymnasium
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.envs import SpacesEnv
-from tests.zoo.datasets.samples import demonstration, read, write_robomimic
+from tests.zoo.datasets.samples import read, write_robomimic
 from tests.zoo.envs.lifting import INSTALL, NAME, play
-from tests.zoo.helpers import TINY
-from tests.zoo.outcomes import config_of, refuses
+from tests.zoo.outcomes import refuses
 from zoo.datasets.benchmarks import gpu_name
 from zoo.datasets.names import gym_id, parse_env_name, parse_name
 from zoo.envs.make import find_spec, is_ocbench, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import D4RL, OBSERVATIONS, OCBENCH, ROBOMIMIC
 from zoo.runs.read import split_environment
-from zoo.train import main as train
+from zoo.settings.request import TrainRequest
+from zoo.training.plan import plan_run
 
 # -- OCBench ----------------------------------------------------------------------------------------------------------
 
@@ -70,14 +68,14 @@ def test_its_environments_repeat_and_are_restored_within_an_episode(name):
     actions = np.random.default_rng(0).uniform(-1, 1, (20, 7)).astype(np.float32)
     observation, info = first.reset(seed=3)
     assert info == {"success": 0, "is_success": False}  # and nothing of OCBench's own
-    np.testing.assert_array_equal(observation, second.reset(seed=3)[0])
+    assert_array_equal(observation, second.reset(seed=3)[0])
     for action in actions[:10]:
         first.step(action)
     snapshot = first.snapshot()
     assert snapshot is not None, first.obstacle
     assert second.restore(snapshot) is None
     for action in actions[10:]:
-        np.testing.assert_array_equal(first.step(action)[0], second.step(action)[0])
+        assert_array_equal(first.step(action)[0], second.step(action)[0])
 
 
 # -- robomimic --------------------------------------------------------------------------------------------------------
@@ -129,31 +127,11 @@ def test_tasks_say_how_to_install_their_package(monkeypatch, name, package, mess
         find_spec(name)
 
 
-class FakeLift(SpacesEnv):
-    """Lift's spaces, without physics."""
-
-    def __init__(self, scene):
-        super().__init__(19, 7)
-
-    def step(self, action):
-        return *super().step(action)[:4], {"success": 0}
-
-
-def test_training_takes_the_file_in_its_place_and_the_settings_of_the_tasks(tmp_path, monkeypatch):
-    monkeypatch.setattr(gymnasium.spec(NAME), "entry_point", FakeLift)
+def test_a_run_has_the_settings_of_its_task(monkeypatch):
     monkeypatch.setattr("zoo.envs.make.require_simulator", lambda name: None)
-    path = tmp_path / "lift" / "mh" / "low_dim_v15.hdf5"
-    path.parent.mkdir(parents=True)
-    write_robomimic(path, [demonstration(9), demonstration(12)])
-    words = (
-        f"--algo qam --env {NAME} --dataset-dir {tmp_path} -f {tmp_path / 'logs'} "
-        "--offline-steps 4 --eval-freq 2 --eval-episodes 2 --n-eval-envs 1 --seed 0 --device cpu --verbose 0 "
-    ).split()
-    assert train([*words, "-params", *TINY]) == 0
-    config = config_of(tmp_path / "logs" / "qam" / f"{NAME}_1")
-    assert config["dataset"]["name"] == "low_dim_v15"
-    assert "profiles/qam.yml robomimic" in " ".join(config["sources"])
-    assert "offline_steps 4 instead of 1000000" in config["departures"]
+    config = plan_run(TrainRequest(algo="qam", env=NAME, run={"offline_steps": 4})).config
+    assert "profiles/qam.yml robomimic" in " ".join(config.sources)
+    assert "offline_steps 4 instead of 1000000" in config.departures
 
 
 # -- with robosuite ---------------------------------------------------------------------------------------------------
@@ -220,7 +198,7 @@ def test_an_ant_at_its_goal_has_reached_it_and_the_episode_ends(size):
     # Its position, the goal, and 27 coordinates and velocities.
     assert env.observation_space.shape == (31,)
     # One goal, somewhere in its cell.
-    np.testing.assert_allclose(starts[0][2:4], starts[1][2:4], atol=2.1)
+    assert_allclose(starts[0][2:4], starts[1][2:4], atol=2.1)
     assert np.linalg.norm(starts[0][:2] - starts[0][2:4]) > 4
     ant = env.unwrapped.ant_env
     ant.set_state(np.array([*starts[1][2:4], *ant.data.qpos[2:]]), ant.data.qvel)

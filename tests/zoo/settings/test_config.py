@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 
+from tests.zoo.outcomes import refuses
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.request import TrainRequest, TrialSettings, read_request
-from zoo.terminal.errors import UsageError
 from zoo.train import make_parser
 from zoo.training.plan import plan_run
 
@@ -59,7 +59,7 @@ def test_each_layer_wins_over_the_one_before(conf):
 
 def test_a_file_without_an_entry_for_the_run_is_refused(conf):
     path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
-    with pytest.raises(UsageError, match="one of default, scene-play, x; it has scene-plaiy"):
+    with refuses("one of default, scene-play, x; it has scene-plaiy"):
         load("qam", "scene-play", conf_file=path)
     assert load("qam", "scene-play", conf_file=path, quick=True).settings["rho"] == 0.1
 
@@ -107,9 +107,9 @@ def test_the_profile_and_its_sources_are_recorded():
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     # every algorithm has the shared ones
     assert load("fawac", profile="trqam").run.pretraining_steps == 300_000
-    with pytest.raises(UsageError, match=r"no profile `trqm`; it has: qam, .*, trqam$"):
+    with refuses(r"no profile `trqm`; it has: qam, .*, trqam$"):
         load(profile="trqm")
-    with pytest.raises(UsageError, match=r"no profile `yours`; it has: qam, .*, trqam, mine$"):
+    with refuses(r"no profile `yours`; it has: qam, .*, trqam, mine$"):
         load(profile="yours", conf_file=conf(PROFILE_FILE))
 
 
@@ -140,7 +140,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     ],
 )
 def test_a_bad_value_is_refused_with_its_name(word, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         load(hyperparams=[word])
 
 
@@ -161,7 +161,7 @@ def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_give
 
 @pytest.mark.parametrize(("algo", "name"), [("fql", "alpha"), ("qam_f", "fql_alpha")])
 def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(algo, name):
-    with pytest.raises(UsageError, match=f"{algo} `{name}`; closest: distill_weight$"):
+    with refuses(f"{algo} `{name}`; closest: distill_weight$"):
         load(algo, hyperparams=[f"{name}=10"])
 
 
@@ -175,7 +175,7 @@ def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(alg
     ],
 )
 def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, name):
-    with pytest.raises(UsageError, match=f"must map entry names to settings.*: see `{name}`"):
+    with refuses(f"must map entry names to settings.*: see `{name}`"):
         load(conf_file=conf(text))
 
 

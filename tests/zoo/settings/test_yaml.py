@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.settings.layers import dump_yaml, load_yaml
-from zoo.terminal.errors import UsageError
 
 
 def load(text):
@@ -32,7 +32,7 @@ def test_aliases_are_understood():
 
 @pytest.mark.parametrize("value", ["010", "-0_7", "1:30", "1:30.5"])
 def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(value):
-    with pytest.raises(UsageError, match=f"{value} is no decimal number"):
+    with refuses(f"{value} is no decimal number"):
         load(f"a: [{value}]")
     assert load(dump_yaml(value)) == value
 
@@ -47,7 +47,7 @@ def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
 
 @pytest.mark.parametrize("value", ["12e4567", "-1.5e+999"])
 def test_a_number_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(value):
-    with pytest.raises(UsageError, match=re.escape(f"put a text in quotes: '{value}'")):
+    with refuses(re.escape(f"put a text in quotes: '{value}'")):
         load(f"a: {value}")
     assert load(f"'{value}'") == load(dump_yaml(value)) == value
 
@@ -59,7 +59,7 @@ def test_numbers_infinity_and_booleans_are_read_as_such():
 
 
 def test_a_name_that_is_said_twice_is_refused():
-    with pytest.raises(UsageError, match="says `b` twice in one mapping"):
+    with refuses("says `b` twice in one mapping"):
         load("a: {b: 1, c: 1, b: 2}")
 
 
@@ -70,5 +70,5 @@ def test_a_name_that_is_said_twice_is_refused():
     ],
 )  # fmt: skip
 def test_whatever_is_not_valid_is_told_as_such(text):
-    with pytest.raises(UsageError, match=r"a test must be valid YAML: .*\w"):
+    with refuses(r"a test must be valid YAML: .*\w"):
         load(text)

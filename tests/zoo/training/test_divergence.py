@@ -1,6 +1,5 @@
 """Replicas that diverge: their runs fail, and the others go on as if nothing had happened."""
 
-import json
 import math
 
 import numpy as np
@@ -73,11 +72,10 @@ def assert_untouched(logs, healthy, *numbers):
     ids=["offline", "online"],
 )
 def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
-    data, tmp_path, healthy, monkeypatch, capsys, update, step, evaluated
+    data, tmp_path, healthy, monkeypatch, call, update, step, evaluated
 ):
     break_after(monkeypatch, update, [1])
-    assert main(arguments(data, tmp_path, "--seeds", "4-6")) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    result, _ = call(main, *arguments(data, tmp_path, "--seeds", "4-6"))
     failed = folder_of(tmp_path, 2)
     status = status_of(failed)
     assert (status["state"], status["seed"], status["step"]) == ("failed", 5, step)
@@ -142,11 +140,11 @@ def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
     ],
 )
 def test_a_run_ends_at_once_when_every_replica_has_failed(
-    data, tmp_path, monkeypatch, capsys, update, step, checkpoints
+    data, tmp_path, monkeypatch, call, update, step, checkpoints
 ):
     break_after(monkeypatch, update, [0, 1])
-    assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 1
-    assert "all replicas have diverged (seed 4: training diverged: " in capsys.readouterr().err
+    _, errors = call(main, *arguments(data, tmp_path, "--seeds", "4", "5"), code=1)
+    assert "all replicas have diverged (seed 4: training diverged: " in errors
     for number in (1, 2):
         status = status_of(folder_of(tmp_path, number))
         assert (status["state"], status["offline_step"]) == ("failed", step)

@@ -8,12 +8,12 @@ from agents.common.engine import checkpoint
 from agents.common.model_file import find_checkpoints, step_of
 from tests.zoo.envs import toys  # noqa: F401  registers the environments
 from tests.zoo.helpers import stopped_at_an_evaluation
+from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import find_algorithm
 from zoo.models.agent import agent_of_run, play
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
-from zoo.terminal.errors import UsageError
 from zoo.train import main
 
 TINY = {
@@ -71,7 +71,7 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
 )
 def test_what_is_no_noise_or_normalisation_is_refused(algo, params, message):
     words = ["offline_steps=0", "online_steps=9", *params.split()]
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         load_config(TrainRequest(algo=algo, env="x", hyperparams=words))
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_noise_or_normalisation_is_refused(algo, params, message):
     ],
 )
 def test_what_would_not_act_offline_is_refused(params, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         load_config(TrainRequest(algo="qam", hyperparams=["offline_steps=9", *params.split()]))
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.settings.request import TrainRequest, read_request
-from zoo.terminal.errors import UsageError
 from zoo.train import make_parser
 
 
@@ -49,5 +49,5 @@ def test_arguments_are_plain_values_under_the_names_of_the_flags():
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(words, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         read("--algo", "qam", "--env", "x", *words.split())

@@ -134,9 +134,8 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
 
 
 @pytest.mark.parametrize("words", [["check", LIFT.name], ["convert", LIFT.name, "-o", "a.npz"]])
-def test_a_missing_file_is_told_where_it_comes_from_and_goes(tmp_path, capsys, words):
-    assert dataset([*words, "--dataset-dir", str(tmp_path)]) == 2
-    text = capsys.readouterr().err
+def test_a_missing_file_is_told_where_it_comes_from_and_goes(tmp_path, refusal, words):
+    text = refusal(dataset, *words, "--dataset-dir", tmp_path)
     assert (
         f"-o {tmp_path}/lift/mh/{ROBOMIMIC_FILE} https://huggingface.co/datasets/robomimic/" in text
     )
