@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from agents.common.nets.networks import Sizes, as_column
 from agents.common.nets.specs import NetworkSpec, VmappedModule
@@ -171,8 +172,6 @@ class PretrainedField(nn.Module):
     """
 
     shift: Tensor
-    signal: Tensor
-    noise_scale: Tensor
     table_times: Tensor
 
     def __init__(self, flow: PretrainedFlow) -> None:
@@ -194,10 +193,8 @@ class PretrainedField(nn.Module):
         table = [] if flow.alpha_bar is None else flow.alpha_bar
         alpha_bar = torch.as_tensor(table, dtype=torch.float64).flip(0)
         signal = alpha_bar.sqrt()
-        noise_scale = (1 - alpha_bar).sqrt()
-        self.register_buffer("signal", signal.float())
-        self.register_buffer("noise_scale", noise_scale.float())
-        self.register_buffer("table_times", (signal / (signal + noise_scale)).float())
+        times = signal / (signal + (1 - alpha_bar).sqrt())
+        self.register_buffer("table_times", times.float())
 
     def forward(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocities at x, (B, D) or (K, B, D), for times that broadcast to (B, 1) or (K, B, 1)."""
@@ -205,7 +202,10 @@ class PretrainedField(nn.Module):
         t = t.expand(*x.shape[:-1], 1)
         if x.ndim == 2:
             return self._velocity(observations, x, t)
-        observations = _repeat_rows(observations, len(x))
+        states = len(x)
+        observations = tree_map(
+            lambda part: part.repeat(states, *[1] * (part.ndim - 1)), observations
+        )
         velocities = self._velocity(observations, x.flatten(0, 1), t.flatten(0, 1))
         return velocities.unflatten(0, x.shape[:2])
 
@@ -296,10 +296,3 @@ class PretrainedNetwork(VmappedModule):
         """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K states of every row."""
         observations, x, t = inputs
         return super().forward(observations, x, as_column(t, x), frozen=frozen)
-
-
-def _repeat_rows(observations: Any, times: int) -> Any:
-    """Repeat rows, or those of each part of a Dict, as often as there are states of each."""
-    if isinstance(observations, dict):
-        return {key: _repeat_rows(part, times) for key, part in observations.items()}
-    return observations.repeat(times, *[1] * (observations.ndim - 1))
