@@ -118,7 +118,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     )
     saved = find_saved(jobs, args.scores) if args.scores else frozenset()
     store = JobStore(args.log_folder, saved)
-    statuses = store.statuses(jobs)
+    statuses = list(map(store.status, jobs))
     warn_if_code_changed(
         [(status.run, status.job.config.code) for status in statuses if status.run]
     )
@@ -137,7 +137,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             log.info(progress)
             _launch([status.job for status in progress.left], store, args)
     finally:  # a suite of many nights is stopped often: scores of finished runs are saved each time
-        statuses = store.statuses(jobs)
+        statuses = list(map(store.status, jobs))
         if args.scores:
             write_scores(statuses, args.scores)
     progress = Progress(statuses, args.workers)

@@ -1,7 +1,7 @@
 """How a run was made: the fields of its protocol, its settings, where two runs differ, and what methods are called."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain, filterfalse
+from itertools import chain
 from itertools import count as numbers
 from string import ascii_lowercase
 from typing import Any
@@ -292,5 +292,5 @@ def _name_variants(
     # Numbers go on where the letters of the alphabet are used up.
     endings = chain(ascii_lowercase, numbers(len(ascii_lowercase) + 1))
     names_with_letters = (f"{label} {ending}" for ending in endings)
-    free_names = filterfalse(used_names.__contains__, names_with_letters)
+    free_names = (name for name in names_with_letters if name not in used_names)
     return dict(zip(variants, free_names, strict=False))

@@ -6,7 +6,7 @@ Run folders, locks, attempts and saved scores say so, and `JobStore` is the one 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -236,10 +236,6 @@ class JobStore:
         elif state is State.WAITING:
             reason = _closest_run(job, runs)
         return JobStatus(job, state, run, attempt.seconds, reason)
-
-    def statuses(self, jobs: Iterable[Job]) -> list[JobStatus]:
-        """Return the status of each job."""
-        return list(map(self.status, jobs))
 
     def closest_run(self, job: Job) -> str:
         """Return which run of a job's seeds and label is most like it, and how that differs; empty if there is none."""

@@ -160,7 +160,7 @@ def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], bool]]
         begin = time.monotonic()
         if begin < next_time:
             return False
-        progress = Progress(store.statuses(left))
+        progress = Progress([store.status(job) for job in left])
         left = [status.job for status in progress.left]
         words = [f"{len(jobs) - len(left)} of {len(jobs)} jobs are done"]
         for state in State:

@@ -53,9 +53,7 @@ class Run:
 
     def __str__(self) -> str:
         """Return method, environment and seeds in words."""
-        noun = "seed"
-        if len(self.seeds) > 1:
-            noun = "seeds"
+        noun = "seeds" if len(self.seeds) > 1 else "seed"
         return f"{self.name} on {self.env}, {noun} {', '.join(map(str, self.seeds))}"
 
 

@@ -393,8 +393,11 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             if time.monotonic() > deadline:
                 return
             fail_stale_trials(study)
-            is_running = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-            begun = len(begun_trials(study))
+            trials = study.get_trials(deepcopy=False)
+            states = [trial.state for trial in trials if trial.state != TrialState.WAITING]
+            is_running = TrialState.RUNNING in states
+            # A trial and its repetitions count as one.
+            begun = len(states) - len(retried_numbers(trials))
             left = plan.request.n_trials - trainer.begun
             if total is not None:
                 left = total - begun
@@ -441,17 +444,6 @@ def finish_trial(study: optuna.Study, trial: FrozenTrial) -> None:
         log.info(message, trial.number, trial.value, study.best_value, reason)
     else:
         log.warning("trial %d: %s, %s", trial.number, trial.state.name.lower(), reason)
-
-
-def begun_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that have begun, each with its repetitions as one."""
-    trials = study.get_trials(deepcopy=False)
-    retried = retried_numbers(trials)
-    return [
-        trial
-        for trial in trials
-        if trial.state != TrialState.WAITING and trial.number not in retried
-    ]
 
 
 # -- what a study has found: a table of all trials, figures, and the best settings as a file for `-conf` -------------

@@ -94,12 +94,6 @@ def test_settings_of_speed_and_those_that_differ_between_environments_only_make_
     assert methods(tmp_path) == ["qam"]
 
 
-def test_numbers_of_steps_that_differ_between_environments_are_separate_rows(tmp_path):
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", env=CUBE, offline=(1, 2))
-    assert methods(tmp_path) == ["qam (offline_steps=2,000)", "qam (offline_steps=3,000)"]
-
-
 def test_unfinished_run_says_how_far_its_pretraining_is(tmp_path):
     path = write_run(tmp_path / "run", state="running", pretraining_steps=300)
     change_status(path, pretraining_step=20, offline_step=0)
@@ -269,6 +263,11 @@ def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
         {
             "ours (algorithm=cgql)": {"algo": "cgql", "label": "ours"},
             "ours (algorithm=cgql_mse)": {"algo": "cgql_mse", "label": "ours", "env": CUBE},
+        },
+        # numbers of steps, also where each environment has its own
+        {
+            "qam (offline_steps=2,000)": {"env": CUBE, "offline": (1, 2)},
+            "qam (offline_steps=3,000)": {},
         },
         # a failed run with settings of its own renames no other
         {"qam": {}, "qam (gamma=0.5)": {"seed": 1, "state": "failed", "settings": {"gamma": 0.5}}},
