@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -44,6 +45,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
     # matrices are small, so more threads only wait; NumPy reads it when it is imported, which is below
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # fonts of a PDF are hundreds of thousands of objects, which a collector at its usual pace visits again and again
+    gc.set_threshold(100_000)
     from zoo.report.run import run
 
     return run(CompareRequest(**given_flags(args, CompareRequest)))

@@ -37,6 +37,7 @@ from zoo.report.statistics.pairs import improvements
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
+_COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episodes", "score"]
 CURVE_REPS = 2_000
 """The most repetitions for the bounds of curves and profiles, of which the eye sees no more."""
 
@@ -46,7 +47,8 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     comparisons = []
     means = scores.means  # success rates, which are the first kind
     for kind in SCORE_KINDS.values():
-        runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
+        # of hundreds of thousands of rows, only the columns that are used are copied
+        runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
         means = means.iloc[:0]

@@ -9,7 +9,6 @@ from rliable import metrics
 
 from tests.zoo.report.samples import SCENE, collected, write_runs
 from zoo.report.compute import compare_kinds
-from zoo.report.page.report import csv_text
 from zoo.report.scores_file import COLUMNS, read_scores, scores_table
 from zoo.runs.protocol import PROTOCOL
 from zoo.terminal.errors import UsageError
@@ -21,7 +20,7 @@ def written(tmp_path):
     inputs = collected(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")])
     path = tmp_path / "theirs" / "scores.csv"
     path.parent.mkdir()
-    path.write_text(csv_text(scores_table(inputs.evaluations, inputs.methods)))
+    path.write_text(scores_table(inputs.evaluations, inputs.methods).to_csv(index=False))
     return path
 
 
@@ -92,7 +91,7 @@ def test_rliable_gets_the_numbers_of_the_report_from_the_file(tmp_path):
     for algo, start in (("fql", 20), ("qam", 22)):
         write_runs(tmp_path, SCENE[:2], algo=algo, start=start)
     inputs = collected(paths=[tmp_path])
-    text = csv_text(scores_table(inputs.evaluations, inputs.methods))
+    text = scores_table(inputs.evaluations, inputs.methods).to_csv(index=False)
     aggregates = aggregates_of(paths=[tmp_path])
     for name, runs in pd.read_csv(io.StringIO(text)).groupby("method"):
         scores = runs.pivot(index="seed", columns="environment", values="score").to_numpy()

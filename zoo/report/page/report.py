@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import platform
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 import pandas as pd
@@ -73,7 +75,15 @@ _EVALUATION = (
 LONGEST_OPEN_TABLE = 12
 """The most rows of a table that is not folded."""
 LARGEST_CSV = 10_000_000
-"""The most characters of a CSV file; a larger table is compressed, to about a thirtieth."""
+"""The most bytes of a CSV file; a larger table is compressed, to about a thirtieth."""
+
+
+class CsvFile(NamedTuple):
+    """A table as a file; ``digest`` begins the SHA-256 of its text, compressed or not."""
+
+    name: str
+    content: bytes
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ class Content:
             for phase in phases:
                 for make in makers:
                     tables.append(make(comparison, phase))
-            if comparison.kind is SUCCESS:
+            if comparison.kind is SUCCESS and inputs.sets:
                 # published scores are success rates
                 reproduced = reproduce(
                     inputs.methods, inputs.evaluations, inputs.sets, self.tolerance
@@ -151,20 +161,21 @@ class Content:
         return texts
 
     @cached_property
-    def evaluations(self) -> str:
-        """The evaluations of all runs that count, as CSV; the environment is the task."""
-        rows = self.inputs.evaluations.reindex(columns=_EVALUATION)
+    def evaluations(self) -> CsvFile:
+        """The evaluations of all runs that count; the environment is the task."""
         # the order in which folders are read may not show: a report has the same bytes on every machine
         order = ["method", "environment", "seed", "phase", "step"]
-        rows = rows.sort_values(order, kind="stable")
-        return csv_text(rows.rename(columns={"environment": "task"}))
+        rows = self.inputs.evaluations.sort_values(order, kind="stable")
+        rows = rows.reindex(columns=_EVALUATION)
+        rows.columns = rows.columns.str.replace("environment", "task")  # in place: `rename` copies
+        return csv_file("evaluations", rows)
 
     @property
     def provenance(self) -> str:
         """Where the report comes from: when it was made, with which code and from which data."""
         # two reports of the same data have the same digest, whoever made them with whatever flags
-        digest = hashlib.sha256(self.evaluations.encode()).hexdigest()[:12]
-        return " · ".join(filter(None, (self.origin, f"SHA-256 of evaluations.csv: {digest}")))
+        digest = f"SHA-256 of evaluations.csv: {self.evaluations.digest}"
+        return " · ".join(filter(None, (self.origin, digest)))
 
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
@@ -237,27 +248,24 @@ def write_report(folder: Path, content: Content) -> Path:
     inputs = content.inputs
     phases = phases_of(content.comparisons)
     files: dict[str, str | bytes] = {}
+    # first, since many evaluations need more memory than figures leave
+    for table in (
+        content.evaluations,
+        csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS)),
+        csv_file("profiles", joined([phase.profiles for phase in phases], PROFILE_COLUMNS)),
+    ):
+        files[table.name] = table.content
     for name, texts in content.texts.items():
         for kind, text in texts.items():
             files[f"tables/{name}.{kind}"] = text
     for name, contents in content.figures.items():
         for kind in content.formats:
             files[f"figures/{name}.{kind}"] = contents[kind]
-    for name, text in {
-        "evaluations": content.evaluations,
-        "curves": csv_text(joined([phase.curves for phase in phases], CURVE_COLUMNS)),
-        "profiles": csv_text(joined([phase.profiles for phase in phases], PROFILE_COLUMNS)),
-    }.items():
-        if len(text) > LARGEST_CSV:
-            # `mtime=0`: the time of writing would change the bytes
-            files[f"{name}.csv.gz"] = gzip.compress(text.encode(), 3, mtime=0)
-        else:
-            files[f"{name}.csv"] = text
-    files["scores.csv"] = csv_text(scores_table(inputs.evaluations, inputs.methods))
+    files["scores.csv"] = scores_table(inputs.evaluations, inputs.methods).to_csv(index=False)
     # settings are one mapping a run: `config.yml` of each folder has them
     runs = inputs.own_runs.runs.drop(columns="settings")
     departures = runs["departures"].map("; ".join, na_action="ignore")
-    files["runs.csv"] = csv_text(runs.assign(departures=departures))
+    files["runs.csv"] = runs.assign(departures=departures).to_csv(index=False)
     skipped = inputs.own_runs.skipped()
     files["results.json"] = json_text(
         to_json(content.comparisons, skipped, inputs.references, content.costs)
@@ -321,6 +329,12 @@ def in_phases(comparison: Comparison, name: str) -> list[str]:
     return [f"{name}_{phase}{comparison.kind.suffix}" for phase in comparison.phases]
 
 
-def csv_text(table: pd.DataFrame) -> str:
-    """Return a table as CSV."""
-    return table.to_csv(index=False)
+def csv_file(name: str, table: pd.DataFrame) -> CsvFile:
+    """Return a table as CSV, compressed if it is large."""
+    buffer = io.BytesIO()  # as bytes: a text would need as much memory again for them
+    table.to_csv(buffer, index=False)
+    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()[:12]
+    if buffer.getbuffer().nbytes > LARGEST_CSV:
+        # `mtime=0`: the time of writing would change the bytes
+        return CsvFile(f"{name}.csv.gz", gzip.compress(buffer.getbuffer(), 3, mtime=0), digest)
+    return CsvFile(f"{name}.csv", buffer.getvalue(), digest)

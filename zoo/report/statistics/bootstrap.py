@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rliable import library, metrics
+from rliable import metrics
 
 from zoo.report.statistics.estimates import MIN_SEEDS, QUANTILES, Array, Curve
 from zoo.report.statistics.means import Scores, blocks_of
@@ -38,18 +38,20 @@ def resamples(shapes: tuple[tuple[int, ...], ...], reps: int) -> list[Draws]:
 
     :param shapes: of the blocks, (runs, tasks, ...); entries of further axes are resampled independently.
     """
-    counts = [np.empty((reps, *shape), np.min_scalar_type(shape[0])) for shape in shapes]
+    counts = []
+    places = []
+    for runs, tasks, *further in shapes:
+        # runs and tasks of a resample beside each other: statistics are products over them
+        counts.append(np.empty((*further, reps, runs, tasks), np.min_scalar_type(runs)))
+        first = runs * tasks * np.arange(math.prod(further))
+        places.append(np.add.outer(np.arange(tasks), first).reshape(tasks, *further))
     with seeded():
-        for rep, (block, shape) in product(range(reps), zip(counts, shapes, strict=True)):
+        for rep, (k, shape) in product(range(reps), enumerate(shapes)):
             # the draws of `rliable.library.StratifiedIndependentBootstrap`, whose indices take four times as long
-            runs = np.random.choice(shape[0], shape)
-            columns = math.prod(shape[1:])
-            places = runs * columns + np.arange(columns).reshape(shape[1:])
-            block[rep] = np.bincount(places.ravel(), minlength=block[rep].size).reshape(shape)
-    # runs and tasks of a resample beside each other: statistics are products over them
-    return [
-        np.ascontiguousarray(block.transpose(*range(3, block.ndim), 0, 1, 2)) for block in counts
-    ]
+            drawn = np.random.randint(shape[0], size=shape) * shape[1] + places[k]
+            block = counts[k][..., rep, :, :]
+            block[...] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
+    return counts
 
 
 def _count_at_most(block: Array, drawn: Draws, values: Array) -> Array:
@@ -161,7 +163,8 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
         return 1 - np.average(at_most, axis=0, weights=tasks)
 
     curve = estimated([block.shape for block in blocks], above, reps)
-    fractions = [library.score_distributions(block, thresholds) for block in blocks]
+    # as `rliable.library.score_distributions`, whose module imports the seconds of an econometrics package
+    fractions = [(block.reshape(-1, 1) > thresholds).mean(axis=0) for block in blocks]
     return replace(curve, points=np.average(fractions, axis=0, weights=tasks))
 
 
