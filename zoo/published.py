@@ -33,15 +33,12 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for name in set_names():
         published = load_set(name)
-        entry = {
-            "set": name,
-            "suite": published.suite,
-            "methods": load_means(published)["method"].nunique(),
-        }
-        entry["runs"] = "none published" if published.runs is None else "included"
+        suite = published.suite
+        methods = load_means(published)["method"].nunique()
+        runs = "none published" if published.runs is None else "included"
         about = f"{published.title} ({published.reference})"
-        rows.append((name, published.suite, str(entry["methods"]), entry["runs"], about))
-        result.append(entry)
+        rows.append((name, suite, str(methods), runs, about))
+        result.append({"set": name, "suite": suite, "methods": methods, "runs": runs})
     print_table(
         "",
         ("set", "suite", "methods", "single runs", "from"),

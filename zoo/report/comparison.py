@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair, Range
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair
 from zoo.report.statistics.means import Samples
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import count
@@ -180,7 +180,7 @@ class Verdict:
     """How the method that the verdicts of a phase are about compares with another one.
 
     :param improvement: whose difference has an interval at the level of `Decision.level`.
-    :param over_tasks: the 95% interval of the difference where tasks are drawn anew too; None for a single task.
+    :param over_tasks: the difference with its 95% interval where tasks are drawn anew too; None for a single task.
     :param p_value: after Holm's correction; None where the pair cannot be tested.
     :param outcome: whether the subject is better, worse or equal, or why that is undecided.
     """
@@ -189,7 +189,7 @@ class Verdict:
     improvement: Improvement
     p_value: float | None
     outcome: Outcome
-    over_tasks: Range | None = None
+    over_tasks: Estimate | None = None
 
 
 @dataclass(frozen=True)

@@ -170,12 +170,16 @@ class PhaseScores:
         for domain, tasks_inside in phase.domain_tasks.items():
             whole_tasks = [task for task in tasks_inside if task not in incomplete_tasks]
             curves += self.curves(domain, whole_tasks, ("mean",))
-        about = {"kind": self.kind.name, "phase": self.name}
         return replace(
             phase,
-            profiles=joined(profiles, PROFILE_COLUMNS).assign(**about)[list(PROFILE_COLUMNS)],
-            curves=joined(curves, CURVE_COLUMNS).assign(**about)[list(CURVE_COLUMNS)],
+            profiles=self.table(profiles, PROFILE_COLUMNS),
+            curves=self.table(curves, CURVE_COLUMNS),
         )
+
+    def table(self, parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+        """Return rows of several tables with their kind of scores and phase."""
+        about = {"kind": self.kind.name, "phase": self.name}
+        return joined(parts, columns).assign(**about)[list(columns)]
 
     @cached_property
     def single(self) -> dict[str, dict[str, Array]]:

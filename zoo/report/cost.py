@@ -18,8 +18,12 @@ from zoo.report.inputs import Inputs
 from zoo.runs.folder import RunFolder, UnreadableRun
 from zoo.runs.read import read_times
 
-NUMBERS = ("updates_per_second", "hours_per_run", "hours_per_seed")
-"""Numbers of a run's cost."""
+NUMBERS = {
+    "updates_per_second": "updates/s",
+    "hours_per_run": "hours per run",
+    "hours_per_seed": "hours per seed",
+}
+"""Numbers of a run's cost -> what tables call them."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,21 @@ class Costs:
     runs: pd.DataFrame
     unknown: Mapping[str, str]
 
-    def groups(self) -> Iterator[tuple[tuple[str, str, int], dict[str, Any]]]:
-        """Yield (method, machine, seeds at once) and the cost of its ``runs``.
+    def groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield a method and the cost of its ``runs`` on one ``machine`` with as many ``seeds_at_once``.
 
         Of each of `NUMBERS` that is the ``median``, ``min`` and ``max``, or None where no run knows it; in all it is
         ``total_hours``.
         """
         key = ["method", "machine", "seeds_at_once"]
         for (method, machine, replicas), runs in self.runs.groupby(key):
-            costs: dict[str, Any] = {"runs": len(runs)}
+            costs: dict[str, Any] = {"machine": machine, "seeds_at_once": int(replicas)}
+            costs["runs"] = len(runs)
             for name in NUMBERS:
                 statistics = runs[name].agg(["median", "min", "max"]).to_dict()
                 costs[name] = statistics if runs[name].notna().any() else None
-            total = float(runs["hours_per_seed"].sum())
-            yield (method, machine, int(replicas)), costs | {"total_hours": total}
+            costs["total_hours"] = float(runs["hours_per_seed"].sum())
+            yield method, costs
 
 
 def read_costs(inputs: Inputs) -> Costs:

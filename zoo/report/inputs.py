@@ -249,10 +249,9 @@ def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
 def _describe_uncovered(sources: Sequence[str], own_scores: pd.DataFrame) -> str:
     """Return which sources have no scores beside own ones, and which published sets have some."""
     environments = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "environment"])
-    covering_sets = []
-    for name in set_names():
-        if environments.intersection(suite_tasks(load_set(name).suite)):
-            covering_sets.append(name)
+    covering_sets = [
+        name for name in set_names() if environments.intersection(suite_tasks(load_set(name).suite))
+    ]
     covering = "no published set covers any"
     if covering_sets:
         covering = f"`--published {' '.join(covering_sets)}` covers some"

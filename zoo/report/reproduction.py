@@ -43,9 +43,11 @@ def reproduce(
         columns are what `_compared` returns; ``verdict``, which is also ``open`` (more seeds would tell) or ``no
         interval``; ``protocol``, where protocols and settings differ, in words; and the ``tally`` of own runs.
     """
-    rows = []
     runs = evaluations[(evaluations["source"] == OWN_RUNS) & (evaluations["kind"] == SUCCESS.name)]
+    if not sets or runs.empty:
+        return pd.DataFrame()
     tables = [(published, load_means(published)) for published in sets]
+    rows = []
     for phase in PHASES:
         runs_of_phase = runs[runs["phase"] == phase]
         own_scores = final_scores(runs_of_phase)

@@ -94,11 +94,12 @@ def changes(comparison: Comparison, phase: Phase) -> list[str]:
 def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
     """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
     samples = {name: table.drop(index=tasks) for name, table in phase.samples.items()}
+    means = samples["mean"].mean()
     aggregates = {}
-    for name, mean in samples["mean"].mean().items():
+    for name, mean in means.items():
         aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(mean)})
     pairs = list(phase.improvements)
-    differences = np.array([aggregates[x].mean.point - aggregates[y].mean.point for x, y in pairs])
+    differences = np.array([means[x] - means[y] for x, y in pairs])
     p_values = welch_p_values(differences, *pair_spreads(samples, pairs))
     improvements = {}
     for pair, point, p in zip(pairs, differences.tolist(), p_values.tolist(), strict=True):
@@ -119,30 +120,29 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     subject = _subject(comparison, phase)
     pairs = _tested_pairs(comparison, phase)
     adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
-    sizes = {}
-    p_values = {}
+    tests = {}
     # a test is two-sided: it stands for both directions
-    for (x, y), p, size in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
-        p_values[x, y] = p_values[y, x] = p
-        sizes[x, y] = sizes[y, x] = size
+    for (x, y), *test in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
+        tests[x, y] = tests[y, x] = test
     # Holm rejects up to this level, and nothing that it does not reject is below
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in adjusted))
     verdicts = []
     for name in ranking(comparison, phase):
         pair = (str(subject), name)
         if pair in improvements:
-            p_value = p_values.get(pair)
+            p_value, size = tests.get(pair, (None, _OPEN))
             difference = _difference(comparison, phase, pair, level)
             verdicts.append(
                 Verdict(
                     name,
                     replace(improvements[pair], difference=difference),
                     p_value,
-                    _outcome(comparison, phase, pair, p_value, sizes.get(pair, _OPEN)),
+                    _outcome(comparison, phase, pair, p_value, size),
                     _over_tasks(comparison, phase, pair),
                 )
             )
     rival = _rival(comparison, subject, verdicts)
+    p_values = {pair: p for pair, (p, _) in tests.items()}
     tested = _describe(comparison, phase, pairs)
     return Decision(subject, p_values, tested, level, verdicts, rival)
 
@@ -157,16 +157,18 @@ def _difference(comparison: Comparison, phase: Phase, pair: Pair, level: float) 
     return welch_curve(points, variances, seeds, _difference_limits(comparison), level).estimate(0)
 
 
-def _over_tasks(comparison: Comparison, phase: Phase, pair: Pair) -> Range | None:
-    """Return the 95% t-interval of a difference of means over tasks, as if these were drawn from many."""
-    if phase.improvements[pair].difference is None or len(phase.tasks) < 2:
+def _over_tasks(comparison: Comparison, phase: Phase, pair: Pair) -> Estimate | None:
+    """Return a difference of means with its 95% t-interval over tasks, as if these were drawn from many."""
+    difference = phase.improvements[pair].difference
+    if difference is None or len(phase.tasks) < 2:
         return None
     x, y = pair
     differences = phase.samples["mean"][x] - phase.samples["mean"][y]
     limits = _difference_limits(comparison)
-    return welch_mean(
+    interval = welch_mean(
         [differences.mean()], [differences.var()], [len(differences)], limits
     ).interval
+    return interval and Estimate(difference.point, interval)
 
 
 def _difference_limits(comparison: Comparison) -> Range:

@@ -15,13 +15,12 @@ from zoo.report.comparison import (
     Comparison,
     Outcome,
     Phase,
-    Verdict,
     baseline_of,
     by_value,
     places_of,
     ranking,
 )
-from zoo.report.cost import Costs
+from zoo.report.cost import NUMBERS, Costs
 from zoo.report.significance import can_plan, seed_plan
 from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
 from zoo.report.statistics.means import MAX_PLANNED_SEEDS
@@ -90,9 +89,12 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             p_text = "< 0.001"
         else:
             p_text = f"{v.p_value:.3f}"
+        over_tasks = number_entry(v.over_tasks, kind.scale, digits)
         rows[v.other] = {
             "difference of means": number_entry(pair.difference, kind.scale, digits),
-            "difference over tasks": _over_tasks_entry(v, kind, digits),
+            "difference over tasks": replace(
+                over_tasks, text=over_tasks.detail or NOT_KNOWN, detail=""
+            ),
             "p value (Holm)": TableEntry(p_text, value=v.p_value),
             "probability of improvement": number_entry(pair.probability, 1, 2),
             "tasks won / lost / undecided": str(pair.tasks),
@@ -120,15 +122,6 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     caption += "Tasks are won or lost by a family of their own, which decides no verdict."
     title = f"{subject} against each other method"
     return _phase_table("verdict", title, comparison, phase, caption, rows, heading="against")
-
-
-def _over_tasks_entry(verdict: Verdict, kind: ScoreKind, digits: int) -> TableEntry | None:
-    """Return the interval of a difference over tasks, None where there is none."""
-    difference = verdict.improvement.difference
-    if difference is None or verdict.over_tasks is None:
-        return None
-    entry = number_entry(Estimate(difference.point, verdict.over_tasks), kind.scale, digits)
-    return replace(entry, text=entry.detail, detail="")
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
@@ -360,17 +353,13 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
     for comparison in comparisons:
         order += ranking(comparison)
     rows = []
-    for (method, machine, replicas), numbers in sorted(
-        costs.groups(), key=lambda group: order.index(group[0][0])
-    ):
+    for method, numbers in sorted(costs.groups(), key=lambda group: order.index(group[0])):
         rows.append({
             "method": method_entry(comparisons[0], method),
-            "machine": machine,
-            "seeds at once": str(replicas),
+            "machine": numbers["machine"],
+            "seeds at once": str(numbers["seeds_at_once"]),
             "runs": f"{numbers['runs']:,}",
-            "updates/s": _range_entry(numbers["updates_per_second"]),
-            "hours per run": _range_entry(numbers["hours_per_run"]),
-            "hours per seed": _range_entry(numbers["hours_per_seed"]),
+            **{heading: _range_entry(numbers[name]) for name, heading in NUMBERS.items()},
         })  # fmt: skip
     caption = (
         "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
@@ -399,12 +388,8 @@ def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
 
 def scored_otherwise(comparison: Comparison, names: Collection[str]) -> dict[str, list[str]]:
     """Return way of scoring -> methods among some, for scores that may not be those of the last evaluation."""
-    scorings = {}
-    for name in names:
-        scoring = comparison.methods[name].scoring
-        if scoring:
-            scorings[name] = scoring
-    return by_value(scorings)
+    scorings = by_value({name: comparison.methods[name].scoring for name in names})
+    return {scoring: names for scoring, names in scorings.items() if scoring}
 
 
 def _phase_table(

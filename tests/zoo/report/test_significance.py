@@ -114,9 +114,9 @@ def test_interval_over_tasks_is_students_of_the_differences_of_tasks():
     comparison = comparison_of_scene(scores)
     (verdict,) = comparison.phases["offline"].decision.verdicts
     expected = stats.ttest_1samp([0.4, 0.15, 0.55], 0).confidence_interval()
-    assert verdict.over_tasks == pytest.approx(tuple(expected))
+    assert verdict.over_tasks.interval == pytest.approx(tuple(expected))
     written = to_json([comparison], [])["offline"]["verdicts"]["b"]
-    assert written["interval_over_tasks"] == verdict.over_tasks
+    assert written["interval_over_tasks"] == verdict.over_tasks.interval
     assert written["verdict_interval"] == verdict.improvement.difference.interval
     one_task = comparison_of_scene({name: runs[:1] for name, runs in scores.items()})
     assert one_task.phases["offline"].decision.verdicts[0].over_tasks is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -68,10 +69,8 @@ def profiles_figure(context: PlotContext, phase: Phase) -> Drawing | None:
 def sample_efficiency_figure(context: PlotContext, metric: str) -> Drawing | None:
     """Draw the learning curves over all tasks; none of an IQM that is the mean, as that of fewer than four runs is."""
     size = context.size
-    curves = _curves_of(context, metric)
-    curves = curves[curves["where"] == ALL_TASKS]
-    means = _curves_of(context, "mean")
-    means = means[means["where"] == ALL_TASKS]
+    curves = _curves_of(context, metric, of_all=True)
+    means = _curves_of(context, "mean", of_all=True)
     if curves.empty or (metric != "mean" and np.allclose(curves["value"], means["value"])):
         return None
     figure = Figure(size.panel, layout="constrained")
@@ -125,8 +124,7 @@ def domains_figure(context: PlotContext) -> Drawing | None:
     """Draw the learning curves over the tasks of each domain; of one task alone it is that over all tasks."""
     kind = context.kind
     size = context.size
-    curves = _curves_of(context, "mean")
-    curves = curves[curves["where"] != ALL_TASKS]
+    curves = _curves_of(context, "mean", of_all=False)
     domains = dict(iter(curves.groupby("where")))
     if not domains or only_task(context.comparison):
         return None
@@ -173,11 +171,14 @@ def _notes(
     return notes
 
 
-def _curves_of(context: PlotContext, metric: str) -> pd.DataFrame:
-    """Return the points of the learning curves of all phases, in the unit of the axis."""
+def _curves_of(context: PlotContext, metric: str, of_all: bool) -> pd.DataFrame:
+    """Return the points of the learning curves of all phases, in the unit of the axis.
+
+    :param of_all: whether over all tasks, or else over those of each domain.
+    """
     tables = [phase.curves for phase in context.comparison.phases.values()]
     curves = joined(tables, CURVE_COLUMNS)
-    curves = curves[curves["metric"] == metric]
+    curves = curves[(curves["metric"] == metric) & ((curves["where"] == ALL_TASKS) == of_all)]
     return curves.assign(**(context.kind.scale * curves[["value", "low", "high"]]))
 
 
@@ -192,32 +193,38 @@ def _draw_curves(ax: Axes, context: PlotContext, curves: pd.DataFrame) -> list[s
     names = context.shown(parts)
     if border:
         ax.axvspan(0, border, color=SHADE[0], zorder=0)
+    steps_of = {}
+    bands = {}
     for name in names:
-        style = context.styles[name]
         curve = parts[name]
         steps = curve["step"].to_numpy(int)
         if border and _counts_online_steps_alone(context.comparison.methods[name], curve, border):
             steps = steps + border
+        steps_of[name] = tuple(steps)
         ends = ["low", "high"]
-        if not style.is_named:
+        if not context.styles[name].is_named:
             # bands of all methods would cover each other: those of the grey ones have no width
             ends = ["value", "value"]
-        marker = ""
-        if len(steps) == 1 or style.is_own:
-            marker = "o"  # a curve of one point would not be seen
+        bands[name] = curve[ends].to_numpy().T
+    # methods of equal steps together: at each call rliable decorates the axis anew, which takes longer than their lines
+    for steps, methods in groupby(names, steps_of.__getitem__):
         plot_utils.plot_sample_efficiency_curve(
-            steps,
-            {name: curve["value"]},
-            {name: curve[ends].to_numpy().T},
-            colors={name: style.colour},
+            np.array(steps),
+            {name: parts[name]["value"] for name in methods},
+            bands,
+            colors=context.colours,
             xlabel="",
             ylabel="",
             ax=ax,
-            marker=marker,
         )
-        ax.lines[-1].set(**style.line, markersize=2.5)
+    for line, band, name in zip(ax.lines, ax.collections, names, strict=True):
+        style = context.styles[name]
+        marker = ""
+        if len(steps_of[name]) == 1 or style.is_own:
+            marker = "o"  # a curve of one point would not be seen
+        line.set(**style.line, marker=marker, markersize=2.5)
         # rliable draws bands above earlier curves, and knows neither dashes nor layers
-        ax.collections[-1].set_zorder(style.line["zorder"] - 1)
+        band.set_zorder(style.line["zorder"] - 1)
     context.tidy(ax)
     ax.set_ylim(axis_limits(curves["value"], curves[["value", "low", "high"]]))
     if context.kind is SUCCESS:
@@ -238,11 +245,9 @@ def _counts_online_steps_alone(method: ComparedMethod, curve: pd.DataFrame, bord
     steps = curve["step"]
     if (curve["phase"] == PHASES[0]).any():
         return False
-    longest = 0
-    for protocol in method.protocols.values():
-        planned = protocol.get("online_steps")
-        if isinstance(planned, int):  # runs of several numbers of steps have them as text
-            longest = max(longest, planned)
+    planned = [protocol.get("online_steps") for protocol in method.protocols.values()]
+    # runs of several numbers of steps have them as text
+    longest = max([number for number in planned if isinstance(number, int)], default=0)
     if not longest:
         return steps.min() < border
     return steps.max() <= longest

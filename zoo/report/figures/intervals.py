@@ -78,19 +78,12 @@ def verdict_figure(context: PlotContext, phase: Phase) -> Drawing | None:
 def improvement_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     """Draw the probability of improvement over the baseline, with the difference of means beside it."""
     baseline = baseline_of(context.comparison)
-    pairs = {}
-    for name in context.styles:  # in the order in which they are drawn
-        if (name, baseline) in phase.improvements:
-            pairs[name] = phase.improvements[name, baseline]
-    if not pairs:
+    names = context.shown([x for x, y in phase.improvements if y == baseline])
+    if not names:
         return None
-    panels = _ahead(context, pairs.values(), f"over {baseline}")
-    return _intervals(
-        context,
-        list(pairs),
-        panels,
-        f"Probability of improvement over {baseline}",
-    )
+    pairs = [phase.improvements[name, baseline] for name in names]
+    panels = _ahead(context, pairs, f"over {baseline}")
+    return _intervals(context, names, panels, f"Probability of improvement over {baseline}")
 
 
 def _ahead(context: PlotContext, pairs: Collection[Improvement], title: str) -> list[_Panel]:

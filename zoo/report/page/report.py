@@ -140,7 +140,7 @@ class Content:
             for phase in phases:
                 for make in makers:
                     tables.append(make(comparison, phase))
-            if comparison.kind is SUCCESS and inputs.sets:
+            if comparison.kind is SUCCESS:
                 # published scores are success rates
                 reproduced = reproduce(
                     inputs.methods, inputs.evaluations, inputs.sets, self.tolerance
@@ -296,14 +296,6 @@ def to_html(content: Content) -> str:
     # NaN is no JSON: a browser could not read the page's data
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
 
-    def notes_of(names: Sequence[str]) -> list[str]:
-        """Return the notes of the figures among some names, each once."""
-        notes: dict[str, None] = {}
-        for name in names:
-            if name in content.drawings:
-                notes |= dict.fromkeys(content.drawings[name].notes)
-        return list(notes)
-
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     versions.append(f"Python {platform.python_version()}")
     return environment.get_template("report.html").render(
@@ -314,7 +306,6 @@ def to_html(content: Content) -> str:
             name: {"CSV": text["csv"], "LaTeX": text["tex"]} for name, text in content.texts.items()
         },
         in_phases=in_phases,
-        notes_of=notes_of,
         baseline_of=baseline_of,
         only_task=only_task,
         longest_open=LONGEST_OPEN_TABLE,

@@ -44,9 +44,8 @@ def to_json(
         methods[name] = about | _tally_to_json(method.tally())
     cost: dict[str, Any] = {}
     if costs:
-        for (name, machine, replicas), group in costs.groups():
-            entry = {"machine": machine, "seeds_at_once": replicas} | group
-            cost.setdefault(name, []).append(entry)
+        for name, group in costs.groups():
+            cost.setdefault(name, []).append(group)
     result |= {"repetitions": first.reps, "focus": first.focus, "methods": methods}
     result |= {"skipped": skipped, "resolve": first.resolve, "cost": cost}
     result |= other_kinds
@@ -86,7 +85,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
             verdicts[verdict.other] |= {
                 "difference": difference.point,
                 "verdict_interval": difference.interval,
-                "interval_over_tasks": verdict.over_tasks,
+                "interval_over_tasks": verdict.over_tasks and verdict.over_tasks.interval,
             }
     return {
         "steps": steps.pop() if len(steps) == 1 else None,

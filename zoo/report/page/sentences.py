@@ -118,8 +118,7 @@ def _verdict(comparison: Comparison, phase: Phase, subject: str) -> Iterator[str
         tasks = count(len(phase.tasks), "task")
         text = f"{against}: {sign}{entry.plain} {unit} on {'this' if len(phase.tasks) == 1 else 'these'} {tasks}"
         if rival.over_tasks is not None:
-            over_tasks = Estimate(difference.point, rival.over_tasks)
-            text += f", {number_entry(over_tasks, kind.scale, 1).detail} over new tasks"
+            text += f", {number_entry(rival.over_tasks, kind.scale, 1).detail} over new tasks"
         yield f"{text}."
     if rival.outcome in (Outcome.UNDECIDED, Outcome.UNTESTED):
         plan = seed_plan(comparison, phase, (subject, rival.other))

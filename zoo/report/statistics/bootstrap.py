@@ -85,12 +85,12 @@ def median(blocks: Sequence[Array], draws: Sequence[Draws]) -> Array:
     return np.asarray(np.median(np.concatenate(means, axis=1), axis=1))
 
 
-FUNCTIONS: Mapping[str, Callable[[Sequence[Array], Sequence[Draws]], Array]] = {
-    "iqm": interquartile_mean,
-    "median": median,
+FUNCTIONS: Mapping[str, tuple[Callable[[Sequence[Array], Sequence[Draws]], Array], Any]] = {
+    "iqm": (interquartile_mean, metrics.aggregate_iqm),
+    "median": (median, metrics.aggregate_median),
 }
-"""Aggregate -> the blocks of a method, each (runs, tasks), and their resamples, to one number for each resample."""
-_METRICS = {"iqm": metrics.aggregate_iqm, "median": metrics.aggregate_median}
+"""Aggregate -> function of the blocks of a method, each (runs, tasks), and of their resamples, which returns a number
+for each resample; and rliable's function of one block."""
 
 
 def aggregates(
@@ -105,10 +105,10 @@ def aggregates(
     :param names: of `FUNCTIONS`.
     """
     result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
-    if names:
-        for methods in drawn_together(scores):
-            curves = _side_by_side([scores[method] for method in methods], names, reps)
-            result |= dict(zip(methods, curves, strict=True))
+    for name, methods in product(names, drawn_together(scores)):
+        curves = _side_by_side([scores[method] for method in methods], name, reps)
+        for method, curve in zip(methods, curves, strict=True):
+            result[method][name] = curve
     return result
 
 
@@ -120,32 +120,28 @@ def drawn_together(scores: Mapping[str, Scores]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _side_by_side(
-    scores: Sequence[Scores], names: Sequence[str], reps: int
-) -> list[dict[str, Curve]]:
-    """Return the aggregates of methods with equal numbers of runs."""
+def _side_by_side(scores: Sequence[Scores], name: str, reps: int) -> list[Curve]:
+    """Return one aggregate of methods with equal numbers of runs."""
     blocks = blocks_of(scores)
-    width = blocks[0].shape[2]
-    columns = [*product(names, range(width))]
+    columns = np.arange(blocks[0].shape[2])
+    of_resamples, of_block = FUNCTIONS[name]
 
     def values(*draws: Draws) -> Array:
         results = []
-        for name, k in columns:
+        for k in columns:
             runs = [block[:, :, k] for block in blocks]
-            results.append(FUNCTIONS[name](runs, [drawn[k] for drawn in draws]))
+            results.append(of_resamples(runs, [drawn[k] for drawn in draws]))
         return np.stack(results, axis=1)
 
     # with fewer seeds these intervals would be too narrow
     curve = estimated([block.shape for block in blocks], values, reps, MIN_SEEDS)
     if len(blocks) == 1:  # rliable has no tasks with unequal numbers of runs
-        points = [_METRICS[name](blocks[0][:, :, k]) for name, k in columns]
+        points = [of_block(blocks[0][:, :, k]) for k in columns]
         curve = replace(curve, points=np.array(points))
-    curves: list[dict[str, Curve]] = [{} for _ in scores]
-    evaluations = width // len(scores)
-    for part, (name, method) in enumerate(product(names, curves)):
-        ends = slice(part * evaluations, (part + 1) * evaluations)
-        method[name] = Curve(curve.points[ends], curve.bounds[:, ends], curve.kind)
-    return curves
+    parts = []
+    for ends in np.split(columns, len(scores)):
+        parts.append(Curve(curve.points[ends], curve.bounds[:, ends], curve.kind))
+    return parts
 
 
 def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
@@ -163,7 +159,7 @@ def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
         return 1 - np.average(at_most, axis=0, weights=tasks)
 
     curve = estimated([block.shape for block in blocks], above, reps)
-    # as `rliable.library.score_distributions`, whose module imports the seconds of an econometrics package
+    # as `rliable.library.score_distributions`, whose module would load an econometrics package
     fractions = [(block.reshape(-1, 1) > thresholds).mean(axis=0) for block in blocks]
     return replace(curve, points=np.average(fractions, axis=0, weights=tasks))
 

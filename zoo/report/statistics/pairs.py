@@ -121,7 +121,8 @@ def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimat
                 np.matmul(drawn, is_at, out=at_level[m])
                 np.matmul(drawn, (runs < levels) + is_at / 2, out=below[m])
             wins = at_level.transpose(1, 0, 2) @ below.transpose(1, 2, 0)
-            total += wins / np.multiply.outer(*[[*map(len, values)]] * 2)
+            counts = [*map(len, values)]
+            total += wins / np.multiply.outer(counts, counts)
         return (total / len(tasks)).reshape(reps, -1)
 
     curve = estimated(shapes, chances, reps, min_runs=1)

@@ -201,7 +201,7 @@ def test_table_shows_what_the_verdict_is_made_from():
     table = verdict_table(comparison, offline(comparison))
     assert table.name == "verdict_offline"
     ((against, _, over_tasks, p_value, _, tasks, verdict),) = table.rows
-    assert over_tasks.interval == offline(comparison).decision.verdicts[0].over_tasks
+    assert over_tasks.interval == offline(comparison).decision.verdicts[0].over_tasks.interval
     assert against.text == "bad"
     assert tasks.text == "4 / 0 / 1"
     assert p_value.text == "< 0.001"
