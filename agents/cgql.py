@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.families.cloned import ClonedFlow
 from agents.common.nets.networks import Time, Velocity
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
@@ -20,13 +19,11 @@ from agents.core import (
     critic,
     integrate_flow,
     log_range,
-    normal,
     q_statistics,
     register,
     setting,
     td_loss,
     td_target,
-    uniform,
     velocity_field,
 )
 
@@ -37,7 +34,7 @@ from agents.core import (
     published_name="CGQL",
     when="To study guidance without training a policy.",
 )
-class CGQL(Method):
+class CGQL(ClonedFlow):
     r"""A behaviour flow is cloned from the data and guided by the action gradient of Q while it is sampled.
 
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
@@ -80,10 +77,6 @@ class CGQL(Method):
             "critic": critic(target=True, time=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
         }
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
-        return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
         """Return the time at which the critic is asked for guidance at time t: always that of clean actions."""

@@ -1,4 +1,4 @@
-"""What BC, FEdit, IFQL and QGF share: a flow that clones the data."""
+"""What BC, CGQL, FEdit, IFQL and QGF share: a flow that clones the data."""
 
 from __future__ import annotations
 
