@@ -50,8 +50,12 @@ maximum_signature_line_length = 100
 add_module_names = False
 toc_object_entries = False
 nitpicky = True
-# names of other projects, whose sites a build without a network cannot ask, and type variables
-nitpick_ignore_regex = [("py:.*", r"(?!agents|zoo).*"), ("py:class", r".*\.(T|\w+T|Bounds)|Bounds")]
+# names of other projects, whose sites a build without a network cannot ask, type variables, and a base class whose
+# subclass has the page
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!agents|zoo).*"),
+    ("py:class", r".*\.(T|\w+T|Bounds|StoredModel)|Bounds"),
+]
 
 html_theme = "furo"
 html_copy_source = html_show_sourcelink = html_show_copyright = False
