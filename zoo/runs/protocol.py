@@ -241,7 +241,7 @@ def _differing_texts(group: pd.DataFrame) -> pd.DataFrame:
     differing = [name for name in names if len({texts.get(name) for texts in rows}) > 1]
     # NaN is a setting that other runs of the group have.
     table = pd.DataFrame(rows, group.index, differing)
-    return table.assign(kind=group["kind"]).fillna("None")
+    return table.assign(kind=kinds_of(group)).fillna("None")
 
 
 def _as_text(value: Any) -> str:
