@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,10 +25,11 @@ from agents.common.normalization import raw_observations
 from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
+from zoo.models.score import Score
 from zoo.playing.evaluate import Evaluator
 from zoo.playing.held_out import HeldOutEvaluator
 from zoo.processes.serving import WorkerError
-from zoo.runs.episodes import EpisodeResults, ScoringRule
+from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import (
     OFFLINE,
     ONLINE,
@@ -37,9 +39,9 @@ from zoo.runs.folder import (
     short_name,
     with_evaluation,
 )
-from zoo.runs.intervals import interval_of_mean, interval_of_successes
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
+from zoo.runs.scores import SCORE_KINDS
 from zoo.settings.config import lasting_identity
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, handling_signals
@@ -222,7 +224,7 @@ class TrainingRun(BaseCallback):
         if failure is None:
             save_model(self.model.replica(replica), folder.model)
             title = f"{self.config.algo} in {short_name(self.config.env)}, seed {seed}"
-            plot_learning_curve(history, folder.learning_curve, title)
+            plot_learning_curve(history, folder.learning_curve, title, self.scoring)
         return result_of(folder, seed, history, self.scoring, failure)
 
     @property
@@ -475,33 +477,27 @@ def save_model(model: FlowAlgorithm, path: Path) -> None:
         write_model(model, temporary)
 
 
-def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
-    """Write a PNG of success (or the return, where there is no success) against steps, the online phase shaded."""
+def plot_learning_curve(
+    history: Evaluations, path: Path, title: str, scoring: ScoringRule = REPORTED
+) -> None:
+    """Write a PNG of the score of each evaluation and its interval against steps, the online phase shaded."""
+    successes = history.get("successes", [None] * len(history["results"]))
+    scores = list(map(partial(Score.of, scoring=scoring), history["results"], successes))
+    kind = SCORE_KINDS[scores[0].kind]
+    ends = np.array([(score.mean, score.low, score.high) for score in scores])
+    mean, low, high = kind.scale * ends.T
     figure = Figure(figsize=(6.4, 4.0))
     axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
     steps = history["timesteps"]
-    results = history["results"]
-    if "successes" in history:
-        wins = history["successes"]
-        values = 100 * wins.mean(axis=1)
-        quantity = "success (%)"
-        band = 100 * np.array([interval_of_successes(int(row.sum()), row.size) for row in wins])
+    axes.plot(steps, mean, marker="o", clip_on=False, zorder=3)
+    axes.fill_between(steps, low, high, alpha=0.2, linewidth=0)  # none where it is infinite
+    if kind.is_comparable:
         axes.set_ylim(0, 100)
-    else:
-        values = results.mean(axis=1)
-        quantity = "mean return"
-        if "held_out_loss" in history:
-            quantity = "negative loss"
-            if "q_policy" in history:
-                quantity = "critic value"
-        band = np.array([interval_of_mean(row) for row in results])
-    axes.plot(steps, values, marker="o", clip_on=False, zorder=3)
-    axes.fill_between(steps, *np.where(np.isfinite(band), band, np.nan).T, alpha=0.2, linewidth=0)
     offline = history["phase"] == OFFLINE
     if offline.any() and not offline.all():
         axes.axvspan(steps[offline][-1], steps[-1], color="0.93", zorder=0)
     axes.set(title=title, xlabel="gradient steps offline, then environment steps", xlim=(0, None))
-    axes.set_ylabel(f"{quantity}, 95% interval")
+    axes.set_ylabel(f"{kind.unit}, 95% interval")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:

@@ -8,7 +8,6 @@ import gymnasium
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.model_file import find_model, read_model_file
-from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.sb3.constructor import require_behaviour
 from agents.common.sb3.pretrained import check_fit
 from agents.registry import BUILT_IN, origin_of
@@ -45,7 +44,6 @@ class RunPlan:
     :param content: the dataset, if it was read already for its spaces.
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
-    :param behaviour: a flow that was trained elsewhere.
     """
 
     request: TrainRequest
@@ -56,7 +54,6 @@ class RunPlan:
     env_id: str
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
-    behaviour: PretrainedFlow | None
 
     @property
     def has_success(self) -> bool:
@@ -146,7 +143,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     config = load_config(request, benchmark, phases)
     if not _takes_data(request, config, data_kind):
         data_kind = None
-    flow, origins = _find_start(request, config)
+    origins = _find_start(request, config)
     if config.method is not None and config.algo not in BUILT_IN:
         origins["agent"] = origin_of(type(config.method))
     config = replace(config, **origins)
@@ -170,7 +167,6 @@ def plan_run(request: TrainRequest) -> RunPlan:
         env_id,
         env_kwargs | wrapping,
         eval_env_kwargs | wrapping,
-        flow,
     )
 
 
@@ -201,7 +197,7 @@ def load_data_of_run(
         raise UsageError(
             f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; name one of your own (docs/data.md)"
         )
-    plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {}, None)
+    plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {})
     data = plan.load_data(env)
     assert data is not None  # its kind is known
     if not isinstance(data, Dataset):
@@ -284,40 +280,36 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
     return False
 
 
-def _find_start(
-    request: TrainRequest, config: RunRecord
-) -> tuple[PretrainedFlow | None, dict[str, Any]]:
-    """Refuse a model or a behaviour flow to start from that is missing or does not fit.
+def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
+    """Return what a run's record says of its start; a flow that was trained elsewhere becomes that of its method.
 
-    :return: the flow that was trained elsewhere, if there is one; and what the run's record says of its start.
+    :raises UsageError: if a model or a flow to start from is missing or does not fit.
     """
     method = config.method
     starts: dict[str, Any] = {}
-    for name in ("behaviour", "pretrained_actor"):
-        flag = f"--{name.replace('_', '-')}"
-        if getattr(request, name) is None:
-            continue
-        if method is None:
-            raise UsageError(
-                f"`{config.algo}` has no behaviour flow to start from; leave out {flag}"
-            )
-        with as_usage_error(ValueError):
-            require_behaviour(method, f"`{flag}`")
-    for name in ("trained_agent", "pretrained_actor"):
-        path = getattr(request, name)
-        if path is None:
-            continue
-        with as_usage_error(OSError, KeyError, TypeError, ValueError):
+    if method is None and (request.behaviour or request.pretrained_actor):
+        raise UsageError(
+            f"`{config.algo}` has no behaviour flow to start from; leave out --behaviour and --pretrained-actor"
+        )
+    with as_usage_error(OSError, KeyError, TypeError, ValueError):
+        if method is not None and request.pretrained_actor is not None:
+            require_behaviour(method, "`--pretrained-actor`")
+        if method is not None and request.behaviour is not None:
+            flow = load_flow(request.behaviour)
+            check_fit(flow, method)
+            method.pretrained = flow
+            starts["behaviour"] = describe_flow(request.behaviour, flow)
+        for name in ("trained_agent", "pretrained_actor"):
+            path = getattr(request, name)
+            if path is None:
+                continue
             file = find_model(path)
             saved = read_model_file(file)
             if name == "trained_agent":
                 saved.require_algorithm(find_algorithm(config.algo).algorithm)
-            updates = int(saved.described["_n_updates"])
-        digest = digest_of(file)
-        starts[name] = {"path": str(file.resolve()), "updates": updates, "fingerprint": digest}
-    if request.behaviour is None or method is None:
-        return None, starts
-    flow = load_flow(request.behaviour)
-    with as_usage_error(ValueError):
-        check_fit(flow, method)
-    return flow, {"behaviour": describe_flow(request.behaviour, flow), **starts}
+            starts[name] = {
+                "path": str(file.resolve()),
+                "updates": int(saved.described["_n_updates"]),
+                "fingerprint": digest_of(file),
+            }
+    return starts

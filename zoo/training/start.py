@@ -199,7 +199,6 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     method = config.method
     spaces = env.observation_space, env.action_space
     policy = policy_name(env.observation_space)
-    flow = plan.behaviour
     trained_agent = plan.request.trained_agent
     if trained_agent is not None:
         with as_usage_error(OSError, ValueError):
@@ -217,9 +216,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     features: Any = env.observation_space
     is_vector = policy == "MlpPolicy"
     with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
-        if flow is not None:
-            method.pretrained = flow
-        if flow is not None or not is_vector or method.encoder is not None or method.random_crop:
+        has_flow = method.pretrained is not None
+        if has_flow or not is_vector or method.encoder is not None or method.random_crop:
             wrapped = FlowAlgorithm._wrap_env(env)
             policy_on_env = make_policy(
                 POLICIES[policy],
@@ -231,7 +229,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 config.settings.get("policy_kwargs"),
             )
             features = policy_on_env.features_space
-            if flow is not None:
+            if has_flow:
                 check_outputs(policy_on_env)
         if config.algo not in BUILT_IN:
             check_first_update(method, features, env.action_space)
@@ -248,7 +246,7 @@ def make_model(
         settings = {
             "method": config.method,
             "policy_kwargs": settings.get("policy_kwargs"),
-            "behaviour": plan.behaviour,
+            "behaviour": config.method.pretrained,
         }
     with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
         model = find_algorithm(config.algo).algorithm(
