@@ -10,19 +10,20 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import FAILED, SUCCEEDED, UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import COUNT, THREADS, ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
+from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, JobStore
@@ -64,9 +65,6 @@ def make_parser() -> Parser:
         "-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)"
     )
     where.add_argument(
-        "--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)"
-    )
-    where.add_argument(
         "--ray-address", help="address of the Ray cluster (default: the one that runs here)"
     )
     where.add_argument(
@@ -78,10 +76,8 @@ def make_parser() -> Parser:
         help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
         "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
     )
-    speed = add_flags(parser, TrainRequest, ("device", "precision", "compile"))["speed"]
-    speed.add_argument(
-        "--num-threads", type=THREADS, default=-1, help="CPU threads of a run; -1: its cores"
-    )
+    groups = add_flags(parser, TrainRequest, ("dataset_dir", "device", "num_threads"))
+    add_settings(groups["speed"], MACHINE)
     report = parser.add_argument_group("report")
     report.add_argument(
         "-o", "--output", type=a_path, metavar="DIR", help="its folder (default: report in -f)"
@@ -113,8 +109,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         args.log_folder,
         device=args.device,
         num_threads=args.num_threads,
-        precision=args.precision,
-        compile=args.compile,
+        run=given_settings(args),
     )
     saved = find_saved(jobs, args.scores) if args.scores else frozenset()
     store = JobStore(args.log_folder, saved)
@@ -171,6 +166,18 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
     from zoo.suites.task import JobTask, run_locally
 
     folder = store.log_folder
+    launch: Callable[..., None] = partial(run_locally, workers=args.workers, device=args.device)
+    # what cannot be launched is refused before the lock makes the log folder
+    if args.launcher == "slurm":
+        from zoo.suites.slurm import make_executor, run_on_slurm
+
+        executor = make_executor(folder / JOBS / "slurm", args.resources, args.workers)
+        launch = partial(run_on_slurm, executor=executor)
+    elif args.launcher == "ray":
+        from zoo.suites.ray import connect, run_on_ray
+
+        start = connect(args.ray_address, args.resources)
+        launch = partial(run_on_ray, start=start, workers=args.workers)
     # two programs would start each job twice
     lock = Lock(folder / "suite.lock")
     if not lock.take():
@@ -179,16 +186,7 @@ def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> N
         )
     tasks = [JobTask(job, store, args.retries) for job in jobs]
     with lock, follow(store, jobs) as report:
-        if args.launcher == "local":
-            run_locally(tasks, args.workers, args.device, report)
-        elif args.launcher == "slurm":
-            from zoo.suites.slurm import run_on_slurm
-
-            run_on_slurm(tasks, args.workers, args.resources, folder / JOBS / "slurm", report)
-        else:
-            from zoo.suites.ray import run_on_ray
-
-            run_on_ray(tasks, args.workers, args.resources, args.ray_address, report)
+        launch(tasks, report=report)
 
 
 def _report(suite: Suite, progress: Progress, args: argparse.Namespace) -> dict[str, Any]:

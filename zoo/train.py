@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,11 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from zoo.training.start import train
 
-    if request.study is not None and request.trial_id is not None:
+    if request.study is not None:
         require_optuna("--study")
-        from zoo.tuning.study import read_trial, warn_if_settings_differ
+        from zoo.tuning.study import with_trial
 
-        trial = read_trial(request.study, request.trial_id, request.log_folder, request.algo)
-        request = replace(request, trial=trial)
-        warn_if_settings_differ(request, trial)
+        request = with_trial(request)
     return train(request)
 
 

@@ -19,10 +19,13 @@ def call(capsys, program, *words, code=0):
 
 
 def refused(call, program, *words):
-    """Return what a program says about a command line; nothing is trained, and no run folder made."""
-    _, errors = call(program, *words, code=2)
+    """Return what a program says about a command line; nothing is trained, and no file or folder made for it."""
+    logs = Path("logs")
     if "-f" in words:
-        assert not list(Path(words[words.index("-f") + 1]).rglob("status.json"))
+        logs = Path(words[words.index("-f") + 1])
+    before = logs.exists(), sorted(logs.rglob("*"))
+    _, errors = call(program, *words, code=2)
+    assert (logs.exists(), sorted(logs.rglob("*"))) == before
     return errors
 
 

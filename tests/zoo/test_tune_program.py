@@ -51,6 +51,7 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
     [
         ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
         ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
+        ("--storage /nowhere/a.db", "the study's database /nowhere/a.db cannot be opened"),
         ("--algo bc", "there is no setting to search: `bc` declares none"),
     ],
 )

@@ -43,6 +43,7 @@ class Lock:
         """
         if self._lock.is_locked:
             return True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=seconds, poll_interval=SECONDS_TO_TRY / 10)
         except Timeout:

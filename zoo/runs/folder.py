@@ -463,14 +463,17 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:
-    """Make a folder for runs if need be; raise UsageError if a file of 64 KiB cannot be written there.
+    """Raise UsageError if a file of 64 KiB cannot be written where a folder for runs is, or will be made.
 
     :param name: what to call it.
     :param flag: what it was chosen with.
     """
+    existing = folder.absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
+        # The folder is not made here: what is refused after this check must leave none behind.
+        while not _is_taken(existing):
+            existing = existing.parent
+        with tempfile.NamedTemporaryFile(dir=existing) as file:
             file.write(b"0" * 65536)
             file.flush()
             os.fsync(file.fileno())
@@ -479,6 +482,15 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
             f"the {name} must be writable with free space, got {error.strerror} for {folder}; "
             f"choose another with {flag}"
         ) from error
+
+
+def _is_taken(path: Path) -> bool:
+    """Return whether a path exists, be it a broken link; raise OSError for one that cannot."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

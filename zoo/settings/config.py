@@ -37,8 +37,6 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
 """What a run and some algorithms both have; of other names that both declare, the algorithm has the value."""
-MACHINE_FLAGS = CommonSettings.with_role("machine")
-"""Flags that override a setting of the same name."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -91,9 +89,7 @@ def load_config(
         names.append("quick")
     layers += _user_layers(of_user, names, request)
     # No source of the flags: the command line that a run folder keeps has them.
-    machine = {name: getattr(request, name) for name in MACHINE_FLAGS}
     flags = {**(phases or {}), **request.run}
-    flags |= {name: value for name, value in machine.items() if value is not None}
     values = _merged(entry.id, [*layers, (flags, "")], declared)
     run, method, settings = _check(entry, values, request.device)
     departures = []

@@ -11,6 +11,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.common.common_settings import CommonSettings
+from agents.common.settings import Setting
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import DEFAULT_PROFILE, load_yaml
 from zoo.settings.record import RunSettings
@@ -27,6 +29,9 @@ from zoo.terminal.parser import (
     options_of,
     parse_seeds,
 )
+
+MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
+"""Settings of all algorithms that are flags too."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class TrainRequest:
     :param env: with `no_env` empty, until the data are known that name what stands for it.
     :param seeds: one for each replica; None takes any.
     :param hyperparams: words ``KEY=VALUE``, as are `env_kwargs` and `eval_env_kwargs`.
-    :param run: settings of the run (`zoo.settings.record.RunSettings`) that were given by flags.
+    :param run: settings of the run (`zoo.settings.record.RunSettings`), and of its machine, that flags gave.
     :param trial: settings of the trial that `study` and `trial_id` name, or of the trial that is being trained.
     """
 
@@ -135,10 +140,6 @@ class TrainRequest:
     )
     save_replay_buffer: bool = flag("save the replay buffer at the end", default=False)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
-    precision: Literal["fp32", "tf32", "bf16"] | None = flag(
-        "matrix products (default: tf32 on CUDA)"
-    )
-    compile: Literal["auto", "on", "off"] | None = flag("compile the update (default: auto)")
     num_threads: int = flag(
         "CPU threads of PyTorch; -1: PyTorch's default", default=-1, type=THREADS
     )
@@ -212,6 +213,7 @@ def add_training(
     :param renamed: field -> its flag, where that has another name.
     """
     groups = add_flags(parser, TrainRequest, names, renamed)
+    add_settings(groups["speed"], MACHINE)
     add_verbose(groups["output"])
     seed_help = "seed of everything random"
     kind = SEED
@@ -221,10 +223,13 @@ def add_training(
     seeds = groups["what to train"].add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
     seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
-    group = parser.add_argument_group(
-        "steps, data, evaluations and checkpoints (default: from YAML)"
-    )
-    for name, declared in RunSettings.declared().items():
+    title = "steps, data, evaluations and checkpoints (default: from YAML)"
+    add_settings(parser.add_argument_group(title), RunSettings.declared())
+
+
+def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]) -> None:
+    """Add a flag for each of some settings; one that is left out leaves the value to the YAML files."""
+    for name, declared in settings.items():
         options = options_of(declared.type, declared.bounds.get("at_least", 1))
         if "action" in options:  # with `--no-...`, to override a YAML file's `true`
             options["action"] = argparse.BooleanOptionalAction
@@ -232,6 +237,13 @@ def add_training(
             options["type"] = lambda text: load_yaml(text, "a wrapper")
             options["metavar"] = "WRAPPER"
         group.add_argument(f"--{name.replace('_', '-')}", **options, help=declared.doc)
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings whose flags are on a command line."""
+    names = (*RunSettings.declared(), *MACHINE)
+    values = {name: getattr(args, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read_request(args: argparse.Namespace) -> TrainRequest:
@@ -244,9 +256,7 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
         entries["seeds"] = tuple(parse_seeds(args.seeds, "--seeds"))
     elif args.seed >= 0:
         entries["seeds"] = (args.seed,)
-    # left out: the YAML files decide
-    run = {name: getattr(args, name) for name in RunSettings.declared()}
-    entries["run"] = {name: value for name, value in run.items() if value is not None}
+    entries["run"] = given_settings(args)
     request = TrainRequest(**entries)
     if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")

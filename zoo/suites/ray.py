@@ -26,24 +26,15 @@ POLL_SECONDS = 0.5
 
 
 def run_on_ray(
-    tasks: Sequence[JobTask],
-    workers: int | None,
-    resources: Sequence[str],
-    address: str | None,
-    report: Callable[[], object],
+    tasks: Sequence[JobTask], start: Any, workers: int | None, report: Callable[[], object]
 ) -> None:
     """Run tasks on a Ray cluster, and wait for their end; Ray starts one again whose node has died.
 
+    :param start: of :func:`connect`.
     :param workers: how many at once; None: as many as there is room for.
-    :param resources: what a task needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
-    :param address: of the cluster; None: the one that this machine belongs to.
     :param report: says how far the jobs are, now and then.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
-    options = {"max_retries": MAX_RETRIES, "scheduling_strategy": "SPREAD"}
-    with as_usage_error():  # Ray's message names the unknown resource
-        start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
-    _connect(address)
     waiting = list(tasks)
     running: list[Any] = []
     capacity = workers or len(tasks)
@@ -103,8 +94,16 @@ def run(task: JobTask, folder: str) -> None:
     ended.result()
 
 
-def _connect(address: str | None) -> None:
-    """Connect to a cluster; raise UsageError if there is none."""
+def connect(address: str | None, resources: Sequence[str]) -> Any:
+    """Connect to a cluster; return Ray's function that runs a task there.
+
+    :param address: of the cluster; None: the one that this machine belongs to.
+    :param resources: what a task needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
+    :raises UsageError: if there is no cluster, or Ray does not know a resource.
+    """
+    options = {"max_retries": MAX_RETRIES, "scheduling_strategy": "SPREAD"}
+    with as_usage_error():  # Ray's message names the unknown resource
+        start = ray.remote(**{**options, **parse_overrides(resources, "--resources")})(run)
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     advice = "start one with `ray start --head`, or name one with --ray-address HOST:PORT"
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -119,3 +118,4 @@ def _connect(address: str | None) -> None:
         raise UsageError(
             f"no connection to a Ray cluster ({address}): {error}; {advice}"
         ) from error
+    return start

@@ -44,37 +44,22 @@ ENDED = (
 """States that a Slurm job does not leave."""
 
 
-def run_on_slurm(
-    tasks: Sequence[JobTask],
-    workers: int | None,
-    resources: Sequence[str],
-    folder: Path,
-    report: Callable[[], bool],
-) -> None:
+def run_on_slurm(tasks: Sequence[JobTask], executor: Any, report: Callable[[], bool]) -> None:
     """Run tasks as an array of Slurm jobs, and wait for their end; Slurm starts one again whose node has died.
 
     Tasks that an earlier program has submitted, and that Slurm still has, are waited for.
 
-    :param workers: how many at once; None: 100.
-    :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
-    :param folder: of what submitit and Slurm write, on shared storage.
+    :param executor: of :func:`make_executor`.
     :param report: says how far the jobs are, unless that was said just now; whether it did.
     :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are.
     """
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise UsageError(
-            "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
-            "start it where they are, which is usually a login node of the cluster, or use --launcher local"
-        )
-    executor = _make_executor(
-        folder, parse_overrides(resources, "--resources"), workers or DEFAULT_WORKERS
-    )
+    folder = executor.folder
     file = folder / SUBMITTED
     submitted = _queued_jobs(file)
     new_tasks = [task for task in tasks if task.job.name not in submitted]
     for begin in range(0, len(new_tasks), MAX_ARRAY_SIZE):
         # Written after each array: a program that is killed here submits at most one array twice.
-        submitted |= _submit(executor, new_tasks[begin : begin + MAX_ARRAY_SIZE], folder)
+        submitted |= _submit(executor, new_tasks[begin : begin + MAX_ARRAY_SIZE])
         write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[task.job.name] for task in tasks}
 
@@ -121,7 +106,7 @@ def _queued_jobs(file: Path) -> dict[str, str]:
     return {name: job for name, job in earlier.items() if states.get(job, "COMPLETED") not in ENDED}
 
 
-def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, str]:
+def _submit(executor: Any, tasks: Sequence[JobTask]) -> dict[str, str]:
     """Submit tasks as one array; return name of the job -> its id in Slurm."""
     try:
         jobs = executor.submit_array([SlurmTask(task) for task in tasks])
@@ -133,7 +118,7 @@ def _submit(executor: Any, tasks: Sequence[JobTask], folder: Path) -> dict[str, 
         "submitted Slurm job %s, %d tasks; they log to %s",
         jobs[0].job_id.partition("_")[0],
         len(jobs),
-        folder,
+        executor.folder,
     )
     return {task.job.name: job.job_id for task, job in zip(tasks, jobs, strict=True)}
 
@@ -178,11 +163,21 @@ class SlurmTask:
         return submitit.helpers.DelayedSubmission(SlurmTask(replace(self.task)))
 
 
-def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) -> Any:
+def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -> Any:
     """Return submitit's executor for jobs that run in the current folder and import the modules of this process.
 
-    :raises UsageError: for parameters that submitit does not know, or a folder whose name Slurm would change.
+    :param folder: of what submitit and Slurm write, on shared storage; it is made with the first job.
+    :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
+    :param workers: how many jobs run at once; None: 100.
+    :raises UsageError: without Slurm's commands, for parameters that submitit does not know, or a folder whose name
+        Slurm would change.
     """
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UsageError(
+            "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
+            "start it where they are, which is usually a login node of the cluster, or use --launcher local"
+        )
+    parameters = parse_overrides(resources, "--resources")
     if "%" in str(folder):
         raise UsageError(
             f"Slurm replaces `%` in names of files, got the log folder {folder}; choose another with -f"
@@ -201,7 +196,7 @@ def _make_executor(folder: Path, parameters: Mapping[str, Any], workers: int) ->
     ]
     parameters = {
         **DEFAULTS,
-        "slurm_array_parallelism": workers,
+        "slurm_array_parallelism": workers or DEFAULT_WORKERS,
         **parameters,
         "slurm_setup": [*setup, *commands],
         "slurm_additional_parameters": {"requeue": True, **additional},

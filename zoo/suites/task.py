@@ -54,7 +54,6 @@ class JobTask:
     def __call__(self) -> None:
         """Train until the job has ended, has failed too often or for good, or :meth:`stop` is called."""
         lock = self.store.lock(self.job)
-        lock.path.parent.mkdir(parents=True, exist_ok=True)
         if not lock.take():
             log.info(
                 "%s is already being trained by %s; waiting", self.job.run, lock.describe_holder()

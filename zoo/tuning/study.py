@@ -42,7 +42,7 @@ from zoo.runs.folder import (
 )
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
-from zoo.runs.scores import RETURN, SUCCESS
+from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import dump_yaml, merge
 from zoo.settings.request import TrainRequest, TrialSettings
 from zoo.terminal.errors import Interrupted, UsageError, handling_signals
@@ -172,17 +172,18 @@ def _train(plan: Plan, trial: Trial, folder: Path, resume: bool) -> tuple[list[f
     request = replace(
         plan.request.run, log_folder=folder, trial=chosen, resume=resume, verbose=verbose
     )
-    reporter = Reporter(
-        trial, plan.steps, plan.run.has_success or SUCCESS.name in scored_by(trial.study)
-    )
+    kind = RETURN
+    if plan.run.has_success or SUCCESS.name in scored_by(trial.study):
+        kind = SUCCESS
+    reporter = Reporter(trial, plan.steps, kind)
     try:
         with messages(verbose):
             result = train(request, reporter)
     except DivergedError as error:
-        return [worst_score(reporter.has_success)] * len(plan.seeds), str(error)
+        return [reporter.kind.limits[0]] * len(plan.seeds), str(error)
     runs = result.get("runs", [result])
     reporter.require_one_score(any(run["success"] is not None for run in runs))
-    return scores_of_runs(runs, reporter.has_success)
+    return scores_of_runs(runs, reporter.kind)
 
 
 def scored_by(study: optuna.Study) -> dict[str, int]:
@@ -201,12 +202,12 @@ class Reporter:
     Evaluations are numbered from 1; that of step 0 is not reported, since it does not depend on the trial. A run that
     continues from a checkpoint reports its earlier evaluations too.
 
-    :param has_success: whether the score is known to be success, also while no episode reports any.
+    :param kind: success where that is known to be the score, else the return, until an episode reports success.
     """
 
     trial: Trial
     steps: int
-    has_success: bool
+    kind: ScoreKind
     reported: int = 0
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
@@ -218,7 +219,7 @@ class Reporter:
         if len(trained) == self.reported:
             return
         for number, row in enumerate(trained[self.reported :], start=self.reported + 1):
-            score = float(np.mean(scores_of(histories, row, self.has_success)))
+            score = float(np.mean(scores_of(histories, row, self.kind)))
             with self._raising_if_taken():
                 self.trial.report(score, number)
         self.reported = len(trained)
@@ -231,19 +232,17 @@ class Reporter:
         :param is_reported: whether its episodes have reported success.
         :raises UsageError: if earlier evaluations or trials of the study had another score.
         """
-        self.has_success = self.has_success or is_reported
-        name = RETURN.name
-        if self.has_success:
-            name = SUCCESS.name
+        if is_reported:
+            self.kind = SUCCESS
         earlier = scored_by(self.trial.study)
         with self._raising_if_taken():
-            self.trial.set_user_attr(SCORED_BY, name)
-        for kind, number in earlier.items():
-            if kind != name:
+            self.trial.set_user_attr(SCORED_BY, self.kind.name)
+        for name, number in earlier.items():
+            if name != self.kind.name:
                 raise UsageError(
-                    f"the trials of a study must have one score, got {name} in trial {self.trial.number} and {kind} in "
-                    f"trial {number}, where no episode had reported a success yet; start another study with --score "
-                    "success, which counts such episodes as failures, or with --score return"
+                    f"the trials of a study must have one score, got {self.kind.name} in trial {self.trial.number} and "
+                    f"{name} in trial {number}, where no episode had reported a success yet; start another study with "
+                    "--score success, which counts such episodes as failures, or with --score return"
                 )
 
     @contextlib.contextmanager
@@ -255,15 +254,15 @@ class Reporter:
             raise TrialTaken(f"another start repeats trial {self.trial.number}") from error
 
 
-def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> list[float]:
+def scores_of(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> list[float]:
     """Return the scores of replicas in an evaluation: success, or the return.
 
     A replica without that evaluation, or without successes where others report them, has the worst score.
     """
     name = "results"
-    if has_success:
+    if kind is SUCCESS:
         name = "successes"
-    scores = [worst_score(has_success)] * len(histories)
+    scores = [kind.limits[0]] * len(histories)
     for index, history in enumerate(histories):
         values = history.get(name, ())
         if len(values) > row:
@@ -271,25 +270,17 @@ def scores_of(histories: Sequence[Evaluations], row: int, has_success: bool) -> 
     return scores
 
 
-def worst_score(has_success: bool) -> float:
-    """Return the score of a replica that has diverged: no success, or the lowest possible return."""
-    if has_success:
-        return SUCCESS.limits[0]
-    return RETURN.limits[0]
-
-
-def scores_of_runs(runs: Sequence[Mapping[str, Any]], has_success: bool) -> tuple[list[float], str]:
+def scores_of_runs(runs: Sequence[Mapping[str, Any]], kind: ScoreKind) -> tuple[list[float], str]:
     """Return the scores of the last evaluation in the results of runs, and why seeds diverged."""
     scores = []
     reasons = []
     for run in runs:
+        score = run.get(kind.name)
         if "reason" in run:
-            scores.append(worst_score(has_success))
             reasons.append(f"seed {run['seed']}: {run['reason']}")
-        elif has_success:
-            scores.append(float(run["success"] or 0.0))  # None where no episode has reported any
-        else:
-            scores.append(float(run["return"]))
+        if score is None:  # a seed that diverged, or whose episodes have reported no success
+            score = kind.limits[0]
+        scores.append(float(score))
     return scores, "; ".join(reasons)
 
 
@@ -309,9 +300,8 @@ def tune(request: StudyRequest) -> dict[str, Any]:
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program has messages of its own
     plan = plan_study(request)
-    if is_url(plan.storage):
-        open_storage(plan.storage)  # one that cannot be opened is refused before a folder is made
     check_log_folder(plan.folder)
+    find_study(plan)  # what is refused is refused before the lock makes a folder
     with Lock(plan.folder / ".lock"):  # only one of several simultaneous starts makes the study
         study = open_study(plan)
     try:
@@ -339,22 +329,36 @@ def command_with_best(plan: Plan) -> str:
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
-    storage = open_storage(plan.storage)
-    if plan.name not in optuna.get_all_study_names(storage) and any(plan.folder.glob("trial_*")):
+    """Return the study, made if need be."""
+    study = find_study(plan)
+    if study is None and any(plan.folder.glob("trial_*")):
         raise UsageError(
             f"{plan.folder} has trials, but {plan.storage} does not know their study; put a copy of the database back, "
             "or choose another --study-name"
         )
-    study = optuna.create_study(
-        storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True
-    )
+    if study is None:
+        storage = open_storage(plan.storage)
+        study = optuna.create_study(storage=storage, study_name=plan.name, direction="maximize")
     # Not stored: a call may go on with another one.
     study.pruner = plan.make_pruner()
     if not study.get_trials(deepcopy=False):
         study.set_user_attr(DEFINITION, plan.definition)
         # The untuned settings come first: what the search finds is to be better than these.
         study.enqueue_trial(params_of(plan.run.config.settings, plan.searches))
+    write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **plan.definition}))
+    return study
+
+
+def find_study(plan: Plan) -> optuna.Study | None:
+    """Return the study if it exists; refuse one whose trials differ in more than what is searched."""
+    if plan.request.study_storage is None and not Path(plan.storage).exists():
+        return None  # opening it would need its folder
+    storage = open_storage(plan.storage)
+    if plan.name not in optuna.get_all_study_names(storage):
+        return None
+    study = optuna.load_study(study_name=plan.name, storage=storage)
+    if not study.get_trials(deepcopy=False):  # a start that was killed has only begun to make it
+        return study
     if DEFINITION not in study.user_attrs:
         raise UsageError(
             f"study `{plan.name}` in {plan.storage} is not one of `zoo tune`; choose another --study-name"
@@ -365,7 +369,6 @@ def open_study(plan: Plan) -> optuna.Study:
             f"study `{plan.name}` exists and its trials differ: {'; '.join(changes)}; repeat its command, or choose "
             "another --study-name"
         )
-    write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **plan.definition}))
     return study
 
 
@@ -484,32 +487,26 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 def tabulate(study: optuna.Study, seeds: Sequence[int], searched: Sequence[str]) -> pd.DataFrame:
     """Return one row for each trial: number, state, score, score of each seed, settings, seconds, reason and runs."""
-    columns = {
-        "number": "number",
-        "state": "state",
-        "value": "score",
-        "duration": "seconds",
-        "system_attrs_failed_trial": "retry_of",
-        "user_attrs_reason": "reason",
-        "user_attrs_runs": "runs",
-        "user_attrs_scores": "scores",
-        f"user_attrs_{SETTINGS}": SETTINGS,
-    }
-    # Optuna leaves out the columns of attributes that no trial has.
-    table = study.trials_dataframe().reindex(columns=list(columns)).rename(columns=columns)
-    lists = table[["runs", "scores", SETTINGS]].astype(object)
-    table["state"] = table["state"].str.lower().replace("fail", "failed")
-    table.loc[table["number"].isin(retried_numbers(study.trials)), "state"] = "retried"
-    table["seconds"] = pd.to_timedelta(table["seconds"]).dt.total_seconds()
-    table["runs"] = lists["runs"].map(shlex.join, na_action="ignore")  # a path may have spaces
     names = [f"seed {seed}" for seed in seeds]
-    for index, name in enumerate(names):
-        table[name] = lists["scores"].str.get(index)
-    for name in searched:
-        table[name] = lists[SETTINGS].str.get(name)
-    return table[
-        ["number", "state", "score", *names, *searched, "seconds", "retry_of", "reason", "runs"]
-    ]
+    rows = []
+    for trial in study.trials:
+        attributes = trial.user_attrs  # fewer in a trial that has not begun or not ended
+        row = attributes.get(SETTINGS, {}) | dict(
+            zip(names, attributes.get("scores", ()), strict=False)
+        )
+        row |= {"number": trial.number, "state": trial.state.name.lower(), "score": trial.value}
+        if trial.duration is not None:
+            row["seconds"] = trial.duration.total_seconds()
+        row |= {"retry_of": first_attempt(trial), "reason": attributes.get("reason")}
+        row["runs"] = shlex.join(attributes.get("runs", ()))  # a path may have spaces
+        rows.append(row)
+    order = ["number", "state", "score", *names, *searched, "seconds", "retry_of", "reason", "runs"]
+    table = pd.DataFrame(
+        rows, columns=order, dtype=object
+    )  # whole numbers stay whole beside empty cells
+    table["state"] = table["state"].replace("fail", "failed")
+    table.loc[table["number"].isin(retried_numbers(study.trials)), "state"] = "retried"
+    return table
 
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:
@@ -586,14 +583,19 @@ def read_trial(study: str, trial_id: str, log_folder: Path, algo: str) -> TrialS
     )
 
 
-def warn_if_settings_differ(request: TrainRequest, trial: TrialSettings) -> None:
-    """Warn where a run that begins with a trial's settings is not as the trials of its study were."""
+def with_trial(request: TrainRequest) -> TrainRequest:
+    """Return a run with the settings of the trial that it names; warn where it differs from the trials of the study."""
+    assert request.study is not None
+    assert request.trial_id is not None
+    trial = read_trial(request.study, request.trial_id, request.log_folder, request.algo)
+    request = replace(request, trial=trial)
     definition = define(plan_run(request), trial.settings)
     for name in ("seeds", "search", "eval_seed", "eval_freq"):  # of a report, as they are to be
         definition[name] = trial.shared.get(name)
     changes = shortened(differences(trial.shared, definition))
     if changes:
         log.warning("the settings of %s were tuned otherwise: %s", trial.source, "; ".join(changes))
+    return request
 
 
 def _find_study(study: str, log_folder: Path) -> tuple[str, str]:

@@ -92,4 +92,4 @@ def test_a_wrong_address_or_resource_is_refused_within_seconds(
         assert main(f"mini -f {tmp_path / 'logs'} --launcher ray {words}".split()) == BAD_INPUT
     assert message in capfd.readouterr().err
     assert time.monotonic() - begin < 15
-    assert not list(tmp_path.glob("logs/*/"))
+    assert not (tmp_path / "logs").exists()

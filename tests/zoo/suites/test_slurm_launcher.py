@@ -13,7 +13,7 @@ from zoo.benchmark import main
 from zoo.settings.record import RunRecord
 from zoo.suites import slurm
 from zoo.suites.jobs import Job, JobStore
-from zoo.suites.slurm import SlurmTask, run_on_slurm
+from zoo.suites.slurm import SlurmTask, make_executor, run_on_slurm
 from zoo.suites.suite import Run
 from zoo.suites.task import ROOT, JobTask
 from zoo.terminal.errors import Interrupted, UsageError
@@ -60,8 +60,7 @@ def run(tmp_path, refusal):
 
 def launch(tmp_path, *resources, is_shown=True):
     """Start two tasks on the stand-in for Slurm."""
-    folder = tmp_path / "logs" / ".jobs" / "slurm"
-    folder.mkdir(parents=True, exist_ok=True)
+    executor = make_executor(tmp_path / "logs" / ".jobs" / "slurm", resources, None)
     rounds = iter(range(3))
 
     def report():
@@ -71,13 +70,12 @@ def launch(tmp_path, *resources, is_shown=True):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slurm, "POLL_SECONDS", 0.0)
-        run_on_slurm([task(0), task(1)], None, resources, folder, report)
+        run_on_slurm([task(0), task(1)], executor, report)
 
 
 def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "sbatch" in run()
-    assert not list(tmp_path.glob("logs/*/"))
 
 
 @pytest.mark.parametrize(
@@ -168,9 +166,10 @@ def test_a_log_folder_whose_name_slurm_would_change_is_refused(tmp_path, bin_fol
     assert "Slurm replaces `%` in names of files" in run("-f", tmp_path / "p%41")
 
 
-def test_what_slurm_refuses_is_bad_input(bin_folder, run):
+def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
     write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
-    assert "controller is down" in run()
+    with pytest.raises(UsageError, match="controller is down"):
+        launch(tmp_path)
 
 
 class Waiting(JobTask):

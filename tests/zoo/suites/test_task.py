@@ -132,7 +132,6 @@ def begin(task):
 def test_what_another_process_trains_is_waited_for(tmp_path, caplog):
     task = make_task(tmp_path, "done")
     lock = task.store.lock(task.job)
-    lock.path.parent.mkdir()
     with lock:
         ended = begin(task)
         wait_for(lambda: "is already being trained by process" in caplog.text, pause=0.02)

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import sqlite3
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from zoo.train import make_parser
 from zoo.tune import main
 from zoo.tuning import options, study
 from zoo.tuning.options import open_storage
-from zoo.tuning.study import Pruned, first_attempt, read_trial, warn_if_settings_differ
+from zoo.tuning.study import Pruned, first_attempt, read_trial, with_trial
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 DRAW_FIGURES = study.draw_figures
@@ -148,8 +147,7 @@ def test_the_next_command_trains_the_best_settings_as_the_study_did(make, tmp_pa
     request = read_request(make_parser().parse_args(typed))
     assert (request.seeds, request.eval_seed, request.quick) == (None, 0, True)
     assert request.run == {"offline_steps": 1000}
-    trial = read_trial(request.study, request.trial_id, request.log_folder, "qam")
-    warn_if_settings_differ(replace(request, trial=trial), trial)
+    assert with_trial(request).trial.settings == result["best"]["settings"]
     assert fake.folder.is_dir()
 
 
@@ -406,12 +404,9 @@ def test_a_trial_is_found_by_number_and_the_best_by_its_score(logs):
 
 
 def test_what_a_run_changes_besides_its_seeds_is_told_where_it_begins_with_a_trial(logs, capsys):
-    trial = read_trial("s", "best", logs, "qam")
-
     def warning(flags):
-        words = f"--algo qam --env {ENV} --study s --trial-id best {flags}".split()
-        request = read_request(make_parser().parse_args(words))
-        warn_if_settings_differ(replace(request, trial=trial), trial)
+        words = f"--algo qam --env {ENV} -f {logs} --study s --trial-id best {flags}".split()
+        with_trial(read_request(make_parser().parse_args(words)))
         return capsys.readouterr().err
 
     assert warning("") == ""

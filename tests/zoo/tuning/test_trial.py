@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
+from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS
 from zoo.terminal.errors import Interrupted, UsageError
 from zoo.tuning.study import Pruned, Reporter, TrialTaken, scored_by, scores_of_runs
 
@@ -33,22 +34,22 @@ def study():
 @pytest.mark.parametrize(
     ("kind", "values", "score"),
     [
-        ("success", [0.5, 1.0], 0.75),
-        ("success", [0.5, None], 0.25),
-        ("return", [3.0, None], -math.inf),
+        (SUCCESS, [0.5, 1.0], 0.75),
+        (SUCCESS, [0.5, None], 0.25),
+        (RETURN, [3.0, None], -math.inf),
     ],
 )
 def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, values, score):
     runs = []
     for seed, value in enumerate(values):
         diverged = {} if value is not None else {"reason": "NaN"}
-        runs.append({"seed": seed, "success": None, "return": None, kind: value, **diverged})
-    scores, _ = scores_of_runs(runs, kind == "success")
+        runs.append({"seed": seed, "success": None, "return": None, kind.name: value, **diverged})
+    scores, _ = scores_of_runs(runs, kind)
     assert np.mean(scores) == score
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
-    watch = Reporter(study.ask(), steps=30, has_success=True)
+    watch = Reporter(study.ask(), steps=30, kind=SUCCESS)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
         histories = [history(scores[:rows]) for scores in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
         for columns in histories:
@@ -58,16 +59,16 @@ def test_every_evaluation_but_that_before_the_first_update_is_reported_once_unde
 
 
 def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
-    watch = Reporter(study.ask(), steps=30, has_success=True)
+    watch = Reporter(study.ask(), steps=30, kind=SUCCESS)
     watch([history([0.0])])
     with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
     assert isinstance(ending.value, Interrupted)
-    Reporter(study.ask(), steps=20, has_success=True)([history([0.0, 0.0])])  # its last evaluation
+    Reporter(study.ask(), steps=20, kind=SUCCESS)([history([0.0, 0.0])])  # its last evaluation
 
 
 def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
-    watch = Reporter(study.ask(), steps=30, has_success=True)
+    watch = Reporter(study.ask(), steps=30, kind=SUCCESS)
     study.tell(1, state=optuna.trial.TrialState.FAIL)
     with pytest.raises(TrialTaken, match="another start repeats trial 1"):
         watch([history([0.0])])
@@ -75,16 +76,16 @@ def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
 
 
 def test_a_study_that_was_scored_by_the_return_refuses_success(study):
-    Reporter(study.ask(), steps=20, has_success=False)([history([10.0, 10.0], "results")])
+    Reporter(study.ask(), steps=20, kind=RETURN)([history([10.0, 10.0], "results")])
     with pytest.raises(
         UsageError, match=r"success in trial 2 and return in trial 1.* --score success"
     ):
-        Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
+        Reporter(study.ask(), steps=20, kind=RETURN)([history([1.0, 1.0])])
 
 
 def test_a_trial_that_never_reports_success_has_none_in_a_study_that_is_scored_by_it(study):
-    Reporter(study.ask(), steps=20, has_success=False)([history([1.0, 1.0])])
+    Reporter(study.ask(), steps=20, kind=RETURN)([history([1.0, 1.0])])
     trial = study.ask()
-    watch = Reporter(trial, steps=20, has_success="success" in scored_by(study))
+    watch = Reporter(trial, steps=20, kind=SCORE_KINDS[next(iter(scored_by(study)))])
     watch([history([10.0, 10.0], "results")])
     assert study.trials[-1].intermediate_values == {1: 0.0, 2: 0.0}
