@@ -1,4 +1,4 @@
-"""How far a suite is: its states, what is left will cost, and a line for each job that runs."""
+"""How far a suite is: its states, what is left will cost, and how far the runs under way are."""
 
 import contextlib
 import statistics
@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from rich.console import Group
 from rich.live import Live
 
 from zoo.algorithms.overview import update_operations
-from zoo.runs.folder import UnreadableRun
-from zoo.runs.read import read_speed
-from zoo.runs.resume import StoredRun, describe_step
+from zoo.report.monitoring import show_states
+from zoo.runs.read import read_runs
+from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import PROBLEMS, Job, JobStatus, JobStore, State
 from zoo.terminal.messages import log
 from zoo.terminal.tables import print_table, terminal
@@ -171,8 +170,8 @@ def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], bool]]
             running = []
             for status in progress.left:
                 if status.run and status.state is State.RUNNING:
-                    running.append(f"{status.job.run}: {describe_progress(status.run)}")
-            live.update(Group(*running, text), refresh=True)
+                    running += [folder.path for folder in status.run.folders]
+            live.update(Group(show_states(read_runs(running)), text), refresh=True)
         elif text != last_text:
             log.info(text)
         last_text = text
@@ -182,17 +181,3 @@ def follow(store: JobStore, jobs: Sequence[Job]) -> Iterator[Callable[[], bool]]
 
     with live if console.is_terminal else contextlib.nullcontext():
         yield report
-
-
-def describe_progress(run: StoredRun) -> str:
-    """Return in a few words which step a run has reached, and its last score, the mean over its seeds."""
-    step, _ = read_speed(run.folders[0]) or (0, 0.0)
-    text = describe_step(run, step)
-    with contextlib.suppress(UnreadableRun):  # none has been evaluated yet
-        # The score is success only where every seed has reported one.
-        histories = [folder.read_evaluations() for folder in run.folders]
-        name, score = "results", "return {:.2f}"
-        if all("successes" in history for history in histories):
-            name, score = "successes", "success {:.1%}"
-        text += ", " + score.format(np.mean([history[name][-1].mean() for history in histories]))
-    return text
