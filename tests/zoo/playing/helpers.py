@@ -1,13 +1,13 @@
 """Policies that play a toy: one whose bits do not depend on the batch, and one of matrix products."""
 
-import itertools
 import multiprocessing
 
 import numpy as np
 import torch
 from numpy.testing import assert_equal
 
-from tests.zoo.envs import toys  # noqa: F401  registers the environments
+from tests.common.toys import tiny_model
+from tests.zoo.envs.toys import ToyEnv  # whose module registers the environments
 
 TOY = "Toy-v0"
 
@@ -34,24 +34,9 @@ def plan_rows(observations, noise):
     return np.clip(reaction * noise, -1, 1).astype(np.float32)
 
 
-class NetworkPolicy(ElementwisePolicy):
-    """A real network: matrix products of the whole batch."""
-
-    def __init__(self, num_replicas=2, observation_size=3, chunk_length=3):
-        super().__init__(num_replicas, chunk_length)
-        generator = torch.Generator().manual_seed(0)
-        sizes = [observation_size + 2 * chunk_length, 64, 64, 2 * chunk_length]
-        self.weights = []
-        for fan_in, fan_out in itertools.pairwise(sizes):
-            weight = torch.randn(num_replicas, fan_in, fan_out, generator=generator)
-            self.weights.append(weight / fan_in**0.5)
-
-    def plan(self, observations, noise):
-        observations = torch.as_tensor(observations, dtype=torch.float32)
-        x = torch.cat([observations, noise["noise"].flatten(2)], -1)
-        for weight in self.weights:
-            x = torch.tanh(torch.bmm(x, weight))
-        return x.unflatten(-1, (self.chunk_length, 2)).numpy()
+def network_policy():
+    """Return the policy of two replicas; its matrix products are those of the whole batch."""
+    return tiny_model("bc", ToyEnv(), seeds=[0, 1], net_arch=[64, 64]).policy
 
 
 def assert_same_results(first, second):

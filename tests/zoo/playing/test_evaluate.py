@@ -22,8 +22,8 @@ from tests.zoo.outcomes import refuses
 from tests.zoo.playing.helpers import (
     TOY,
     ElementwisePolicy,
-    NetworkPolicy,
     assert_same_results,
+    network_policy,
     plan_rows,
     worker_pids,
 )
@@ -121,7 +121,7 @@ def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single
 
 
 def test_results_have_the_same_bits_in_one_and_in_several_environments(single, anywhere):
-    policy = NetworkPolicy()
+    policy = network_policy()
     assert_same_results(single.evaluate(policy), anywhere.evaluate(policy))
 
 

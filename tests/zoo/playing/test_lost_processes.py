@@ -1,6 +1,7 @@
 """Evaluations whose processes die or hang end with the same bits as undisturbed ones, or are given up on demand."""
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.playing.helpers import TOY, NetworkPolicy, assert_same_results, worker_pids
+from tests.zoo.playing.helpers import TOY, assert_same_results, network_policy, worker_pids
 from zoo.playing.evaluate import Evaluator
 from zoo.processes import serving
 from zoo.terminal.errors import Abandoned
@@ -28,18 +29,18 @@ def send(processes, number):
             os.kill(pid, number)
 
 
-class Disturbing(NetworkPolicy):
-    """Does something at some of its plans, while environments wait for them."""
+def disturbed(at, do):
+    """Return a policy that does something at its plan of a number, while environments wait for it."""
+    policy = network_policy()
+    plan, numbers = policy.plan, itertools.count(1)
 
-    def __init__(self, at, do):
-        super().__init__()
-        self.at, self.do, self.plans = at, do, 0
+    def disturbed_plan(observations, noise):
+        if next(numbers) == at:
+            do()
+        return plan(observations, noise)
 
-    def plan(self, observations, noise):
-        self.plans += 1
-        if self.plans in self.at:
-            self.do()
-        return super().plan(observations, noise)
+    policy.plan = disturbed_plan
+    return policy
 
 
 @contextlib.contextmanager
@@ -56,15 +57,15 @@ def playing(monkeypatch, cores):
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, cores, number):
     with playing(monkeypatch, cores) as (evaluator, workers):
-        expected = evaluator.evaluate(NetworkPolicy())
+        expected = evaluator.evaluate(network_policy())
         first = workers()
-        actual = evaluator.evaluate(Disturbing(range(5, 6), lambda: send(workers(), number)))
+        actual = evaluator.evaluate(disturbed(5, lambda: send(workers(), number)))
         assert_same_results(actual, expected)
         assert not first & workers()
 
 
 def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
-    policy = NetworkPolicy()
+    policy = network_policy()
     with playing(monkeypatch, 3) as (evaluator, workers):
         expected = evaluator.evaluate(policy)
         send(workers(), signal.SIGKILL)
@@ -76,7 +77,7 @@ def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
     monkeypatch.setattr(serving, "ANSWER_SECONDS", 60.0)
     with playing(monkeypatch, cores) as (evaluator, workers):
-        expected = evaluator.evaluate(NetworkPolicy())
+        expected = evaluator.evaluate(network_policy())
         is_asked = False
 
         def check_in():
@@ -91,8 +92,8 @@ def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(mon
         monkeypatch.setattr(evaluator, "check_in", check_in)
         begin = time.monotonic()
         with pytest.raises(Abandoned):
-            evaluator.evaluate(Disturbing(range(3, 4), stop))
+            evaluator.evaluate(disturbed(3, stop))
         assert time.monotonic() - begin < 6
         assert not workers()
         is_asked = False
-        assert_same_results(evaluator.evaluate(NetworkPolicy()), expected)
+        assert_same_results(evaluator.evaluate(network_policy()), expected)
