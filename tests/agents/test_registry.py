@@ -16,9 +16,9 @@ from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import tiny_model
+from tests.zoo.outcomes import refuses
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
-from zoo.terminal.errors import UsageError
 
 
 def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
@@ -75,7 +75,7 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     code = "import agents\nfrom agents.qam import QAM\n"
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
     write_agent(code)
-    with pytest.raises(UsageError, match=f"algorithm id `{id}` is taken by {owner}"):
+    with refuses(f"algorithm id `{id}` is taken by {owner}"):
         load_config(TrainRequest(algo="an_agent:Mine"))
 
 

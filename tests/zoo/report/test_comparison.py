@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import (
     NO_MEANS,
     SCENE,
@@ -21,7 +22,6 @@ from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, relabelled
 from zoo.report.page.sentences import warnings
 from zoo.runs.scores import SUCCESS, SUCCESS_BY_RETURN
-from zoo.terminal.errors import UsageError
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
@@ -131,7 +131,7 @@ def test_a_name_may_have_an_equals_sign_and_its_label_not():
     ],
 )
 def test_labels_that_make_no_sense_are_refused(words, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         read_labels(words, ["fql", "qam"])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected
 from tests.zoo.runs.helpers import write_run
 from zoo import compare
@@ -19,7 +20,6 @@ from zoo.report.page.report import Content
 from zoo.report.scores_file import last_evaluations
 from zoo.report.table_texts import to_latex
 from zoo.runs.read import read_runs
-from zoo.terminal.errors import UsageError
 
 
 def write_method(folder, algo, ends, failed=(), **config):
@@ -135,7 +135,7 @@ def test_zero_makes_no_sense_for_returns(tmp_path):
     write_run(tmp_path / "a", online=(-9.0, -5.0), **about)
     write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **about)
     write_run(tmp_path / "0", algo="fql", env="Pendulum-v1")  # scored by success
-    with pytest.raises(UsageError, match="`--failed zero`"):
+    with refuses("`--failed zero`"):
         collected(paths=[tmp_path], failed="zero")
     scores = last_evaluations(collected(paths=[tmp_path]).evaluations)
     assert scores["score"].tolist() == pytest.approx([0.6, -5.0, -9.0])

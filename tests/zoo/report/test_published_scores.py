@@ -6,11 +6,11 @@ import pytest
 import yaml
 
 from tests import code_blocks
+from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.report import published_scores as published
 from zoo.report.published_scores import COLUMNS, read_included_runs
 from zoo.runs.read import EVALUATION_COLUMNS
-from zoo.terminal.errors import UsageError
 
 
 @functools.cache
@@ -181,7 +181,7 @@ def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
 def test_damaged_counts_say_how_to_repair_them(tmp_path):
     (tmp_path / "qam2026.npz").write_bytes(b"nothing")
     damaged = replace(published.load_set("qam2026"), runs=str(tmp_path / "qam2026.npz"))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with refuses("cannot be read"):
         _ = damaged.evaluations
 
 
@@ -191,7 +191,7 @@ def write(folder, rows, name="runs.csv"):
 
 
 def check_refused(folder, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         read_included_runs(folder, SCENE)
 
 

@@ -1,9 +1,9 @@
 import pytest
 
+from tests.zoo.outcomes import refuses
 from tests.zoo.runs.helpers import ENV, write_run
 from zoo.report.references import normalise_returns, read_references
 from zoo.runs.read import read_runs
-from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
     ],
 )
 def test_bad_word_is_refused(tables, word):
-    with pytest.raises(UsageError, match="--reference-scores"):
+    with refuses("--reference-scores"):
         read_references([word], tables)
 
 
@@ -80,7 +80,7 @@ def test_bad_word_is_refused(tables, word):
 )
 def test_bad_file_is_refused(tables, tmp_path, text):
     (tmp_path / "references.yml").write_text(text)
-    with pytest.raises(UsageError, match="--reference-scores"):
+    with refuses("--reference-scores"):
         read_references([str(tmp_path / "references.yml")], tables)
 
 
@@ -92,5 +92,5 @@ def test_references_that_runs_record_serve_all_runs_on_their_environment_and_mus
     assert read_references([], tables) == {"Pendulum-v1": (-1500.0, -150.0)}
     assert read_references(["Pendulum-v1=-1,0"], tables) == {"Pendulum-v1": (-1.0, 0.0)}
     write_run(tmp_path / "c", **about, seed=2, reference_scores=[-1600, -150])
-    with pytest.raises(UsageError, match="record different reference scores"):
+    with refuses("record different reference scores"):
         read_references([], read_runs([tmp_path]))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import (
@@ -17,7 +18,6 @@ from zoo.runs.resume import (
     stored_runs,
 )
 from zoo.settings.record import RunRecord, with_defaults
-from zoo.terminal.errors import UsageError
 
 ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "online_steps": 10}
 SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
@@ -113,7 +113,7 @@ def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_p
 def test_a_run_that_another_process_is_at_is_refused(tmp_path):
     folder = written(tmp_path, "running")
     assert folder.lock.take()
-    with pytest.raises(UsageError, match=r"some-v0_1 is being trained by process \d+ on .*; wait"):
+    with refuses(r"some-v0_1 is being trained by process \d+ on .*; wait"):
         find_run(tmp_path, RECORD, [3])
 
 
@@ -122,7 +122,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
     folder = written(tmp_path, "running")
     with_checkpoint(10, folder)
     (folder.path / name).write_text("{")
-    with pytest.raises(UsageError, match=f"{folder.path / name} .*; its folder has checkpoints"):
+    with refuses(f"{folder.path / name} .*; its folder has checkpoints"):
         find_run(tmp_path, RECORD, [3])
     sound = written(tmp_path, "running")
     assert names(find_run(tmp_path, RECORD, [3])) == [sound.path.name]
@@ -133,7 +133,7 @@ def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path, moved):
     folders = stack(tmp_path, "done", "done")
     with_checkpoint(10, folders[0])
     folders[moved - 1].path.rename(tmp_path / "qam" / "some-v0_9")
-    with pytest.raises(UsageError, match=rf"some-v0_{moved}/status\.json is missing"):
+    with refuses(rf"some-v0_{moved}/status\.json is missing"):
         find_run(tmp_path, RECORD, [1, 2])
 
 

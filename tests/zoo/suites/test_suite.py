@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.zoo.outcomes import refuses
 from zoo.algorithms.overview import update_operations
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
@@ -15,7 +16,6 @@ from zoo.suites import SHIPPED, find_suite
 from zoo.suites.jobs import Job, JobStatus, State
 from zoo.suites.progress import Progress
 from zoo.suites.suite import Run, Suite, read_suite, select
-from zoo.terminal.errors import UsageError
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
@@ -94,7 +94,7 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, values, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         runs(tmp_path, **values)
 
 
@@ -102,13 +102,13 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path):
     (tmp_path / "latin.yml").write_bytes("title: Größe".encode("latin-1"))
     (tmp_path / "list.yml").write_text("[1, 2]")
     for name in ("missing", "latin", "list"):
-        with pytest.raises(UsageError, match=name):
+        with refuses(name):
             read_suite(tmp_path / f"{name}.yml")
 
 
 def test_a_shipped_suite_is_found_by_its_name_and_a_wrong_name_has_its_closest():
     assert find_suite(Path("mini")) == SHIPPED / "mini.yml"
-    with pytest.raises(UsageError, match="unknown suite `minni`; closest: mini"):
+    with refuses("unknown suite `minni`; closest: mini"):
         find_suite(Path("minni"))
 
 
@@ -119,7 +119,7 @@ def test_runs_are_selected_by_patterns():
     (run,) = select(suite_runs, ["QAM*"], ["scene-*"])
     assert (run.label, run.env) == ("QAM hot", task)
     assert {run.label for run in select(suite_runs, ["FQL [big]"], [])} == {"FQL [big]"}
-    with pytest.raises(UsageError, match="`dsrl`"):
+    with refuses("`dsrl`"):
         select(suite_runs, ["dsrl"], [])
 
 

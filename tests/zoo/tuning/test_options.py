@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from agents.common.settings import Choice, Range, linear_range, log_range
+from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import find_algorithm
-from zoo.terminal.errors import UsageError
 from zoo.tuning.options import params_of, read_searches, steps_between, suggest
 
 
@@ -23,7 +23,7 @@ def test_the_settings_that_an_algorithm_declares_are_searched():
 
 def test_a_fixed_setting_is_not_searched():
     assert set(read(algo="qam_f", fixed=("distill_weight",))) == {"inverse_temperature"}
-    with pytest.raises(UsageError, match="-params"):
+    with refuses("-params"):
         read(fixed=("inverse_temperature",))
 
 
@@ -45,7 +45,7 @@ def test_a_setting_of_one_network_is_searched_by_its_dotted_name():
     assert params_of({"per_network": {"critic": {"tau": 0.05}}}, space) == {
         "per_network.critic.tau": 0.05
     }
-    with pytest.raises(UsageError, match="both searched and fixed"):
+    with refuses("both searched and fixed"):
         read(name, fixed=(name,))
 
 
@@ -77,7 +77,7 @@ def test_suggestions_have_the_type_of_their_setting():
     ],
 )
 def test_a_bad_word_is_refused(words, named):
-    with pytest.raises(UsageError, match=named):
+    with refuses(named):
         read(*words.split("; "))
 
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from agents.common.replicas import DivergedError
+from tests.zoo.outcomes import refuses
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.request import TrainRequest, read_request
@@ -432,13 +433,13 @@ def test_a_study_is_named_by_its_file_too(logs, tmp_path, monkeypatch):
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(logs, name, trial, algo, message):
-    with pytest.raises(UsageError, match=message):
+    with refuses(message):
         read_trial(name, trial, logs, algo)
 
 
 def test_a_database_of_several_studies_asks_for_one(logs, fake):
     file = Path(shutil.copytree(logs, fake.logs / "logs")) / "studies" / "s" / "study.db"
     fake.tune(f"--n-trials 1 --storage {file} --study-name t")
-    with pytest.raises(UsageError, match="s, t"):
+    with refuses("s, t"):
         read_trial(str(file), "0", fake.logs, "qam")
     assert read_trial(f"{file}:t", "0", fake.logs, "qam").source.startswith("study t, trial 0")

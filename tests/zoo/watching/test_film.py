@@ -9,12 +9,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_equal
 
 from tests.zoo.models.conftest import ENV, STEPS, maze_model
+from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import SAC
 from zoo.datasets.names import gym_id
 from zoo.envs.make import make_env
 from zoo.envs.rendering import prepare_drawing
 from zoo.models.agent import Agent, agent_of_run, find_run, play
-from zoo.terminal.errors import UsageError
 from zoo.watching.film import AGENT, ENTRANCE, EXIT, GOAL, HEAD, Film, find_maze
 from zoo.watching.stage import MIN_SAMPLES, PolicyInspector, RolloutSimulator, Stage
 
@@ -75,7 +75,7 @@ def test_thoughts_are_shown_beside_the_map(id):
 def test_thoughts_of_others_than_flow_policies_are_refused():
     env = make_env("pointmaze-medium-singletask-task1-v0", **STEPS)
     policy = SAC("MlpPolicy", env, buffer_size=10).policy
-    with pytest.raises(UsageError, match="`--explain` shows the plans of a flow policy, got sac"):
+    with refuses("`--explain` shows the plans of a flow policy, got sac"):
         Film(Agent("sac", policy, Path("here"), ENV, STEPS, 1), explain=True)
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from tests import ROOT
-from zoo.terminal.errors import UsageError
+from tests.zoo.outcomes import refuses
 from zoo.watching import film
 from zoo.watching.stage import SampledPlans
 from zoo.watching.video import check_video, open_video
@@ -102,13 +102,13 @@ def test_a_video_that_fails_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["video", "missing/video.gif"])
 def test_what_cannot_be_written_is_refused(name, tmp_path):
-    with pytest.raises(UsageError, match=r"must end in \.mp4 or \.gif|needs the folder"):
+    with refuses(r"must end in \.mp4 or \.gif|needs the folder"):
         check_video(tmp_path / name)
 
 
 def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UsageError, match=r"imageio-ffmpeg`, or record a GIF: .*video\.gif"):
+    with refuses(r"imageio-ffmpeg`, or record a GIF: .*video\.gif"):
         check_video(tmp_path / "video.mp4")
     check_video(tmp_path / "video.gif")
 
