@@ -65,8 +65,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     :param side: pixels of the picture's height and width.
     :param channels_first: whether pictures are (3, H, W) instead of (height, width, 3).
     :param as_dict: whether an observation is a Dict of the picture and the dot's place.
-    :param fault: what an observation is that breaks its promise: ``float``, ``channels`` or nothing; or what the space
-        is: ``float space``.
+    :param fault: ``float space`` for pictures that no policy takes.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
@@ -89,7 +88,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.observation_space: Any = parts if as_dict else picture
         self.as_dict = as_dict
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.side, self.episode_length, self.fault = side, episode_length, fault
+        self.side, self.episode_length = side, episode_length
         self.channels_first, self.render_mode = channels_first, render_mode
 
     def reset(self, *, seed=None, options=None):
@@ -114,9 +113,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def _draw(self):
         picture = self.render()
-        if self.fault == "float":
-            picture = picture.astype(np.float32) / 255
-        if self.channels_first != (self.fault == "channels"):
+        if self.channels_first:
             picture = np.moveaxis(picture, -1, 0)
         parts = {"picture": picture, "place": self.place.astype(np.float32)}
         return parts if self.as_dict else picture

@@ -12,22 +12,6 @@ from tests.common.toys import toy_batch, toy_noise
 # -- flows that clone, teach or climb ---------------------------------------------------------------------------------
 
 
-def test_bc_has_loss_and_actions_of_the_behaviour_flow_of_qam():
-    clone = small_model("bc")
-    qam = small_model("qam", inverse_temperature=0.0)
-    clone.policy.nets.behaviour.load_state_dict(qam.policy.nets.behaviour.state_dict())
-    batch = toy_batch(qam)
-    noise = toy_noise(qam)
-    total, info = clone.trainer.losses(batch, noise)
-    _, expected = qam.trainer.losses(batch, noise)
-    assert torch.equal(info["bc_flow_loss"], expected["bc_flow_loss"])
-    assert torch.equal(total, info["bc_flow_loss"])
-    inputs = batch.observations, {"action": noise["td_action"]}
-    with torch.no_grad():
-        actions = clone.act(*inputs, clone.policy.nets)
-        assert torch.equal(actions, qam.act(*inputs, qam.policy.nets))
-
-
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("id", "setting", "loss"),

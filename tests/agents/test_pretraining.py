@@ -67,9 +67,10 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
     for seed in range(3):
         assert model.trainer.pretraining
         batch, noise = toy_batch(model, seed=seed), toy_noise(model, seed=seed)
-        clone.trainer.update_on(batch, noise)
+        expected = clone.trainer.update_on(batch, noise)
         info = model.trainer.update_on(batch, noise)
         assert set(info) == {"bc_flow_loss", "total_loss", "grad_norm"}
+        assert_close(info["bc_flow_loss"], expected["total_loss"])
     assert not model.trainer.pretraining
     flow = states_of(model)[name_of_flow(model)]
     assert_close(flow, state_of(clone.policy.nets.behaviour), rtol=0, atol=1e-7)

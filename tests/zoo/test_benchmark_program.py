@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests import ROOT
 from tests.agents.testing.mistakes import example
 from tests.zoo.programs import run_program
 from zoo.benchmark import main
@@ -159,9 +158,3 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal, change,
     suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
     assert message in refusal(main, suite, "-f", tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
-
-
-def test_scores_of_the_mini_benchmark_that_were_kept_are_those_of_its_settings_now(call, tmp_path):
-    words = ["mini", "--algos", "bam", "--envs", "scene-*", "--dry-run", "-f", tmp_path]
-    result, _ = call(main, *words, "--scores", ROOT / "results" / "mini")
-    assert result["kept"] == result["jobs"]

@@ -70,14 +70,6 @@ def uninterrupted(run, tmp_path_factory):
     return train
 
 
-def test_the_reference_run_has_both_phases_on_one_axis(uninterrupted):
-    logs = uninterrupted("plain")
-    assert evaluations(logs)["phase"].tolist() == [0] * 3 + [1] * 7
-    assert end_of(logs) == ("done", OFFLINE, ONLINE)
-    table = pd.read_csv(folder_of(logs) / "progress.csv")
-    assert table.columns[0] == "time/total_timesteps"
-
-
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("kind", "kill", "by"),

@@ -45,6 +45,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
         f"{ENV}.zip best_model.zip learning_curve.png run.log lock"
     )
     assert names == set(expected.split())
+    assert (finished / "progress.csv").read_text().startswith("time/total_timesteps,")
     config = config_of(finished)
     assert config.items() > {"algo": "qam", "env": ENV, "seed": 3, "seeds": [3, 4]}.items()
     departure = "dataset of 2,000 transitions instead of 1,000,000"

@@ -33,19 +33,12 @@ def test_constant_rewards_are_warned_of(tmp_path, terminated, ends):
         load_custom(written(tmp_path, masks=masks, **CONSTANT), ENV, {})
 
 
-def test_actions_in_other_units_are_refused_unless_the_range_is_said(tmp_path, recwarn):
-    path = written(tmp_path, **FAR)
-    with pytest.raises(DatasetError, match="`--action-range"):
-        load_custom(path, ENV, {})
-    load_custom(path, ENV, {}, action_range=(-100.0, 100.0))
-    assert not recwarn.list
-
-
 def test_a_check_tells_errors_and_warnings(tmp_path, call):
     words = ("check", written(tmp_path, **FAR, **CONSTANT), "--env", ENV)
     result, _ = call(main, *words, code=2)
     findings = [(row["severity"], row["array"]) for row in result["findings"]]
     assert findings == [("error", "actions"), ("warning", "file")]
+    assert "`--action-range" in result["findings"][0]["message"]
     assert result["transitions"] == 59
     assert call(main, *words, "--action-range=-100,100")[0]["sound"]
 

@@ -70,29 +70,6 @@ def test_episode_depends_on_its_number_only_and_leaves_the_global_generator(name
         assert len(arrays["actions"]) + 1 == len(arrays["observations"]) <= TASKS[name].steps + 1
 
 
-@pytest.mark.few(1)
-@pytest.mark.parametrize(
-    ("name", "sizes"),
-    [
-        ("pointmaze-medium-navigate-v0", {"observations": 2, "actions": 2, "qpos": 2, "qvel": 2}),
-        ("cube-single-play-v0", {"observations": 28, "actions": 5, "qpos": 21, "qvel": 20}),
-        ("scene-play-v0", {"observations": 40, "actions": 5, "qpos": 25, "qvel": 24}),
-    ],
-)
-def test_arrays_are_those_of_ogbenchs_files(name, sizes):
-    episode = make_writer(name, seed=0, steps=20).collect("train", 0)
-    assert_array_equal(episode.pop("terminals"), [False] * 20 + [True])
-    if "scene" in name:
-        buttons = episode.pop("button_states")
-        assert (buttons.shape, buttons.dtype) == ((21, 2), np.int64)
-    assert {key: array.shape for key, array in episode.items()} == {
-        key: (21, size) for key, size in sizes.items()
-    }
-    assert {array.dtype for array in episode.values()} == {np.dtype(np.float32)}
-    row_bytes = sum(4 * size for size in sizes.values()) + 1
-    assert DATASETS[name].array_bytes == row_bytes * 1100 * 1001  # with those for validation
-
-
 @pytest.mark.parametrize("which", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
 def test_seed_split_and_number_each_give_another_episode(which):
     def actions(seed, split, number):

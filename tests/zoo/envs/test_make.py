@@ -3,13 +3,11 @@
 import copy
 import multiprocessing.util
 import tempfile
-import warnings
 
 import gymnasium
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from stable_baselines3.common.env_checker import check_env
 
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import refuses
@@ -128,16 +126,6 @@ def test_an_environment_without_success_keeps_its_own_info():
     env.reset(seed=0)
     assert "success" not in env.step(np.zeros(1, np.float32))[4]
     assert env.spec.max_episode_steps == 200
-
-
-@pytest.mark.parametrize("env_id", [POINTMAZE, "Pendulum-v1"])
-def test_sb3_check_env_passes(env_id, monkeypatch):
-    env = make_env(env_id)
-    # OGBench has a method of the name by which SB3 recognises environments with goals
-    monkeypatch.setattr("stable_baselines3.common.env_checker._is_goal_env", lambda env: False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice about action ranges
-        check_env(env)
 
 
 @pytest.mark.parametrize(

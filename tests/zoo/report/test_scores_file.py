@@ -1,12 +1,11 @@
-"""The file of scores that one report writes and another reads, or anyone with rliable."""
+"""The file of scores that one report writes and another reads."""
 
-import io
 import shutil
 
 import pandas as pd
 import pytest
-from rliable import metrics
 
+from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, write_runs
 from zoo.report.compute import compare_kinds
 from zoo.report.scores_file import COLUMNS, read_scores, scores_table
@@ -83,22 +82,8 @@ def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, 
 def test_a_file_without_scores_is_refused(tmp_path, text):
     path = tmp_path / "scores.csv"
     path.write_text(text)
-    with pytest.raises(UsageError, match=r"scores\.csv` cannot be read"):
+    with refuses(r"scores\.csv` cannot be read"):
         collected(scores=[path])
-
-
-def test_rliable_gets_the_numbers_of_the_report_from_the_file(tmp_path):
-    for algo, start in (("fql", 20), ("qam", 22)):
-        write_runs(tmp_path, SCENE[:2], algo=algo, start=start)
-    inputs = collected(paths=[tmp_path])
-    text = scores_table(inputs.evaluations, inputs.methods).to_csv(index=False)
-    aggregates = aggregates_of(paths=[tmp_path])
-    for name, runs in pd.read_csv(io.StringIO(text)).groupby("method"):
-        scores = runs.pivot(index="seed", columns="environment", values="score").to_numpy()
-        estimates = aggregates.pop(name)
-        assert estimates["mean"].point == pytest.approx(metrics.aggregate_mean(scores))
-        assert estimates["iqm"].point == pytest.approx(metrics.aggregate_iqm(scores))
-    assert not aggregates
 
 
 def test_files_of_releases_without_a_column_of_the_protocol_are_read(written):

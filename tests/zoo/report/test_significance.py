@@ -85,6 +85,12 @@ def test_matrix_is_in_the_order_of_the_ranking_and_marks_what_is_clear():
     assert first == [("-", "", False), ("1.00", "+49.0", True), ("1.00", "+49.0", True)]
     assert second[0] == ("0.00", "\N{MINUS SIGN}49.0", True)
     assert second[2] == ("0.50", "+0.0", False)
+    focused = decide(comparison, focus=names[1])
+    phase = focused.phases["offline"]
+    table = pairs_table(focused, phase)
+    assert phase.decision.tested in table.caption
+    # the pair of the first and the third method is not tested then
+    assert [entry.is_bold for entry in table.rows[0][1:]] == [False, True, False]
 
 
 @pytest.mark.parametrize("focus", ["m0", None])

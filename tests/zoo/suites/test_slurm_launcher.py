@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.benchmark import main
 from zoo.settings.record import RunRecord
 from zoo.suites import slurm
@@ -16,7 +17,7 @@ from zoo.suites.jobs import Job, JobStore
 from zoo.suites.slurm import SlurmTask, make_executor, run_on_slurm
 from zoo.suites.suite import Run
 from zoo.suites.task import ROOT, JobTask
-from zoo.terminal.errors import Interrupted, UsageError
+from zoo.terminal.errors import Interrupted
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_pat
         launch(tmp_path)
     assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
     write(bin_folder, "squeue", "exit 1")
-    with pytest.raises(UsageError, match="squeue must say"):
+    with refuses("squeue must say"):
         launch(tmp_path)
 
 
@@ -158,7 +159,7 @@ def test_a_damaged_list_of_submitted_jobs_is_named(tmp_path, bin_folder):
     file = tmp_path / "logs" / ".jobs" / "slurm" / "submitted.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"fql-some0-v0')
-    with pytest.raises(UsageError, match=r"submitted\.json is damaged"):
+    with refuses(r"submitted\.json is damaged"):
         launch(tmp_path)
 
 

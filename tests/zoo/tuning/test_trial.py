@@ -6,8 +6,9 @@ import numpy as np
 import optuna
 import pytest
 
+from tests.zoo.outcomes import refuses
 from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS
-from zoo.terminal.errors import Interrupted, UsageError
+from zoo.terminal.errors import Interrupted
 from zoo.tuning.study import Pruned, Reporter, TrialTaken, scored_by, scores_of_runs
 
 
@@ -77,9 +78,7 @@ def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
 
 def test_a_study_that_was_scored_by_the_return_refuses_success(study):
     Reporter(study.ask(), steps=20, kind=RETURN)([history([10.0, 10.0], "results")])
-    with pytest.raises(
-        UsageError, match=r"success in trial 2 and return in trial 1.* --score success"
-    ):
+    with refuses(r"success in trial 2 and return in trial 1.* --score success"):
         Reporter(study.ask(), steps=20, kind=RETURN)([history([1.0, 1.0])])
 
 

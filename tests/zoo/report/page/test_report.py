@@ -7,6 +7,7 @@ from functools import partial
 import pandas as pd
 import pytest
 
+from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, content_of, evaluations, scene_runs
 from tests.zoo.runs.helpers import write_run
 from zoo.report.comparison import ComparedMethod
@@ -17,7 +18,6 @@ from zoo.report.page import report
 from zoo.report.page.report import FOLDER, LONGEST_OPEN_TABLE, Content
 from zoo.report.published_scores import load_set
 from zoo.report.significance import decide
-from zoo.terminal.errors import UsageError
 
 SCRIPT = (FOLDER / "report.js").read_text()
 
@@ -54,16 +54,14 @@ def test_files_that_no_report_has_written_are_neither_replaced_nor_removed(conte
     for name in ("scores.csv", "figures/runs_online.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-    with pytest.raises(
-        UsageError, match=r"figures/runs_online\.png, scores\.csv no report has written"
-    ):
+    with refuses(r"figures/runs_online\.png, scores\.csv no report has written"):
         report.write_report(tmp_path, content)
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "scores.csv").unlink()
     (tmp_path / "figures/runs_online.png").rename(tmp_path / "figures/mine.png")
     report.write_report(tmp_path, content)
     (tmp_path / "figures/runs_online.png").write_text("mine")
-    with pytest.raises(UsageError, match="runs_online"):
+    with refuses("runs_online"):
         report.write_report(tmp_path, content)
 
 

@@ -93,11 +93,6 @@ def test_unequal_bootstrap_has_the_right_spread():
     assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 
 
-def test_one_run_gives_no_bounds():
-    scores = {"x": {"t": np.array([0.5])}, "y": {"t": np.array([0.2, 0.3])}}
-    assert pairs.probabilities(scores, 10)["x", "y"].interval is None
-
-
 @pytest.mark.parametrize(("seeds", "has_interval"), [(4, False), (5, True)])
 def test_iqm_of_few_seeds_has_no_interval(seeds, has_interval):
     scores = {"x": by_task(scores_of(seeds, 3))}
