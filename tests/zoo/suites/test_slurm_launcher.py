@@ -169,7 +169,7 @@ def test_a_log_folder_whose_name_slurm_would_change_is_refused(tmp_path, bin_fol
 
 def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
     write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
-    with pytest.raises(UsageError, match="controller is down"):
+    with refuses("controller is down"):
         launch(tmp_path)
 
 
