@@ -21,7 +21,7 @@ from agents.common.files.npz import read_npz
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.report.comparison import joined
-from zoo.report.score_table import ScoreTable
+from zoo.report.score_table import are_counts, clashes, read_rows, refuse
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import SUCCESS_AT_END, describe_layers, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -258,17 +258,16 @@ def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
         raise UsageError(
             f"expected CSV files of single runs in `{folder}`, got none; {_INSTALL_AGAIN}"
         )
-    scores = ScoreTable.read(files, COLUMNS).with_numbers(_COUNTS, ["return", "length"])
-    table = scores.rows
+    table = read_rows(files, COLUMNS, [*_COUNTS, "return", "length"])
     is_good = (
         (table["method"] != "")
         & table["environment"].isin(tasks)
         & table["phase"].isin(PHASES)
-        & (table[_COUNTS] >= 0).all(axis=1)
+        & are_counts(table[_COUNTS])
         & (table["episodes"] >= table["successes"].clip(lower=1))
     )
-    scores.refuse({"an evaluation on a task of the set's suite": ~is_good})
-    scores.refuse_clashes([*_RUN, "phase", "step"], ["settings"])
+    problems = {"an evaluation on a task of the set's suite": ~is_good}
+    refuse(table, problems | clashes(table, [*_RUN, "phase", "step"], ["settings"]))
     return table.astype(dict.fromkeys(_COUNTS, int)).reset_index(drop=True)
 
 

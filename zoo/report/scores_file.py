@@ -15,7 +15,7 @@ import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
 from zoo.report.published_scores import with_places
-from zoo.report.score_table import ScoreTable
+from zoo.report.score_table import are_counts, clashes, read_rows, refuse
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -116,9 +116,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     """
     required = [*COLUMNS, *PROTOCOL]
     required.remove("success_at")  # older releases had no other way than the end, and no column
-    scores = ScoreTable.read([path], required, _REMEDY)
-    scores = scores.with_numbers(_COUNTS, ["successes", "score"])
-    table = scores.rows
+    table = read_rows([path], required, [*_COUNTS, "successes", "score"], _REMEDY)
     if "success_at" not in table:
         table["success_at"] = SUCCESS_AT_END
     # an unknown kind has no limits, so its rows are refused below
@@ -127,11 +125,11 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     is_good = (
         (table[["method", "environment"]] != "").all(axis=1)
         & table["phase"].isin(PHASES)
-        & (table[_COUNTS] >= 0).all(axis=1)
+        & are_counts(table[_COUNTS])
         & table["score"].between(lowest, highest)
     )
-    scores.refuse({f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good})
-    scores.refuse_clashes(_RUN, PROTOCOL)
+    problems = {f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good}
+    refuse(table, problems | clashes(table, _RUN, PROTOCOL), _REMEDY)
     types = dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
     # no file has returns and lengths of the scored evaluation
     about = {"source": source, "run": f"{path}", "return": np.nan, "length": np.nan}

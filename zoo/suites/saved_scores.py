@@ -12,7 +12,7 @@ import pandas as pd
 from agents.common.files import atomic_path
 from zoo.processes.locks import Lock
 from zoo.report.published_scores import COLUMNS, finished_runs
-from zoo.report.score_table import ScoreTable
+from zoo.report.score_table import read_rows, refuse
 from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment
@@ -98,9 +98,9 @@ def _read(files: Sequence[Path]) -> pd.DataFrame:
     """Return the rows of files, every cell as the text that stands there."""
     if not files:
         return pd.DataFrame(columns=list(COLUMNS), dtype=str)
-    table = ScoreTable.read(sorted(files), COLUMNS, _REMEDY)
-    table.refuse({"a whole line": table.rows[["method", "settings"]].eq("").any(axis=1)})
-    rows = table.rows[list(COLUMNS)].reset_index(drop=True)
+    table = read_rows(sorted(files), COLUMNS, remedy=_REMEDY)
+    refuse(table, {"a whole line": table[["method", "settings"]].eq("").any(axis=1)}, _REMEDY)
+    rows = table[list(COLUMNS)].reset_index(drop=True)
     # older releases wrote the module that registers an environment before its name
     return rows.assign(environment=[split_environment(name)[0] for name in rows["environment"]])
 
