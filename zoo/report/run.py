@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,8 @@ from zoo.report.table_texts import write_file
 from zoo.terminal.messages import standard_output
 from zoo.terminal.tables import make_table
 
+# the million objects that imports made stay: each full collection of garbage would visit all of them
+gc.freeze()
 _PRINTED = ("aggregates", "improvement", "verdict", "differences", "reproduction")
 """The tables in the terminal."""
 

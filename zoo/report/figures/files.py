@@ -49,6 +49,7 @@ _RC_PARAMS: dict[Any, Any] = {
     "patch.linewidth": 0,  # bars and bands have no edges
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
+    "ps.fonttype": 42,  # Matplotlib 3.11 divides fonts of a PDF by this one: at 3 a sign such as τ has a second font
     "svg.fonttype": "none",
 }
 _TEXT_SIZES = (
