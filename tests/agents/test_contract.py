@@ -213,7 +213,7 @@ def plans(monkeypatch):
         plans.append(len(plans) + 1)
         return np.full((*rows.shape[:2], 3, 2), len(plans) / 100, np.float32)
 
-    monkeypatch.setattr(FlowPolicy, "plan", plan)
+    monkeypatch.setattr(FlowPolicy, "plan_chunks", plan)
     return plans
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.nets.precision import matmul_precision
+from agents.common.nets.mlp import matmul_precision
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.datasets.formats.base import Dataset

@@ -30,8 +30,7 @@ from agents.common.engine.execution import (
     remove_unloadable_library,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
-from agents.common.nets.mlp import StackedMLP
-from agents.common.nets.precision import matmul_precision
+from agents.common.nets.mlp import StackedMLP, matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -93,6 +94,35 @@ def evaluate(
     return x
 
 
+def matmul_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Let float32 products and convolutions take TF32 where a model's precision allows it, and not elsewhere.
+
+    PyTorch has one switch of each for the process; that of convolutions is on by default. With ``bf16`` the layers that
+    stay in float32 take TF32 too. On a CPU the switches are left alone.
+
+    :param precision: ``fp32``, ``tf32`` or ``bf16``.
+    :param device: where the model is.
+    :return: context in which the switches are those of the model.
+    """
+    if device.type == "cpu":
+        return nullcontext()
+    return _allowing_tf32(precision != "fp32")
+
+
+@contextmanager
+def _allowing_tf32(is_allowed: bool) -> Iterator[None]:
+    """Set PyTorch's switches inside the block."""
+    process_precision = torch.get_float32_matmul_precision()
+    process_convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if is_allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = is_allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(process_precision)
+        torch.backends.cudnn.allow_tf32 = process_convolutions
+
+
 def device_type(x: Tensor) -> str:
     """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
     return x.device.type
@@ -124,9 +154,8 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.stack = tuple(stack)
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
-        self.activated = len(widths) - 2
-        if activate_final:
-            self.activated += 1
+        self.hidden_layers = len(widths) - 2
+        self.activated = self.hidden_layers + activate_final
         self.activation = activation or gelu
         # `fast.make_mlp` sets faster ones
         self.batched_linear = batched_linear
@@ -159,21 +188,20 @@ class StackedMLP(nn.Module):
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
-        columns = []
-        for kind in (self.weights, self.biases, self.norm_scales, self.norm_biases):
-            # iterating over the list itself would look up each parameter by name: two thirds of the time here
-            parameters: Any = kind._parameters.values()
+        columns: list[Iterable[Any]] = []
+        for name in ("weights", "biases", "norm_scales", "norm_biases"):
+            kind: Any = self._modules[name]
+            # attributes and items of a module are looked up by name: two thirds of the time here
+            parameters = kind._parameters.values()
             if frozen:
                 parameters = [parameter.detach() for parameter in parameters]
             columns.append(parameters)
-        last = len(self.weights) - 1
-        layers = []
-        for i, (weight, bias, *norm) in enumerate(itertools.zip_longest(*columns)):
-            activation = self.activation if i < self.activated else None
-            # the output layer keeps full precision: Q values and velocities are sums of many steps
-            dtype = self.matmul_dtype if i < last else None
-            layers.append(Layer(weight, bias, activation, dtype, *norm))
-        return layers
+        weights, biases, *norms = columns
+        activations = [self.activation] * self.activated
+        # the output layer keeps full precision: Q values and velocities are sums of many steps
+        dtypes = [self.matmul_dtype] * self.hidden_layers
+        of_layers = itertools.zip_longest(weights, biases, activations, dtypes, *norms)
+        return list(itertools.starmap(Layer, of_layers))
 
 
 def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:

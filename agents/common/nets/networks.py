@@ -177,7 +177,7 @@ class VelocityField(ObservingNetwork):
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
         """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
         first, *later = self.mlp.layers(frozen)
-        of_observation, of_x, *of_time = first.weight.split(self.split, dim=-2)
+        of_observation, of_x, *of_time = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
         shared = self.mlp.batched_linear(features, of_observation, first.bias, first.dtype)
         layers = [first._replace(weight=of_x), *later]
@@ -511,7 +511,7 @@ class NoisePredictor(ObservingNetwork):
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *later = self.mlp.layers(frozen)
-        of_x, of_observation, of_time = first.weight.split(self.split, dim=-2)
+        of_x, of_observation, of_time = first.weight.split_with_sizes(self.split, dim=-2)
         multiply = self.mlp.batched_linear
         features = self.features(observations, frozen)
         shared = multiply(features, of_observation, first.bias, first.dtype)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -32,9 +33,8 @@ from agents.common.actions import (
 from agents.common.files import raising_damaged_file
 from agents.common.method import Draw, Method, Noise
 from agents.common.model_file import read_policy, write_policy
-from agents.common.nets.mlp import StackedMLP
+from agents.common.nets.mlp import StackedMLP, matmul_precision
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
-from agents.common.nets.precision import float32_by_default, matmul_precision
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes, parameter_groups
 from agents.common.nets.views import WatchedNetworks
@@ -140,7 +140,7 @@ class FlowPolicy(BasePolicy):
         self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float32))
         self.register_buffer("observation_factor", torch.ones(size, dtype=torch.float32))
         # extractors draw their weights from the global generator, in the default precision
-        with float32_by_default(), torch.random.fork_rng(devices=[]):
+        with _float32_by_default(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()
@@ -315,10 +315,14 @@ class FlowPolicy(BasePolicy):
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def draw_noise(
-        self, table: Mapping[str, Draw], rows: int, generator: torch.Generator
+        self,
+        table: Mapping[str, Draw],
+        rows: int,
+        generator: torch.Generator,
+        replicas: int | None = None,
     ) -> dict[str, Tensor]:
-        """Draw a table for ``rows`` rows of every replica, on the generator's device: name -> (S, ...)."""
-        sizes = self.noise_sizes(self.num_replicas, rows)
+        """Draw a table for ``rows`` rows of all replicas, or of S, on the generator's device: name -> (S, ...)."""
+        sizes = self.noise_sizes(replicas or self.num_replicas, rows)
         return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
 
     def noise_sizes(self, replicas: int, rows: int) -> dict[str, int]:
@@ -329,11 +333,9 @@ class FlowPolicy(BasePolicy):
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
-        sizes = self.noise_sizes(1, rows)
-        noise = {}
-        for name, draw in self.method.candidate_noise().items():
-            noise[name] = draw(sizes, generator, "cpu").movedim(draw.row_axis, 1)[0]
-        return noise
+        table = self.method.candidate_noise()
+        noise = self.draw_noise(table, rows, generator, replicas=1)
+        return {name: noise[name].movedim(draw.row_axis, 1)[0] for name, draw in table.items()}
 
     def plan(self, observations: Array, noise: Noise) -> Array:
         """Plan one chunk for every observation.
@@ -342,27 +344,28 @@ class FlowPolicy(BasePolicy):
         :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
         :return: actions in the environment's units, (S, B, H, A).
         """
+        return self.plan_chunks(observations, self.method.with_rows_in_place(noise))
+
+    def plan_chunks(self, observations: Array, noise: Noise) -> Array:
+        """Plan as :meth:`plan` does, with the draws of :meth:`Method.candidate_noise`."""
         if self.training:
             self.set_training_mode(False)
-        actions = self.sample(observations, noise, self.nets).clamp(-1, 1).cpu().numpy()
-        return self.unscale_chunks(actions)
+        return self.unscale_chunks(self.sample(observations, noise, self.nets).cpu().numpy())
 
     def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
 
         :param observations: raw, of every replica, (S, B, O).
-        :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :param noise: the draws of :meth:`Method.candidate_noise`.
         :param nets: the policy's networks, or a view of them.
         :return: actions scaled to [-1, 1], flattened, (S, B, D).
         """
-        draws = {name: draw.to(self.device) for name, draw in noise.items()}
-        rows = torch.as_tensor(observations, dtype=self.layout.dtype, device=self.device)
-        method = self.method
+        device = self.device
+        draws = {name: draw.to(device) for name, draw in noise.items()}
+        rows = torch.from_numpy(observations).to(device, self.layout.dtype)
         # as in training, so that targets and played actions round alike
-        with torch.no_grad(), matmul_precision(method.precision, self.device):
-            return method.sample_actions(
-                self.preprocess_raw(rows), method.with_rows_in_place(draws), nets
-            )
+        with torch.no_grad(), matmul_precision(self.method.precision, device):
+            return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
 
     def unscale_chunks(self, actions: Array) -> Array:
         """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
@@ -427,7 +430,9 @@ class FlowPolicy(BasePolicy):
         :raises ValueError: if an observation has the wrong shape.
         """
         arrays = _map_parts(np.asarray, observation)
-        is_batch = self.is_vectorized_observation(arrays)
+        # one observation is the usual case, and needs no check by SB3, which also explains what is wrong
+        is_single = np.shape(arrays) == self.observation_space.shape
+        is_batch = not is_single and self.is_vectorized_observation(arrays)
         if not is_batch:
             arrays = _map_parts(lambda array: array[None], arrays)
         return self.layout.flatten(arrays), is_batch
@@ -484,13 +489,16 @@ class FlowPolicy(BasePolicy):
         # several are planned together, and need the same number of rows
         if replicas == 1 and due is not None:
             return self._plan_rows(rows[due], generators)
+        count = len(rows) // replicas
         # a copy, since a tensor shares an array's memory, and takes neither read-only nor reversed ones
-        grouped = rows.reshape(replicas, len(rows) // replicas, -1).copy()
+        grouped = rows.reshape(replicas, count, -1).copy()
         if generators is None:
-            noise = self._centre_noise(grouped.shape[1])
+            noise = self._centre_noise(count)
+        elif replicas == 1:
+            noise = self.draw_noise(self.method.candidate_noise(), count, generators[0])
         else:
-            noise = self._draw_due_noise(grouped.shape[1], generators, due)
-        chunks = self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))
+            noise = self._draw_due_noise(count, generators, due)
+        chunks = self.plan_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
         return chunks if due is None else chunks[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
@@ -502,28 +510,31 @@ class FlowPolicy(BasePolicy):
         generators: Sequence[torch.Generator],
         due: NDArray[np.bool_] | None,
     ) -> dict[str, Tensor]:
-        """Draw each replica's noise of its due rows from its own generator, (S, rows, ...), zeros for the others."""
-        noise: dict[str, list[Tensor]] = {}
+        """Draw each replica's noise of its due rows from its own generator, (S, ...), zeros for the other rows."""
+        table = self.method.candidate_noise()
+        sizes = self.noise_sizes(self.num_replicas, rows)
+        noise = {
+            name: torch.zeros(draw.shape(sizes), dtype=torch.float32)
+            for name, draw in table.items()
+        }
+        is_due = torch.ones(len(generators), rows, dtype=torch.bool)
+        if due is not None:
+            is_due = torch.from_numpy(due).view(is_due.shape)
         for replica, generator in enumerate(generators):
-            if due is None:
-                draws = self.draw_action_noise(rows, generator)
-            else:
-                is_due = due[replica * rows : (replica + 1) * rows]
-                draws = self.draw_action_noise(int(is_due.sum()), generator)
-                for name, draw in draws.items():
-                    draws[name] = draw.new_zeros(rows, *draw.shape[1:])
-                    draws[name][torch.from_numpy(is_due)] = draw
+            draws = self.draw_action_noise(int(is_due[replica].sum()), generator)
             for name, draw in draws.items():
-                noise.setdefault(name, []).append(draw)
-        return {name: torch.stack(of_replicas) for name, of_replicas in noise.items()}
+                by_row = noise[name].movedim(table[name].row_axis, 1)
+                by_row[replica, is_due[replica]] = draw
+        return noise
 
     def _centre_noise(self, rows: int) -> dict[str, Tensor]:
-        """Return what stands for the noise of a deterministic plan: name -> (S, rows, ...)."""
+        """Return what stands for the draws of a deterministic plan: name -> (S, ...)."""
         sizes = self.noise_sizes(self.num_replicas, rows)
         noise = {}
         for name, draw in self.method.candidate_noise().items():
-            centre = torch.full(draw.shape(sizes), draw.centre(self.method.flow_steps))
-            noise[name] = centre.movedim(draw.row_axis, 1)
+            noise[name] = torch.full(
+                draw.shape(sizes), draw.centre(self.method.flow_steps), dtype=torch.float32
+            )
         return noise
 
     def scale_action(self, action: Array) -> Array:
@@ -630,6 +641,17 @@ class FlowPolicy(BasePolicy):
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
         parameters = {name: getattr(self, name) for name in sorted(names)}
         return {"lr_schedule": self._dummy_schedule, **parameters}
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """Make new tensors in float32 inside the block: modules of other libraries follow the process's default."""
+    process_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(process_dtype)
 
 
 def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:
