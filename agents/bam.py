@@ -14,13 +14,10 @@ from agents.core import (
     Networks,
     Noise,
     Targets,
-    cloning_loss,
     log_range,
     pessimistic_value,
-    q_statistics,
     register,
     setting,
-    td_loss,
 )
 
 
@@ -62,13 +59,8 @@ class BAM(ResidualFineTuning):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the control problem's through the whole rollout."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
-        return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "bam": self._control_loss(batch, noise, nets, info),
-        }
+        losses = super().losses(batch, targets, noise, nets, info)
+        return {**losses, "bam": self._control_loss(batch, noise, nets, info)}
 
     def _control_loss(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Tensor:
         """Return the control cost of the way minus the value of its end; Q is not clipped to the action box."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -22,10 +23,8 @@ from agents.core import (
     critic,
     log_range,
     normal,
-    q_statistics,
     register,
     setting,
-    td_loss,
     velocity_field,
 )
 
@@ -177,7 +176,7 @@ class DriftQL(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and drift losses, and the Q term."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         policy = nets.policy.at(batch.observations)
         samples = policy(noise["drift_z"].movedim(2, 1)).movedim(1, 2).clamp(-1, 1)  # (S, B, M, D)
         drift = self.drift(samples.detach(), batch.actions.clamp(-1, 1))
@@ -187,9 +186,9 @@ class DriftQL(Method):
         q_term = -value.mean(-1)
         if self.normalize_q:
             q_term = q_term / (value.detach().abs().mean(-1) + SMALLEST_Q)
-        info |= {**q_statistics(q), "drift_norm": drift.norm(dim=-1).mean((1, 2))}
+        info["drift_norm"] = drift.norm(dim=-1).mean((1, 2))
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
             "drift": (batch.valid * (samples - goals).square().mean((2, 3))).mean(-1),
             "q": q_term,
         }

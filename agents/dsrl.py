@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -19,12 +20,10 @@ from agents.core import (
     integrate_flow,
     linear_range,
     normal,
-    q_statistics,
     register,
     setting,
     tanh_gaussian,
     tanh_gaussian_sample,
-    td_loss,
     temperature,
     uniform,
     velocity_field,
@@ -107,7 +106,7 @@ class DSRL(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         # a critic of noise, so that the latent policy climbs without a gradient through the flow
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)
@@ -118,13 +117,12 @@ class DSRL(Method):
             -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
         )
         info |= {
-            **q_statistics(q),
             "entropy": entropy,
             "temperature": alpha,
             "latent_std": log_std.exp().mean((1, 2)),
         }
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
             # of drawn noise, so sequences across an end count too
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import advantage_weight
+from agents.common.maths.critic import advantage_weight, critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -20,7 +20,6 @@ from agents.core import (
     integrate_flow,
     log_range,
     normal,
-    q_statistics,
     register,
     setting,
     state_value,
@@ -95,13 +94,13 @@ class FAWAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the value's regression and the weighted flow-matching loss."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         value = nets.value(batch.observations)
-        info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        info["v_mean"] = value.mean(1)
         velocity = nets.flow.at(batch.observations)
         weight = batch.valid * targets["weight"]
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
             # the error is symmetric: here V is trained, and the critics' values are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(

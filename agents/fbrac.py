@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -19,10 +20,8 @@ from agents.core import (
     integrate_flow,
     log_range,
     normal,
-    q_statistics,
     register,
     setting,
-    td_loss,
     uniform,
     velocity_field,
 )
@@ -77,11 +76,9 @@ class FBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
         actions = self.sample_flow(batch.observations, noise["q_z"], nets)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": critic_loss(batch, targets, nets, info),
             "bc_flow": cloning_loss(nets.flow, batch, noise),
             # through every step of the flow, which is what the one-step policy of FQL avoids
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -18,7 +19,6 @@ from agents.core import (
     Noise,
     Targets,
     critic,
-    q_statistics,
     setting,
     state_value,
     td_loss,
@@ -112,9 +112,7 @@ class FQE(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD losses."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
-        losses = {"td": td_loss(q, targets["td"], batch.valid)}
+        losses = {"td": critic_loss(batch, targets, nets, info)}
         if self.fits_behaviour:
             value = nets.value(batch.observations).unsqueeze(1)
             losses["behaviour"] = td_loss(value, targets["behaviour"], batch.valid)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
-    cloning_loss,
-    critic,
-    integrate_flow,
     log_range,
     normal,
-    q_statistics,
     register,
     setting,
-    td_loss,
-    uniform,
     velocity_field,
 )
 
@@ -34,7 +28,7 @@ from agents.core import (
     published_name="FQL",
     when="Simple, acts in one network evaluation, and gains much online.",
 )
-class FQL(Method):
+class FQL(ClonedFlow):
     r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
 
     .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
@@ -57,15 +51,11 @@ class FQL(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and one-step policy."""
-        flows = {
-            "behaviour": velocity_field(role="behaviour"),
-            "one_step": velocity_field(time=False),
-        }
-        return {"critic": critic(), **flows}
+        return {**super().networks(), "one_step": velocity_field(time=False)}
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and the noise that teacher and student share."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
+        return {**super().noise(), "distill_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the distillation."""
@@ -76,22 +66,18 @@ class FQL(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target and the teacher's actions."""
-        behaviour = nets.behaviour.at(batch.observations)
-        # clipped, since the student is to act within the box
-        teacher = integrate_flow(behaviour, noise["distill_z"], self.flow_steps).clamp(-1, 1)
-        return {**self.td_targets(batch, noise, nets), "teacher": teacher}
+        """Return the targets of the flow's losses, and the actions to which it would lead, clipped to the box."""
+        teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
+        return {**super().targets(batch, noise, nets, info), "teacher": teacher}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD, flow-matching and distillation losses, and the Q term."""
-        q = nets.critic(batch.observations, batch.actions)
+        losses = super().losses(batch, targets, noise, nets, info)
         student = nets.one_step(batch.observations, noise["distill_z"])
-        info |= q_statistics(q)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            **losses,
             # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             # clipped for the critics, which know actions in the box only; the distillation holds the student there

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -20,10 +21,8 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    q_statistics,
     register,
     setting,
-    td_loss,
     uniform,
 )
 from agents.fql import FQL
@@ -127,17 +126,15 @@ class GFP(FQL):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, weighted flow matching, the distillation, and the scaled Q term."""
-        q = nets.critic(batch.observations, batch.actions)
         flow = nets.behaviour.at(batch.observations)
         student = nets.one_step(batch.observations, noise["distill_z"])
         policy_q = nets.frozen.critic(batch.observations, student.clamp(-1, 1))
         policy_q = pessimistic_value(policy_q, self.rho)
-        info |= q_statistics(q)
         # actions that are worse than the policy's are not cloned
         weight = batch.valid * targets["guidance"]
         x_0, t = noise["bc_x0"], noise["bc_t"]
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": critic_loss(batch, targets, nets, info),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
             # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from agents.common.families.cloned import ClonedFlow
 from agents.common.families.implicit import ImplicitQLearning
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Info,
@@ -18,11 +19,9 @@ from agents.core import (
     cloning_loss,
     critic,
     expectile_loss,
-    q_statistics,
     register,
     setting,
     state_value,
-    td_loss,
     velocity_field,
 )
 
@@ -73,10 +72,9 @@ class IFQL(ImplicitQLearning, ClonedFlow):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile, TD and flow-matching losses."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         value = nets.value(batch.observations)
         info |= {
-            **q_statistics(q),
             "v_mean": value.mean(1),
             "v_max": value.amax(1),
             "v_min": value.amin(1),
@@ -87,6 +85,6 @@ class IFQL(ImplicitQLearning, ClonedFlow):
             value_losses = batch.valid * value_losses
         return {
             "value": value_losses.mean(1),
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -18,10 +19,8 @@ from agents.core import (
     interpolate,
     log_range,
     normal,
-    q_statistics,
     register,
     setting,
-    td_loss,
     uniform,
     velocity_field,
 )
@@ -133,15 +132,13 @@ class MeanFlowQL(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the mean flow's, the climb, and the distance to the action box."""
-        q = nets.critic(batch.observations, batch.actions)
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
         # a constant: the adaptive weight shrinks large errors without gradient of its own
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
-        info |= q_statistics(q)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": critic_loss(batch, targets, nets, info),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
             # outside the box the clipped action gives the climb no gradient, so this brings it back

@@ -17,13 +17,10 @@ from agents.core import (
     Networks,
     Noise,
     Targets,
-    cloning_loss,
     integrate_flow,
     log_range,
-    q_statistics,
     register,
     setting,
-    td_loss,
 )
 
 
@@ -74,15 +71,13 @@ class QAM(AdjointMatching, ResidualFineTuning):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
+        losses = super().losses(batch, targets, noise, nets, info)
         states = targets["states"]
         sigmas = memoryless_sigmas(self.flow_steps, states)
         policy = self.policy(nets).at(batch.observations)
         velocities = policy(states, step_times(self.flow_steps, states))
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            **losses,
             # no action of the batch is in it, so sequences across an end count too
             "am": adjoint_matching_loss(velocities, targets["prior"], targets["adjoints"], sigmas),
         }

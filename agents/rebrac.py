@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -20,11 +21,9 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    q_statistics,
     register,
     setting,
     tanh_actor,
-    td_loss,
 )
 
 
@@ -112,15 +111,15 @@ class ReBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the normalised Q term and the distance to the data."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
         # a constant, which makes the weight of cloning independent of the size of rewards
         scale = 1 / value.detach().abs().mean(-1)
         error = (actions - batch.actions).square()
-        info |= {**q_statistics(q), "q_scale": scale, "action_mse": error.mean((1, 2))}
+        info |= {"q_scale": scale, "action_mse": error.mean((1, 2))}
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
             "actor": -scale * value.mean(-1),
             # a sum over coordinates, so that longer chunks are held to the data more strongly
             "bc": (batch.valid * error.sum(-1)).mean(-1),

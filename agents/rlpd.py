@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
+from agents.common.maths.critic import critic_loss
 from agents.common.nets.networks import tanh_gaussian_log_prob
 from agents.core import (
     Batch,
@@ -20,12 +21,10 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    q_statistics,
     register,
     setting,
     tanh_gaussian,
     tanh_gaussian_sample,
-    td_loss,
     temperature,
 )
 
@@ -93,7 +92,7 @@ class RLPD(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
@@ -104,13 +103,12 @@ class RLPD(Method):
         data_actions = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
         data_log_prob = tanh_gaussian_log_prob(mean, log_std, data_actions.atanh())
         info |= {
-            **q_statistics(q),
             "entropy": entropy,
             "temperature": alpha,
             "policy_q": value.mean(-1),
         }
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
             # of sampled actions, so sequences across an end count too
             "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
             # linear in alpha: it rises while the entropy is below its target

@@ -14,10 +14,7 @@ from agents.core import (
     Networks,
     Noise,
     Targets,
-    cloning_loss,
-    q_statistics,
     register,
-    td_loss,
 )
 
 
@@ -47,16 +44,14 @@ class TRQAM(AdjointMatching, TrustRegion):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD, flow-matching and adjoint-matching losses."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
+        losses = super().losses(batch, targets, noise, nets, info)
         states = targets["states"]
         fine_tuned = nets.fine_tuned(
             batch.observations, states, step_times(self.flow_steps, states)
         )
         sigmas = memoryless_sigmas(self.flow_steps, states)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            **losses,
             # no action of the batch is in it, so sequences across an end count too
             "am": self.trust_region_loss(fine_tuned, targets, sigmas, nets, info),
         }

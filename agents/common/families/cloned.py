@@ -1,9 +1,10 @@
-"""What BC, CGQL, FEdit, IFQL and QGF share: a flow that clones the data."""
+"""What BC, CGQL, FEdit, FQL, IFQL, QGF and all fine-tuned flows share: a flow that clones the data."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -18,8 +19,6 @@ from agents.core import (
     critic,
     integrate_flow,
     normal,
-    q_statistics,
-    td_loss,
     uniform,
     velocity_field,
 )
@@ -45,9 +44,7 @@ class ClonedFlow(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": critic_loss(batch, targets, nets, info),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

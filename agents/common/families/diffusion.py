@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
+from agents.common.maths.critic import critic_loss
 from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise, masked_mean
 from agents.common.validation import integer
 from agents.core import (
@@ -28,9 +29,7 @@ from agents.core import (
     log_range,
     noise_predictor,
     normal,
-    q_statistics,
     setting,
-    td_loss,
 )
 
 BetaSchedule = Literal["vp", "cosine", "linear"]
@@ -162,14 +161,12 @@ class DiffusionQLearning(DiffusionPolicy):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the denoising loss and the policy's."""
-        q = nets.critic(batch.observations, batch.actions)
-        info |= q_statistics(q)
         predicted = nets.denoiser(
             batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
         )
         actor_losses = self.actor_losses(predicted, targets)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": critic_loss(batch, targets, nets, info),
             "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
             "actor": masked_mean(actor_losses, batch.valid),
         }

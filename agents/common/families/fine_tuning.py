@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.common.families.cloned import ClonedFlow
 from agents.common.maths.adjoint import (
     adjoint_matching_loss,
     adjoint_statistics,
@@ -24,7 +25,6 @@ from agents.core import (
     Batch,
     Draw,
     Info,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
@@ -35,13 +35,12 @@ from agents.core import (
     log_range,
     normal,
     setting,
-    uniform,
     velocity_field,
 )
 
 
-class FineTuning(Method):
-    """Networks, noise and sampler of a fine-tuned flow; a subclass adds the losses."""
+class FineTuning(ClonedFlow):
+    """Networks, noise and sampler of a fine-tuned flow; a subclass adds the loss that fine-tunes it."""
 
     max_grad_norm: float | None = setting(default=1.0)
     target_behaviour: bool = setting(
@@ -61,7 +60,7 @@ class FineTuning(Method):
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and of the rollout."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "am_x0": normal(), "am_eps": normal("KBD")}
+        return {**super().noise(), "am_x0": normal(), "am_eps": normal("KBD")}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -14,9 +15,7 @@ from agents.core import (
     expectile_loss,
     linear_range,
     pessimistic_value,
-    q_statistics,
     setting,
-    td_loss,
 )
 
 
@@ -54,11 +53,11 @@ class ImplicitQLearning(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile loss of the value and the TD loss."""
-        q = nets.critic(batch.observations, batch.actions)
+        td = critic_loss(batch, targets, nets, info)
         value = nets.value(batch.observations)
-        info |= {**q_statistics(q), "v_mean": value.mean(1)}
+        info["v_mean"] = value.mean(1)
         value_losses = expectile_loss(targets["value"] - value, self.expectile)
         return {
             "value": (batch.valid * value_losses).mean(-1),
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": td,
         }

@@ -5,7 +5,8 @@ Shapes: S replicas, E members, B rows, N candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,22 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     :return: (S,).
     """
     return (valid.unsqueeze(1) * (q - target.unsqueeze(1)).square()).mean((1, 2))
+
+
+def critic_loss(
+    batch: Batch, targets: Mapping[str, Tensor], nets: Any, info: dict[str, Tensor]
+) -> Tensor:
+    """Return the TD loss of the critics at the batch's actions, (S,), and note the statistics of what they predict.
+
+    :param batch: the batch.
+    :param targets: ``td``, (S, B).
+    :param nets: ``critic``.
+    :param info: gets ``q_mean``, ``q_max`` and ``q_min``.
+    :return: (S,).
+    """
+    q = nets.critic(batch.observations, batch.actions)
+    info |= q_statistics(q)
+    return td_loss(q, targets["td"], batch.valid)
 
 
 def expectile_loss(error: Tensor, expectile: float) -> Tensor:
