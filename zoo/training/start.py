@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from agents.common.files import atomic_path
 from agents.common.model_file import find_model, read_model_file
 from agents.common.normalization import named_action_noise, normalized_env
-from agents.common.sb3.encoders import POLICIES, make_policy
+from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
@@ -219,14 +219,13 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
         has_flow = method.pretrained is not None
         if has_flow or not is_vector or method.encoder is not None or method.random_crop:
             wrapped = FlowAlgorithm._wrap_env(env)
-            policy_on_env = make_policy(
-                POLICIES[policy],
+            policy_on_env: Any = POLICIES[policy](
                 wrapped.observation_space,
                 wrapped.action_space,
                 lambda _: 0.0,
                 method,
                 list(plan.request.seeds or [0]),
-                config.settings.get("policy_kwargs"),
+                **policy_arguments(method, config.settings.get("policy_kwargs")),
             )
             features = policy_on_env.features_space
             if has_flow:

@@ -15,7 +15,6 @@ from stable_baselines3.common.torch_layers import (
     CombinedExtractor,
     NatureCNN,
 )
-from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -145,25 +144,12 @@ POLICIES: dict[str, type[BasePolicy]] = {
 """By SB3's names."""
 
 
-def make_policy(
-    kind: type[Any],
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    lr_schedule: Schedule,
-    method: Method,
-    seeds: Sequence[int] | None,
-    policy_kwargs: Mapping[str, Any] | None,
-) -> FlowPolicy:
-    """Return the policy of a model, with the encoder that the setting names.
+def policy_arguments(method: Method, policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments of a model's policy, with the encoder that the setting names.
 
-    :param kind: its class.
-    :param observation_space: of the environment.
-    :param action_space: of the environment.
-    :param lr_schedule: learning rate as a function of the remaining progress.
     :param method: the algorithm.
-    :param seeds: one seed per replica, or None.
     :param policy_kwargs: the model's argument of that name, in which settings of the method are left out.
-    :return: the policy.
+    :return: by name.
     :raises ValueError: if both `encoder` and a features extractor are given.
     """
     arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
@@ -178,4 +164,4 @@ def make_policy(
         arguments["features_extractor_class"] = ImpalaEncoder
         extractor_kwargs = arguments.get("features_extractor_kwargs", {})
         arguments["features_extractor_kwargs"] = ENCODERS[method.encoder] | extractor_kwargs
-    return kind(observation_space, action_space, lr_schedule, method, seeds, **arguments)
+    return arguments

@@ -32,7 +32,7 @@ from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.replicas import DivergedError, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments
-from agents.common.sb3.encoders import POLICIES, make_policy
+from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import check_spaces, require_own_environments
 from agents.common.sb3.first_update import check_first_update
@@ -176,9 +176,8 @@ class FlowAlgorithm(StoredModel):
             check_fit(self.behaviour, self.method)
             self.method.pretrained = self.behaviour
         method = self.method.lock()
-        policy = make_policy(
-            self.policy_class, *spaces, self.lr_schedule, method, seeds, self.policy_kwargs
-        )
+        arguments = policy_arguments(method, self.policy_kwargs)
+        policy: Any = self.policy_class(*spaces, self.lr_schedule, method, seeds, **arguments)
         self.policy = policy.to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
