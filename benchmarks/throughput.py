@@ -282,8 +282,8 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     """
     import torch
 
-    from agents.common.nets.onednn import supports_bf16
     from agents.common.nets.mlp import matmul_precision
+    from agents.common.nets.onednn import supports_bf16
 
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
