@@ -53,7 +53,7 @@ def test_a_second_look_reads_no_finished_run_again_and_shows_the_same(logs, read
     assert reads == ["returns", "run_0", "run_1", "run_2"]
     assert_same(read_runs([logs]), first)
     assert len(reads) == 4
-    read_runs([logs / "run_1"])  # the others stay in the file of their folder
+    read_runs([logs / "run_1"])  # the others stay in the cache
     read_runs([logs])
     assert len(reads) == 4
 
@@ -80,7 +80,7 @@ def test_what_may_still_change_is_read_at_every_look(logs, reads):
 
 def test_a_damaged_cache_or_none_changes_nothing(logs, monkeypatch, tmp_path):
     first = read_runs([logs])
-    (file,) = (tmp_path / "cache").rglob("*.npz")
+    (file,) = (tmp_path / "cache").rglob("*.sqlite")
     file.write_bytes(file.read_bytes()[:-9])
     assert_same(read_runs([logs]), first)
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)  # no folder can be made there
