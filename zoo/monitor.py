@@ -8,17 +8,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import math
 import shlex
-import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from agents.common.validation import number
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, a_path, add_reference_scores, add_verbose
@@ -52,12 +47,13 @@ def make_parser() -> Parser:
 
 
 def _seconds(text: str) -> float:
-    try:
-        return float(number("--watch", float(text), above=0))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected seconds > 0, got {text!r}; give paths before --watch"
-        ) from None
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if 0 < seconds < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(
+        f"expected seconds > 0, got {text!r}; give paths before --watch"
+    )
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -110,6 +106,3 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _run)
-
-if __name__ == "__main__":
-    sys.exit(main())
