@@ -42,25 +42,33 @@ class StoredRun:
         states = {status["state"] for status in self.statuses}
         return "done" in states and states <= {"done", "failed"}
 
+    @property
+    def has_diverged(self) -> bool:
+        """Whether every replica has diverged; any other failure, such as a full disk, may be the machine's."""
+        return all(
+            status["state"] == "failed"
+            and str(status.get("reason", "")).startswith("training diverged")
+            for status in self.statuses
+        )
+
     def __str__(self) -> str:
         """Return folders and seeds."""
         paths = ", ".join(str(folder.path) for folder in self.folders)
         return f"{paths} (seed {', '.join(map(str, self.seeds))})"
 
 
-def matching_run(
-    settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
-) -> StoredRun | None:
-    """Return the newest run of the same settings and seeds, an unfinished one if possible; None starts a new one.
+def matching_runs(
+    settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str
+) -> list[StoredRun]:
+    """Return the runs of the same settings and seeds, in their order.
 
-    :param settings: what :meth:`RunRecord.identity` returned.
-    :param runs: the runs that exist, newest first.
+    :param settings: what :meth:`RunRecord.identity` returned for the same roles `besides`.
     """
-    matches = [
-        run for run in runs if run.record.identity() == settings and seeds in (None, run.seeds)
+    return [
+        run
+        for run in runs
+        if run.record.identity(*besides) == settings and seeds in (None, run.seeds)
     ]
-    # False comes first, and of equals `min` takes the first, which is the newest.
-    return min(matches, key=lambda run: run.is_done, default=None)
 
 
 def closest_run(
@@ -97,7 +105,8 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
     """
     settings = record.identity()
     runs, unreadable = stored_runs(log_folder, record.algo, record.env)
-    run = matching_run(settings, seeds, runs)
+    # An unfinished one if possible: False comes first, and of equals `min` takes the first, which is the newest.
+    run = min(matching_runs(settings, seeds, runs), key=lambda run: run.is_done, default=None)
     if run is None and unreadable:  # a new run beside it would cost days that are not needed
         raise UsageError(
             f"--resume: {unreadable[0]}; its folder has checkpoints and may be the run to resume: put back a copy of "

@@ -16,7 +16,7 @@ from typing import Any
 from agents.common.files import write_text
 from zoo.processes.locks import Lock
 from zoo.runs.folder import file_name_of
-from zoo.runs.resume import StoredRun, closest_run, stored_runs
+from zoo.runs.resume import StoredRun, closest_run, matching_runs, stored_runs
 from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten
 from zoo.settings.record import RunRecord
@@ -226,7 +226,9 @@ class JobStore:
     def status(self, job: Job) -> JobStatus:
         """Return what has become of a job, with its run folders and the reason of a failure."""
         runs = self._runs(job)
-        run = _newest_run(job, runs)
+        same = matching_runs(job.settings, None, runs, *NOT_COMPARED)
+        # Without --resume, a user may have trained the same settings and seeds twice; a finished one needs no other.
+        run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
         # Read even where run folders decide: it has the time that the job took.
         attempt = self.attempt(job)
         state = self._judge(job, run, attempt)
@@ -245,7 +247,7 @@ class JobStore:
         # What was trained counts first: it stays so whoever holds a lock and however an earlier attempt ended.
         if run is not None and run.is_done:
             return State.FINISHED
-        if run is not None and _has_diverged(run):
+        if run is not None and run.has_diverged:
             return State.DIVERGED
         if job.name in self.saved:
             return State.SAVED
@@ -267,26 +269,8 @@ class JobStore:
         return [run for run in runs if tuple(run.seeds) == job.run.seeds]
 
 
-def _newest_run(job: Job, runs: list[StoredRun]) -> StoredRun | None:
-    """Return the newest run with a job's settings, one that has reached its end if possible."""
-    settings = job.settings
-    # Without --resume, a user may have trained the same settings and seeds twice; a finished one needs no other.
-    same = [run for run in runs if run.record.identity(*NOT_COMPARED) == settings]
-    return min(same, key=lambda run: not (run.is_done or _has_diverged(run)), default=None)
-
-
 def _closest_run(job: Job, runs: list[StoredRun]) -> str:
     runs = [run for run in runs if run.record.label == job.config.label]
     if not runs:
         return ""
     return closest_run(job.settings, None, runs, *NOT_COMPARED)
-
-
-def _has_diverged(run: StoredRun) -> bool:
-    """Return whether every replica of a run has diverged."""
-    # Any other failure, such as a full disk, may be the machine's: the job is tried again.
-    return all(
-        status["state"] == "failed"
-        and str(status.get("reason", "")).startswith("training diverged")
-        for status in run.statuses
-    )

@@ -13,7 +13,7 @@ from zoo.runs.resume import (
     closest_run,
     differences,
     find_run,
-    matching_run,
+    matching_runs,
     result_of_done,
     stored_runs,
 )
@@ -70,7 +70,7 @@ def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_tho
         stored("a", 0.4, 3, "done"),
     ]
     settings = record(settings=SETTINGS | {"tau": 0.1}).identity()
-    assert matching_run(settings, [3], runs) is None
+    assert matching_runs(settings, [3], runs) == []
     assert closest_run(settings, [3], runs[1:]) == "b differs in tau: 0.3 there, 0.1 now"
 
 
