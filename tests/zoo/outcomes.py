@@ -23,9 +23,9 @@ def refused(call, program, *words):
     logs = Path("logs")
     if "-f" in words:
         logs = Path(words[words.index("-f") + 1])
-    before = logs.exists(), sorted(logs.rglob("*"))
+    entries = logs.exists(), sorted(logs.rglob("*"))
     _, errors = call(program, *words, code=2)
-    assert (logs.exists(), sorted(logs.rglob("*"))) == before
+    assert (logs.exists(), sorted(logs.rglob("*"))) == entries
     return errors
 
 

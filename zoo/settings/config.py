@@ -40,6 +40,9 @@ _SHARED_NAMES = {"pretraining_steps"}
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
+Layer = tuple[Mapping[str, Any], str]
+"""Settings, and where they are from."""
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -164,13 +167,13 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> l
 
 def _user_layers(
     of_user: Mapping[str, Entries], names: Sequence[str], request: TrainRequest
-) -> list[tuple[Mapping[str, Any], str]]:
+) -> list[Layer]:
     """Return the user's settings apart from flags, and where they are from.
 
     :param of_user: entries of the user's file.
     :raises UsageError: if the file has no entry for the run.
     """
-    layers: list[tuple[Mapping[str, Any], str]] = [*_entries(of_user, names)]
+    layers: list[Layer] = [*_entries(of_user, names)]
     if request.conf_file is not None and not layers:
         existing = chain(*of_user.values())
         raise UsageError(
@@ -184,11 +187,9 @@ def _user_layers(
     return layers
 
 
-def _entries(
-    layers: Mapping[str, Entries], names: Sequence[str]
-) -> list[tuple[Mapping[str, Any], str]]:
+def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[Layer]:
     """Return the settings of some entries, layer by layer, and where they are from."""
-    sourced: list[tuple[Mapping[str, Any], str]] = []
+    sourced: list[Layer] = []
     for origin, entries in layers.items():
         for name in names:
             if name not in entries:
@@ -202,9 +203,7 @@ def _entries(
     return sourced
 
 
-def _merged(
-    algo: str, layers: Sequence[tuple[Mapping[str, Any], str]], settings: Collection[str]
-) -> dict[str, Any]:
+def _merged(algo: str, layers: Sequence[Layer], settings: Collection[str]) -> dict[str, Any]:
     """Return the values of layers merged, the last one above.
 
     :param settings: names that an algorithm and its run have; others are refused.
