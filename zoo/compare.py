@@ -16,7 +16,6 @@ from zoo.terminal.parser import (
     Parser,
     a_path,
     add_flags,
-    add_reference_scores,
     add_verbose,
     given_flags,
 )
@@ -30,7 +29,6 @@ def make_parser() -> Parser:
     data.add_argument(
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
     )
-    add_reference_scores(data)
     add_verbose(groups["how"])
     parser.set_defaults(command_line="")
     return parser

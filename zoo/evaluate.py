@@ -49,9 +49,6 @@ def make_parser() -> Parser:
         metavar=("LOW", "HIGH"),
         help="the interval of the score to reproduce: success as a fraction, or a return",
     )
-    protocol.add_argument(
-        "--n-eval-envs", type=COUNT, help="environments (default: as in training)"
-    )
     fitted = parser.add_argument_group("without playing")
     fitted.add_argument(
         "--fitted-q",
@@ -67,7 +64,7 @@ def make_parser() -> Parser:
     fitted.add_argument(
         "--steps", type=COUNT, help=f"most updates of the critics (default: {MAX_STEPS:,})"
     )
-    add_machine(parser)
+    add_machine(parser, "n_eval_envs")
     return parser
 
 

@@ -14,9 +14,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import Parser, a_path, add_reference_scores, add_verbose
+from zoo.terminal.parser import Parser, a_path, add_flags, add_verbose
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,12 +37,7 @@ def make_parser() -> Parser:
         metavar="SECONDS",
         help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
     )
-    add_reference_scores(parser)
-    parser.add_argument(
-        "--merge-protocols",
-        action="store_true",
-        help="one row per label, even where protocols differ",
-    )
+    add_flags(parser, CompareRequest, ("reference_scores", "merge_protocols"))
     add_verbose(parser)
     return parser
 
@@ -77,7 +73,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         if tables.runs.empty:  # references are of the environments of runs
             return show_states(tables)
         # Of each reading: runs that begin later may record references too.
-        references = read_references(args.reference_scores, tables)
+        references = read_references(args.reference_scores or (), tables)
         return show_states(normalise_returns(tables, references))
 
     if args.watch is None:

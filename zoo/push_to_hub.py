@@ -14,7 +14,7 @@ from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import COUNT, Parser, a_path
+from zoo.terminal.parser import Parser, a_path
 
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings, learning curve and a model
 card. The policy is played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy,
@@ -45,8 +45,7 @@ def make_parser() -> Parser:
     target.add_argument(
         "-o", "--output", type=a_path, help="write the files to this new folder, and upload nothing"
     )
-    target.add_argument("--n-eval-envs", type=COUNT, help="environments (default: as in training)")
-    add_machine(parser)
+    add_machine(parser, "n_eval_envs")
     parser.set_defaults(from_hub=None)
     return parser
 

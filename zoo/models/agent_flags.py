@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import THREADS, ZERO_OR_MORE, Parser, a_path, add_verbose
+from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
 TRUST = "trust the author of the files: they may name modules to import, and run code, as those of SB3 do"
 
@@ -63,17 +64,13 @@ def add_agent(parser: Parser, from_hub: bool = True) -> None:
     group.add_argument("--trust", action="store_true", help=TRUST)
 
 
-def add_machine(parser: Parser) -> None:
-    """Add the flags of device and messages."""
-    group = parser.add_argument_group("machine and messages")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument(
-        "--num-threads",
-        type=THREADS,
-        default=-1,
-        help="CPU threads of PyTorch; -1: PyTorch's default",
-    )
-    add_verbose(group)
+def add_machine(parser: Parser, *names: str) -> None:
+    """Add the flags of device and messages.
+
+    :param names: further fields of a training request whose flags are added.
+    """
+    add_flags(parser, TrainRequest, ("device", "num_threads", *names))
+    add_verbose(parser)
 
 
 def check_agent(args: argparse.Namespace) -> None:

@@ -40,7 +40,12 @@ class CompareRequest:
     envs: Sequence[str] = flag(
         "only these, e.g. 'scene-*' (default: all)", default=(), metavar="PATTERN"
     )
-    reference_scores: Sequence[str] = ()
+    reference_scores: Sequence[str] = flag(
+        "returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
+        default=(),
+        action="extend",
+        metavar="ENV=RANDOM,EXPERT",
+    )
     merge_protocols: bool = flag("one row per label, even where protocols differ", default=False)
     failed: Literal["last", "zero", "exclude"] = flag(
         "what runs that failed count for: their last evaluation, zero, or nothing", default="last"

@@ -233,18 +233,6 @@ def add_verbose(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_reference_scores(parser: argparse._ActionsContainer) -> None:
-    """Add ``--reference-scores``, which normalises the returns of runs (`zoo.report.references`)."""
-    parser.add_argument(
-        "--reference-scores",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="ENV=RANDOM,EXPERT",
-        help="returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
-    )
-
-
 def module_of(program: str) -> str:
     """Return the name of the module of the package ``zoo`` that holds a program."""
     # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path
