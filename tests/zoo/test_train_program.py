@@ -81,6 +81,7 @@ REFUSED = {
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",
     "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute in float64 here",
+    "--device gpu": "`device` must be 'auto', 'cpu' or a CUDA device such as 'cuda:1', got 'gpu'",
     "-f /proc/nowhere": "the log folder must be writable",
     # an online phase without updates, of which one is warned before anything else is done
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from textwrap import shorten
 from typing import Any
 
 import gymnasium
@@ -65,7 +66,12 @@ def available_device(device: torch.device | str) -> torch.device:
     :return: the device.
     :raises ValueError: if the name is not a device, or PyTorch cannot compute on it here.
     """
-    chosen = get_device(device) if device == "auto" else torch.device(device)
+    try:
+        chosen = get_device(device) if device == "auto" else torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"`device` must be 'auto', 'cpu' or a CUDA device such as 'cuda:1', got {device!r}"
+        ) from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"`device` is {device!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here; use 'cpu' or "
@@ -76,8 +82,10 @@ def available_device(device: torch.device | str) -> torch.device:
             # rows of large datasets are drawn in float64
             torch.zeros(1, dtype=torch.float64, device=chosen).cpu()
         except (RuntimeError, NotImplementedError, AssertionError, TypeError) as error:
+            # PyTorch lists all its backends after the reason, in some 70 lines
+            reason = shorten(str(error), 120, placeholder="...")
             raise ValueError(
-                f"`device` is {device!r}, on which PyTorch cannot compute in float64 here: {error}; use 'cpu', or "
+                f"`device` is {device!r}, on which PyTorch cannot compute in float64 here: {reason}; use 'cpu', or "
                 "'cuda' where there is one"
             ) from error
     return chosen
