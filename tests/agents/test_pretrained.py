@@ -205,6 +205,7 @@ def test_a_module_with_dropout_is_refused():
 
 TWO_ACTIONS = agents.PretrainedFlow(GaussianFlow(), action_shape=(2, 2))
 ONE_COORDINATE = agents.PretrainedFlow(GaussianFlow(), action_shape=(1, 1))
+FROZEN = agents.PretrainedFlow(GaussianFlow().requires_grad_(False))
 THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0])
 
 
@@ -216,7 +217,8 @@ THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, "`horizon_length` = 2"),
         ({"flow": ONE_COORDINATE}, r"that of a chunk here, \(1, 2\), got \(1, 1\)"),
         ({"flow": THREE_SHIFTS}, "or 2 for the actions of a chunk, got 3"),
-        ({"id": "rebrac"}, "has no behaviour flow"),
+        ({"id": "rebrac"}, "has no behaviour flow to pretrain; leave out `behaviour`"),
+        ({"flow": FROZEN}, "that require gradients, got none"),
         ({"id": "fbrac"}, "has one flow, which it trains"),
     ],
 )

@@ -273,7 +273,7 @@ def _set_by_other_name(
     settings[name] = value
 
 
-def require_behaviour(method: Method, replacement: str = "") -> str:
+def require_behaviour(method: Method, replacement: str | None = None) -> str:
     """Return the name of an algorithm's behaviour flow.
 
     :param method: the algorithm.
@@ -284,8 +284,8 @@ def require_behaviour(method: Method, replacement: str = "") -> str:
     behaviour = find_behaviour(require_table(method, "networks", NetworkSpec))
     if behaviour is None:
         raise ValueError(
-            f"{type(method).__name__} has no behaviour flow to pretrain; leave pretraining out (`pretraining_steps` = "
-            "0), or take an algorithm that clones the data with a flow, such as QAM"
+            f"{type(method).__name__} has no behaviour flow to pretrain; leave out "
+            f"{replacement or '`pretraining_steps`'}, or take an algorithm that clones with a flow, such as QAM"
         )
     if replacement and method.pretraining_steps:
         raise ValueError(

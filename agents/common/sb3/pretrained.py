@@ -38,6 +38,12 @@ def check_fit(flow: PretrainedFlow, method: Method) -> None:
             "`PretrainedFlow(module)`"
         )
     require_behaviour(method, "`behaviour`")
+    is_tuned = flow.train or any(spec.role == "copy" for spec in method.networks().values())
+    if is_tuned and not any(part.requires_grad for part in flow.module.parameters()):
+        raise ValueError(
+            f"{type(method).__name__} trains those parameters of `behaviour` that require gradients, got none; call "
+            "`module.requires_grad_()`, or, to keep it frozen, take an algorithm that has no copy of it, such as FQL"
+        )
     if method.trains_behaviour and not flow.train:
         raise ValueError(
             f"{type(method).__name__} has one flow, which it trains, got a frozen one; give `PretrainedFlow(..., "
