@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mode
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -269,9 +270,8 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
                 "them, e.g. `(255 * images).round().astype(np.uint8)` where they are from 0 to 1"
             )
         fitting[name] = channels_first(arrays[name], obs_shape)
-    rows = 0
-    if arrays["observations"].ndim:
-        rows = len(arrays["observations"])
+    # most arrays agree, also if one of them is transposed
+    rows = mode([len(array) for array in arrays.values() if array.ndim] or [0])
     row_shapes = {
         "observations": obs_shape,
         "next_observations": obs_shape,

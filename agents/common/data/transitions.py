@@ -171,7 +171,7 @@ class TransitionStore(NStepReplayBuffer):
         """
         if self.pos or self.full:
             raise ValueError(
-                "a dataset must be loaded before online transitions are added; make a new buffer"
+                "a dataset must be loaded before online transitions are added; load it into a new model"
             )
         box = ActionRange.of(self.action_space, action_range)
         if isinstance(dataset, Shards):

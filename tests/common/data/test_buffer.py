@@ -36,6 +36,7 @@ def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in():
         ("actions", (20, 3), (20, 2)),
         ("rewards", (19,), (20,)),
         ("observations", (20, 5), (20, 4)),
+        ("observations", (4, 20), (20, 4)),  # transposed
     ],
 )
 def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name, shape, expected):
