@@ -111,7 +111,7 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
     from agents.common.sb3.policy import FlowPolicy
     from zoo.envs.make import DatasetOnlyEnv, make_env
     from zoo.playing.fitted_q import fitted_value
-    from zoo.runs.folder import RunFolder
+    from zoo.runs.folder import RunFolder, check_log_folder
     from zoo.runs.scores import WITHOUT_ENV
     from zoo.training.plan import load_data_of_run
 
@@ -125,6 +125,7 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
         raise UsageError(
             f"`--fitted-q` evaluates policies of this zoo's algorithms, got {agent.algo} of Stable-Baselines3; play it"
         )
+    check_log_folder(agent.run, "run folder", "MODEL")
     folder = RunFolder(agent.run)
     config = folder.read_config()
     # the folder of the run's datasets need not have another dataset

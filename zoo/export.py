@@ -10,7 +10,7 @@ from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
-from zoo.terminal.parser import SEED, Parser, a_path
+from zoo.terminal.parser import SEED, Parser, a_path, check_output
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
 the environment's units. The file's actions are compared with PyTorch's before it is written."""
@@ -35,8 +35,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Load the agent, export it, and return the file's description."""
     check_agent(args)
     # refused here, since tracing takes a minute
-    if not args.output.parent.is_dir() or args.output.is_dir():
-        raise UsageError(f"expected `-o` to be a file in a folder that exists, got {args.output}")
+    check_output("-o", args.output)
     with signals_deferred():
         from agents.common.sb3.exporting import export_onnx
         from agents.common.sb3.policy import FlowPolicy

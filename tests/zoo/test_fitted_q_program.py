@@ -1,5 +1,6 @@
 """``zoo evaluate --fitted-q``: values from data alone, written to the run folder, and what is refused before work."""
 
+import errno
 import json
 
 import numpy as np
@@ -71,6 +72,18 @@ def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, f
     before = sorted(run.iterdir())
     assert reason in refusal(evaluate, run, *flags.split())
     assert sorted(run.iterdir()) == before
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused_before_training(run, refusal, monkeypatch):
+    def fail(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("zoo.runs.folder.tempfile.NamedTemporaryFile", fail)
+    monkeypatch.setattr("zoo.playing.fitted_q.fitted_value", None)
+    message = (
+        f"the run folder must be writable with free space, got Read-only file system for {run}"
+    )
+    assert message in refusal(evaluate, run, "--fitted-q")
 
 
 def test_a_policy_of_stable_baselines3_is_refused(tmp_path, call, refusal):

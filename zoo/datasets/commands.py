@@ -1,7 +1,6 @@
 """The commands of ``zoo dataset``: each takes the parsed arguments, prints tables and returns the result."""
 
 import contextlib
-import os
 import shlex
 import warnings
 from argparse import Namespace
@@ -51,6 +50,7 @@ from zoo.envs.tasks import OCBENCH, TASKS
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.errors import BAD_INPUT, SUCCEEDED, Interrupted, UsageError
 from zoo.terminal.messages import log
+from zoo.terminal.parser import check_output
 from zoo.terminal.tables import print_table, result_for_terminal
 
 Result = dict[str, Any]
@@ -397,15 +397,12 @@ def _output(args: Namespace) -> Path:
     """Return the file to write, which must not be there."""
     path: Path = args.output.expanduser()
     # Now, and not after episodes were played or data read.
-    if extension(path) != ".npz" or path.is_dir():
+    if extension(path) != ".npz":
         raise UsageError(f"`--output` must name an .npz file, got {path}")
+    check_output("--output", path)
     if path.exists() and not args.force:
         raise UsageError(
             f"expected no file at {path} yet; add `--force` to replace it, or choose another"
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(
-            f"`--output` must be in a folder that exists and can be written to, got {path}; choose another"
         )
     return path
 

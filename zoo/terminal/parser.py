@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -124,6 +125,14 @@ def a_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(
             f"no home folder is known for {text!r}; write the path out"
         ) from None
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Refuse a file that cannot be written; it is called before the work whose result the file holds."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"`{flag}` must be a file in a folder that exists and can be written to, got {path}; choose another"
+        )
 
 
 def two_numbers(text: str) -> list[float]:

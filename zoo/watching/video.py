@@ -12,6 +12,7 @@ import numpy as np
 from agents.common.files import atomic_path
 from zoo.algorithms.packages import import_optional
 from zoo.terminal.errors import UsageError
+from zoo.terminal.parser import check_output
 
 SPEEDS = {".mp4": 30, ".gif": 20}
 """Endings of files -> pictures in a second."""
@@ -24,14 +25,11 @@ LAST_SECONDS = 0.8
 def check_video(path: Path) -> None:
     """Refuse a video that cannot be written.
 
-    :raises UsageError: if the ending is unknown, what writes MP4 is not installed, or the folder is missing.
+    :raises UsageError: if the ending is unknown, what writes MP4 is not installed, or the folder cannot be written to.
     """
     if path.suffix not in SPEEDS:
         raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"`--video` needs the folder {path.parent}, which does not exist; make it first"
-        )
+    check_output("--video", path)
     if path.suffix == ".mp4":
         gif = f", or record a GIF: {path.with_suffix('.gif')}"
         import_optional("imageio_ffmpeg", "imageio-ffmpeg", "an MP4", "imageio-ffmpeg", gif)

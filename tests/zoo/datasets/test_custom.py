@@ -164,7 +164,11 @@ def test_the_command_that_follows_a_check_has_its_flags_and_can_be_copied(
             ["check", "a.hdf5", "--env", ENV, "--columns", "rewards=a", "rewards=b"],
             "with each name once",
         ),
-        (["convert", "a.npz", "-o", "{folder}"], "`--output` must name an .npz file"),
+        (["convert", "a.npz", "-o", "a.csv"], "`--output` must name an .npz file"),
+        (
+            ["convert", "a.npz", "-o", "{folder}"],
+            "`--output` must be a file in a folder that exists",
+        ),
         (
             ["convert", "a.npz", "-o", "{folder}/none/a.npz"],
             "in a folder that exists and can be written to",

@@ -102,7 +102,7 @@ def test_a_video_that_fails_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["video", "missing/video.gif"])
 def test_what_cannot_be_written_is_refused(name, tmp_path):
-    with refuses(r"must end in \.mp4 or \.gif|needs the folder"):
+    with refuses(r"must end in \.mp4 or \.gif|in a folder that exists and can be written to"):
         check_video(tmp_path / name)
 
 
