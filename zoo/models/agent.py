@@ -199,6 +199,10 @@ def agent_of_run(
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     folder = RunFolder(path)
+    if not folder.config.exists():
+        raise UsageError(
+            f"expected the folder of a run, such as logs/qam/ENV_1, got {path} without config.yml"
+        )
     config = folder.read_config()
     scoring = ScoringRule.of_run(config)
     if folder.has_successes():

@@ -75,7 +75,10 @@ class Score:
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
         unit = "%" if SCORE_KINDS[self.kind].is_comparable else ""
-        return f"{self.kind} {self.mean_text}{unit} {self.interval_text}"
+        text = f"{self.kind} {self.mean_text}{unit}"
+        if self.interval is None:
+            return text
+        return f"{text} {self.interval_text}"
 
 
 def interval_text(kind: str, low: float, high: float) -> str:

@@ -162,10 +162,10 @@ def nothing_counts(tables: RunTables, paths: Sequence[Path]) -> str:
     """Return the message for paths without a run that counts."""
     places = ", ".join(map(str, paths))
     if tables.runs.empty:
-        return f"expected run folders below {places}, got none; a run folder holds the status.json that train.py writes"
+        return f"expected run folders below {places}, got none; a run folder holds the status.json of `zoo train`"
     return (
         f"expected finished runs below {places}, got {len(tables.runs)} that cannot be counted, e.g. "
-        f"{_first_skipped(tables)}; zoo/monitor.py shows how far they are"
+        f"{_first_skipped(tables)}; `zoo monitor` shows how far they are"
     )
 
 

@@ -196,7 +196,7 @@ class RunSettings(Configurable):
                 has_no_data and self.pretraining_steps,
             f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; drop one":
                 has_no_data and self.offline_steps,
-            "`offline_steps` and `online_steps` are both 0; give one of them":
+            "`offline_steps` and `online_steps` are both 0; give one of them, offline ones with a `dataset`":
                 self.offline_steps + self.online_steps == 0,
             "`reference_scores` normalise returns, but `score` = success; give one of the two":
                 normalises and self.score == "success",

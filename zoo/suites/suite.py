@@ -62,7 +62,7 @@ class Suite:
     """The content of a suite's file.
 
     :param title: one line.
-    :param profile: protocol of the settings, as for ``train.py``.
+    :param profile: protocol of the settings, as for ``zoo train``.
     :param quick: use the algorithms' small settings.
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains for all of their tasks.

@@ -188,6 +188,8 @@ def test_an_alias_names_the_agents_of_its_algorithm():
 
 
 def test_what_is_not_there_or_no_model_is_refused(tmp_path):
+    with refuses("expected the folder of a run, such as logs/qam/ENV_1, got .* without config.yml"):
+        agent_of_run(tmp_path)
     with refuses("which does not exist"):
         agent_of_file(tmp_path / "none.zip", ENV)
     for name in ("text.zip", "text.safetensors"):

@@ -23,7 +23,9 @@ def test_returns_have_students_interval():
 
 
 def test_one_return_has_no_interval_and_equal_ones_an_empty_one():
-    assert Score.of(np.array([5.0]), None).interval is None
+    score = Score.of(np.array([5.0]), None)
+    assert score.interval is None
+    assert score.text == "return 5.0"
     assert Score.of(np.array([5.0, 5.0]), None).interval == (5.0, 5.0)
 
 
