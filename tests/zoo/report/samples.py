@@ -13,7 +13,6 @@ from zoo.report.compute import compare
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page.report import Content
 from zoo.report.request import CompareRequest
-from zoo.report.significance import decide
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
 
@@ -66,10 +65,21 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
     )
 
 
+def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
+    """Return the comparison of runs and of published means; a method of which nothing is given is one's own."""
+    names = sorted({*runs["method"], *means["method"]})
+    return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
+
+
+def means_of_scene(names, phase="offline"):
+    """Return published means of methods on the first task of scene."""
+    rows = [[name, phase, 9, SCENE[0], "scene-play", 0.4, 0.1, 3] for name in names]
+    return pd.DataFrame(rows, columns=MEAN_COLUMNS)
+
+
 def comparison_of_returns(methods, kind=RETURN, **options):
     runs = returns(methods, **options)
-    comparison = compare(own_methods(methods), runs, NO_MEANS, reps=50, kind=kind)
-    return decide(comparison, baseline=methods[0])
+    return comparison_of_runs(runs, reps=50, kind=kind, baseline=methods[0])
 
 
 def runs_with_an_online_starter():
@@ -79,8 +89,7 @@ def runs_with_an_online_starter():
 
 
 def comparison_of(methods, **options):
-    comparison = compare(own_methods(methods), evaluations(methods, **options), NO_MEANS, reps=50)
-    return decide(comparison, baseline=methods[0])
+    return comparison_of_runs(evaluations(methods, **options), reps=50, baseline=methods[0])
 
 
 def scene_runs(scores, method="qam"):
@@ -103,8 +112,8 @@ def scene_runs(scores, method="qam"):
 def comparison_of_scene(scores, kind=SUCCESS, **methods):
     """Return a comparison of methods with given scores on the first tasks of scene: one list of scores a task."""
     runs = pd.concat([scene_runs(tasks, name) for name, tasks in scores.items()])
-    methods = {**own_methods(sorted(scores)), **methods}
-    return compare(methods, runs.assign(kind=kind.name), NO_MEANS, reps=200, kind=kind)
+    runs = runs.assign(kind=kind.name)
+    return comparison_of_runs(runs, methods=methods, reps=200, kind=kind)
 
 
 def runs_table(problems=()):
@@ -131,7 +140,7 @@ def collected(**options):
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
-    comparison = decide(compare(methods, table, NO_MEANS, reps=50), baseline=baseline)
+    comparison = comparison_of_runs(table, methods=methods, reps=50, baseline=baseline)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
     return Content(inputs, [comparison], tolerance=0.05, command="zoo compare logs")
 

@@ -10,14 +10,13 @@ from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import (
     NO_MEANS,
     SCENE,
+    comparison_of_runs,
     content_of,
     evaluations,
-    own_methods,
     runs_table,
     scene_runs,
 )
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, baseline_of, ranking
-from zoo.report.compute import compare
 from zoo.report.figures.styles import method_styles
 from zoo.report.inputs import read_labels, relabelled
 from zoo.report.page.sentences import warnings
@@ -31,7 +30,7 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     is_missing = (table["environment"] == first) & (
         (table["phase"] != "offline") | (table["seed"] > 2)
     )
-    comparison = compare(own_methods(["QAM"]), table[~is_missing], NO_MEANS, reps=20)
+    comparison = comparison_of_runs(table[~is_missing])
     phase = comparison.phases["offline"]
     assert phase.domain_tasks["scene-play"] == [first, second]
     curve = phase.curves.query("where == 'scene-play'")
@@ -44,9 +43,8 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
 def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     steps = ((0, "offline"), (1000, "offline"), (2000, "offline"))
     table = evaluations(["QAM"], steps=steps)
-    methods = own_methods(["QAM"])
-    phase = compare(methods, table, NO_MEANS, reps=20).phases["offline"]
-    trained = compare(methods, table[table["step"] > 0], NO_MEANS, reps=20).phases["offline"]
+    phase = comparison_of_runs(table).phases["offline"]
+    trained = comparison_of_runs(table[table["step"] > 0]).phases["offline"]
     curve = phase.curves.query("where == 'all' and metric == 'mean'")
     assert curve["step"].tolist() == [0, 1000, 2000]
     assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
@@ -58,7 +56,7 @@ def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success
     intervals = []
     for kind in (SUCCESS, SUCCESS_BY_RETURN):
         table = scene_runs([[1.0] * 3]).assign(kind=kind.name)
-        phase = compare(own_methods(["qam"]), table, NO_MEANS, reps=20, kind=kind).phases["offline"]
+        phase = comparison_of_runs(table, kind=kind).phases["offline"]
         curve = phase.curves.query("metric == 'mean'")[["low", "high"]].to_numpy().tolist()
         intervals.append((phase.aggregates["qam"].mean.interval, curve))
     assert intervals[0] == intervals[1]
@@ -69,8 +67,7 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
     runs = evaluations(["QAM", "FQL"])
     runs.loc[runs["method"] == "QAM", "score"] = 0.9
     late = evaluations(["RLPD"], steps=((3000, "online"),))
-    methods = own_methods(("FQL", "QAM", "RLPD"))
-    comparison = compare(methods, pd.concat([runs, late]), NO_MEANS, reps=10)
+    comparison = comparison_of_runs(pd.concat([runs, late]))
     assert ranking(comparison) == ["QAM", "FQL", "RLPD"]
 
 
@@ -79,7 +76,7 @@ def scene_comparison(task_counts, means=NO_MEANS):
     scores = [0.5, 0.6, 0.7]
     table = pd.concat([scene_runs([scores] * tasks, name) for name, tasks in task_counts.items()])
     published = {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
-    return compare(own_methods(task_counts) | published, table, means, reps=20, curves=False)
+    return comparison_of_runs(table, means, published, curves=False)
 
 
 def test_stray_method_takes_no_task_from_the_others_is_named_and_does_not_become_the_baseline():

@@ -6,17 +6,17 @@ import pytest
 from matplotlib.colors import to_hex
 
 from tests.zoo.report.samples import (
-    NO_MEANS,
     SCENE,
     comparison_of,
     comparison_of_returns,
+    comparison_of_runs,
     evaluations,
+    means_of_scene,
     own_methods,
     returns,
     runs_with_an_online_starter,
 )
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
-from zoo.report.compute import compare
+from zoo.report.comparison import ComparedMethod, ranking
 from zoo.report.figures.context import axis_limits
 from zoo.report.figures.files import FIGURE_SIZES, SHADE, file_of
 from zoo.report.figures.plots import all_figures
@@ -103,10 +103,9 @@ def test_lines_are_named_at_their_ends_in_their_order_without_covering_each_othe
 
 
 def test_curves_are_drawn_where_the_focus_is_published_without_one():
-    rows = [["M", "online", 9, task, "scene-play", 0.4, 0.1, 3] for task in SCENE[:1]]
     methods = {name: ComparedMethod(name, name, f"set of {name}") for name in "AM"}
-    means = pd.DataFrame(rows, columns=MEAN_COLUMNS)
-    comparison = compare(methods, evaluations("A"), means, reps=10, focus="M", baseline="M")
+    means = means_of_scene("M", "online")
+    comparison = comparison_of_runs(evaluations("A"), means, methods, focus="M", baseline="M")
     ax = axes_of(comparison, "sample_efficiency_mean")
     assert len(ax.lines) == 1
     assert labels(ax.texts) == []
@@ -142,7 +141,7 @@ def test_panel_above_an_empty_place_has_the_ticks_of_its_column(monkeypatch):
 def test_signs_of_a_formula_in_a_name_are_shown_as_they_are():
     name = r"$\nonsense$_b"
     table = returns([name], environments=["Pendulum-v1"], steps=(1000,), seeds=1).assign(score=0.0)
-    comparison = compare(own_methods([name]), table, NO_MEANS, reps=10, kind=RETURN)
+    comparison = comparison_of_runs(table, kind=RETURN)
     for drawing in all_figures(comparison, table).values():
         assert name in file_of(drawing.figure, "svg", "", "").decode()
         for ax in drawing.figure.axes:
@@ -171,8 +170,7 @@ def steps_of_rlpd(ax):
 
 @pytest.mark.parametrize("figure", ["sample_efficiency_mean", "domains"])
 def test_axis_holds_a_method_that_starts_online_where_the_others_end(figure):
-    runs = runs_with_an_online_starter()
-    ax = axes_of(compare(own_methods(("QAM", "RLPD")), runs, NO_MEANS, reps=20), figure)
+    ax = axes_of(comparison_of_runs(runs_with_an_online_starter()), figure)
     assert steps_of_rlpd(ax) == [2500, 3000]
     assert 3000 <= ax.get_xlim()[1] < 3100
 
@@ -189,9 +187,9 @@ def test_steps_of_a_method_that_starts_online_are_moved_where_they_are_its_own(
 ):
     qam = evaluations(["QAM"], steps=((2000, "offline"), (4000, "online")))
     rlpd = evaluations(["RLPD"], steps=[(step, "online") for step in steps])
-    methods = own_methods(("QAM", "RLPD"))
-    methods["RLPD"] = replace(methods["RLPD"], protocols={SCENE[0]: {"online_steps": online_steps}})
-    comparison = compare(methods, pd.concat([qam, rlpd]), NO_MEANS, reps=20)
+    protocols = {SCENE[0]: {"online_steps": online_steps}}
+    methods = {"RLPD": ComparedMethod("RLPD", "RLPD", "own", protocols)}
+    comparison = comparison_of_runs(pd.concat([qam, rlpd]), methods=methods)
     assert steps_of_rlpd(axes_of(comparison, "sample_efficiency_mean")) == drawn
 
 
@@ -203,7 +201,7 @@ def shades_of(ax):
 def test_heat_map_has_the_mean_of_each_method_on_each_task():
     table = evaluations(METHODS, tasks=6)
     lacking = (table["method"] == "B") & (table["environment"] == "scene-play-singletask-task2-v0")
-    comparison = compare(own_methods(METHODS), table[~lacking], NO_MEANS, reps=20)
+    comparison = comparison_of_runs(table[~lacking])
     ax = axes_of(comparison, "heat_map_offline")
     rows = table[~lacking & (table["phase"] == "offline") & (table["step"] == 2000)]
     means = 100 * rows.pivot_table("score", "environment", "method")[ranking(comparison)]
@@ -222,8 +220,7 @@ def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task(
 def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before():
     table = evaluations(METHODS, tasks=2)
     table.loc[table["method"] == "A", "source"] = "a_set"
-    methods = own_methods(METHODS) | {"A": ComparedMethod("A", "A", "a_set")}
-    comparison = compare(methods, table, NO_MEANS, reps=20)
+    comparison = comparison_of_runs(table, methods={"A": ComparedMethod("A", "A", "a_set")})
     state = np.random.get_state()[1].copy()
     ax = axes_of(comparison, "runs_offline", runs=table)
     np.testing.assert_array_equal(np.random.get_state()[1], state)
@@ -233,9 +230,7 @@ def test_runs_are_drawn_one_by_one_if_they_are_own_and_numpy_goes_on_as_before()
 
 
 def test_published_means_alone_are_drawn_without_a_panel_of_iqms():
-    rows = [[name, "offline", 9, SCENE[0], "scene-play", 0.4, 0.1, 3] for name in "AB"]
-    means = pd.DataFrame(rows, columns=MEAN_COLUMNS)
-    comparison = compare(own_methods("AB"), NO_RUNS, means, reps=10)
+    comparison = comparison_of_runs(NO_RUNS, means_of_scene("AB"))
     assert len(figures_of(comparison)["aggregates_offline"].axes) == 1
 
 
@@ -243,6 +238,6 @@ def test_heat_map_tells_small_returns_apart():
     table = returns(["A", "B"], environments=("Pendulum-v1", "HalfCheetah-v5"))
     small = table["environment"] == "Pendulum-v1"
     table.loc[small, "score"] = np.where(table.loc[small, "method"] == "A", 0.25, 0.75)
-    comparison = compare(own_methods(["A", "B"]), table, NO_MEANS, reps=20, kind=RETURN)
+    comparison = comparison_of_runs(table, kind=RETURN)
     texts = labels(axes_of(comparison, "heat_map_online").texts)
     assert {text for text in texts if "." in text} == {"0.25", "0.75"}

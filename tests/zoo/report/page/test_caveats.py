@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import (
-    NO_MEANS,
     SCENE,
     collected,
+    comparison_of_runs,
     content_of,
     evaluations,
     runs_table,
@@ -14,7 +14,7 @@ from tests.zoo.report.samples import (
 )
 from tests.zoo.runs.helpers import write_run
 from zoo.report.comparison import ComparedMethod
-from zoo.report.compute import compare, compare_kinds
+from zoo.report.compute import compare_kinds
 from zoo.report.page.sentences import warnings
 from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
@@ -43,7 +43,7 @@ def test_departures_name_their_environments_also_beside_a_set_without_scores_the
     departures = {SCENE[0]: ("gamma 0.9 instead of 0.99", steps), SCENE[1]: (steps,), SCENE[2]: ()}
     protocols = {env: {"profile": "qam"} for env in departures}
     methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
-    comparison = compare(methods, scene_runs([[0.5] * 6] * 3), NO_MEANS, reps=20)
+    comparison = comparison_of_runs(scene_runs([[0.5] * 6] * 3), methods=methods)
     sentences = warnings([comparison], runs_table(), [load_set(name) for name in names])
     (sentence,) = (text for text in sentences if "Departs" in text)
     gamma = "gamma 0.9 instead of 0.99 (scene-play task1)"

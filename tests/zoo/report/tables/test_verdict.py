@@ -1,21 +1,20 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import (
-    NO_MEANS,
     SCENE,
+    comparison_of_runs,
     comparison_of_scene,
     content_of,
     evaluations,
+    means_of_scene,
     own_methods,
     scene_runs,
 )
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
-from zoo.report.compute import compare
+from zoo.report.comparison import ComparedMethod
 from zoo.report.figures.plots import all_figures
 from zoo.report.page.results import to_json
 from zoo.report.page.sentences import verdict_sentences
@@ -134,7 +133,7 @@ def phases_with(scores, focus=None):
     runs = evaluations(scores, steps=((1000, "offline"), (2000, "online")))
     pairs = zip(runs["method"], runs["phase"], strict=True)
     runs["score"] = [scores[name][phase == "online"] for name, phase in pairs]
-    return runs, decide(compare(own_methods(sorted(scores)), runs, NO_MEANS, reps=20), focus=focus)
+    return runs, comparison_of_runs(runs, focus=focus)
 
 
 def test_without_a_focus_the_verdict_is_on_the_leader_of_each_phase_among_all_pairs():
@@ -167,15 +166,14 @@ def test_verdict_says_what_changes_without_a_domain():
     runs = evaluations(["ours", "rival"], tasks=4)
     is_ours = runs["method"] == "ours"
     is_cube = runs["domain"].str.startswith("cube")
-    methods = own_methods(["ours", "rival"])
     texts = []
     for is_better in (is_ours, is_ours & is_cube):
         table = runs.assign(score=0.5 + 0.01 * (runs["seed"] % 2) + 0.4 * is_better)
-        comparison = decide(compare(methods, table, NO_MEANS, reps=20), focus="ours")
+        comparison = comparison_of_runs(table, focus="ours")
         texts.append(verdict_sentences([comparison])[0][1])
     assert "Leaving out any one domain changes nothing" in texts[0]
     assert "cube-double-play turns 'better' against rival into 'undecided'" in texts[1]
-    scene = compare(methods, table[~is_cube], NO_MEANS, reps=20)
+    scene = comparison_of_runs(table[~is_cube])
     reduced = _without(offline(comparison), [*table.loc[is_cube, "environment"]])
     pair = reduced.improvements["rival", "ours"]
     expected = offline(scene).improvements["rival", "ours"]
@@ -184,10 +182,9 @@ def test_verdict_says_what_changes_without_a_domain():
 
 
 def test_means_without_single_runs_decide_nothing():
-    row = ["A", "offline", 9, SCENE[0], "scene-play", 0.4, 0.1, 3]
     published = {"A": ComparedMethod("A", "A", "a_set")}
     no_runs = scene_runs([]).reindex(columns=EVALUATION_COLUMNS)
-    alone = compare(published, no_runs, pd.DataFrame([row], columns=MEAN_COLUMNS), reps=10)
+    alone = comparison_of_runs(no_runs, means_of_scene("A"), published)
     ((text, basis),) = verdict_sentences([alone])
     assert ("40.0%" in text, basis) == (True, "")
     comparison = compared({"ours": BAD, "rival": BAD})
