@@ -22,12 +22,13 @@ from zoo.report.published_scores import (
     published_names,
     set_names,
     suite_tasks,
+    with_places,
 )
 from zoo.report.references import References, normalise_returns, read_references
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import ScoreTables, places_of_scores, read_scores, with_names
 from zoo.runs.protocol import PROTOCOL, show
-from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs
 from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -38,14 +39,12 @@ class Inputs(ScoreTables):
     """What was found to compare.
 
     :param own_runs: own runs, those that do not count included; their evaluations are among `evaluations`.
-    :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
     :param uncovered: the published sets and files of scores that have none of the environments of own runs, in words.
     """
 
     own_runs: RunTables
     sets: Sequence[PublishedSet]
     references: References
-    failed: str = "last"
     uncovered: str = ""
 
     def default_baseline(self) -> str:
@@ -122,9 +121,7 @@ def collect(request: CompareRequest) -> Inputs:
     means_table = joined(means, MEAN_COLUMNS)
     # many runs have evaluations of hundreds of megabytes, of which one table is enough
     own_runs = replace(own_runs, evaluations=table.iloc[:0])
-    inputs = Inputs(
-        methods, table, means_table, own_runs, sets, references, request.failed, uncovered
-    )
+    inputs = Inputs(methods, table, means_table, own_runs, sets, references, uncovered)
     return _chosen(inputs, request)
 
 
@@ -224,8 +221,7 @@ def _read_published(published: PublishedSet) -> ScoreTables:
     means = pd.DataFrame(columns=MEAN_COLUMNS)
     if runs is None:
         runs = pd.DataFrame(columns=EVALUATION_COLUMNS)
-        means = load_means(published)
-        means["domain"] = [split_environment(name)[1] for name in means["environment"]]
+        means = with_places(load_means(published))
         log.info("%s: means without intervals (single runs are not published)", published.name)
     domains = sorted({*runs["domain"], *means["domain"]})
     methods = {}

@@ -14,7 +14,6 @@ from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.inputs import collect, read_labels, relabelled
 from zoo.report.page.report import Content, refuse_foreign_files, write_report
-from zoo.report.page.results import json_text, to_json
 from zoo.report.request import CompareRequest
 from zoo.report.table_entries import Table, TableEntry
 from zoo.report.table_texts import write_file
@@ -48,7 +47,6 @@ def run(request: CompareRequest) -> dict[str, Any]:
         focus=focus and names[focus],
         resolve=request.resolve / 100,
     )
-    skipped = inputs.own_runs.skipped()
     costs = None
     # the terminal shows no costs, and every run's log is read for them
     if request.json or request.output:
@@ -56,21 +54,13 @@ def run(request: CompareRequest) -> dict[str, Any]:
     result: dict[str, Any] = {
         "methods": len(inputs.methods),
         "runs": len(inputs.own_runs.runs),
-        "skipped": len(skipped),
+        "skipped": len(inputs.own_runs.skipped()),
     }
+    origin = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
+    content = Content(inputs, comparisons, request, costs, origin)
     if request.json:
-        write_file(request.json, json_text(to_json(comparisons, skipped, inputs.references, costs)))
+        write_file(request.json, content.results)
         result["json"] = str(request.json)
-    content = Content(
-        inputs,
-        comparisons,
-        request.tolerance,
-        request.command_line,
-        width=request.width,
-        formats=request.format,
-        costs=costs,
-        origin=f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}",
-    )
     if request.output:
         result["report"] = str(write_report(request.output, content))
     if request.prints or not (request.json or request.output):

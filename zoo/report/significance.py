@@ -29,7 +29,6 @@ from zoo.report.statistics.estimates import (
     SIGNIFICANT,
     Estimate,
     Pair,
-    Range,
     holm,
     p_value_or_none,
     welch_curve,
@@ -130,50 +129,38 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     for name in ranking(comparison, phase):
         pair = (str(subject), name)
         if pair in improvements:
-            p_value, size = tests.get(pair, (None, _OPEN))
-            difference = _difference(comparison, phase, pair, level)
-            verdicts.append(
-                Verdict(
-                    name,
-                    replace(improvements[pair], difference=difference),
-                    p_value,
-                    _outcome(comparison, phase, pair, p_value, size),
-                    _over_tasks(comparison, phase, pair),
-                )
-            )
+            test = tests.get(pair, (None, _OPEN))
+            verdicts.append(_verdict(comparison, phase, pair, level, *test))
     rival = _rival(comparison, subject, verdicts)
     p_values = {pair: p for pair, (p, _) in tests.items()}
     tested = _describe(comparison, phase, pairs)
     return Decision(subject, p_values, tested, level, verdicts, rival)
 
 
-def _difference(comparison: Comparison, phase: Phase, pair: Pair, level: float) -> Estimate | None:
-    """Return the difference of means of a pair with its interval at a level, None where scores cannot be averaged."""
-    difference = phase.improvements[pair].difference
-    if difference is None:
-        return None
-    variances, seeds = pair_spreads(phase.samples, [pair])
-    points = np.array([difference.point])
-    return welch_curve(points, variances, seeds, _difference_limits(comparison), level).estimate(0)
+def _verdict(
+    comparison: Comparison, phase: Phase, pair: Pair, level: float, p_value: float | None, size: str
+) -> Verdict:
+    """Return the verdict on a pair, with intervals of its difference of means where scores can be averaged.
 
-
-def _over_tasks(comparison: Comparison, phase: Phase, pair: Pair) -> Estimate | None:
-    """Return a difference of means with its 95% t-interval over tasks, as if these were drawn from many."""
-    difference = phase.improvements[pair].difference
-    if difference is None or len(phase.tasks) < 2:
-        return None
+    One is over seeds, at a level; the other is the 95% t-interval over tasks, as if these were drawn from many.
+    """
     x, y = pair
-    differences = phase.samples["mean"][x] - phase.samples["mean"][y]
-    limits = _difference_limits(comparison)
-    interval = welch_mean(
-        [differences.mean()], [differences.var()], [len(differences)], limits
-    ).interval
-    return interval and Estimate(difference.point, interval)
-
-
-def _difference_limits(comparison: Comparison) -> Range:
-    low, high = comparison.kind.limits
-    return low - high, high - low
+    improvement = phase.improvements[pair]
+    difference = improvement.difference
+    over_tasks = None
+    if difference is not None:
+        low, high = comparison.kind.limits
+        limits = (low - high, high - low)
+        variances, seeds = pair_spreads(phase.samples, [pair])
+        points = np.array([difference.point])
+        curve = welch_curve(points, variances, seeds, limits, level)
+        tasks = phase.samples["mean"][x] - phase.samples["mean"][y]
+        # one task has no variance, and so no interval
+        interval = welch_mean([tasks.mean()], [tasks.var()], [len(tasks)], limits).interval
+        over_tasks = interval and Estimate(difference.point, interval)
+        improvement = replace(improvement, difference=curve.estimate(0))
+    outcome = _outcome(comparison, phase, pair, p_value, size)
+    return Verdict(y, improvement, p_value, outcome, over_tasks)
 
 
 def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:

@@ -142,7 +142,8 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     methods = methods or own_methods(sorted(set(table["method"])))
     comparison = comparison_of_runs(table, methods=methods, reps=50, baseline=baseline)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
-    return Content(inputs, [comparison], tolerance=0.05, command="zoo compare logs")
+    request = CompareRequest(command_line="zoo compare logs", format=("svg",))
+    return Content(inputs, [comparison], request)
 
 
 def run_rows(method, environment, seed, scores=(10, 20), **columns):

@@ -1,12 +1,10 @@
-import json
-
 import pytest
 
 from tests.zoo.report.samples import collected
 from tests.zoo.runs.helpers import PROGRESS, write_run
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
-from zoo.report.page.results import json_text, to_json
+from zoo.report.page.results import to_json
 from zoo.report.tables import cost_table
 
 
@@ -23,7 +21,7 @@ def test_cost_is_the_median_over_runs_with_their_range(tmp_path):
     # 3,000 updates in so many hours
     expected = ["qam", "NVIDIA H200", "1", "3", "0.417 [0.208, 0.833]", *["2.00 [1.00, 4.00]"] * 2]
     assert texts == expected
-    (cost,) = json.loads(json_text(to_json(comparisons, [], costs=costs)))["cost"]["qam"]
+    (cost,) = to_json(comparisons, [], costs=costs)["cost"]["qam"]
     assert cost["hours_per_run"] == {"median": 2.0, "min": 1.0, "max": 4.0}
     assert cost["total_hours"] == 7.0
 

@@ -16,7 +16,9 @@ from zoo.report.comparison import Tally
 from zoo.report.compute import compare_kinds
 from zoo.report.failed_runs import tallies
 from zoo.report.figures.plots import all_figures
+from zoo.report.inputs import collect
 from zoo.report.page.report import Content
+from zoo.report.request import CompareRequest
 from zoo.report.scores_file import last_evaluations
 from zoo.report.table_texts import to_latex
 from zoo.runs.read import read_runs
@@ -39,9 +41,10 @@ def write_survivors(folder):
 
 
 def content_of(folder, **options):
-    inputs = collected(paths=[folder], **options)
+    request = CompareRequest(paths=[folder], **options)
+    inputs = collect(request)
     (comparison,) = compare_kinds(inputs, 50, curves=False)
-    return Content(inputs, [replace(comparison, baseline="fql")], 0.05, "zoo compare")
+    return Content(inputs, [replace(comparison, baseline="fql")], request)
 
 
 def mean_of(content, method="qam", phase="offline"):
@@ -66,7 +69,6 @@ def test_failed_runs_count_as_the_flag_says_and_a_method_without_them_is_never_b
 
 def test_by_default_a_failed_run_keeps_its_last_evaluation(tmp_path):
     content = content_of(write_survivors(tmp_path))
-    assert content.inputs.failed == "last"
     scores = last_evaluations(content.inputs.evaluations).query("method == 'qam'")
     scores = scores.set_index("seed")
     expected = {"step": 3000, "score": 0.1, "successes": 5, "carried": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
@@ -63,7 +63,7 @@ def profiles_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     # all lines end at 0, so that they are not named there
     _add_legend(context, figure, names)
     title = context.title("Performance profiles")
-    return Drawing(figure, title, names, _notes(context, phase.profiles, names))
+    return Drawing(figure, title, names, _notes(context, phase.profiles))
 
 
 def sample_efficiency_figure(context: PlotContext, metric: str) -> Drawing | None:
@@ -83,7 +83,7 @@ def sample_efficiency_figure(context: PlotContext, metric: str) -> Drawing | Non
     ax.set_ylabel(context.kind.unit)
     _name_lines(ax, context, names)
     title = context.title(f"Sample efficiency, {METRICS[metric]}")
-    return Drawing(figure, title, names, _notes(context, curves, names, is_shaded))
+    return Drawing(figure, title, names, _notes(context, curves, is_shaded))
 
 
 def _name_lines(ax: Axes, context: PlotContext, names: Sequence[str]) -> None:
@@ -149,24 +149,22 @@ def domains_figure(context: PlotContext) -> Drawing | None:
     _add_legend(context, figure, names, axes[len(domains) :])
     is_shaded = any(_end_of_offline(points) for points in domains.values())
     title = context.title(f"Learning curves of each {context.place}")
-    return Drawing(figure, title, names, _notes(context, curves, names, is_shaded))
+    return Drawing(figure, title, names, _notes(context, curves, is_shaded))
 
 
-def _notes(
-    context: PlotContext, table: pd.DataFrame, names: Collection[str], is_shaded: bool = False
-) -> list[str]:
+def _notes(context: PlotContext, table: pd.DataFrame, is_shaded: bool = False) -> list[str]:
     """Return what a caption says of bands, shades and grey lines; nothing of what is not drawn.
 
     :param table: the points of the lines, with the ends ``low`` and ``high`` of their intervals.
     """
-    unnamed = [name for name in names if not context.styles[name].is_named]
-    banded = table[~table["method"].isin(unnamed)]
+    is_named = table["method"].map({name: style.is_named for name, style in context.styles.items()})
+    banded = table[is_named]
     notes = []
     if (banded["low"] < banded["high"]).any():
         notes.append("Bands: point-wise 95% intervals.")
     if is_shaded:
         notes.append("Shaded: the offline phase.")
-    if unnamed:
+    if not is_named.all():
         notes.append("Grey: the other methods.")
     return notes
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +33,13 @@ from zoo.report.comparison import (
 )
 from zoo.report.cost import Costs
 from zoo.report.figures.context import Drawing
-from zoo.report.figures.files import FIGURE_SIZES, FORMATS, file_of
+from zoo.report.figures.files import FIGURE_SIZES, file_of
 from zoo.report.figures.plots import all_figures
 from zoo.report.inputs import Inputs
-from zoo.report.page.results import json_text, to_json
+from zoo.report.page.results import to_json
 from zoo.report.page.sentences import verdict_sentences, warnings
 from zoo.report.reproduction import reproduce
+from zoo.report.request import CompareRequest
 from zoo.report.scores_file import scores_table
 from zoo.report.table_entries import Table
 from zoo.report.table_texts import to_csv, to_latex, to_markdown, write_file
@@ -88,20 +91,16 @@ class CsvFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """The input of a report; the tolerance of a reproduction is a fraction.
+    """The input of a report.
 
-    :param width: what the figures in files are drawn for, a key of `zoo.report.figures.files.FIGURE_SIZES`.
-    :param formats: the kinds of these files, of `zoo.report.figures.files.FORMATS`.
+    :param request: what was asked for.
     :param costs: of own runs.
     :param origin: when and with which code the report is made.
     """
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
-    tolerance: float
-    command: str
-    width: str = "page"
-    formats: Sequence[str] = FORMATS
+    request: CompareRequest
     costs: Costs | None = None
     origin: str = ""
 
@@ -117,14 +116,15 @@ class Content:
     def warnings(self) -> list[str]:
         """Warnings that a reader needs before trusting a number."""
         inputs = self.inputs
-        return list(warnings(self.comparisons, inputs.own_runs, inputs.sets, inputs.failed))
+        failed = self.request.failed
+        return list(warnings(self.comparisons, inputs.own_runs, inputs.sets, failed))
 
     @cached_property
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
         tables = [differences_table(inputs.own_runs, inputs.methods)]
-        makers = (
+        tables_of_phases = (
             aggregates_table,
             improvement_table,
             domains_table,
@@ -133,19 +133,16 @@ class Content:
             seeds_needed_table,
         )
         for comparison in self.comparisons:
-            phases = comparison.phases.values()
             # verdicts of all phases come first, as they do on the page
-            for phase in phases:
-                tables.append(verdict_table(comparison, phase))
-            for phase in phases:
-                for make in makers:
-                    tables.append(make(comparison, phase))
+            for makers, phase in product(
+                ((verdict_table,), tables_of_phases), comparison.phases.values()
+            ):
+                tables += [make(comparison, phase) for make in makers]
             if comparison.kind is SUCCESS:
                 # published scores are success rates
-                reproduced = reproduce(
-                    inputs.methods, inputs.evaluations, inputs.sets, self.tolerance
-                )
-                tables.append(reproduction_table(reproduced, self.tolerance))
+                tolerance = self.request.tolerance
+                reproduced = reproduce(inputs.methods, inputs.evaluations, inputs.sets, tolerance)
+                tables.append(reproduction_table(reproduced, tolerance))
         if self.costs:
             tables.append(cost_table(self.comparisons, self.costs))
         tables.append(protocol_table(self.comparisons[0]))
@@ -156,7 +153,7 @@ class Content:
         """Each table as the text of a file: its name -> kind of file -> text."""
         texts = {}
         for table in self.tables:
-            latex = to_latex(table, self.width)
+            latex = to_latex(table, self.request.width)
             texts[table.name] = {"csv": to_csv(table), "md": to_markdown(table), "tex": latex}
         return texts
 
@@ -180,7 +177,9 @@ class Content:
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
         """Every figure: its name -> kind of file -> content; an SVG always, since the page shows it."""
-        formats = dict.fromkeys((*self.formats, "svg"))  # each once, in the order of the flag
+        formats = dict.fromkeys(
+            (*self.request.format, "svg")
+        )  # each once, in the order of the flag
         result = {}
         for name, drawing in self.drawings.items():
             about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and CSV files of the report."
@@ -193,9 +192,18 @@ class Content:
     def drawings(self) -> dict[str, Drawing]:
         """Every figure as it is drawn."""
         drawings: dict[str, Drawing] = {}
+        size = FIGURE_SIZES[self.request.width]
         for comparison in self.comparisons:
-            drawings |= all_figures(comparison, self.inputs.evaluations, FIGURE_SIZES[self.width])
+            drawings |= all_figures(comparison, self.inputs.evaluations, size)
         return drawings
+
+    @cached_property
+    def results(self) -> str:
+        """Every number, as the text of a JSON file."""
+        inputs = self.inputs
+        skipped = inputs.own_runs.skipped()
+        numbers = to_json(self.comparisons, skipped, inputs.references, self.costs)
+        return json.dumps(numbers, indent=1) + "\n"
 
 
 def files_of_report(folder: Path) -> set[str]:
@@ -259,17 +267,14 @@ def write_report(folder: Path, content: Content) -> Path:
         for kind, text in texts.items():
             files[f"tables/{name}.{kind}"] = text
     for name, contents in content.figures.items():
-        for kind in content.formats:
+        for kind in content.request.format:
             files[f"figures/{name}.{kind}"] = contents[kind]
     files["scores.csv"] = scores_table(inputs.evaluations, inputs.methods).to_csv(index=False)
     # settings are one mapping a run: `config.yml` of each folder has them
     runs = inputs.own_runs.runs.drop(columns="settings")
     departures = runs["departures"].map("; ".join, na_action="ignore")
     files["runs.csv"] = runs.assign(departures=departures).to_csv(index=False)
-    skipped = inputs.own_runs.skipped()
-    files["results.json"] = json_text(
-        to_json(content.comparisons, skipped, inputs.references, content.costs)
-    )
+    files["results.json"] = content.results
     files["report.html"] = to_html(content)
     outdated = files_of_report(folder) - files.keys()
     # the list comes first: a report that is interrupted while it is written may be replaced by the next one

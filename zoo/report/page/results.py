@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from zoo.report.comparison import Cell, Comparison, Tally
@@ -52,11 +51,6 @@ def to_json(
     if references:
         result["reference_scores"] = references
     return result
-
-
-def json_text(results: Mapping[str, Any]) -> str:
-    """Return what `to_json` returned as the text of a file."""
-    return json.dumps(results, indent=1) + "\n"
 
 
 def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:

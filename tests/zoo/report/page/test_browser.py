@@ -1,6 +1,5 @@
 """What a reader can do with the page, in a real browser."""
 
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -20,17 +19,12 @@ HOSTILE = "</script><b>a&b=c,d</b>\u2028"
 METHODS = ["QAM", "FQL", HOSTILE]
 
 
-def with_svg(content):
-    """Return what the page alone needs: the figures as SVG."""
-    return replace(content, formats=("svg",))
-
-
 @pytest.fixture(scope="module")
 def content():
     methods = own_methods(METHODS) | {"FQL": ComparedMethod("FQL", "FQL", "a_set")}
     table = evaluations(METHODS, tasks=4)
     table.loc[table["method"] == "FQL", "source"] = "a_set"
-    return with_svg(content_of(table, methods, problems=[("logs/a", None)]))
+    return content_of(table, methods, problems=[("logs/a", None)])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +99,7 @@ def wide(tmp_path_factory):
     """Return the address of a page with many methods and a long name."""
     names = ["QAM", "q" * 120, *(f"agent {k}" for k in range(6))]
     path = tmp_path_factory.mktemp("wide") / "report.html"
-    content = with_svg(content_of(evaluations(names, tasks=2), baseline=names[1]))
+    content = content_of(evaluations(names, tasks=2), baseline=names[1])
     path.write_text(report.to_html(content), encoding="utf-8")
     return path.as_uri()
 

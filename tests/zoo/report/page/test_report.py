@@ -17,6 +17,7 @@ from zoo.report.figures.plots import all_figures
 from zoo.report.page import report
 from zoo.report.page.report import FOLDER, LONGEST_OPEN_TABLE, Content
 from zoo.report.published_scores import load_set
+from zoo.report.request import CompareRequest
 from zoo.report.significance import decide
 
 SCRIPT = (FOLDER / "report.js").read_text()
@@ -25,8 +26,7 @@ SCRIPT = (FOLDER / "report.js").read_text()
 @pytest.fixture(scope="module")
 def content():
     problems = [("logs/a", None), ("logs/b", "failed: at step 1")]
-    content = content_of(evaluations(["QAM", "FQL"]), problems=problems)
-    return replace(content, formats=("svg",))
+    return content_of(evaluations(["QAM", "FQL"]), problems=problems)
 
 
 @pytest.fixture
@@ -96,7 +96,8 @@ def test_figures_are_files_of_the_formats_that_are_asked_for_and_always_on_the_p
 ):
     draw("verdict_offline")
     for formats in (FORMATS, ("png",)):
-        page = report.write_report(tmp_path, replace(content, formats=formats)).read_text()
+        asked = replace(content, request=CompareRequest(format=formats))
+        page = report.write_report(tmp_path, asked).read_text()
         names = {path.name for path in (tmp_path / "figures").iterdir()}
         assert names == {f"verdict_offline.{name}" for name in formats}
         assert page.count("<svg") == 1
@@ -156,7 +157,7 @@ def test_reproduction_stands_on_the_page():
 def page_of_runs(paths):
     """Return the page of run folders, without its style and script."""
     inputs = collected(paths=paths)
-    content = Content(inputs, compare_kinds(inputs, 20), tolerance=0.05, command="zoo compare logs")
+    content = Content(inputs, compare_kinds(inputs, 20), CompareRequest())
     page = report.to_html(content)
     return page[page.index("<body>") : page.index('<script type="application/json"')]
 
