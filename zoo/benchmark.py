@@ -61,6 +61,9 @@ def make_parser() -> Parser:
         "-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)"
     )
     where.add_argument(
+        "--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)"
+    )
+    where.add_argument(
         "--ray-address", help="address of the Ray cluster (default: the one that runs here)"
     )
     where.add_argument(
@@ -72,7 +75,7 @@ def make_parser() -> Parser:
         help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
         "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
     )
-    groups = add_flags(parser, TrainRequest, ("dataset_dir", "device", "num_threads"))
+    groups = add_flags(parser, TrainRequest, ("device", "num_threads"))
     add_settings(groups["speed"], MACHINE)
     report = parser.add_argument_group("report")
     report.add_argument(

@@ -18,10 +18,11 @@ from zoo.algorithms.overview import (
     kind_of,
     start_text,
 )
+from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log, write_out
-from zoo.terminal.parser import Parser, a_path
+from zoo.terminal.parser import Parser, a_path, add_flags
 from zoo.terminal.tables import print_table, result_for_terminal, terminal
 
 WIDE = 120
@@ -57,14 +58,7 @@ def make_parser() -> Parser:
     check.add_argument(
         "--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled"
     )
-    check.add_argument(
-        "-params",
-        "--hyperparams",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings for all checks",
-    )
+    add_flags(check, TrainRequest, ("hyperparams",))
     check.set_defaults(run=_check, show=print_outcomes)
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
     new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
@@ -88,7 +82,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
         )
-    settings = parse_overrides(args.hyperparams, "-params")
+    settings = parse_overrides(args.hyperparams or (), "-params")
     # The kit would count a wrong setting as a failure of every check.
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])

@@ -47,6 +47,8 @@ _FILE = "runs5.sqlite"
 
 Stamps = list[tuple[int, int]]
 """Time of change and size of a run's three files."""
+Row = tuple[str | bytes, ...]
+"""Of the cache: path, stamps, status, record and evaluations of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class RunContents:
 def read_contents(paths: Iterable[Path]) -> list[RunContents | UnreadableRun]:
     """Return what the files of run folders say, or why they cannot be read, in the order of the folders."""
     result: list[RunContents | UnreadableRun] = []
-    new_rows = []
+    new_rows: list[Row] = []
     latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
     file = user_cache() / "flow-rl-zoo" / _FILE
     database = file if os.access(file, os.R_OK) else ":memory:"
@@ -146,9 +148,7 @@ def _record(text: str) -> RunRecord:
     return RunRecord.read(json.loads(text))
 
 
-def _row(
-    path: Path, stamps: Stamps, contents: RunContents | UnreadableRun
-) -> Iterator[tuple[str | bytes, ...]]:
+def _row(path: Path, stamps: Stamps, contents: RunContents | UnreadableRun) -> Iterator[Row]:
     """Yield the row of the cache for a run that has ended, unless its record is one that JSON cannot hold."""
     if isinstance(contents, UnreadableRun) or contents.status["state"] == "running":
         return
@@ -160,7 +160,7 @@ def _row(
             yield os.path.abspath(path), str(stamps), status, text, contents.evaluations.tobytes()
 
 
-def _save(file: Path, rows: Sequence[tuple[str | bytes, ...]]) -> None:
+def _save(file: Path, rows: Sequence[Row]) -> None:
     """Add rows to the cache, and remove one that is damaged."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
