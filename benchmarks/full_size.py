@@ -19,15 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # run as a file from anywhere
+if not __package__:  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from agents.common.files import atomic_path, write_text
-from tools.tables import to_markdown
+from agents.common.files import write_text
+from tools import ROOT
+from tools.tables import merge_tables, read_table, to_markdown, write_table
 from zoo.report.published_scores import load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
@@ -35,7 +36,6 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 SET = "qam2026"
 KEY = ["method", "environment", "seed", "step"]
 COLUMNS = [*KEY, "successes", "episodes", "hours", "precision", "processor", "commit", "dataset"]
@@ -90,7 +90,11 @@ def make_parser() -> Parser:
         help="folder of runs whose scores are added (default: none)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=RESULTS, help="folder of the table and the page"
+        "-o",
+        "--output",
+        type=Path,
+        default=ROOT / "results",
+        help="folder of the table and the page",
     )
     return parser
 
@@ -102,19 +106,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     :raises UsageError: if there is no score at all.
     """
     path = args.output / "full_size.csv"
-    tables = [pd.DataFrame(columns=COLUMNS)]
-    if path.exists():
-        tables.append(pd.read_csv(path))
+    tables = [read_table(path, COLUMNS)]
     if args.log_folder:
         tables.append(read_scores(args.log_folder))
-    scores = pd.concat(tables[1:] or tables, ignore_index=True)  # pandas warns of empty tables
-    scores = scores.drop_duplicates(KEY, keep="last").sort_values(KEY)
+    scores = merge_tables(tables, KEY)
     if scores.empty:
         raise UsageError(
             f"expected evaluations in `{path}`, or of runs below `-f`, got none; train some first"
         )
-    with atomic_path(path) as temporary:
-        scores.to_csv(temporary, index=False)
+    write_table(scores, path)
     published = load_set(SET).evaluations
     assert published is not None
     comparison = compare(scores, published)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+from statsmodels.stats.power import normal_sample_size_one_tail
+from statsmodels.stats.weightstats import CompareMeans
 
 from tools.tables import to_markdown
 
-COLUMNS = ["algorithm", "task", "seed", "step", "successes", "episodes", "mean_length", "diverged"]
+KEY = ["algorithm", "task", "seed", "step"]
+COLUMNS = [*KEY, "successes", "episodes", "mean_length", "diverged"]
 """Columns of a table of scores, in which one row is one evaluation of one seed."""
 CELLS = 6
 """Evaluations of one seed of one algorithm: two tasks, three checkpoints."""
@@ -62,22 +64,23 @@ def compare(ours: pd.DataFrame, originals: pd.DataFrame) -> dict[str, Any] | Non
     :param ours: as `seed_means` returned them.
     :param originals: likewise.
     :return: ``ours, originals`` (mean success), ``success, length`` (difference, low and high end of its interval),
-        ``seeds``, ``p`` (Mann-Whitney, success), and ``spread`` (pooled standard deviation of success).
+        ``differs`` (whether the interval of success excludes 0), ``seeds`` (a text), ``p`` (Mann-Whitney, success),
+        and ``spread`` (pooled standard deviation of success).
     """
     if min(len(ours), len(originals)) < 2:
         return None
-    comparison: dict[str, Any] = {"seeds": (len(ours), len(originals))}
+    comparison: dict[str, Any] = {"seeds": f"{len(ours)} / {len(originals)}"}
     for score in ("success", "length"):
-        means = CompareMeans(DescrStatsW(ours[score]), DescrStatsW(originals[score]))
+        means = CompareMeans.from_data(ours[score], originals[score])
         interval = means.tconfint_diff(alpha=1 - LEVEL, usevar="unequal")
         comparison[score] = (ours[score].mean() - originals[score].mean(), *interval)
+    _, low, high = comparison["success"]
+    comparison["differs"] = low > 0 or high < 0
     ours, originals = ours["success"], originals["success"]
-    comparison |= {
-        "ours": ours.mean(),
-        "originals": originals.mean(),
-        "p": stats.mannwhitneyu(ours, originals).pvalue,
-    }
-    return comparison | {"spread": np.sqrt((ours.var() + originals.var()) / 2)}
+    comparison["ours"], comparison["originals"] = ours.mean(), originals.mean()
+    comparison["p"] = stats.mannwhitneyu(ours, originals).pvalue
+    comparison["spread"] = np.sqrt((ours.var() + originals.var()) / 2)
+    return comparison
 
 
 def compare_sides(
@@ -115,7 +118,7 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
         comparison = compare_sides(sides, names)
         if comparison and comparison["success"][0]:  # a sign test leaves ties out
             signs.append(comparison["success"][0] > 0)
-    apart = [name for name, row in rows.items() if row["success"][1] > 0 or row["success"][2] < 0]
+    apart = [name for name, row in rows.items() if row["differs"]]
     text = [
         f"- **All {len(rows)} together**: {_interval(pooled['success'])} points. A seed counts once, because rows "
         "share random numbers by seed.",
@@ -139,7 +142,7 @@ def describe_rows(rows: Mapping[str, Mapping[str, Any]]) -> str:
     for name, row in rows.items():
         cells = {
             "algorithm": name,
-            "seeds, ours / original": "{} / {}".format(*row["seeds"]),
+            "seeds, ours / original": row["seeds"],
             "success %, ours": f"{row['ours']:.1f}",
             "original": f"{row['originals']:.1f}",
             "difference [90% interval]": _interval(row["success"]),
@@ -157,7 +160,7 @@ def describe_control(sides: Sides, algorithms: Sequence[str]) -> str:
     pairs = [
         compare_sides(sides, [ours], [original]) for ours, original in permutations(algorithms, 2)
     ]
-    apart = sum(pair["success"][1] > 0 or pair["success"][2] < 0 for pair in pairs if pair)
+    apart = sum(pair["differs"] for pair in pairs if pair)
     return (
         f"- **Control**: of the {len(pairs)} pairs of our algorithm and the original of another one, {apart} have an "
         "interval without 0."
@@ -216,8 +219,7 @@ def describe_tasks(sides: Sides, algorithms: Sequence[str], steps: Sequence[int]
         comparison = compare_sides(tables, [name], cells=len(steps))
         if comparison is None:
             continue
-        seeds = "{} / {}".format(*comparison["seeds"])
-        cells = {"algorithm": name, "task": task, "seeds, ours / original": seeds}
+        cells = {"algorithm": name, "task": task, "seeds, ours / original": comparison["seeds"]}
         for step in steps:
             at_step = [table[table["step"] == step] for table in tables]
             means = [100 * (scores["successes"] / scores["episodes"]).mean() for scores in at_step]
@@ -242,8 +244,10 @@ def seeds_for_equivalence(spread: float, margin: float) -> int:
 
     :param spread: standard deviation of the seeds.
     """
-    quantiles = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(0.9)
-    return max(2, int(np.ceil(2 * (quantiles * spread / margin) ** 2)))
+    # of a difference of two means, whose variances add up
+    deviation = np.sqrt(2) * spread
+    seeds = normal_sample_size_one_tail(margin, 0.9, (1 - LEVEL) / 2, deviation)
+    return max(2, int(np.ceil(seeds)))
 
 
 def _interval(numbers: Sequence[float], digits: int = 1) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # run as a file from anywhere
+if not __package__:  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import pandas as pd
@@ -19,6 +19,7 @@ import pandas as pd
 from agents.common.files import digest_of
 from benchmarks.rank_table import (
     COLUMNS,
+    KEY,
     ONLINE_STEPS,
     STEPS,
     Sides,
@@ -26,15 +27,17 @@ from benchmarks.rank_table import (
     describe_online,
     describe_tasks,
 )
+from tools import ROOT
+from tools.tables import merge_tables, read_table, replace_marked, write_table
 from zoo.datasets.files import dataset_files
 from zoo.runs.read import read_runs
-from zoo.settings.layers import shared_profile
+from zoo.settings.layers import ENTRY_NOTES, shared_profile
+from zoo.settings.record import RunSettings
 from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import Parser, parse_seeds
 
-ROOT = Path(__file__).resolve().parent.parent
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
 TASKS = (1, 5)
 DATASET = "pointmaze-medium-navigate-v0"
@@ -134,22 +137,24 @@ def make_parser(description: str | None) -> Parser:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train what is missing, write our scores and the page, and return the result to print."""
-    ours = add_runs(read_scores(OURS), args.log_folder)
+    ours = add_runs(read_table(OURS, COLUMNS), args.log_folder)
     missing = [] if args.table_only else find_missing(ours, args)
     if missing:
         require_data(dataset_files(DATASET, args.dataset_dir)[0])
     for label, task in missing:
-        for words in commands(label, task, args):
-            if code := subprocess.run(words, stdout=subprocess.DEVNULL).returncode:
+        for request in requests(label, task, args):
+            words = [sys.executable, ROOT / "zoo/train.py", *request.command_line()]
+            code = subprocess.run(words, stdout=subprocess.DEVNULL).returncode
+            if code:
                 raise UsageError(
                     f"training {label} on task {task} ended with exit code {code}; its message is above. The same "
                     "command continues from there"
                 )
         ours = add_runs(ours, args.log_folder)
-        write_scores(ours, OURS)
-    write_scores(ours, OURS)
-    text = describe((ours, read_scores(REFERENCE)))
-    PAGE.write_text(replace_tables(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+        write_table(ours, OURS)
+    write_table(ours, OURS)
+    text = describe((ours, read_table(REFERENCE, COLUMNS)))
+    replace_marked(PAGE, BEGIN, END, f"\n\n{text}\n")
     return {"trained": [f"{label} task{task}" for label, task in missing], "output": str(PAGE)}
 
 
@@ -182,6 +187,9 @@ def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainReque
     """
     entry = ENTRIES[label]
     seeds = parse_seeds(args.seeds, "--seeds")
+    groups = [tuple(seeds)]
+    if not entry.offline_steps:
+        groups = [(seed,) for seed in seeds]
     request = TrainRequest(
         algo=entry.algo,
         env=ENV.format(task),
@@ -194,38 +202,7 @@ def requests(label: str, task: int, args: argparse.Namespace) -> list[TrainReque
         label=None if label == entry.algo else label,
         hyperparams=[f"{name}={value}" for name, value in entry.all_params.items()],
     )
-    if entry.offline_steps:
-        return [replace(request, seeds=tuple(seeds))]
-    return [replace(request, seeds=(seed,)) for seed in seeds]
-
-
-def commands(label: str, task: int, args: argparse.Namespace) -> list[list[str]]:
-    """Return the commands that train all seeds of one row on one task."""
-    program = [sys.executable, str(ROOT / "zoo/train.py")]
-    return [[*program, *request.command_line()] for request in requests(label, task, args)]
-
-
-def read_scores(path: Path) -> pd.DataFrame:
-    """Return a table of scores; an empty one if there is no such file."""
-    scores = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
-    if list(scores.columns) != COLUMNS:
-        raise UsageError(
-            f"expected the columns {','.join(COLUMNS)} in {path}, got {','.join(scores.columns)}"
-        )
-    return scores
-
-
-def write_scores(scores: pd.DataFrame, path: Path) -> None:
-    """Write a table of scores, in an order that depends on its rows alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scores.sort_values(COLUMNS[:4]).to_csv(path, index=False, lineterminator="\n")
-
-
-def add_scores(scores: pd.DataFrame, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
-    """Return a table of scores with new rows, which replace earlier ones of the same seed."""
-    tables = [table for table in (scores, pd.DataFrame(rows, columns=COLUMNS)) if len(table)]
-    merged = pd.concat(tables) if tables else scores  # pandas warns of empty tables
-    return merged.drop_duplicates(COLUMNS[:4], keep="last").reset_index(drop=True)
+    return [replace(request, seeds=group) for group in groups]
 
 
 def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -256,7 +233,7 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
                     *score,
                 ]
             )
-    return add_scores(scores, rows)
+    return merge_tables([scores, pd.DataFrame(rows, columns=COLUMNS)], KEY)
 
 
 def describe(sides: Sides) -> str:
@@ -285,15 +262,8 @@ def describe(sides: Sides) -> str:
 
 
 _NOT_SHOWN = {
-    "source", "status", "pretraining_steps", "offline_steps", "online_steps", "eval_freq", "save_freq", "log_interval",
-    "learning_starts", "sparse", "eval_episodes", "observation_scale", "eval_at_start",
+    *ENTRY_NOTES, *RunSettings.declared(), "learning_starts", "sparse", "observation_scale",
 }  # fmt: skip
-
-
-def replace_tables(page: str, text: str) -> str:
-    """Return a page with a new text between its marks."""
-    head, tail = page.partition(BEGIN)[0], page.partition(END)[2]
-    return f"{head.rstrip()}\n\n{BEGIN}\n\n{text}\n{END}\n\n{tail.lstrip()}".lstrip()
 
 
 main = as_program(make_full_parser, run)

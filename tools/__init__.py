@@ -1,1 +1,6 @@
-"""What maintainers run: lock files, the table of licences, trained agents, the size of the code."""
+"""What makes lock files, licences and tables of the repository."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository's folder."""

@@ -6,7 +6,6 @@ first seed, at the end of its training.
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from dataclasses import asdict
@@ -17,7 +16,8 @@ import pandas as pd
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
-from tools.tables import to_markdown
+from tools import ROOT
+from tools.tables import replace_marked, to_markdown
 from zoo.models.agent import (
     ENDING,
     FOLDER,
@@ -31,7 +31,6 @@ from zoo.models.score import Score
 from zoo.models.upload import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "trained.md"
 TASKS = (
     "pointmaze-medium-navigate-singletask-task1-v0",
@@ -77,9 +76,7 @@ def make_agent(run: Path, target: Path) -> Score:
 
 def write_page(page: Path) -> None:
     """Write the table of the trained agents' scores into its page, between the two marks."""
-    text = page.read_text(encoding="utf-8")
-    marked = re.compile("(?<=<!-- table -->\n).*?(?=<!-- end of the table -->)", re.DOTALL)
-    page.write_text(marked.sub(lambda _: table(), text), encoding="utf-8")
+    replace_marked(page, "<!-- table -->\n", "<!-- end of the table -->", table())
 
 
 def table() -> str:

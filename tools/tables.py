@@ -1,8 +1,14 @@
-"""Tables of pages in Markdown."""
+"""Tables of scores in CSV files, and of pages in Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
+
+from agents.common.files import atomic_path, write_text
+from zoo.terminal.errors import UsageError
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -13,3 +19,44 @@ def to_markdown(table: pd.DataFrame) -> str:
     ]
     lines.insert(1, "|" + "---|" * table.shape[1])
     return "\n".join(lines)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table of a CSV file; an empty one if there is no such file.
+
+    :raises UsageError: if its columns are others.
+    """
+    table = pd.DataFrame(columns=columns)
+    if path.exists():
+        table = pd.read_csv(path)
+    if list(table.columns) != list(columns):
+        raise UsageError(
+            f"expected the columns {','.join(columns)} in {path}, got {','.join(table.columns)}"
+        )
+    return table
+
+
+def merge_tables(tables: Sequence[pd.DataFrame], key: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of tables in the order of a key; of rows with one key, the last."""
+    # pandas warns of empty tables
+    filled = [table for table in tables if len(table)] or tables[:1]
+    merged = pd.concat(filled).drop_duplicates(key, keep="last")
+    return merged.sort_values(key, ignore_index=True)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def replace_marked(page: Path, begin: str, end: str, text: str) -> None:
+    """Write a text between two marks of a page.
+
+    :raises UsageError: if it lacks one of them.
+    """
+    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, mark, tail = rest.partition(end)
+    if not mark:
+        raise UsageError(f"expected the marks {begin!r} and {end!r} in {page}; put them back")
+    write_text(page, f"{head}{begin}{text}{end}{tail}")

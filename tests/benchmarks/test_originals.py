@@ -8,6 +8,7 @@ import pytest
 from benchmarks import originals, reference_ranks
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES
+from zoo.runs.episodes import EpisodeResults
 from zoo.training.plan import plan_run
 
 
@@ -73,3 +74,27 @@ def test_rows_that_have_their_scores_are_not_trained_again(capsys):
     assert originals.main(words.split()) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["trained"], result["missing"]) == ([], 0)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_an_agent_that_became_nan_has_no_success_and_episodes_of_full_length(reached):
+    lengths = np.array([[100, 201], [0, 0]])
+    successes = np.array([[1, 1], [0, 0]])
+    if not reached:  # no episode of any seed has ended
+        lengths, successes = 0 * lengths, None
+    results = EpisodeResults(
+        successes=successes,
+        returns=np.zeros((2, 2)),
+        lengths=lengths,
+        seeds=np.zeros(2),
+        played=np.array([reached, False]),
+    )
+    expected = [0, 2, 1000.0, 1]
+    first = [2, 2, 150.5, 0] if reached else expected
+    assert originals.scores_of(results).to_numpy().tolist() == [first, expected]
+
+
+def test_a_checkout_of_another_commit_is_refused_before_any_training(tmp_path, capsys):
+    words = f"--only fan --seeds 900 --checkout FAN={tmp_path}"
+    assert originals.main(words.split()) == 2
+    assert "to be those of commit 0917d0d2" in capsys.readouterr().err
