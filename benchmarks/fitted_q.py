@@ -10,6 +10,7 @@ import time
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
 import agents
 from agents.common.data.arrays import read_transitions
@@ -42,22 +43,18 @@ def play(
     policy: FlowPolicy, episodes: int, steps: int, seed: int, random_share: float = 0.0
 ) -> dict[str, np.ndarray]:
     """Return the transitions of episodes side by side, each array (episodes, steps, ...)."""
-    envs = [gymnasium.make(ENV, max_episode_steps=steps) for _ in range(episodes)]
+    envs = SyncVectorEnv([lambda: gymnasium.make(ENV, max_episode_steps=steps)] * episodes)
     generator = np.random.default_rng(seed)
     policy.set_random_seed(seed)
-    observations = np.stack(
-        [env.reset(seed=1000 * seed + number)[0] for number, env in enumerate(envs)]
-    )
+    observations, _ = envs.reset(seed=1000 * seed)  # and the numbers after it, one an episode
     transitions = []
     for _ in range(steps):
         actions, _ = policy.predict(observations)
         is_random = generator.random(episodes) < random_share
         torques = generator.uniform(-2, 2, actions.shape).astype(np.float32)
         actions = np.where(is_random[:, None], torques, actions)
-        results = [env.step(action) for env, action in zip(envs, actions, strict=True)]
-        following = np.stack([result[0] for result in results])
-        rewards = np.array([result[1] for result in results], np.float32)
-        transitions.append((observations, actions, following, rewards))
+        following, rewards, _, _, _ = envs.step(actions)
+        transitions.append((observations, actions, following, rewards.astype(np.float32)))
         observations = following
     names = ("observations", "actions", "next_observations", "rewards")
     columns = zip(*transitions, strict=True)

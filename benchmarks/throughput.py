@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import statistics
+import contextlib
 import sys
 import time
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if __package__ in (None, ""):  # run as a file from anywhere
+if not __package__:  # run as a file from anywhere
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import numpy as np
+import pandas as pd
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector.utils import batch_space
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+import agents
+from agents import models
+from agents.common.engine.execution import COMPILE_AFTER_UPDATES
+from agents.common.nets.mlp import matmul_precision
+from agents.common.nets.onednn import supports_bf16
+from agents.common.sb3.model import FlowAlgorithm
+from zoo.envs.make import DatasetOnlyEnv
 from zoo.processes.versions import processor
+from zoo.settings.config import load_config
+from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import COUNT, THREADS, Parser
-
-if TYPE_CHECKING:
-    import torch
-
-    from agents.common.sb3.model import FlowAlgorithm
+from zoo.terminal.parser import COUNT, Parser, add_flags
 
 ROUNDS = 5
 LONGEST = 12  # kernels of an update that are listed
@@ -31,13 +45,8 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument("--algo", default="qam", help="algorithm id")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, ...")
-    parser.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="matrix products"
-    )
-    parser.add_argument(
-        "--compile", choices=("auto", "on", "off"), default="auto", help="compile the update"
-    )
+    groups = add_flags(parser, TrainRequest, ("hyperparams", "device", "num_threads"))
+    add_settings(groups["speed"], MACHINE)
     parser.add_argument("--seeds", type=COUNT, default=1, help="S, seeds trained at once")
     parser.add_argument(
         "--work",
@@ -60,17 +69,8 @@ def make_parser() -> Parser:
         help="observe square images, by `ImpalaEncoder`, and not vectors",
     )
     parser.add_argument("--actions", type=COUNT, default=5, help="A")
-    parser.add_argument(
-        "-params", nargs="+", action="extend", default=[], help="settings, key=value"
-    )
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
-    parser.add_argument(
-        "--num-threads",
-        type=THREADS,
-        default=-1,
-        help="CPU threads; -1 leaves PyTorch's choice",
-    )
-    parser.set_defaults(verbose=2)
+    parser.set_defaults(verbose=2, hyperparams=[], precision="fp32", compile="auto")
     return parser
 
 
@@ -80,10 +80,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     :param args: parsed arguments.
     :return: the result to print.
     """
-    import torch
-
-    from agents.common.engine.execution import COMPILE_AFTER_UPDATES
-
     if args.num_threads > 0:
         torch.set_num_threads(args.num_threads)
     if args.work is not None:
@@ -95,10 +91,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     model._n_updates = COMPILE_AFTER_UPDATES  # `--compile auto` does what it does in long training
     model.trainer.update(args.batch)
     flop = count_flop(model, args.batch)
-    rounds = time_rounds(model, args.batch, args.precision, args.seconds)
-    speeds, peaks, cpu_seconds = zip(*rounds, strict=True)
-    fractions = [updates * flop / rate for updates, rate in zip(speeds, peaks, strict=True)]
-    speed = statistics.median(speeds)
+    rounds = np.array(time_rounds(model, args.batch, args.precision, args.seconds))
+    speed, rate, cpu_seconds = np.median(rounds, axis=0)
+    speeds, rates, _ = rounds.T
+    fractions = speeds * flop / rates
     on_gpu: dict[str, Any] = dict.fromkeys(("peak_memory_bytes", "kernels_per_update", "kernels"))
     device_name = processor()
     if model.device.type == "cuda":
@@ -122,12 +118,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size": args.batch,
         "updates_per_s": speed,
         "updates_per_s_range": [min(speeds), max(speeds)],
-        "cpu_s_per_update": statistics.median(cpu_seconds),
+        "cpu_s_per_update": cpu_seconds,
         "seed_updates_per_s": speed * args.seeds,
         "flop_per_update": flop,
         "flop_per_s": speed * flop,
-        "matmul_peak_flop_per_s": statistics.median(peaks),
-        "fraction_of_peak": statistics.median(fractions),
+        "matmul_peak_flop_per_s": rate,
+        "fraction_of_peak": np.median(fractions),
         "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
         **on_gpu,
@@ -136,10 +132,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def write_work(args: argparse.Namespace) -> dict[str, Any]:
     """Write how many GFLOP an update of each algorithm takes, by its default settings, as CSV."""
-    import pandas as pd
-
-    import agents
-
     gflop = {}
     for id in agents.algorithm_ids():
         args.algo = id
@@ -151,47 +143,42 @@ def write_work(args: argparse.Namespace) -> dict[str, Any]:
 
 def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     """Return the algorithm with a random dataset of trajectories of 200 steps."""
-    import numpy as np
-    from gymnasium.spaces import Box
-
-    from agents import ImpalaEncoder, models
-    from zoo.envs.make import DatasetOnlyEnv
-    from zoo.settings.config import load_config
-    from zoo.settings.request import TrainRequest
-
-    machine = {"precision": args.precision, "compile": args.compile}
-    config = load_config(TrainRequest(algo=args.algo, hyperparams=args.params, **machine))
+    machine = given_settings(args)
+    config = load_config(TrainRequest(algo=args.algo, hyperparams=args.hyperparams, run=machine))
     settings = {**config.settings, "batch_size": args.batch, "seeds": list(range(args.seeds))}
-    rng = np.random.default_rng(0)
+    policy, rows = "MlpPolicy", 100_000
+    space: Box[Any] = Box(-np.inf, np.inf, (args.observations,), seed=0)
     if args.image:
-        side, channels = args.image
         policy, rows = "CnnPolicy", 2_000
-        space: Box[Any] = Box(0, 255, (channels, side, side), np.uint8)
-        observations = rng.integers(0, 256, (rows, *space.shape), np.uint8)
-        settings["policy_kwargs"] = {"features_extractor_class": ImpalaEncoder}
+        side, channels = args.image
+        space = Box(0, 255, (channels, side, side), np.uint8, seed=0)
+        settings["policy_kwargs"] = {"features_extractor_class": agents.ImpalaEncoder}
         # the default buffer of online transitions would take as much memory as a large dataset
         settings["buffer_size"] = 1
-    else:
-        policy, rows = "MlpPolicy", 100_000
-        space = Box(-np.inf, np.inf, (args.observations,), np.float32)
-        observations = rng.standard_normal((rows, args.observations), dtype=np.float32)
-    env = DatasetOnlyEnv(space, Box(-1, 1, (args.actions,), np.float32))
+    actions = Box(-1, 1, (args.actions,), seed=0)
+    model_type = models.get(config.algo).algorithm
     try:
-        model = models.get(config.algo).algorithm(policy, env, **settings, device=args.device)
+        model = model_type(policy, DatasetOnlyEnv(space, actions), **settings, device=args.device)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    ends = np.arange(rows) % 200 == 199
+    observations = batch_space(space, rows).sample()
     model.load_dataset(
         {
             "observations": observations,
             "next_observations": np.roll(observations, -1, axis=0),
-            "actions": rng.uniform(-1, 1, (rows, args.actions)).astype(np.float32),
+            "actions": batch_space(actions, rows).sample(),
             "rewards": np.full(rows, -1, np.float32),
             "masks": np.ones(rows, np.float32),
-            "terminals": ends.astype(np.float32),
+            "terminals": np.arange(rows) % 200 == 199,
         }
     )
     return model
+
+
+class UntrackedModules(contextlib.nullcontext[None]):
+    """Stands for PyTorch's tracker of modules, whose hooks break gradients inside losses."""
+
+    parents = ("Global",)
 
 
 def count_flop(model: FlowAlgorithm, batch: int) -> int:
@@ -199,37 +186,19 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
 
     An operation whose result is used twice counts once. The number follows from the networks' sizes.
     """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.flop_counter import flop_registry
 
-    def linear(x: torch.Tensor, weight: torch.Tensor, *args: Any, **kwargs: Any) -> int:
-        return 2 * x.shape[0] * weight.numel()
+    def linear(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+        return 2 * x[0] * weight.numel()
 
-    formulas = dict(flop_registry)
+    formulas = {}
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         formulas[torch.ops.mkldnn._linear_pointwise] = linear
-
-    # PyTorch's FlopCounterMode hooks modules, which breaks gradients inside losses
-    class Counter(TorchDispatchMode):
-        total = 0
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            kwargs, formula = kwargs or {}, formulas.get(func.overloadpacket)
-            if formula is None:
-                with self:
-                    parts = func.decompose(*args, **kwargs)
-                return func(*args, **kwargs) if parts is NotImplemented else parts
-            result = func(*args, **kwargs)
-            self.total += formula(*args, **kwargs, out_val=result)
-            return result
-
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    counter.mod_tracker = UntrackedModules()  # type: ignore[assignment]
     # a dispatch mode does not see operations inside compiled code
-    with torch.compiler.set_stance("force_eager"), Counter() as counter:
+    with torch.compiler.set_stance("force_eager"), counter:
         model.trainer.update_on(model.trainer.draw_batch(batch), model.trainer.draw_noise(batch))
-    return counter.total
+    return counter.get_total_flops()
 
 
 def time_rounds(
@@ -250,7 +219,8 @@ def time_rounds(
         begin = time.perf_counter()
         for _ in range(count):
             model.trainer.update(batch)
-        wait_for(model.device)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
         return time.perf_counter() - begin
 
     time_updates(5)  # on CUDA the fourth update is captured
@@ -265,14 +235,6 @@ def time_rounds(
     return rounds
 
 
-def wait_for(device: torch.device) -> None:
-    """Wait for a GPU's queue of work."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     """Return floating-point operations a second of large matrix products, by the fastest of PyTorch's backends.
 
@@ -280,11 +242,6 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     :param precision: of the products.
     :param seconds: how long each backend is measured.
     """
-    import torch
-
-    from agents.common.nets.mlp import matmul_precision
-    from agents.common.nets.onednn import supports_bf16
-
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -292,19 +249,13 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
     if has_onednn and (precision != "bf16" or supports_bf16()):
         products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
-    best = 0.0
+    threads = torch.get_num_threads()
     with matmul_precision(precision, device):
+        seconds_of_products = []
         for product in products:
-            product()
-            wait_for(device)
-            begin, count, elapsed = time.perf_counter(), 0, 0.0
-            while elapsed < seconds:
-                product()
-                wait_for(device)
-                count += 1
-                elapsed = time.perf_counter() - begin
-            best = max(best, 2 * size**3 * count / elapsed)
-    return best
+            timer = Timer("product()", globals={"product": product}, num_threads=threads)
+            seconds_of_products.append(timer.blocked_autorange(min_run_time=seconds).median)
+    return 2 * size**3 / min(seconds_of_products)
 
 
 def profile_kernels(model: FlowAlgorithm, batch: int) -> list[dict[str, Any]]:
@@ -312,12 +263,9 @@ def profile_kernels(model: FlowAlgorithm, batch: int) -> list[dict[str, Any]]:
 
     Copies and fills are among them; the time is that of all launches together.
     """
-    from torch.autograd import DeviceType  # type: ignore[attr-defined]
-    from torch.profiler import ProfilerActivity, profile
-
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         model.trainer.update(batch)
-        wait_for(model.device)
+        torch.cuda.synchronize(model.device)
     kernels = []
     for event in profiler.key_averages():
         if event.device_type == DeviceType.CUDA:

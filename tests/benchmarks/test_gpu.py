@@ -12,7 +12,7 @@ from benchmarks import gpu
 
 def test_on_a_cpu_all_speeds_are_measured_and_the_tests_are_skipped(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gpu, "TESTS", gpu.TESTS[:1])
-    monkeypatch.setattr(gpu, "SETTINGS", (("fql", 2, "bf16"), ("qam", 1, "tf32")))
+    monkeypatch.setattr(gpu, "SETTINGS", {("fql", 2, "bf16"): 0, ("qam", 1, "tf32"): 450})
     assert gpu.main(["--device", "cpu", "--small", "-o", str(tmp_path)]) == 0
     text = next(tmp_path.glob("*-small.md")).read_text()
     assert "skipped" in text
@@ -51,7 +51,7 @@ def row(**changes):
 @pytest.fixture
 def check(monkeypatch, tmp_path):
     """Return a function that runs the program on a GPU that is none: with its exit code and page."""
-    monkeypatch.setattr(gpu, "SETTINGS", gpu.SETTINGS[:1])
+    monkeypatch.setattr(gpu, "SETTINGS", {("qam", 1, "tf32"): 450})
     monkeypatch.setattr(gpu, "device_name", lambda device: "NVIDIA H200")
     monkeypatch.setattr(gpu, "running", contextlib.nullcontext)
     monkeypatch.setattr(gpu, "wait", lambda process, deadline: 0)
@@ -86,7 +86,7 @@ def test_a_page_has_speed_memory_and_mode_and_ignores_what_is_printed_around_the
 def test_what_is_wrong_with_one_measurement_is_on_the_page_beside_the_others(
     outcome, expected, message, check, monkeypatch
 ):
-    monkeypatch.setattr(gpu, "SETTINGS", (("qam", 1, "tf32"), ("fql", 1, "tf32")))
+    monkeypatch.setattr(gpu, "SETTINGS", {("qam", 1, "tf32"): 450, ("fql", 1, "tf32"): 0})
     code, page = check(outcome, (0, json.dumps(row(algo="fql"))))
     assert code == expected
     assert re.search(f"- .*{message}", page)
