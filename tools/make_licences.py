@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.make_locks import FOLDER, normalised, read_lock
+from packaging.utils import canonicalize_name
+
+from tools.make_locks import FOLDER, read_lock
 
 TABLE = FOLDER / "licences.csv"
 ALLOWED = {
@@ -51,9 +53,7 @@ def read_metadata(lock: Path, python: str) -> list[Mapping[str, Any]]:
     ]  # fmt: skip
     # Without hashes, pip downloads metadata alone where it can, instead of whole packages. Where several Pythons have
     # a version of a package each, the last one is the newest.
-    requirements = {
-        package.name: f"{package.name}=={package.version}" for package in read_lock(lock)
-    }
+    requirements = {name: f"{name}=={version}" for name, version in read_lock(lock)}
     text = subprocess.run(
         [*command, *requirements.values()], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
@@ -62,7 +62,6 @@ def read_metadata(lock: Path, python: str) -> list[Mapping[str, Any]]:
 
 def licence_of(metadata: Mapping[str, Any]) -> str:
     """Return a package's licence from its metadata or classifiers, as an SPDX expression where we know its spelling."""
-    name = normalised(metadata["name"])
     stated = [metadata.get("license_expression"), _first_line(metadata.get("license"))]
     stated += [
         text.rpartition(" :: ")[2]
@@ -74,7 +73,10 @@ def licence_of(metadata: Mapping[str, Any]) -> str:
     ]
     licences = [SPELLINGS.get(text.lower(), text) for text in texts]
     allowed = [licence for licence in licences if parts_of(licence) <= ALLOWED]
-    return STATED_ELSEWHERE.get(name) or (allowed or licences or ["not stated"])[0]
+    return (
+        STATED_ELSEWHERE.get(canonicalize_name(metadata["name"]))
+        or (allowed or licences or ["not stated"])[0]
+    )
 
 
 def _first_line(text: str | None) -> str | None:
@@ -91,7 +93,7 @@ def rows(packages: Iterable[Mapping[str, Any]]) -> list[str]:
     licences = {}
     for metadata in packages:
         version = metadata["version"].partition("+")[0]  # `+cpu` is a build of the same version
-        licences[normalised(metadata["name"])] = f"{version},{licence_of(metadata)}"
+        licences[canonicalize_name(metadata["name"])] = f"{version},{licence_of(metadata)}"
     return [f"{name},{text}" for name, text in sorted(licences.items())]
 
 

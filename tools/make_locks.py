@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "requirements"
@@ -27,47 +28,23 @@ CPU_BUILD = {
 """Of ``torch-<version>+cpu-cp311-cp311-manylinux_2_28_x86_64.whl``, which is not in the index that `uv` reads."""
 
 
-@dataclass(frozen=True)
-class Locked:
-    """One package of a lock file.
+def read_lock(path: Path) -> list[tuple[str, str]]:
+    """Return name and version of the packages of a lock file, which states hashes of each.
 
-    :param name: normalised: lower case, with hyphens.
-    :param hashes: sha256 of each file that may be installed.
+    :raises ValueError: for a line of another form.
     """
-
-    name: str
-    version: str
-    hashes: tuple[str, ...]
-
-
-def normalised(name: str) -> str:
-    """Return a package's name in the form in which its spellings are equal (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def read_lock(path: Path) -> list[Locked]:
-    """Return the packages of a lock file; raise ValueError for a line of another form."""
     text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    packages = []
+    packages: list[tuple[str, str]] = []
     for block in text.replace("\\\n", " ").splitlines():
         match = re.fullmatch(
-            r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?((?: +--hash=sha256:[0-9a-f]{64})+)", block
+            r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^-]+)?(?: +--hash=sha256:[0-9a-f]{64})+", block
         )
         if match is None:
             raise ValueError(
                 f"{path.name}: expected `name==version --hash=sha256:...`, got {block[:80]!r}"
             )
-        hashes = tuple(re.findall(r"sha256:([0-9a-f]{64})", match[3]))
-        packages.append(Locked(normalised(match[1]), match[2], hashes))
+        packages.append((canonicalize_name(match[1]), match[2]))
     return packages
-
-
-def read_pins(path: Path) -> set[tuple[str, str]]:
-    """Return the names and versions of a constraints file; a package may have another version for each Python."""
-    pins = re.findall(
-        r"^([\w.-]+)==([^\s;]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
-    return {(normalised(name), version) for name, version in pins}
 
 
 def compile_all(uv: str) -> list[str]:

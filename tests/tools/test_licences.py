@@ -15,7 +15,7 @@ def table():
 def test_the_table_has_every_locked_package_in_its_version():
     locked = {}
     for name in ("build", "dev", "torch-cuda"):
-        locked |= {package.name: package.version for package in read_lock(FOLDER / f"{name}.lock")}
+        locked |= dict(read_lock(FOLDER / f"{name}.lock"))
     versions = {name: version for name, (version, _) in table().items()}
     assert versions == locked, "run `make lock`"
 
