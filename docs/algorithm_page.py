@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
 from sphinx.application import Sphinx
 
 import agents
-from docs.directives import code, described, escaped, table
+from docs.directives import ROOT, code, described, escaped, table
 from docs.make_tables import domain_means
 from zoo.report.published_scores import load_set, published_names, set_names
 from zoo.runs.folder import PHASES
 
-ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ("qam2026", "mini")
 """Sets whose report is on the site."""
 SUITES = {"qam2026": "ogbench50_qam", "trqam2026": "trqam", "mini": "mini"}
@@ -52,29 +51,17 @@ def at_a_glance(id: str) -> Iterator[str]:
     """Give a recording of an algorithm, its scores in each set that has it, and where its settings are."""
     name = published_names()[id]
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
-        yield from (f".. figure:: /{path.relative_to(ROOT)}", "   :width: 480", "")
-        yield from (
-            f"   A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}.",
-            "",
-        )
+        caption = f"A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}."
+        yield f".. figure:: /{path.relative_to(ROOT)}\n   :width: 480\n\n   {caption}\n"
     sets = [set_name for set_name in set_names() if name in means(set_name).index.unique("method")]
     if sets:
-        yield from (
-            f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.",
-            "",
-        )
-        yield from (".. role:: strip(raw)", "   :format: html", "")
+        yield f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.\n"
+        yield ".. role:: strip(raw)\n   :format: html\n"
     else:
-        yield from (
-            "No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.",
-            "",
-        )
+        yield "No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.\n"
     for set_name in sets:
         yield from scores(set_name, name, id)
-    yield from (
-        f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.",
-        "",
-    )
+    yield f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.\n"
 
 
 def settings(id: str) -> Iterator[str]:
@@ -90,7 +77,7 @@ def settings(id: str) -> Iterator[str]:
         row = described_settings[name]
         rows.append((code(name), code(row["default"]), escaped(row["meaning"])))
     if names:
-        yield from table(rows, "")
+        yield from table(rows)
 
 
 def scores(set_name: str, name: str, id: str) -> Iterator[str]:
@@ -104,16 +91,14 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
     for phase, of_phase in phases.items():
         rank = of_phase["mean"].rank(ascending=False)[name]
         ranks.append(f"{rank:.0f} of {len(of_phase)} {phase}")
-    yield from (f".. rubric:: {published.title}", "", *table(rows, ""))
+    yield f".. rubric:: {published.title}\n"
+    yield from table(rows)
     if len(scores) > 1:
-        yield from (f"Rank by the mean: {', '.join(ranks)}.", "")
+        yield f"Rank by the mean: {', '.join(ranks)}.\n"
     if set_name in REPORTS:
-        yield from (f"`Every method, with intervals <../../reports/{set_name}/report.html>`__.", "")
+        yield f"`Every method, with intervals <../../reports/{set_name}/report.html>`__.\n"
     if set_name in SUITES:
-        yield from (
-            f"To train these runs again: ``zoo benchmark {SUITES[set_name]} --algos {id}``",
-            "",
-        )
+        yield f"To train these runs again: ``zoo benchmark {SUITES[set_name]} --algos {id}``\n"
 
 
 def entry(scores: pd.Series, name: str) -> str:
@@ -145,12 +130,8 @@ def means(set_name: str) -> pd.DataFrame:
 
 def bibtex(text: str) -> Iterator[str]:
     """Give an entry for each paper in the citations of a page."""
-    yield from (".. code-block:: bibtex", "")
-    for index, reference in enumerate(references(text)):
-        if index:
-            yield ""
-        for line in entry_of(reference):
-            yield f"   {line}"
+    entries = "\n\n".join(map(entry_of, references(text)))
+    yield f".. code-block:: bibtex\n\n{textwrap.indent(entries, '   ')}"
 
 
 def references(text: str) -> Sequence[re.Match[str]]:
@@ -160,15 +141,16 @@ def references(text: str) -> Sequence[re.Match[str]]:
     return [match for part in parts if (match := REFERENCE.fullmatch(part))]
 
 
-def entry_of(reference: re.Match[str]) -> Iterator[str]:
-    """Give the lines of a paper's entry."""
+def entry_of(reference: re.Match[str]) -> str:
+    """Return a paper's entry."""
     authors = re.sub(r",? et al\.", ", others", reference["authors"] or "").split(", ")
     surname = re.sub(r"^(?:[A-Z]\.[ -]?)+", "", authors[0])
     word = reference["title"].split()[0]
     key = re.sub(r"\W", "", f"{surname or word}{reference['year']}{word}").lower()
-    yield f"@misc{{{key},"
-    yield f"  title = {{{{{reference['title']}}}}},"
+    author = ""
     if reference["authors"]:
-        yield f"  author = {{{' and '.join(authors)}}},"
-    yield from (f"  year = {{{reference['year']}}},", f"  eprint = {{{reference['id']}}},")
-    yield from ("  archivePrefix = {arXiv},", "}")
+        author = f"  author = {{{' and '.join(authors)}}},\n"
+    return (
+        f"@misc{{{key},\n  title = {{{{{reference['title']}}}}},\n{author}"
+        f"  year = {{{reference['year']}}},\n  eprint = {{{reference['id']}}},\n  archivePrefix = {{arXiv}},\n}}"
+    )

@@ -12,7 +12,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -22,12 +21,12 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from agents.registry import BUILT_IN
+from tools import ROOT
 from zoo.algorithms.overview import describe_algorithms
 from zoo.list_agents import describe_algorithm, readable_type
 from zoo.terminal.cli import PROGRAMS
 from zoo.terminal.parser import Parser, module_of
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "docs" / "reference" / "settings"
 """Folder of the generated pages; git ignores it."""
 COMMON = "all"
@@ -62,25 +61,26 @@ def programs() -> Iterator[str]:
     """Give every program's flags, in the groups of its help."""
     for name in PROGRAMS:
         parser = importlib.import_module(f"zoo.{module_of(name)}").make_parser()
-        yield from heading(f"zoo {name}", "=")
+        yield heading(f"zoo {name}", "=")
         yield from program(parser, f"zoo {name}")
 
 
 def program(parser: Parser, name: str) -> Iterator[str]:
     """Give a parser's description, flags, and sub-commands."""
-    yield from (escaped(inspect.cleandoc(parser.description or "")), "", f".. program:: {name}", "")
+    description = escaped(inspect.cleandoc(parser.description or ""))
+    yield f"{description}\n\n.. program:: {name}\n"
     for group in parser._action_groups:
         shown = [action for action in group._group_actions if is_shown(action)]
         commands = [action for action in shown if isinstance(action, argparse._SubParsersAction)]
         flags = [action for action in shown if action not in commands]
         if flags:
-            yield from (f".. rubric:: {escaped((group.title or '').capitalize())}", "")
+            yield f".. rubric:: {escaped((group.title or '').capitalize())}\n"
         for action in flags:
-            yield from option(parser, action)
+            yield option(parser, action)
         for action in commands:
             purposes = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for word, command in action.choices.items():
-                yield from heading(f"{name} {word}", "-")
+                yield heading(f"{name} {word}", "-")
                 command.description = f"{purposes[word][:1].upper()}{purposes[word][1:]}."
                 yield from program(command, f"{name} {word}")
 
@@ -90,15 +90,15 @@ def is_shown(action: argparse.Action) -> bool:
     return action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
 
 
-def option(parser: Parser, action: argparse.Action) -> Iterator[str]:
-    """Give one flag or argument: its spellings, and its help with the default."""
+def option(parser: Parser, action: argparse.Action) -> str:
+    """Return one flag or argument: its spellings, and its help with the default."""
     formatter = parser._get_formatter()
     metavar = formatter._get_default_metavar_for_optional(action)
     value = "" if action.nargs == 0 else f" {formatter._format_args(action, metavar)}"
     if not action.option_strings:
         value = formatter._format_args(action, action.dest)
     spellings = ", ".join(f"{flag}{value}" for flag in action.option_strings) or value
-    yield from (f".. option:: {spellings}", "", f"   {escaped(formatter._expand_help(action))}", "")
+    return f".. option:: {spellings}\n\n   {escaped(formatter._expand_help(action))}\n"
 
 
 def settings() -> Iterator[str]:
@@ -110,9 +110,9 @@ def settings() -> Iterator[str]:
         for name in own_settings(id):
             places[name].append(f":setting:`{algorithm['published_name']} <{id}.{name}>`")
     for name in sorted(places):
-        yield from (code(name), f"   {', '.join(places[name])}", "")
-    yield from heading("Settings of all algorithms", "=")
-    yield from ("Every algorithm but SB3's own has these settings, with these defaults.", "")
+        yield f"{code(name)}\n   {', '.join(places[name])}\n"
+    yield heading("Settings of all algorithms", "=")
+    yield "Every algorithm but SB3's own has these settings, with these defaults.\n"
     yield from setting_entries(COMMON, common_settings())
 
 
@@ -128,19 +128,16 @@ def write_settings(_: Sphinx) -> None:
 def settings_page(id: str) -> Iterator[str]:
     """Give the page of an algorithm: the settings that are its own or have another default, and its profiles."""
     algorithm = described()[id]
-    yield from heading(f"Settings of {algorithm['published_name']}", "#")
+    yield heading(f"Settings of {algorithm['published_name']}", "#")
     page = ""
     if (ROOT / f"docs/algorithms/{id}.md").exists():
         page = f":doc:`Its page </docs/algorithms/{id}>`. "
-    yield from (f"{page}Id: ``{id}``. Paper: {escaped(algorithm['paper'])}.", "")
+    yield f"{page}Id: ``{id}``. Paper: {escaped(algorithm['paper'])}.\n"
     if not is_baseline(algorithm):
-        yield from (
-            "It also has :doc:`the settings of all algorithms </docs/reference/settings>`.",
-            "",
-        )
+        yield "It also has :doc:`the settings of all algorithms </docs/reference/settings>`.\n"
     yield from setting_entries(id, own_settings(id))
     for profile, entries in algorithm["profiles"].items():
-        yield from heading(f"``--profile {profile}``", "=")
+        yield heading(f"``--profile {profile}``", "=")
         yield from profile_table(entries)
 
 
@@ -180,8 +177,8 @@ def setting_entries(owner: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterat
     for name, row in rows.items():
         search = f" Search: {escaped(row['search'])}." if row["search"] else ""
         meaning = re.sub(ONE_BACKTICK, r"``\1``", " ".join(row["meaning"].split()))
-        yield from (f".. setting:: {owner}.{name} = {row['default']}", "")
-        yield from (f"   {meaning}{search} ({escaped(readable_type(row['type']))})", "")
+        kind = escaped(readable_type(row["type"]))
+        yield f".. setting:: {owner}.{name} = {row['default']}\n\n   {meaning}{search} ({kind})\n"
 
 
 def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) -> str:
@@ -196,22 +193,20 @@ def algorithms() -> Iterator[str]:
     """Give an entry for each algorithm class: its own settings, what it does, and an example."""
     for id, name in BUILT_IN.items():
         algorithm = described()[id]
-        yield from heading(algorithm["published_name"], "=")
+        yield heading(algorithm["published_name"], "=")
         arguments = ["policy", "env", "*"]
         for setting, row in own_settings(id).items():
             arguments.append(f"{setting}={row['default']!r}")
-        yield from (f".. py:class:: agents.{name}({', '.join(arguments)}, **settings)", "")
+        yield f".. py:class:: agents.{name}({', '.join(arguments)}, **settings)\n"
         summary = inspect.cleandoc(algorithm["summary"]).partition("\n")[0]
         when = describe_algorithms()["algorithms"][id]["when"]
-        yield from (f"   {escaped(summary)} **When to use it.** {escaped(when)}", "")
-        yield from ("   .. code-block:: python", "")
+        yield f"   {escaped(summary)} **When to use it.** {escaped(when)}\n"
+        yield "   .. code-block:: python\n"
         for line in example(id):
             yield f"      {line}"
-        yield from (
-            "",
-            f"   {escaped(algorithm['paper'])}. :doc:`Objective and scores </docs/algorithms/{id}>`, "
-            f":doc:`all settings </docs/reference/settings/{id}>`.",
-            "",
+        yield (
+            f"\n   {escaped(algorithm['paper'])}. :doc:`Objective and scores </docs/algorithms/{id}>`, "
+            f":doc:`all settings </docs/reference/settings/{id}>`.\n"
         )
 
 
@@ -223,7 +218,8 @@ def example(id: str) -> Iterator[str]:
     values = merge(entries["default"], entries.get(EXAMPLE_DOMAIN, {}))
     rows = described()[id]["settings"]
     yield f"model = agents.{BUILT_IN[id]}("
-    yield from ('    "MlpPolicy",', "    env,")
+    yield '    "MlpPolicy",'
+    yield "    env,"
     for name in ("horizon_length", *own_settings(id)):
         if name in values and values[name] != rows[name]["default"]:
             yield f"    {name}={values[name]!r},"
@@ -244,12 +240,12 @@ def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         texts = [code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES]
         notes = [escaped(str(values.get(note, ""))) for note in ENTRY_NOTES]
         lines.append((code(entry), ", ".join(texts), *notes))
-    return table(lines, "")
+    return table(lines)
 
 
-def table(rows: list[tuple[str, ...]], title: str) -> Iterator[str]:
+def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
     """Give a table whose first row is its head."""
-    yield from (f".. list-table:: {title}".rstrip(), "   :header-rows: 1", "")
+    yield ".. list-table::\n   :header-rows: 1\n"
     for row in rows:
         yield from (f"   {'* -' if not index else '  -'} {cell}" for index, cell in enumerate(row))
     yield ""
@@ -282,18 +278,13 @@ def videos() -> Iterator[str]:
         yield "There are none yet."
     for path in paths:
         caption = path.stem.replace("_", " ")
-        yield from (
-            f".. figure:: /{path.relative_to(ROOT)}",
-            f"   :alt: {caption}",
-            "",
-            f"   {escaped(caption)}",
-            "",
-        )
+        figure = f".. figure:: /{path.relative_to(ROOT)}"
+        yield f"{figure}\n   :alt: {caption}\n\n   {escaped(caption)}\n"
 
 
-def heading(text: str, line: str) -> tuple[str, ...]:
+def heading(text: str, line: str) -> str:
     """Return the lines of a heading."""
-    return (text, line * len(text), "")
+    return f"{text}\n{line * len(text)}\n"
 
 
 def code(value: object) -> str:

@@ -25,7 +25,6 @@ from zoo.report.compute import compare_kinds
 from zoo.report.figures.files import BETTER_COLOURS, FIGURE_SIZES, INK, SHADE, file_of
 from zoo.report.figures.plots import all_figures
 from zoo.report.inputs import Inputs, collect
-from zoo.report.page.sentences import verdict_sentences
 from zoo.report.published_scores import published_names
 from zoo.report.request import CompareRequest
 
@@ -45,12 +44,6 @@ def compared(published: str) -> tuple[Inputs, Comparison]:
         baseline=inputs.default_baseline(),
     )
     return inputs, comparison
-
-
-def verdicts(published: str) -> str:
-    """Return the verdicts that the report of a published set begins with, one a line."""
-    _, comparison = compared(published)
-    return "\n".join(sentence for sentence, _ in verdict_sentences([comparison]))
 
 
 def drawn(published: str) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "algorithms"
-if __package__ in (None, ""):  # run as a file: let `import agents` find the package
+if not __package__:  # run as a file: let `import agents` find the package
     sys.path[0] = str(ROOT)
 
 import pandas as pd  # noqa: E402
@@ -141,19 +141,16 @@ def mini_table() -> str:
 
     Online methods have their success at the end of their online steps. Where runs of a column are missing, it says so.
     """
+    methods = sorted(_mini().methods)
     means = {name: _mini_means(pattern) for name, pattern in MINI_COLUMNS.items()}
-    tasks, mazes = _mini_means("*"), _mini_means("pointmaze-*")
-    order = sorted(
-        _mini().methods, key=lambda name: (-_mean(tasks, name), -_mean(mazes, name), name)
+    estimates = pd.DataFrame(means, index=pd.Index(methods, name="method"))
+    points = estimates.map(lambda estimate: estimate.point, na_action="ignore").astype(float)
+    # the first two columns are the means of several tasks
+    order = points.sort_values(list(MINI_COLUMNS)[:2], ascending=False).index
+    texts = estimates.map(
+        lambda estimate: number_entry(estimate, SUCCESS.scale, 0).plain, na_action="ignore"
     )
-    table = pd.DataFrame(index=pd.Index(order, name="method"))
-    for column, estimates in means.items():
-        texts = {
-            name: number_entry(estimate, SUCCESS.scale, 0).plain
-            for name, estimate in estimates.items()
-        }
-        table[column] = pd.Series(texts).reindex(order, fill_value="to do")
-    return to_markdown(table.reset_index()) + "\n"
+    return to_markdown(texts.loc[order].fillna("to do").reset_index()) + "\n"
 
 
 @cache
@@ -225,10 +222,6 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
             if len(by_task) == len(tasks):
                 means[name] = statistics.mean(by_task, episodes=episodes[name]).estimate(0)
     return means
-
-
-def _mean(means: Mapping[str, Estimate], name: str) -> float:
-    return means[name].point if name in means else -1.0
 
 
 def stub() -> str:

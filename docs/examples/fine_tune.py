@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector import SyncVectorEnv
 from torch import nn
 
 import agents
@@ -34,26 +35,24 @@ class Reach(gymnasium.Env):
 
 
 def record(episodes):
-    """Return transitions of a walker that loses its way in half of the episodes."""
-    env, generator = Reach(), np.random.default_rng(0)
-    names = ("observations", "actions", "rewards", "next_observations", "terminals")
-    data = {name: [] for name in names}
-    for episode in range(episodes):
-        observation, _ = env.reset(seed=episode)
-        target = env.goal
-        if generator.random() >= 0.5:
-            target = generator.uniform(-0.6, 0.6, 2)
-        for _ in range(H):
-            action = (target - env.place) / 0.2 + 0.2 * generator.normal(size=2)
-            action = action.clip(-1, 1).astype(np.float32)
-            next_observation, reward, is_over, _, _ = env.step(action)
-            values = (observation, action, reward, next_observation, is_over)
-            for name, value in zip(names, values, strict=True):
-                data[name].append(value)
-            observation = next_observation
-    data = {name: np.array(values, np.float32) for name, values in data.items()}
-    # an episode's end is the task's end: no value follows it
-    return data | {"masks": 1 - data["terminals"]}
+    """Return transitions of walkers of which half lose their way."""
+    env, generator = SyncVectorEnv([Reach] * episodes), np.random.default_rng(0)
+    observations, _ = env.reset(seed=0)
+    is_lost = generator.random((episodes, 1)) < 0.5
+    places = generator.uniform(-0.6, 0.6, (episodes, 2))
+    targets = np.where(is_lost, places, observations[:, 2:])
+    steps = []
+    for _ in range(H):
+        noise = 0.2 * generator.normal(size=(episodes, A))
+        actions = ((targets - observations[:, :2]) / 0.2 + noise).clip(-1, 1)
+        next_observations, rewards, is_over, _, _ = env.step(actions)
+        # an episode's end is the task's end: no value follows it
+        steps.append((observations, actions, rewards, next_observations, is_over, ~is_over))
+        observations = next_observations
+    names = ("observations", "actions", "rewards", "next_observations", "terminals", "masks")
+    # (episodes, H, ...), then one episode after another
+    arrays = [np.concatenate(np.stack(arrays, axis=1)) for arrays in zip(*steps, strict=True)]
+    return {name: array.astype(np.float32) for name, array in zip(names, arrays, strict=True)}
 
 
 class Transformer(nn.Module):
@@ -94,14 +93,12 @@ def clone(data, updates):
 
 def success(model, episodes=200):
     """Return the share of episodes that end at the goal."""
-    env, wins = Reach(), 0
-    for episode in range(episodes):
-        observation, state, is_over = env.reset(seed=100_000 + episode)[0], None, False
-        while not is_over:
-            action, state = model.predict(observation, state=state)
-            observation, _, is_over, _, info = env.step(action)
-        wins += info["is_success"]
-    return wins / episodes
+    env, state = SyncVectorEnv([Reach] * episodes), None
+    observations, _ = env.reset(seed=100_000)
+    for _ in range(H):
+        actions, state = model.predict(observations, state=state)
+        observations, _, _, _, info = env.step(actions)
+    return info["is_success"].mean()
 
 
 def main():

@@ -109,11 +109,8 @@ def draw_density(axis: Axes, means: Tensor, weights: Tensor, colour: str) -> Non
 
 def label(axis: Axes, title: str) -> None:
     """Set titles, limits and ticks."""
-    axis.set_title(title)
-    axis.set_xlabel("flow time t: noise at 0, action at 1")
-    axis.set_xlim(0, 1.34)
-    axis.set_ylim(-2.3, 2.3)
-    axis.set_xticks([0, 0.5, 1])
+    axis.set(title=title, xlabel="flow time t: noise at 0, action at 1")
+    axis.set(xlim=(0, 1.34), ylim=(-2.3, 2.3), xticks=[0, 0.5, 1])
     axis.spines[["top", "right"]].set_visible(False)
 
 
