@@ -91,6 +91,3 @@ def test_targets_are_never_in_training_mode():
         assert policy.nets.critic.features_extractor.norm.training == mode
         assert not policy.nets.critic_target.features_extractor.norm.training
         policy.set_training_mode(not mode)
-
-
-# -- seeds, saving, refusals ------------------------------------------------------------------------------------------

@@ -5,29 +5,23 @@ import re
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 
-from agents.common.engine.checkpoint import load_checkpoint
-from agents.common.model_file import find_checkpoints
-from tests.agents.helpers import SaveAt, disturb_global_generators
-from tests.common.toys import assert_same, toy_dataset, toy_shards
+from tests.common.toys import toy_dataset, toy_shards
 from tests.envs import SpacesEnv
-from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
 from tests.zoo.outcomes import config_of, refuses, status_of
 from zoo.algorithms import baselines
 from zoo.algorithms.baselines import BASELINES
-from zoo.envs.snapshot import ResumableEnv
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
 from zoo.train import main
 
 
-def small(id="sac", env=None, **settings):
+def small(id):
     """Return a small model that logs nothing."""
-    settings |= {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
-    model = BASELINES[id]("MlpPolicy", env or SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)
+    settings = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
+    model = BASELINES[id]("MlpPolicy", SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)
     model.set_logger(Logger(None, []))
     return model
 
@@ -65,23 +59,6 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     assert status_of(folder)["online_step"] == 30
     model = baselines.TQC.load(folder / f"{ENV}.zip", device="cpu")
     assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])
-
-
-def test_a_baseline_resumes_to_the_last_bit(tmp_path):
-    def make_model():
-        env = make_vec_env(ToyEnv, n_envs=1, seed=0, wrapper_class=ResumableEnv)
-        model = small(env=env)
-        model.load_dataset(toy_dataset(30, 3))
-        return model
-
-    uninterrupted = make_model().learn(30, SaveAt(17, tmp_path), reset_num_timesteps=False)
-    disturb_global_generators()
-    resumed = make_model()
-    load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
-    resumed.learn(13, reset_num_timesteps=False)
-    assert resumed.num_timesteps == uninterrupted.num_timesteps == 30
-    assert_same(uninterrupted.policy.state_dict(), resumed.policy.state_dict())
-    assert torch.equal(uninterrupted.log_ent_coef, resumed.log_ent_coef)
 
 
 @pytest.mark.parametrize(

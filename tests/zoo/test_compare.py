@@ -61,7 +61,7 @@ def write_return_runs(folder, algo, **first):
 
 
 def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, compared, monkeypatch):
-    scores = write_published_runs(tmp_path, monkeypatch, SCENE)
+    scores = write_published_runs(tmp_path, monkeypatch)
     out = compared("--published", "qam2026")
     offline, online = out["offline"], out["online"]
     assert (offline["steps"], online["steps"], out["skipped"]) == (1_000_000, 1_500_000, [])
@@ -253,7 +253,7 @@ def test_reference_scores_put_returns_on_one_scale(tmp_path, logs, report, compa
 
 
 def test_published_success_rates_are_not_set_beside_returns(tmp_path, logs, call, monkeypatch):
-    write_published_runs(tmp_path, monkeypatch, SCENE)
+    write_published_runs(tmp_path, monkeypatch)
     write_run(logs / "sac", algo="sac", env=SCENE[0], offline=(-9.0,), has_success=False)
     result, err = call(compare.main, logs, "--published", "qam2026", *SMALL)
     assert result["methods"] == 1
@@ -377,7 +377,7 @@ def test_sets_of_different_suites_are_compared_on_their_common_tasks(
 
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
-    write_published_runs(tmp_path, monkeypatch, SCENE)
+    write_published_runs(tmp_path, monkeypatch)
     runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)]
     write_small(tmp_path, monkeypatch, runs)
     inputs = collected(published=["qam2026", "small"])

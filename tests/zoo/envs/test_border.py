@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from numpy.testing import assert_array_equal
 
-from tests.envs import PicturesEnv, space_env_of
+from tests.envs import IMAGE, MIXED, PicturesEnv, space_env_of
 from tests.zoo.envs.toys import TOY, SpringEnv
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import refuses, status_of
@@ -119,7 +119,7 @@ def test_a_departure_from_gymnasiums_api_is_warned_of(caplog):
         (FLOATS, np.array(["a", "b"])),
         (FLOATS, np.zeros(3, np.float32)),
         (FLOATS, [0.0, 1.0]),
-        (spaces.Box(0, 255, (16, 16, 3), np.uint8), np.zeros((16, 16, 3))),
+        (IMAGE, np.zeros(IMAGE.shape)),
         (spaces.Dict({"a": INTEGERS}), {"a": np.array([0.5, 1.0])}),
         (spaces.Dict({"a": spaces.Discrete(3, start=3)}), {"a": 1}),
         (spaces.Dict({"a": spaces.Discrete(3)}), {"a": 1.0}),
@@ -186,13 +186,10 @@ def test_a_model_has_its_channels_first_wherever_the_environment_has_them():
 
 
 ENV = "tests.envs:Pictures-v0"
-IMAGE = spaces.Box(0, 255, (16, 16, 3), np.uint8)
-VECTOR = spaces.Box(-1, 1, (2,), np.float32)
-MIXED = spaces.Dict({"image": IMAGE, "vector": VECTOR, "choice": spaces.Discrete(3)})
 
 
 @pytest.mark.parametrize(
-    ("space", "name"), [(VECTOR, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")]
+    ("space", "name"), [(FLOATS, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")]
 )
 def test_the_policy_follows_from_the_observations(space, name):
     assert policy_name(space) == name
@@ -208,8 +205,8 @@ def test_the_policy_follows_from_the_observations(space, name):
             r"Box\(16, 16\) of uint8, expected .* \(H, W, C\)",
         ),
         (spaces.Discrete(3), r"the observation space Discrete\(3\), expected a vector"),
-        (spaces.Dict({"a": spaces.Tuple([VECTOR])}), r"the observation space Tuple\(.*\) for `a`"),
-        (spaces.Dict({"a": spaces.Dict({"b": VECTOR})}), r"Dict\(b: Box\(2,\)\) for `a`"),
+        (spaces.Dict({"a": spaces.Tuple([FLOATS])}), r"the observation space Tuple\(.*\) for `a`"),
+        (spaces.Dict({"a": spaces.Dict({"b": FLOATS})}), r"Dict\(b: Box\(2,\)\) for `a`"),
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
@@ -223,7 +220,7 @@ def test_observations_are_stacked_and_joined_by_their_parts():
     joined = join([stack(MIXED, part) for part in ([], samples[:2], samples[2:])])
     for name in MIXED.spaces:
         assert_array_equal(joined[name], [sample[name] for sample in samples])
-    assert stack(IMAGE, []).shape == (0, 16, 16, 3)
+    assert stack(IMAGE, []).shape == (0, *IMAGE.shape)
 
 
 @pytest.mark.parametrize(

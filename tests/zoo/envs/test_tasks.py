@@ -58,26 +58,6 @@ def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
         parse(name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [BLOCKS, "chamber-cpu-hard-task2-v0", "hanoi-cpu-lite-single-task1-v0"]
-)
-def test_its_environments_repeat_and_are_restored_within_an_episode(name):
-    pytest.importorskip("ocbench", reason="needs OCBench")
-    first, second = (ResumableEnv(make_env(name)) for _ in range(2))
-    actions = np.random.default_rng(0).uniform(-1, 1, (20, 7)).astype(np.float32)
-    observation, info = first.reset(seed=3)
-    assert info == {"success": 0, "is_success": False}  # and nothing of OCBench's own
-    assert_array_equal(observation, second.reset(seed=3)[0])
-    for action in actions[:10]:
-        first.step(action)
-    snapshot = first.snapshot()
-    assert snapshot is not None, first.obstacle
-    assert second.restore(snapshot) is None
-    for action in actions[10:]:
-        assert_array_equal(first.step(action)[0], second.step(action)[0])
-
-
 # -- robomimic --------------------------------------------------------------------------------------------------------
 
 

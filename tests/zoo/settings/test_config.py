@@ -128,14 +128,6 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
             "inverse_temprature=3",
             "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
         ),
-        (
-            "learning_rate=cosine_1e-3",
-            "`learning_rate` must be a number > 0, or such a number after `lin_`, `cos_`",
-        ),
-        (
-            "per_network.critic.learning_rate=cos_0",
-            "`per_network.critic`: `learning_rate` must be a finite number > 0",
-        ),
         ("per_network.critc.tau=1", "unknown network of QAM `critc`; closest: critic"),
     ],
 )

@@ -12,3 +12,8 @@ def reference(data, tmp_path_factory):
     with project.started("--launcher", "local", "--workers", "2") as driver:
         project.finish(driver, 400)
     return project
+
+
+@pytest.fixture
+def project(data, tmp_path):
+    return Project(tmp_path / "project", data, seconds=0.05)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, descendants, log_of
+from tests.zoo.suites.tiny import JOBS, assert_equal_runs, descendants, log_of
 from zoo.benchmark import main
 from zoo.terminal.errors import BAD_INPUT
 
@@ -50,11 +50,6 @@ def node_of(cluster, pid):
 @pytest.fixture
 def words(cluster):
     return ("--launcher", "ray", "--ray-address", cluster.address, *WORKERS)
-
-
-@pytest.fixture
-def project(data, tmp_path):
-    return Project(tmp_path / "project", data, seconds=0.05)
 
 
 def test_a_suite_survives_the_death_of_a_node(cluster, words, project, reference, monkeypatch):

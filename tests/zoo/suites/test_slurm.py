@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.zoo.suites import slurm
-from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, log_of, wait_for
+from tests.zoo.suites.tiny import JOBS, assert_equal_runs, log_of, wait_for
 
 pytest.importorskip("submitit")
 pytestmark = [
@@ -23,11 +23,6 @@ def cluster(tmp_path):
 
 
 WORKERS = ("--launcher", "slurm", "--workers", "2")
-
-
-@pytest.fixture
-def project(data, tmp_path):
-    return Project(tmp_path / "project", data, seconds=0.05)
 
 
 @pytest.mark.parametrize("is_suspended", [False, True], ids=["lives on", "is suspended"])

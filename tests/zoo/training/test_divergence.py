@@ -30,20 +30,29 @@ def arguments(data, logs, *flags):
     return helpers.arguments(data, logs, *phases.split(), *flags, steps=OFFLINE, seeds=())
 
 
-def break_after(monkeypatch, update, replicas, then=lambda update: None):
-    """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
+def after_each_update(monkeypatch, do):
+    """Call a function with the trainer and what it reports after each update."""
     original = Trainer.update
 
-    def broken(self, batch_size):
+    def changed(self, batch_size):
         info = original(self, batch_size)
-        if self.model._n_updates == update:
-            with torch.no_grad():
-                for net in self.policy.nets.values():
-                    next(net.parameters())[replicas] = torch.nan
-        then(self.model._n_updates)
+        do(self, info)
         return info
 
-    monkeypatch.setattr(Trainer, "update", broken)
+    monkeypatch.setattr(Trainer, "update", changed)
+
+
+def break_after(monkeypatch, update, replicas, then=lambda update: None):
+    """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
+
+    def break_parameters(trainer, info):
+        if trainer.model._n_updates == update:
+            with torch.no_grad():
+                for net in trainer.policy.nets.values():
+                    next(net.parameters())[replicas] = torch.nan
+        then(trainer.model._n_updates)
+
+    after_each_update(monkeypatch, break_parameters)
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +164,12 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
 
 def change_info(monkeypatch, update, **values):
     """Let the second replica report other values from an update on."""
-    original = Trainer.update
 
-    def changed(self, batch_size):
-        info = original(self, batch_size)
-        for name, value in values.items() if self.model._n_updates >= update else ():
+    def change(trainer, info):
+        for name, value in values.items() if trainer.model._n_updates >= update else ():
             info[name] = torch.where(torch.arange(2) == 1, torch.tensor(value), info[name])
-        return info
 
-    monkeypatch.setattr(Trainer, "update", changed)
+    after_each_update(monkeypatch, change)
 
 
 @pytest.mark.few(2)

@@ -48,7 +48,7 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
     assert np.array_equal(results.returns[0], folder.read_evaluations()["results"][-1])
 
 
-@pytest.mark.parametrize("algo", ["qam", pytest.param("sac", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("algo", ["qam", "sac"])
 def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
     train(tmp_path / "uninterrupted", algo)
     with stopped_at_an_evaluation():

@@ -32,6 +32,11 @@ def study():
     return study
 
 
+def reporter(study, steps=30, kind=SUCCESS):
+    """Return what a run of the study's next trial reports to."""
+    return Reporter(study.ask(), steps=steps, kind=kind)
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "score"),
     [
@@ -50,7 +55,7 @@ def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(ki
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
-    watch = Reporter(study.ask(), steps=30, kind=SUCCESS)
+    watch = reporter(study)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
         histories = [history(scores[:rows]) for scores in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
         for columns in histories:
@@ -60,16 +65,16 @@ def test_every_evaluation_but_that_before_the_first_update_is_reported_once_unde
 
 
 def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
-    watch = Reporter(study.ask(), steps=30, kind=SUCCESS)
+    watch = reporter(study)
     watch([history([0.0])])
     with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
     assert isinstance(ending.value, Interrupted)
-    Reporter(study.ask(), steps=20, kind=SUCCESS)([history([0.0, 0.0])])  # its last evaluation
+    reporter(study, steps=20)([history([0.0, 0.0])])  # its last evaluation
 
 
 def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
-    watch = Reporter(study.ask(), steps=30, kind=SUCCESS)
+    watch = reporter(study)
     study.tell(1, state=optuna.trial.TrialState.FAIL)
     with pytest.raises(TrialTaken, match="another start repeats trial 1"):
         watch([history([0.0])])
@@ -77,13 +82,13 @@ def test_a_run_whose_trial_another_start_repeats_is_ended_as_interrupted(study):
 
 
 def test_a_study_that_was_scored_by_the_return_refuses_success(study):
-    Reporter(study.ask(), steps=20, kind=RETURN)([history([10.0, 10.0], "results")])
+    reporter(study, kind=RETURN)([history([10.0, 10.0], "results")])
     with refuses(r"success in trial 2 and return in trial 1.* --score success"):
-        Reporter(study.ask(), steps=20, kind=RETURN)([history([1.0, 1.0])])
+        reporter(study, kind=RETURN)([history([1.0, 1.0])])
 
 
 def test_a_trial_that_never_reports_success_has_none_in_a_study_that_is_scored_by_it(study):
-    Reporter(study.ask(), steps=20, kind=RETURN)([history([1.0, 1.0])])
+    reporter(study, kind=RETURN)([history([1.0, 1.0])])
     trial = study.ask()
     watch = Reporter(trial, steps=20, kind=SCORE_KINDS[next(iter(scored_by(study)))])
     watch([history([10.0, 10.0], "results")])

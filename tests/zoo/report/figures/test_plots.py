@@ -85,7 +85,7 @@ def test_the_interval_of_a_method_alone_is_whole():
 
 
 @pytest.mark.parametrize(
-    ("values", "limits"), [([90], (45, 135)), ([0, 0], (-1, 1)), ([1, 3, 21], (0, 22))]
+    ("values", "limits"), [([90], (45, 135)), ([0, 0], (-1, 1)), ([0, 9, 10], (-0.5, 10.5))]
 )
 def test_an_axis_holds_all_values_and_equal_ones_do_not_set_its_scale(values, limits):
     assert axis_limits(values, values) == pytest.approx(limits)
