@@ -140,7 +140,7 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
     with contextlib.closing(env):
         data = load_data_of_run(config, dataset, dataset_dir, env)
     seed = agent.seed if args.seed is None else args.seed
-    fitted = fitted_value(policy, data.content, steps=args.steps or MAX_STEPS, seed=seed)
+    fitted = fitted_value(policy, data.transitions, steps=args.steps or MAX_STEPS, seed=seed)
     result = {
         "algo": agent.algo,
         "env": agent.env,

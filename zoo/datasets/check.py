@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
-from agents.common.data.arrays import FINITE, ZERO_OR_ONE, ActionRange, refuse_bad
+from agents.common.data.arrays import ActionRange, refuse_bad
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import DatasetError, check_checksum, dataset_files, folder_option
@@ -120,7 +120,7 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
     """
     try:
         for name, array in arrays.items():
-            refuse_bad(name, array, ZERO_OR_ONE if name == "terminals" else FINITE)
+            refuse_bad(name, array)
             if name == "actions":
                 low, high = np.full((2, array.shape[1]), [[-1.0], [1.0]])
                 ActionRange(low, high).require_inside("`actions`", array)

@@ -12,7 +12,14 @@ from gymnasium.spaces import Box, Dict
 from gymnasium.wrappers import FlattenObservation
 
 from agents.common.actions import holds_integers
-from agents.common.data.arrays import ActionRange, Array, Transitions, compact_transitions, pieces
+from agents.common.data.arrays import (
+    ActionRange,
+    Array,
+    Flags,
+    Transitions,
+    compact_transitions,
+    first_bad,
+)
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import DatasetError
 from zoo.datasets.formats.base import COMPACT, Dataset, ReadOptions, compact
@@ -142,8 +149,7 @@ def check_fit(
     # Real numbers are checked below, which clips what rounding puts outside.
     if action_range is None and holds_integers(action_space):
         # The row after a trajectory's last transition has no action.
-        played = np.where(content.valid[:, None], arrays["actions"], action_space.low)
-        _check_values(source, "actions", played, action_space)
+        _check_values(source, "actions", arrays["actions"], action_space, content.valid)
     check_actions(source, content, action_space, action_range)
 
 
@@ -178,35 +184,37 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
         )
 
 
-def _check_values(source: str | Path, key: str, values: Array, space: Box) -> None:
+def _check_values(
+    source: str | Path, key: str, values: Array, space: Box, rows: Flags | None = None
+) -> None:
     """Refuse values that a space of integers does not hold; warn of those outside a space of real numbers.
 
     :param values: the array `key`, (rows, size).
+    :param rows: those that count, (rows,); None: all.
     """
     is_integer = space.dtype.kind in "iub"
     low, high = space.low, space.high
     if not is_integer:
         low = low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(low))
         high = high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(high))
-    # A comparison of all rows would need as much memory as they do.
-    for piece in pieces(len(values)):
-        part = values[piece]
-        is_wrong = (part < low) | (part > high)
-        if is_integer:
-            is_wrong |= part != np.round(part)
-        if not is_wrong.any():
-            continue
-        row, column = np.argwhere(is_wrong)[0]
-        limits = f"from {space.low[column]:g} to {space.high[column]:g}"
-        value = f"got {part[row, column]:g} in row {piece.start + row}, coordinate {column}"
-        if is_integer:
-            raise DatasetError(
-                key,
-                f"{source}: `{key}` must be integers {limits} as in the environment, whose space is of {space.dtype}, "
-                f"{value}; store what the environment returned or played, or give it a space of floats",
-            )
-        warnings.warn(
-            f"{source}: `{key}` lie {limits} in the environment, {value}; if they are in other units, convert them",
-            stacklevel=4,
-        )
+
+    def is_wrong(part: Array) -> Array:
+        is_outside = (part < low) | (part > high)
+        return is_outside | is_integer & (part != np.round(part))
+
+    position = first_bad(values, is_wrong, rows)
+    if position is None:
         return
+    row, column = position
+    limits = f"from {space.low[column]:g} to {space.high[column]:g}"
+    value = f"got {values[position]:g} in row {row}, coordinate {column}"
+    if is_integer:
+        raise DatasetError(
+            key,
+            f"{source}: `{key}` must be integers {limits} as in the environment, whose space is of {space.dtype}, "
+            f"{value}; store what the environment returned or played, or give it a space of floats",
+        )
+    warnings.warn(
+        f"{source}: `{key}` lie {limits} in the environment, {value}; if they are in other units, convert them",
+        stacklevel=4,
+    )

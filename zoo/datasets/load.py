@@ -21,7 +21,7 @@ from zoo.datasets.files import (
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, extension, parse_env_name
-from zoo.datasets.shards import ShardedDataset, load_shards
+from zoo.datasets.shards import load_shards
 from zoo.terminal.errors import UsageError
 
 SOURCES = ("auto", "download", "generate")
@@ -35,7 +35,7 @@ def load_dataset(
     dataset_size: int | None = None,
     sparse: bool = False,
     replace_interval: int = 1000,
-) -> Dataset | ShardedDataset:
+) -> Dataset:
     """Load the dataset of a single-task environment, making its files first when they are missing.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see

@@ -16,6 +16,7 @@ from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, digest_of, read_text
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.files import ARRAYS, RECORD, locked_for_writing, progress_bar, settings_sha256
+from zoo.datasets.formats.base import Dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.terminal.errors import UsageError
 
@@ -64,27 +65,12 @@ class ConvertedShard:
         return Shard(files, int(ends[last]), last + 1)
 
 
-@dataclass(frozen=True)
-class ShardedDataset:
-    """Transitions of one task in several files, which take turns in training.
-
-    :param content: what an algorithm's ``load_dataset`` takes.
-    :param fingerprint: sha256 of all files' content and of the settings.
-    """
-
-    path: Path
-    content: Shards
-    fingerprint: str
-
-    @property
-    def num_transitions(self) -> int:
-        """Number of transitions in all files."""
-        return sum(part.transitions for part in self.content.parts)
+ShardedDataset = Dataset  # its name in release 1.0
 
 
 def load_shards(
     env_name: str, folder: Path, settings: Mapping[str, Any], replace_interval: int
-) -> ShardedDataset:
+) -> Dataset:
     """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`.
 
     :param settings: what decides the content besides the files, with ``dataset_size`` and ``sparse``.
@@ -114,7 +100,7 @@ def load_shards(
         parts.append(shard.shard(task, remaining))
         remaining -= shard.transitions
     files = {"files": [shard.sha256 for shard in converted], "replace_interval": replace_interval}
-    return ShardedDataset(
+    return Dataset(
         folder,
         Shards(parts, replace_interval, settings["sparse"]),
         settings_sha256({**settings, **files}),

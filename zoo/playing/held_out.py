@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.data.arrays import Transitions
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.nets.mlp import matmul_precision
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
-from zoo.datasets.formats.base import Dataset
 from zoo.processes.serving import Hook, keep_waiting
 from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.errors import UsageError
@@ -23,12 +23,12 @@ TRAJECTORIES_PER_HELD_OUT = 10
 ROWS = 512  # drawn from the held-out transitions, as an update draws its batch
 
 
-def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
-    """Split a dataset into trajectories to train on and held-out ones.
+def hold_out(data: Transitions) -> tuple[Transitions, Transitions]:
+    """Split data into trajectories to train on and held-out ones.
 
     :raises UsageError: for a single trajectory.
     """
-    count = int(data.content.ends.sum())
+    count = len(data.final_observations)
     if count == 1:
         raise UsageError(
             "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
@@ -36,9 +36,7 @@ def hold_out(data: Dataset) -> tuple[Dataset, Dataset]:
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % TRAJECTORIES_PER_HELD_OUT == 0
-    trained = replace(data, content=data.content.keep(~is_held_out))
-    held_out = replace(data, content=data.content.keep(is_held_out))
-    return trained, held_out
+    return data.keep(~is_held_out), data.keep(is_held_out)
 
 
 class HeldOutEvaluator:
@@ -53,7 +51,7 @@ class HeldOutEvaluator:
 
     check_in: Hook = staticmethod(keep_waiting)
 
-    def __init__(self, data: Dataset, *, seed: int) -> None:
+    def __init__(self, data: Transitions, *, seed: int) -> None:
         self._data = data
         self._seed = seed
 
@@ -110,13 +108,13 @@ class HeldOutEvaluator:
             frame_stack=method.frame_stack,
         )
         buffer.with_steps = method.step_observations
-        buffer.load_dataset(self._data.content)
+        buffer.load_dataset(self._data)
         generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
         batch = buffer.sample(ROWS, None, generator)
         batch = batch.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
         # a trajectory starts after the end of the one before
-        ends = np.flatnonzero(self._data.content.ends) + 1
-        rows = policy.layout.flatten(self._data.content.arrays["observations"][np.r_[0, ends[:-1]]])
+        ends = np.flatnonzero(self._data.ends) + 1
+        rows = policy.layout.flatten(self._data.arrays["observations"][np.r_[0, ends[:-1]]])
         first_states = torch.as_tensor(rows, device=policy.device).expand(count, *rows.shape)
         return batch.with_observations(policy.preprocess), policy.preprocess(first_states)
 

@@ -20,7 +20,6 @@ from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
-from zoo.datasets.shards import ShardedDataset
 from zoo.envs.make import dataset_only_id, find_spec, is_ogbench, register_dataset_only_env
 from zoo.envs.tasks import TASKS
 from zoo.runs.scores import WITHOUT_ENV
@@ -63,7 +62,7 @@ class RunPlan:
             return run.score == "success"
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
 
-    def load_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | ShardedDataset | None:
+    def load_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | None:
         """Return the dataset, made or fetched first if need be; None for a run without data.
 
         :param env: the environment that the run trains in, whose spaces the data must fit.
@@ -100,7 +99,7 @@ class RunPlan:
             env=env,
         )
 
-    def describe(self, data: Dataset | ShardedDataset | None) -> RunRecord:
+    def describe(self, data: Dataset | None) -> RunRecord:
         """Return the record of the run with the dataset that it trains on, once that is loaded."""
         if data is None:
             return self.config
@@ -110,7 +109,7 @@ class RunPlan:
             "size": data.num_transitions,
             "fingerprint": data.fingerprint,
         }
-        if isinstance(data, Dataset) and data.reference_scores is not None:
+        if data.reference_scores is not None:
             dataset["reference_scores"] = list(data.reference_scores)
         official = DATASETS.get(data.path.stem)
         is_whole = self.config.run.dataset_size is None
@@ -178,7 +177,7 @@ def load_data_of_run(
     :param config: of the run.
     :param dataset: as `--dataset` names it.
     :param env: whose spaces the data must fit.
-    :raises UsageError: if it cannot be read, has no rewards or other spaces, or is in several files.
+    :raises UsageError: if it cannot be read, has no rewards or other spaces.
     """
     no_env = config.run.score in WITHOUT_ENV
     if no_env and dataset in SOURCES:
@@ -200,10 +199,6 @@ def load_data_of_run(
     plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {})
     data = plan.load_data(env)
     assert data is not None  # its kind is known
-    if not isinstance(data, Dataset):
-        raise UsageError(
-            f"expected a dataset that is read at once, got several files in {data.path}; name one of them"
-        )
     return data
 
 

@@ -16,6 +16,7 @@ from gymnasium import Env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from agents.common.data.arrays import Transitions
 from agents.common.files import atomic_path
 from agents.common.model_file import find_model, read_model_file
 from agents.common.normalization import named_action_noise, normalized_env
@@ -27,7 +28,6 @@ from agents.common.sb3.pretrained import check_outputs
 from agents.registry import BUILT_IN
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset
-from zoo.datasets.shards import ShardedDataset
 from zoo.envs.border import check_same_spaces, policy_name
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.snapshot import ResumableEnv
@@ -85,8 +85,9 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     data = plan.load_data(env)
     held_out = None
     if request.no_env:
-        assert isinstance(data, Dataset)
-        data, held_out = hold_out(data)
+        assert data is not None  # a plan without an environment has data
+        trained, held_out = hold_out(data.transitions)
+        data = replace(data, content=trained)
     record = plan.describe(data)
     seeds = list(request.seeds or ())
     run = None
@@ -132,7 +133,9 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     return result
 
 
-def make_evaluator(plan: RunPlan, held_out: Dataset | None = None) -> Evaluator | HeldOutEvaluator:
+def make_evaluator(
+    plan: RunPlan, held_out: Transitions | None = None
+) -> Evaluator | HeldOutEvaluator:
     """Start the environments of the evaluation.
 
     :param held_out: the trajectories that take their place.
@@ -154,7 +157,7 @@ def make_folders(
     record: RunRecord,
     seeds: list[int],
     model: FlowAlgorithm,
-    data: Dataset | ShardedDataset | None,
+    data: Dataset | None,
     request: TrainRequest,
 ) -> None:
     """Make and lock one run folder for each replica, and write what is known before training.
@@ -234,9 +237,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             check_first_update(method, features, env.action_space)
 
 
-def make_model(
-    plan: RunPlan, seeds: list[int], data: Dataset | ShardedDataset | None, env: VecEnv
-) -> FlowAlgorithm:
+def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEnv) -> FlowAlgorithm:
     """Return the run's model with its data loaded."""
     config = plan.config
     request = plan.request

@@ -30,7 +30,8 @@ Shape: TypeAlias = tuple[int, ...]
 
 STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
-FLAGS = ("terminals", "timeouts", "valids")
+FLAGS = ("terminals", "timeouts", "valids", "masks")
+"""Arrays of zeros and ones; the others hold finite numbers."""
 ROW_DTYPES = {
     "observations": torch.float32,  # or uint8, for images
     "actions": torch.float32,
@@ -40,8 +41,6 @@ ROW_DTYPES = {
     "next_row": torch.int32,
 }
 """Tensors of the replay buffer with a row for each transition."""
-ZERO_OR_ONE, FINITE = "0 or 1", "finite numbers"
-
 ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
 # rows that are checked or written at once, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16
@@ -74,13 +73,18 @@ class Transitions:
     warnings: tuple[str, ...] = ()
 
     @property
+    def num_transitions(self) -> int:
+        """The size n."""
+        return len(self.ends)
+
+    @property
     def description(self) -> str:
         """How many transitions and trajectories there are, and how these end, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
         count = len(self.final_observations)
         return (
-            f"dataset: {len(self.ends):,} transitions, {count:,} trajectories; ends by termination: {terminated:,}, "
-            f"otherwise: {count - terminated:,}, of which marked nowhere: {self.broken:,}"
+            f"dataset: {self.num_transitions:,} transitions, {count:,} trajectories; ends by termination: "
+            f"{terminated:,}, otherwise: {count - terminated:,}, of which marked nowhere: {self.broken:,}"
         )
 
     def keep(self, chosen: Flags) -> Transitions:
@@ -184,20 +188,19 @@ def read_transitions(
     :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    for name in FLAGS:
+    for name in ("terminals", "timeouts", "valids"):  # which decide what the rows are
         if name in arrays:
-            refuse_bad(name, arrays[name], ZERO_OR_ONE)
+            refuse_bad(name, arrays[name])
     is_derived = "masks" not in arrays
     if is_derived:
         arrays["masks"] = ~(arrays["terminals"] > 0)
     transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
-    for name in ("actions", "rewards", "masks"):
-        refuse_bad(name, arrays[name], FINITE, transitions.valid)
-    # in all rows: a compact layout has an observation after the last transition of each trajectory
-    refuse_bad("observations", arrays["observations"], FINITE)
+    # in a compact layout the row after a trajectory's last transition has an observation and nothing else
+    checked_rows = dict.fromkeys(("actions", "rewards", "masks"), transitions.valid)
     if "valids" not in arrays:  # inside a trajectory they equal the next row's observation
-        refuse_bad("next_observations", arrays["next_observations"], FINITE, transitions.ends)
-    refuse_bad("masks", arrays["masks"], ZERO_OR_ONE, transitions.valid)
+        checked_rows["next_observations"] = transitions.ends
+    for name in ("observations", *checked_rows):
+        refuse_bad(name, arrays[name], checked_rows.get(name))
     notes = []
     if transitions.broken:
         notes.append(_broken_message(transitions))
@@ -289,11 +292,19 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def refuse_bad(name: str, array: Array, expected: str, rows: Flags | None = None) -> None:
-    """Refuse an array with an entry that is not what is expected, in some rows (None: in all), naming the first."""
-    if expected == FINITE and array.dtype.kind != "f":  # integers are finite
+def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
+    """Refuse one of `FLAGS` that is not 0 or 1, and another array that is not finite; name the first such row.
+
+    :param rows: the rows that count, (rows,); None: all.
+    """
+    if name in FLAGS:
+        expected = "0 or 1"
+        position = first_bad(array, lambda values: (values != 0) & (values != 1), rows)
+    elif array.dtype.kind == "f":
+        expected = "finite numbers"
+        position = first_bad(array, lambda values: ~np.isfinite(_single(values)), rows)
+    else:  # integers are finite
         return
-    position = _first_bad(array, _BAD[expected], rows)
     if position is not None:
         value = array.reshape(len(array), -1)[position]
         raise ValueError(
@@ -302,7 +313,7 @@ def refuse_bad(name: str, array: Array, expected: str, rows: Flags | None = None
         )
 
 
-def _first_bad(
+def first_bad(
     array: Array, is_bad: Callable[[Array], Array], rows: Flags | None
 ) -> tuple[int, int] | None:
     """Return row and column of an array's first bad value, in some rows (None: in all), or None if there is none."""
@@ -323,12 +334,6 @@ def _single(values: Array) -> Array:
         return values
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float32)
-
-
-_BAD: dict[str, Callable[[Array], Array]] = {
-    FINITE: lambda values: ~np.isfinite(_single(values)),
-    ZERO_OR_ONE: lambda values: (values != 0) & (values != 1),
-}
 
 
 def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
@@ -415,7 +420,7 @@ def _regular_ends(arrays: Arrays) -> Transitions:
 def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
     """Refuse data in which less than a hundredth of the rows begin a chunk that stays inside its trajectory."""
     lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
-    rows = len(transitions.ends)
+    rows = transitions.num_transitions
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
     if horizon_length > 1 and starts < MIN_CHUNK_FRACTION * rows:
         hint = ""
@@ -506,7 +511,7 @@ class ActionRange:
             single = _single(values)
             return ~(np.maximum(low - single, single - high) <= tolerance)  # where one is NaN, too
 
-        position = _first_bad(actions, is_outside, valid)
+        position = first_bad(actions, is_outside, valid)
         if position is not None:
             row, column = position
             value = actions[position]

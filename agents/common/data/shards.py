@@ -42,13 +42,18 @@ class Shards:
     replace_interval: int = 1000
     sparse: bool = False
 
-    def describe(self) -> str:
-        """Return how large the dataset is, in one line."""
-        transitions = sum(part.transitions for part in self.parts)
+    @property
+    def num_transitions(self) -> int:
+        """Transitions in all parts."""
+        return sum(part.transitions for part in self.parts)
+
+    @property
+    def description(self) -> str:
+        """How large the dataset is, in one line."""
         trajectories = sum(part.trajectories for part in self.parts)
         return (
-            f"dataset: {transitions:,} transitions in {trajectories:,} trajectories, in {len(self.parts):,} parts that "
-            f"take turns after {self.replace_interval:,} updates each"
+            f"dataset: {self.num_transitions:,} transitions in {trajectories:,} trajectories, in "
+            f"{len(self.parts):,} parts that take turns after {self.replace_interval:,} updates each"
         )
 
     def turn(self, updates: int) -> int:

@@ -187,7 +187,7 @@ class TransitionStore(NStepReplayBuffer):
         for warning in transitions.warnings:
             warnings.warn(warning, stacklevel=3)
         self.loader = None
-        sizes = len(transitions.ends), len(transitions.final_observations)
+        sizes = transitions.num_transitions, len(transitions.final_observations)
         self._allocate(*sizes)
         transitions.write(self._dataset_rows(*sizes), box, self.capacity)
         self.dataset_description = transitions.description
@@ -201,7 +201,7 @@ class TransitionStore(NStepReplayBuffer):
         shards.check(self.stored.row_shape, box, self.min_length)
         rows = max(part.transitions for part in shards.parts)
         self._allocate(rows, max(part.trajectories for part in shards.parts))
-        self.dataset_description = shards.describe()
+        self.dataset_description = shards.description
         self.loader = ShardLoader(shards, box, self.capacity)
         self.rotate_dataset(0)
 

@@ -48,7 +48,7 @@ def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name, shape, ex
 
 @pytest.mark.parametrize("layout", [dict, compacted])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "masks"])
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards"])
 def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(name, value, layout):
     dataset = toy_dataset(36)
     dataset[name][[7, 20]] = value

@@ -1,7 +1,5 @@
 """Policies judged without an environment: by the losses and critic values of held-out trajectories."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,15 +8,13 @@ from numpy.testing import assert_array_equal
 from tests.common.toys import tiny_model
 from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.envs.toys import SpringEnv
-from zoo.datasets.formats.base import Dataset
 from zoo.datasets.formats.read import read_source
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    content = read_source(write_npz(tmp_path_factory.mktemp("data"), episodes(21)))
-    return Dataset(Path("my.npz"), content, "")
+    return read_source(write_npz(tmp_path_factory.mktemp("data"), episodes(21)))
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +24,12 @@ def evaluator(data):
 
 def test_one_trajectory_in_ten_is_held_out_and_none_is_lost(data):
     trained, judged = hold_out(data)
-    assert [int(part.content.ends.sum()) for part in (trained, judged)] == [18, 3]
+    assert [int(part.ends.sum()) for part in (trained, judged)] == [18, 3]
 
 
 def test_an_algorithm_without_a_critic_is_scored_by_minus_its_loss(data, evaluator):
     model = tiny_model("bc", SpringEnv())
-    model.load_dataset(hold_out(data)[0].content)
+    model.load_dataset(hold_out(data)[0])
     losses = []
     for _ in range(2):
         results = evaluator.evaluate(model.policy, [0])
@@ -78,7 +74,7 @@ def test_a_replica_that_diverged_or_rests_is_not_judged(evaluator):
 def test_training_goes_on_with_the_same_numbers_after_it(data, evaluator):
     def train(is_judged):
         model = tiny_model("fql", SpringEnv(), seed=0)
-        model.load_dataset(hold_out(data)[0].content)
+        model.load_dataset(hold_out(data)[0])
         for _ in range(2):
             model.learn_offline(2)
             if is_judged:

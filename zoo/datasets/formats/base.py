@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agents.common.data.arrays import Array, Transitions, read_transitions
+from agents.common.data.shards import Shards
 from agents.common.validation import unknown_name_message
 from zoo.datasets.files import dataset_file
 from zoo.datasets.names import extension
@@ -68,22 +69,34 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of one task.
+    """Transitions of one task, read at once or in several files that take turns.
 
     :param content: what an algorithm's ``load_dataset`` takes; rewards are those of the state before the action.
-    :param fingerprint: sha256 of the file's content and of the settings.
+    :param fingerprint: sha256 of the files' content and of the settings.
     :param reference_scores: returns of a random and of an expert policy, where the files say them.
     """
 
     path: Path
-    content: Transitions
+    content: Transitions | Shards
     fingerprint: str
     reference_scores: tuple[float, float] | None = None
 
     @property
     def num_transitions(self) -> int:
-        """Number of transitions."""
-        return len(self.content.ends)
+        """Number of transitions in all files."""
+        return self.content.num_transitions
+
+    @property
+    def transitions(self) -> Transitions:
+        """The content of a dataset that is read at once.
+
+        :raises UsageError: if it is in several files.
+        """
+        if isinstance(self.content, Shards):
+            raise UsageError(
+                f"expected a dataset that is read at once, got several files in {self.path}; name one of them"
+            )
+        return self.content
 
 
 @dataclass(frozen=True)
