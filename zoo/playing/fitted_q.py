@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from agents.common.batch import Batch
 from agents.common.data.arrays import Transitions
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Draw, Noise
@@ -22,7 +21,14 @@ from agents.fqe import FQE
 from agents.models import model_class
 from zoo.envs.border import policy_name
 from zoo.envs.make import DatasetOnlyEnv
-from zoo.playing.held_out import ROWS, TRAJECTORIES_PER_HELD_OUT, as_array, held_out_losses
+from zoo.playing.held_out import (
+    ROWS,
+    TRAJECTORIES_PER_HELD_OUT,
+    as_array,
+    batch_for,
+    first_sequences,
+    held_out_losses,
+)
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
@@ -82,8 +88,6 @@ class ResampledBuffer(SequenceReplayBuffer):
     counts: Tensor
     """How many rows each replica has, (S, 1)."""
     held_out_starts: Tensor
-    first_rows: Tensor
-    """The first row of every trajectory, (k,)."""
 
     def resample(self, seed: int) -> None:
         """Hold out one in ten trajectories of the dataset, and draw those of each replica from the others."""
@@ -108,7 +112,6 @@ class ResampledBuffer(SequenceReplayBuffer):
         self.starts = pad_sequence(drawn, batch_first=True).to(device)
         self.counts = torch.tensor([[len(rows)] for rows in drawn], device=device)
         self.held_out_starts = torch.cat(held_out).to(device)
-        self.first_rows = torch.stack([rows[0] for rows in trajectories]).to(device)
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Draw start positions, and return the rows of the sequences that begin there, (S, B, H)."""
@@ -243,19 +246,12 @@ class _Judge:
         self._policy = policy
         generator = torch_generator(Purpose.EVALUATION_NOISE, seed)
         drawn = torch.randint(len(buffer.held_out_starts), (ROWS,), generator=generator)
-        self._batch = self._sequences(buffer, buffer.held_out_starts[drawn])
-        self._first = self._sequences(buffer, buffer.first_rows).observations
+        held_out = buffer.sequence_rows(buffer.held_out_starts[drawn][None])
+        self._batch = batch_for(policy, buffer, held_out)
+        self._first = batch_for(policy, buffer, first_sequences(buffer)).observations
         self._noise = self._draw(policy.method.update_noise(), ROWS, generator)
         table = policy.method.candidate_noise()
-        self._first_noise = self._draw(table, len(buffer.first_rows), generator)
-
-    def _sequences(self, buffer: ResampledBuffer, starts: Tensor) -> Batch:
-        """Return the sequences at some starts on the device, the same for every replica."""
-        policy = self._policy
-        batch = buffer.batch_of(buffer.sequence_rows(starts[None]))
-        return batch.map(
-            lambda values: values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
-        )
+        self._first_noise = self._draw(table, self._first.shape[1], generator)
 
     def _draw(self, table: Mapping[str, Draw], rows: int, generator: Generator) -> Noise:
         """Return noise of every replica, drawn on the CPU so that a device changes no number."""

@@ -96,7 +96,6 @@ class HeldOutEvaluator:
     def _read(self, policy: FlowPolicy) -> tuple[Batch, Tensor]:
         """Return a batch as updates get them, and the first states of the trajectories, (S, k, O)."""
         method = policy.method
-        count = policy.num_replicas
         buffer = SequenceReplayBuffer(
             1,
             policy.observation_space,
@@ -110,12 +109,8 @@ class HeldOutEvaluator:
         buffer.with_steps = method.step_observations
         buffer.load_dataset(self._data)
         generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
-        batch = buffer.sample(ROWS, None, generator)
-        batch = batch.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
-        # a trajectory starts after the end of the one before
-        ends = np.flatnonzero(self._data.ends) + 1
-        rows = policy.layout.flatten(self._data.arrays["observations"][np.r_[0, ends[:-1]]])
-        first_states = torch.as_tensor(rows, device=policy.device).expand(count, *rows.shape)
+        batch = batch_for(policy, buffer, buffer.draw_rows((1, ROWS), generator))
+        first_states = batch_for(policy, buffer, first_sequences(buffer)).observations
         return batch.with_observations(policy.preprocess), policy.preprocess(first_states)
 
     def _draw(self, policy: FlowPolicy, table: Mapping[str, Any], rows: int) -> dict[str, Tensor]:
@@ -135,6 +130,21 @@ class HeldOutEvaluator:
         with torch.no_grad():
             actions = method.sample_actions(observations, noise, policy.nets).clamp(-1, 1)
             return as_array(method.score(observations, actions, policy.nets))
+
+
+def batch_for(policy: FlowPolicy, buffer: SequenceReplayBuffer, rows: Tensor) -> Batch:
+    """Return the batch of some sequences, (1, B, H), on the device of a policy, the same for each of its replicas."""
+    batch = buffer.batch_of(rows)
+    return batch.map(
+        lambda values: values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
+    )
+
+
+def first_sequences(buffer: SequenceReplayBuffer) -> Tensor:
+    """Return the rows of the sequences that begin the trajectories of a dataset, (1, k, H)."""
+    # a trajectory starts after the end of the one before
+    starts = buffer.dones[: buffer.dataset_size - 1].nonzero().flatten() + 1
+    return buffer.sequence_rows(torch.cat([starts.new_zeros(1), starts])[None])
 
 
 def held_out_losses(

@@ -5,9 +5,11 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
+from agents.common.data.arrays import compact_transitions
 from tests.common.toys import tiny_model
 from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.envs.toys import SpringEnv
+from zoo.datasets.formats.base import compact
 from zoo.datasets.formats.read import read_source
 from zoo.playing.held_out import HeldOutEvaluator, hold_out
 
@@ -38,6 +40,13 @@ def test_an_algorithm_without_a_critic_is_scored_by_minus_its_loss(data, evaluat
         assert results.successes is None
         model.learn_offline(150)
     assert losses[1] < losses[0]
+
+
+def test_a_dataset_in_the_compact_layout_is_judged_by_the_same_first_states(data):
+    policy = tiny_model("fql", SpringEnv()).policy
+    compacted = compact_transitions(compact(data))
+    judged = [HeldOutEvaluator(part, seed=0).evaluate(policy, [0]) for part in (data, compacted)]
+    assert_array_equal(judged[0].returns, judged[1].returns)
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
