@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 from agents.common.frames import channel_axis, is_image
 from zoo.terminal.errors import UsageError
@@ -315,12 +316,10 @@ def policy_name(space: spaces.Space[Any]) -> str:
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
     """Return observations as one array (B, ...), or as one of each part."""
-    if isinstance(space, spaces.Dict):
-        stacked = {}
-        for key, part in space.spaces.items():
-            stacked[key] = stack(part, [observation[key] for observation in observations])
-        return stacked
-    return np.array(observations, space.dtype).reshape(-1, *(space.shape or ()))
+    batch: Any = create_empty_array(space, len(observations))
+    if observations:  # Gymnasium stacks one at least
+        batch = concatenate(space, observations, batch)
+    return batch
 
 
 def join(parts: Sequence[Any]) -> Any:
