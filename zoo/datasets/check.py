@@ -21,6 +21,8 @@ from zoo.terminal.errors import UsageError
 
 _CHUNK_ROWS = 250_000
 """Rows that are relabelled together, which bounds the memory of temporary arrays."""
+BROKEN = (DatasetError, DamagedFileError, OSError)
+"""What the checks raise over a file that cannot be trained on."""
 ACTION_MARGIN = 1e-5
 """Actions are kept this far inside [-1, 1], so that atanh of them is finite."""
 
@@ -56,19 +58,9 @@ def explained(path: Path, spec: DatasetSpec) -> Iterator[None]:
     """Name the file in the error of a check, and say what to do."""
     try:
         yield
-    except DatasetError as error:
-        raise UsageError(f"{path} cannot be used: {error}; {remedy(spec, path)}") from error
-
-
-@contextlib.contextmanager
-def readable() -> Iterator[None]:
-    """Turn the errors of reading a file into a DatasetError."""
-    try:
-        yield
-    except (DamagedFileError, OSError) as error:
+    except BROKEN as error:
         problem = getattr(error, "problem", error)
-        message = f"expected a whole npz file, got one that cannot be read ({problem})"
-        raise DatasetError("file", message) from error
+        raise UsageError(f"{path} cannot be used: {problem}; {remedy(spec, path)}") from error
 
 
 def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
@@ -77,10 +69,10 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
     Reads a few kilobytes, whatever the size of the file.
 
     :param env: an environment of the dataset, or of its states, which says the sizes of observations and actions.
+    :raises DamagedFileError: if the file is not whole.
     :raises DatasetError: for the first array that is wrong.
     """
-    with readable():
-        headers = read_npz_headers(path)
+    headers = read_npz_headers(path)
     rows = 0
     for name, axes in required_arrays(spec).items():
         if name not in headers:
@@ -139,7 +131,7 @@ def check_values(arrays: Mapping[str, np.ndarray]) -> None:
 def check_dataset(path: Path, spec: DatasetSpec) -> None:
     """Check everything about a dataset file, and warn of tasks that no state of it achieves.
 
-    :raises DatasetError: for the first thing that is wrong.
+    It raises one of `BROKEN` for the first thing that is wrong.
     """
     with contextlib.closing(make_labelling_env(spec.env_id)) as env:
         check_headers(path, spec, env)
@@ -189,14 +181,13 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, np.ndarra
 
     :return: the sha256, which is the recorded one if there is one; arrays by name, in OGBench's compact layout, each
         of shape (rows, ...).
-    :raises DatasetError: for the first thing that is wrong.
+    :raises DamagedFileError: if the file is damaged.
+    :raises DatasetError: for the first array that is wrong.
     """
-    with readable():
-        state = _file_state(path)
-        digest = check_checksum(path)  # brings the file into the page cache: the disk is read once
-        arrays = read_npz(path, required_arrays(spec))
-        is_unchanged = _file_state(path) == state
-    if not is_unchanged:
+    state = _file_state(path)
+    digest = check_checksum(path)  # brings the file into the page cache: the disk is read once
+    arrays = read_npz(path, required_arrays(spec))
+    if _file_state(path) != state:
         raise DatasetError(
             "file",
             "the file must stay as it is while it is read, got one that changed; start again",

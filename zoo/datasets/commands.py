@@ -17,18 +17,24 @@ from agents.common.files.npz import read_npz_headers
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.benchmarks import describe_task, download_ocbench, find_data
-from zoo.datasets.check import TRANSITIONS, check_dataset, check_headers, explained, is_standard
+from zoo.datasets.check import (
+    BROKEN,
+    TRANSITIONS,
+    check_dataset,
+    check_headers,
+    explained,
+    is_standard,
+)
 from zoo.datasets.collect import collect as play_episodes
 from zoo.datasets.custom import check_actions, check_fit, spaces_for, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
     ARRAYS,
-    DatasetError,
+    data_path,
     dataset_files,
     folder_option,
     missing_files,
     recorded_sha256,
-    shard_folder,
     training_files,
 )
 from zoo.datasets.formats.base import ReadOptions, write_set
@@ -195,7 +201,7 @@ def convert(args: Namespace) -> Result:
         raise UsageError(
             f"{spec.name} is one file, which is read as it is; only datasets of several are converted"
         )
-    folder = shard_folder(spec.name, args.dataset_dir)
+    folder = data_path(spec, args.dataset_dir)
     with _explaining_interrupt("converted files"):
         shards = convert_shards(folder, spec, size=args.dataset_size)
     return {
@@ -357,8 +363,9 @@ def _recording(findings: list[Result], **place: str) -> Iterator[None]:
         warnings.simplefilter("always")  # else only the first file that has a warning shows it
         try:
             yield
-        except DatasetError as error:
-            finding = {"severity": "error", "array": error.array, "message": str(error)}
+        except BROKEN as error:
+            array = getattr(error, "array", "file")
+            finding = {"severity": "error", "array": array, "message": str(error)}
             findings.append({**place, **finding})
     for warning in caught:
         finding = {"severity": "warning", "array": "file", "message": str(warning.message)}

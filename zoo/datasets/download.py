@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.files import raising_damaged_file
-from zoo.datasets.check import check_headers, readable
+from agents.common.files import DamagedFileError, raising_damaged_file
+from zoo.datasets.check import check_headers
 from zoo.datasets.files import (
     DatasetError,
     Folder,
@@ -93,13 +93,13 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
         try:
             _fetch(url, part)
             check_headers(part, spec)
-            with readable(), raising_damaged_file(str(part)), zipfile.ZipFile(part) as archive:
+            with raising_damaged_file(str(part)), zipfile.ZipFile(part) as archive:
                 damaged = archive.testzip()
-            if damaged:
-                raise DatasetError("file", f"damaged data in {damaged}")
+                if damaged:
+                    raise ValueError(f"damaged data in {damaged}")
         except requests.RequestException as error:
             problems.append(f"{urlsplit(url).netloc}: {error}")
-        except DatasetError as error:
+        except (DatasetError, DamagedFileError) as error:
             part.unlink()  # perhaps it began as another file than the one that is there now
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:

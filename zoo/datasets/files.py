@@ -65,9 +65,10 @@ def generated_files(name: str, dataset_dir: Folder) -> tuple[Path, Path]:
     return dataset_files(name, ocbench_root(dataset_dir) / "generated")
 
 
-def shard_folder(name: str, dataset_dir: Folder) -> Path:
-    """Return the folder of a dataset of several files, whether it exists or not."""
-    return dataset_files(name, dataset_dir)[0].with_suffix("")
+def data_path(spec: DatasetSpec, dataset_dir: Folder) -> Path:
+    """Return the path of a dataset's training file, or of the folder of several, whether it exists or not."""
+    file, _ = dataset_files(spec.name, dataset_dir)
+    return file if spec.files == 1 else file.with_suffix("")
 
 
 def training_files(
@@ -77,14 +78,14 @@ def training_files(
 
     :param transitions: of several files, the first that hold so many; None: all.
     """
-    train, _ = dataset_files(spec.name, dataset_dir)
+    path = data_path(spec, dataset_dir)
     if spec.files == 1:
-        return [train]
+        return [path]
     count = spec.files
     if transitions is not None:
         count = min(count, math.ceil(transitions * spec.files / spec.transitions))
     name = f"{spec.environment}-{spec.kind}-v0"
-    return [train.with_suffix("") / f"{name}-{number:03d}.npz" for number in range(count)]
+    return [path / f"{name}-{number:03d}.npz" for number in range(count)]
 
 
 def missing_files(

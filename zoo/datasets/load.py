@@ -12,11 +12,10 @@ from zoo.datasets.check import check_headers, explained, make_labelling_env, rea
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
     Folder,
-    dataset_files,
+    data_path,
     folder_option,
     missing_files,
     settings_sha256,
-    shard_folder,
 )
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
@@ -93,16 +92,16 @@ def _find_files(
             f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of "
             f"them, got {str(path)!r}"
         )
-    if spec.files > 1:
-        return _find_shards(spec, dataset_dir, str(dataset), size)
-    path, _ = dataset_files(spec.name, dataset_dir)
+    path = data_path(spec, dataset_dir)
+    missing = missing_files(spec, dataset_dir, size)
     problem = ""
-    if not path.exists() and (dataset == "download" or (dataset == "auto" and spec.hosted)):
+    if missing and (dataset == "download" or (dataset == "auto" and spec.hosted)):
         try:
-            download_dataset(spec.name, dataset_dir, existing="keep")
+            download_dataset(spec.name, dataset_dir, transitions=size, existing="keep")
+            missing = []
         except DownloadError as error:
             problem = f"the download failed: {error.problem}"
-    if path.exists():
+    if not missing:
         return path
     if dataset == "generate" or (dataset == "auto" and spec.is_generatable):
         if problem:
@@ -110,6 +109,11 @@ def _find_files(
                 f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3
             )
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
+    if spec.files > 1:
+        raise UsageError(
+            f"{path} lacks {len(missing)} files, the first is {missing[0].name}, and {problem}; use fewer with "
+            f"`--dataset-size N`, or only what is there with `--dataset {path}`"
+        )
     option = folder_option(path.parent)
     generation = "generate it elsewhere (OGBench needs its expert policies for it)"
     if spec.is_generatable:
@@ -120,23 +124,6 @@ def _find_files(
         f"download {spec.name}{option}`; {generation}; or put the file at {path}, or give its folder with "
         f"`--dataset-dir`{reason}"
     )
-
-
-def _find_shards(spec: DatasetSpec, dataset_dir: Folder, dataset: str, size: int | None) -> Path:
-    """Return the folder of a dataset of several files, after fetching those that are needed."""
-    if dataset == "generate":
-        generate_dataset(spec.name, dataset_dir)  # says why not
-    folder = shard_folder(spec.name, dataset_dir)
-    missing = missing_files(spec, dataset_dir, size)
-    if missing:
-        try:
-            download_dataset(spec.name, dataset_dir, transitions=size, existing="keep")
-        except DownloadError as error:
-            raise UsageError(
-                f"{folder} lacks {len(missing)} files, the first is {missing[0].name}, and the download failed: "
-                f"{error.problem}; use fewer with `--dataset-size N`, or only what is there with `--dataset {folder}`"
-            ) from error
-    return folder
 
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:

@@ -173,13 +173,9 @@ def damaged():
 @pytest.mark.parametrize(
     ("content", "behaviour", "message"),
     [
-        (
-            b"<html>maintenance</html>",
-            {},
-            "file is not a valid dataset: expected a whole npz file, got ",
-        ),
+        (b"<html>maintenance</html>", {}, "file is not a valid dataset: .* File is not a zip file"),
         (damaged(), {}, "damaged data in"),
-        (None, {"sends_length": False, "drop_after": [None, 5000]}, "expected a whole npz file"),
+        (None, {"sends_length": False, "drop_after": [None, 5000]}, "File is not a zip file"),
     ],
     ids=["no dataset", "damaged", "truncated"],
 )
