@@ -44,7 +44,7 @@ class ReturnError(ValueError):
 
 
 def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Refuse spaces that cannot be trained on, wrappers whose statistics outlive a reset, and resets without a seed.
+    """Refuse spaces that cannot be trained on, and resets without a seed.
 
     :raises UsageError: for the first of these.
     """
@@ -74,17 +74,8 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
                 "a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
                 "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
             )
-    layer = env
-    while isinstance(layer, gymnasium.Wrapper):
-        if getattr(layer, "update_running_mean", False):  # e.g. of `NormalizeObservation`
-            raise UsageError(
-                f"an episode of `{env_id}` must not depend on those before it, got the wrapper {type(layer).__name__}, "
-                "whose statistics go on; scale observations by the data (`observation_scale`), or give the wrapper "
-                "fixed statistics (`update_running_mean = False`)"
-            )
-        layer = layer.env
     # Gymnasium and SB3 pass both; an environment without a seed cannot be repeated.
-    signature = inspect.signature(layer.reset)
+    signature = inspect.signature(env.unwrapped.reset)
     try:
         signature.bind_partial(seed=None, options=None)
     except TypeError as error:

@@ -79,7 +79,7 @@ def make_env(
     :param env_kwargs: passed to the environment's constructor.
     :return: the environment, with its own observation dtype and a time limit if its id has one.
     :raises UsageError: if the id is unknown, an argument is, the task has no reward of its own, a space cannot be
-        trained on, a wrapper's statistics outlive a reset, or nothing can draw the images.
+        trained on, or nothing can draw the images.
     """
     spec = find_spec(env_id, **env_kwargs)
     if observes_images(spec, env_kwargs):
@@ -287,11 +287,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         self._steps = 0
         with self._own_global_generator():
             result = self.env.reset(seed=seed, options=options)
-        try:
+        with self._naming_faults():
             observation, info = unpack_reset(result)
             return read_observation(self.observation_space, observation), self._select(info)
-        except ReturnError as error:
-            raise self._fault(error) from error
 
     def set_name(self, name: str) -> None:
         """Set the name for messages, e.g. ``training environment 3``."""
@@ -305,23 +303,23 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
                 result = self.env.step(action)
         else:
             result = self.env.step(action)
-        try:
+        with self._naming_faults():
             observation, reward, terminated, truncated, info = unpack_step(result)
             observation = read_observation(self.observation_space, observation)
             require_finite("reward", abs(reward))
             return observation, reward, terminated, truncated, self._select(info)
-        except ReturnError as error:
-            raise self._fault(error) from error
 
-    def _fault(self, error: ReturnError) -> EnvironmentFault:
-        """Return an error that says which environment is at fault, when, and what to do."""
-        kind = EnvironmentFault
-        if error.is_form:
-            kind = EnvironmentApiFault
-        return kind(
-            f"{error} from `{name_of(self.env)}`{self._called} at step {self._steps} of its episode; this is a fault "
-            f"of the environment: correct it, or {error.remedy}"
-        )
+    @contextlib.contextmanager
+    def _naming_faults(self) -> Iterator[None]:
+        """Say in an error which environment is at fault, when, and what to do."""
+        try:
+            yield
+        except ReturnError as error:
+            kind = EnvironmentApiFault if error.is_form else EnvironmentFault
+            raise kind(
+                f"{error} from `{name_of(self.env)}`{self._called} at step {self._steps} of its episode; this is a "
+                f"fault of the environment: correct it, or {error.remedy}"
+            ) from error
 
     def _select(self, info: Info) -> Info:
         """Return the part of an info that is kept, with success under both names."""

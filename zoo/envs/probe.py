@@ -1,6 +1,7 @@
 """Try an environment before work: whether it follows Gymnasium's API, and whether its episodes are independent."""
 
 import contextlib
+import copy
 import math
 import time
 import warnings
@@ -11,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from agents.common.streams import Purpose, seed_for, stream
+from agents.common.streams import Purpose, seed_for
 from zoo.envs.border import ReturnError, unpack_reset, unpack_step
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, is_ocbench, is_ogbench, name_of
 from zoo.terminal.errors import EnvironmentApiFault, UsageError
@@ -136,18 +137,15 @@ def _play(
 
     :param max_rows: rows to play, the reset included.
     """
-    generator = np.random.default_rng(stream(Purpose.CHECKS, 0, 2))
-    space: Any = env.action_space
-    # the range that networks play in, where actions have no limits
-    low = np.nan_to_num(space.low, neginf=-1.0)
-    high = np.nan_to_num(space.high, posinf=1.0)
+    # a copy: users draw from the environment's own space
+    space = copy.deepcopy(env.action_space)
+    space.seed(seed_for(Purpose.CHECKS, 0))
     observation, _ = env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))
     rows = [_row(observation)]
     end = time.monotonic() + seconds
     is_over = False
     while not is_over and len(rows) < max_rows and time.monotonic() <= end:
-        action = generator.uniform(low, high).astype(low.dtype)
-        observation, reward, terminated, truncated, info = env.step(action)
+        observation, reward, terminated, truncated, info = env.step(space.sample())
         is_over = terminated or truncated
         success = info.get("success") or 0
         ends = {"termination": terminated, "truncation": truncated}

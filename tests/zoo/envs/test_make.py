@@ -152,12 +152,6 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
         make_env("Toy-v0")
 
 
-def test_running_statistics_are_refused_unless_they_are_frozen():
-    with refuses("got the wrapper NormalizeObservation"):
-        make_env("Normalized-v0")
-    make_env("Normalized-v0", is_frozen=True)
-
-
 def test_a_missing_package_is_refused(monkeypatch):
     def build(self):
         raise gymnasium.error.DependencyNotInstalled("pip install box")

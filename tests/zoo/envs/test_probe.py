@@ -80,6 +80,7 @@ def require(make):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (toys.normalized, "another observation at step 0.*`observation_scale`"),
         (lambda: OwnNormalisation(Spring()), "another observation at step 0.*`observation_scale`"),
         (lambda: Spring("reward", first_changed=5), "another reward at step 1"),
         (lambda: Spring("length"), "another termination at step 5"),

@@ -137,7 +137,6 @@ def normalized(is_frozen=False):
 
 for _name, _class, _steps in (
     ("Choice", "ChoiceEnv", 3),
-    ("Normalized", "normalized", 20),
     ("Odometer", "OdometerEnv", 5),
     ("Spring", "SpringEnv", 20),
     ("Toy", "ToyEnv", None),
