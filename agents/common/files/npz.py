@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import os
 import struct
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import lru_cache
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
+T = TypeVar("T")
 
 # NumPy writes version 3.0 for names of fields alone, and reads no header of it by itself
 _HEADER_READERS = {
@@ -37,29 +37,7 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :raises DamagedFileError: if it is damaged or holds Python objects.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    arrays = {}
-    with _members(file) as (archive, members):
-        for name, member in members.items():
-            if names is not None and name not in names:
-                continue
-            with archive.open(member) as content:
-                shape, is_fortran, dtype = _read_header(content)
-                if dtype.hasobject:
-                    raise ValueError("Object arrays cannot be loaded, since they may run code")
-                size = archive.getinfo(member).file_size - content.tell()
-                if size != math.prod(shape) * dtype.itemsize:  # before memory is taken for it
-                    raise ValueError(
-                        f"`{member}` has {size} bytes, and its header says {dtype} of shape {shape}"
-                    )
-                memory = np.empty(size, np.uint8)
-                position = 0
-                # to the end of the member, where `zipfile` compares the checksum
-                while piece := content.read(_PIECE):
-                    memory[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
-                    position += len(piece)
-                order: Literal["C", "F"] = "F" if is_fortran else "C"
-                arrays[name] = np.ndarray(shape, dtype, memory, order=order)
-    return arrays
+    return _read_members(file, names, _read_array)
 
 
 def read_npz_headers(file: Source) -> dict[str, Header]:
@@ -70,13 +48,27 @@ def read_npz_headers(file: Source) -> dict[str, Header]:
     :raises DamagedFileError: if the file or a header is damaged.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    headers = {}
-    with _members(file) as (archive, members):
-        for name, member in members.items():
-            with archive.open(member) as content:
-                shape, _, dtype = _read_header(content)
-                headers[name] = shape, dtype
-    return headers
+    return _read_members(file, None, lambda content, size: _read_header(content)[::2])
+
+
+def _read_array(content: IO[bytes], size: int) -> NDArray[Any]:
+    """Return the array in a member of so many bytes."""
+    shape, is_fortran, dtype = _read_header(content)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded, since they may run code")
+    size -= content.tell()
+    if size != math.prod(shape) * dtype.itemsize:  # before memory is taken for it
+        raise ValueError(
+            f"`{content.name}` has {size} bytes, and its header says {dtype} of shape {shape}"
+        )
+    memory = np.empty(size, np.uint8)
+    position = 0
+    # to the end of the member, where `zipfile` compares the checksum
+    while piece := content.read(_PIECE):
+        memory[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
+        position += len(piece)
+    order: Literal["C", "F"] = "F" if is_fortran else "C"
+    return np.ndarray(shape, dtype, memory, order=order)
 
 
 def _read_header(content: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -95,10 +87,22 @@ def _parse_header(
     return read(io.BytesIO(header))
 
 
-@contextlib.contextmanager
-def _members(file: Source) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
-    """Open an archive and yield it with its members by the names of their arrays."""
+def _read_members(
+    file: Source, names: Collection[str] | None, read: Callable[[IO[bytes], int], T]
+) -> dict[str, T]:
+    """Return what a function reads of the members of an archive, which it gets opened and with their size, by array.
+
+    :param names: of the arrays; None: all.
+    """
     is_path = isinstance(file, str | os.PathLike)
-    name = str(file if is_path else getattr(file, "name", "the file"))
-    with raising_damaged_file(name), zipfile.ZipFile(file) as archive:
-        yield archive, {member.removesuffix(".npy"): member for member in archive.namelist()}
+    results = {}
+    with (
+        raising_damaged_file(str(file if is_path else getattr(file, "name", "the file"))),
+        zipfile.ZipFile(file) as archive,
+    ):
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if names is None or name in names:
+                with archive.open(member) as content:
+                    results[name] = read(content, member.file_size)
+    return results
