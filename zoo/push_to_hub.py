@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.models.upload import write_upload
 
     library = hub_library()  # refuses before an agent is loaded
-    if args.with_model and (args.load_last_checkpoint or args.load_checkpoint is not None):
+    if args.with_model and args.load_checkpoint is not None:
         raise UsageError(
             "`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags"
         )
@@ -77,7 +77,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     chosen = ""
     if args.load_best:
         chosen = "the best model of its run"
-    elif args.load_checkpoint is not None or args.load_last_checkpoint:
+    elif args.load_checkpoint is not None:
         chosen = "a checkpoint of its run"
     target: contextlib.AbstractContextManager[str | Path] = tempfile.TemporaryDirectory()
     if args.output is not None:

@@ -64,8 +64,8 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
     ("words", "text"),
     [
         ("--algo qam", "expected a MODEL, or --algo and --env"),
-        ("model.zip --load-best", "`--load-best` chooses among the models of a run"),
-        ("model.zip --load-checkpoint 0", "`--load-checkpoint` chooses among the models of a run"),
+        ("model.zip --load-best", "choose among the models of a run; give a run's folder"),
+        ("model.zip --load-checkpoint 0", "choose among the models of a run; give a run's folder"),
         ("POLICY --interval 90 100", "`--interval` must be two numbers from 0 to 1"),
     ],
 )

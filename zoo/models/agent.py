@@ -163,9 +163,13 @@ def find_agent(args: argparse.Namespace) -> Agent:
     behaviour = None if args.behaviour is None else load_flow(args.behaviour)
     if path.is_dir():
         name = RunFolder(path).best_model.name if args.load_best else None
-        step = -1 if args.load_last_checkpoint else args.load_checkpoint
         agent = agent_of_run(
-            path, args.device, name=name, step=step, behaviour=behaviour, trust=args.trust
+            path,
+            args.device,
+            name=name,
+            step=args.load_checkpoint,
+            behaviour=behaviour,
+            trust=args.trust,
         )
     else:
         agent = agent_of_file(path, args.env, args.device, behaviour=behaviour, trust=args.trust)

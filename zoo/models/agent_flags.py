@@ -51,7 +51,11 @@ def add_agent(parser: Parser, from_hub: bool = True) -> None:
         "--load-checkpoint", type=ZERO_OR_MORE, help="the checkpoint of that step instead"
     )
     which.add_argument(
-        "--load-last-checkpoint", action="store_true", help="the last checkpoint instead"
+        "--load-last-checkpoint",
+        dest="load_checkpoint",
+        action="store_const",
+        const=-1,
+        help="the last checkpoint instead",
     )
     group.add_argument(
         "--gym-packages", nargs="+", default=[], help="packages to import, for their environments"
@@ -82,13 +86,9 @@ def check_agent(args: argparse.Namespace) -> None:
         )
     # without MODEL the flags name a run, unless they name an agent of the package or the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
-    choices = {
-        "--load-best": args.load_best,
-        "--load-checkpoint": args.load_checkpoint is not None,  # 0 is a step too
-        "--load-last-checkpoint": args.load_last_checkpoint,
-    }
-    for flag, is_given in choices.items():
-        if is_given and not is_run:
-            raise UsageError(
-                f"`{flag}` chooses among the models of a run; give a run's folder, or leave it out"
-            )
+    # 0 is a step too
+    if not is_run and (args.load_best or args.load_checkpoint is not None):
+        raise UsageError(
+            "`--load-best`, `--load-checkpoint` and `--load-last-checkpoint` choose among the models of a run; give a "
+            "run's folder, or leave them out"
+        )
