@@ -27,7 +27,7 @@ from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
 from zoo.models.score import Score
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.held_out import HeldOutEvaluator
+from zoo.playing.from_data import HeldOutEvaluator
 from zoo.processes.serving import WorkerError
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import (

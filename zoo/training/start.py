@@ -32,7 +32,7 @@ from zoo.envs.border import check_same_spaces, policy_name
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.snapshot import ResumableEnv
 from zoo.playing.evaluate import Evaluator
-from zoo.playing.held_out import HeldOutEvaluator, hold_out
+from zoo.playing.from_data import HeldOutEvaluator, hold_out
 from zoo.processes.serving import start_server
 from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
