@@ -13,7 +13,7 @@ from agents.bc import BC
 from tests import ROOT
 from tests.zoo.report.samples import content_of, evaluations
 from zoo.datasets.formats import read
-from zoo.datasets.formats.base import Episode, Format, joined
+from zoo.datasets.formats.base import Format, episode_of, joined
 from zoo.report.page import report
 from zoo.report.table_entries import TableEntry
 from zoo.report.table_texts import to_csv, to_latex, to_markdown
@@ -60,9 +60,8 @@ class Lines(Format):
     def read(self, path, reading):
         rows, name = np.loadtxt(path), str(path)
         observations, actions, rewards = rows[:, :3], rows[:-1, 3:4], rows[:-1, 4]
-        return joined(
-            name, [Episode(name, observations, actions, rewards, masks=np.ones(len(rewards)))]
-        )
+        episode = episode_of(name, observations, actions, rewards, masks=np.ones(len(rewards)))
+        return joined(name, {name: episode})
 
 
 def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):

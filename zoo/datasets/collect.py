@@ -19,7 +19,7 @@ from agents.common.streams import Purpose, seed_for, stream
 from zoo.algorithms.baselines import find_named_by_file
 from zoo.algorithms.packages import import_user_object
 from zoo.datasets.files import progress_bar
-from zoo.datasets.formats.base import Episode, joined
+from zoo.datasets.formats.base import Arrays, episode_of, joined
 from zoo.envs.border import check_same_spaces
 from zoo.envs.make import RepeatableEnv, make_env, name_of
 from zoo.envs.probe import probe
@@ -66,10 +66,10 @@ def collect(
             )
         act, frames = make_policy(policy, env, seed, trust)
         playing = FrameStack(env, frames) if frames > 1 else env
-        played = []
+        played = {}
         numbers = range(episodes)
         for number in progress_bar(f"collecting in {env_id}", iterable=numbers, unit=" episodes"):
-            played.append(_play(number, playing, act, seed, noise, max_steps))
+            played[f"episode {number}"] = _play(number, playing, act, seed, noise, max_steps)
     return joined(env_id, played)
 
 
@@ -137,7 +137,7 @@ def _play(
     seed: int,
     noise: float,
     max_steps: int | None,
-) -> Episode:
+) -> Arrays:
     """Play one episode.
 
     :param number: of the episode.
@@ -175,4 +175,4 @@ def _play(
     frames = np.array(observations)
     if isinstance(env, FrameStack):  # a dataset holds single frames, which training stacks again
         frames = env.newest(frames)
-    return Episode(name, frames, np.array(actions), np.array(rewards), masks)
+    return episode_of(name, frames, np.array(actions), np.array(rewards), masks)

@@ -2,7 +2,6 @@
 
 import contextlib
 import warnings
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,9 +153,15 @@ COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
 """The arrays of a dataset in the compact layout, as `docs/datasets.md` describes them."""
 
 
-@dataclass(frozen=True)
-class Episode:
-    """Consecutive transitions, T of them: one trajectory, or several.
+def episode_of(
+    name: str,
+    observations: Array,
+    actions: Array,
+    rewards: Array,
+    masks: Array,
+    ends: Array | None = None,
+) -> Arrays:
+    """Return consecutive transitions, T of them, in the regular layout: one trajectory, or several.
 
     :param name: what to call it in messages.
     :param observations: shape (T + 1, O), or images: the last one follows the last action.
@@ -165,53 +170,50 @@ class Episode:
     :param masks: 0 where the task terminates, else 1, shape (T,).
     :param ends: where one trajectory ends and the next begins, shape (T,); the last step always ends one.
     """
-
-    name: str
-    observations: Array
-    actions: Array
-    rewards: Array
-    masks: Array
-    ends: Array | None = None
-
-    def __post_init__(self) -> None:
-        steps = len(self.actions)
-        rows = {"observations": steps + 1, "rewards": steps, "masks": steps}
-        for key, count in rows.items():
-            array = getattr(self, key)
-            if array.shape[:1] != (count,):
-                raise UsageError(
-                    f"{self.name}: `{key}` must have {count} rows for {steps} actions, got shape {array.shape}; the "
-                    "observation after the last action belongs to an episode too"
-                )
-
-
-def joined(name: str, episodes: Sequence[Episode]) -> Transitions:
-    """Return the transitions of all episodes; those without any are left out with a warning."""
-    parts: dict[str, list[Array]] = defaultdict(list)
-    shapes: list[tuple[Any, Any]] = []
-    for episode in episodes:
-        if not len(episode.actions):
-            continue
-        shapes.append((episode.observations.shape[1:], episode.actions.shape[1:]))
-        if shapes[-1] != shapes[0]:
+    steps = len(actions)
+    arrays = {"actions": actions, "rewards": rewards, "masks": masks}
+    for key, array in {"observations": observations, **arrays}.items():
+        count = steps
+        if key == "observations":
+            count += 1
+        if array.shape[:1] != (count,):
             raise UsageError(
-                f"{episode.name} must have observations and actions of the shapes {shapes[0]} like the first episode, "
-                f"got {shapes[-1]}; keep the episodes of one environment apart from others"
+                f"{name}: `{key}` must have {count} rows for {steps} actions, got shape {array.shape}; the "
+                "observation after the last action belongs to an episode too"
             )
-        parts["observations"].append(episode.observations[:-1])
-        parts["next_observations"].append(episode.observations[1:])
-        for key in ("actions", "rewards", "masks"):
-            parts[key].append(getattr(episode, key))
-        ends = np.zeros(len(episode.actions), bool) if episode.ends is None else episode.ends
-        parts["terminals"].append(np.append(ends[:-1], True))
+    terminals = np.zeros(steps, bool)
+    if ends is not None:
+        terminals |= ends
+    terminals[-1:] = True
+    arrays |= {"observations": observations[:-1], "next_observations": observations[1:]}
+    return arrays | {"terminals": terminals}
+
+
+def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
+    """Return the transitions of all episodes; those without any are left out with a warning.
+
+    :param episodes: what :func:`episode_of` returns of each, by their names.
+    """
+    parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
-    num_empty = len(episodes) - len(shapes)
+    shapes = []
+    for key, arrays in parts.items():
+        shapes.append((arrays["observations"].shape[1:], arrays["actions"].shape[1:]))
+        if shapes[-1] != shapes[0]:
+            raise UsageError(
+                f"{key} must have observations and actions of the shapes {shapes[0]} like the first episode, got "
+                f"{shapes[-1]}; keep the episodes of one environment apart from others"
+            )
+    num_empty = len(episodes) - len(parts)
     if num_empty:
         warn(
             name, f"{num_empty:,} of {len(episodes):,} episodes have no transition and are left out"
         )
-    return transitions_of(name, {key: np.concatenate(part) for key, part in parts.items()})
+    concatenated = {}
+    for key in arrays:
+        concatenated[key] = np.concatenate([part[key] for part in parts.values()])
+    return transitions_of(name, concatenated)
 
 
 def transitions_of(name: str, arrays: Arrays) -> Transitions:

@@ -16,11 +16,11 @@ from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
     OF_CONVERT,
     Arrays,
-    Episode,
     Format,
     Metadata,
     ReadOptions,
     add_rewards,
+    episode_of,
     explaining_damage,
     joined,
     reject_options,
@@ -48,7 +48,7 @@ def import_extra(package: str, needed_by: str) -> Any:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[Stored, list[str]]]:
-    """Open a file and yield its arrays, and the names of entries that lie elsewhere: links, which are not followed.
+    """Open a file and yield its arrays, and the names of entries that lie elsewhere and are not read, such as links.
 
     Whatever is wrong with the file becomes a UsageError.
     """
@@ -59,10 +59,13 @@ def opened(path: Path) -> Iterator[tuple[Stored, list[str]]]:
     def visit(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
             elsewhere.append(name)
-        elif isinstance(file[name], h5py.Dataset):
-            stored[name] = file[name]
-            if stored[name].is_virtual or stored[name].external:
-                elsewhere.append(name)
+            return
+        entry = file[name]
+        # the numbers of some arrays are read from other files
+        if isinstance(entry, h5py.Dataset) and (entry.is_virtual or entry.external):
+            elsewhere.append(name)
+        elif isinstance(entry, h5py.Dataset):
+            stored[name] = entry
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems_links(visit)
@@ -83,10 +86,8 @@ def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
 
 
 def read_array(name: str, stored: Stored, key: str) -> Array:
-    """Return an array; refuse one whose numbers lie elsewhere."""
+    """Return an array of rows of numbers."""
     part = stored[key]
-    if part.is_virtual or part.external:  # its numbers are read from other files
-        raise UsageError(f"{name}: `{key}` must lie in the file; write it again")
     if not part.shape or part.dtype.kind not in "fiub":
         raise UsageError(
             f"{name}: `{key}` must hold rows of numbers, got {part.dtype}; leave it out, or convert it"
@@ -107,7 +108,7 @@ def recorded_text(path: Path, key: bytes) -> str | None:
         return match and match[1].decode("ascii")
 
 
-def demonstration(path: Path, k: int, group: Stored) -> Episode:
+def demonstration(name: str, group: Stored) -> Arrays:
     """Return a demonstration.
 
     As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
@@ -115,7 +116,6 @@ def demonstration(path: Path, k: int, group: Stored) -> Episode:
     another one. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut
     off: else failing would save the rewards of -1 that follow.
     """
-    name = f"{path}, demo_{k}"
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
     next_sensors = []
     if any(key.startswith("next_obs/") for key in group):
@@ -126,7 +126,7 @@ def demonstration(path: Path, k: int, group: Stored) -> Episode:
     actions = read_array(name, group, "actions")
     steps = len(actions)
     if not steps:  # left out where episodes are joined
-        return Episode(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
+        return episode_of(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
@@ -139,7 +139,7 @@ def demonstration(path: Path, k: int, group: Stored) -> Episode:
     observations = np.concatenate([observations, last])
     steps = len(observations) - 1
     rewards = is_achieved - 1.0
-    return Episode(
+    return episode_of(
         name, observations, actions[:steps], rewards[:steps], masks[:steps], dones[:steps]
     )
 
@@ -169,11 +169,12 @@ class Hdf5(Format):
                         "those of 1.5, which is used here; get low_dim_v15.hdf5 instead",
                         stacklevel=3,
                     )
-                episodes = [demonstration(path, k, groups[k]) for k in sorted(groups)]
-                warn_without_success(
-                    name, np.array([(episode.rewards == 0).any() for episode in episodes])
-                )
-                return joined(name, episodes)
+                episodes = {}
+                for k in sorted(groups):
+                    episodes[f"{name}, demo_{k}"] = demonstration(f"{name}, demo_{k}", groups[k])
+                transitions = joined(name, episodes)
+                warn_without_success(name, transitions.arrays["rewards"] == 0)
+                return transitions
             # An array that is named means only what it is named for, also where its own name means something.
             usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
             column_of = {key: key for key in stored if key in usual_names}

@@ -13,10 +13,11 @@ from agents.common.data.arrays import Array, Transitions
 from agents.common.files import read_text
 from agents.common.validation import checked_pair
 from zoo.datasets.formats.base import (
-    Episode,
+    Arrays,
     Format,
     Metadata,
     ReadOptions,
+    episode_of,
     explaining_damage,
     joined,
     masks_of,
@@ -77,11 +78,12 @@ class Minari(Format):
             if total != num_episodes:  # Minari would make an array of as many numbers
                 raise ValueError(f"its metadata have {total} episodes, got {num_episodes:,}")
             dataset = minari.MinariDataset(data)
-            episodes = []
+            episodes = {}
             for part in dataset.iterate_episodes():
-                episodes.append(_episode(f"{path}, episode {part.id}", part, part_names))
+                name = f"{path}, episode {part.id}"
+                episodes[name] = _episode(name, part, part_names)
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
-            steps = sum(len(episode.actions) for episode in episodes)
+            steps = sum(len(arrays["actions"]) for arrays in episodes.values())
             if dataset.total_steps != steps:
                 raise ValueError(f"its metadata have {dataset.total_steps} steps, got {steps:,}")
         references = metadata.reference_scores
@@ -154,7 +156,7 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
         yield from parts_of(part, f"{name}/{key}")
 
 
-def _episode(name: str, part: Any, part_names: Sequence[str]) -> Episode:
+def _episode(name: str, part: Any, part_names: Sequence[str]) -> Arrays:
     """Return one of Minari's episodes.
 
     :param part_names: of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so only
@@ -173,7 +175,7 @@ def _episode(name: str, part: Any, part_names: Sequence[str]) -> Episode:
             f"{name}: `observations` must be vectors, got a Dict of others; flatten them"
         )
     masks = masks_of(name, np.asarray(part.terminations), len(part.actions))
-    return Episode(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
+    return episode_of(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:

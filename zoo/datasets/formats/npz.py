@@ -11,10 +11,10 @@ from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import check_checksum
 from zoo.datasets.formats.base import (
     Arrays,
-    Episode,
     Format,
     ReadOptions,
     add_rewards,
+    episode_of,
     joined,
     masks_of,
     require_flags,
@@ -51,7 +51,7 @@ class Episodes(Format):
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        episodes = []
+        episodes = {}
         for file in npz_files(path):
             arrays = _read(file, _EPISODE_ARRAYS, options)
             if "masks" not in arrays:
@@ -61,7 +61,7 @@ class Episodes(Format):
                 require_keys(str(file), arrays, ["terminated"], advice)
                 arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
             parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
-            episodes.append(Episode(str(file), *parts))
+            episodes[str(file)] = episode_of(str(file), *parts)
         return joined(str(path), episodes)
 
 
@@ -104,7 +104,7 @@ class Ocbench(Format):
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
-        episodes = []
+        episodes = {}
         for file in npz_files(path):
             check_checksum(file)
             arrays = _read(file, OCBENCH_ARRAYS, options)
@@ -132,7 +132,8 @@ class Ocbench(Format):
             for key in ("actions", "rewards", "masks"):
                 parts.append(np.split(arrays[key], cuts))
             for number, part in enumerate(zip(*parts, strict=True)):
-                episodes.append(Episode(f"{file}, episode {number}", *part))
+                name = f"{file}, episode {number}"
+                episodes[name] = episode_of(name, *part)
         transitions = joined(str(path), episodes)
         warn_without_success(str(path), transitions.arrays["masks"] == 0)
         return transitions
