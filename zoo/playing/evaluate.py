@@ -6,7 +6,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import gymnasium
@@ -17,7 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from agents.common.actions import Array, action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.pool import EnvPool, EpisodeTotals, Progress, Spaces, count_environments
+from zoo.playing.pool import EnvPool, Progress, Spaces, count_environments
 from zoo.processes.serving import Hook, keep_waiting
 from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
@@ -137,7 +137,7 @@ class Evaluator:
         numpy_state = np.random.get_state()
         torch_state = torch.get_rng_state()
         try:
-            endings = self._play(policy, replicas, sorted(active))
+            totals = self._play(policy, replicas, sorted(active))
         except BaseException:
             self.close()  # its episodes are left in the middle
             raise
@@ -145,17 +145,15 @@ class Evaluator:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
             torch.set_rng_state(torch_state)
-        return results_of(endings, (len(replicas), self.episodes), self.episode_seeds)
+        return results_of(totals, self.episode_seeds)
 
-    def _play(
-        self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]
-    ) -> dict[Job, EpisodeTotals]:
-        """Play every episode with every player; any environment takes the next one when it is free.
+    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> Array:
+        """Play every episode with every player, and return their totals; any free environment takes the next one.
 
         A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
         """
         pool = self._open_pool()
-        schedule = Schedule(players, self.episodes, pool.n_envs)
+        schedule = Schedule(players, (len(names), self.episodes), pool.n_envs)
         planner = BatchPlanner(policy, self.spaces, self.seed, names, self.episodes)
         running: list[int] = []
         chunks = np.empty((0, policy.chunk_length))
@@ -168,7 +166,7 @@ class Evaluator:
             # an environment that comes later than a plan takes is better served by its own plan
             progress = pool.receive(planner.seconds)
             if progress is None:
-                return schedule.endings
+                return schedule.totals
             for job in schedule.update(progress):
                 planner.restart(*job)
             running = progress.running
@@ -176,7 +174,7 @@ class Evaluator:
                 chunks, diverged = planner.plan(schedule.rows_of(running), progress.observations)
                 schedule.drop(diverged)
         self.close()  # its episodes are left in the middle
-        return {}
+        return schedule.totals
 
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
@@ -185,25 +183,21 @@ class Evaluator:
         return self._pool
 
 
-def results_of(
-    endings: Mapping[Job, EpisodeTotals], shape: tuple[int, int], seeds: Array
-) -> EpisodeResults:
-    """Return the results of episodes as arrays (S, episodes), with zeros where episodes are missing."""
-    table = np.zeros((4, *shape))
-    for (replica, episode), ending in endings.items():
-        table[:, replica, episode] = ending
-    lengths, successes, any_successes = table[1:].astype(np.int64)
-    if all(ending.success == UNREPORTED for ending in endings.values()):
-        successes = None
-    if all(ending.any_success == UNREPORTED for ending in endings.values()):
-        any_successes = None
+def results_of(totals: Array, seeds: Array) -> EpisodeResults:
+    """Return the results of episodes.
+
+    :param totals: the `EpisodeTotals` of each, (4, S, episodes), zeros where it is missing.
+    """
+    lengths, *successes = totals[1:].astype(np.int64)
+    is_played = lengths > 0
+    at_end, at_any = (None if (kind[is_played] == UNREPORTED).all() else kind for kind in successes)
     return EpisodeResults(
-        successes=successes,
-        returns=table[0],
+        successes=at_end,
+        returns=totals[0],
         lengths=lengths,
         seeds=seeds,
-        played=np.all(lengths > 0, axis=1),
-        any_successes=any_successes,
+        played=is_played.all(axis=1),
+        any_successes=at_any,
     )
 
 
@@ -219,13 +213,14 @@ class Schedule:
     """The job that each environment plays, the waiting jobs, and the results of finished ones.
 
     :param players: the replicas that take part; those that diverge are taken out.
+    :param shape: replicas and episodes.
     """
 
-    def __init__(self, players: Sequence[int], episodes: int, n_envs: int) -> None:
+    def __init__(self, players: Sequence[int], shape: tuple[int, int], n_envs: int) -> None:
         self.players = set(players)
-        self.endings: dict[Job, EpisodeTotals] = {}
+        self.totals = np.zeros((4, *shape))
         self._n_envs = n_envs
-        self._waiting = deque(itertools.product(players, range(episodes)))
+        self._waiting = deque(itertools.product(players, range(shape[1])))
         self._playing: dict[int, Job] = {}  # by number of the environment
 
     def begin(self) -> dict[int, Job]:
@@ -241,7 +236,7 @@ class Schedule:
         for number, ending in progress.endings.items():
             job = self._playing.pop(number)
             if job[0] in self.players:
-                self.endings[job] = ending
+                self.totals[:, *job] = ending
         lost = [self._playing.pop(number) for number in progress.lost if number in self._playing]
         # to the front: the waiting jobs come after them in order
         self._waiting.extendleft(job for job in lost if job[0] in self.players)
@@ -256,7 +251,7 @@ class Schedule:
         if replicas:
             self.players -= replicas
             self._waiting = deque(job for job in self._waiting if job[0] in self.players)
-            self.endings = {job: end for job, end in self.endings.items() if job[0] in self.players}
+            self.totals[:, list(replicas)] = 0
 
 
 class BatchPlanner:

@@ -181,7 +181,7 @@ class EnvPool:
             numbers = range(worker, n_envs, n_workers)
             build = functools.partial(EnvGroup, spec, env_kwargs, numbers)
             self._workers.append(WorkerProcess(build, "advance", **options))
-        self._busy: set[int] = set()  # processes that have not answered yet
+        self._busy: dict[int, WorkerProcess] = {}  # those that have not answered yet, by number
         self._lost: list[int] = []  # environments of lost processes, not reported yet
         self._spaces: Spaces | None = None
         self._stay_at_exit = close_at_exit(self)
@@ -214,7 +214,7 @@ class EnvPool:
                 continue
             try:
                 process.send(running, chunks[rows], seeds, check_in=self._check_in)
-                self._busy.add(worker)
+                self._busy[worker] = process
             except WorkerLost as error:
                 self._replace(worker, error)
 
@@ -225,21 +225,20 @@ class EnvPool:
             than two.
         :raises WorkerError: if an environment raised, or a process was lost too often.
         """
-        busy = sorted(self._busy)
+        busy = dict(sorted(self._busy.items()))
         if not busy and not self._lost:
             for process in self._workers:
                 process.losses = 0  # they count within one evaluation, which ends here
             return None
-        processes = [self._workers[worker] for worker in busy]
-        answered = processes
+        answered = list(busy.values())
         if not self._plans_once:
-            answered = wait_for_answers(processes, patience, self._check_in)
+            answered = wait_for_answers(answered, patience, self._check_in)
         progress = Progress([], None, {})
         observations = []
-        for worker, process in zip(busy, processes, strict=True):
+        for worker, process in busy.items():
             if process not in answered:
                 continue
-            self._busy.discard(worker)
+            del self._busy[worker]
             try:
                 part: Progress = process.receive(self._check_in)
             except WorkerLost as error:
@@ -268,7 +267,7 @@ class EnvPool:
         :raises WorkerError: if it was lost too often.
         """
         self._lost += range(worker, self.n_envs, len(self._workers))
-        self._busy.discard(worker)
+        self._busy.pop(worker, None)
         self._workers[worker].replace(
             error, "starting it again, to play its unfinished episodes from their beginnings"
         )

@@ -135,8 +135,8 @@ class Stage:
         return self._results_of(self.episodes, self._seeds)
 
     def _results_of(self, episodes: Sequence[RunningEpisode], seeds: np.ndarray) -> EpisodeResults:
-        totals = {(0, k): episode.totals for k, episode in enumerate(episodes)}
-        return self.agent.scoring.apply(results_of(totals, (1, len(episodes)), seeds))
+        totals = np.array([episode.totals for episode in episodes]).T[:, None]
+        return self.agent.scoring.apply(results_of(totals, seeds))
 
     def close(self) -> None:
         """Close the environments."""
