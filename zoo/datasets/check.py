@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ogbench.relabel_utils import relabel_dataset
 
-from agents.common.data.arrays import ActionRange, refuse_bad
+from agents.common.data.arrays import ActionRange, pieces, refuse_bad
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import DatasetError, check_checksum, dataset_files, folder_option
@@ -19,8 +19,6 @@ from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, no_startu
 from zoo.envs.rendering import VISUAL
 from zoo.terminal.errors import UsageError
 
-_CHUNK_ROWS = 250_000
-"""Rows that are relabelled together, which bounds the memory of temporary arrays."""
 BROKEN = (DatasetError, DamagedFileError, OSError)
 """What the checks raise over a file that cannot be trained on."""
 ACTION_MARGIN = 1e-5
@@ -163,8 +161,7 @@ def relabel(arrays: Mapping[str, np.ndarray], env: Any) -> tuple[np.ndarray, np.
     sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
     rows = len(sources["qpos"])
     rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
-    for start in range(0, rows, _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
+    for part in pieces(rows):
         # The relabeller adds its arrays to it.
         labels = {name: array[part] for name, array in sources.items()}
         with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it

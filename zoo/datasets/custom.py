@@ -57,15 +57,16 @@ def load_custom(
     with contextlib.ExitStack() as stack:
         if env is None:
             env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
-        observation_space, action_space = spaces_for(source, env_id, env)
+        spaces = spaces_for(source, env_id, env)
     content = content or read_source(source, ReadOptions(reward_from=reward_from))
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
-    check_fit(source, content, env_id, (observation_space, action_space), action_range)
+    check_fit(source, content, env_id, spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
         # in the environment's units: otherwise datasets of two action ranges would have one fingerprint
         low, high = action_range
+        _, action_space = spaces
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
         units = action_space.high - action_space.low
         arrays["actions"] = (action_space.low + shares * units).astype(np.float32)

@@ -154,7 +154,7 @@ def _transfer(url: str, part: Path) -> None:
         total = None
         if "Content-Length" in response.headers:
             total = start + int(response.headers["Content-Length"])
-        bar = progress_bar(part.stem, total=total, done=start, unit="B", unit_scale=True)
+        bar = progress_bar(part.stem, total=total, initial=start, unit="B", unit_scale=True)
         with part.open("ab" if start else "wb") as target, bar:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 target.write(chunk)

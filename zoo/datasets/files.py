@@ -195,16 +195,10 @@ def settings_sha256(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def progress_bar(title: str, *, done: int = 0, **options: Any) -> tqdm:
+def progress_bar(title: str, **options: Any) -> tqdm:
     """Return a progress bar on standard error; without a terminal it prints a line once a minute.
 
     :param options: of ``tqdm``, e.g. ``total`` and ``unit``.
     """
     interval = 0.1 if sys.stderr.isatty() else 60.0  # a log file keeps every line
-    return tqdm(
-        desc=title,
-        initial=done,
-        mininterval=interval,
-        maxinterval=max(10.0, interval),
-        **options,
-    )
+    return tqdm(desc=title, mininterval=interval, maxinterval=max(10.0, interval), **options)

@@ -174,7 +174,7 @@ def _make_files(
             missing = [job for job in jobs if not job[2].exists()]
             num_done = len(jobs) - len(missing)
             log.info("generating %s: %d episodes, %d of them are there", name, len(jobs), num_done)
-            with progress_bar(name, unit=" episodes", total=len(jobs), done=num_done) as bar:
+            with progress_bar(name, unit=" episodes", total=len(jobs), initial=num_done) as bar:
                 _write(workers, missing, bar)
         parts = [path for _, _, path in jobs]
         writer: Any = build.func
@@ -192,7 +192,7 @@ def _worker_processes(
     """Start the processes that write episodes; the first answer of each is its rounding."""
     kernels = common_kernels()
     workers: list[WorkerProcess] = []
-    try:
+    with contextlib.ExitStack() as stack:
         for _ in range(count):
             worker = WorkerProcess(
                 build,
@@ -205,11 +205,10 @@ def _worker_processes(
                 variables=kernels,
             )
             workers.append(worker)
+            stack.callback(worker.close)
+            # First, perhaps in the middle of an episode, of which no file exists then.
+            stack.callback(worker.kill)
         yield workers
-    finally:
-        for worker in workers:
-            worker.kill()  # perhaps in the middle of an episode, of which no file exists then
-            worker.close()
 
 
 def _write(workers: Sequence[WorkerProcess], jobs: Jobs, bar: tqdm) -> None:

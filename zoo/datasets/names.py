@@ -115,9 +115,7 @@ class DatasetSpec:
     @property
     def task_env_ids(self) -> dict[int, str]:
         """Gymnasium id of each single-task environment, by the task's number."""
-        return {
-            task: f"{self.environment}-singletask-task{task}-v0" for task in range(1, NUM_TASKS + 1)
-        }
+        return dict(enumerate(single_task_names(self.env_id)[1:], start=1))
 
     @property
     def transitions(self) -> int:

@@ -134,7 +134,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
             if shard is None and not tasks:
                 tasks = stack.enter_context(_converting(folder, names[number:], spec))
                 title = f"converting {folder.name}"
-                bar = progress_bar(title, unit=" files", total=len(names), done=number)
+                bar = progress_bar(title, unit=" files", total=len(names), initial=number)
                 stack.enter_context(bar)
                 # Another process may have converted it while this one waited for the lock.
                 shard = find_converted(folder, name, spec)

@@ -132,7 +132,7 @@ def test_unsolved_tasks_are_a_warning(write_dataset):
 
 
 def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):
-    monkeypatch.setattr("zoo.datasets.check._CHUNK_ROWS", 7)
+    monkeypatch.setattr("agents.common.data.arrays.PIECE_ROWS", 7)
     env_id = TASK_1.replace("navigate-", "")
     qpos = small_arrays()["qpos"]
     rewards, masks = relabel({"qpos": qpos}, make_raw_env(env_id))
