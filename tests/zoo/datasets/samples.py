@@ -26,20 +26,27 @@ def read(source, options=DEFAULT_OPTIONS):
     return compact(read_source(source, options))
 
 
+def played(env, act, seed, steps=None):
+    """Play an episode, or its first steps, and return its arrays."""
+    observations, rewards, actions = [env.reset(seed=seed)[0]], [], []
+    is_over = False
+    while not is_over and len(actions) != steps:
+        actions.append(act(observations[-1]))
+        observation, reward, terminated, truncated, _ = env.step(actions[-1])
+        observations.append(observation)
+        rewards.append(float(reward))
+        is_over = terminated or truncated
+    part = {"observations": observations, "actions": actions, "rewards": rewards}
+    return {name: np.array(values) for name, values in part.items()}
+
+
 def episodes(count=2, steps=20, seed=0, env=None):
     """Play episodes with random actions; the first terminates one step early, the others are cut off."""
     env, parts = env or toys.SpringEnv(), []
     env.action_space.seed(seed)
     for number in range(count):
         length = steps - (number == 0)
-        observations, rewards, actions = [env.reset(seed=number)[0]], [], []
-        for _ in range(length):
-            actions.append(env.action_space.sample())
-            observation, reward, *_ = env.step(actions[-1])
-            observations.append(observation)
-            rewards.append(float(reward))
-        part = {"observations": observations, "actions": actions, "rewards": rewards}
-        part = {name: np.array(values) for name, values in part.items()}
+        part = played(env, lambda _: env.action_space.sample(), number, length)
         parts.append(part | {"terminated": np.arange(length) == (number > 0) * length + 18})
     return parts
 

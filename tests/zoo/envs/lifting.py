@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from tests.zoo.datasets.samples import write_robomimic
+from tests.zoo.datasets.samples import played, write_robomimic
 from zoo.envs.make import make_env
 
 NAME = "lift-mh-low_dim"
@@ -30,23 +30,14 @@ class Lifting:
 
 def play(episodes):
     """Return episodes, one for each seed from 0, as a file of robomimic has them."""
-    episodes_played = []
+    parts = []
     with contextlib.closing(make_env(NAME)) as env:
         for seed in range(episodes):
-            observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
-            act = Lifting()
-            is_over = False
-            while not is_over:
-                actions.append(act(observations[-1]))
-                observation, reward, terminated, truncated, _ = env.step(actions[-1])
-                observations.append(observation)
-                rewards.append(reward + 1)
-                is_over = terminated or truncated
-            dones = np.arange(len(actions)) == len(actions) - 1
-            arrays = {"observations": observations, "actions": actions, "rewards": rewards}
-            arrays["dones"] = dones.astype(np.int64)
-            episodes_played.append({name: np.array(arrays[name]) for name in arrays})
-    return episodes_played
+            part = played(env, Lifting(), seed)
+            part["rewards"] += 1
+            steps = len(part["actions"])
+            parts.append(part | {"dones": (np.arange(steps) == steps - 1).astype(np.int64)})
+    return parts
 
 
 def record(path, episodes):
