@@ -58,7 +58,7 @@ def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
         return row | {"file": str(path), "here": path.is_file()}
     generated = generated_files(task.name, dataset_dir)[0]
     return row | {
-        "downloaded": _has_files(hosted_folder(task, dataset_dir)),
+        "downloaded": any(hosted_folder(task, dataset_dir).glob("*.npz")),
         "generated": generated.exists(),
     }
 
@@ -94,7 +94,7 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
     """
     folder = hosted_folder(task, dataset_dir)
     generated, _ = generated_files(task.name, dataset_dir)
-    is_downloaded = _has_files(folder)
+    is_downloaded = any(folder.glob("*.npz"))
     if origin is None:
         if is_downloaded or generated.exists():
             return folder if is_downloaded else generated
@@ -108,7 +108,7 @@ def find_set(task: Task, dataset_dir: Folder, origin: str | None = None) -> Path
             return download_ocbench(task, dataset_dir)
         except DownloadError as error:
             # Training on a part of the data, or on others than were asked for, would go unnoticed.
-            if origin == "download" or _has_files(folder):
+            if origin == "download" or any(folder.glob("*.npz")):
                 raise UsageError(
                     f"there is no complete dataset in {folder}: {error}; train on generated data by `--dataset "
                     f"generate`, or on the files that are there by `--dataset {folder}`"
@@ -152,7 +152,3 @@ def download_ocbench(
                     file.unlink()
             shutil.rmtree(download_root)
     return folder
-
-
-def _has_files(folder: Path) -> bool:
-    return any(folder.glob("*.npz"))

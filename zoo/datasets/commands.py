@@ -43,7 +43,6 @@ from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import (
     DATASETS,
     DatasetSpec,
-    extension,
     gym_id,
     is_custom,
     parse_name,
@@ -404,7 +403,7 @@ def _output(args: Namespace) -> Path:
     """Return the file to write, which must not be there."""
     path: Path = args.output.expanduser()
     # Now, and not after episodes were played or data read.
-    if extension(path) != ".npz":
+    if path.suffix.lower() != ".npz":
         raise UsageError(f"`--output` must name an .npz file, got {path}")
     check_output("--output", path)
     if path.exists() and not args.force:

@@ -19,7 +19,7 @@ from zoo.datasets.files import (
 )
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
-from zoo.datasets.names import DatasetSpec, extension, parse_env_name
+from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.shards import load_shards
 from zoo.terminal.errors import UsageError
 
@@ -86,7 +86,7 @@ def _find_files(
     """
     if dataset not in SOURCES:
         path = Path(dataset).expanduser()
-        if path.is_dir() or (extension(path) == ".npz" and path.is_file()):
+        if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
             return path
         raise UsageError(
             f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of "

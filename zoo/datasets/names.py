@@ -232,11 +232,6 @@ def _unknown(kind: str, name: str, candidates: list[str]) -> UsageError:
     return UsageError(unknown_name_message(kind, name, [*candidates, *TASKS]))
 
 
-def extension(path: Path) -> str:
-    """Return the extension of a path in lower case, e.g. ``".npz"`` of ``D.NPZ``."""
-    return path.suffix.lower()
-
-
 def is_custom(name: str) -> bool:
     """Return whether a name is the path of a dataset or a Minari id, and not the name of one of OGBench's datasets."""
     if name in DATASETS:

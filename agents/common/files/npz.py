@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
-Header: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 T = TypeVar("T")
 
 # NumPy writes version 3.0 for names of fields alone, and reads no header of it by itself
@@ -40,7 +39,7 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     return _read_members(file, names, _read_array)
 
 
-def read_npz_headers(file: Source) -> dict[str, Header]:
+def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Return shape and dtype of every array of an ``.npz`` file without reading the arrays.
 
     :param file: its path, or an open binary file, which stays open.

@@ -13,7 +13,6 @@ from agents.common.data.arrays import Array, Transitions, read_transitions
 from agents.common.data.shards import Shards
 from agents.common.validation import unknown_name_message
 from zoo.datasets.files import dataset_file
-from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
 
@@ -123,7 +122,7 @@ class Format:
 
     def matches(self, path: Path) -> bool:
         """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
-        return extension(path) in self.extensions and path.is_file()
+        return path.suffix.lower() in self.extensions and path.is_file()
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions; raise UsageError if they cannot be read or trained on, with what to do."""

@@ -22,7 +22,6 @@ from zoo.datasets.formats.base import (
     transitions_of,
     warn_without_success,
 )
-from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError
 
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
@@ -68,7 +67,7 @@ class Episodes(Format):
 def npz_files(path: Path) -> list[Path]:
     """Return the npz files of a folder, without hidden ones and those for validation; or the path of one such file."""
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [file for file in candidates if extension(file) == ".npz" and file.is_file()]
+    files = [file for file in candidates if file.suffix.lower() == ".npz" and file.is_file()]
     # macOS leaves hidden files such as `._000.npz` beside those that it copies to other disks.
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 

@@ -23,7 +23,6 @@ from zoo.datasets.formats.base import (
     warn_without_success,
 )
 from zoo.datasets.formats.hdf5 import import_extra
-from zoo.datasets.names import extension
 from zoo.terminal.errors import UsageError
 
 
@@ -77,13 +76,13 @@ def _last_rows(numbers: Array) -> Array:
 def _parquet_files(path: Path) -> list[Path]:
     """Return the parquet files below a folder by name, but for hidden ones and metadata; or the path of one file."""
     if not path.is_dir():
-        return [path] if extension(path) == ".parquet" else []
+        return [path] if path.suffix.lower() == ".parquet" else []
     files = []
     for file in sorted(path.rglob("*")):
         names = file.relative_to(path).parts
         # LeRobot's folder `meta` has parquet files about its episodes; hidden files are what others left.
         is_data = not any(name == "meta" or name.startswith((".", "_")) for name in names)
-        if is_data and extension(file) == ".parquet" and file.is_file():
+        if is_data and file.suffix.lower() == ".parquet" and file.is_file():
             files.append(file)
     return files
 
