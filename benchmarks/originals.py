@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     note = yaml.safe_load(ranks.REFERENCE.with_suffix(".yml").read_text(encoding="utf-8"))
     scores = read_table(ranks.REFERENCE, COLUMNS)
     missing = ranks.find_missing(scores, args)
-    pairs = {}
+    pairs: dict[tuple[str, int], Path] = {}
     for code in note["code"]:
         name = code["repository"].rpartition("/")[2]
         rows = [pair for pair in missing if ranks.ENTRIES[pair[0]].algo in code["algorithms"]]
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def require_commit(checkout: Path, commit: str) -> None:
     """Refuse a checkout whose agents or utilities differ from those of the commit."""
-    command = ["git", "-C", checkout, "diff", "--quiet", commit, "--", "agents", "utils"]
+    command = ["git", "-C", str(checkout), "diff", "--quiet", commit, "--", "agents", "utils"]
     if subprocess.run(command).returncode:
         raise UsageError(
             f"expected `agents` and `utils` in {checkout} to be those of commit {commit}; check it out, or run `git "

@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         require_data(dataset_files(DATASET, args.dataset_dir)[0])
     for label, task in missing:
         for request in requests(label, task, args):
-            words = [sys.executable, ROOT / "zoo/train.py", *request.command_line()]
+            words = [sys.executable, str(ROOT / "zoo/train.py"), *request.command_line()]
             code = subprocess.run(words, stdout=subprocess.DEVNULL).returncode
             if code:
                 raise UsageError(
