@@ -99,7 +99,7 @@ def download_suite(
             f"it with `zoo benchmark {file.stem}`"
         )
     sizes = suite_datasets(suite)
-    folder = dataset_dir or suite.dataset_dir
+    folder = dataset_dir or suite.dataset_dir or None
     if not dry_run:
         existing = "replace" if replace else "keep"
         for number, (name, size) in enumerate(sizes.items(), start=1):

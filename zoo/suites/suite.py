@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
@@ -20,14 +20,12 @@ from zoo.terminal.parser import parse_seeds
 ALL = "all"
 PATTERNS = ("algorithms", "environments")
 """Keys of an override that select runs."""
-KEY_TYPES: Mapping[str, tuple[type, str]] = {
-    **dict.fromkeys(
-        ("algorithms", "environments", "overrides", "gym_packages", "published"), (list, "a list")
-    ),
-    **dict.fromkeys(("title", "profile", "dataset", "dataset_dir", "focus"), (str, "text")),
-    "quick": (bool, "true or false"),
+KINDS: Mapping[Any, tuple[type, str]] = {
+    Sequence: (list, "a list"),
+    str: (str, "text"),
+    bool: (bool, "true or false"),
 }
-"""Types of values in a suite's file; other keys are checked where they are used."""
+"""Annotation of a key -> what its value must be in a file; keys of other types are checked where they are used."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Suite:
     :param overrides: mappings with ``params`` and the ``algorithms`` and ``environments`` (patterns) that they are for;
         later ones win.
     :param dataset: what to do about a missing dataset: ``auto``, ``download`` or ``generate``.
-    :param dataset_dir: folder of the datasets; None: OGBench's.
+    :param dataset_dir: folder of the datasets; empty: OGBench's.
     :param env_kwargs: arguments of the environments.
     :param gym_packages: packages to import, for their environments.
     :param published: sets of published scores that the report shows beside the runs.
@@ -90,7 +88,7 @@ class Suite:
     params: Mapping[str, Any] = field(default_factory=dict)
     overrides: Sequence[Mapping[str, Any]] = ()
     dataset: str = "auto"
-    dataset_dir: str | None = None
+    dataset_dir: str = ""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     gym_packages: Sequence[str] = ()
     published: Sequence[str] = ()
@@ -176,9 +174,11 @@ def read_suite(path: Path) -> Suite:
     for name in ("algorithms", "environments", "seeds"):
         if content.get(name) in (None, []):
             raise UsageError(f"the suite {path} lacks `{name}`")
-    for name, (kind, noun) in KEY_TYPES.items():
-        if not isinstance(content.get(name, kind()), kind):
-            raise UsageError(f"`{name}` of the suite {path} must be {noun}, got {content[name]!r}")
+    for entry in fields(Suite):
+        kind, noun = KINDS.get(get_origin(entry.type) or entry.type, (object, ""))
+        value = content.get(entry.name)
+        if entry.name in content and not isinstance(value, kind):
+            raise UsageError(f"`{entry.name}` of the suite {path} must be {noun}, got {value!r}")
     # A suite's `quick` is a profile of its own, as on the command line.
     if content.get("quick") and "profile" in content:
         raise UsageError(
