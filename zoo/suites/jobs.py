@@ -201,15 +201,15 @@ class JobStore:
 
     def log(self, job: Job) -> Path:
         """Return the file of what a job's training processes have said."""
-        return self.log_folder / JOBS / f"{job.name}.log"
+        return self._file(job, "log")
 
     def lock(self, job: Job) -> Lock:
         """Return the lock of the task that trains a job."""
-        return Lock(self.log_folder / JOBS / f"{job.name}.lock")
+        return Lock(self._file(job, "lock"))
 
     def attempt(self, job: Job) -> Attempt:
         """Return how a job's last attempt ended; raise UsageError if its file is damaged."""
-        file = self._attempt_file(job)
+        file = self._file(job, "json")
         try:
             return Attempt(**json.loads(file.read_bytes()))
         except FileNotFoundError:
@@ -221,7 +221,7 @@ class JobStore:
 
     def write_attempt(self, job: Job, attempt: Attempt) -> None:
         """Record how a job's last attempt ended."""
-        write_text(self._attempt_file(job), json.dumps(asdict(attempt)) + "\n")
+        write_text(self._file(job, "json"), json.dumps(asdict(attempt)) + "\n")
 
     def status(self, job: Job) -> JobStatus:
         """Return what has become of a job, with its run folders and the reason of a failure."""
@@ -260,8 +260,8 @@ class JobStore:
             return State.WAITING
         return State.INTERRUPTED
 
-    def _attempt_file(self, job: Job) -> Path:
-        return self.log_folder / JOBS / f"{job.name}.json"
+    def _file(self, job: Job, ending: str) -> Path:
+        return self.log_folder / JOBS / f"{job.name}.{ending}"
 
     def _runs(self, job: Job) -> list[StoredRun]:
         """Return the runs of a job's algorithm, environment and seeds, newest first."""

@@ -358,6 +358,7 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(fake, content):
     file.write_text(content)
     assert "notes.txt cannot be opened" in fake.tune(f"--storage {file}", code=2)[1]
     assert file.read_text() == content
+    assert not fake.folder.exists()
 
 
 @pytest.mark.few(2)
