@@ -129,8 +129,8 @@ def _decision(comparison: Comparison, phase: Phase) -> Decision:
     for name in ranking(comparison, phase):
         pair = (str(subject), name)
         if pair in improvements:
-            test = tests.get(pair, (None, _OPEN))
-            verdicts.append(_verdict(comparison, phase, pair, level, *test))
+            p_value, size = tests.get(pair, (None, _OPEN))
+            verdicts.append(_verdict(comparison, phase, pair, level, p_value, size))
     rival = _rival(comparison, subject, verdicts)
     p_values = {pair: p for pair, (p, _) in tests.items()}
     tested = _describe(comparison, phase, pairs)

@@ -177,10 +177,9 @@ class Content:
     @cached_property
     def figures(self) -> dict[str, dict[str, bytes]]:
         """Every figure: its name -> kind of file -> content; an SVG always, since the page shows it."""
-        formats = dict.fromkeys(
-            (*self.request.format, "svg")
-        )  # each once, in the order of the flag
-        result = {}
+        # each once, in the order of the flag
+        formats = dict.fromkeys((*self.request.format, "svg"))
+        result: dict[str, dict[str, bytes]] = {}
         for name, drawing in self.drawings.items():
             about = f"Methods: {', '.join(drawing.methods)}. The numbers are in the tables and CSV files of the report."
             result[name] = {
