@@ -45,16 +45,14 @@ def seed_means(scores: pd.DataFrame, algorithms: Sequence[str], cells: int = CEL
     scores = scores.assign(
         success=100 * scores["successes"] / scores["episodes"], length=scores["mean_length"]
     )
-    groups = [
-        scores[scores["algorithm"] == name].groupby("seed")[["success", "length"]]
-        for name in algorithms
-    ]
-    tables = [group.mean()[group.size() == cells] for group in groups]
-    deviations = (
-        pd.concat([(table - table.mean()) / len(table) for table in tables]).groupby("seed").sum()
-    )
-    centre = pd.concat([table.mean() for table in tables], axis=1).mean(axis=1)
-    means = centre + deviations * (len(deviations) / len(tables))
+    groups = scores[scores["algorithm"].isin(algorithms)].groupby(["algorithm", "seed"])
+    means = groups[["success", "length"]].mean()[groups.size() == cells]
+    by_algorithm = means.groupby("algorithm")
+    deviations = (means - by_algorithm.transform("mean")) / by_algorithm.transform("count")
+    by_seed = deviations.groupby("seed").sum()
+    # each algorithm weighs the same, however many seeds it has
+    centre = by_algorithm.mean().mean()
+    means = centre + by_seed * (len(by_seed) / len(algorithms))
     return means.round(9)  # equal scores stay equal ranks
 
 

@@ -55,8 +55,8 @@ def replace_marked(page: Path, begin: str, end: str, text: str) -> None:
 
     :raises UsageError: if it lacks one of them.
     """
-    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, mark, tail = rest.partition(end)
+    head, _, marked = page.read_text(encoding="utf-8").partition(begin)
+    _, mark, tail = marked.partition(end)
     if not mark:
         raise UsageError(f"expected the marks {begin!r} and {end!r} in {page}; put them back")
     write_text(page, f"{head}{begin}{text}{end}{tail}")
