@@ -42,6 +42,8 @@ MIN_NEW_RUNS = 100
 """How many runs must have ended since the last reading to write them; fewer are read in no time."""
 SETTLED_SECONDS = 2.0
 """Age from which a file's time of change tells it from later ones; some storage has times of whole seconds."""
+LOCK_SECONDS = 1.0
+"""How long to wait for another program, or for a network drive that knows no locks, before doing without the cache."""
 _FILE = "runs5.sqlite"
 """The cache. A release with another form of it has a file of its own."""
 
@@ -72,7 +74,7 @@ def read_contents(paths: Iterable[Path]) -> list[RunContents | UnreadableRun]:
     latest = time.time_ns() - int(SETTLED_SECONDS * 1e9)
     file = user_cache() / "flow-rl-zoo" / _FILE
     database = file if os.access(file, os.R_OK) else ":memory:"
-    with contextlib.closing(sqlite3.connect(database)) as cache:
+    with contextlib.closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as cache:
         for path in paths:
             stamps = _stamps(path)
             contents: RunContents | UnreadableRun | None = _find(cache, path, stamps)
@@ -138,8 +140,10 @@ def _find(cache: sqlite3.Connection, path: Path, stamps: Stamps) -> RunContents 
         for status, record, rows in cache.execute(query, (os.path.abspath(path), str(stamps))):
             evaluations = np.frombuffer(rows, EVALUATION)
             return RunContents(json.loads(status), _record(record), evaluations)
-    except (sqlite3.Error, ValueError, LookupError, TypeError):
-        pass  # there is no cache yet, or it is damaged
+    except sqlite3.Error:
+        cache.close()  # there is none yet, or it is locked: no other run waits for it
+    except (ValueError, LookupError, TypeError):
+        pass  # the row is damaged
     return None
 
 
@@ -164,7 +168,7 @@ def _save(file: Path, rows: Sequence[Row]) -> None:
     """Add rows to the cache, and remove one that is damaged."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite3.connect(file)) as cache, cache:
+        with contextlib.closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as cache, cache:
             cache.execute(
                 "CREATE TABLE IF NOT EXISTS runs (path PRIMARY KEY, stamps, status, record, evaluations)"
             )

@@ -1,6 +1,9 @@
 """Reading many runs: those that have ended are read once, and only while their files stay as they are."""
 
+import contextlib
 import os
+import sqlite3
+import time
 import weakref
 
 import pandas as pd
@@ -85,6 +88,17 @@ def test_a_damaged_cache_or_none_changes_nothing(logs, monkeypatch, tmp_path):
     assert_same(read_runs([logs]), first)
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)  # no folder can be made there
     assert_same(read_runs([logs]), first)
+
+
+def test_a_locked_cache_is_waited_for_once(logs, tmp_path):
+    first = read_runs([logs])
+    (file,) = (tmp_path / "cache").rglob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(file)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        begin = time.monotonic()
+        assert_same(read_runs([logs]), first)
+        waits = (time.monotonic() - begin) / contents.LOCK_SECONDS
+    assert waits < 3  # once to read, for three runs, and once to write
 
 
 def test_a_folder_of_few_runs_leaves_no_file(logs, monkeypatch, tmp_path):
