@@ -188,7 +188,7 @@ def read_model_file(source: Source) -> ModelFile:
         if has_checksum and content[-_DIGITS:] != digest:
             raise DamagedFileError(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
-        is_of_sb3 = PICKLED.encode() in members[ATTRIBUTES]
+        is_of_sb3 = PICKLED.encode() in archive.read(ATTRIBUTES)
         if not has_checksum and not is_of_sb3:
             raise DamagedFileError(
                 name,

@@ -140,6 +140,13 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp
     assert "antigravity" not in sys.modules
 
 
+def test_an_archive_without_a_model_is_refused_with_what_it_lacks(tmp_path):
+    path = tmp_path / "other.zip"
+    path.write_bytes(write_archive({"policy.pth": b""}, {}))
+    with pytest.raises(ValueError, match=r"other\.zip cannot be read: .*no item named 'data'"):
+        agents.load(path)
+
+
 def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that_reads_it(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         space = {":object:": "gymnasium.spaces.box:Box", "attributes": {}}
