@@ -146,7 +146,8 @@ def check_fit(
             )
     if not is_image(observation_space):
         for rows in (arrays["observations"], content.final_observations):
-            _check_values(source, "observations", rows, observation_space)
+            if not _check_values(source, "observations", rows, observation_space):
+                break  # one warning is enough
     # Real numbers are checked below, which clips what rounding puts outside.
     if action_range is None and holds_integers(action_space):
         # The row after a trajectory's last transition has no action.
@@ -187,11 +188,12 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
 
 def _check_values(
     source: str | Path, key: str, values: Array, space: Box, rows: Flags | None = None
-) -> None:
+) -> bool:
     """Refuse values that a space of integers does not hold; warn of those outside a space of real numbers.
 
     :param values: the array `key`, (rows, size).
     :param rows: those that count, (rows,); None: all.
+    :return: whether all are inside.
     """
     is_integer = space.dtype.kind in "iub"
     low, high = space.low, space.high
@@ -205,7 +207,7 @@ def _check_values(
 
     position = first_bad(values, is_wrong, rows)
     if position is None:
-        return
+        return True
     row, column = position
     limits = f"from {space.low[column]:g} to {space.high[column]:g}"
     value = f"got {values[position]:g} in row {row}, coordinate {column}"
@@ -219,3 +221,4 @@ def _check_values(
         f"{source}: `{key}` lie {limits} in the environment, {value}; if they are in other units, convert them",
         stacklevel=4,
     )
+    return False

@@ -109,8 +109,9 @@ def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, arr
 def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
     spaces = Box(low, high, (4,)), SpringEnv.action_space
     text = "`observations` lie from .* in the environment, got .* other units"
-    with pytest.warns(UserWarning, match=text):
+    with pytest.warns(UserWarning, match=text) as warned:
         check_fit("a", read_source(written(tmp_path)), ENV, spaces, None)
+    assert len([warning for warning in warned if "lie from" in str(warning.message)]) == 1
 
 
 @pytest.mark.parametrize("words", [[], ["--no-env"]])

@@ -276,7 +276,7 @@ def warn_without_success(name: str, successes: Array) -> None:
     if not successes.any():
         warn(
             name,
-            "no step achieves the task, so that nothing but cloning can be learnt; give data with successes",
+            "no step achieves the task: unless rewards say more, only cloning can be learnt; give data with successes",
         )
 
 
