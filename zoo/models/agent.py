@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import torch
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_device
 
 from agents.common.frames import frames_of
 from agents.common.model_file import (
@@ -147,6 +148,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
     """
     # first: files may then name what these have registered
     import_environments(args.gym_packages)
+    with as_usage_error(RuntimeError):
+        get_device(args.device)  # refuses what names no device
     if ":" in (args.env or ""):  # importing its module is allowed, since the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)

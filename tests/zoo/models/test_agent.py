@@ -40,7 +40,7 @@ def chosen(*words):
     parser = Parser("test")
     add_agent(parser)
     add_machine(parser)
-    args = parser.parse_args([*map(str, words), "--device", "cpu"])
+    args = parser.parse_args(["--device", "cpu", *map(str, words)])
     check_agent(args)
     return find_agent(args)
 
@@ -190,6 +190,8 @@ def test_an_alias_names_the_agents_of_its_algorithm():
 def test_what_is_not_there_or_no_model_is_refused(tmp_path):
     with refuses("expected the folder of a run, such as logs/qam/ENV_1, got .* without config.yml"):
         agent_of_run(tmp_path)
+    with refuses("device string: gpu"):
+        chosen(tmp_path, "--device", "gpu")
     with refuses("which does not exist"):
         agent_of_file(tmp_path / "none.zip", ENV)
     for name in ("text.zip", "text.safetensors"):
