@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
+from agents.common.families.cloned import ClonedFlow
 from agents.common.maths.critic import advantage_weight, critic_loss
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     critic,
     flow_matching_loss,
-    integrate_flow,
     log_range,
-    normal,
     register,
     setting,
     state_value,
     td_loss,
-    uniform,
     velocity_field,
 )
 
@@ -35,7 +31,7 @@ from agents.core import (
     published_name="FAWAC",
     when="A baseline that never differentiates a critic.",
 )
-class FAWAC(Method):
+class FAWAC(ClonedFlow):
     r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.
 
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
@@ -65,15 +61,9 @@ class FAWAC(Method):
             "flow": velocity_field(role="behaviour"),
         }
 
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
-        return {"bc_x0": normal(), "bc_t": uniform()}
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow."""
-        return integrate_flow(nets.flow.at(observations), noise["action"], self.flow_steps).clamp(
-            -1, 1
-        )
+    def cloned_flow(self, nets: Networks) -> Any:
+        """Return the one flow, which is the policy."""
+        return nets.flow
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""

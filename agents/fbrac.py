@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
 
-from agents.common.maths.critic import critic_loss
+from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
-    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
-    cloning_loss,
     critic,
-    integrate_flow,
     log_range,
     normal,
     register,
     setting,
-    uniform,
     velocity_field,
 )
 
@@ -33,7 +29,7 @@ from agents.core import (
     published_name="FBRAC",
     when="A baseline: the gradient through all steps of the flow.",
 )
-class FBRAC(Method):
+class FBRAC(ClonedFlow):
     r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.
 
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
@@ -58,28 +54,25 @@ class FBRAC(Method):
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and the start of the policy's actions."""
-        return {"bc_x0": normal(), "bc_t": uniform(), "q_z": normal()}
+        return {**super().noise(), "q_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the Q term."""
         return {"q": 1 / self.bc_weight}
 
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow."""
-        return self.sample_flow(observations, noise["action"], nets)
-
-    def sample_flow(self, observations: Tensor, x_0: Tensor, nets: Networks) -> Tensor:
-        """Return the end of the flow, clipped to the action box, with its graph where gradients are recorded."""
-        return integrate_flow(nets.flow.at(observations), x_0, self.flow_steps).clamp(-1, 1)
+    def cloned_flow(self, nets: Networks) -> Any:
+        """Return the one flow, which is the policy."""
+        return nets.flow
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
-        actions = self.sample_flow(batch.observations, noise["q_z"], nets)
+        # with its graph, and before cloning: gradients of the flow are summed in this order
+        actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
+        losses = super().losses(batch, targets, noise, nets, info)
         return {
-            "td": critic_loss(batch, targets, nets, info),
-            "bc_flow": cloning_loss(nets.flow, batch, noise),
+            **losses,
             # through every step of the flow, which is what the one-step policy of FQL avoids
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.cloned import ClonedFlow
-from agents.common.families.implicit import ImplicitQLearning
-from agents.common.maths.critic import critic_loss
+from agents.common.families.implicit import ImplicitFlow
 from agents.core import (
-    Batch,
-    Info,
-    Losses,
     Networks,
-    NetworkSpec,
-    Noise,
-    Targets,
     choice,
-    cloning_loss,
-    critic,
-    expectile_loss,
     register,
     setting,
-    state_value,
-    velocity_field,
 )
 
 
@@ -32,7 +19,7 @@ from agents.core import (
     published_name="IFQL",
     when="Simple, and stays in the data's support; acting costs 32 flows.",
 )
-class IFQL(ImplicitQLearning, ClonedFlow):
+class IFQL(ImplicitFlow):
     r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
@@ -55,36 +42,7 @@ class IFQL(ImplicitQLearning, ClonedFlow):
     )
     best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
-    def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value and behaviour flow."""
-        return {
-            "critic": critic(target=True),
-            "value": state_value(),
-            "behaviour": velocity_field(role="behaviour"),
-        }
-
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the online critics."""
         # the lowest critic: the best of many candidates is else the most overrated one
         return nets.critic(observations, actions).amin(1)
-
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the expectile, TD and flow-matching losses."""
-        td = critic_loss(batch, targets, nets, info)
-        value = nets.value(batch.observations)
-        info |= {
-            "v_mean": value.mean(1),
-            "v_max": value.amax(1),
-            "v_min": value.amin(1),
-        }
-        value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        if self.mask_value:
-            # the target rates a whole chunk, which may run into the next trajectory
-            value_losses = batch.valid * value_losses
-        return {
-            "value": value_losses.mean(1),
-            "td": td,
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-        }

@@ -7,28 +7,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.common.families.cloned import ClonedFlow
-from agents.common.families.implicit import ImplicitQLearning
+from agents.common.families.implicit import ImplicitFlow
 from agents.common.maths.flow import grid_times
 from agents.common.nets.networks import Time
 from agents.core import (
     Batch,
-    Info,
-    Losses,
     Networks,
-    NetworkSpec,
     Noise,
-    Targets,
     action_gradient,
-    critic,
     flow_matching_loss,
     integrate_flow,
     log_range,
     pessimistic_value,
     register,
     setting,
-    state_value,
-    velocity_field,
 )
 
 
@@ -38,7 +30,7 @@ from agents.core import (
     published_name="QGF",
     when="To choose the strength of guidance after training.",
 )
-class QGF(ImplicitQLearning, ClonedFlow):
+class QGF(ImplicitFlow):
     r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
 
     The gradient is taken at the clean action that one long step would reach, and used where the flow is:
@@ -73,14 +65,6 @@ class QGF(ImplicitQLearning, ClonedFlow):
     )
     ensemble_size: int = setting(default=2, reference="num_qs")
     rho: float = setting(default=1.0, reference="q_aggregation")
-
-    def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value and behaviour flow."""
-        return {
-            "critic": critic(target=True),
-            "value": state_value(),
-            "behaviour": velocity_field(role="behaviour"),
-        }
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
@@ -117,10 +101,3 @@ class QGF(ImplicitQLearning, ClonedFlow):
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the target critics' value that guides the flow too."""
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
-
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the expectile and TD losses, and flow matching at the times of the sampler."""
-        losses = super().losses(batch, targets, noise, nets, info)
-        return {**losses, "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise)}

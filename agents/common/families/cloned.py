@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from agents.common.maths.critic import critic_loss
@@ -35,9 +37,13 @@ class ClonedFlow(Method):
         """Return the draws of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
+    def cloned_flow(self, nets: Networks) -> Any:
+        """Return the flow that clones the data and acts."""
+        return nets.behaviour
+
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the behaviour flow."""
-        flow = nets.behaviour.at(observations)
+        flow = self.cloned_flow(nets).at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def losses(
@@ -46,5 +52,5 @@ class ClonedFlow(Method):
         """Return the TD and flow-matching losses."""
         return {
             "td": critic_loss(batch, targets, nets, info),
-            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+            "bc_flow": cloning_loss(self.cloned_flow(nets), batch, noise),
         }

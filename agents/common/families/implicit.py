@@ -1,7 +1,8 @@
-"""What IQL, IDQL and IFQL share: values that are learnt from data actions alone."""
+"""What IQL, IDQL, IFQL and QGF share: values that are learnt from data actions alone."""
 
 from __future__ import annotations
 
+from agents.common.families.cloned import ClonedFlow
 from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
@@ -10,12 +11,15 @@ from agents.core import (
     Losses,
     Method,
     Networks,
+    NetworkSpec,
     Noise,
     Targets,
+    critic,
     expectile_loss,
     linear_range,
     pessimistic_value,
     setting,
+    state_value,
 )
 
 
@@ -36,6 +40,9 @@ class ImplicitQLearning(Method):
         doc="Kappa of the value loss.",
     )
 
+    mask_value = True
+    """Whether the value's loss leaves sequences that cross a trajectory's end out."""
+
     def update_noise(self) -> dict[str, Draw]:
         """Return the draws of the losses: an update samples no next action."""
         return self.noise()
@@ -55,9 +62,25 @@ class ImplicitQLearning(Method):
         """Return the expectile loss of the value and the TD loss."""
         td = critic_loss(batch, targets, nets, info)
         value = nets.value(batch.observations)
-        info["v_mean"] = value.mean(1)
+        info |= {"v_mean": value.mean(1), "v_max": value.amax(1), "v_min": value.amin(1)}
         value_losses = expectile_loss(targets["value"] - value, self.expectile)
-        return {
-            "value": (batch.valid * value_losses).mean(-1),
-            "td": td,
-        }
+        if self.mask_value:
+            # the target rates a whole chunk, which may run into the next trajectory
+            value_losses = batch.valid * value_losses
+        return {"value": value_losses.mean(-1), "td": td}
+
+
+class ImplicitFlow(ImplicitQLearning, ClonedFlow):
+    """The same over a flow that clones the data."""
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, state value and behaviour flow."""
+        # weights are drawn in this order
+        return {"critic": critic(), "value": state_value(), **super().networks()}
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the expectile, TD and flow-matching losses."""
+        losses = super().losses(batch, targets, noise, nets, info)
+        return {**losses, "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise)}
