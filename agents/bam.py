@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from agents.common.families.fine_tuning import ResidualFineTuning
 from agents.common.maths.adjoint import memoryless_sigma, memoryless_step
@@ -60,10 +59,6 @@ class BAM(ResidualFineTuning):
     ) -> Losses:
         """Return the TD and flow-matching losses, and the control problem's through the whole rollout."""
         losses = super().losses(batch, targets, noise, nets, info)
-        return {**losses, "bam": self._control_loss(batch, noise, nets, info)}
-
-    def _control_loss(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Tensor:
-        """Return the control cost of the way minus the value of its end; Q is not clipped to the action box."""
         prior = self.prior(nets).at(batch.observations)
         policy = self.policy(nets).at(batch.observations)
         x = noise["am_x0"]
@@ -79,5 +74,6 @@ class BAM(ResidualFineTuning):
         # the last step follows the prior, without noise
         end = torch.add(x, prior(x, 1 - h), alpha=h)
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
+        # Q is not clipped to the action box
         value = pessimistic_value(nets.frozen.critic(batch.observations, end), self.rho)
-        return control - self.inverse_temperature * value.mean(-1)
+        return {**losses, "bam": control - self.inverse_temperature * value.mean(-1)}
