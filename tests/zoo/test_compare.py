@@ -315,7 +315,9 @@ def test_figures_and_tables_are_made_for_a_paper(logs, report, compared, monkeyp
     words = "--width column --format pdf --labels qam=Ours --order fql qam"
     compared(logs, "-o", report, *words.split())
     assert {path.suffix for path in (report / "figures").iterdir()} == {".pdf"}
-    assert b"/MediaBox [ 0 0 234 " in (report / "figures" / "profiles_offline.pdf").read_bytes()
+    data = (report / "figures" / "profiles_offline.pdf").read_bytes()
+    assert b"/MediaBox [ 0 0 234 " in data
+    assert data.count(b"/FontFile2") == 1  # also with the sign τ
     rows = (report / "tables" / "aggregates_offline.md").read_text().splitlines()[-2:]
     assert [row.split(" ")[1] for row in rows] == ["fql", "Ours"]
     assert 'id="figure-profiles_offline"' in (report / "report.html").read_text()
