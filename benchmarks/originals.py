@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 import yaml
 
+from agents.common.data.arrays import Transitions
 from agents.common.observations import centre_and_factor
 from benchmarks import reference_ranks as ranks
 from benchmarks.rank_table import COLUMNS, KEY
@@ -164,7 +165,9 @@ def read_transitions(plan: RunPlan) -> tuple[dict[str, np.ndarray], Standardise]
     with closing(make_env(plan.env_id, **plan.env_kwargs)) as env:
         data = plan.load_data(env)
     assert isinstance(data, Dataset)
-    arrays, valid = data.content.arrays, data.content.valid
+    transitions = data.content
+    assert isinstance(transitions, Transitions)
+    arrays, valid = transitions.arrays, transitions.valid
     observations = arrays["observations"]
     scale = plan.config.settings["observation_scale"]
     centre, factor = centre_and_factor(torch.from_numpy(observations[valid]), scale)
