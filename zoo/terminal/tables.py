@@ -62,6 +62,10 @@ def print_table(
     console = terminal()
     unbroken = [name for name in header if name not in wrapped]
     table = make_table(title, header, rows, unbroken, wrapped)
+    if not wrapped:
+        # Rich cuts off the ends of numbers where a line is too long; a narrow terminal breaks the line instead
+        unlimited = console.options.update(max_width=1000)
+        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
     table.expand = bool(wrapped)
     table.min_width = min(len(title), console.width)
     console.print(table)

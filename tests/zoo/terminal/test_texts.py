@@ -3,6 +3,7 @@
 import re
 
 from zoo.terminal.messages import LOG_FILE_ONLY, as_yaml, log, log_to_folders, messages
+from zoo.terminal.tables import print_table
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
@@ -43,3 +44,9 @@ def test_a_result_is_words_for_a_person_with_what_to_do_next():
         *("seeds:", "- 0", "- 1"),
         "next: zoo compare 'my logs' -o report/",
     ]
+
+
+def test_a_table_that_is_wider_than_the_terminal_keeps_its_numbers_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table("Sets", ["name", "transitions", "size"], [["a" * 30, "100,000,000", "1.5 GB"]])
+    assert "100,000,000  1.5 GB" in capsys.readouterr().err
