@@ -21,7 +21,7 @@ from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import parse_env_name
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import MACHINE, TrainRequest
 
 BLOCKS = blocks()
 INLINE = set(inline_commands())
@@ -90,7 +90,8 @@ def complaint(words, is_part):
             return not find_spec(module) and f"there is no module {module}"
         case ["python", file, *flags] if "/" in file:
             source = (ROOT / file).read_text() + (ROOT / "zoo/settings/request.py").read_text()
-            source += "".join(f'"--{entry.name}"' for entry in fields(TrainRequest))
+            names = [*(entry.name for entry in fields(TrainRequest)), *MACHINE]
+            source += "".join(f'"--{name.replace("_", "-")}"' for name in names)
             for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source):
                 source += (ROOT / f"benchmarks/{name}.py").read_text()
             return [flag for flag in flags if flag.startswith("--") and f'"{flag}"' not in source]
