@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ SHIFTS = (0, 10, -10)
 LEVEL = 0.05
 DRAWS = 4_000
 """Of the power, whose standard error is then at most 0.8 points."""
-Groups = Sequence[tuple[np.ndarray, np.ndarray]]
-"""For each group our scores and the published ones, shapes (..., seeds); axes before the last are simulations."""
+Group = tuple[np.ndarray, np.ndarray]
+"""Our scores and the published ones, shapes (..., seeds); axes before the last are simulations."""
 TEXT = """# Early scores at the papers' size
 
 Networks, data sizes and settings of the QAM paper, for as long as one can afford, beside the seeds that its
@@ -124,7 +124,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     parts = [text, page_table(comparison), "\n", describe_test(groups), footnote(scores)]
     write_text(path.with_suffix(".md"), "".join(parts))
     beside = int(comparison["rank"].notna().sum())
-    return {"results": str(path), "scores": beside, "p": round(float(rank_test(groups)), 3)}
+    return {
+        "results": str(path),
+        "scores": beside,
+        "p": round(float(rank_test(groups.values())), 3),
+    }
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -180,22 +184,26 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return table.assign(rank=pd.Series(ranks, beside.index, dtype=float))
 
 
-def tested_groups(comparison: pd.DataFrame) -> Groups:
+def tested_groups(comparison: pd.DataFrame) -> dict[str, Group]:
     """Return the groups of the test: each method once on a task, after the most updates that all its runs share.
 
     :param comparison: as `compare` returned it.
+    :return: ``QAM on scene-play-singletask-task4-v0`` -> our scores and the published ones.
     """
     beside = comparison.dropna(subset="rank")
     key = ["method", "environment"]
     last = beside.groupby([*key, "seed"])["step"].max().groupby(key).min().rename("last")
     tested = beside.join(last, on=key).query("step == last")
-    return [
-        (rows["score"].to_numpy(), np.array(rows["published"].iloc[0]))
-        for _, rows in tested.groupby(key)
-    ]
+    return {
+        f"{method} on {environment}": (
+            rows["score"].to_numpy(),
+            np.array(rows["published"].iloc[0]),
+        )
+        for (method, environment), rows in tested.groupby(key)
+    }
 
 
-def rank_test(groups: Groups) -> np.ndarray:
+def rank_test(groups: Collection[Group]) -> np.ndarray:
     """Return two-sided p values of van Elteren's test, which the module describes; 1 where all scores are tied.
 
     Source: P. van Elteren, "On the combination of independent two sample tests of Wilcoxon", 1960.
@@ -214,7 +222,7 @@ def rank_test(groups: Groups) -> np.ndarray:
     return 2 * special.ndtr(-z)
 
 
-def power(groups: Groups, shift: float) -> float:
+def power(groups: Collection[Group], shift: float) -> float:
     """Return how often the test finds scores that are away from the published ones.
 
     Both sides are drawn with replacement from the published seeds of their group. Ours are then shifted.
@@ -230,15 +238,20 @@ def power(groups: Groups, shift: float) -> float:
     return float((rank_test(simulated) < LEVEL).mean())
 
 
-def describe_test(groups: Groups) -> str:
-    """Return what the test says of all groups, and what it would find."""
-    if not groups:
+def describe_test(named_groups: Mapping[str, Group]) -> str:
+    """Return what the test says of each group and of all, and what it would find."""
+    if not named_groups:
         return "\nNo score is beside published ones yet.\n"
+    groups = named_groups.values()
+    alone = "".join(
+        f"- {name}: p = {rank_test([group]):.2g}, {group[0].mean() - group[1].mean():+.1f} points.\n"
+        for name, group in named_groups.items()
+    )
     away = np.concatenate([ours - published.mean() for ours, published in groups])
     varied = sum(np.ptp(published) > 0 for _, published in groups)
     powers = {shift: f"{100 * power(groups, shift):.0f}%" for shift in SHIFTS}
     return f"""
-- **All together:** p = {rank_test(groups):.2g}, {len(away)} scores in {len(groups)} groups.
+{alone}- **All together:** p = {rank_test(groups):.2g}, {len(away)} scores in {len(groups)} groups.
   On average ours are {away.mean():+.1f} points away from the published means.
   The published seeds differ in {varied} of these groups.
 - **Power**, with as many scores: {powers[10]} at a shift of +10 points, {powers[-10]} at -10 points.

@@ -79,8 +79,10 @@ def test_a_method_counts_once_on_a_task_after_the_most_updates_of_all_its_runs()
     comparison = full_size.compare(scores.assign(**about), published.assign(**about))
     # fractions: equal scores share their mean rank
     assert comparison["rank"].tolist()[1:] == [2.5, 3, 3, 1.5]
-    groups = [[side.tolist() for side in group] for group in full_size.tested_groups(comparison)]
-    assert groups == [[[10, 12], [8, 10]], [[100], [100]]]
+    groups = full_size.tested_groups(comparison)
+    assert [*groups] == [f"FQL on {ENV}", f"QAM on {ENV}"]
+    sides = [[side.tolist() for side in group] for group in groups.values()]
+    assert sides == [[[10, 12], [8, 10]], [[100], [100]]]
 
 
 def test_seeds_at_once_share_the_hours_of_their_gpu(tmp_path):
@@ -111,4 +113,5 @@ def test_seeds_at_once_share_the_hours_of_their_gpu(tmp_path):
     page = (tmp_path / "full_size.md").read_text()
     assert "- NVIDIA H100, bf16, commit `c5fbd7b9`" in page
     assert "| 70 to 100 |" in page
+    assert f"- QAM on {ENV}: p = " in page
     assert "3 scores in 1 groups" in page
