@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
 from zoo.terminal.cli import as_program
@@ -213,3 +217,6 @@ def _report(suite: Suite, progress: Progress, args: argparse.Namespace) -> dict[
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,12 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import sys
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
@@ -46,3 +51,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

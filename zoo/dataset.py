@@ -1,7 +1,12 @@
 """List, describe, generate, download, check, convert and collect datasets: ``python zoo/dataset.py COMMAND ...``."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.datasets.files import folder_option
 from zoo.datasets.names import parse_name
@@ -206,3 +211,6 @@ def _add_custom(command: Parser, word: str) -> None:
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

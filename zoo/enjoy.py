@@ -8,7 +8,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.envs.rendering import WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
@@ -159,3 +164,6 @@ def _show(args: argparse.Namespace, agent: Agent, platform: str | None) -> Episo
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

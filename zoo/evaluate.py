@@ -8,7 +8,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
@@ -197,3 +202,6 @@ def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,11 +4,16 @@
 """
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program, signals_deferred
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import SEED, Parser, a_path, check_output
 
@@ -49,8 +54,10 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
     if agent.stated is not None:
         about["score"] = agent.stated.text
-    with as_usage_error(ImportError, ValueError):  # onnx and its runtime are optional packages
+    try:
         largest_error = export_onnx(agent.policy, args.output, about, args.noise_seed)
+    except (ImportError, ValueError) as error:  # onnx and its runtime are optional packages
+        raise UsageError(str(error)) from error
     size = args.output.stat().st_size
     log.info(
         "%s: %d kB, differs from PyTorch by at most %.1e of the action range",
@@ -68,3 +75,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

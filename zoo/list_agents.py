@@ -5,10 +5,14 @@ import inspect
 import json
 import re
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` find the package, not this file
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.algorithms.overview import (
     NUMBERS,
@@ -226,3 +230,6 @@ def readable_type(name: str) -> str:
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,12 +8,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import math
 import shlex
+import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from agents.common.validation import number
 from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
@@ -43,13 +48,12 @@ def make_parser() -> Parser:
 
 
 def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-        if 0 < seconds < math.inf:
-            return seconds
-    raise argparse.ArgumentTypeError(
-        f"expected seconds > 0, got {text!r}; give paths before --watch"
-    )
+    try:
+        return float(number("--watch", float(text), above=0))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds > 0, got {text!r}; give paths before --watch"
+        ) from None
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -102,3 +106,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

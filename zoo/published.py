@@ -1,7 +1,12 @@
 """Published scores that come with the zoo: ``python zoo/published.py list``."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.terminal.cli import as_program
 from zoo.terminal.parser import Parser, add_verbose
@@ -46,3 +51,6 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, lambda args: args.command(args))
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,9 +6,13 @@
 import argparse
 import contextlib
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program, signals_deferred
@@ -104,3 +108,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _run)
+
+if __name__ == "__main__":
+    sys.exit(main())

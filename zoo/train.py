@@ -1,7 +1,12 @@
 """Train an algorithm on an environment's dataset, then online: one run folder per seed."""
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
@@ -33,3 +38,6 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _train)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,8 +5,13 @@ evaluation episodes are others than those of a report: compare methods with new 
 """
 
 import argparse
+import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
+
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
@@ -44,3 +49,6 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
 
 
 main = as_program(make_parser, _tune)
+
+if __name__ == "__main__":
+    sys.exit(main())

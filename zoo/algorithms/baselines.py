@@ -46,7 +46,7 @@ from agents.common.settings import (
 from agents.common.validation import integer, number
 from agents.models import get
 from zoo.algorithms.catalogue import SB3, algorithm_ids, require_algorithm
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError
 
 # constructor arguments that no user sets here: objects, and SB3's own ways to store data
 NOT_SETTINGS = {
@@ -336,8 +336,10 @@ def find_named_by_file(
     sb3 = {registry.name_of(algorithm): id for id, algorithm in BASELINES.items()}
     id = sb3.get(name, name)
     if id not in algorithm_ids():
-        with as_usage_error(ValueError):
+        try:
             id = registry.find_named_by_file(id, file, package, trust=trust).id
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     return find_algorithm(id)
 
 

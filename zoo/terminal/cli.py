@@ -162,8 +162,7 @@ def as_program(
 ) -> Callable[..., int]:
     """Return the ``main`` of a program, whose body may leave an exit code of its own in its arguments.
 
-    A parser with a default of ``command_line`` has the words that were typed there. A program that is run as a file, or
-    with ``python -m``, starts here and exits.
+    A parser with a default of ``command_line`` has the words that were typed there.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,8 +175,6 @@ def as_program(
         code = run_program(lambda: body(checked(args)), getattr(args, "verbose", 1))
         return code or int(getattr(args, "exit_code", SUCCEEDED))
 
-    if make_parser.__module__ == "__main__":
-        sys.exit(main())
     return main
 
 
