@@ -89,9 +89,12 @@ def _parse_header(
 def _read_members(
     file: Source, names: Collection[str] | None, read: Callable[[IO[bytes], int], T]
 ) -> dict[str, T]:
-    """Return what a function reads of the members of an archive, which it gets opened and with their size, by array.
+    """Return what a function reads of the members of an archive.
 
+    :param file: the archive.
     :param names: of the arrays; None: all.
+    :param read: gets a member, opened, and its size in bytes.
+    :return: name of the array -> what was read.
     """
     is_path = isinstance(file, str | os.PathLike)
     results = {}
