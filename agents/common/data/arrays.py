@@ -295,6 +295,8 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
     """Refuse one of `FLAGS` that is not 0 or 1, and another array that is not finite; name the first such row.
 
+    :param name: of the array.
+    :param array: its values, (rows, ...).
     :param rows: the rows that count, (rows,); None: all.
     """
     if name in FLAGS:
