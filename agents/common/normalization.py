@@ -33,7 +33,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 from torch import Tensor
 
 from agents.common.observations import ObservationLayout
-from agents.common.validation import boolean, closest_names, number, one_of
+from agents.common.validation import boolean, number, one_of, suggestion
 
 NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
     "normal": NormalActionNoise,
@@ -144,9 +144,8 @@ def checked_normalize(name: str, value: object) -> bool | Mapping[str, Any]:
         return boolean(name, value)
     for option in value:
         if option not in OPTIONS:
-            closest = ", ".join(closest_names(str(option), OPTIONS))
             raise TypeError(
-                f"`{name}` must hold options of VecNormalize, got `{option}`; closest: {closest}"
+                f"`{name}` must hold options of VecNormalize, got `{option}`; {suggestion(option, OPTIONS)}"
             )
     return value
 

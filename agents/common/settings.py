@@ -29,11 +29,11 @@ from typing import (
 from agents.common.validation import (
     Bounds,
     boolean,
-    closest_names,
     describe_bounds,
     integer,
     number,
     one_of,
+    suggestion,
 )
 
 
@@ -352,9 +352,8 @@ class Configurable:
         known_names = {**cls.declared(), **(also or {})}
         for name in names:
             if name not in known_names:
-                closest = ", ".join(closest_names(name, known_names))
                 raise TypeError(
-                    f"{cls.__name__}() got an unexpected keyword argument '{name}'; closest: {closest}"
+                    f"{cls.__name__}() got an unexpected keyword argument '{name}'; {suggestion(name, known_names)}"
                 )
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -18,22 +18,37 @@ class UntrustedError(ValueError):
     """A file holds code or names a module to import, and nothing says that its author is trusted."""
 
 
-def closest_names(name: object, choices: Iterable[str]) -> list[str]:
-    """Return up to three choices that look most like a name, best first; if none does, the first in the alphabet.
+MAX_LISTED = 40
+"""How many choices a message lists."""
 
-    Of declared settings by name, the one comes first that the paper or the authors' code calls so. In a YAML file, a
-    name may be a number or nothing at all.
+
+def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
+    """Return the end of a message about an unknown name: up to three similar choices, best first, or else all.
+
+    Of declared settings by name, those are named that the paper or the authors' code calls so. In a YAML file, a name
+    may be a number or nothing at all.
+
+    :param command: shows choices that are too many to list here.
     """
+    similar = []
     if isinstance(choices, Mapping):
-        published = []
         for choice, declared in choices.items():
             if name in getattr(declared, "reference", "").split(", "):
-                published.append(choice)
-        if published:
-            return published
-    # in order, so that equally close names come alike in every process
+                similar.append(choice)
+    # in order, so that equally close names come alike in every process; by lower case, as people type
     names_in_order = sorted(set(choices))
-    return difflib.get_close_matches(str(name), names_in_order, cutoff=0.4) or names_in_order[:3]
+    by_lower_case = {choice.lower(): choice for choice in names_in_order}
+    if not similar:
+        matches = difflib.get_close_matches(str(name).lower(), by_lower_case)
+        similar = [by_lower_case[match] for match in matches]
+    if similar:
+        return f"closest: {', '.join(similar)}"
+    if len(names_in_order) > MAX_LISTED:
+        advice = f"; see {command}" if command else ""
+        return f"none of the {len(names_in_order):,} known names is similar{advice}"
+    if not names_in_order:
+        return "there is none to choose from"
+    return f"choose from: {', '.join(names_in_order)}"
 
 
 def path_of(kind: type) -> str:
@@ -41,12 +56,9 @@ def path_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def unknown_name_message(kind: str, name: object, choices: Iterable[str]) -> str:
+def unknown_name_message(kind: str, name: object, choices: Iterable[str], command: str = "") -> str:
     """Return the message for a name that is not one of the choices; ``kind`` is what it names, e.g. "algorithm"."""
-    closest = ", ".join(closest_names(name, choices))
-    if not closest:
-        return f"unknown {kind} `{name}`; there is none to choose from"
-    return f"unknown {kind} `{name}`; closest: {closest}"
+    return f"unknown {kind} `{name}`; {suggestion(name, choices, command)}"
 
 
 class Bounds(TypedDict, total=False):

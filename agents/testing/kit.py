@@ -564,9 +564,7 @@ def require_names(names: Collection[str]) -> None:
     known_checks = [check.name for check in CHECKS]
     for name in names:
         if name not in known_checks:
-            raise ValueError(
-                f"{unknown_name_message('check', name, known_checks)}; there are: {', '.join(known_checks)}"
-            )
+            raise ValueError(unknown_name_message("check", name, known_checks))
 
 
 def run_checks(

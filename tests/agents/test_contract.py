@@ -133,6 +133,8 @@ LIMIT = np.finfo(np.float32).max
         (spaces.Tuple([OBSERVATIONS]), None, "and Dicts of these, got Tuple(Box("),
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "Dicts of these, got Dict("),
         (spaces.Dict({}), None, "and Dicts of these, got Dict()"),
+        (spaces.Box(-1, 1, (0,)), None, "and Dicts of these, got Box("),
+        (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "non-empty bounded Box actions, got Box("),
         (OBSERVATIONS, spaces.Discrete(3), "Box actions, got Discrete(3)"),
         (OBSERVATIONS, spaces.MultiBinary(3), "Box actions, got MultiBinary(3)"),
         (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,)), "bounded Box actions, got Box(-inf, inf"),

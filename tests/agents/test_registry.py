@@ -34,9 +34,16 @@ def test_type_checkers_know_every_public_name():
         assert re.search(rf"(import|class) {name}\b", make_tables.stub()), name
 
 
-def test_an_unknown_id_names_the_closest():
-    with pytest.raises(KeyError, match="unknown algorithm `fqll`; closest: fql"):
-        agents.get("fqll")
+@pytest.mark.parametrize(
+    ("id", "answer"),
+    [("fqll", "closest: fql"), ("QAMM", "closest: qam"), ("ppo", "choose from: bam, ")],
+)
+def test_an_unknown_id_names_similar_ones_or_all(id, answer):
+    with pytest.raises(KeyError, match=f"unknown algorithm `{id}`; {answer}"):
+        agents.get(id)
+
+
+def test_an_alias_is_not_a_choice():
     with pytest.raises(KeyError, match="unknown algorithm `bptttt`") as refusal:
         agents.get("bptttt")
     assert "bptt," not in refusal.value.args[0]  # an alias

@@ -152,6 +152,14 @@ def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
         with pytest.raises(ValueError, match="`policy` must be one of"):
             agents.FQL(policy, SpacesEnv(4, 2))
+    with pytest.raises(ValueError, match="`MultiInputPolicy` is for Dict observations, got Box"):
+        agents.FQL("MultiInputPolicy", SpacesEnv(4, 2))
+
+
+@pytest.mark.parametrize("env", [None, 5, SpacesEnv])
+def test_what_is_no_environment_is_refused(env):
+    with pytest.raises(TypeError, match="`env` must be a Gymnasium or vectorised environment"):
+        agents.FQL("MlpPolicy", env)
 
 
 @pytest.mark.parametrize(

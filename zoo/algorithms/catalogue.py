@@ -28,5 +28,5 @@ def require_algorithm(id: str) -> None:
     """
     ids = algorithm_ids()
     if ":" not in id and id not in (*ids, *registry.ALIASES):
-        message = unknown_name_message("algorithm", id, ids)
+        message = unknown_name_message("algorithm", id, ids, "zoo agents list")
         raise UsageError(f"{message}; one of your own that is not installed is called module:Class")

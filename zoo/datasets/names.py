@@ -229,7 +229,8 @@ def _unknown(kind: str, name: str, candidates: list[str]) -> UsageError:
         benchmark = TASKS[name].benchmark
         page = f"docs/{benchmark.lower()}.md says how its data are loaded"
         return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page}")
-    return UsageError(unknown_name_message(kind, name, [*candidates, *TASKS]))
+    message = unknown_name_message(kind, name, [*candidates, *TASKS], "zoo dataset list")
+    return UsageError(message)
 
 
 def is_custom(name: str) -> bool:

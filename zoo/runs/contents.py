@@ -165,7 +165,7 @@ def _row(path: Path, stamps: Stamps, contents: RunContents | UnreadableRun) -> I
 
 
 def _save(file: Path, rows: Sequence[Row]) -> None:
-    """Add rows to the cache, and remove one that is damaged."""
+    """Add rows to the cache, drop those of deleted runs, and remove a cache that is damaged."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as cache, cache:
@@ -173,6 +173,8 @@ def _save(file: Path, rows: Sequence[Row]) -> None:
                 "CREATE TABLE IF NOT EXISTS runs (path PRIMARY KEY, stamps, status, record, evaluations)"
             )
             cache.executemany("REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", rows)
+            cache.create_function("is_folder", 1, os.path.isdir)
+            cache.execute("DELETE FROM runs WHERE NOT is_folder(path)")
     except (OSError, sqlite3.OperationalError):
         pass  # no home, a full or read-only one, or a program that writes for long
     except sqlite3.DatabaseError:

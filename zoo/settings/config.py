@@ -213,7 +213,11 @@ def _merged(algo: str, layers: Sequence[Layer], settings: Collection[str]) -> di
         values = merge(values, layer)
     for name in values:
         if name not in settings:
-            raise UsageError(unknown_name_message(f"setting of {algo}", name, settings))
+            raise UsageError(
+                unknown_name_message(
+                    f"setting of {algo}", name, settings, f"zoo agents show {algo}"
+                )
+            )
     return values
 
 

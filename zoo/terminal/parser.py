@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from agents.common.validation import closest_names
+from agents.common.validation import suggestion
 from zoo.terminal.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log, write_out
 
@@ -41,8 +41,7 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
-            closest = ", ".join(closest_names(flag, self._option_string_actions))
-            self.error(f"unknown flag {flag}; closest: {closest}")
+            self.error(f"unknown flag {flag}; {suggestion(flag, self._option_string_actions)}")
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
         return parsed, unknown

@@ -255,7 +255,8 @@ def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tupl
     """Return the setting that a word of ``--search`` names, and where to search."""
     name, equals, text = word.partition("=")
     if name not in declared:
-        raise UsageError(unknown_name_message(f"setting of {entry.id}", name, declared))
+        command = f"zoo agents show {entry.id}"
+        raise UsageError(unknown_name_message(f"setting of {entry.id}", name, declared, command))
     if equals:
         return name, _read_search(name, text)
     search = declared[name].search

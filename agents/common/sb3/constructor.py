@@ -18,7 +18,7 @@ from agents.common.sb3.environments import available_device
 from agents.common.sb3.first_update import require_table
 from agents.common.settings import Configurable, required, setting
 from agents.common.streams import MAX_SEED
-from agents.common.validation import closest_names, integer
+from agents.common.validation import integer, suggestion
 
 if TYPE_CHECKING:  # names that only annotations need
     from stable_baselines3.common.type_aliases import GymEnv
@@ -112,9 +112,9 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
         if isinstance(written, str) and classes:
             short_name = written.rpartition(".")[2].lower()
             if short_name not in classes:
-                closest = [classes[name].__name__ for name in closest_names(short_name, classes)]
+                names = [kind.__name__ for kind in classes.values()]
                 raise ValueError(
-                    f"{label} must name a class of PyTorch, got {written!r}; closest: {', '.join(closest)}"
+                    f"{label} must name a class of PyTorch, got {written!r}; {suggestion(short_name, names)}"
                 )
             arguments[argument] = classes[short_name]
         elif written is not None and not (isinstance(written, type) and issubclass(written, base)):

@@ -22,6 +22,17 @@ class UnsupportedSpaceError(NotImplementedError, AssertionError):
     """An observation or action space that models are not built for; SB3 raises AssertionError there."""
 
 
+def require_env(env: object) -> None:
+    """Refuse what is no environment.
+
+    :raises TypeError: if it is not; `load` alone does without one.
+    """
+    if not isinstance(env, gymnasium.Env | VecEnv):
+        raise TypeError(
+            f"`env` must be a Gymnasium or vectorised environment, got {env!r}; make one with `gymnasium.make`"
+        )
+
+
 def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
     """Refuse spaces that models are not built for, by name.
 
@@ -32,17 +43,17 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     parts: list[Any] = [observations]
     if isinstance(observations, spaces.Dict):
         parts = list(observations.spaces.values())
-    are_known = all(isinstance(part, PARTS) for part in parts)
+    is_known = all(isinstance(part, PARTS) for part in parts)
     # whose rows SB3 does not make one-hot
     tables = [part for part in parts if isinstance(part, spaces.MultiDiscrete) and part.shape[1:]]
-    if tables or not (parts and are_known):
+    if tables or not is_known or not spaces.flatdim(observations):
         raise UnsupportedSpaceError(
-            "models support Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, got "
-            f"{observations}; flatten it with gymnasium.wrappers.FlattenObservation"
+            "models support non-empty Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, "
+            f"got {observations}; flatten it with gymnasium.wrappers.FlattenObservation"
         )
-    if not isinstance(actions, spaces.Box) or not actions.is_bounded():
+    if not isinstance(actions, spaces.Box) or not actions.is_bounded() or 0 in actions.shape:
         raise UnsupportedSpaceError(
-            f"models support bounded Box actions, got {actions}; "
+            f"models support non-empty bounded Box actions, got {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
     # actions are scaled in float32, in which a width of a box of float64 may be 0 or infinite

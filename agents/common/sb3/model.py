@@ -34,7 +34,7 @@ from agents.common.replicas import DivergedError, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.environments import check_spaces, require_own_environments
+from agents.common.sb3.environments import check_spaces, require_env, require_own_environments
 from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import ChunkState, FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples, load_behaviour
@@ -101,6 +101,8 @@ class FlowAlgorithm(StoredModel):
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
         self.seeds = arguments.seeds
+        if env is None and arguments._init_setup_model:
+            require_env(env)
         of_sb3 = arguments.of_sb3(self.method)
         super().__init__(policy, env, **of_sb3, support_multi_env=True, sde_support=False)  # type: ignore[arg-type]
         self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is

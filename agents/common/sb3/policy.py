@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
+    CombinedExtractor,
     FlattenExtractor,
     get_actor_critic_arch,
 )
@@ -241,6 +242,11 @@ class FlowPolicy(BasePolicy):
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
         arguments = dict(self.features_extractor_kwargs)
+        is_combined = issubclass(self.features_extractor_class, CombinedExtractor)
+        if is_combined and not isinstance(self.observation_space, spaces.Dict):
+            raise ValueError(
+                f"`MultiInputPolicy` is for Dict observations, got {self.observation_space}; use MlpPolicy"
+            )
         if issubclass(self.features_extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
         extractor = self.features_extractor_class(self.observation_space, **arguments)

@@ -45,9 +45,9 @@ from agents.common.model_file import (
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.replicas import PerReplica
-from agents.common.sb3.environments import CopiedObservations, check_spaces
+from agents.common.sb3.environments import CopiedObservations, check_spaces, require_env
 from agents.common.streams import Purpose, seed_for
-from agents.common.validation import closest_names, path_of
+from agents.common.validation import path_of, suggestion
 
 
 class StoredModel(OffPolicyAlgorithm):
@@ -93,6 +93,7 @@ class StoredModel(OffPolicyAlgorithm):
         :raises UnsupportedSpaceError: for spaces that are not supported, which SB3 would refuse by an assertion.
         :return: a vectorised environment.
         """
+        require_env(env)
         check_spaces(env.observation_space, env.action_space)
         wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
         envs = getattr(wrapped.unwrapped, "envs", [])
@@ -423,9 +424,8 @@ def _refuse_replacements(
         )
     for name in replacements:
         if name not in saved and not hasattr(cls, name):
-            closest = ", ".join(closest_names(name, saved))
             raise TypeError(
-                f"{cls.__name__}.load() got '{name}', which no such model has; closest: {closest}"
+                f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved)}"
             )
 
 

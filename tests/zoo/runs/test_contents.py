@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 import weakref
@@ -59,6 +60,16 @@ def test_a_second_look_reads_no_finished_run_again_and_shows_the_same(logs, read
     read_runs([logs / "run_1"])  # the others stay in the cache
     read_runs([logs])
     assert len(reads) == 4
+
+
+def test_a_deleted_run_leaves_the_cache_when_it_is_next_written(logs, tmp_path):
+    read_runs([logs])
+    shutil.rmtree(logs / "run_0")
+    age(write_run(logs / "run_3", seed=3))
+    read_runs([logs])
+    (file,) = (tmp_path / "cache").rglob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(file)) as cache:
+        assert cache.execute("SELECT COUNT(*) FROM runs").fetchone() == (3,)
 
 
 @pytest.mark.parametrize("file", ["status.json", "config.yml", "evaluations.npz"])

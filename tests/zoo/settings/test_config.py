@@ -128,6 +128,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
             "inverse_temprature=3",
             "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
         ),
+        ("zzz=1", "known names is similar; see zoo agents show qam"),
         ("per_network.critc.tau=1", "unknown network of QAM `critc`; closest: critic"),
     ],
 )

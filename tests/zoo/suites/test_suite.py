@@ -88,7 +88,7 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
         ({"algorithms": ["fbrac", "bptt"]}, "fbrac twice"),
         (
             {"overrides": [{"algorithms": "fql", "environments": ["scene-*", "*maze*"]}]},
-            "suite `scene-\\*`; closest",
+            "suite `scene-\\*`; choose from",
         ),
         ({"published": ["qam2062"]}, "closest: qam2026"),
     ],

@@ -222,7 +222,9 @@ def test_what_formats_leave_open_can_be_given(tmp_path):
     assert (arrays["rewards"][:-1] == -1).all()
     assert (arrays["masks"] == 1).all()
     assert len(arrays["valids"]) == 19
-    assert "closest: rewards" in refusal(path, columns={"reward": "cost"})
+    assert "choose from: actions, observations, rewards" in refusal(
+        path, columns={"reward": "cost"}
+    )
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
@@ -275,7 +277,7 @@ def test_a_column_may_serve_twice(tmp_path):
     path = write_d4rl(tmp_path)
     arrays = read(path, ReadOptions({"rewards": "terminals", "terminated": "terminals"}))
     assert np.flatnonzero(arrays["rewards"]).tolist() == [18]
-    assert "closest: actions" in refusal(path, columns={"rewards": "cost"})
+    assert "choose from: actions, " in refusal(path, columns={"rewards": "cost"})
 
 
 SCALAR, PAIR = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))
@@ -486,7 +488,8 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (change_hdf5, {"rewards": None}, "cannot be read as a Minari dataset"),
     (change_hdf5, {"observations": np.zeros((21, 1))}, "episode 1 must have observations and"),
     (minari_of_parts, {"recorded": None}, "must record the spaces of observations and actions"),
-    (minari_of_parts, {"recorded": Dict({"a": PAIR, "b": PAIR})}, "parts of the recorded space"),
+    (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "parts of the recorded space"),
+    (minari_of_parts, {"recorded": Dict(dict.fromkeys("abz", PAIR))}, "space, which says their order"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_set_is_refused_by_its_name(tmp_path, make, changes, text):
     assert text in refusal(make(tmp_path, **changes))
