@@ -293,7 +293,7 @@ def _form(value: Any) -> str:
     return f"an object of type {type(value).__name__}"
 
 
-# -- observations of several environments ------------------------------------------------------------------------------
+# -- observations of a space -------------------------------------------------------------------------------------------
 
 
 def policy_name(space: spaces.Space[Any]) -> str:
@@ -307,14 +307,4 @@ def policy_name(space: spaces.Space[Any]) -> str:
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
     """Return observations as one array (B, ...), or as one of each part."""
-    batch: Any = create_empty_array(space, len(observations))
-    if observations:  # Gymnasium stacks one at least
-        batch = concatenate(space, observations, batch)
-    return batch
-
-
-def join(parts: Sequence[Any]) -> Any:
-    """Return several results of :func:`stack` as one."""
-    if isinstance(parts[0], dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return np.concatenate(parts)
+    return concatenate(space, observations, create_empty_array(space, len(observations)))

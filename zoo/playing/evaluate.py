@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.common.actions import Array, action_bounds, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
+from zoo.envs.border import stack
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.playing.pool import EnvPool, Progress, Spaces, count_environments
 from zoo.processes.serving import Hook, keep_waiting
@@ -169,9 +170,10 @@ class Evaluator:
                 return schedule.totals
             for job in schedule.update(progress):
                 planner.restart(*job)
-            running = progress.running
+            running = list(progress.observations)
             if running:
-                chunks, diverged = planner.plan(schedule.rows_of(running), progress.observations)
+                observations = list(progress.observations.values())
+                chunks, diverged = planner.plan(schedule.rows_of(running), observations)
                 schedule.drop(diverged)
         self.close()  # its episodes are left in the middle
         return schedule.totals
@@ -282,22 +284,22 @@ class BatchPlanner:
         for job in np.ndindex(self._shape):
             self.restart(*job)
 
-    def plan(self, rows: Rows, observations: Any) -> tuple[Array, set[int]]:
+    def plan(self, rows: Rows, observations: Sequence[Any]) -> tuple[Array, set[int]]:
         """Plan a chunk in some rows.
 
-        :param observations: of these rows, as `zoo.envs.border.stack` returns them.
+        :param observations: of these rows, as environments return them.
         :return: actions as they are played, (len(rows), `played_length`, A); and the replicas that planned NaN or
             infinity, in whose rows stands the middle of the action space.
         """
         policy = self._policy
         space = self._observation_space
+        batch = stack(space, observations)
         if isinstance(space, gymnasium.spaces.Dict) or len(space.shape or ()) != 1:
-            observations = policy.layout.flatten(observations)  # type: ignore[attr-defined]  # one for such spaces
+            batch = policy.layout.flatten(batch)  # type: ignore[attr-defined]  # one for such spaces
         if self._rows is None:
             # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
-            shape = (*self._shape, *observations.shape[1:])
-            self._rows = np.broadcast_to(observations[0], shape).copy()
-        self._rows[rows] = observations
+            self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
+        self._rows[rows] = batch
         begin = time.perf_counter()
         # rows that are not due get the same noise again
         draws = (*np.indices(self._shape), self._used)

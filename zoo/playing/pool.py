@@ -21,7 +21,6 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.border import join, stack
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
 from zoo.processes.serving import (
@@ -68,14 +67,12 @@ class EpisodeTotals(NamedTuple):
 class Progress:
     """The report of one process or several.
 
-    :param running: numbers of the environments in the middle of an episode.
-    :param observations: of these, (len(running), ...), by name in a Dict space.
+    :param observations: environment in the middle of an episode -> its observation.
     :param endings: environment -> the episode that it finished; it is idle now.
     :param lost: environments of processes that were lost; they are new and idle.
     """
 
-    running: list[int]
-    observations: Any
+    observations: dict[int, Any]
     endings: dict[int, EpisodeTotals]
     lost: list[int] = field(default_factory=list)
 
@@ -137,9 +134,7 @@ class EnvGroup:
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
             self._totals[number] = EpisodeTotals()
-        return Progress(
-            list(observations), stack(self.spaces[0], list(observations.values())), endings
-        )
+        return Progress(observations, endings)
 
     def close(self) -> None:
         """Close the environments."""
@@ -233,8 +228,7 @@ class EnvPool:
         answered = list(busy.values())
         if not self._plans_once:
             answered = wait_for_answers(answered, patience, self._check_in)
-        progress = Progress([], None, {})
-        observations = []
+        progress = Progress({}, {})
         for worker, process in busy.items():
             if process not in answered:
                 continue
@@ -244,11 +238,8 @@ class EnvPool:
             except WorkerLost as error:
                 self._replace(worker, error)
                 continue
-            progress.running += part.running
+            progress.observations |= part.observations
             progress.endings |= part.endings
-            observations.append(part.observations)
-        if observations:
-            progress.observations = join(observations)
         progress.lost = self._lost
         self._lost = []
         return progress

@@ -161,9 +161,7 @@ class Stage:
         if not due:
             return
         numbers = np.array([episode.number for episode in due])
-        observations = stack(
-            self.envs[0].observation_space, [episode.observation for episode in due]
-        )
+        observations = [episode.observation for episode in due]
         chunks, diverged = self._planner.plan((np.zeros_like(numbers), numbers), observations)
         if diverged:
             raise ArithmeticError(f"{self.agent.source} planned an action that is NaN or infinite")
