@@ -17,6 +17,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.envs.rendering import WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
+from zoo.runs.protocol import count
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
@@ -106,7 +107,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         results = _show(args, agent, platform)
     score = Score.of(results.returns[0], results.successes_of(0), agent.scoring)
-    log.info("%s over %d episodes", score.text, score.episodes)
+    log.info("%s over %s", score.text, count(score.episodes, "episode"))
     return describe(agent, results, score) | {
         "video": None if args.video is None else str(args.video)
     }

@@ -17,6 +17,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
+from zoo.runs.protocol import count
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
@@ -93,7 +94,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             f"{agent.seed}; leave out --episodes and --seed"
         )
     results, score = play(playing, args.n_eval_envs)
-    log.info("%s in %s: %s over %d episodes", agent.algo, agent.env, score.text, score.episodes)
+    episodes = count(score.episodes, "episode")
+    log.info("%s in %s: %s over %s", agent.algo, agent.env, score.text, episodes)
     result = describe(playing, results, score)
     result["normalised return"] = agent.scoring.normalised(result["return"])
     return result | _compare(args, agent, score, differs)

@@ -229,10 +229,11 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
-    final = path / f"{path.name.rpartition('_')[0]}.zip"  # a folder is named ENV_NUMBER
+    # a folder is named ENV_NUMBER, also where the path to it is `.` or a link
+    final = path / f"{path.resolve().name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
     best = path / "best_model.zip"
-    for candidate in (path, path.with_name(f"{path.name}.zip"), final, *checkpoints, best):
+    for candidate in (path, Path(f"{path}.zip"), final, *checkpoints, best):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(

@@ -147,8 +147,8 @@ def describe_bounds(**bounds: Unpack[Bounds]) -> str:
     """Return a range in words with a leading space, e.g. ``" > 0 and <= 1"``; nothing without bounds."""
     parts = []
     for name, (sign, _) in COMPARISONS.items():
-        if name in bounds:
-            bound: Any = bounds[name]  # type: ignore[literal-required]
+        bound: Any = bounds.get(name, math.inf)
+        if math.isfinite(bound):
             # `g` would round a large int
             parts.append(f"{sign} {bound if isinstance(bound, int) else format(bound, 'g')}")
     if not parts:

@@ -1,6 +1,7 @@
 """Saved models: found, known by their algorithm, refused by another's."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from tests.common.toys import TINY, assert_same_parameters, reloaded, tiny_model
 from tests.envs import SpacesEnv
 
 
-def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its_best(tmp_path):
+def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its_best(
+    tmp_path, monkeypatch
+):
     folder = tmp_path / "maze-task1-v0_3"
     files = [
         "best_model.zip",
@@ -22,6 +25,10 @@ def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its
         (folder / name).touch()
         assert find_model(folder) == folder / name
     assert find_model(folder / files[0]) == folder / files[0]
+    (tmp_path / "latest").symlink_to(folder)
+    assert find_model(tmp_path / "latest").samefile(folder / name)
+    monkeypatch.chdir(folder)
+    assert find_model(".") == Path(name)
 
 
 @pytest.fixture

@@ -411,6 +411,7 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
 
     It has the replicas of all seeds, and is in the folder of the first.
     """
+    path = path.resolve()  # its name is among those that the run knows
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}

@@ -16,6 +16,7 @@ from zoo.models.agent import ENDING, Agent, play
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
+from zoo.runs.protocol import count
 from zoo.runs.scores import RETURN, SCORE_KINDS
 from zoo.settings.layers import dump_yaml
 from zoo.terminal.errors import UsageError
@@ -77,7 +78,7 @@ def write_upload(
     if is_policy and score is not None:
         shutil.copyfile(agent.source, folder / POLICY)
     else:
-        log.info("playing %d episodes for the score on the card", agent.episodes)
+        log.info("playing %s for the score on the card", count(agent.episodes, "episode"))
         _, score = play(agent, n_envs)
         about = describe_agent(agent, config, versions, licence) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
@@ -182,7 +183,7 @@ def model_card(
         dataset_type=agent.env,
         dataset_name=agent.env,
         metric_type=metric,
-        metric_name=f"{score.kind}, mean of {score.episodes} episodes",
+        metric_name=f"{score.kind}, mean of {count(score.episodes, 'episode')}",
         metric_value=score.mean,
     )
     metadata = hub.ModelCardData(

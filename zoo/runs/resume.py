@@ -11,7 +11,7 @@ from agents.common.model_file import find_checkpoints, step_of
 from zoo.processes.versions import describe_versions
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
-from zoo.runs.protocol import shortened
+from zoo.runs.protocol import count, shortened
 from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
@@ -304,7 +304,8 @@ def describe_evaluation(
         name = WITHOUT_ENV[scoring.score or ""].name
     else:
         name = "mean return"
-    text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {returns.shape[1]} episodes"
+    episodes = count(returns.shape[1], "episode")
+    text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {episodes}"
     if len(seeds) > 1:
         of_seeds = []
         for replica, mean in zip(played, scores.mean(axis=1), strict=True):

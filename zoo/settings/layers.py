@@ -44,6 +44,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return a value from the bottom up, so that PyYAML refuses one that contains itself."""
+        return super().construct_object(node, deep=True)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping; refuse one that gives a name twice, of which YAML would forget the first."""
         # Before YAML's own construction, which puts the entries of `<<` among them: those may be overridden.
@@ -99,7 +103,7 @@ def load_yaml(text: str, name: str) -> Any:
     """
     try:
         return copy.deepcopy(_parse(text))  # callers change the value
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 

@@ -13,6 +13,7 @@ from rich.live import Live
 
 from zoo.algorithms.overview import update_operations
 from zoo.report.monitoring import show_states
+from zoo.runs.protocol import count
 from zoo.runs.read import read_runs
 from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import PROBLEMS, Job, JobStatus, JobStore, State
@@ -85,8 +86,9 @@ class Progress:
 
     def __str__(self) -> str:
         """Return what is left in a few lines of text."""
-        jobs, left = len(self.statuses), len(self.left)
-        lines = [f"{jobs} jobs, {self.runs} runs (one per seed); {left} jobs left"]
+        left = len(self.left)
+        jobs, runs = count(len(self.statuses), "job"), count(self.runs, "run")
+        lines = [f"{jobs}, {runs} (one per seed); {count(left, 'job')} left"]
         if self.costs is None:
             lines.append("the remaining time is unknown until a job has finished")
         elif left:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from agents.common.validation import suggestion
+from agents.common.validation import describe_bounds, suggestion
 from zoo.terminal.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log, write_out
 
@@ -96,8 +96,9 @@ class Number:
             noun = "a whole number"
             is_valid = is_valid and value.is_integer()
         if not is_valid:
+            bounds = describe_bounds(at_least=self.minimum, at_most=self.maximum)
             raise argparse.ArgumentTypeError(
-                f"expected {noun} from {self.minimum} to {self.maximum}, e.g. 1000, 100_000 or 1e5, got {text!r}"
+                f"expected {noun}{bounds}, e.g. 1000, 100_000 or 1e5, got {text!r}"
             )
         if self.is_whole:
             return int(value)

@@ -82,7 +82,8 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     together = {"seeds": [3, 4], "folders": [f"{ENV}_1", f"{ENV}_2"]}
     first, second = (save_run(tmp_path, stack.replica(k), 3 + k, **together) for k in range(2))
     save_checkpoint(stack, first.checkpoints)
-    agent = agent_of_run(second.path, step=0)
+    (tmp_path / "latest").symlink_to(second.path)
+    agent = agent_of_run(tmp_path / "latest", step=0)
     assert_same_weights(agent, stack, replica=1)
     assert agent.policy.num_replicas == 1
     assert agent_of_run(first.path, step=-1).source.parent.parent == first.checkpoints

@@ -66,6 +66,7 @@ def test_a_name_that_is_said_twice_is_refused():
 @pytest.mark.parametrize(
     "text",
     [
+        "&a [*a]", "[" * 3000 + "]" * 3000,
         "a: [1", "\ta: 1", "--- 1\n--- 2", "*unknown", "{[1]: 2}", "!!python/object/apply:os.abort []",
     ],
 )  # fmt: skip
