@@ -307,4 +307,5 @@ def policy_name(space: spaces.Space[Any]) -> str:
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
     """Return observations as one array (B, ...), or as one of each part."""
-    return concatenate(space, observations, create_empty_array(space, len(observations)))
+    batch: Any = create_empty_array(space, len(observations))
+    return concatenate(space, observations, batch)
