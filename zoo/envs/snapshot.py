@@ -215,15 +215,20 @@ def _states(
         elif isinstance(value, mujoco.MjModel):
             saved["models"][name] = _arrays(value)
         elif isinstance(value, mujoco.MjData):
-            state = np.empty(mujoco.mj_stateSize(value.model, INTEGRATION))
-            mujoco.mj_getState(value.model, value, state, INTEGRATION)
-            saved["data"][name] = (state, _arrays(value))
+            saved["data"][name] = (physics_state(value.model, value), _arrays(value))
         elif isinstance(value, NOT_DATA) or type(value).__module__.startswith(AS_BUILT):
             continue
         elif _is_data(where, value):
             saved["plain"][name] = value
         elif hasattr(value, "__dict__"):
             yield from _states(where, value, innermost)
+
+
+def physics_state(model: Any, data: Any) -> np.ndarray:
+    """Return everything that MuJoCo's next step depends on, as ``mj_setState`` takes it with `INTEGRATION`."""
+    state = np.empty(mujoco.mj_stateSize(model, INTEGRATION))
+    mujoco.mj_getState(model, data, state, INTEGRATION)
+    return state
 
 
 def _is_data(path: str, value: Any) -> bool:

@@ -20,6 +20,7 @@ from zoo.algorithms.baselines import as_chunk_policy
 from zoo.envs.border import stack
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.probe import probe
+from zoo.envs.snapshot import INTEGRATION, physics_state
 from zoo.models.agent import Agent, episode_text
 from zoo.playing.evaluate import BatchPlanner, results_of, seeds_of_starts
 from zoo.playing.pool import EpisodeTotals
@@ -267,13 +268,11 @@ class RolloutSimulator:
         """
         maze: Any = env.env.unwrapped
         copied: Any = self._env.env.unwrapped
-        kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        state = np.empty(mujoco.mj_stateSize(maze.model, kind))
-        mujoco.mj_getState(maze.model, maze.data, state, kind)
+        state = physics_state(maze.model, maze.data)
         paths = np.empty((len(chunks), chunks.shape[1] + 1, 2))
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
-                mujoco.mj_setState(copied.model, copied.data, state, kind)
+                mujoco.mj_setState(copied.model, copied.data, state, INTEGRATION)
                 # the state has no positions of bodies, which `get_xy` reads
                 mujoco.mj_forward(copied.model, copied.data)
                 path[0] = copied.get_xy()
