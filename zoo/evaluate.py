@@ -173,34 +173,30 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
 
 def _compare(args: argparse.Namespace, agent: Agent, score: Score, differs: bool) -> dict[str, Any]:
     """Return whether a stated score is reproduced, if one is stated, and note the exit code."""
-    from zoo.models.score import interval_text
     from zoo.runs.scores import SCORE_KINDS
 
+    stated = agent.stated
     if args.interval is not None:
-        kind = score.kind
         low, high = args.interval
-        lowest, highest = SCORE_KINDS[kind].limits
+        lowest, highest = SCORE_KINDS[score.kind].limits
         if not lowest <= low <= high <= highest:
             limits = f"from {lowest:g} to {highest:g}, the lower first"
             raise UsageError(f"`--interval` must be two numbers {limits}, got {low:g} {high:g}")
-    elif agent.stated is not None:
-        kind = agent.stated.kind
-        low = agent.stated.low
-        high = agent.stated.high
-    else:
+        stated = dataclasses.replace(score, low=low, high=high)
+    if stated is None:
         return {}
-    stated = interval_text(kind, low, high)
     if differs:
-        log.info("stated: %s; not compared, because this is not its protocol", stated)
+        message = "stated: %s; not compared, because this is not its protocol"
+        log.info(message, stated.interval_text)
         return {}
     # the point estimate decides: two intervals that overlap would call too much reproduced
-    reproduced = kind == score.kind and low <= score.mean <= high
+    reproduced = stated.kind == score.kind and stated.low <= score.mean <= stated.high
     args.exit_code = 0 if reproduced else FAILED
     verdict = (
         "reproduced" if reproduced else "not reproduced: the score is outside the stated interval"
     )
-    log.info("stated: %s; %s", stated, verdict)
-    return {"stated": [low, high], "reproduced": reproduced}
+    log.info("stated: %s; %s", stated.interval_text, verdict)
+    return {"stated": [stated.low, stated.high], "reproduced": reproduced}
 
 
 main = as_program(make_parser, _run)

@@ -69,7 +69,9 @@ class Score:
     @property
     def interval_text(self) -> str:
         """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
-        return interval_text(self.kind, self.low, self.high)
+        scale = SCORE_KINDS[self.kind].scale
+        digits = _digits(self.kind, self.low, self.high)
+        return f"[{scale * self.low:.{digits}f}, {scale * self.high:.{digits}f}]"
 
     @property
     def text(self) -> str:
@@ -79,13 +81,6 @@ class Score:
         if self.interval is None:
             return text
         return f"{text} {self.interval_text}"
-
-
-def interval_text(kind: str, low: float, high: float) -> str:
-    """Return an interval of scores in words, in percent for success."""
-    scale = SCORE_KINDS[kind].scale
-    digits = _digits(kind, low, high)
-    return f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
 def _digits(kind: str, *scores: float) -> int:
