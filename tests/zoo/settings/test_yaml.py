@@ -30,11 +30,20 @@ def test_aliases_are_understood():
     }
 
 
-@pytest.mark.parametrize("value", ["010", "-0_7", "1:30", "1:30.5"])
-def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(value):
-    with refuses(f"{value} is no decimal number"):
-        load(f"a: [{value}]")
-    assert load(dump_yaml(value)) == value
+@pytest.mark.parametrize(
+    ("reason", "values"),
+    [
+        ("is no decimal number", ["010", "-0_7", "1:30", "1:30.5"]),
+        ("is too large for a number", ["12e4567", "-1.5e+999"]),
+    ],
+)
+def test_a_number_of_another_base_or_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(
+    reason, values
+):
+    for value in values:
+        with refuses(re.escape(f"{value} {reason}")):
+            load(f"a: [{value}]")
+        assert load(f"'{value}'") == load(dump_yaml(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -43,13 +52,6 @@ def test_a_number_of_another_base_is_refused_and_a_text_of_that_look_is_none(val
 def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
     assert load(f"{word}: [{word}]") == {word: [word]}
     assert load(dump_yaml([word])) == [word]
-
-
-@pytest.mark.parametrize("value", ["12e4567", "-1.5e+999"])
-def test_a_number_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(value):
-    with refuses(re.escape(f"put a text in quotes: '{value}'")):
-        load(f"a: {value}")
-    assert load(f"'{value}'") == load(dump_yaml(value)) == value
 
 
 def test_numbers_infinity_and_booleans_are_read_as_such():
