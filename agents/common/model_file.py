@@ -172,9 +172,12 @@ def read_model_file(source: Source) -> ModelFile:
 
     :param source: a path, see :func:`find_model`, or an open file.
     :return: what it holds.
+    :raises TypeError: if it is neither.
     :raises FileNotFoundError: if there is no such file.
     :raises DamagedFileError: if it is damaged or no saved model.
     """
+    if not isinstance(source, str | Path) and not hasattr(source, "read"):
+        raise TypeError(f"expected the path of a saved model, or an open file, got {source!r}")
     if isinstance(source, str | Path):
         path = find_model(source)
         name = str(path)

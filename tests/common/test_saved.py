@@ -29,6 +29,8 @@ def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its
     assert find_model(tmp_path / "latest").samefile(folder / name)
     monkeypatch.chdir(folder)
     assert find_model(".") == Path(name)
+    with pytest.raises(TypeError, match="expected the path of a saved model, or an open file, got"):
+        agents.load(None)
 
 
 @pytest.fixture

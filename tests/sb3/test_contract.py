@@ -63,6 +63,12 @@ def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps
     assert (model.num_timesteps, model._n_updates) == (steps, updates)
 
 
+@pytest.mark.parametrize("steps", [-1, 1.5, float("nan"), "10"])
+def test_steps_that_are_no_whole_number_are_refused(steps):
+    with pytest.raises((TypeError, ValueError), match="`total_timesteps` must be an int >= 0, got"):
+        tiny_model().learn(steps)
+
+
 def test_an_environment_whose_reset_takes_no_options_is_given_none():
     env = SpacesEnv(4, 2, 20)
     original = env.reset

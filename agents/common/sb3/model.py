@@ -438,9 +438,12 @@ class FlowAlgorithm(StoredModel):
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
-        :raises ValueError: if the environments cannot be shared out evenly to the replicas, replicas would share
-            statistics or action noise, `buffer_size` holds no sequence, or `observation_scale` has no dataset.
+        :raises TypeError: if `total_timesteps` is no whole number.
+        :raises ValueError: if it is below 0, the environments cannot be shared out evenly to the replicas, replicas
+            would share statistics or action noise, `buffer_size` holds no sequence, or `observation_scale` has no
+            dataset.
         """
+        total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
         self._check_first_update()
         buffer = self.replay_buffer
         buffer.require_room()
