@@ -32,7 +32,7 @@ def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(
     assert read_references([str(path)], tables) == {"Pendulum-v1": (-1500.0, -150.0)}
     err = capsys.readouterr().err
     for name in ("HalfCheetah-v4", ENV):
-        assert f"unknown environment with returns `{name}`; closest: " in err
+        assert f"unknown environment with returns `{name}`; " in err
 
 
 def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
