@@ -181,6 +181,9 @@ def test_protocols_are_separate_rows_unless_merged(logs, call):
             "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted",
         ),
         ("{logs} -o {tmp}/file", "`--output` must be a folder to write to, got {tmp}/file"),
+        ("{logs} -o {tmp}/file/new", "`--output` must be a folder to write to, got {tmp}/file/new"),
+        ("{logs} -o /dev/null", "`--output` must be a folder to write to, got /dev/null"),
+        ("{logs} --json {tmp}/file/new", "`--json` must be a file to write to, got {tmp}/file/new"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, message):

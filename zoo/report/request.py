@@ -108,11 +108,16 @@ class CompareRequest:
         for name, path in (("--output", self.output), ("--json", self.json)):
             if path is None:
                 continue
-            # the path itself need not exist yet
-            folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
-            is_file = name == "--json"
-            if (path.exists() and path.is_file() != is_file) or not os.access(folder, os.W_OK):
-                kind = "a file" if is_file else "a folder"
+            place = path.absolute()
+            kind = "a folder"
+            if name == "--json":
+                kind = "a file"
+                place = place.parent
+            # neither need exist yet
+            while not place.exists():
+                place = place.parent
+            is_other = path.exists() and path.is_file() != (name == "--json")
+            if is_other or not place.is_dir() or not os.access(place, os.W_OK):
                 raise UsageError(
                     f"`{name}` must be {kind} to write to, got {path}; choose another place"
                 )
