@@ -23,8 +23,10 @@ from benchmarks.rank_table import (
     ONLINE_STEPS,
     STEPS,
     Sides,
+    compare_sides,
     describe_fresh,
     describe_online,
+    describe_rows,
     describe_tasks,
 )
 from tools import ROOT
@@ -47,6 +49,8 @@ RECIPE = f"zoo dataset generate {DATASET} --dataset-size 100000 --dataset-dir DI
 EPISODE_STEPS = 1_000  # the environment's limit
 THIRTY_SEEDS = ("qam", "qam_f", "qam_e", "fbrac", "fql", "fawac", "cgql")
 """Rows with thirty fresh seeds; the originals of the first three share weights, batches and noise by seed."""
+DECIDED_LATER = ("trqam", "cgql_linex", "qsm")
+"""Rows that got twenty more seeds, since their first ten were far apart."""
 SHARING = ("cgql_mse", "cgql_linex")
 """Other rows whose originals share them."""
 FIRST_FRESH = 200
@@ -246,6 +250,12 @@ def describe(sides: Sides) -> str:
     shared = [
         f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN
     ]
+    later = [table[table["seed"] >= FIRST_FRESH + 10] for table in sides]
+    later_rows = {}
+    for name in DECIDED_LATER:
+        comparison = compare_sides(later, [name])
+        if comparison:
+            later_rows[name] = comparison
     ten_seed_rows = [name for name in ENTRIES if name not in (*THIRTY_SEEDS, *ONLINE)]
     parts = [
         f"Settings of both sides: {', '.join(shared)}.",
@@ -253,8 +263,10 @@ def describe(sides: Sides) -> str:
         describe_fresh(fresh, THIRTY_SEEDS, THIRTY_SEEDS[:3]),
         "Each task, mean success in percent at each checkpoint, ours / original:",
         describe_tasks(fresh, THIRTY_SEEDS),
-        "Other algorithms, on the first ten of these seeds:",
+        "Other algorithms, on the first ten of these seeds or on all:",
         describe_fresh(fresh, ten_seed_rows, SHARING),
+        "Those with thirty were chosen for their first ten. The other twenty alone:",
+        describe_rows(later_rows),
         "## Offline, then online",
         describe_online(fresh, list(ONLINE), list(ONLINE)[:3]),
     ]
