@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.maths.critic import critic_loss
+from agents.common.maths.edit import temperature_loss
 from agents.core import (
     Batch,
     Draw,
@@ -112,21 +113,13 @@ class DSRL(Method):
         mean, log_std = nets.latent_policy(batch.observations)
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         policy_q = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
-        alpha, entropy = nets.frozen.temperature(), -log_prob.mean(1)
-        target_entropy = (
-            -0.5 * batch.actions.shape[-1] if self.target_entropy is None else self.target_entropy
-        )
-        info |= {
-            "entropy": entropy,
-            "temperature": alpha,
-            "latent_std": log_std.exp().mean((1, 2)),
-        }
+        of_temperature = temperature_loss(log_prob, sample, self.target_entropy, nets, info)
+        info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
             # of drawn noise, so sequences across an end count too
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "actor": (alpha.unsqueeze(1) * log_prob - policy_q).mean(1),
-            # linear in alpha: it rises while the entropy is below its target
-            "temperature": nets.temperature() * (entropy.detach() - target_entropy),
+            "actor": (info["temperature"].unsqueeze(1) * log_prob - policy_q).mean(1),
+            "temperature": of_temperature,
         }

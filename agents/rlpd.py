@@ -6,6 +6,7 @@ from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import critic_loss
+from agents.common.maths.edit import temperature_loss
 from agents.common.nets.networks import tanh_gaussian_log_prob
 from agents.core import (
     Batch,
@@ -96,22 +97,14 @@ class RLPD(Method):
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
-        alpha, entropy = nets.frozen.temperature(), -log_prob.mean(-1)
-        target_entropy = (
-            -0.5 * actions.shape[-1] if self.target_entropy is None else self.target_entropy
-        )
+        of_temperature = temperature_loss(log_prob, actions, self.target_entropy, nets, info)
         data_actions = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
         data_log_prob = tanh_gaussian_log_prob(mean, log_std, data_actions.atanh())
-        info |= {
-            "entropy": entropy,
-            "temperature": alpha,
-            "policy_q": value.mean(-1),
-        }
+        info["policy_q"] = value.mean(-1)
         return {
             "td": td,
             # of sampled actions, so sequences across an end count too
-            "actor": (alpha.unsqueeze(-1) * log_prob - value).mean(-1),
-            # linear in alpha: it rises while the entropy is below its target
-            "temperature": nets.temperature() * (entropy.detach() - target_entropy),
+            "actor": (info["temperature"].unsqueeze(-1) * log_prob - value).mean(-1),
+            "temperature": of_temperature,
             "bc": -(batch.valid * data_log_prob).mean(-1),
         }

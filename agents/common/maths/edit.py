@@ -1,7 +1,7 @@
-"""Bounded soft actor-critic edits of a flow's actions.
+"""Soft actor-critic: its temperature, and bounded edits of a flow's actions.
 
-Shapes: S replicas, B rows, D flattened chunk. In both functions ``flow_actions`` are (S, B, D), ``noise`` is standard
-normal of the same shape, and ``edit_scale`` bounds the edit.
+Shapes: S replicas, B rows, D flattened chunk. ``flow_actions`` are (S, B, D), ``noise`` is standard normal of the same
+shape, and ``edit_scale`` bounds the edit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,30 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.nets.networks import Networks, tanh_gaussian_sample
+
+
+def temperature_loss(
+    log_prob: Tensor,
+    actions: Tensor,
+    target_entropy: float | None,
+    nets: Networks,
+    info: dict[str, Tensor],
+) -> Tensor:
+    r"""Return the loss of a policy's temperature, :math:`\alpha(-sg[\log\pi] - \bar H)`, (S,).
+
+    :param log_prob: of sampled actions, (S, B).
+    :param actions: (S, B, D), which give D.
+    :param target_entropy: H; None: -D/2.
+    :param nets: ``temperature``.
+    :param info: gets the entropy and the temperature.
+    """
+    if target_entropy is None:
+        # half of soft actor-critic's usual -D
+        target_entropy = -0.5 * actions.shape[-1]
+    entropy = -log_prob.detach().mean(-1)
+    info |= {"entropy": entropy, "temperature": nets.frozen.temperature()}
+    # linear in alpha: it rises while the entropy is below its target
+    return nets.temperature() * (entropy - target_entropy)
 
 
 def apply_edit(
@@ -53,14 +77,8 @@ def edit_losses(
     sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
     # clipped as it is played, so that the critics rate nothing outside of the box
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
-    if target_entropy is None:
-        # half of soft actor-critic's usual -D
-        target_entropy = -0.5 * flow_actions.shape[-1]
-    entropy = -log_prob.mean(-1)
-    info |= {"entropy": entropy, "temperature": nets.frozen.temperature()}
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         "entropy": (nets.frozen.temperature().unsqueeze(-1) * log_prob).mean(-1),
-        # linear in alpha: it rises while the entropy is below its target
-        "temperature": nets.temperature() * (entropy.detach() - target_entropy),
+        "temperature": temperature_loss(log_prob, sample, target_entropy, nets, info),
     }
