@@ -95,13 +95,18 @@ def compare_sides(
     )
 
 
+def compare_each(sides: Sides, algorithms: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Compare both sides of each algorithm that has them: name -> result of `compare_sides`."""
+    comparisons = {name: compare_sides(sides, [name]) for name in algorithms}
+    return {name: comparison for name, comparison in comparisons.items() if comparison}
+
+
 def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str]) -> str:
     """Return the table of algorithms on fresh seeds, and the tests over all of them.
 
     :param family: algorithms whose originals share weights, batches and noise, so that their signs count once.
     """
-    comparisons = {name: compare_sides(sides, [name]) for name in algorithms}
-    rows = {name: comparison for name, comparison in comparisons.items() if comparison}
+    rows = compare_each(sides, algorithms)
     pooled = compare_sides(sides, list(rows)) if rows else None
     if pooled is None:
         return "No row has both sides yet."

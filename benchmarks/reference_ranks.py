@@ -23,7 +23,7 @@ from benchmarks.rank_table import (
     ONLINE_STEPS,
     STEPS,
     Sides,
-    compare_sides,
+    compare_each,
     describe_fresh,
     describe_online,
     describe_rows,
@@ -251,11 +251,6 @@ def describe(sides: Sides) -> str:
         f"`{name} {value}`" for name, value in sorted(quick.items()) if name not in _NOT_SHOWN
     ]
     later = [table[table["seed"] >= FIRST_FRESH + 10] for table in sides]
-    later_rows = {}
-    for name in DECIDED_LATER:
-        comparison = compare_sides(later, [name])
-        if comparison:
-            later_rows[name] = comparison
     ten_seed_rows = [name for name in ENTRIES if name not in (*THIRTY_SEEDS, *ONLINE)]
     parts = [
         f"Settings of both sides: {', '.join(shared)}.",
@@ -266,7 +261,7 @@ def describe(sides: Sides) -> str:
         "Other algorithms, on the first ten of these seeds or on all:",
         describe_fresh(fresh, ten_seed_rows, SHARING),
         "Those with thirty were chosen for their first ten. The other twenty alone:",
-        describe_rows(later_rows),
+        describe_rows(compare_each(later, DECIDED_LATER)),
         "## Offline, then online",
         describe_online(fresh, list(ONLINE), list(ONLINE)[:3]),
     ]
