@@ -222,9 +222,7 @@ def test_what_formats_leave_open_can_be_given(tmp_path):
     assert (arrays["rewards"][:-1] == -1).all()
     assert (arrays["masks"] == 1).all()
     assert len(arrays["valids"]) == 19
-    assert "choose from: actions, observations, rewards" in refusal(
-        path, columns={"reward": "cost"}
-    )
+    assert "closest: rewards" in refusal(path, columns={"reward": "cost"})
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
