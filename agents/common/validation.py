@@ -28,7 +28,10 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     Of declared settings by name, those are named that the paper or the authors' code calls so. In a YAML file, a name
     may be a number or nothing at all.
 
+    :param name: the unknown name.
+    :param choices: the known ones.
     :param command: shows choices that are too many to list here.
+    :return: the end of a sentence.
     """
     similar = []
     if isinstance(choices, Mapping):

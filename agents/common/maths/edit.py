@@ -21,13 +21,14 @@ def temperature_loss(
     nets: Networks,
     info: dict[str, Tensor],
 ) -> Tensor:
-    r"""Return the loss of a policy's temperature, :math:`\alpha(-sg[\log\pi] - \bar H)`, (S,).
+    r"""Return the loss of a policy's temperature, :math:`\alpha(-sg[\log\pi] - \bar H)`.
 
     :param log_prob: of sampled actions, (S, B).
     :param actions: (S, B, D), which give D.
     :param target_entropy: H; None: -D/2.
     :param nets: ``temperature``.
     :param info: gets the entropy and the temperature.
+    :return: the loss, (S,).
     """
     if target_entropy is None:
         # half of soft actor-critic's usual -D

@@ -25,6 +25,7 @@ class UnsupportedSpaceError(NotImplementedError, AssertionError):
 def require_env(env: object) -> None:
     """Refuse what is no environment.
 
+    :param env: what is given as one.
     :raises TypeError: if it is not; `load` alone does without one.
     """
     if not isinstance(env, gymnasium.Env | VecEnv):
