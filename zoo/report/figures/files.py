@@ -17,7 +17,6 @@ from typing import Any
 
 import matplotlib
 import seaborn as sns
-from fontTools import subset
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -53,9 +52,6 @@ _RC_PARAMS: dict[Any, Any] = {
     "ps.fonttype": 42,  # Matplotlib 3.11 divides fonts of a PDF by this one: at 3 a sign such as τ has a second font
     "svg.fonttype": "none",
 }
-# matplotlib places each letter itself: tables of ligatures and kerning in the fonts of a PDF have no reader, and to
-# thin them out would be half of the time of a font
-subset.Options._drop_tables_default += ["GDEF", "GPOS", "GSUB"]
 _TEXT_SIZES = (
     "font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize",
 )  # fmt: skip
