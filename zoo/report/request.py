@@ -105,19 +105,21 @@ class CompareRequest:
             raise UsageError(
                 "expected folders of runs, --published SET or --with FILE, got none; see --help"
             )
-        for name, path in (("--output", self.output), ("--json", self.json)):
+        for name, kind, path in (
+            ("--output", "a folder", self.output),
+            ("--json", "a file", self.json),
+        ):
             if path is None:
                 continue
-            place = path.absolute()
-            kind = "a folder"
-            if name == "--json":
-                kind = "a file"
-                place = place.parent
+            folder = path.absolute()
+            is_other = False
+            if kind == "a file":
+                is_other = path.exists() and not path.is_file()
+                folder = folder.parent
             # neither need exist yet
-            while not place.exists():
-                place = place.parent
-            is_other = path.exists() and path.is_file() != (name == "--json")
-            if is_other or not place.is_dir() or not os.access(place, os.W_OK):
+            while not folder.exists():
+                folder = folder.parent
+            if is_other or not folder.is_dir() or not os.access(folder, os.W_OK):
                 raise UsageError(
                     f"`{name}` must be {kind} to write to, got {path}; choose another place"
                 )

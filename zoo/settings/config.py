@@ -212,13 +212,15 @@ def _merged(algo: str, layers: Sequence[Layer], settings: Collection[str]) -> di
     for layer, _ in layers:
         values = merge(values, layer)
     for name in values:
-        if name not in settings:
-            raise UsageError(
-                unknown_name_message(
-                    f"setting of {algo}", name, settings, f"zoo agents show {algo}"
-                )
-            )
+        require_setting(algo, name, settings)
     return values
+
+
+def require_setting(algo: str, name: str, settings: Collection[str]) -> None:
+    """Refuse a name that is not among an algorithm's settings."""
+    if name not in settings:
+        command = f"zoo agents show {algo}"
+        raise UsageError(unknown_name_message(f"setting of {algo}", name, settings, command))
 
 
 def _check(

@@ -21,11 +21,10 @@ from agents.common.common_settings import NetworkOptions
 from agents.common.method import Method
 from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
-from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
-from zoo.settings.config import lasting_identity
+from zoo.settings.config import lasting_identity, require_setting
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
@@ -254,9 +253,7 @@ def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
 def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
     """Return the setting that a word of ``--search`` names, and where to search."""
     name, equals, text = word.partition("=")
-    if name not in declared:
-        command = f"zoo agents show {entry.id}"
-        raise UsageError(unknown_name_message(f"setting of {entry.id}", name, declared, command))
+    require_setting(entry.id, name, declared)
     if equals:
         return name, _read_search(name, text)
     search = declared[name].search

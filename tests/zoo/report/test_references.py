@@ -31,8 +31,8 @@ def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(
     path.write_text(f"Pendulum-v1: [-1500, -150]\nHalfCheetah-v4: [-280, 12135]\n{ENV}: [0, 1]\n")
     assert read_references([str(path)], tables) == {"Pendulum-v1": (-1500.0, -150.0)}
     err = capsys.readouterr().err
-    for name in ("HalfCheetah-v4", ENV):
-        assert f"unknown environment with returns `{name}`; " in err
+    for name, answer in (("HalfCheetah-v4", "closest: Half"), (ENV, "choose from: Half")):
+        assert f"unknown environment with returns `{name}`; {answer}" in err
 
 
 def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):

@@ -34,7 +34,7 @@ def test_aliases_are_understood():
     ("reason", "values"),
     [
         ("is no decimal number", ["010", "-0_7", "1:30", "1:30.5"]),
-        ("is too large for a number", ["12e4567", "-1.5e+999"]),
+        ("is too large for a number; put a text in quotes", ["12e4567", "-1.5e+999"]),
     ],
 )
 def test_a_number_of_another_base_or_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(
