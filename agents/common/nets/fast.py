@@ -67,7 +67,7 @@ def _members(layer: Layer) -> Iterable[Layer]:
             columns.append(value.flatten(0, layer.weight.ndim - 3).split(1))
         else:
             columns.append(itertools.repeat(value))
-    return itertools.starmap(Layer, zip(*columns, strict=False))
+    return [Layer(*of_member) for of_member in zip(*columns, strict=False)]
 
 
 def _evaluate_member(layers: Iterable[Layer], x: Tensor) -> Tensor:

@@ -201,7 +201,8 @@ class StackedMLP(nn.Module):
         # the output layer keeps full precision: Q values and velocities are sums of many steps
         dtypes = [self.matmul_dtype] * self.hidden_layers
         of_layers = itertools.zip_longest(weights, biases, activations, dtypes, *norms)
-        return list(itertools.starmap(Layer, of_layers))
+        # PyTorch 2.11 compiles no `itertools.starmap`
+        return [Layer(*of_layer) for of_layer in of_layers]
 
 
 def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
