@@ -7,7 +7,6 @@ from typing import Any
 from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
     Networks,
@@ -49,6 +48,7 @@ class BC(ClonedFlow):
 
     # a policy from elsewhere takes its place only if it may be trained
     trains_behaviour = True
+    samples_next_action = False
 
     best_of_n: int = setting(
         default=1, check=_require_one, doc="1: there is no critic to choose with."
@@ -57,10 +57,6 @@ class BC(ClonedFlow):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the behaviour flow."""
         return {"behaviour": velocity_field(role="behaviour")}
-
-    def update_noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching; there is no next action."""
-        return self.noise()
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return nothing: the loss regresses to data."""

@@ -66,6 +66,8 @@ class FAN(Method):
         "values": "the TD target is less by `critic_anchor_weight` times the way to the flow, so values are low"
     }
 
+    samples_next_action = False  # its noise is among the draws of `noise`
+
     anchor_weight: float = setting(
         default=10.0,
         reference="alpha1",
@@ -92,31 +94,27 @@ class FAN(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics with and without noise, behaviour flow and one-step policy."""
-        # an action, and noise of its size
-        noisy = critic(width=lambda actions: 2 * actions)
-        flows = {
+        return {
+            # an action, and noise of its size
+            "noise_critic": critic(width=lambda actions: 2 * actions),
+            # Q follows the moving average of F, and so needs none of its own
+            "critic": critic(target=False),
             "behaviour": velocity_field(role="behaviour"),
             "one_step": velocity_field(time=False),
         }
-        # Q follows the moving average of F, and so needs none of its own
-        return {"noise_critic": noisy, "critic": critic(target=False), **flows}
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise of the next action (also the critic's input), of the losses and of flow matching."""
-        next_action = {"next_z": normal(), "next_t": uniform()}
-        anchor = {"anchor_z": normal(), "anchor_t": uniform()}
         return {
-            **next_action,
+            "next_z": normal(),
+            "next_t": uniform(),
             "value_n": normal(),
             "bc_x0": normal(),
             "bc_t": uniform(),
-            **anchor,
+            "anchor_z": normal(),
+            "anchor_t": uniform(),
             "q_n": normal(),
         }
-
-    def update_noise(self) -> dict[str, Draw]:
-        """Return these draws: the next action's are among them."""
-        return self.noise()
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the anchoring."""

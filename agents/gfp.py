@@ -51,6 +51,8 @@ class GFP(FQL):
     policies samples the flow at the next state, as in the paper, where the code's settings take the present one.
     """
 
+    samples_next_action = False  # its noise is among the draws of `noise`
+
     distill_weight: float = setting(
         default=1.0,
         search=log_range(0.01, 30.0),
@@ -79,10 +81,6 @@ class GFP(FQL):
     def noise(self) -> dict[str, Draw]:
         """Return the draws of the next action, of flow matching, and the noise that flow and policy share."""
         return {"next_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
-
-    def update_noise(self) -> dict[str, Draw]:
-        """Return these draws: the next action's is among them."""
-        return self.noise()
 
     def follow_flow(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
         """Return the flow's actions, (S, B, D)."""

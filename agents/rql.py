@@ -59,6 +59,7 @@ class RQL(Method):
     """
 
     trains_behaviour = True
+    samples_next_action = False
 
     expectile: float = setting(
         default=0.5,
@@ -92,10 +93,6 @@ class RQL(Method):
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching, how far flows are reversed, and where the next state's flow starts."""
         return {"bc_x0": normal(), "bc_t": uniform(), "reversal": uniform(), "next_x0": normal()}
-
-    def update_noise(self) -> dict[str, Draw]:
-        """Return these draws: an update samples no next action."""
-        return self.noise()
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of cloning."""

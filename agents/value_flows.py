@@ -114,8 +114,13 @@ class ValueFlows(Method):
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of returns and of flow matching."""
-        flow = {"bc_x0": normal(), "bc_t": uniform()}
-        return {"return_z": normal("B"), "return_t": uniform(), "confidence_z": normal("B"), **flow}
+        return {
+            "return_z": normal("B"),
+            "return_t": uniform(),
+            "confidence_z": normal("B"),
+            "bc_x0": normal(),
+            "bc_t": uniform(),
+        }
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the losses of returns."""

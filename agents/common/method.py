@@ -149,6 +149,8 @@ class Method(CommonSettings):
     """A policy that was trained elsewhere, in place of the behaviour flow."""
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself, which more than cloning trains."""
+    samples_next_action: ClassVar[bool] = True
+    """Whether an update draws the noise of a next action, besides the draws of :meth:`noise`."""
     hooks_checked = False
     """Whether its hooks have been tried, as they are once before training."""
 
@@ -299,6 +301,8 @@ class Method(CommonSettings):
 
     def update_noise(self) -> dict[str, Draw]:
         """Return every draw that the losses of one update read: the next action's, prefixed ``td_``, and its own."""
+        if not self.samples_next_action:
+            return self.noise()
         of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
         # draws follow each other in this order: another one would change a seed's numbers
         return {**of_actions, **self.noise()}

@@ -123,7 +123,7 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :return: the environment, inside a `VecNormalize` unless there is none to be.
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
-    options = checked_normalize("normalize", normalize)
+    options = checked_normalize(normalize)
     if options is False:
         return env
     arguments = {"gamma": gamma}
@@ -132,20 +132,19 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     return VecNormalize(env, **arguments)  # type: ignore[arg-type]  # the names are checked
 
 
-def checked_normalize(name: str, value: object) -> bool | Mapping[str, Any]:
+def checked_normalize(value: object) -> bool | Mapping[str, Any]:
     """Return a value of the setting `normalize`.
 
-    :param name: of the setting.
     :param value: what was given.
     :return: the same.
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
     if not isinstance(value, Mapping):
-        return boolean(name, value)
+        return boolean("normalize", value)
     for option in value:
         if option not in OPTIONS:
             raise TypeError(
-                f"`{name}` must hold options of VecNormalize, got `{option}`; {suggestion(option, OPTIONS)}"
+                f"`normalize` must hold options of VecNormalize, got `{option}`; {suggestion(option, OPTIONS)}"
             )
     return value
 

@@ -29,6 +29,7 @@ from typing import (
 from agents.common.validation import (
     Bounds,
     boolean,
+    checked_pair,
     describe_bounds,
     integer,
     number,
@@ -136,6 +137,14 @@ T = TypeVar("T")
 Check = Callable[[str, Any], Any]
 Role = Literal["", "protocol", "machine", "output", "note"]
 
+CHECKS_OF_TYPES: dict[Any, Callable[..., Any]] = {
+    bool: boolean,
+    int: integer,
+    float: number,
+    tuple[float, float]: checked_pair,
+}
+"""Type of a setting -> what checks its values; the numbers take bounds too."""
+
 
 @dataclass(eq=False)
 class Setting:
@@ -198,17 +207,13 @@ class Setting:
             kind = None
         if get_origin(kind) is Literal:
             return one_of(self.name, value, get_args(kind))
-        if kind is bool:
-            return boolean(self.name, value)
-        if kind is int:
-            return integer(self.name, value, **self.bounds)
-        if kind is float:
-            return number(self.name, value, **self.bounds)
-        if self.bounds:
+        if self.bounds and kind not in (int, float):
             raise TypeError(
                 f"bounds of setting `{self.name}` must be those of an int or a float, got type `{self.annotation}`; "
                 "declare one of the two, or give a `check`"
             )
+        if kind in CHECKS_OF_TYPES:
+            return CHECKS_OF_TYPES[kind](self.name, value, **self.bounds)
         return value  # of another type, or of several: whoever uses it checks it
 
     @property

@@ -1,6 +1,5 @@
 """Typed settings of a run: layers merged, checked, and compared with the benchmark's protocol."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +14,6 @@ from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
-from zoo.settings import release_1_0
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
@@ -28,7 +26,6 @@ from zoo.settings.layers import (
 from zoo.settings.record import (
     RunRecord,
     RunSettings,
-    default_settings,
     defaults_of,
     refuse_conflicts,
 )
@@ -128,28 +125,6 @@ def known_settings(entry: Entry) -> dict[str, Setting | None]:
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
-def lasting_identity(
-    record: RunRecord, *besides: str, stored: Collection[str] = ()
-) -> dict[str, Any]:
-    """Return :meth:`RunRecord.identity` as an earlier release would have: without later settings at their defaults.
-
-    Such an identity can be hashed, or compared with a stored one.
-
-    :param besides: roles of entries that are left out too.
-    :param stored: names of a stored identity, which remain too; those of release 1.0 always remain.
-    """
-    default = RunRecord(record.algo, record.env, settings=default_settings(record.algo))
-    default_identity = default.identity(*besides)
-    old_names = release_1_0.names_of(record.algo)
-    lasting = {}
-    for name, value in record.identity(*besides).items():
-        # What is nested in a setting or an entry came with it: settings.per_network.critic.tau, dataset.size.
-        (entry,) = re.findall(r"^(?:settings\.)?\w+", name)
-        if entry in old_names or name in stored or value != default_identity.get(name):
-            lasting[name] = value
-    return lasting
-
-
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     """Return where settings depart from a benchmark's protocol, e.g. ``["gamma 0.995 instead of 0.99"]``.
 
@@ -246,7 +221,7 @@ def _check(
                 )
         if run.pretraining_steps:  # also a setting of the algorithms that can be pretrained
             remaining["pretraining_steps"] = run.pretraining_steps
-        checked_normalize("normalize", run.normalize)
+        checked_normalize(run.normalize)
         noise_std = remaining.get("noise_std", run.noise_std)  # SB3's algorithms have it themselves
         refuse_conflicts({
             f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none":

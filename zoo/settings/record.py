@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from agents.common.common_settings import CommonSettings
 from agents.common.settings import Configurable, Setting, setting
-from agents.common.validation import checked_pair
 from zoo.algorithms.catalogue import algorithm_ids
-from zoo.settings.layers import DEFAULT_PROFILE, flatten
+from zoo.settings.layers import DEFAULT_PROFILE, flatten, load_yaml
 from zoo.terminal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ _MAY_MOVE = (
     "behaviour.function",
 )
 """No part of a run's identity: a file may move, and the fingerprint beside its path identifies it."""
-
-
-def _checked_pair(name: str, value: object) -> tuple[float, float] | None:
-    """Return a pair of numbers, or None."""
-    if value is None:
-        return None
-    return checked_pair(name, value)
 
 
 Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
@@ -159,7 +152,6 @@ class RunSettings(Configurable):
         doc="any: an episode is a success if any of its steps reports one (default: its last step)",
     )
     reference_scores: tuple[float, float] | None = _optional(
-        check=_checked_pair,
         doc="returns of a random and of an expert policy: scores are returns, which comparisons normalise by them",
     )
     env_wrapper: list[Any] | None = _optional(
@@ -178,7 +170,6 @@ class RunSettings(Configurable):
         doc="standard deviation of that noise, in halves of the actions' range",
     )
     action_range: tuple[float, float] | None = _optional(
-        check=_checked_pair,
         doc="what stands for the limits of the environment's actions in a dataset of your own",
     )
     reward_from: Literal["success"] | None = _optional(
@@ -373,3 +364,108 @@ def with_defaults(record: RunRecord) -> RunRecord:
     The run had their defaults, since nothing else was there; so a run of any release is equal to the same run of today.
     """
     return replace(record, settings=default_settings(record.algo) | record.settings)
+
+
+def lasting_identity(
+    record: RunRecord, *besides: str, stored: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return :meth:`RunRecord.identity` as an earlier release would have: without later settings at their defaults.
+
+    Such an identity can be hashed, or compared with a stored one.
+
+    :param besides: roles of entries that are left out too.
+    :param stored: names of a stored identity, which remain too; those of release 1.0 always remain.
+    """
+    default = RunRecord(record.algo, record.env, settings=default_settings(record.algo))
+    default_identity = default.identity(*besides)
+    shared = f"{_SHARED_BY_1_0} {_OF_ALGORITHM_IN_1_0.get(record.algo, '')}"
+    settings = _OF_SB3_IN_1_0.get(record.algo, shared).split()
+    old_names = {*_ENTRIES_OF_1_0.split(), *(f"settings.{name}" for name in settings)}
+    lasting = {}
+    for name, value in record.identity(*besides).items():
+        # What is nested in a setting or an entry came with it: settings.per_network.critic.tau, dataset.size.
+        (entry,) = re.findall(r"^(?:settings\.)?\w+", name)
+        if entry in old_names or name in stored or value != default_identity.get(name):
+            lasting[name] = value
+    return lasting
+
+
+# -- what a run of release 1.0 names in its ``config.yml``: frozen, later releases add nothing here --------------------
+
+_ENTRIES_OF_1_0 = """
+    action_range dataset_replace_interval dataset_size eval_at_start eval_episodes eval_freq log_interval
+    offline_data offline_steps online_steps pretraining_steps reference_scores reward_from save_freq score
+    success_return sparse agent algo dataset departures env env_kwargs eval_env_kwargs eval_seed folders label
+    n_envs pretrained_actor profile seed seeds settings sources trained_agent
+"""
+"""Entries of the file, settings of the run among them."""
+
+_SHARED_BY_1_0 = """
+    action_chunking actor_layer_norm balanced_sampling batch_size best_of_n buffer_size compile
+    critic_layer_norm encoder ensemble_size flow_steps frame_stack gamma gradient_steps horizon_length
+    learning_rate learning_starts max_grad_norm net_arch observation_scale per_network precision
+    pretraining_steps random_crop rho shorten_returns sparse tau train_freq
+"""
+"""Settings of all algorithms but those of Stable-Baselines3."""
+
+_OF_ALGORITHM_IN_1_0: dict[str, str] = load_yaml(
+    """
+bam: inverse_temperature kl_scale residual target_behaviour
+bc: ""
+cgql: guidance_weight inverse_temperature target_behaviour x_term
+cgql_linex:
+  guidance_weight inverse_temperature linear_continuation linex_clip noisy_weight target_behaviour
+  x_term
+cgql_mse: guidance_weight inverse_temperature noisy_weight target_behaviour x_term
+dac: bc_weight beta_schedule clip_states sampler target_gradient time_features
+dsrl: noise_scale target_behaviour target_entropy
+fan: anchor_weight critic_anchor_weight expectile
+fawac: inverse_temperature max_weight
+fbrac: bc_weight
+fedit: edit_scale target_entropy
+fql: distill_weight
+gfp: distill_weight guidance_temperature rival target
+ifql: expectile mask_value
+meanflowql: adaptive_power bound_weight flow_weight time_steps
+qam: clip_adjoint inverse_temperature residual target_behaviour target_gradient
+qam_e:
+  clip_adjoint edit_scale inverse_temperature residual target_behaviour target_entropy
+  target_gradient
+qam_f: clip_adjoint distill_weight inverse_temperature residual target_behaviour target_gradient
+qgf: expectile gradient guidance_weight mask_cloning
+qsm: bc_weight beta_schedule clip_states inverse_temperature sampler target_gradient time_features
+rebrac: actor_noise actor_noise_clip bc_weight head_scale policy_delay true_delay
+rlpd: bc_weight initial_temperature target_entropy
+rql: bc_weight expectile policy_tau
+sqam:
+  bridge_states freeze_base gap_penalty kl_average_rate kl_budget kl_budget_online kl_clip
+  multiplier_learning_rate multiplier_max multiplier_min multiplier_scale target_behaviour
+trqam:
+  clip_adjoint freeze_base kl_average_rate kl_budget kl_budget_online kl_clip
+  multiplier_learning_rate multiplier_max multiplier_min multiplier_scale target_behaviour
+  target_gradient
+value_flows: bootstrap_weight confidence_temperature consistency_weight reward_max reward_min
+""",
+    "release 1.0",
+)
+"""Further settings of each algorithm."""
+
+_OF_SB3_IN_1_0: dict[str, str] = load_yaml(
+    """
+sac:
+  balanced_sampling batch_size buffer_size ent_coef gamma gradient_steps learning_rate
+  learning_starts net_arch noise_std sparse target_entropy target_update_interval tau train_freq
+td3:
+  balanced_sampling batch_size buffer_size gamma gradient_steps learning_rate learning_starts
+  net_arch noise_std policy_delay sparse target_noise_clip target_policy_noise tau train_freq
+tqc:
+  balanced_sampling batch_size buffer_size ent_coef gamma gradient_steps learning_rate
+  learning_starts net_arch noise_std sparse target_entropy target_update_interval tau
+  top_quantiles_to_drop_per_net train_freq
+crossq:
+  balanced_sampling batch_size buffer_size ent_coef gamma gradient_steps learning_rate
+  learning_starts net_arch noise_std policy_delay sparse target_entropy train_freq
+""",
+    "release 1.0",
+)
+"""All settings of an algorithm of Stable-Baselines3."""

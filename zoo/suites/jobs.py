@@ -17,9 +17,8 @@ from agents.common.files import write_text
 from zoo.processes.locks import Lock
 from zoo.runs.folder import file_name_of
 from zoo.runs.resume import StoredRun, closest_run, matching_runs, stored_runs
-from zoo.settings.config import lasting_identity
 from zoo.settings.layers import flatten
-from zoo.settings.record import RunRecord
+from zoo.settings.record import RunRecord, lasting_identity
 from zoo.settings.request import TrainRequest
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.errors import UsageError

@@ -42,8 +42,7 @@ from zoo.runs.folder import (
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.runs.scores import SCORE_KINDS
-from zoo.settings.config import lasting_identity
-from zoo.settings.record import RunRecord
+from zoo.settings.record import RunRecord, lasting_identity
 from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, handling_signals
 from zoo.terminal.messages import log
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas

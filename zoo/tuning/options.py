@@ -24,8 +24,9 @@ from agents.common.streams import Purpose, seed_for
 from agents.registry import Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
-from zoo.settings.config import lasting_identity, require_setting
+from zoo.settings.config import require_setting
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
+from zoo.settings.record import lasting_identity
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.training.plan import RunPlan, plan_run

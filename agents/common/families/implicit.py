@@ -6,7 +6,6 @@ from agents.common.families.cloned import ClonedFlow
 from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
     Method,
@@ -32,6 +31,8 @@ class ImplicitQLearning(Method):
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
     """
 
+    samples_next_action = False
+
     expectile: float = setting(
         default=0.9,
         above=0,
@@ -42,10 +43,6 @@ class ImplicitQLearning(Method):
 
     mask_value = True
     """Whether the value's loss leaves sequences that cross a trajectory's end out."""
-
-    def update_noise(self) -> dict[str, Draw]:
-        """Return the draws of the losses: an update samples no next action."""
-        return self.noise()
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
