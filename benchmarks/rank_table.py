@@ -12,6 +12,7 @@ from scipy import stats
 from statsmodels.stats.power import normal_sample_size_one_tail
 from statsmodels.stats.weightstats import CompareMeans
 
+from agents.common.validation import count
 from tools.tables import to_markdown
 
 KEY = ["algorithm", "task", "seed", "step"]
@@ -177,8 +178,8 @@ def describe_diverged(sides: Sides, algorithms: Sequence[str]) -> str:
         diverged = scores[(scores["diverged"] == 1) & scores["algorithm"].isin(algorithms)]
         seeds = diverged.groupby(["algorithm", "task"])["seed"].nunique()
         parts += [
-            f"{side}: {name} task {task} ({count} seed{'s' * (count > 1)})"
-            for (name, task), count in seeds.items()
+            f"{side}: {name} task {task} ({count(number, 'seed')})"
+            for (name, task), number in seeds.items()
         ]
     return f"- **Diverged** (NaN), counted as never arriving: {', '.join(parts) or 'none'}."
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from agents.common.validation import count
 from zoo.envs.rendering import WHAT_TO_INSTALL, choose_platform, prepare_pictures, why_no_window
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
-from zoo.runs.protocol import count
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log

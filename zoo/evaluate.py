@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from agents.common.validation import count
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
-from zoo.runs.protocol import count
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log

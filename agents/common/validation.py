@@ -64,6 +64,16 @@ def unknown_name_message(kind: str, name: object, choices: Iterable[str], comman
     return f"unknown {kind} `{name}`; {suggestion(name, choices, command)}"
 
 
+def count(number: int | str, noun: str) -> str:
+    """Return a number of things in words, e.g. ``1 task``, ``2,000 tasks`` or ``3 trajectories``."""
+    text = number if isinstance(number, str) else f"{number:,}"
+    if text == "1":
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{text} {noun[:-1]}ies"
+    return f"{text} {noun}s"
+
+
 class Bounds(TypedDict, total=False):
     """What a number must keep to."""
 

@@ -96,6 +96,7 @@ class Walk:
     steps: int = flag("how many", "-n", default=2, section="the walk")
     over: Sequence[Path] = flag("which hills", default=(), either="way")
     around: bool = flag("no hill at all", default=False, either="way")
+    called: str | None = flag("its name")
     by: str = ""
 
 
@@ -105,10 +106,15 @@ def test_a_flag_is_declared_by_the_field_of_a_request(capsys):
     for words, walk in (
         ([], Walk()),
         (["-n", "3", "--over", "a", "b"], Walk(3, (Path("a"), Path("b")))),
-        (["--around"], Walk(around=True)),
+        (["--around", "--called", "home"], Walk(around=True, called="home")),
     ):
         assert Walk(**given_flags(parser.parse_args(words), Walk)) == walk
-    for words in (["--steps", "0"], ["--by", "night"], ["--around", "--over", "a"]):
+    for words in (
+        ["--steps", "0"],
+        ["--by", "night"],
+        ["--around", "--over", "a"],
+        ["--called", " "],
+    ):
         with pytest.raises(SystemExit):
             parser.parse_args(words)
     assert "how many (default: 2)" in parser.format_help()

@@ -255,12 +255,17 @@ def test_reference_scores_put_returns_on_one_scale(tmp_path, logs, report, compa
     assert "<li>Hopper-v5: random -1,500, expert -150</li>" in (report / "report.html").read_text()
 
 
-def test_published_success_rates_are_not_set_beside_returns(tmp_path, logs, call, monkeypatch):
+def test_published_success_rates_are_not_set_beside_returns(
+    tmp_path, logs, report, call, monkeypatch, capsys
+):
     write_published_runs(tmp_path, monkeypatch)
     write_run(logs / "sac", algo="sac", env=SCENE[0], offline=(-9.0,), has_success=False)
-    result, err = call(compare.main, logs, "--published", "qam2026", *SMALL)
+    result, err = call(compare.main, logs, "--published", "qam2026", "-o", report, *SMALL)
     assert result["methods"] == 1
     assert "qam2026 covers none of your environments" in err
+    assert compare.main([str(logs), "--published", "qam2026", *SMALL]) == 0
+    out, err = capsys.readouterr()
+    assert (out + err).count("qam2026 covers none of your environments") == 1
 
 
 def test_a_set_without_ones_environments_is_told_first_with_those_that_have_some(

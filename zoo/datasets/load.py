@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.arrays import Transitions, compact_transitions
+from agents.common.validation import count
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
@@ -111,8 +112,8 @@ def _find_files(
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
     if spec.files > 1:
         raise UsageError(
-            f"{path} lacks {len(missing)} files, the first is {missing[0].name}, and {problem}; use fewer with "
-            f"`--dataset-size N`, or only what is there with `--dataset {path}`"
+            f"{path} lacks {count(len(missing), 'file')}, the first is {missing[0].name}, and {problem}; use fewer "
+            f"with `--dataset-size N`, or only what is there with `--dataset {path}`"
         )
     option = folder_option(path.parent)
     generation = "generate it elsewhere (OGBench needs its expert policies for it)"

@@ -24,7 +24,7 @@ from agents.common.model_file import (
 )
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.validation import unknown_name_message
+from agents.common.validation import count, unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
@@ -477,4 +477,4 @@ def episode_text(number: int, success: int | None, length: int, total: float) ->
     :param number: from 1.
     """
     ending = {None: "", 0: "failure, ", 1: "success, "}[success]
-    return f"episode {number}: {ending}{length} steps, return {total:.1f}"
+    return f"episode {number}: {ending}{count(length, 'step')}, return {total:.1f}"

@@ -11,12 +11,12 @@ from typing import Any
 
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.validation import count
 from agents.registry import find
 from zoo.models.agent import ENDING, Agent, play
 from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
 from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
-from zoo.runs.protocol import count
 from zoo.runs.scores import RETURN, SCORE_KINDS
 from zoo.settings.layers import dump_yaml
 from zoo.terminal.errors import UsageError

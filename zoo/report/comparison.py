@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
+from agents.common.validation import count
 from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair
 from zoo.report.statistics.means import Samples
 from zoo.runs.folder import short_name
-from zoo.runs.protocol import count
 from zoo.runs.read import split_environment
 from zoo.runs.scores import ScoreKind
 

@@ -105,7 +105,6 @@ def collect(request: CompareRequest) -> Inputs:
                 lacking.append(source)
         if lacking:
             uncovered = _describe_uncovered(lacking, counted)
-            log.info("%s", uncovered)
     methods = _own_methods(own_runs, counted)
     # One's own methods keep their names; others get their source where a name is taken.
     times = Counter(chain(methods, *(part.methods for part in parts.values())))

@@ -55,14 +55,16 @@ def _read(word: str) -> References:
     if Path(word).is_file():
         content = read_yaml(Path(word), f"`{FLAG}`")
     elif name:
-        content = {name: [load_yaml(part, f"`{word}`") for part in values.split(",")]}
+        numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
+        if len(numbers) == 2:
+            content = {name: numbers}
     if not isinstance(content, dict) or not content:
         raise UsageError(
             f"`{FLAG}` must be ENV=RANDOM,EXPERT or a file of `env: [random, expert]`, got `{word}`"
         )
     with as_usage_error():
         return {
-            split_environment(str(name))[0]: checked_pair(f"{FLAG} {name} of {word}", pair)
+            split_environment(str(name))[0]: checked_pair(f"{FLAG} {word}: {name}", pair)
             for name, pair in content.items()
         }
 

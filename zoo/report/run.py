@@ -17,7 +17,7 @@ from zoo.report.page.report import Content, refuse_foreign_files, write_report
 from zoo.report.request import CompareRequest
 from zoo.report.table_entries import Table, TableEntry
 from zoo.report.table_texts import write_file
-from zoo.terminal.messages import standard_output
+from zoo.terminal.messages import log, standard_output
 from zoo.terminal.tables import make_table
 
 # what imports made stays, 160,000 objects that each full collection of garbage would visit
@@ -67,6 +67,8 @@ def run(request: CompareRequest) -> dict[str, Any]:
         _print_tables(content)
     elif request.output and standard_output().isatty():
         _print_sentences(content)
+    elif inputs.uncovered:
+        log.info(inputs.uncovered)  # the other two print it, as the first sentence
     return result
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.common.validation import count
 from zoo.report.comparison import (
     FAILED_BELOW,
     ComparedMethod,
@@ -36,7 +37,6 @@ from zoo.report.statistics.estimates import (
     welch_p_values,
 )
 from zoo.report.statistics.means import FRACTION, SeedPlan, pair_spreads, plan_seeds
-from zoo.runs.protocol import count
 
 _SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
 _CLEAR = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from agents.common.validation import count
 from zoo.report.comparison import (
     FAILED_BELOW,
     Cell,
@@ -38,7 +39,7 @@ from zoo.report.table_entries import (
     score_entry,
 )
 from zoo.runs.folder import short_name
-from zoo.runs.protocol import PROTOCOL, count, shortened, show, what_differs
+from zoo.runs.protocol import PROTOCOL, shortened, show, what_differs
 from zoo.runs.read import RunTables
 from zoo.runs.scores import METRICS, SUCCESS, ScoreKind
 

@@ -1,8 +1,7 @@
 """How a run was made: the fields of its protocol, its settings, where two runs differ, and what methods are called."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
-from itertools import count as numbers
+from itertools import chain, count
 from string import ascii_lowercase
 from typing import Any
 
@@ -118,11 +117,6 @@ def show(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):  # for isinstance, `True` is an int
         return f"{value:,}"
     return str(value)
-
-
-def count(number: int | str, noun: str) -> str:
-    """Return a number of things in words, e.g. ``1 task`` or ``2 tasks``."""
-    return f"{number} {noun}{'s' * (str(number) != '1')}"
 
 
 def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
@@ -290,7 +284,7 @@ def _name_variants(
         if len(names) == len(variants) and not {*names.values()} & {*used_names}:
             return names
     # Numbers go on where the letters of the alphabet are used up.
-    endings = chain(ascii_lowercase, numbers(len(ascii_lowercase) + 1))
+    endings = chain(ascii_lowercase, count(len(ascii_lowercase) + 1))
     names_with_letters = (f"{label} {ending}" for ending in endings)
     free_names = (name for name in names_with_letters if name not in used_names)
     return dict(zip(variants, free_names, strict=False))

@@ -173,30 +173,31 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     if path is None and not file.exists():
         return {DEFAULT_PROFILE: {}}
     content = read_yaml(file, "`-conf`")
-    _check_entries(file, DEFAULT_PROFILE, content)
+    _check_entries(file, "the file", content)
     profiles = content.pop(PROFILES, {})
     if DEFAULT_PROFILE in profiles:
         raise UsageError(
             f"profile `{DEFAULT_PROFILE}` must stand outside `{PROFILES}`; move its entries to the top of {file}"
         )
     for name, entries in profiles.items():
-        _check_entries(file, name, entries)
+        _check_entries(file, f"profile `{name}`", entries)
     profiles = {DEFAULT_PROFILE: content, **profiles}
     return {name: _with_notes(entries) for name, entries in profiles.items()}
 
 
-def _check_entries(file: Path, name: str, entries: Any) -> None:
+def _check_entries(file: Path, place: str, entries: Any) -> None:
     """Refuse entries that are not mappings of settings.
 
-    :param name: of the profile, for the message about entries that are no mapping at all.
+    :param place: where the entries stand, for the message about what is no mapping at all.
     """
-    values = {name: entries}
+    values = {place: entries}
     if isinstance(entries, dict):
-        values = entries
-    for name, value in values.items():
+        values = {f"`{name}`": settings for name, settings in entries.items()}
+    for place, value in values.items():
         if not isinstance(value, dict):
+            content = "nothing" if value is None else repr(value)
             raise UsageError(
-                f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`: see `{name}`"
+                f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`, got {content} in {place}"
             )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Group
 from rich.live import Live
 
+from agents.common.validation import count
 from zoo.algorithms.overview import update_operations
 from zoo.report.monitoring import show_states
-from zoo.runs.protocol import count
 from zoo.runs.read import read_runs
 from zoo.runs.resume import StoredRun
 from zoo.suites.jobs import PROBLEMS, Job, JobStatus, JobStore, State

@@ -135,6 +135,13 @@ def check_output(flag: str, path: Path) -> None:
         )
 
 
+def a_text(text: str) -> str:
+    """Read a text that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a text that is not empty, got {text!r}")
+    return text
+
+
 def two_numbers(text: str) -> list[float]:
     """Read two numbers with a comma between them, e.g. ``"-1,1"``."""
     try:
@@ -180,6 +187,7 @@ def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
         int: {"type": Number(minimum)},
         float: {"type": REAL},
         Path: {"type": a_path},
+        str: {"type": a_text},
     }
     return of_types.get(kind, {})
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from agents.common.files.npz import read_npz, read_npz_headers
 from agents.common.observations import channels_first
+from agents.common.validation import count
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
@@ -81,10 +82,11 @@ class Transitions:
     def description(self) -> str:
         """How many transitions and trajectories there are, and how these end, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
-        count = len(self.final_observations)
+        trajectories = len(self.final_observations)
         return (
-            f"dataset: {self.num_transitions:,} transitions, {count:,} trajectories; ends by termination: "
-            f"{terminated:,}, otherwise: {count - terminated:,}, of which marked nowhere: {self.broken:,}"
+            f"dataset: {count(self.num_transitions, 'transition')}, {count(trajectories, 'trajectory')}; ends by "
+            f"termination: {terminated:,}, otherwise: {trajectories - terminated:,}, of which marked nowhere: "
+            f"{self.broken:,}"
         )
 
     def keep(self, chosen: Flags) -> Transitions:
@@ -349,17 +351,17 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     """
     limits = timeouts > 0
     terminated_limits = int((limits & (masks == 0)).sum())
-    count = int(limits.sum())
-    if is_derived and 0 < terminated_limits == count:
+    num_limits = int(limits.sum())
+    if is_derived and 0 < terminated_limits == num_limits:
         raise ValueError(
             "`masks` can be derived as 1 - terminals only where `terminals` leaves out the time limits, got "
             "`terminals` = 1 in every row whose `timeouts` is 1; give `masks`, e.g. "
-            f"`masks = 1 - terminals * (1 - timeouts)` if those {count:,} trajectories were only cut off"
+            "`masks = 1 - terminals * (1 - timeouts)` if these trajectories were only cut off"
         )
     if not terminated_limits:
         return ""
     return (
-        f"{terminated_limits:,} of {count:,} time limits are marked as terminations too, so that no value follows "
+        f"{terminated_limits:,} of {num_limits:,} time limits are marked as terminations too, so that no value follows "
         "them; correct that if these trajectories were only cut off"
     )
 
@@ -430,9 +432,9 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
             hint = f". {_broken_message(transitions)}"
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
-            f"{starts:,} of {rows:,} rows that begin such a chunk: there are {len(lengths):,} trajectories, the "
-            f"longest of {lengths.max(initial=0):,} transitions. Correct `terminals` and `timeouts` if there should be "
-            f"fewer, or use a smaller `horizon_length`{hint}"
+            f"{starts:,} of {rows:,} rows that begin such a chunk, in {count(len(lengths), 'trajectory')}, the "
+            f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` and `timeouts` if there "
+            f"should be fewer, or use a smaller `horizon_length`{hint}"
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.common.data.arrays import ROW_DTYPES, ActionRange, Shape, Transitions, prepare
+from agents.common.validation import count
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Shards:
         """How large the dataset is, in one line."""
         trajectories = sum(part.trajectories for part in self.parts)
         return (
-            f"dataset: {self.num_transitions:,} transitions in {trajectories:,} trajectories, in "
+            f"dataset: {count(self.num_transitions, 'transition')} in {count(trajectories, 'trajectory')}, in "
             f"{len(self.parts):,} parts that take turns after {self.replace_interval:,} updates each"
         )
 
@@ -70,8 +71,9 @@ class Shards:
         ends = arrays["terminals"] > 0
         if len(final) != ends.sum() or len(ends) != part.transitions or not ends[-1]:
             raise ValueError(
-                f"{part.files['terminals']} must end {part.trajectories} trajectories within {part.transitions} rows, "
-                f"the last of them with the last row, got {ends.sum()} ends; convert the dataset again"
+                f"{part.files['terminals']} must end {count(part.trajectories, 'trajectory')} within "
+                f"{count(part.transitions, 'row')}, the last of them with the last row, got "
+                f"{count(ends.sum(), 'end')}; convert the dataset again"
             )
         if self.sparse:
             arrays["rewards"] = -(arrays["rewards"] != 0).astype(np.float32)

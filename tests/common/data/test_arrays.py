@@ -43,6 +43,8 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
         "dataset: 60 transitions, 5 trajectories; ends by termination: 0, otherwise: 5, of which marked nowhere: 0"
     )
     assert transitions.warnings == ()
+    first = transitions.keep(np.arange(5) == 0)
+    assert first.description.startswith("dataset: 12 transitions, 1 trajectory; ")
 
 
 @pytest.mark.parametrize("piece", [13, 1 << 16])  # rows that are read at once: an end begins one

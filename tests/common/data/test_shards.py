@@ -106,5 +106,5 @@ def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
     ends[5] = True
     np.save(tmp_path / "2-terminals.npy", ends)
     buffer.rotate_dataset(INTERVAL)
-    with pytest.raises(ValueError, match=r"2-terminals.npy must end 1 trajectories within 12 rows"):
+    with pytest.raises(ValueError, match=r"2-terminals.npy must end 1 trajectory within 12 rows"):
         buffer.rotate_dataset(2 * INTERVAL)

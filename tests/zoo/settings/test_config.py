@@ -159,16 +159,18 @@ def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(alg
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
+    ("text", "problem"),
     [
-        ("rho: 0.5", "rho"),
-        ("[1]", "qam"),
-        ("profiles: 3", "profiles"),
-        ("profiles: {mine: {rho: 1}}", "rho"),
+        ("rho: 0.5", "0.5 in `rho`"),
+        ("[1]", r"\[1\] in the file"),
+        ("", "nothing in the file"),
+        ("profiles: 3", "3 in `profiles`"),
+        ("profiles: {mine: }", "nothing in profile `mine`"),
+        ("profiles: {mine: {rho: 1}}", "1 in `rho`"),
     ],
 )
-def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, name):
-    with refuses(f"must map entry names to settings.*: see `{name}`"):
+def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, problem):
+    with refuses(f"must map entry names to settings.*, got {problem}$"):
         load(conf_file=conf(text))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.common.data.arrays import Array, Transitions, read_transitions
 from agents.common.data.shards import Shards
-from agents.common.validation import unknown_name_message
+from agents.common.validation import count, unknown_name_message
 from zoo.datasets.files import dataset_file
 from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
@@ -172,13 +172,13 @@ def episode_of(
     steps = len(actions)
     arrays = {"actions": actions, "rewards": rewards, "masks": masks}
     for key, array in {"observations": observations, **arrays}.items():
-        count = steps
+        rows = steps
         if key == "observations":
-            count += 1
-        if array.shape[:1] != (count,):
+            rows += 1
+        if array.shape[:1] != (rows,):
             raise UsageError(
-                f"{name}: `{key}` must have {count} rows for {steps} actions, got shape {array.shape}; the "
-                "observation after the last action belongs to an episode too"
+                f"{name}: `{key}` must have {count(rows, 'row')} for {count(steps, 'action')}, got shape "
+                f"{array.shape}; the observation after the last action belongs to an episode too"
             )
     terminals = np.zeros(steps, bool)
     if ends is not None:

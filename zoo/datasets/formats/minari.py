@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.common.data.arrays import Array, Transitions
 from agents.common.files import read_text
-from agents.common.validation import checked_pair
+from agents.common.validation import checked_pair, count
 from zoo.datasets.formats.base import (
     Arrays,
     Format,
@@ -76,7 +76,9 @@ class Minari(Format):
         with explaining_damage(path, "a Minari dataset"):
             total = content["total_episodes"]
             if total != num_episodes:  # Minari would make an array of as many numbers
-                raise ValueError(f"its metadata have {total} episodes, got {num_episodes:,}")
+                raise ValueError(
+                    f"its metadata have {count(total, 'episode')}, got {num_episodes:,}"
+                )
             dataset = minari.MinariDataset(data)
             episodes = {}
             for part in dataset.iterate_episodes():
@@ -85,7 +87,9 @@ class Minari(Format):
             # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
             steps = sum(len(arrays["actions"]) for arrays in episodes.values())
             if dataset.total_steps != steps:
-                raise ValueError(f"its metadata have {dataset.total_steps} steps, got {steps:,}")
+                raise ValueError(
+                    f"its metadata have {count(dataset.total_steps, 'step')}, got {steps:,}"
+                )
         references = metadata.reference_scores
         if references is not None and np.allclose(references, PEN_OF_100_STEPS):
             warn(

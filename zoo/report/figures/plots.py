@@ -20,7 +20,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from zoo.report.comparison import OWN_RUNS, Comparison, Phase
-from zoo.report.figures.context import Drawing, PlotContext, axis_limits
+from zoo.report.figures.context import Drawing, PlotContext, axis_limits, most_lines
 from zoo.report.figures.curves import domains_figure, profiles_figure, sample_efficiency_figure
 from zoo.report.figures.files import FIGURE_SIZES, SHADE, FigureSize, scale_colours
 from zoo.report.figures.intervals import aggregates_figure, improvement_figure, verdict_figure
@@ -84,9 +84,12 @@ def heat_map_figure(context: PlotContext, phase: Phase) -> Drawing | None:
         span = np.maximum(means.max(axis=1) - low, 1e-9)  # all methods may be equal on a task
         shades = means.sub(low, axis=0).div(span, axis=0)
     labels = [context.label(name, 1) for name in names]
-    width = size.letter * (max(map(len, means.index)) + _CELL * len(names) + 3)
-    height = size.letter * max(map(len, labels)) + size.inches(3 + 1.2 * len(means))
-    figure = Figure((min(size.wide, max(width, 0.75 * size.width)), height), layout="constrained")
+    tasks = [context.wrap(name, 0.6 * size.wide) for name in means.index]
+    longest = max(map(len, "\n".join(tasks).splitlines()))
+    width = size.letter * (longest + _CELL * len(names) + 3)
+    rows = 3 + 1.2 * most_lines(tasks) * len(means)
+    height = size.letter * max(map(len, labels)) + size.inches(rows)
+    figure = Figure((min(size.wide, max(width, 0.75 * size.width)), height))
     # without it each label that seaborn measures gets, and leaves, a renderer of 2 MB
     FigureCanvasAgg(figure)
     colour_limits = {}
@@ -101,7 +104,7 @@ def heat_map_figure(context: PlotContext, phase: Phase) -> Drawing | None:
         cmap=ListedColormap([light for light, _ in scale_colours()]),
         linewidths=0.4,
         xticklabels=labels,
-        yticklabels=True,
+        yticklabels=tasks,
         annot=texts,
         fmt="",
         # the layout need not look for room for texts inside the panel
@@ -115,6 +118,8 @@ def heat_map_figure(context: PlotContext, phase: Phase) -> Drawing | None:
     ax.xaxis.tick_top()
     ax.tick_params("x", rotation=90, length=0)
     ax.tick_params("y", rotation=0, length=0)
+    # not before: seaborn draws labels that still lie across the panel, for which no layout may have room
+    figure.set_layout_engine("constrained")
     return Drawing(figure, context.title("Mean of each method on each task"), names)
 
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import jinja2
 import pandas as pd
 
+from agents.common.validation import count
 from zoo.report.comparison import (
     CURVE_COLUMNS,
     PROFILE_COLUMNS,
@@ -57,7 +58,7 @@ from zoo.report.tables import (
     tasks_table,
     verdict_table,
 )
-from zoo.runs.protocol import count, shortened
+from zoo.runs.protocol import shortened
 from zoo.runs.scores import SUCCESS
 from zoo.terminal.errors import UsageError
 

@@ -18,6 +18,7 @@ import pandas as pd
 from packaging.version import Version
 from scipy.stats import binomtest
 
+from agents.common.validation import count
 from zoo.report.comparison import (
     ComparedMethod,
     Comparison,
@@ -38,7 +39,7 @@ from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
 from zoo.report.table_entries import TableEntry, digits_of, number_entry, range_text
 from zoo.report.tables import scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
-from zoo.runs.protocol import count, shortened
+from zoo.runs.protocol import shortened
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import SUCCESS, ScoreKind
 

@@ -210,6 +210,18 @@ def test_heat_map_has_the_mean_of_each_method_on_each_task():
     assert labels(ax.texts)[:2] == [f"{value:.0f}" for value in means.iloc[0, :2]]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", FIGURE_SIZES)
+def test_a_map_has_room_for_long_names_of_environments(size):
+    names = [f"Some-Long-Environment-Name-That-Goes-On-And-On-v{k}" for k in range(2)]
+    comparison = comparison_of_runs(returns(["A", "B"], names), kind=RETURN)
+    drawings = all_figures(comparison, NO_RUNS, FIGURE_SIZES[size], only="heat_map_*")
+    (figure,) = [drawing.figure for drawing in drawings.values()]
+    file_of(figure, "svg", "Map", "")
+    panel = figure.axes[0].get_position()
+    assert panel.width * figure.get_figwidth() > 0.5
+
+
 def test_colours_of_returns_lie_between_the_worst_and_the_best_method_of_a_task():
     ax = axes_of(comparison_of_returns(["A", "B", "C"]), "heat_map_online")
     shades = shades_of(ax)  # tasks by methods
