@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from agents.common.families.fine_tuning import AdjointMatching, ResidualFineTuning
-from agents.common.maths.adjoint import (
-    adjoint_matching_loss,
-    memoryless_sigmas,
-    step_times,
-)
-from agents.core import (
-    Batch,
-    Info,
-    Losses,
-    Networks,
-    Noise,
-    Targets,
-    integrate_flow,
-    log_range,
-    register,
-    setting,
-)
+from agents.core import Networks, log_range, register, setting
 
 
 @register(
@@ -53,31 +39,14 @@ class QAM(AdjointMatching, ResidualFineTuning):
         "behaviour flow. The effective value grows as `flow_steps` falls.",
     )
 
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
+    def policy(self, nets: Networks, online: bool = False) -> Any:
+        """Return the fine-tuned flow; what acts without any weight on Q is the behaviour flow."""
         # with no weight on Q both flows aim at the same, and the behaviour is the one that is cloned
-        if self.inverse_temperature > 0:
-            flow = self.policy(nets, online=True)
-        else:
-            flow = nets.behaviour  # only then is it part of a policy that was saved for acting
-        return integrate_flow(flow.at(observations), noise["action"], self.flow_steps).clamp(-1, 1)
+        if online and self.inverse_temperature == 0:
+            return nets.behaviour  # only then is it part of a policy that was saved for acting
+        return super().policy(nets, online)
 
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return the adjoint at the end of rollouts, weighted by the inverse temperature."""
         # the lean adjoint is linear in its end, so weighing the end weighs all of it
         return self.inverse_temperature * super().end_adjoint(observations, end, nets)
-
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the TD, flow-matching and adjoint-matching losses."""
-        losses = super().losses(batch, targets, noise, nets, info)
-        states = targets["states"]
-        sigmas = memoryless_sigmas(self.flow_steps, states)
-        policy = self.policy(nets).at(batch.observations)
-        velocities = policy(states, step_times(self.flow_steps, states))
-        return {
-            **losses,
-            # no action of the batch is in it, so sequences across an end count too
-            "am": adjoint_matching_loss(velocities, targets["prior"], targets["adjoints"], sigmas),
-        }

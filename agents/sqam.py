@@ -111,5 +111,5 @@ class SQAM(TrustRegion):
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "am": self.trust_region_loss(fine_tuned, targets, bridge_sigmas(times), nets, info),
+            "am": self.matching_loss(fine_tuned, targets, bridge_sigmas(times), nets, info),
         }

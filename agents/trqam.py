@@ -3,19 +3,7 @@
 from __future__ import annotations
 
 from agents.common.families.fine_tuning import AdjointMatching, TrustRegion
-from agents.common.maths.adjoint import (
-    memoryless_sigmas,
-    step_times,
-)
-from agents.core import (
-    Batch,
-    Info,
-    Losses,
-    Networks,
-    Noise,
-    Targets,
-    register,
-)
+from agents.core import register
 
 
 @register(
@@ -39,19 +27,3 @@ class TRQAM(AdjointMatching, TrustRegion):
     in which the base goes on cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
     behaviour flow.
     """
-
-    def losses(
-        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
-    ) -> Losses:
-        """Return the TD, flow-matching and adjoint-matching losses."""
-        losses = super().losses(batch, targets, noise, nets, info)
-        states = targets["states"]
-        fine_tuned = nets.fine_tuned(
-            batch.observations, states, step_times(self.flow_steps, states)
-        )
-        sigmas = memoryless_sigmas(self.flow_steps, states)
-        return {
-            **losses,
-            # no action of the batch is in it, so sequences across an end count too
-            "am": self.trust_region_loss(fine_tuned, targets, sigmas, nets, info),
-        }

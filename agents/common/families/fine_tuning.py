@@ -17,7 +17,9 @@ from agents.common.maths.adjoint import (
     adjoint_statistics,
     lean_adjoint,
     memoryless_rollout,
+    memoryless_sigmas,
     path_kl,
+    step_times,
 )
 from agents.common.nets.networks import SummedFields
 from agents.common.nets.specs import multiplier
@@ -25,6 +27,7 @@ from agents.core import (
     Batch,
     Draw,
     Info,
+    Losses,
     Networks,
     NetworkSpec,
     Noise,
@@ -76,6 +79,20 @@ class FineTuning(ClonedFlow):
     def policy(self, nets: Networks, online: bool = False) -> Any:
         """Return the fine-tuned flow."""
         return nets.fine_tuned
+
+    def matching_loss(
+        self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
+    ) -> Tensor:
+        """Return the adjoint-matching loss, (S,).
+
+        :param fine_tuned: the fine-tuned flow's velocities at states of K steps, (S, K, B, D).
+        :param targets: ``prior``, the behaviour flow's velocities there, and ``adjoints``, both of that shape.
+        :param sigmas: noise scales of the steps, broadcastable to that shape.
+        :param nets: the networks.
+        :param info: to add diagnostics to, each (S,).
+        :return: the loss.
+        """
+        return adjoint_matching_loss(fine_tuned, targets["prior"], targets["adjoints"], sigmas)
 
 
 class ResidualFineTuning(FineTuning):
@@ -134,6 +151,21 @@ class AdjointMatching(FineTuning):
             "states": states,
             "adjoints": lean_adjoint(prior, states, end_adjoint),
             "prior": velocities,
+        }
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the TD, flow-matching and adjoint-matching losses."""
+        losses = super().losses(batch, targets, noise, nets, info)
+        states = targets["states"]
+        policy = self.policy(nets).at(batch.observations)
+        velocities = policy(states, step_times(self.flow_steps, states))
+        sigmas = memoryless_sigmas(self.flow_steps, states)
+        return {
+            **losses,
+            # no action of the batch is in it, so sequences across an end count too
+            "am": self.matching_loss(velocities, targets, sigmas, nets, info),
         }
 
 
@@ -215,23 +247,14 @@ class TrustRegion(FineTuning):
         # away from 0, since the sigmas are divided by its root
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
-    def trust_region_loss(
+    def matching_loss(
         self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
     ) -> Tensor:
-        """Return the adjoint-matching loss with the multiplier, (S,), and note the path KL that moves it.
-
-        :param fine_tuned: the fine-tuned flow's velocities at states of K steps, (S, K, B, D).
-        :param targets: ``prior``, the behaviour flow's velocities there, and ``adjoints``, both of that shape.
-        :param sigmas: noise scales of the steps, (K, 1, 1).
-        :param nets: the networks.
-        :param info: gets ``path_kl``, (S,), per action of the chunk.
-        :return: the loss.
-        """
-        prior = targets["prior"]
+        """Return the loss with the multiplier, and note ``path_kl``, (S,) per action of the chunk, which moves it."""
         # of the processes themselves: the multiplier scales the loss, not their noise
-        info["path_kl"] = path_kl(fine_tuned, prior, sigmas) / self.chunk_length
+        info["path_kl"] = path_kl(fine_tuned, targets["prior"], sigmas) / self.chunk_length
         scaled_sigmas = sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
-        return adjoint_matching_loss(fine_tuned, prior, targets["adjoints"], scaled_sigmas)
+        return super().matching_loss(fine_tuned, targets, scaled_sigmas, nets, info)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
