@@ -115,11 +115,10 @@ def register(
             owner = f"{BUILT_IN[id]} of agents.{id}"
         elif id in _entries:
             owner = _described(_entries[id].method)
-        newcomer = _described(method)
         # the same class of the same file may come again, e.g. when its module is reloaded
-        if owner and owner != newcomer:
+        if owner and owner != _described(method):
             raise ValueError(
-                f"algorithm id `{id}` is taken by {owner}; register {newcomer} by another, e.g. `my_{id}`"
+                f"algorithm id `{id}` is taken by {owner}; register {_described(method)} by another, e.g. `my_{id}`"
             )
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method

@@ -16,7 +16,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -40,16 +40,6 @@ NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
     "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
 }
 """RL Zoo's names of SB3's action noise."""
-OPTIONS = (
-    "norm_obs",
-    "norm_reward",
-    "clip_obs",
-    "clip_reward",
-    "gamma",
-    "epsilon",
-    "norm_obs_keys",
-)
-"""Arguments of `VecNormalize` besides its environment and ``training``."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +102,10 @@ class Normalization:
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
         # as VecNormalize computes
         return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
+
+
+OPTIONS = [field.name for field in fields(Normalization) if not field.name.endswith("_rms")]
+"""Arguments of `VecNormalize` besides its environment and ``training``."""
 
 
 def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: float) -> VecEnv:

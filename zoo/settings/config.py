@@ -8,7 +8,7 @@ from typing import Any
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.normalization import checked_normalize
-from agents.common.sb3.constructor import read_arguments
+from agents.common.sb3.constructor import read_arguments, with_named_classes
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
@@ -208,10 +208,6 @@ def _check(
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)
         of_run = [name for name in remaining if name in names]
         run = RunSettings(**{name: remaining.pop(name) for name in of_run})
-        if not isinstance(remaining.get("policy_kwargs") or {}, Mapping):
-            raise TypeError(
-                f"`policy_kwargs` must be a mapping of names to values, got {remaining['policy_kwargs']!r}"
-            )
         if run.offline_data is not None:
             remaining["balanced_sampling"] = run.offline_data == "balanced"
         for name in ("pretraining_steps", "offline_steps"):
@@ -236,6 +232,8 @@ def _check(
             # Tensor cores multiply several times as fast, and scores stay the same; SB3's have no such setting.
             remaining.setdefault("precision", "tf32")
         if entry.method is None:
+            # refused here, and not when the model is built
+            with_named_classes("policy_kwargs", remaining.get("policy_kwargs"))
             return run, None, entry.algorithm.checked(remaining)
         method, _ = read_arguments(entry.method, (), remaining)
     # With their defaults, so that a run keeps its settings when a later release has other ones.
