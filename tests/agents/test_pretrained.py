@@ -186,6 +186,9 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: flow(s, x, t) + torch.randn_like(x), "at a second call"),
         (lambda flow, s, x, t: flow(s, x.detach(), t), "must pass gradients to x"),
         (lambda flow, s, x, t: flow(s, x, t).repeat(1, 2), "return the shape of x"),
+        (lambda flow, s, x, t: flow(s, x, t).squeeze(0), r"x, \(1, 2\), got \(2,\)"),
+        (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "changed in place"),
+        (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row by itself"),
         (lambda flow, s, x, t: flow(s, x, t) / 0, "must return finite numbers"),
         (lambda flow, s, x, t: flow(s[:, :2], x, t), r"map x of shape \(2, 2\).* got RuntimeError"),
         (lambda flow, s, x, t: flow(s, x), "got TypeError.* set `horizon_length`"),
@@ -196,10 +199,11 @@ def test_what_is_no_flow_is_refused_before_training(call, text):
         make_model(flow=agents.PretrainedFlow(GaussianFlow(), call))
 
 
-def test_a_module_with_dropout_is_refused():
+@pytest.mark.parametrize("layer", [nn.Dropout(0.1), torch.jit.ScriptModule()])
+def test_a_module_with_dropout_or_torchscript_is_refused(layer):
     module = GaussianFlow()
-    module.dropout = nn.Dropout(0.1)
-    with pytest.raises(TypeError, match="function of its inputs, got Dropout"):
+    module.layer_of_another_kind = layer
+    with pytest.raises(TypeError, match="function of its inputs, got"):
         make_model(flow=agents.PretrainedFlow(module))
 
 

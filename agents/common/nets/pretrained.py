@@ -83,7 +83,7 @@ class PretrainedFlow:
         if (self.predicts == "velocity") != (self.alpha_bar is None):
             raise ValueError(
                 "`alpha_bar` is needed for the noise or sample of a diffusion, and for these alone, got "
-                f"predicts={self.predicts!r} and alpha_bar={self.alpha_bar!r}"
+                f"predicts={self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
             )
         if self.alpha_bar is not None:
             _check_schedule(self.alpha_bar)
@@ -115,14 +115,16 @@ class PretrainedFlow:
 
     def conventions(self) -> dict[str, Any]:
         """Return what the numbers of the module mean, as plain values."""
-        table = None if self.alpha_bar is None else np.asarray(self.alpha_bar, np.float64).tolist()
+        table = None
+        if self.alpha_bar is not None:
+            table = _numbers("alpha_bar", self.alpha_bar).tolist()
         return {
             "predicts": self.predicts,
             "noise_at": float(self.noise_at),
             "alpha_bar": table,
             "action_shape": self.action_shape,
             "action_scale": float(self.action_scale),
-            "action_shift": np.asarray(self.action_shift, np.float64).tolist(),
+            "action_shift": _numbers("action_shift", self.action_shift).tolist(),
             "train": self.train,
         }
 
@@ -139,6 +141,9 @@ class PretrainedFlow:
 
 def _numbers(name: str, value: Any) -> np.ndarray:
     """Return numbers as an array; refuse what are none."""
+    if isinstance(value, Tensor):
+        # a buffer or parameter of the user's, perhaps on a GPU
+        value = value.detach().cpu()
     try:
         return np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
@@ -184,14 +189,14 @@ class PretrainedField(nn.Module):
         self.noise_at = flow.noise_at
         self.action_shape = flow.action_shape and tuple(flow.action_shape)
         self.scale = float(flow.action_scale)
-        shift = torch.as_tensor(np.asarray(flow.action_shift, np.float32))
+        conventions = flow.conventions()
+        shift = torch.tensor(conventions["action_shift"], dtype=torch.float32)
         if flow.action_shape is not None:
             shift = shift.expand(flow.action_shape).flatten()
         self.register_buffer("shift", shift)
         self.is_scaled = self.scale != 1 or bool((shift != 0).any())
         # noisiest step first, so that times rise from noise to actions
-        table = [] if flow.alpha_bar is None else flow.alpha_bar
-        alpha_bar = torch.as_tensor(table, dtype=torch.float64).flip(0)
+        alpha_bar = torch.tensor(conventions["alpha_bar"] or [], dtype=torch.float64).flip(0)
         signal = alpha_bar.sqrt()
         times = signal / (signal + (1 - alpha_bar).sqrt())
         self.register_buffer("table_times", times.float())

@@ -246,6 +246,7 @@ STATEFUL_MODULES = (
     nn.RReLU,
     nn.modules.lazy.LazyModuleMixin,
     nn.RNNBase,
+    torch.jit.ScriptModule,
 )
 """Stateful or random modules, and those that `torch.func.vmap` cannot call for several seeds at once."""
 
@@ -383,8 +384,8 @@ def _checked(module: Any) -> nn.Module:
         if isinstance(part, STATEFUL_MODULES) and not (has_no_state or is_switched_off):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
-                "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers and recurrent "
-                "ones (use e.g. GRUCell)"
+                "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers, recurrent ones "
+                "(use e.g. GRUCell) and TorchScript"
             )
         for name, value in vars(part).items():
             # parameters and buffers are in dicts of their own, so this is a plain attribute

@@ -13,7 +13,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Method
 from agents.common.model_file import Source, read_model_file
-from agents.common.nets.pretrained import PretrainedFlow, PretrainedNetwork
+from agents.common.nets.pretrained import PretrainedField, PretrainedFlow, PretrainedNetwork
 from agents.common.nets.specs import start_from_behaviour
 from agents.common.sb3.constructor import require_behaviour
 from agents.common.sb3.policy import FlowPolicy
@@ -62,23 +62,16 @@ def check_fit(flow: PretrainedFlow, method: Method) -> None:
 
 
 def check_outputs(policy: FlowPolicy) -> None:
-    """Call a policy's pretrained flow twice; refuse one that is no differentiable function of its inputs.
+    """Call a policy's pretrained flow; refuse one that is no differentiable function of each row of its inputs.
 
     :param policy: with the flow among its networks.
-    :raises ValueError: if it fails, or returns another shape, NaN, other numbers each time or no gradient.
+    :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
+        time or no gradient.
     """
     network = _pretrained(policy)
     field = network.field
     size = policy.chunk_size
-    chunk = (policy.chunk_length, policy.action_size)
-    if field.action_shape not in (None, chunk):
-        raise ValueError(
-            f"`action_shape` must be that of a chunk here, {chunk}, got {field.action_shape}"
-        )
-    if field.shift[0].numel() not in (1, size):
-        raise ValueError(
-            f"`action_shift` must be a number, or {size} for the actions of a chunk, got {field.shift[0].numel()}"
-        )
+    _check_chunk(field, policy)
     observations = policy.layout.zeros(2).to(policy.device)
     gradient: Tensor | None = None
     # no two coordinates alike, so that one cannot stand for another
@@ -89,9 +82,12 @@ def check_outputs(policy: FlowPolicy) -> None:
         times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
         # all replicas begin with the same weights: the first stands for them
         rows = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
+        version = observations._version
         try:
             first = network(*rows)[0]
             second = network(*rows)[0]
+            # as in an episode, where a squeezed axis is missing
+            network(*(part[:, :1] for part in rows))
         except Exception as error:
             shape = (2, *(field.action_shape or [size]))
             raise ValueError(
@@ -99,6 +95,11 @@ def check_outputs(policy: FlowPolicy) -> None:
                 f"times of shape (2,) to the shape of x, got {type(error).__name__}: {error}; let `call` convert what "
                 "the module takes and returns, and set `horizon_length` to the length of its chunks"
             ) from error
+        if observations._version != version:
+            raise ValueError(
+                "`behaviour` must leave its inputs as they are, got observations that it changed in place, which "
+                "critics read after it; let `call` copy them"
+            )
         if not torch.isfinite(first).all():
             raise ValueError(
                 "`behaviour` must return finite numbers, got NaN or infinity in the middle of its path"
@@ -109,10 +110,29 @@ def check_outputs(policy: FlowPolicy) -> None:
                 "random in it, e.g. dropout (p = 0)"
             )
         if first.requires_grad:
-            (gradient,) = torch.autograd.grad(first.sum(), x, allow_unused=True)
-    if gradient is None or not gradient.any():
+            (gradient,) = torch.autograd.grad(first[0].sum(), x, allow_unused=True)
+    if gradient is None or not gradient[0].any():
         raise ValueError(
             "`behaviour` must pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
+        )
+    if gradient[1].any():
+        raise ValueError(
+            "`behaviour` must treat each row by itself, got one that depends on another; leave out statistics of the "
+            "batch, and set `batch_first=True` in attention"
+        )
+
+
+def _check_chunk(field: PretrainedField, policy: FlowPolicy) -> None:
+    """Refuse a shape or shift that is not that of the policy's chunks."""
+    chunk = (policy.chunk_length, policy.action_size)
+    if field.action_shape not in (None, chunk):
+        raise ValueError(
+            f"`action_shape` must be that of a chunk here, {chunk}, got {field.action_shape}"
+        )
+    shifts = field.shift[0].numel()
+    if shifts not in (1, policy.chunk_size):
+        raise ValueError(
+            f"`action_shift` must be a number, or {policy.chunk_size} for the actions of a chunk, got {shifts}"
         )
 
 

@@ -76,6 +76,13 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
     assert_close(field(*points), EXACT(*points[1:]), rtol=tolerance, atol=tolerance)
 
 
+def test_conventions_may_be_parameters():
+    table = nn.Parameter(torch.tensor([0.9, 0.5]))
+    field = field_of(lambda m, o, x, t: x, predicts="noise", alpha_bar=table, action_shift=table)
+    assert not field.table_times.requires_grad
+    assert_close(field.shift, table.detach())
+
+
 def test_chunks_reach_the_module_in_its_own_shape():
     shapes = []
 
