@@ -1,5 +1,7 @@
 """Flows of one's own through the programs: training, playing, resuming, refusals."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,10 @@ def folder(tmp_path, monkeypatch, own_agents):
     """Go to a folder with the flows' file and a dataset; return it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_flows.py").write_text(FLOW)
+    (tmp_path / "numbers.py").touch()  # the name of a module of Python
     np.savez("data.npz", **toy_dataset(60, 3, 1))
+    # that of another test's folder
+    monkeypatch.delitem(sys.modules, "my_flows", raising=False)
     return tmp_path
 
 
@@ -72,6 +77,7 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
         ("my_flows.py:fail", "", "without arguments, got my_flows.py:fail, which failed: OSError"),
         ("my_flows.py:nothing", "", "has no attribute 'nothing'"),
         ("other.py:make_flow", "", "no file"),
+        ("numbers.py:Number", "", "the only module `numbers` on Python's path, got"),
         ("my_flows", "", "as FILE.py:FUNCTION or MODULE:FUNCTION, that Python"),
         ("my_flows.py:make_flow", "--algo sac --offline-steps 0", "has no behaviour flow"),
         ("my_flows.py:make_flow", "-params observation_scale=1.0", "as the environment returns"),

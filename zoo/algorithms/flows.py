@@ -1,6 +1,7 @@
 """Flows that were trained elsewhere: ``--behaviour FILE.py:FUNCTION``."""
 
 import hashlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def load_flow(name: str) -> PretrainedFlow:
     :raises UsageError: if there is no such file, module or function, it fails, or it returns anything else.
     """
     module, _, function = name.rpartition(":")
+    path = None
     if module.endswith(".py"):
         path = Path(module).expanduser().resolve()
         if not path.is_file():
@@ -30,6 +32,12 @@ def load_flow(name: str) -> PretrainedFlow:
         module = path.stem
     noun = "a function, as FILE.py:FUNCTION or MODULE:FUNCTION,"
     make = import_user_object("--behaviour", noun, f"{module}:{function}")
+    source = inspect.getsourcefile(sys.modules[module])
+    # another folder of Python's path may have a module of that name
+    if path is not None and (source is None or Path(source).resolve() != path):
+        raise UsageError(
+            f"`--behaviour` {name} must be the only module `{module}` on Python's path, got {source}; rename the file"
+        )
     try:
         flow = make()
     except Exception as error:
