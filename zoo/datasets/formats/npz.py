@@ -119,12 +119,11 @@ class Ocbench(Format):
             if steps and not ends[-1]:
                 raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
             rows = len(arrays["observations"])
-            episodes = int(ends.sum())
-            if rows != steps + episodes:
+            count = int(ends.sum())
+            if rows != steps + count:
                 raise UsageError(
-                    f"{file}: `observations` must have {steps + episodes:,} rows, one for each of the {steps:,} "
-                    f"actions and one after each of the {episodes:,} episodes, got {rows:,}; get or "
-                    "make the dataset again"
+                    f"{file}: `observations` must have {steps + count:,} rows, one for each of the {steps:,} actions "
+                    f"and one after each of the {count:,} episodes, got {rows:,}; get or make the dataset again"
                 )
             cuts = np.flatnonzero(ends[:-1]) + 1
             # Each episode has a row of observations more than it has actions.
