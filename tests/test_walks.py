@@ -15,8 +15,7 @@ from tests.zoo.report.samples import content_of, evaluations
 from zoo.datasets.formats import read
 from zoo.datasets.formats.base import Format, episode_of, joined
 from zoo.report.page import report
-from zoo.report.table_entries import TableEntry
-from zoo.report.table_texts import to_csv, to_latex, to_markdown
+from zoo.report.table_entries import TableEntry, to_csv, to_latex, to_markdown
 from zoo.terminal.cli import main
 
 PAGES = "\n".join((ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md"))

@@ -26,8 +26,7 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
 if TYPE_CHECKING:
-    from zoo.suites.jobs import Job, JobStore
-    from zoo.suites.progress import Progress
+    from zoo.suites.jobs import Job, JobStore, Progress
     from zoo.suites.suite import Run, Suite
 
 
@@ -101,8 +100,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     suite, runs = _read_suite(args)
     from zoo.runs.folder import check_log_folder  # after it, since some of them import MuJoCo
     from zoo.runs.resume import warn_if_code_changed
-    from zoo.suites.jobs import JobStore, make_jobs
-    from zoo.suites.progress import Progress
+    from zoo.suites.jobs import JobStore, Progress, make_jobs
     from zoo.suites.saved_scores import find_saved, write_scores
     from zoo.terminal.tables import result_for_terminal
 
@@ -164,8 +162,7 @@ def _read_suite(args: argparse.Namespace) -> tuple[Suite, list[Run]]:
 def _launch(jobs: Sequence[Job], store: JobStore, args: argparse.Namespace) -> None:
     """Train jobs, as the only program that does so in a log folder."""
     from zoo.processes.locks import Lock
-    from zoo.suites.jobs import JOBS
-    from zoo.suites.progress import follow
+    from zoo.suites.jobs import JOBS, follow
     from zoo.suites.task import JobTask, run_locally
 
     folder = store.log_folder

@@ -15,8 +15,7 @@ from zoo.report.cost import read_costs
 from zoo.report.inputs import collect, read_labels, relabelled
 from zoo.report.page.report import Content, refuse_foreign_files, write_report
 from zoo.report.request import CompareRequest
-from zoo.report.table_entries import Table, TableEntry
-from zoo.report.table_texts import write_file
+from zoo.report.table_entries import Table, TableEntry, write_file
 from zoo.terminal.messages import log, standard_output
 from zoo.terminal.tables import make_table
 

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
-from zoo.report.published_scores import with_places
-from zoo.report.score_table import are_counts, clashes, read_rows, refuse
+from zoo.report.published_scores import are_counts, clashes, read_rows, refuse, with_places
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment

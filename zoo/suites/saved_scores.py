@@ -11,8 +11,7 @@ import pandas as pd
 
 from agents.common.files import atomic_path
 from zoo.processes.locks import Lock
-from zoo.report.published_scores import COLUMNS, finished_runs
-from zoo.report.score_table import read_rows, refuse
+from zoo.report.published_scores import COLUMNS, finished_runs, read_rows, refuse
 from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import phase_ends
 from zoo.runs.read import read_runs, split_environment

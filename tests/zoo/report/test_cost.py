@@ -4,7 +4,7 @@ from tests.zoo.report.samples import collected
 from tests.zoo.runs.helpers import PROGRESS, write_run
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
-from zoo.report.page.results import to_json
+from zoo.report.page.report import to_json
 from zoo.report.tables import cost_table
 
 

@@ -20,7 +20,7 @@ from zoo.report.inputs import collect
 from zoo.report.page.report import Content
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import last_evaluations
-from zoo.report.table_texts import to_latex
+from zoo.report.table_entries import to_latex
 from zoo.runs.read import read_runs
 
 

@@ -11,9 +11,9 @@ from tests.zoo.report.samples import (
     returns,
 )
 from zoo.report.comparison import Decision, ranking
-from zoo.report.page.results import to_json
+from zoo.report.compute import rank_p_value
+from zoo.report.page.report import to_json
 from zoo.report.significance import decide
-from zoo.report.statistics.pairs import rank_p_value
 from zoo.report.tables import pairs_table
 from zoo.runs.scores import NORMALISED_RETURN
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-import zoo.suites.progress
+import zoo.suites.jobs
 from tests.zoo.runs.helpers import write_run
 from zoo.settings.layers import merge
-from zoo.suites.jobs import JobStore, State, make_jobs
-from zoo.suites.progress import follow
+from zoo.suites.jobs import JobStore, State, follow, make_jobs
 from zoo.suites.suite import Suite
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -38,7 +37,7 @@ def jobs(tmp_path):
 
 def test_a_terminal_shows_step_and_score_of_what_runs(jobs, store, monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
-    monkeypatch.setattr(zoo.suites.progress, "terminal", lambda: console)
+    monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
     lock = store.lock(jobs[1])
     with lock, follow(store, jobs) as report:
         report()
@@ -50,8 +49,8 @@ def test_a_terminal_shows_step_and_score_of_what_runs(jobs, store, monkeypatch):
 
 
 def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog, monkeypatch):
-    monkeypatch.setattr(zoo.suites.progress, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(zoo.suites.progress, "MAX_READING_SHARE", float("inf"))
+    monkeypatch.setattr(zoo.suites.jobs, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(zoo.suites.jobs, "MAX_READING_SHARE", float("inf"))
     with follow(store, jobs) as report:
         report()
         report()

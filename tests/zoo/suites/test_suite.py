@@ -13,8 +13,7 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.suites import SHIPPED, find_suite
-from zoo.suites.jobs import Job, JobStatus, State
-from zoo.suites.progress import Progress
+from zoo.suites.jobs import Job, JobStatus, Progress, State
 from zoo.suites.suite import Run, Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"

@@ -5,7 +5,8 @@ import pytest
 from rliable import library, metrics
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import bootstrap, pairs
+from zoo.report import compute
+from zoo.report.statistics import bootstrap
 
 REPS = 300
 
@@ -67,7 +68,7 @@ def test_the_probability_of_improvement_is_that_of_rliable():
         return np.array([metrics.probability_of_improvement(*drawn)])
 
     points, intervals = rliable_intervals([x, y], probability)
-    chance = pairs.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
+    chance = compute.probabilities({"x": by_task(x), "y": by_task(y)}, REPS)["x", "y"]
     assert chance.point == pytest.approx(points[0], abs=1e-12)
     assert chance.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
+from zoo.report.compute import improvements
 from zoo.report.statistics.estimates import UNSURE, Estimate, holm, welch_mean
 from zoo.report.statistics.means import mean, samples_of, seed_variances
-from zoo.report.statistics.pairs import improvements
 
 UNLIMITED = (-np.inf, np.inf)
 

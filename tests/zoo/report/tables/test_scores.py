@@ -16,8 +16,7 @@ from tests.zoo.report.samples import (
 from zoo.report import tables
 from zoo.report.comparison import Cell, ComparedMethod
 from zoo.report.statistics.estimates import Estimate
-from zoo.report.table_entries import number_entry, number_text, score_entry
-from zoo.report.table_texts import to_latex, to_markdown
+from zoo.report.table_entries import number_entry, number_text, score_entry, to_latex, to_markdown
 from zoo.runs.scores import SUCCESS
 
 

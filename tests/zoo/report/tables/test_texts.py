@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import content_of, evaluations
-from zoo.report import table_texts as rendering
+from zoo.report import table_entries as rendering
 from zoo.report.page import report as page
 from zoo.report.table_entries import Table, TableEntry
 

@@ -16,7 +16,7 @@ from tests.zoo.report.samples import (
 )
 from zoo.report.comparison import ComparedMethod
 from zoo.report.figures.plots import all_figures
-from zoo.report.page.results import to_json
+from zoo.report.page.report import to_json
 from zoo.report.page.sentences import verdict_sentences
 from zoo.report.significance import _without, decide
 from zoo.report.statistics.estimates import Estimate
