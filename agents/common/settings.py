@@ -137,7 +137,7 @@ T = TypeVar("T")
 Check = Callable[[str, Any], Any]
 Role = Literal["", "protocol", "machine", "output", "note"]
 
-CHECKS_OF_TYPES: dict[Any, Callable[..., Any]] = {
+_CHECKS_OF_TYPES: dict[Any, Callable[..., Any]] = {
     bool: boolean,
     int: integer,
     float: number,
@@ -212,8 +212,8 @@ class Setting:
                 f"bounds of setting `{self.name}` must be those of an int or a float, got type `{self.annotation}`; "
                 "declare one of the two, or give a `check`"
             )
-        if kind in CHECKS_OF_TYPES:
-            return CHECKS_OF_TYPES[kind](self.name, value, **self.bounds)
+        if kind in _CHECKS_OF_TYPES:
+            return _CHECKS_OF_TYPES[kind](self.name, value, **self.bounds)
         return value  # of another type, or of several: whoever uses it checks it
 
     @property

@@ -30,7 +30,6 @@ from agents.common.model_file import Source
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.observations import centre_and_factor
 from agents.common.replicas import DivergedError, PerReplica, find_divergence
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, policy_arguments
@@ -309,9 +308,7 @@ class FlowAlgorithm(StoredModel):
         scale = self.method.observation_scale
         keeps_statistics = self.policy.keeps_statistics or self._n_updates > 0
         if scale is not None and len(rows) and not keeps_statistics:
-            centre, factor = centre_and_factor(rows, scale)
-            self.policy.observation_mean.copy_(centre)
-            self.policy.observation_factor.copy_(factor)
+            self.policy.set_observation_statistics(rows, scale)
 
     def _check_first_update(self) -> None:
         """Try the shapes of the hooks once, before any training; tests have tried those of built-in algorithms.

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes, parameter_groups
 from agents.common.nets.views import WatchedNetworks
 from agents.common.normalization import Normalization
-from agents.common.observations import ObservationLayout
+from agents.common.observations import ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
 
@@ -268,6 +268,17 @@ class FlowPolicy(BasePolicy):
         for of_replica in seed:
             self.generators.append(torch_generator(Purpose.ACTING, of_replica))
             self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
+
+    def set_observation_statistics(
+        self, observations: Tensor, scale: float | Literal["range"]
+    ) -> None:
+        """Centre observations and scale each coordinate from now on, by the statistics of these, (B, O).
+
+        ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
+        """
+        centre, factor = centre_and_factor(observations, scale)
+        self.observation_mean.copy_(centre)
+        self.observation_factor.copy_(factor)
 
     def preprocess(self, observations: Tensor) -> Tensor:
         """Return observations, (..., O), as the networks see them."""
