@@ -19,9 +19,7 @@ def make_parser() -> Parser:
     command = commands.add_parser(
         "list", help="which sets there are, and whether they have single runs"
     )
-    command.set_defaults(command=_list)
-    for command in commands.choices.values():
-        add_verbose(command)
+    add_verbose(command)
     return parser
 
 
@@ -29,28 +27,22 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.published_scores import load_means, load_set, set_names
     from zoo.terminal.tables import print_table, result_for_terminal
 
-    result = []
+    sets = []
     rows = []
     for name in set_names():
         published = load_set(name)
-        suite = published.suite
         methods = load_means(published)["method"].nunique()
         runs = "none published" if published.runs is None else "included"
-        about = f"{published.title} ({published.reference})"
-        rows.append((name, suite, str(methods), runs, about))
-        result.append({"set": name, "suite": suite, "methods": methods, "runs": runs})
-    print_table(
-        "",
-        ("set", "suite", "methods", "single runs", "from"),
-        rows,
-        wrapped=("single runs", "from"),
-    )
-    return result_for_terminal(
-        {"sets": result}, f"zoo compare --published {result[0]['set']} -o report/"
-    )
+        sets.append({"set": name, "suite": published.suite, "methods": methods, "runs": runs})
+        texts = map(str, sets[-1].values())
+        rows.append([*texts, f"{published.title} ({published.reference})"])
+    header = ("set", "suite", "methods", "single runs", "from")
+    print_table("", header, rows, wrapped=header[-2:])
+    hint = f"zoo compare --published {sets[0]['set']} -o report/"
+    return result_for_terminal({"sets": sets}, hint)
 
 
-main = as_program(make_parser, lambda args: args.command(args))
+main = as_program(make_parser, _list)
 
 if __name__ == "__main__":
     sys.exit(main())

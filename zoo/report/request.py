@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Literal
 
 from agents.common.validation import number
 from zoo.terminal.errors import UsageError, as_usage_error
-from zoo.terminal.parser import flag
+from zoo.terminal.parser import check_output, flag
 
 
 @dataclass(frozen=True)
@@ -105,24 +104,10 @@ class CompareRequest:
             raise UsageError(
                 "expected folders of runs, --published SET or --with FILE, got none; see --help"
             )
-        for name, kind, path in (
-            ("--output", "a folder", self.output),
-            ("--json", "a file", self.json),
-        ):
-            if path is None:
-                continue
-            folder = path.absolute()
-            is_other = False
-            if kind == "a file":
-                is_other = path.exists() and not path.is_file()
-                folder = folder.parent
-            # neither need exist yet
-            while not folder.exists():
-                folder = folder.parent
-            if is_other or not folder.is_dir() or not os.access(folder, os.W_OK):
-                raise UsageError(
-                    f"`{name}` must be {kind} to write to, got {path}; choose another place"
-                )
+        if self.output is not None:
+            check_output("--output", self.output, "folder", makes_folders=True)
+        if self.json is not None:
+            check_output("--json", self.json, makes_folders=True)
         with as_usage_error():
             number("--tolerance", self.tolerance, above=0, at_most=1)
             number("--resolve", self.resolve, above=0, at_most=100)

@@ -212,15 +212,8 @@ def _states() -> dict[str, str] | None:
 
     Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
     """
-    command = [
-        "squeue",
-        "--user",
-        str(os.getuid()),
-        "--states=all",
-        "--array",
-        "--noheader",
-        "--format=%F_%K %T",
-    ]
+    words = f"squeue --user {os.getuid()} --states=all --array --noheader"
+    command = [*words.split(), "--format=%F_%K %T"]
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode != 0:
         log.warning("no answer from squeue: %s", answer.stderr.strip())

@@ -127,12 +127,26 @@ def a_path(text: str) -> Path:
         ) from None
 
 
-def check_output(flag: str, path: Path) -> None:
-    """Refuse a file that cannot be written; it is called before the work whose result the file holds."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UsageError(
-            f"`{flag}` must be a file in a folder that exists and can be written to, got {path}; choose another"
-        )
+def check_output(
+    flag: str, path: Path, kind: Literal["file", "folder"] = "file", makes_folders: bool = False
+) -> None:
+    """Refuse a file or folder that cannot be written; it is called before the work whose result is written there.
+
+    :param makes_folders: whether missing folders are made when it is written.
+    """
+    folder = path.absolute()
+    expected = f"a {kind} in a folder that exists and can be written to"
+    is_kind = path.is_dir()
+    if kind == "file":
+        folder = folder.parent
+        is_kind = path.is_file()
+    if makes_folders:
+        expected = f"a {kind} to write to"
+        while not folder.exists():
+            folder = folder.parent
+    is_other = path.exists() and not is_kind  # also a device
+    if is_other or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"`{flag}` must be {expected}, got {path}; choose another")
 
 
 def a_text(text: str) -> str:

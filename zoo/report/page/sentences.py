@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 from packaging.version import Version
-from scipy.stats import binomtest
 
 from agents.common.validation import count
 from zoo.report.comparison import (
@@ -39,6 +38,7 @@ from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
 from zoo.report.table_entries import TableEntry, digits_of, number_entry, range_text
 from zoo.report.tables import scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
+from zoo.runs.intervals import interval_of_successes
 from zoo.runs.protocol import shortened
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import SUCCESS, ScoreKind
@@ -184,8 +184,8 @@ def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
     if kind.limits != FRACTION or not is_single or not isinstance(episodes, int):
         return f"{_score(kind, mean).plain}{unit}"
     successes = round(mean.point * episodes)
-    wilson = binomtest(successes, episodes).proportion_ci(method="wilson")
-    score = _score(kind, replace(mean, interval=(wilson.low, wilson.high))).plain
+    wilson = interval_of_successes(successes, episodes)
+    score = _score(kind, replace(mean, interval=wilson)).plain
     return (
         f"{successes} of {episodes} episodes of one seed, {score}{unit} (95% Wilson interval of such episodes, not of "
         "other seeds)"
