@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ _FILE = "runs5.sqlite"
 
 Stamps = list[tuple[int, int]]
 """Time of change and size of a run's three files."""
-Row = tuple[str | bytes, ...]
+Row = tuple[str | np.ndarray, ...]
 """Of the cache: path, stamps, status, record and evaluations of a run."""
 
 
@@ -158,10 +159,11 @@ def _row(path: Path, stamps: Stamps, contents: RunContents | UnreadableRun) -> I
         return
     record = contents.record.plain()
     with contextlib.suppress(TypeError):  # YAML has more kinds of values and of names
-        text = json.dumps(record)
+        text = sys.intern(json.dumps(record))  # runs of a method and environment share it
         if json.loads(text) == record and isinstance(contents.evaluations, np.ndarray):
             status = json.dumps(contents.status)
-            yield os.path.abspath(path), str(stamps), status, text, contents.evaluations.tobytes()
+            rows = contents.evaluations.view(np.uint8)
+            yield os.path.abspath(path), str(stamps), status, text, rows
 
 
 def _save(file: Path, rows: Sequence[Row]) -> None:
