@@ -126,33 +126,38 @@ class TrainingRun(BaseCallback):
         """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
 
         :return: the state of the log, for `zoo.training.logs.ReplicaLogger`.
+        :raises UsageError: if the settings of the run were changed since, or no checkpoint can be used.
         """
-        damaged: list[Path] = []
+        damaged: dict[Path, str] = {}
         checkpoints = self.replicas.folders[0].checkpoints
         for checkpoint in find_checkpoints(checkpoints):
             try:
                 log_state = self._load(checkpoint)
+            except UsageError:  # of the run's file, which says nothing against a checkpoint
+                raise
             except Exception as error:  # whatever it is, the checkpoint before may still be whole
                 if is_transient(error):
                     raise CannotResume(
                         f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
                         "start the same command again, or move it away to go on from the one before it"
                     ) from error
+                damaged[checkpoint] = describe_error(error)
                 log.warning(
                     "%s cannot be used (%s); trying the one before it",
                     checkpoint,
-                    describe_error(error),
+                    damaged[checkpoint],
                 )
-                damaged.append(checkpoint)
             else:
                 for path in damaged:
                     log.warning("%s is set aside as %s", path, set_aside(path).name)
                 self.replicas.write_status(self.model, "running")
                 return log_state
         if damaged:
+            newest, reason = next(iter(damaged.items()))
             raise CannotResume(
-                f"--resume: none of the checkpoints in {checkpoints} can be used; put back a copy of one, or train "
-                "again from the start: without --resume, or after moving away the folders "
+                f"--resume: none of the checkpoints in {checkpoints} can be used, {newest.name} because of "
+                f"{reason}; put back a copy of one, or train again from the start: without --resume, or after moving "
+                "away the folders "
                 f"{', '.join(str(folder.path) for folder in self.replicas.folders)}"
             )
         return EMPTY_LOG

@@ -58,6 +58,17 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
     assert evaluations[0] == evaluations[1]
 
 
+def test_a_run_whose_file_has_other_settings_now_is_refused_with_what_was_changed(tmp_path, capsys):
+    with stopped_at_an_evaluation():
+        folder = train(tmp_path, "sac", code=3)
+    config = folder.path / "config.yml"
+    config.write_text(config.read_text().replace("noise_std: 0.2", "noise_std: 0.3"))
+    train(tmp_path, "sac", NOISY.replace("0.2", "0.3"), code=2)
+    errors = capsys.readouterr().err
+    assert "config.yml was changed after the run began: noise_std: 0.2 there, 0.3 now" in errors
+    assert "none of the checkpoints" not in errors
+
+
 @pytest.mark.parametrize("algo", ["qam", "sac"])
 @pytest.mark.parametrize(
     ("params", "message"),
