@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import critic_loss
+from agents.common.maths.kernels import kernel_weights
 from agents.core import (
     Batch,
     Draw,
@@ -28,8 +28,7 @@ from agents.core import (
     velocity_field,
 )
 
-SELF_DISTANCE = 1e6  # so that a sample has no weight in its own repulsion
-SMALLEST = 1e-12  # under square roots, whose slope is infinite at 0
+SMALLEST = 1e-12  # under the square root
 SMALLEST_Q = 1e-6
 
 
@@ -84,14 +83,10 @@ class DriftQL(Method):
         default=True, reference="dim_scale", doc="Divide distances by the root of D."
     )
     normalize_drift: bool = setting(
-        default=False,
-        reference="drift_normalize",
-        doc="Divide a state's drift by its root mean square.",
+        default=False, reference="drift_normalize", doc="Divide a state's drift by its rms."
     )
     normalize_q: bool = setting(
-        default=False,
-        reference="normalize_q_loss",
-        doc="Divide the Q term by the mean size of Q in the batch.",
+        default=False, reference="normalize_q_loss", doc="Divide the Q term by the mean size of Q."
     )
     noise_size: int | None = setting(
         default=None,
@@ -135,30 +130,6 @@ class DriftQL(Method):
         """Map noise to actions in one step."""
         return nets.policy(observations, noise["action"]).clamp(-1, 1)
 
-    def repulsion(self, samples: Tensor) -> Tensor:
-        """Return where the other samples pull each sample, the mean of their displacements weighted by the kernel.
-
-        :param samples: (S, B, M, D).
-        :return: (S, B, M, D).
-        """
-        count, size = samples.shape[-2:]
-        square = samples.square().sum(-1)
-        inner = samples @ samples.mT
-        # clamped, since the difference may round below zero, and away from the root's infinite slope
-        distance = (
-            (square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * inner).clamp(min=0) + SMALLEST
-        ).sqrt()
-        # a sample is not among the others that repel it
-        itself = torch.eye(count, dtype=torch.bool, device=samples.device)
-        distance = distance.masked_fill(itself, SELF_DISTANCE)
-        if self.scale_distances:
-            distance = distance / size**0.5
-        if self.kernel == "laplace":
-            closeness = -distance / self.drift_temperature
-        else:
-            closeness = -distance.square() / (2 * self.drift_temperature**2)
-        return closeness.softmax(-1) @ samples - samples
-
     def drift(self, samples: Tensor, actions: Tensor) -> Tensor:
         """Return the drift of a state's samples: attraction to its data action minus repulsion among themselves.
 
@@ -166,7 +137,11 @@ class DriftQL(Method):
         :param actions: of the data, (S, B, D).
         :return: (S, B, M, D).
         """
-        drift = actions.unsqueeze(2) - samples - self.repulsion(samples)
+        scale = samples.shape[-1] ** 0.5 if self.scale_distances else 1.0
+        weights = kernel_weights(samples, self.kernel, self.drift_temperature, scale)
+        attraction = actions.unsqueeze(2) - samples
+        repulsion = weights @ samples - samples  # weights sum to 1
+        drift = attraction - repulsion
         if self.normalize_drift:
             mean_square = drift.square().mean((2, 3), keepdim=True)
             drift = drift / (mean_square + SMALLEST).sqrt()
