@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -96,7 +97,6 @@ class Walk:
     steps: int = flag("how many", "-n", default=2, section="the walk")
     over: Sequence[Path] = flag("which hills", default=(), either="way")
     around: bool = flag("no hill at all", default=False, either="way")
-    called: str | None = flag("its name")
     by: str = ""
 
 
@@ -106,18 +106,28 @@ def test_a_flag_is_declared_by_the_field_of_a_request(capsys):
     for words, walk in (
         ([], Walk()),
         (["-n", "3", "--over", "a", "b"], Walk(3, (Path("a"), Path("b")))),
-        (["--around", "--called", "home"], Walk(around=True, called="home")),
+        (["--around"], Walk(around=True)),
     ):
         assert Walk(**given_flags(parser.parse_args(words), Walk)) == walk
-    for words in (
-        ["--steps", "0"],
-        ["--by", "night"],
-        ["--around", "--over", "a"],
-        ["--called", " "],
-    ):
+    for words in (["--steps", "0"], ["--by", "night"], ["--around", "--over", "a"]):
         with pytest.raises(SystemExit):
             parser.parse_args(words)
     assert "how many (default: 2)" in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --algo qam --env E --label ''",
+        "push-to-hub -orga ' '",
+        "dataset check ''",
+        "dataset list --dataset-dir ''",
+    ],
+)
+def test_a_text_that_says_nothing_is_refused(line, capsys):
+    with pytest.raises(SystemExit, match=str(BAD_INPUT)):
+        main(shlex.split(line))
+    assert "expected a text that is not empty, got '" in capsys.readouterr().err
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):

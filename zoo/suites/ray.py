@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
+from agents.common.validation import count
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.task import STOP_SECONDS, JobTask, python_path
@@ -55,8 +56,8 @@ def run_on_ray(
             running = _wait(running, POLL_SECONDS)
         if running:
             log.warning(
-                "%d jobs have not stopped within %.0f s; Ray ends them now",
-                len(running),
+                "%s not stopped within %.0f s; Ray ends them now",
+                count(len(running), "job"),
                 STOP_SECONDS,
             )
         raise Interrupted(

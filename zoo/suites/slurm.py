@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from agents.common.files import write_text
+from agents.common.validation import count
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.task import JobTask, python_path
@@ -115,9 +116,9 @@ def _submit(executor: Any, tasks: Sequence[JobTask]) -> dict[str, str]:
             f"Slurm refuses the jobs: {str(error).strip()}; see --resources"
         ) from error
     log.info(
-        "submitted Slurm job %s, %d tasks; they log to %s",
+        "submitted Slurm job %s, %s; logs are in %s",
         jobs[0].job_id.partition("_")[0],
-        len(jobs),
+        count(len(jobs), "task"),
         executor.folder,
     )
     return {task.job.name: job.job_id for task, job in zip(tasks, jobs, strict=True)}

@@ -33,6 +33,8 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
         # an abbreviation could mean another flag in a later release
         super().__init__(allow_abbrev=False, **options)
+        # the type of an argument that names none
+        self.register("type", None, a_text)
         # Two numbers with a comma are a value too: `--action-range -1,1`.
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
 
@@ -201,7 +203,6 @@ def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
         int: {"type": Number(minimum)},
         float: {"type": REAL},
         Path: {"type": a_path},
-        str: {"type": a_text},
     }
     return of_types.get(kind, {})
 

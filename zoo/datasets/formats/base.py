@@ -430,10 +430,10 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     if not is_kept.any():
         raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
-        "%s has no observation after the last action: repeated in %d trajectories, which terminate; in the others, "
-        "which were cut off, the last transition is dropped",
+        "%s has no observation after the last action: the last one is repeated in %s, as nothing follows a "
+        "termination; of trajectories that were cut off, the last transition is dropped",
         name,
-        is_terminated.sum(),
+        count(is_terminated.sum(), "trajectory"),
     )
     observations = rows["observations"]
     # No value follows a termination, so any observation will do there.
