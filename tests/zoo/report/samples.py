@@ -9,7 +9,7 @@ import yaml
 from tests.zoo.runs.helpers import write_run
 from zoo.report import published_scores as published
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
-from zoo.report.compute import compare
+from zoo.report.compute import compare, compare_kinds
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page.report import Content
 from zoo.report.request import CompareRequest
@@ -136,6 +136,12 @@ def runs_table(problems=()):
 def collected(**options):
     """Return what the compare program collects with some of its options."""
     return collect(CompareRequest(**options))
+
+
+def compared(reps=20, curves=False, **options):
+    """Return what the compare program collects with some of its options, and its comparisons."""
+    inputs = collected(**options)
+    return inputs, compare_kinds(inputs, reps, curves=curves)
 
 
 def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):

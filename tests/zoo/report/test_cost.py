@@ -1,16 +1,15 @@
 import pytest
 
-from tests.zoo.report.samples import collected
+from tests.zoo.report.samples import compared
 from tests.zoo.runs.helpers import PROGRESS, write_run
-from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.page.report import to_json
 from zoo.report.tables import cost_table
 
 
 def read(tmp_path, **options):
-    inputs = collected(paths=[tmp_path], **options)
-    return compare_kinds(inputs, 20), read_costs(inputs)
+    inputs, comparisons = compared(paths=[tmp_path], **options)
+    return comparisons, read_costs(inputs)
 
 
 def test_cost_is_the_median_over_runs_with_their_range(tmp_path):

@@ -9,14 +9,12 @@ import pandas as pd
 import pytest
 
 from tests.zoo.outcomes import refuses
-from tests.zoo.report.samples import SCENE, collected
+from tests.zoo.report.samples import SCENE, collected, compared
 from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.report.comparison import Tally
-from zoo.report.compute import compare_kinds
 from zoo.report.failed_runs import tallies
 from zoo.report.figures.plots import all_figures
-from zoo.report.inputs import collect
 from zoo.report.page.report import Content
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import last_evaluations
@@ -41,10 +39,8 @@ def write_survivors(folder):
 
 
 def content_of(folder, **options):
-    request = CompareRequest(paths=[folder], **options)
-    inputs = collect(request)
-    (comparison,) = compare_kinds(inputs, 50, curves=False)
-    return Content(inputs, [replace(comparison, baseline="fql")], request)
+    inputs, (comparison,) = compared(paths=[folder], **options)
+    return Content(inputs, [replace(comparison, baseline="fql")], CompareRequest(**options))
 
 
 def mean_of(content, method="qam", phase="offline"):

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.zoo.outcomes import refuses
-from tests.zoo.report.samples import SCENE, collected, write_runs
-from zoo.report.compute import compare_kinds
+from tests.zoo.report.samples import SCENE, collected, compared, write_runs
 from zoo.report.scores_file import COLUMNS, read_scores, scores_table
 from zoo.runs.protocol import PROTOCOL
 from zoo.terminal.errors import UsageError
@@ -24,7 +23,7 @@ def written(tmp_path):
 
 
 def aggregates_of(**options):
-    (comparison,) = compare_kinds(collected(**options), 50, curves=False)
+    _, (comparison,) = compared(**options)
     aggregates = comparison.phases["offline"].aggregates
     return {name: cell.estimates for name, cell in aggregates.items()}
 

@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import CUBE, write_run
 from zoo.report.tables import differences_table
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.protocol import protocol_differences
+from zoo.runs.protocol import PROTOCOL, protocol_differences, what_differs
 from zoo.runs.read import read_runs, read_speed, read_times, split_environment
 
 
@@ -127,6 +128,17 @@ def test_protocol_difference_names_the_field_and_both_values():
     differences = protocol_differences("offline", run, paper)
     assert differences == ["offline_steps 10,000 against 1,000,000"]
     assert protocol_differences("online", {"dataset_size": 900_000}, paper)
+
+
+def test_a_run_without_evaluations_does_not_differ_in_the_kind_of_its_scores():
+    runs = pd.DataFrame(
+        dict.fromkeys(["label", "algorithm", "environment", *PROTOCOL], ["qam"] * 3)
+    )
+    runs["method"] = ["qam a", "qam a", "qam b"]
+    runs["settings"] = [{"tau": "1"}, {"tau": "1"}, {"tau": "2"}]
+    runs = runs.assign(kind=["success", None, "success"], problem=None)
+    differences = what_differs(runs, ["qam a", "qam b"])
+    assert differences == {"qam a": {"tau": "1"}, "qam b": {"tau": "2"}}
 
 
 # -- damaged folders --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 
 from tests.zoo.report.samples import (
     SCENE,
-    collected,
+    compared,
     comparison_of_runs,
     content_of,
     evaluations,
@@ -14,7 +14,6 @@ from tests.zoo.report.samples import (
 )
 from tests.zoo.runs.helpers import write_run
 from zoo.report.comparison import ComparedMethod
-from zoo.report.compute import compare_kinds
 from zoo.report.page.sentences import warnings
 from zoo.report.published_scores import load_set
 from zoo.runs.read import read_runs
@@ -60,8 +59,8 @@ QUICK = {
 def test_departures_of_quick_runs_are_said_once_with_their_steps_first(tmp_path, algos):
     for algo in algos:
         write_run(tmp_path / algo, algo=algo, env="Pendulum-v1", **QUICK)
-    inputs = collected(paths=[tmp_path])
-    sentences = list(warnings(compare_kinds(inputs, 20, curves=False), inputs.own_runs))
+    inputs, comparisons = compared(paths=[tmp_path])
+    sentences = list(warnings(comparisons, inputs.own_runs))
     quick = [text for text in sentences if "--quick" in text]
     names = "bc, qam t" if len(algos) > 1 else "T"
     steps = "rained with `--quick`: 3,000 of 1,000,000 offline steps, gamma 0.995 instead of 0.99"
@@ -94,8 +93,8 @@ def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
     ]
     for number, (env, options) in enumerate(runs):
         write_run(tmp_path / str(number), algo=f"mine{number}", env=env, **options)
-    inputs = collected(paths=[tmp_path], envs=["[!L]*"])
-    sentences = warnings(compare_kinds(inputs, 20, curves=False), inputs.own_runs)
+    inputs, comparisons = compared(paths=[tmp_path], envs=["[!L]*"])
+    sentences = warnings(comparisons, inputs.own_runs)
     apart = [text.partition(". That alone")[0] for text in sentences if text.endswith("apart.")]
     assert [text.rpartition(": ")[2] for text in apart] == [
         "-500.5 (mine1); -300.0 (mine0)",

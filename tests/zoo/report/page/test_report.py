@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from tests.zoo.outcomes import refuses
-from tests.zoo.report.samples import SCENE, collected, content_of, evaluations, scene_runs
+from tests.zoo.report.samples import SCENE, compared, content_of, evaluations, scene_runs
 from tests.zoo.runs.helpers import write_run
 from zoo.report.comparison import ComparedMethod
-from zoo.report.compute import compare_kinds
 from zoo.report.figures.files import FORMATS
 from zoo.report.figures.plots import all_figures
 from zoo.report.page import report
@@ -156,9 +155,7 @@ def test_reproduction_stands_on_the_page():
 
 def page_of_runs(paths):
     """Return the page of run folders, without its style and script."""
-    inputs = collected(paths=paths)
-    content = Content(inputs, compare_kinds(inputs, 20), CompareRequest())
-    page = report.to_html(content)
+    page = report.to_html(Content(*compared(curves=True, paths=paths), CompareRequest()))
     return page[page.index("<body>") : page.index('<script type="application/json"')]
 
 
