@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import critic_loss
+from agents.common.maths.kernels import kernel_weights
 from agents.core import (
     Batch,
     Draw,
@@ -28,8 +28,7 @@ from agents.core import (
     velocity_field,
 )
 
-SELF_DISTANCE = 1e6  # so that a sample has no weight for itself
-SMALLEST = 1e-12  # under a square root, whose slope is infinite at 0
+SMALLEST = 1e-12  # under the square root
 SMALLEST_Q = 1e-6
 
 
@@ -131,23 +130,6 @@ class DriftQL(Method):
         """Map noise to actions in one step."""
         return nets.policy(observations, noise["action"]).clamp(-1, 1)
 
-    def kernel_weights(self, samples: Tensor) -> Tensor:
-        r"""Return the weights of each sample's others, a softmax of :math:`-d/\tau` or :math:`-d^2/2\tau^2`.
-
-        :param samples: (S, B, M, D).
-        :return: (S, B, M, M); each row sums to 1, and the diagonal is 0.
-        """
-        scale = samples.shape[-1] ** 0.5 if self.scale_distances else 1.0
-        square = samples.square().sum(-1)
-        distance = square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * (samples @ samples.mT)
-        # clamped, since the difference may round below zero
-        distance = (distance.clamp(min=0) + SMALLEST).sqrt()
-        itself = torch.eye(samples.shape[-2], dtype=torch.bool, device=samples.device)
-        distance = distance.masked_fill(itself, SELF_DISTANCE) / scale
-        if self.kernel == "laplace":
-            return (-distance / self.drift_temperature).softmax(-1)
-        return (-distance.square() / (2 * self.drift_temperature**2)).softmax(-1)
-
     def drift(self, samples: Tensor, actions: Tensor) -> Tensor:
         """Return the drift of a state's samples: attraction to its data action minus repulsion among themselves.
 
@@ -155,8 +137,10 @@ class DriftQL(Method):
         :param actions: of the data, (S, B, D).
         :return: (S, B, M, D).
         """
+        scale = samples.shape[-1] ** 0.5 if self.scale_distances else 1.0
+        weights = kernel_weights(samples, self.kernel, self.drift_temperature, scale)
         attraction = actions.unsqueeze(2) - samples
-        repulsion = self.kernel_weights(samples) @ samples - samples  # weights sum to 1
+        repulsion = weights @ samples - samples  # weights sum to 1
         drift = attraction - repulsion
         if self.normalize_drift:
             mean_square = drift.square().mean((2, 3), keepdim=True)
