@@ -90,7 +90,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
-    except (OSError, TypeError, ValueError, UsageError) as error:
+    except (OSError, TypeError, ValueError, RecursionError, UsageError) as error:
         problem = str(error)
         if isinstance(error, DamagedFileError):
             problem = error.problem  # its text names the file already
@@ -216,7 +216,10 @@ class RunFolder:
 
         :raises UnreadableRun: if it cannot be read.
         """
-        return self._read_mapping(self.path / VERSIONS, json.loads)
+        versions = self._read_mapping(self.path / VERSIONS, json.loads)
+        if not isinstance(versions.get("packages"), dict):  # old runs may have none
+            versions["packages"] = {}
+        return versions
 
     def read_arguments(self) -> dict[str, Any]:
         """Return the parsed arguments that the run was started with.

@@ -113,7 +113,7 @@ def _stamps(folder: RunFolder, settings: str) -> dict[str, str]:
     """Return the settings, code and data of a run, by the last five of `COLUMNS`."""
     versions = folder.read_versions()
     commit, *dirty = str(versions.get("git_commit") or "unknown").split("-")
-    packages = versions.get("packages") or {}
+    packages = versions["packages"]
     return {
         "settings": settings,
         "commit": "-".join([commit[:12], *dirty]),

@@ -137,6 +137,13 @@ def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path, moved):
         find_run(tmp_path, RECORD, [1, 2])
 
 
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"packages": 3}', "[" * 5000])
+def test_a_run_whose_versions_are_damaged_is_resumed(text, tmp_path):
+    folder = written(tmp_path, "running")
+    (folder.path / "versions.json").write_text(text)
+    assert find_run(tmp_path, RECORD, [3]) is not None
+
+
 def test_other_software_is_named(tmp_path, capsys):
     folder = written(tmp_path, "running")
     versions = describe_versions("cpu", None)

@@ -397,7 +397,7 @@ def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Itera
     versions = [(published.name, published.ogbench) for published in sets]
     for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
         with contextlib.suppress(UnreadableRun):  # old runs may have none
-            packages = RunFolder(Path(run)).read_versions().get("packages") or {}
+            packages = RunFolder(Path(run)).read_versions()["packages"]
             versions.append((name, packages.get("ogbench")))
     older = []
     newer = []
