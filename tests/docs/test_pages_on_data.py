@@ -114,7 +114,9 @@ def test_every_command_of_ocbenchs_page_works(place, capsys, monkeypatch):
     for line, result in trained.items():
         assert (result["success"] is None) == ("bowling" in line)
     report = (place / "report" / "report.html").read_text()
-    assert all(name in report for name in tasks if results_with(trained, name))
+    # the report leaves versions out
+    shown = [name for name in tasks if name.removesuffix("-v0") in report]
+    assert shown == [name for name in tasks if results_with(trained, name)]
     assert results_with(results, " benchmark ")[0]["runs"] == 5 * 28 * 4
 
 
