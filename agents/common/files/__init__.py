@@ -195,8 +195,8 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
         while cause is not None:  # libraries raise errors of their own from that of the system
             if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
                 raise WriteError(
-                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then continue from "
-                    "the last checkpoint (--resume)"
+                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then try again; a "
+                    "run continues with --resume"
                 ) from error
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():

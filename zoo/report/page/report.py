@@ -12,6 +12,7 @@ import io
 import json
 import platform
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
+from agents.common.files import explaining_write_errors
 from agents.common.validation import count
 from zoo.report.comparison import (
     CURVE_COLUMNS,
@@ -251,8 +253,7 @@ def _lookalikes(folder: Path) -> set[str]:
 def write_report(folder: Path, content: Content) -> Path:
     """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
 
-    Everything is made before anything is written. Files of an older report are replaced, or removed where this one has
-    none of that name.
+    Files of an older report are replaced, or removed where this one has none of that name.
 
     :raises UsageError: if a file that no report has written is in the way.
     """
@@ -283,8 +284,16 @@ def write_report(folder: Path, content: Content) -> Path:
     outdated = files_of_report(folder) - files.keys()
     # the list comes first: a report that is interrupted while it is written may be replaced by the next one
     write_file(folder / LIST, "\n".join(sorted({*files, *outdated})))
-    for name, data in files.items():
-        write_file(folder / name, data)
+    # a disk may be full: all new files are written before the first old one is replaced
+    with (
+        explaining_write_errors(folder),
+        tempfile.TemporaryDirectory(prefix=".report_", dir=folder) as new_files,
+    ):
+        for name, data in files.items():
+            write_file(Path(new_files, name), data)
+        for name in files:
+            (folder / name).parent.mkdir(exist_ok=True)
+            Path(new_files, name).replace(folder / name)
     for name in outdated:
         (folder / name).unlink(missing_ok=True)
     write_file(folder / LIST, "\n".join(sorted(files)))

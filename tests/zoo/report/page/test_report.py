@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import re
 import tomllib
@@ -7,9 +8,11 @@ from functools import partial
 import pandas as pd
 import pytest
 
+from agents.common.files import WriteError
 from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, compared, content_of, evaluations, scene_runs
 from tests.zoo.runs.helpers import write_run
+from zoo.report import table_entries
 from zoo.report.comparison import ComparedMethod
 from zoo.report.figures.files import FORMATS
 from zoo.report.figures.plots import all_figures
@@ -62,6 +65,25 @@ def test_files_that_no_report_has_written_are_neither_replaced_nor_removed(conte
     (tmp_path / "figures/runs_online.png").write_text("mine")
     with refuses("runs_online"):
         report.write_report(tmp_path, content)
+
+
+def test_a_full_disk_leaves_the_earlier_report_as_it_was(content, tmp_path, draw, monkeypatch):
+    draw("none")
+    content = replace(content)  # its figures are drawn once
+    page = report.write_report(tmp_path, content)
+    page.write_text("earlier")
+    (tmp_path / "evaluations.csv").write_text("earlier")
+
+    def write_file(path, text):
+        if path.name == "runs.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        table_entries.write_file(path, text)
+
+    monkeypatch.setattr(report, "write_file", write_file)
+    with pytest.raises(WriteError, match="could not be written: No space left"):
+        report.write_report(tmp_path, content)
+    assert page.read_text() == (tmp_path / "evaluations.csv").read_text() == "earlier"
+    assert not list(tmp_path.glob(".report_*/"))
 
 
 def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
