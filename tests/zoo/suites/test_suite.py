@@ -1,19 +1,26 @@
 """What a suite's file means, what is refused in it, and how far its runs are."""
 
+import io
+import re
 import tempfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
+import zoo.suites.jobs
 from tests.zoo.outcomes import refuses
+from tests.zoo.runs.helpers import write_run
 from zoo.algorithms.overview import update_operations
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
+from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord, RunSettings
 from zoo.suites import SHIPPED, find_suite
-from zoo.suites.jobs import Job, JobStatus, Progress, State
+from zoo.suites.jobs import Job, JobStatus, JobStore, Progress, State, follow, make_jobs
 from zoo.suites.suite import Run, Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -183,3 +190,54 @@ def test_failures_are_named_with_their_reason_and_counted(status):
     text = str(progress)
     assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
     assert "1.0 h of one worker, 0.2 h with 4 workers, and 0.0 GB" in text
+
+
+@pytest.fixture
+def store(tmp_path):
+    return JobStore(tmp_path)
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Return a job that is done, and one that this process trains, of two seeds."""
+    suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
+    jobs = make_jobs(suite, suite.runs(), tmp_path)
+    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
+    for job, state in zip(jobs, ("done", "running"), strict=True):
+        for seed in (0, 1):
+            entries = {**merge({}, job.settings), "seed": seed, **together}
+            folder = tmp_path / job.algo / f"{MAZE}_{seed + 1}"
+            write_run(folder, offline=(2 * seed,), episodes=4, interval=12, state=state, **entries)
+    return jobs
+
+
+def test_a_terminal_shows_step_and_score_of_what_runs(jobs, store, monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
+    lock = store.lock(jobs[1])
+    with lock, follow(store, jobs) as report:
+        report()
+        report()  # too soon
+    shown = " ".join(console.file.getvalue().split())
+    # 0 of 4 episodes of one seed, 2 of 4 of the other
+    assert re.search(r" bc pointmaze-medium-navigate task1 2 running 12/40 [\d:]+ 25\.0 12 ", shown)
+    assert "1 of 2 jobs are done, 1 running" in shown
+
+
+def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog, monkeypatch):
+    monkeypatch.setattr(zoo.suites.jobs, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(zoo.suites.jobs, "MAX_READING_SHARE", float("inf"))
+    with follow(store, jobs) as report:
+        report()
+        report()
+    assert caplog.text.count("1 of 2 jobs are done, 1 interrupted") == 1
+
+
+def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs, store):
+    job = jobs[0]
+    settings = job.config.settings
+    changed = replace(job, config=replace(job.config, settings={**settings, "gamma": 0.5}))
+    status = store.status(changed)
+    assert status.state is State.WAITING
+    path = store.status(job).run.folders[0].path
+    assert status.reason == f"{path} differs in gamma: {settings['gamma']} there, 0.5 now"
