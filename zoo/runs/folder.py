@@ -311,12 +311,14 @@ class RunFolder:
             if name in ("timesteps", "phase"):  # one number for all episodes of an evaluation
                 axes, kinds = 1, "iu"
             expected = shape[:axes]
-            fits = values.shape == expected and values.dtype.kind in kinds
-            if not fits or not np.isfinite(values).all():
+            if values.shape != expected or values.dtype.kind not in kinds:
                 raise UnreadableRun(
                     self.evaluations,
-                    f"must have finite numbers of shape {expected} as `{name}`, got {values.dtype} of shape "
-                    f"{values.shape}",
+                    f"must have numbers of shape {expected} as `{name}`, got {values.dtype} of shape {values.shape}",
+                )
+            if not np.isfinite(values).all():
+                raise UnreadableRun(
+                    self.evaluations, f"must have finite numbers as `{name}`, got NaN or infinity"
                 )
         for name in {"phase", "successes"} & arrays.keys():
             if not ((arrays[name] == 0) | (arrays[name] == 1)).all():

@@ -227,9 +227,10 @@ def test_a_bad_status_is_named(tmp_path, status, reason):
         (
             "successes",
             np.full((3, 50), "yes"),
-            "must have finite numbers of shape (3, 50) as `succ",
+            "must have numbers of shape (3, 50) as `succ",
         ),
-        ("timesteps", np.full(3, np.nan), "must have finite numbers of shape (3,) as `timesteps`"),
+        ("timesteps", np.full(3, np.nan), "must have numbers of shape (3,) as `timesteps`"),
+        ("results", np.full((3, 50), np.nan), "must have finite numbers as `results`, got NaN"),
         ("phase", np.full(3, 7), "must have 0 or 1 as `phase`, got [7]"),
     ],
 )
