@@ -30,6 +30,10 @@ def make_flow():
     return agents.PretrainedFlow(Flow())
 
 
+def make_reversed():
+    return agents.PretrainedFlow(Flow(), noise_at=1.0)
+
+
 def make_number():
     return 3
 
@@ -65,7 +69,11 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
     run, _ = call(main, *WORDS, *BEHAVIOUR)
     words = [run["run"], "--device", "cpu"]
     assert "give --behaviour my_flows.py:make_flow" in refusal(evaluate, *words)
-    assert call(evaluate, *words, *BEHAVIOUR)[0]["return"] == run["return"]
+    played, messages = call(evaluate, *words, *BEHAVIOUR)
+    assert played["return"] == run["return"]
+    assert "another flow" not in messages
+    _, messages = call(evaluate, *words, "--behaviour", "my_flows.py:make_reversed")
+    assert "trained on another flow than that of --behaviour" in messages
     assert call(main, *WORDS, *BEHAVIOUR, "--resume")[0]["run"] == run["run"]
 
 
