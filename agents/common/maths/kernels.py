@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 SELF_DISTANCE = 1e6  # so that a sample has no weight for itself
-SMALLEST = 1e-12  # under the square root, whose slope is infinite at 0
 
 
 def kernel_weights(
@@ -16,18 +15,14 @@ def kernel_weights(
 ) -> Tensor:
     r"""Return the weights of each sample's others, a softmax of :math:`-d/\tau` (Laplace) or :math:`-d^2/2\tau^2`.
 
-    :param samples: (S, B, M, D).
+    :param samples: (S, B, M, D), without gradient: that of equal samples is infinite.
     :param kernel: of the distances d.
     :param width: tau.
     :param scale: d is the Euclidean distance over it.
     :return: (S, B, M, M); each row sums to 1, and the diagonal is 0.
     """
-    square = samples.square().sum(-1)
-    distance = square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * (samples @ samples.mT)
-    # clamped, since the difference may round below zero
-    distance = (distance.clamp(min=0) + SMALLEST).sqrt()
     itself = torch.eye(samples.shape[-2], dtype=torch.bool, device=samples.device)
-    distance = distance.masked_fill(itself, SELF_DISTANCE) / scale
+    distance = torch.cdist(samples, samples).masked_fill(itself, SELF_DISTANCE) / scale
     if kernel == "laplace":
         return (-distance / width).softmax(-1)
     return (-distance.square() / (2 * width**2)).softmax(-1)
