@@ -86,6 +86,7 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
         ("my_flows.py:nothing", "", "has no attribute 'nothing'"),
         ("other.py:make_flow", "", "no file"),
         ("numbers.py:Number", "", "the only module `numbers` on Python's path, got"),
+        ("sys:getrefcount", "", "which failed: TypeError"),  # of a built-in module
         ("my_flows", "", "as FILE.py:FUNCTION or MODULE:FUNCTION, that Python"),
         ("my_flows.py:make_flow", "--algo sac --offline-steps 0", "has no behaviour flow"),
         ("my_flows.py:make_flow", "-params observation_scale=1.0", "as the environment returns"),

@@ -1,7 +1,6 @@
 """Flows that were trained elsewhere: ``--behaviour FILE.py:FUNCTION``."""
 
 import hashlib
-import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def load_flow(name: str) -> PretrainedFlow:
         module = path.stem
     noun = "a function, as FILE.py:FUNCTION or MODULE:FUNCTION,"
     make = import_user_object("--behaviour", noun, f"{module}:{function}")
-    source = inspect.getsourcefile(sys.modules[module])
+    source = getattr(sys.modules[module], "__file__", None)  # a built-in module has none
     # another folder of Python's path may have a module of that name
     if path is not None and (source is None or Path(source).resolve() != path):
         raise UsageError(
