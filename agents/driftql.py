@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
+from torch.nn.functional import rms_norm
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import critic_loss
@@ -27,9 +28,6 @@ from agents.core import (
     setting,
     velocity_field,
 )
-
-SMALLEST = 1e-12  # under the square root
-SMALLEST_Q = 1e-6
 
 
 @register(
@@ -55,29 +53,19 @@ class DriftQL(Method):
     """
 
     drift_weight: float = setting(
-        default=10.0,
-        reference="alpha",
-        above=0,
-        search=log_range(1.0, 3000.0),
-        doc="Weight w of the drift.",
+        default=10.0, reference="alpha", above=0, search=log_range(1, 3000), doc="Weight w."
     )
     drift_samples: int = setting(
         default=32, reference="drift_ngen", at_least=2, doc="Samples n of each state."
     )
     drift_temperature: float = setting(
-        default=0.2,
-        reference="drift_temp",
-        above=0,
-        search=log_range(0.02, 1.0),
-        doc="Width tau of the kernel.",
+        default=0.2, reference="drift_temp", above=0, search=log_range(0.02, 1), doc="Kernel width."
     )
     drift_step: float = setting(
         default=1.0, reference="drift_eta", above=0, doc="Step size eta along the drift."
     )
     kernel: Literal["laplace", "gaussian"] = setting(
-        default="laplace",
-        search=choice("laplace", "gaussian"),
-        doc="Kernel of the drift, `laplace` or `gaussian`.",
+        default="laplace", search=choice("laplace", "gaussian"), doc="`laplace` or `gaussian`."
     )
     scale_distances: bool = setting(
         default=True, reference="dim_scale", doc="Divide distances by the root of D."
@@ -113,10 +101,8 @@ class DriftQL(Method):
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise of the drifting samples and of the Q term."""
-        return {
-            "drift_z": self.policy_noise("BM", M=self.drift_samples),
-            "q_z": self.policy_noise(),
-        }
+        drift_noise = self.policy_noise("BM", M=self.drift_samples)
+        return {"drift_z": drift_noise, "q_z": self.policy_noise()}
 
     def action_noise_table(self) -> dict[str, Draw]:
         """Return the policy's noise."""
@@ -143,8 +129,7 @@ class DriftQL(Method):
         repulsion = weights @ samples - samples  # weights sum to 1
         drift = attraction - repulsion
         if self.normalize_drift:
-            mean_square = drift.square().mean((2, 3), keepdim=True)
-            drift = drift / (mean_square + SMALLEST).sqrt()
+            return rms_norm(drift, drift.shape[2:], eps=1e-12)
         return drift
 
     def losses(
@@ -160,7 +145,7 @@ class DriftQL(Method):
         value = nets.frozen.critic(batch.observations, policy(noise["q_z"]).clamp(-1, 1)).mean(1)
         q_term = -value.mean(-1)
         if self.normalize_q:
-            q_term = q_term / (value.detach().abs().mean(-1) + SMALLEST_Q)
+            q_term = q_term / (value.detach().abs().mean(-1) + 1e-6)
         info["drift_norm"] = drift.norm(dim=-1).mean((1, 2))
         return {
             "td": td,
