@@ -55,11 +55,12 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "
             "environment with continuous actions"
         )
-    is_empty = actions.low >= actions.high
-    if is_empty.any():
+    is_range = actions.bounded_below & actions.bounded_above & (actions.low < actions.high)
+    if not is_range.all():
+        place = int(np.argmin(is_range))
         raise UsageError(
-            f"`{env_id}` has actions with low >= high in coordinate {int(np.argmax(is_empty))}, expected a range to "
-            "choose from; leave out coordinates that cannot move in a wrapper"
+            f"`{env_id}` has actions from {actions.low[place]:g} to {actions.high[place]:g} in coordinate {place}, "
+            "expected finite low < high; in a wrapper, leave out what cannot move and give limits to the rest"
         )
     parts = {"": observations}
     if isinstance(observations, spaces.Dict):

@@ -50,7 +50,7 @@ def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str,
         items = [value]
     if not isinstance(items, Sequence):
         raise TypeError(
-            f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:ClipAction]"
+            f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:FlattenObservation]"
         )
     checked: list[str | dict[str, dict[str, Any]]] = []
     for item in items:
@@ -59,7 +59,7 @@ def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str,
         if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
             raise TypeError(
                 f"`{name}` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
-                "gymnasium.wrappers:ClipAction"
+                "gymnasium.wrappers:FlattenObservation"
             )
         # one spelling, since runs with equal records are the same run
         path = f"{module}:{class_name}"

@@ -45,7 +45,7 @@ def test_wrappers_are_put_around_an_environment_the_first_innermost():
 @pytest.mark.parametrize(
     ("value", "checked"),
     [
-        ("gymnasium.wrappers.ClipAction", ["gymnasium.wrappers:ClipAction"]),
+        ("gymnasium.wrappers.FlattenObservation", ["gymnasium.wrappers:FlattenObservation"]),
         ([HALVED, {HALVED: {"by": 3}}, {HALVED: None}], [HALVED, {HALVED: {"by": 3}}, HALVED]),
         ([], None),
     ],

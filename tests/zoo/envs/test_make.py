@@ -148,8 +148,13 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
         make_env("Toy-v0", speed=2)
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
     monkeypatch.setattr(toys.ToyEnv, "action_space", space)
-    with refuses("`Toy-v0` has actions with low >= high in coordinate 1"):
+    with refuses("`Toy-v0` has actions from 0 to 0 in coordinate 1"):
         make_env("Toy-v0")
+
+
+def test_actions_that_a_wrapper_leaves_without_limits_are_refused():
+    with refuses("`Pendulum-v1` has actions from -inf to inf in coordinate 0"):
+        make_env("Pendulum-v1", env_wrapper="gymnasium.wrappers:ClipAction")
 
 
 def test_a_missing_package_is_refused(monkeypatch):
