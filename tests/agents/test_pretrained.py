@@ -142,8 +142,14 @@ def test_a_saved_model_is_loaded_with_the_flow_and_without_running_code(data, tm
     model = make_model("trqam").learn_offline(3, dataset=data)
     model.save(tmp_path / "model")
     assert not [warning for warning in recwarn if "left out" in str(warning.message)]
-    with pytest.raises(ValueError, match="behaviour"):
-        agents.TRQAM.load(tmp_path / "model")
+    reversed_flow = agents.PretrainedFlow(GaussianFlow(), noise_at=1.0)
+    for flow, text in [
+        ({}, "give it in `custom_objects`"),
+        ({"behaviour": reversed_flow}, "with `noise_at` = 0.0, got 1.0"),
+        ({"behaviour": None}, "expected `nets.behaviour.mlp.biases.0` of shape .* got None"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            agents.TRQAM.load(tmp_path / "model", **flow)
     loaded = agents.TRQAM.load(tmp_path / "model", behaviour=agents.PretrainedFlow(GaussianFlow()))
     assert_same_parameters(model, loaded)
     assert np.array_equal(act(loaded, np.zeros(3)), act(model, np.zeros(3)))

@@ -69,11 +69,9 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
     run, _ = call(main, *WORDS, *BEHAVIOUR)
     words = [run["run"], "--device", "cpu"]
     assert "give --behaviour my_flows.py:make_flow" in refusal(evaluate, *words)
-    played, messages = call(evaluate, *words, *BEHAVIOUR)
-    assert played["return"] == run["return"]
-    assert "another flow" not in messages
-    _, messages = call(evaluate, *words, "--behaviour", "my_flows.py:make_reversed")
-    assert "trained on another flow than that of --behaviour" in messages
+    assert call(evaluate, *words, *BEHAVIOUR)[0]["return"] == run["return"]
+    reversed_flow = ["--behaviour", "my_flows.py:make_reversed"]
+    assert "with `noise_at` = 0.0, got 1.0" in refusal(evaluate, *words, *reversed_flow)
     assert call(main, *WORDS, *BEHAVIOUR, "--resume")[0]["run"] == run["run"]
 
 

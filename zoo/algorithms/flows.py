@@ -10,7 +10,6 @@ import torch
 from agents.common.nets.pretrained import PretrainedFlow
 from zoo.algorithms.packages import import_user_object
 from zoo.terminal.errors import UsageError
-from zoo.terminal.messages import log
 
 
 def load_flow(name: str) -> PretrainedFlow:
@@ -63,13 +62,3 @@ def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:
             value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         )
     return {"function": name, "fingerprint": digest.hexdigest()}
-
-
-def warn_if_flow_differs(run: Path, recorded: dict[str, Any], flow: PretrainedFlow) -> None:
-    """Warn if a run was trained on another flow, by what `describe_flow` recorded of it."""
-    if describe_flow(recorded["function"], flow) != recorded:
-        log.warning(
-            "%s was trained on another flow than that of --behaviour; its file has the weights, but conventions such "
-            "as `noise_at` must be the same",
-            run,
-        )

@@ -28,7 +28,7 @@ from agents.common.validation import count, unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
-from zoo.algorithms.flows import load_flow, warn_if_flow_differs
+from zoo.algorithms.flows import load_flow
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
 from zoo.envs.border import check_same_spaces
@@ -236,8 +236,6 @@ def agent_of_run(
                 f"{function}, or, if you trust its author, --trust"
             )
         behaviour = load_flow(function)
-    if config.behaviour is not None and behaviour is not None:
-        warn_if_flow_differs(path, config.behaviour, behaviour)
     return Agent(
         algo=entry.id,
         policy=_load_policy(entry, file, device, behaviour, trust, replica),

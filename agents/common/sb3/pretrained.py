@@ -214,6 +214,24 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     start_from_behaviour(policy.nets, method.networks())
 
 
+def require_same_networks(
+    name: str, expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]
+) -> None:
+    """Refuse a saved model whose networks are not those of the model that takes them.
+
+    :param name: of its file.
+    :param expected: state dict of the policy.
+    :param saved: that of the file.
+    :raises ValueError: with the first differences, of which PyTorch would list all.
+    """
+    mismatches = _shape_mismatches(expected, saved)
+    if mismatches:
+        raise ValueError(
+            f"the networks of {name} do not fit: {'; '.join(mismatches[:MAX_MISMATCHES])}; give the settings and the "
+            "`behaviour` that it was saved with"
+        )
+
+
 def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
     """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
     mismatches = []

@@ -46,6 +46,7 @@ from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.replicas import PerReplica
 from agents.common.sb3.environments import CopiedObservations, check_spaces, require_env
+from agents.common.sb3.pretrained import require_same_networks
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import path_of, suggestion
 
@@ -238,7 +239,7 @@ class StoredModel(OffPolicyAlgorithm):
             if isinstance(value, PretrainedFlow):
                 # code; its weights are those of the policy's networks
                 reason = f"`{name}`, the network of a policy that was trained elsewhere"
-                attributes[name] = {LEFT_OUT: reason}
+                attributes[name] = {LEFT_OUT: reason, "conventions": value.conventions()}
                 continue
             try:
                 members[name + VALUE] = safe.dumps(value)
@@ -295,6 +296,7 @@ class StoredModel(OffPolicyAlgorithm):
         attributes, left_out = saved.attributes(trust, replaced)
         attributes |= replaced
         _refuse_replacements(cls, kwargs, {**attributes, **left_out})
+        _refuse_other_flow(saved, (replaced | kwargs).get("behaviour"))
         # what the caller gives need not be in the file
         for name in kwargs:
             left_out.pop(name, None)
@@ -316,6 +318,7 @@ class StoredModel(OffPolicyAlgorithm):
         model = cls(attributes["policy_class"], env, device=device, _init_setup_model=False)  # type: ignore
         vars(model).update(attributes | kwargs)
         model._setup_model()
+        require_same_networks(saved.name, model.policy.state_dict(), parameters["policy"])
         model.set_parameters(parameters, exact_match=True, device=device)
         for name, value in variables.items():
             if value is not None:  # e.g. an entropy coefficient that is not tuned
@@ -426,6 +429,21 @@ def _refuse_replacements(
         if name not in saved and not hasattr(cls, name):
             raise TypeError(
                 f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved)}"
+            )
+
+
+def _refuse_other_flow(saved: ModelFile, flow: Any) -> None:
+    """Refuse a behaviour flow to which the weights in a file would mean something else than where it was saved."""
+    described = saved.described.get("behaviour")
+    if not isinstance(flow, PretrainedFlow) or described is None:
+        return
+    # as JSON has them
+    conventions = json.loads(json.dumps(flow.conventions()))
+    for name, expected in described.get("conventions", {}).items():
+        if conventions[name] != expected:
+            raise ValueError(
+                f"`behaviour` must be that of {saved.name}, with `{name}` = {expected!s:.60}, got "
+                f"{conventions[name]!s:.60}; make it as in training"
             )
 
 
