@@ -224,7 +224,7 @@ THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0
     [
         ({"pretraining_steps": 5}, "takes the place of `pretraining_steps`"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
-        ({"horizon_length": 3, "flow": TWO_ACTIONS}, "`horizon_length` = 2"),
+        ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
         ({"flow": ONE_COORDINATE}, r"that of a chunk here, \(1, 2\), got \(1, 1\)"),
         ({"flow": THREE_SHIFTS}, "or 2 for the actions of a chunk, got 3"),
         ({"id": "rebrac"}, "has no behaviour flow to pretrain; leave out `behaviour`"),

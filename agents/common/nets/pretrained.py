@@ -15,7 +15,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map
 
 from agents.common.nets.networks import Sizes, as_column
 from agents.common.nets.specs import NetworkSpec, VmappedModule
+from agents.common.validation import boolean, number, one_of
 
 Prediction = Literal["velocity", "noise", "sample"]
 Call = Callable[[nn.Module, Any, Tensor, Tensor], Tensor]
@@ -50,7 +51,7 @@ class PretrainedFlow:
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, of actions in [-1, 1].
     :param action_shift: d, a number, or for each of a chunk; with ``action_shape`` also (A,).
     :param train: whether the behaviour flow goes on cloning the data; frozen otherwise.
-    :raises TypeError: if the module is no `torch.nn.Module`, or ``call`` cannot be called.
+    :raises TypeError: if the module is no `torch.nn.Module`, or ``call``, `train` or a number is of another type.
     :raises ValueError: for conventions that contradict each other.
     """
 
@@ -71,11 +72,9 @@ class PretrainedFlow:
             raise TypeError(
                 f"`call` must be a function (module, observations, x, times), got {self.call!r}"
             )
-        if self.predicts not in ("velocity", "noise", "sample"):
-            raise ValueError(
-                f"`predicts` must be 'velocity', 'noise' or 'sample', got {self.predicts!r}"
-            )
-        if self.noise_at not in (0, 1):
+        one_of("predicts", self.predicts, get_args(Prediction))
+        boolean("train", self.train)
+        if number("noise_at", self.noise_at) not in (0, 1):
             raise ValueError(
                 f"`noise_at` must be 0 or 1, the time at which the flow is noise, got {self.noise_at!r}; let `call` "
                 "convert a time that runs over another range"
@@ -86,13 +85,18 @@ class PretrainedFlow:
                 f"predicts={self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
             )
         if self.alpha_bar is not None:
+            if self.noise_at:
+                raise ValueError(
+                    "`noise_at` is the time of a flow, and the noise of a diffusion is at the end of `alpha_bar`, got "
+                    f"{self.noise_at!r} beside it; leave it out"
+                )
             _check_schedule(self.alpha_bar)
         self._check_units()
 
     def _check_units(self) -> None:
         """Refuse scale, shift and shape that chunks of actions cannot have."""
         scale = _numbers("action_scale", self.action_scale)
-        if scale.ndim or not scale > 0:
+        if scale.ndim or not 0 < scale < np.inf:
             raise ValueError(
                 f"`action_scale` must be one positive number, got {self.action_scale!r}; where coordinates have scales "
                 "of their own, wrap the environment in gymnasium.wrappers.RescaleAction, so that its box is the "
@@ -103,9 +107,11 @@ class PretrainedFlow:
             raise ValueError(f"`action_shift` must be finite, got {self.action_shift!r}")
         if self.action_shape is None:
             return
-        if np.shape(self.action_shape) != (2,):
+        sizes = np.asarray(self.action_shape)
+        if sizes.shape != (2,) or sizes.dtype.kind != "i" or sizes.min() < 1:
             raise ValueError(
-                f"`action_shape` must be (H, A), got {self.action_shape!r}; leave it out where chunks are flat"
+                f"`action_shape` must be (H, A), got {self.action_shape!r}; give two positive integers, or leave it "
+                "out where chunks are flat"
             )
         shape = tuple(self.action_shape)
         if shift.shape not in ((), shape[1:], shape):
@@ -157,15 +163,13 @@ def _check_schedule(alpha_bar: Sequence[float]) -> None:
         raise ValueError(
             f"`alpha_bar` must be a list of at least two numbers, got shape {table.shape}"
         )
-    if not (np.all(table > 0) and np.all(table < 1)):
+    falls = (table > 0) & (np.diff(table, prepend=1) < 0)
+    if not falls.all():
+        step = falls.argmin()
         raise ValueError(
-            f"`alpha_bar` must lie between 0 and 1, got {table.min():g} to {table.max():g}; give the cumulative "
-            "products of 1 - beta (`scheduler.alphas_cumprod`)"
-        )
-    if not np.all(np.diff(table) < 0):
-        raise ValueError(
-            "`alpha_bar` must fall from step to step, the least noisy first, got one that does not at step "
-            f"{int(np.argmax(np.diff(table) >= 0)) + 1}; turn it round, or give the cumulative products"
+            "`alpha_bar` must lie between 0 and 1 and fall from step to step, the least noisy first, got "
+            f"{table[step]:g} at step {step}; turn it round, or give the cumulative products of 1 - beta "
+            "(`scheduler.alphas_cumprod`)"
         )
 
 

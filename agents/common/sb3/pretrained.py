@@ -54,11 +54,6 @@ def check_fit(flow: PretrainedFlow, method: Method) -> None:
             f"`behaviour` gets observations as the environment returns them, got `observation_scale` = "
             f"{method.observation_scale}; set it to None (-params observation_scale=null)"
         )
-    if flow.action_shape is not None and flow.action_shape[0] != method.chunk_length:
-        raise ValueError(
-            f"`behaviour` plans chunks of {flow.action_shape[0]} actions, got chunks of {method.chunk_length}; set "
-            f"`horizon_length` = {flow.action_shape[0]}"
-        )
 
 
 def check_outputs(policy: FlowPolicy) -> None:
@@ -127,7 +122,8 @@ def _check_chunk(field: PretrainedField, policy: FlowPolicy) -> None:
     chunk = (policy.chunk_length, policy.action_size)
     if field.action_shape not in (None, chunk):
         raise ValueError(
-            f"`action_shape` must be that of a chunk here, {chunk}, got {field.action_shape}"
+            f"`action_shape` must be that of a chunk here, {chunk}, got {field.action_shape}; set `horizon_length` to "
+            "its first number, and take an environment of as many actions as its second"
         )
     shifts = field.shift[0].numel()
     if shifts not in (1, policy.chunk_size):
