@@ -194,9 +194,14 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: flow(s, x, t).repeat(1, 2), "return the shape of x"),
         (lambda flow, s, x, t: flow(s, x, t).squeeze(0), r"x, \(1, 2\), got \(2,\)"),
         (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "changed in place"),
+        (lambda flow, s, x, t: flow(s, x, t.mul_(0.5)), "changed in place"),
+        (lambda flow, s, x, t: nn.functional.dropout(flow(s, x, t), 0.1), "at a second call"),
         (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row by itself"),
         (lambda flow, s, x, t: flow(s, x, t) / 0, "must return finite numbers"),
-        (lambda flow, s, x, t: flow(s[:, :2], x, t), r"map x of shape \(2, 2\).* got RuntimeError"),
+        (
+            lambda flow, s, x, t: flow(s[:, :2], x, t),
+            r"map x of shape \(64, 2\).* got RuntimeError",
+        ),
         (lambda flow, s, x, t: flow(s, x), "got TypeError.* set `horizon_length`"),
     ],
 )
@@ -205,11 +210,22 @@ def test_what_is_no_flow_is_refused_before_training(call, text):
         make_model(flow=agents.PretrainedFlow(GaussianFlow(), call))
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout(0.1), torch.jit.ScriptModule()])
-def test_a_module_with_dropout_or_torchscript_is_refused(layer):
+# as the former `weight_norm` keeps one
+OUTPUT = nn.Linear(1, 1)(torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (nn.Dropout(0.1), "function of its inputs, got Dropout"),
+        (torch.jit.ScriptModule(), "function of its inputs, got"),
+        (OUTPUT, "copies, got RuntimeError"),
+    ],
+)
+def test_a_module_with_a_part_that_cannot_be_used_is_refused(part, text):
     module = GaussianFlow()
-    module.layer_of_another_kind = layer
-    with pytest.raises(TypeError, match="function of its inputs, got"):
+    module.part = part
+    with pytest.raises(TypeError, match=text):
         make_model(flow=agents.PretrainedFlow(module))
 
 

@@ -79,7 +79,7 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
     ("flow", "words", "text"),
     [
         ("my_flows.py:make_number", "", "must return an `agents.PretrainedFlow`, got int"),
-        ("my_flows.py:make_layer", "", "`behaviour` must map x of shape (2, 3)"),
+        ("my_flows.py:make_layer", "", "`behaviour` must map x of shape (64, 3)"),
         ("my_flows.py:fail", "", "without arguments, got my_flows.py:fail, which failed: OSError"),
         ("my_flows.py:nothing", "", "has no attribute 'nothing'"),
         ("other.py:make_flow", "", "no file"),

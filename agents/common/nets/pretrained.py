@@ -185,7 +185,13 @@ class PretrainedField(nn.Module):
 
     def __init__(self, flow: PretrainedFlow) -> None:
         super().__init__()
-        self.module = copy.deepcopy(flow.module)
+        try:
+            self.module = copy.deepcopy(flow.module)
+        except Exception as error:
+            raise TypeError(
+                f"`module` must be one that `copy.deepcopy` copies, got {type(error).__name__}: {error}; call "
+                "`remove_weight_norm`, and drop what it keeps of earlier calls"
+            ) from error
         self.dtype = next(self.module.parameters(), torch.empty(0)).dtype
         self.call = flow.call
         self.read_rows: Callable[[Tensor], Any] = lambda rows: rows

@@ -23,6 +23,8 @@ MAX_MISMATCHES = 3
 """Differences between two networks that a message names."""
 ROWS = 256
 """Transitions of the dataset whose actions are compared with samples."""
+CALLED_ROWS = 64
+"""Rows of the calls before training: of a few, a small dropout may leave all alike."""
 
 
 def check_fit(flow: PretrainedFlow, method: Method) -> None:
@@ -67,33 +69,33 @@ def check_outputs(policy: FlowPolicy) -> None:
     field = network.field
     size = policy.chunk_size
     _check_chunk(field, policy)
-    observations = policy.layout.zeros(2).to(policy.device)
+    observations = policy.layout.zeros(CALLED_ROWS).to(policy.device)
     gradient: Tensor | None = None
     # no two coordinates alike, so that one cannot stand for another
-    inputs = torch.linspace(-1, 1, 2 * size, dtype=torch.float32, device=policy.device)
+    inputs = torch.linspace(-1, 1, CALLED_ROWS * size, dtype=torch.float32, device=policy.device)
     with torch.enable_grad():
-        x = inputs.view(2, size).requires_grad_()
+        x = inputs.view(-1, size).requires_grad_()
         # in the middle: at the ends of the path a diffusion is singular
-        times = torch.full((2, 1), 0.5, dtype=torch.float32, device=policy.device)
+        times = torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32, device=policy.device)
         # all replicas begin with the same weights: the first stands for them
         rows = [part.expand(policy.num_replicas, -1, -1) for part in (observations, x, times)]
-        version = observations._version
+        versions = [part._version for part in rows]
         try:
             first = network(*rows)[0]
             second = network(*rows)[0]
             # as in an episode, where a squeezed axis is missing
             network(*(part[:, :1] for part in rows))
         except Exception as error:
-            shape = (2, *(field.action_shape or [size]))
+            shape = (CALLED_ROWS, *(field.action_shape or [size]))
             raise ValueError(
                 f"`behaviour` must map x of shape {shape}, observations {_describe(field.read_rows(observations))} and "
-                f"times of shape (2,) to the shape of x, got {type(error).__name__}: {error}; let `call` convert what "
-                "the module takes and returns, and set `horizon_length` to the length of its chunks"
+                f"times of shape ({CALLED_ROWS},) to the shape of x, got {type(error).__name__}: {error}; let `call` "
+                "convert what the module takes and returns, and set `horizon_length` to the length of its chunks"
             ) from error
-        if observations._version != version:
+        if versions != [part._version for part in rows]:
             raise ValueError(
-                "`behaviour` must leave its inputs as they are, got observations that it changed in place, which "
-                "critics read after it; let `call` copy them"
+                "`behaviour` must leave its inputs as they are, got observations or times that it changed in place, "
+                "which others read after it; let `call` copy them"
             )
         if not torch.isfinite(first).all():
             raise ValueError(
@@ -110,7 +112,7 @@ def check_outputs(policy: FlowPolicy) -> None:
         raise ValueError(
             "`behaviour` must pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
         )
-    if gradient[1].any():
+    if gradient[1:].any():
         raise ValueError(
             "`behaviour` must treat each row by itself, got one that depends on another; leave out statistics of the "
             "batch, and set `batch_first=True` in attention"
