@@ -240,12 +240,18 @@ def import_named(module: str) -> ModuleType:
 
     :param module: its name.
     :return: the module.
+    :raises ImportError: if there is none, or it fails.
     """
     # installed programs do not have the current folder on their path
     if not {"", os.getcwd()} & set(sys.path):
         # last, so that a file there hides no installed package
         sys.path.append(os.getcwd())
-    return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a module of the user's raises
+        raise ImportError(f"{module} failed: {type(error).__name__}: {error}") from error
 
 
 def _by_path(path: str) -> Entry:

@@ -12,13 +12,18 @@ from zoo.algorithms.packages import import_user_object
 from zoo.terminal.errors import UsageError
 
 
-def load_flow(name: str) -> PretrainedFlow:
-    """Return the flow that a function of the user's makes.
+def load_flow(name: str) -> Any:
+    """Return what a function of the user's makes, which a model refuses if it is no `PretrainedFlow`.
 
     :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
-    :raises UsageError: if there is no such file, module or function, it fails, or it returns anything else.
+    :raises UsageError: if there is no such file, module or function, or it fails.
     """
     module, _, function = name.rpartition(":")
+    if not module:
+        raise UsageError(
+            "`--behaviour` must name a function, as FILE.py:FUNCTION or MODULE:FUNCTION, got "
+            f"{name!r}; add `:` and the function"
+        )
     path = None
     if module.endswith(".py"):
         path = Path(module).expanduser().resolve()
@@ -38,18 +43,12 @@ def load_flow(name: str) -> PretrainedFlow:
             f"`--behaviour` {name} must be the only module `{module}` on Python's path, got {source}; rename the file"
         )
     try:
-        flow = make()
+        return make()
     except Exception as error:
         raise UsageError(
             f"`--behaviour` must name a function without arguments, got {name}, which failed: {type(error).__name__}: "
             f"{error}"
         ) from error
-    if not isinstance(flow, PretrainedFlow):
-        raise UsageError(
-            f"`--behaviour` {name} must return an `agents.PretrainedFlow`, got {type(flow).__name__}; wrap the module: "
-            "`PretrainedFlow(module)`"
-        )
-    return flow
 
 
 def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:

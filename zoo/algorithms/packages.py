@@ -57,7 +57,7 @@ def import_environments(packages: Iterable[str]) -> None:
     for package in packages:
         try:
             import_named(package)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise UsageError(
                 f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
             ) from error
