@@ -57,6 +57,20 @@ def test_an_observation_may_be_reversed_and_read_only():
     assert_array_equal(policy.predict(row[::-1], deterministic=True)[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("observation", "text"),
+    [
+        ({"arm": [0, np.nan]}, "must be finite in float32, got NaN"),
+        ({"leg": [0, 0]}, "'arm': Box.* got leg; give"),
+        ([0, 0], "got an array; give"),
+    ],
+)
+def test_an_observation_that_is_not_finite_or_not_of_the_space_is_refused(observation, text):
+    env = space_env_of(spaces.Dict({"arm": spaces.Box(-1, 1, (2,))}))
+    with pytest.raises(ValueError, match=text):
+        tiny_model(env=env, policy="MultiInputPolicy").predict(observation)
+
+
 # -- chunks -----------------------------------------------------------------------------------------------------------
 
 

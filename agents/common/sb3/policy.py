@@ -413,7 +413,8 @@ class FlowPolicy(BasePolicy):
         :param episode_start: where an episode has just begun, (B,): the old chunk is dropped there.
         :param deterministic: whether to plan from the centre of each draw, zero where it is normal.
         :return: actions in the environment's units, and the state for the next call (None when H is 1).
-        :raises ValueError: if an observation has the wrong shape or is a (observation, info) pair.
+        :raises ValueError: if an observation has the wrong shape or names, is not finite, or is a (observation, info)
+            pair.
         """
         if isinstance(observation, tuple) and isinstance(observation[-1], dict):
             raise ValueError(
@@ -433,15 +434,27 @@ class FlowPolicy(BasePolicy):
 
         :param observation: one observation, or a batch (B, ...), by name in a Dict space.
         :return: rows, and whether the observation was a batch.
-        :raises ValueError: if an observation has the wrong shape.
+        :raises ValueError: if an observation has the wrong shape or names, or is not finite.
         """
+        keys = sorted(observation) if isinstance(observation, dict) else [""]
+        if keys != sorted(part.key for part in self.layout.parts):
+            raise ValueError(
+                f"an observation must be of {self.observation_space}, got {', '.join(keys) or 'an array'}; give what "
+                "the environment returns"
+            )
         arrays = _map_parts(np.asarray, observation)
         # one observation is the usual case, and needs no check by SB3, which also explains what is wrong
         is_single = np.shape(arrays) == self.observation_space.shape
         is_batch = not is_single and self.is_vectorized_observation(arrays)
         if not is_batch:
             arrays = _map_parts(lambda array: array[None], arrays)
-        return self.layout.flatten(arrays), is_batch
+        rows = self.layout.flatten(arrays)
+        if not np.isfinite(rows).all():
+            # a policy would answer with NaN, which a robot may take for an action
+            raise ValueError(
+                "an observation must be finite in float32, got NaN or infinity; look at where it is from"
+            )
+        return rows, is_batch
 
     def next_actions(
         self,
