@@ -144,7 +144,7 @@ def test_a_saved_model_is_loaded_with_the_flow_and_without_running_code(data, tm
     assert not [warning for warning in recwarn if "left out" in str(warning.message)]
     reversed_flow = agents.PretrainedFlow(GaussianFlow(), noise_at=1.0)
     for flow, text in [
-        ({}, "give it in `custom_objects`"),
+        ({}, r"\(--behaviour\).* as an argument"),
         ({"behaviour": reversed_flow}, "with `noise_at` = 0.0, got 1.0"),
         ({"behaviour": None}, "expected `nets.behaviour.mlp.biases.0` of shape .* got None"),
     ]:

@@ -74,10 +74,11 @@ class PretrainedFlow:
             )
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
-        if number("noise_at", self.noise_at) not in (0, 1):
+        noise_at = number("noise_at", self.noise_at)
+        if noise_at not in (0, 1) or (noise_at == 1 and self.alpha_bar is not None):
             raise ValueError(
-                f"`noise_at` must be 0 or 1, the time at which the flow is noise, got {self.noise_at!r}; let `call` "
-                "convert a time that runs over another range"
+                "`noise_at` must be 0 or 1, the time at which the flow is noise, and left out beside `alpha_bar`, got "
+                f"{noise_at}; let `call` convert a time that runs over another range"
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):
             raise ValueError(
@@ -85,11 +86,6 @@ class PretrainedFlow:
                 f"predicts={self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
             )
         if self.alpha_bar is not None:
-            if self.noise_at:
-                raise ValueError(
-                    "`noise_at` is the time of a flow, and the noise of a diffusion is at the end of `alpha_bar`, got "
-                    f"{self.noise_at!r} beside it; leave it out"
-                )
             _check_schedule(self.alpha_bar)
         self._check_units()
 

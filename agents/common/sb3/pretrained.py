@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from agents.common.batch import Batch
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -87,10 +88,11 @@ def check_outputs(policy: FlowPolicy) -> None:
             network(*(part[:, :1] for part in rows))
         except Exception as error:
             shape = (CALLED_ROWS, *(field.action_shape or [size]))
+            shapes = tree_map(lambda part: tuple(part.shape), field.read_rows(observations))
             raise ValueError(
-                f"`behaviour` must map x of shape {shape}, observations {_describe(field.read_rows(observations))} and "
-                f"times of shape ({CALLED_ROWS},) to the shape of x, got {type(error).__name__}: {error}; let `call` "
-                "convert what the module takes and returns, and set `horizon_length` to the length of its chunks"
+                f"`behaviour` must map x of shape {shape}, observations of shape {shapes} and times of shape "
+                f"({CALLED_ROWS},) to the shape of x, got {type(error).__name__}: {error}; let `call` convert what the "
+                "module takes and returns, and set `horizon_length` to the length of its chunks"
             ) from error
         if versions != [part._version for part in rows]:
             raise ValueError(
@@ -193,18 +195,14 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     for name, value in expected.items():
         if saved_values[name] != value:
             wrong.append(f"expected {name} {value}, got {saved_values[name]}")
-    wrong += _shape_mismatches(own_state, saved_state)
+    wrong += shape_mismatches(own_state, saved_state)
     for name in ("observation_mean", "observation_factor"):
         # means of one dataset differ in their last bits where they are summed in another order
         if not torch.allclose(
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
             wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
-    if wrong:
-        raise ValueError(
-            f"the behaviour flow of {file.name} does not fit: {'; '.join(wrong[:MAX_MISMATCHES])}; give both models "
-            "the same settings"
-        )
+    refuse_misfit(f"the behaviour flow of {file.name}", wrong)
     with torch.no_grad():
         for name, value in own_state.items():
             value.copy_(saved_state[name])
@@ -212,25 +210,21 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     start_from_behaviour(policy.nets, method.networks())
 
 
-def require_same_networks(
-    name: str, expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]
-) -> None:
-    """Refuse a saved model whose networks are not those of the model that takes them.
+def refuse_misfit(noun: str, mismatches: Sequence[str]) -> None:
+    """Refuse a saved model that differs from the one that takes it.
 
-    :param name: of its file.
-    :param expected: state dict of the policy.
-    :param saved: that of the file.
-    :raises ValueError: with the first differences, of which PyTorch would list all.
+    :param noun: what it is and its file.
+    :param mismatches: what was expected and got, of which the message has the first.
+    :raises ValueError: if there are any.
     """
-    mismatches = _shape_mismatches(expected, saved)
     if mismatches:
         raise ValueError(
-            f"the networks of {name} do not fit: {'; '.join(mismatches[:MAX_MISMATCHES])}; give the settings and the "
-            "`behaviour` that it was saved with"
+            f"{noun} does not fit: {'; '.join(mismatches[:MAX_MISMATCHES])}; give both models the same settings and "
+            "the same `behaviour`"
         )
 
 
-def _shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
+def shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
     """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
     mismatches = []
     expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
@@ -268,9 +262,3 @@ def _pretrained(policy: FlowPolicy) -> PretrainedNetwork:
     """Return the network of a policy that stands for the behaviour flow."""
     networks = policy.nets.values()
     return next(network for network in networks if isinstance(network, PretrainedNetwork))
-
-
-def _describe(observations: Any) -> str:
-    if isinstance(observations, dict):
-        return ", ".join(f"`{key}` {tuple(part.shape)}" for key, part in observations.items())
-    return f"of shape {tuple(observations.shape)}"

@@ -46,7 +46,7 @@ from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.replicas import PerReplica
 from agents.common.sb3.environments import CopiedObservations, check_spaces, require_env
-from agents.common.sb3.pretrained import require_same_networks
+from agents.common.sb3.pretrained import refuse_misfit, shape_mismatches
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import path_of, suggestion
 
@@ -238,7 +238,7 @@ class StoredModel(OffPolicyAlgorithm):
             attributes[name] = str(value)  # for people
             if isinstance(value, PretrainedFlow):
                 # code; its weights are those of the policy's networks
-                reason = f"`{name}`, the network of a policy that was trained elsewhere"
+                reason = f"`{name}` (--{name}), the network of a policy that was trained elsewhere"
                 attributes[name] = {LEFT_OUT: reason, "conventions": value.conventions()}
                 continue
             try:
@@ -303,7 +303,7 @@ class StoredModel(OffPolicyAlgorithm):
         if left_out:
             raise ValueError(
                 f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(left_out.values())}; give it "
-                f"in `custom_objects` under its name: {', '.join(left_out)}"
+                f"by its name, as an argument or in `custom_objects`: {', '.join(left_out)}"
             )
         device = get_device(device)
         parameters, variables = saved.parameters(device)
@@ -318,7 +318,8 @@ class StoredModel(OffPolicyAlgorithm):
         model = cls(attributes["policy_class"], env, device=device, _init_setup_model=False)  # type: ignore
         vars(model).update(attributes | kwargs)
         model._setup_model()
-        require_same_networks(saved.name, model.policy.state_dict(), parameters["policy"])
+        mismatches = shape_mismatches(model.policy.state_dict(), parameters["policy"])
+        refuse_misfit(f"the model {saved.name}", mismatches)
         model.set_parameters(parameters, exact_match=True, device=device)
         for name, value in variables.items():
             if value is not None:  # e.g. an entropy coefficient that is not tuned

@@ -116,7 +116,7 @@ def test_a_module_of_lower_precision_stays_as_it_is():
         ({"predicts": "noise", "alpha_bar": [0.5, 0.9]}, "got 0.9 at step 1"),
         ({"predicts": "noise", "alpha_bar": [1.0, 0.5]}, "got 1 at step 0"),
         ({"predicts": "noise", "alpha_bar": [0.5]}, "at least two numbers"),
-        ({"predicts": "noise", "alpha_bar": [0.9, 0.5], "noise_at": 1.0}, "leave it out"),
+        ({"predicts": "noise", "alpha_bar": [0.9, 0.5], "noise_at": 1.0}, "left out beside"),
         ({"action_scale": 0.0}, "one positive number"),
         ({"action_scale": np.inf}, "one positive number"),
         ({"action_scale": np.ones(2)}, "RescaleAction"),
