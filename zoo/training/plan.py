@@ -300,6 +300,11 @@ def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
                 continue
             file = find_model(path)
             saved = read_model_file(file)
+            if saved.described.get("behaviour") is not None:
+                raise ValueError(
+                    f"{file} was trained on a flow from elsewhere, which a run cannot start from; give --behaviour and "
+                    "train anew, or load it in Python, with `behaviour`, and train on"
+                )
             if name == "trained_agent":
                 saved.require_algorithm(find_algorithm(config.algo).algorithm)
             starts[name] = {
