@@ -436,10 +436,10 @@ class FlowPolicy(BasePolicy):
         :return: rows, and whether the observation was a batch.
         :raises ValueError: if an observation has the wrong shape or names, or is not finite.
         """
-        keys = sorted(observation) if isinstance(observation, dict) else [""]
-        if keys != sorted(part.key for part in self.layout.parts):
+        names = observation if isinstance(observation, dict) else {"": observation}
+        if any(part.key not in names for part in self.layout.parts):
             raise ValueError(
-                f"an observation must be of {self.observation_space}, got {', '.join(keys) or 'an array'}; give what "
+                f"an observation must be of {self.observation_space}, got {', '.join(names) or 'an array'}; give what "
                 "the environment returns"
             )
         arrays = _map_parts(np.asarray, observation)
