@@ -67,17 +67,6 @@ def test_same_figures_give_the_same_pdf(figures):
     assert first == second
 
 
-@pytest.mark.parametrize("place", ["column", "text"])
-def test_pdf_has_the_width_of_its_place_and_fonts_that_conferences_accept(place):
-    comparison = comparison_of_returns(["SAC", "TD3"])
-    drawings = all_figures(comparison, NO_RUNS, FIGURE_SIZES[place], only="improvement_online")
-    data = file_of(drawings["improvement_online_return"].figure, "pdf", "", "")
-    width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", data)[1])
-    assert width == pytest.approx(72 * FIGURE_SIZES[place].width, abs=0.1)
-    assert b"/Type3" not in data
-    assert b"/CIDFontType2" in data  # TrueType
-
-
 def texts_of(figure):
     """Return the texts that are drawn, with the boxes that they fill, in points."""
     figure.set_dpi(72)
