@@ -5,14 +5,14 @@ import os
 import shutil
 import sys
 
-import gymnasium
 import h5py
 import minari
 import numpy as np
 import pyarrow
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.spaces import Box, Dict, Tuple, flatten
+from gymnasium.vector.utils import batch_space, iterate
 from minari.serialization import serialize_space
 from numpy.testing import assert_array_equal
 from pyarrow import compute, parquet
@@ -285,35 +285,17 @@ STRUCTURED = {
 }
 
 
-def structured(space, rows):
-    """Return observations, (n, O), as a space has them."""
-    if isinstance(space, Box):
-        return rows
-    parts = space.spaces
-    if isinstance(space, Tuple):
-        parts = dict(enumerate(space.spaces))
-    observations = {}
-    for key, part in parts.items():
-        size = gymnasium.spaces.flatdim(part)
-        observations[key] = structured(part, rows[:, :size])
-        rows = rows[:, size:]
-    if isinstance(space, Tuple):
-        return tuple(observations.values())
-    return observations
-
-
 @pytest.mark.parametrize("name", STRUCTURED)
 def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path, name):
     space = STRUCTURED[name]
     parts = episodes()
-    size = gymnasium.spaces.flatdim(space)
-    generator = np.random.default_rng(0)
     vectors = []
     for part in parts:
-        vectors.append(generator.normal(size=(len(part["observations"]), size)).astype(np.float32))
-        part["observations"] = structured(space, vectors[-1])
+        states = batch_space(space, len(part["observations"]))
+        part["observations"] = states.sample()
+        vectors += [flatten(space, state) for state in iterate(states, part["observations"])]
     observations = read(write_minari(tmp_path, parts, observation_space=space))["observations"]
-    assert_array_equal(observations, np.concatenate(vectors))
+    assert_array_equal(observations, vectors)
 
 
 @pytest.mark.parametrize("data_format", ["arrow", "parquet"])
