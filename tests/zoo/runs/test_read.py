@@ -326,52 +326,47 @@ OFFLINE = (
 )
 
 
-def run_with(folder, progress, versions=None, **config):
-    write_run(folder, **config)
+def run_with(folder, progress):
+    """Write a run that records no machine; return its folder."""
+    write_run(folder)
     (folder / "progress.csv").write_text(progress)
-    (folder / "versions.json").write_text(json.dumps(versions or {}))
+    (folder / "versions.json").write_text("{}")
     return RunFolder(folder)
 
 
-def test_rows_without_a_time_are_evaluations(tmp_path):
-    text = OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n"
-    times = read_times(run_with(tmp_path / "a", text, {"device": "NVIDIA H200"}))
-    hours = pytest.approx(20 / 3600)
-    assert times == {
-        "machine": "NVIDIA H200",
-        "seeds_at_once": 1,
-        "updates_per_second": 10,
-        "hours_per_run": hours,
-        "hours_per_seed": hours,
-    }
+BOTH_PHASES = OFFLINE.replace("eval/success_rate", "time/fps")
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
+    ("text", "seconds", "speed"),
     [
-        (OFFLINE + "100,10,9,1,\n200,20,9,2,\n300,10,9,3,\n400,20,9,4,\n", 40),
-        (SPEED_HEADER + "1000,7,99.5,\n1500,15,,33\n2000,30,,33\n", 37),
-        ("time/total_timesteps,time/time_elapsed,time/total_seconds\n100,6,6.0\n200,6,12.0\n", 12),
+        (OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n", 20, 10),
+        (OFFLINE + "100,10,9,1,\n200,20,9,2,\n300,10,9,3,\n400,20,9,4,\n", 40, 0.1),
+        (SPEED_HEADER + "1000,7,99.5,\n1500,15,,33\n2000,30,,33\n", 37, None),
+        (
+            BOTH_PHASES
+            + "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n",
+            50,
+            47.5,
+        ),
+        (
+            "time/total_timesteps,time/time_elapsed,time/total_seconds\n100,6,6.0\n200,6,12.0\n",
+            12,
+            None,
+        ),
     ],
     ids=[
+        "rows of evaluations have no time",
         "an interrupted run of an older release",
         "a slower phase whose clock never goes back",
+        "online speed has another name and the phase its own clock",
         "logged seconds of the whole run",
     ],
 )
-def test_the_parts_of_a_run_add_up(tmp_path, text, seconds):
-    hours = read_times(run_with(tmp_path / "a", text))["hours_per_run"]
-    assert hours == pytest.approx(seconds / 3600)
-
-
-def test_online_speed_has_another_name_and_the_phase_its_own_clock(tmp_path):
-    text = (
-        "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,time/fps\n"
-        "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n"
-    )
+def test_the_parts_of_a_run_add_up(tmp_path, text, seconds, speed):
     times = read_times(run_with(tmp_path / "a", text))
-    assert times["hours_per_run"] == pytest.approx(50 / 3600)
-    assert times["updates_per_second"] == pytest.approx(1900 / 40)
+    assert times["hours_per_run"] == pytest.approx(seconds / 3600)
+    assert times["updates_per_second"] == speed
     assert times["machine"] == "not recorded"
 
 

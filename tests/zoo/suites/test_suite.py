@@ -19,7 +19,6 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.resume import StoredRun
 from zoo.settings.layers import merge
 from zoo.settings.record import RunRecord, RunSettings
-from zoo.suites import SHIPPED, find_suite
 from zoo.suites.jobs import Job, JobStatus, JobStore, Progress, State, follow, make_jobs
 from zoo.suites.suite import Run, Suite, read_suite, select
 
@@ -110,10 +109,6 @@ def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path):
     for name in ("missing", "latin", "list"):
         with refuses(name):
             read_suite(tmp_path / f"{name}.yml")
-
-
-def test_a_shipped_suite_is_found_by_its_name():
-    assert find_suite(Path("mini")) == SHIPPED / "mini.yml"
 
 
 def test_runs_are_selected_by_patterns():
