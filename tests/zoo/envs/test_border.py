@@ -19,7 +19,6 @@ from zoo.envs.border import (
     check_spaces,
     policy_name,
     read_observation,
-    stack,
 )
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
@@ -114,12 +113,7 @@ def test_a_departure_from_gymnasiums_api_is_warned_of(caplog):
     [
         (INTEGERS, np.array([2.5, 1.0])),
         (BYTES, np.array([300, 1])),
-        (BYTES, np.array([1.0, 2.0], np.float32)),
         (FLOATS, np.array(["a", "b"])),
-        (FLOATS, np.zeros(3, np.float32)),
-        (FLOATS, [0.0, 1.0]),
-        (IMAGE, np.zeros(IMAGE.shape)),
-        (spaces.Dict({"a": INTEGERS}), {"a": np.array([0.5, 1.0])}),
         (spaces.Dict({"a": spaces.Discrete(3, start=3)}), {"a": 1}),
         (spaces.Dict({"a": spaces.Discrete(3)}), {"a": 1.0}),
         (spaces.Dict({"a": spaces.MultiBinary(2)}), {"a": np.array([0, 2], np.int8)}),
@@ -211,14 +205,6 @@ def test_the_policy_follows_from_the_observations(space, name):
 def test_other_observations_are_refused_with_a_way_on(space, message):
     with refuses(message):
         check_spaces("Any-v0", space_env_of(space))
-
-
-def test_observations_are_stacked_by_their_parts():
-    MIXED.seed(0)
-    samples = [MIXED.sample() for _ in range(5)]
-    batch = stack(MIXED, samples)
-    for name in MIXED.spaces:
-        assert_array_equal(batch[name], [sample[name] for sample in samples])
 
 
 @pytest.mark.parametrize(

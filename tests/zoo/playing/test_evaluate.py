@@ -18,7 +18,6 @@ from tests import (
     envs,  # noqa: F401  registers an environment of integers
 )
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.outcomes import refuses
 from tests.zoo.playing.helpers import (
     TOY,
     ElementwisePolicy,
@@ -318,17 +317,6 @@ def test_an_environment_without_a_time_limit_is_warned_of(caplog):
     for limit, is_told in ((9, False), (None, True)):
         evaluator_of(replace(find_spec(TOY), max_episode_steps=limit)).close()
         assert ("has no time limit" in caplog.text) == is_told
-
-
-@pytest.mark.parametrize(
-    ("env_id", "message"),
-    [("CartPole-v1", "action space Discrete"), ("Toy-v7", "unknown environment `Toy-v7`")],
-)
-def test_an_environment_that_cannot_be_played_is_refused_at_once(env_id, message):
-    processes_before = worker_pids()
-    with refuses(message):
-        evaluator_of(env_id)
-    assert worker_pids() == processes_before
 
 
 class Diverging(ElementwisePolicy):
