@@ -12,28 +12,24 @@ from tests.zoo.programs import run_program
 from zoo.benchmark import main
 from zoo.suites import SHIPPED
 
-ENV = "pointmaze-medium-navigate-singletask-task1-v0"
+SUITE = """
+quick: true
+environments: [pointmaze-medium-navigate-singletask-task1-v0]
+seeds: 0-1
+params:
+  net_arch: [8]
+  batch_size: 8
+  eval_freq: 20
+  eval_episodes: 2
+  save_freq: 10
+  log_interval: 10
+  offline_steps: 20
+env_kwargs: {max_episode_steps: 20}
+"""
 
 
 def write_suite(folder, data, algorithms, **keys):
-    content = {
-        "quick": True,
-        "algorithms": algorithms,
-        "environments": [ENV],
-        "seeds": "0-1",
-        "dataset_dir": str(data),
-        "params": {
-            "net_arch": [8],
-            "batch_size": 8,
-            "eval_freq": 20,
-            "eval_episodes": 2,
-            "save_freq": 10,
-            "log_interval": 10,
-            "offline_steps": 20,
-        },
-        "env_kwargs": {"max_episode_steps": 20},
-        **keys,
-    }
+    content = {**yaml.safe_load(SUITE), "algorithms": algorithms, "dataset_dir": str(data), **keys}
     (folder / "suite.yml").write_text(yaml.safe_dump(content))
     return folder / "suite.yml"
 

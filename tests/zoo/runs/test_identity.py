@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
@@ -21,18 +22,18 @@ from zoo.suites.saved_scores import find_saved, write_scores
 from zoo.suites.suite import Suite, read_suite
 from zoo.train import main
 
-PARAMS = {
-    "net_arch": [8],
-    "ensemble_size": 2,
-    "flow_steps": 2,
-    "batch_size": 8,
-    "learning_starts": 4,
-    "buffer_size": 50,
-    "offline_steps": 0,
-    "online_steps": 12,
-    "eval_freq": 6,
-    "eval_episodes": 1,
-}
+PARAMS = yaml.safe_load("""
+net_arch: [8]
+ensemble_size: 2
+flow_steps: 2
+batch_size: 8
+learning_starts: 4
+buffer_size: 50
+offline_steps: 0
+online_steps: 12
+eval_freq: 6
+eval_episodes: 1
+""")
 SUITE = Suite(algorithms=["fql"], environments=["Toy-v0"], seeds=[1], params=PARAMS)
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 import agents
 from agents.common.files import digest_of
@@ -37,6 +36,22 @@ class SlowFQL(FQL):
         time.sleep(float(Path("seconds").read_text()))
         return super().losses(*arguments)
 '''
+SUITE = """
+algorithms: ["slow_fql:SlowFQL"]
+environments: [{env}]
+seeds: {first}-{last}
+seeds_at_once: 2
+quick: true
+dataset_dir: "{data}"
+params:
+  net_arch: [16, 16]
+  batch_size: 8
+  flow_steps: 2
+  offline_steps: 150
+  eval_freq: 50
+  eval_episodes: 2
+  save_freq: 40
+"""
 
 
 class Project:
@@ -50,24 +65,8 @@ class Project:
         folder.mkdir(exist_ok=True)
         (folder / "slow_fql.py").write_text(AGENT)
         self.update_takes(seconds)
-        suite = {
-            "algorithms": ["slow_fql:SlowFQL"],
-            "environments": [ENV],
-            "seeds": f"{SEEDS[0]}-{SEEDS[-1]}",
-            "seeds_at_once": 2,
-            "quick": True,
-            "dataset_dir": str(data),
-            "params": {
-                "net_arch": [16, 16],
-                "batch_size": 8,
-                "flow_steps": 2,
-                "offline_steps": 150,
-                "eval_freq": 50,
-                "eval_episodes": 2,
-                "save_freq": 40,
-            },
-        }
-        (folder / "suite.yml").write_text(yaml.safe_dump(suite))
+        text = SUITE.format(env=ENV, first=SEEDS[0], last=SEEDS[-1], data=data)
+        (folder / "suite.yml").write_text(text)
 
     @contextmanager
     def started(self, *words, environment=None):
