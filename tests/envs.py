@@ -65,7 +65,6 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     :param side: pixels of the picture's height and width.
     :param channels_first: whether pictures are (3, H, W) instead of (height, width, 3).
     :param as_dict: whether an observation is a Dict of the picture and the dot's place.
-    :param fault: ``float space`` for pictures that no policy takes.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
@@ -76,13 +75,10 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         episode_length=8,
         channels_first=False,
         as_dict=False,
-        fault="",
         render_mode=None,
     ):
         shape = (3, side, side) if channels_first else (side, side, 3)
         picture = spaces.Box(0, 255, shape, np.uint8)
-        if fault == "float space":
-            picture = spaces.Box(0, 1, shape, np.float32)
         place = spaces.Box(-1, 1, (2,), np.float32)
         parts = spaces.Dict({"picture": picture, "place": place})
         self.observation_space: Any = parts if as_dict else picture

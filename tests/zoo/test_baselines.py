@@ -57,8 +57,7 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     assert config["offline_data"] == "preload"
     assert config["dataset"]["size"] == 2000
     assert status_of(folder)["online_step"] == 30
-    model = baselines.TQC.load(folder / f"{ENV}.zip", device="cpu")
-    assert model.action_space.contains(model.predict(np.zeros(2, np.float32))[0])
+    assert baselines.TQC.load(folder / f"{ENV}.zip", device="cpu").num_timesteps == 30
 
 
 @pytest.mark.parametrize(

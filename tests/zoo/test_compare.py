@@ -193,22 +193,17 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, m
     assert message.format(**names) in refusal(compare.main, *words.format(**names).split())
 
 
-@pytest.mark.usefixtures("with_figures")
 def test_runs_with_returns_only_are_compared_by_their_return(logs, report, compared):
     write_return_runs(logs, "sac", Hopper=-1500.0)
     write_return_runs(logs, "td3", Hopper=-1400.0)
-    out = compared(logs, "-o", report, "--format", "svg")
+    out = compared(logs, "-o", report)
     # the first two are success rates
     assert out["offline"] is out["online"] is out["return"]["offline"] is None
     online = out["return"]["online"]
     assert online["aggregates"]["sac"]["mean"]["point"] == pytest.approx(-1475.0)
     assert not {"median", "optimality_gap"} & set(online["aggregates"]["sac"])
-    chance = online["probability_of_improvement"]["td3"]["sac"]
-    assert chance["point"] == 1.0
-    assert chance["difference"]["point"] == pytest.approx(100.0)
-    files = {path.stem for path in report.rglob("*") if path.is_file()}
-    names = {"verdict_online", "aggregates_online", "profiles_online", "sample_efficiency_mean"}
-    assert {f"{name}_return" for name in names} <= files
+    difference = online["probability_of_improvement"]["td3"]["sac"]["difference"]
+    assert difference["point"] == pytest.approx(100.0)
     page = (report / "report.html").read_text()
     assert "success" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower()
 

@@ -75,7 +75,6 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
 @pytest.mark.parametrize(
     ("flags", "params", "message"),
     [
-        (("--env-kwargs", "fault=float space"), (), "Box(16, 16, 3) of float32, expected a vector"),
         ((), ("observation_scale=4",), "`observation_scale` is for vectors"),
         (("--seeds", "1", "2", "--env-kwargs", "side=36"), (), "ImpalaEncoder for 2 seeds at once"),
         (("--dataset", "other.npz"), OF_IMAGES, "must have rows of uint8 and shape (16, 16, 3) as"),

@@ -158,20 +158,10 @@ def test_hidden_files_are_not_read(tmp_path):
     assert len(read(robot)["valids"]) == 40
 
 
-@pytest.mark.parametrize("kind", ["folder", "minari"])
-def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path, kind):
+def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
     first, second = episodes()
     expected = read(write_npz(tmp_path, [first, second]))
-    if kind == "minari":
-        source = write_minari(tmp_path, [first, first, second])
-        with h5py.File(minari_data(tmp_path) / "main_data.hdf5", "a") as file:
-            for name in ("observations", "actions", "rewards", "terminations", "truncations"):
-                rows = file[f"episode_1/{name}"][: int(name == "observations")]
-                del file[f"episode_1/{name}"]
-                file[f"episode_1/{name}"] = rows
-        change_metadata(tmp_path, total_steps=39)
-    else:
-        source = write_folder(tmp_path, [first, without_steps(first), second])
+    source = write_folder(tmp_path, [first, without_steps(first), second])
     with pytest.warns(UserWarning, match="1 of 3 episodes have no transition and are left out"):
         assert_equal(read(source), expected)
 
