@@ -18,6 +18,7 @@ from agents.common.sb3.policy import FlowPolicy
 from zoo.playing.from_data import fitted_value
 
 ENV = "Pendulum-v1"
+GAMMA = 0.99
 CHECKPOINTS = (1_500, 500, 2_500, 2_700, 4_000)
 """Steps after which a training's policy is taken, the worst policy first."""
 EPISODES, STEPS = 50, 200  # of each policy in the data
@@ -29,7 +30,7 @@ SMALL = {"net_arch": [64, 64], "learning_rate": 1e-3, "tau": 0.1, "batch_size": 
 def train_policies() -> list[FlowPolicy]:
     """Return the policies of one training at its checkpoints."""
     model = agents.RLPD(
-        "MlpPolicy", gymnasium.make(ENV), horizon_length=1, net_arch=[64, 64], gamma=0.99, learning_starts=500,
+        "MlpPolicy", gymnasium.make(ENV), horizon_length=1, net_arch=[64, 64], gamma=GAMMA, learning_starts=500,
         device="cpu", seed=0, buffer_size=20_000, learning_rate=1e-3, ensemble_size=2, batch_size=128,
     )  # fmt: skip
     policies = {}
@@ -81,18 +82,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4_000, help="updates of an estimate")
-    parser.add_argument("--gamma", type=float, default=0.99, help="that of training by default")
     parser.add_argument("--default-sizes", action="store_true", help="as `zoo evaluate` has them")
     args = parser.parse_args()
     settings = {} if args.default_sizes else SMALL
     policies = train_policies()
-    true_values, content = collect(policies, args.gamma)
+    true_values, content = collect(policies, GAMMA)
     transitions = read_transitions(content, (3,), 1)
     for seed in range(args.seeds):
         for number, policy in enumerate(policies):
             begin = time.process_time()
             fitted = fitted_value(
-                policy, transitions, steps=args.steps, seed=seed, gamma=args.gamma, **settings
+                policy, transitions, steps=args.steps, seed=seed, gamma=GAMMA, **settings
             )
             low, high = fitted.policy.interval
             ending = "settled" if fitted.settled else f"drift {fitted.policy.drift:.0f}"

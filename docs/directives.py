@@ -24,6 +24,7 @@ from agents.registry import BUILT_IN
 from tools import ROOT
 from zoo.algorithms.overview import describe_algorithms
 from zoo.list_agents import describe_algorithm, readable_type
+from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, merge
 from zoo.terminal.cli import PROGRAMS
 from zoo.terminal.parser import Parser, module_of
 
@@ -212,8 +213,6 @@ def algorithms() -> Iterator[str]:
 
 def example(id: str) -> Iterator[str]:
     """Give Python that trains an algorithm by its settings for a domain, where they are not the class's defaults."""
-    from zoo.settings.layers import DEFAULT_PROFILE, merge
-
     entries = described()[id]["profiles"][DEFAULT_PROFILE]
     values = merge(entries["default"], entries.get(EXAMPLE_DOMAIN, {}))
     rows = described()[id]["settings"]
@@ -233,8 +232,6 @@ def example(id: str) -> Iterator[str]:
 
 def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Give a table of what each entry of a profile sets, and where that is from."""
-    from zoo.settings.layers import ENTRY_NOTES
-
     lines: list[tuple[str, ...]] = [("entry", "settings", *ENTRY_NOTES)]
     for entry, values in entries.items():
         texts = [code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES]

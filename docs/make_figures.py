@@ -30,8 +30,6 @@ from zoo.report.request import CompareRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"
-SHOWN = {"mini": "heat_map_offline"}
-"""Published set -> the figure of its report that a page shows; it needs no bootstrap."""
 
 
 def compared(published: str) -> tuple[Inputs, Comparison]:
@@ -46,13 +44,11 @@ def compared(published: str) -> tuple[Inputs, Comparison]:
     return inputs, comparison
 
 
-def drawn(published: str) -> dict[str, bytes]:
-    """Return the figures of a published set: name of the file -> SVG."""
-    inputs, comparison = compared(published)
-    name = SHOWN[published]
-    plot = all_figures(comparison, inputs.evaluations, only=name)[name]
-    about = f"Methods: {', '.join(plot.methods)}."
-    return {f"{published}_{name}.svg": file_of(plot.figure, "svg", plot.title, about)}
+def heat_map() -> bytes:
+    """Return the map of the mini benchmark's methods and tasks, as SVG."""
+    inputs, comparison = compared("mini")
+    plot = all_figures(comparison, inputs.evaluations, only="heat_map_offline")["heat_map_offline"]
+    return file_of(plot.figure, "svg", plot.title, f"Methods: {', '.join(plot.methods)}.")
 
 
 def fidelity() -> bytes:
@@ -107,11 +103,12 @@ def photograph(report: Path) -> None:
     image.save(picture, optimize=True, pnginfo=about)
 
 
+DRAWN = {"fidelity": fidelity, "mini_heat_map_offline": heat_map}
+"""Figure that a page shows -> what draws it."""
+
 if __name__ == "__main__":
     if sys.argv[1:]:
         photograph(Path(sys.argv[1]))
         sys.exit()
-    (FIGURES / "fidelity.svg").write_bytes(fidelity())
-    for published in SHOWN:
-        for name, picture in drawn(published).items():
-            (FIGURES / name).write_bytes(picture)
+    for name, draw in DRAWN.items():
+        (FIGURES / f"{name}.svg").write_bytes(draw())

@@ -27,18 +27,27 @@ ALLOWED = {
 NVIDIA's for the CUDA libraries, which PyTorch's build for GPUs needs.
 """
 SPELLINGS = {
-    "apache": "Apache-2.0", "apache 2.0": "Apache-2.0", "apache license 2.0": "Apache-2.0",
-    "apache software license": "Apache-2.0", "apache license, version 2.0": "Apache-2.0",
-    "apache license version 2.0": "Apache-2.0", "apache-2": "Apache-2.0",
-    "bsd": "BSD-3-Clause", "bsd license": "BSD-3-Clause", "bsd 3-clause": "BSD-3-Clause",
-    "bsd 3-clause license": "BSD-3-Clause", "3-clause bsd license": "BSD-3-Clause", "bsd-3": "BSD-3-Clause",
-    "2-clause bsd": "BSD-2-Clause", "mit license": "MIT", "the mit license": "MIT", "isc license (iscl)": "ISC",
-    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0", "python software foundation license": "PSF-2.0",
-    "nvidia proprietary software": "NVIDIA", "licenseref-nvidia-proprietary": "NVIDIA",
-    "licenseref-nvidia-software-license": "NVIDIA", "other/proprietary license": "NVIDIA",
-    "new bsd": "BSD-3-Clause", "psf": "PSF-2.0", "zlib/libpng": "Zlib",
-    "university of illinois/ncsa open source license": "NCSA",
-}  # fmt: skip
+    "Apache-2.0": (
+        "apache; apache 2.0; apache license 2.0; apache software license; apache license, version 2.0; "
+        "apache license version 2.0; apache-2"
+    ),
+    "BSD-2-Clause": "2-clause bsd",
+    "BSD-3-Clause": "bsd; bsd license; bsd 3-clause; bsd 3-clause license; 3-clause bsd license; bsd-3; new bsd",
+    "ISC": "isc license (iscl)",
+    "MIT": "mit license; the mit license",
+    "MPL-2.0": "mozilla public license 2.0 (mpl 2.0)",
+    "NCSA": "university of illinois/ncsa open source license",
+    "NVIDIA": (
+        "nvidia proprietary software; licenseref-nvidia-proprietary; licenseref-nvidia-software-license; "
+        "other/proprietary license"
+    ),
+    "PSF-2.0": "python software foundation license; psf",
+    "Zlib": "zlib/libpng",
+}
+"""Licences -> how metadata spell them in lower case."""
+LICENCES = {
+    spelling: licence for licence, texts in SPELLINGS.items() for spelling in texts.split("; ")
+}
 STATED_ELSEWHERE = {"cuda-toolkit": "NVIDIA"}
 """Packages whose metadata state no licence -> the one in their files, or of the libraries that they stand for."""
 RUN_ONLY = {"codespell": "GPL-2.0-only"}
@@ -71,7 +80,7 @@ def licence_of(metadata: Mapping[str, Any]) -> str:
     texts = [
         text for text in stated if text and text not in ("OSI Approved", "UNKNOWN", "Dual License")
     ]
-    licences = [SPELLINGS.get(text.lower(), text) for text in texts]
+    licences = [LICENCES.get(text.lower(), text) for text in texts]
     allowed = [licence for licence in licences if parts_of(licence) <= ALLOWED]
     return (
         STATED_ELSEWHERE.get(canonicalize_name(metadata["name"]))
