@@ -102,16 +102,20 @@ def compare_each(sides: Sides, algorithms: Sequence[str]) -> dict[str, dict[str,
     return {name: comparison for name, comparison in comparisons.items() if comparison}
 
 
+def compare_pooled(sides: Sides, algorithms: Sequence[str], cells: int = CELLS) -> dict[str, Any]:
+    """Compare both sides of algorithms that have them, without ranks: these need one number a seed and row."""
+    comparison = compare_sides(sides, algorithms, cells=cells)
+    assert comparison is not None
+    return comparison | {"p": None}
+
+
 def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str]) -> str:
     """Return the table of algorithms on fresh seeds, and the tests over all of them.
 
     :param family: algorithms whose originals share weights, batches and noise, so that their signs count once.
     """
     rows = compare_each(sides, algorithms)
-    pooled = compare_sides(sides, list(rows)) if rows else None
-    if pooled is None:
-        return "No row has both sides yet."
-    pooled["p"] = None  # ranks need one number a seed and row
+    pooled = compare_pooled(sides, list(rows))
     table = describe_rows({**rows, f"**all {len(rows)}**": pooled})
     groups = [[name] for name in rows if name not in family]
     shared = [name for name in family if name in rows]
@@ -190,20 +194,14 @@ def describe_online(sides: Sides, algorithms: Sequence[str], family: Sequence[st
     :param family: as `describe_fresh` takes it.
     """
     online = [scores[scores["step"] > ONLINE_STEPS[0]] for scores in sides]
-    text = describe_fresh(online, algorithms, family)
-    trained = [name for name in algorithms if compare_sides(online, [name])]
-    if not trained:
-        return text
+    trained = list(compare_each(online, algorithms))
     rows = {}
     for step in ONLINE_STEPS:
         at_step = [scores[scores["step"] == step] for scores in sides]
-        comparison = compare_sides(at_step, trained, cells=CELLS // len(STEPS))
-        if comparison:
-            # ranks need one number a seed and row
-            rows[f"after {step:,}"] = comparison | {"p": None}
+        rows[f"after {step:,}"] = compare_pooled(at_step, trained, CELLS // len(STEPS))
     return "\n\n".join(
         [
-            text,
+            describe_fresh(online, algorithms, family),
             "All of them at each checkpoint; the first one ends the offline phase:",
             describe_rows(rows),
             "Each task, mean success in percent at each checkpoint, ours / original, and the difference over all four:",

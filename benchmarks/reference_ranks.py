@@ -38,7 +38,7 @@ from zoo.settings.record import RunSettings
 from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import Parser, parse_seeds
+from zoo.terminal.parser import Parser, add_flags, parse_seeds
 
 ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
 TASKS = (1, 5)
@@ -132,10 +132,8 @@ def make_parser(description: str | None) -> Parser:
     parser.add_argument(
         "--seeds", nargs="+", default=["200-209"], help="of both sides, e.g. 200-229 or 203 207"
     )
-    parser.add_argument("--dataset-dir", help="folder of the dataset (default: OGBench's)")
-    logs = Path("logs/reference_ranks") / DATA_SHA256[:8]
-    parser.add_argument("-f", "--log-folder", type=Path, default=logs, help="where our runs are")
-    parser.set_defaults(verbose=2)
+    add_flags(parser, TrainRequest, ("dataset_dir", "log_folder"))
+    parser.set_defaults(verbose=2, log_folder=Path("logs/reference_ranks") / DATA_SHA256[:8])
     return parser
 
 
@@ -228,15 +226,8 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
             if step in evaluations.index:
                 row = evaluations.loc[step]
                 score = [row["successes"], row["episodes"], round(row["length"], 2), 0]
-            rows.append(
-                [
-                    run["label"],
-                    int(run["task"].removeprefix("task")),
-                    int(run["seed"]),
-                    step,
-                    *score,
-                ]
-            )
+            task = int(run["task"].removeprefix("task"))
+            rows.append([run["label"], task, int(run["seed"]), step, *score])
     return merge_tables([scores, pd.DataFrame(rows, columns=COLUMNS)], KEY)
 
 

@@ -34,7 +34,6 @@ from zoo.processes.versions import processor
 from zoo.settings.config import load_config
 from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import COUNT, Parser, add_flags
 
 ROUNDS = 5
@@ -121,7 +120,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "cpu_s_per_update": cpu_seconds,
         "seed_updates_per_s": speed * args.seeds,
         "flop_per_update": flop,
-        "flop_per_s": speed * flop,
         "matmul_peak_flop_per_s": rate,
         "fraction_of_peak": np.median(fractions),
         "fraction_of_peak_range": [min(fractions), max(fractions)],
@@ -157,10 +155,7 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
         settings["buffer_size"] = 1
     actions = Box(-1, 1, (args.actions,), seed=0)
     model_type = models.get(config.algo).algorithm
-    try:
-        model = model_type(policy, DatasetOnlyEnv(space, actions), **settings, device=args.device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    model = model_type(policy, DatasetOnlyEnv(space, actions), **settings, device=args.device)
     observations = batch_space(space, rows).sample()
     model.load_dataset(
         {
