@@ -140,17 +140,13 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
 
 # The point maze was compared with 100 episodes of OGBench 1.2.2's generator: actions, moves and cells a step.
 DIGESTS = {"scene-play-v0": "a110c9603c80", "pointmaze-medium-navigate-v0": "be82d17dbddd"}
-EMULATED = [
-    "Nehalem",
-    pytest.param("Prescott", marks=pytest.mark.slow),
-    pytest.param("Sandybridge", marks=pytest.mark.slow),
-]
 
 
 @needs_pinned("numpy", "mujoco")
 @pytest.mark.skipif(not common_kernels(), reason="needs an x86-64 processor with AVX2")
-@pytest.mark.parametrize("kernel", EMULATED)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
+@pytest.mark.parametrize("kernel", ["Nehalem", "Prescott", "Sandybridge"])
 def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monkeypatch):
     """The kinematics of an arm differ in the last bit under other kernels."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)

@@ -25,7 +25,7 @@ FAMILIES = [
     "cube-double-singletask-task2-v0",
     "scene-singletask-task4-v0",
     "puzzle-3x3-singletask-task1-v0",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ROBOMIMIC),
+    *ROBOMIMIC,
 ]
 
 
@@ -83,13 +83,9 @@ def test_teleport_exits_follow_the_seed():
     assert exits(1) != exits(2)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
-    "env_id",
-    [
-        POINTMAZE,
-        "pointmaze-teleport-singletask-task1-v0",
-        pytest.param("lift-mh-low_dim", marks=pytest.mark.slow),
-    ],
+    "env_id", [POINTMAZE, "pointmaze-teleport-singletask-task1-v0", "lift-mh-low_dim"]
 )
 def test_the_global_generator_is_left_as_it_was(env_id):
     env = make(env_id)

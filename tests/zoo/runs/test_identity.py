@@ -111,7 +111,8 @@ def test_runs_of_two_releases_are_one_method(tmp_path, release):
     assert list(read_runs([tmp_path]).runs["method"].unique()) == ["fql"]
 
 
-@pytest.mark.parametrize("algo", ["fql", "sac", pytest.param("qam", marks=pytest.mark.slow)])
+@pytest.mark.few(2)
+@pytest.mark.parametrize("algo", ["fql", "sac", "qam"])
 def test_the_scores_of_the_mini_benchmark_are_still_those_of_its_settings(algo, release, tmp_path):
     release()
     suite = read_suite(ROOT / "benchmarks" / "suites" / "mini.yml")

@@ -114,19 +114,16 @@ def played(folder, **which):
     return results.returns[0].tolist()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("algo", ["qam", "sac"])
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [
         ("train_freq=10 gradient_steps=20", [10, 20, 30, 40]),
-        pytest.param("train_freq=25 gradient_steps=5", [25, 50], marks=pytest.mark.slow),
-        pytest.param("train_freq=7 gradient_steps=-1", [14, 21, 35, 42], marks=pytest.mark.slow),
-        pytest.param("train_freq=[1,episode] gradient_steps=3", None, marks=pytest.mark.slow),
-        pytest.param(
-            "normalize=true noise_std=0.2 gradient_steps=2",
-            [10, 20, 30, 40],
-            marks=pytest.mark.slow,
-        ),
+        ("train_freq=25 gradient_steps=5", [25, 50]),
+        ("train_freq=7 gradient_steps=-1", [14, 21, 35, 42]),
+        ("train_freq=[1,episode] gradient_steps=3", None),
+        ("normalize=true noise_std=0.2 gradient_steps=2", [10, 20, 30, 40]),
     ],
     ids=["as often as evaluations", "less often", "not in time", "episodes", "normalised"],
 )

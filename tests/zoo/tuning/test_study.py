@@ -269,7 +269,8 @@ def kill(fake, number, flags):
     fake.objective = near_three
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_study_that_was_killed_twice_ends_as_an_undisturbed_one(
     make, tmp_path, short_grace, sampler
 ):
