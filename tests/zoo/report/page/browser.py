@@ -22,6 +22,7 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )  # fmt: skip
 _PATIENCE = 60.0
+COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded")
 _KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, "")}
 
 
@@ -91,15 +92,9 @@ class Page:
     def _receive(self):
         answer = json.loads(self._socket.recv(timeout=_PATIENCE))
         event, parameters = answer.get("method"), answer.get("params", {})
-        if event == "Runtime.exceptionThrown":
-            details = parameters["exceptionDetails"]
-            self.problems.append(details.get("exception", {}).get("description", details["text"]))
-        elif event == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning"):
-            self.problems += [
-                str(value.get("value", value.get("description"))) for value in parameters["args"]
-            ]
-        elif event == "Log.entryAdded":
-            self.problems.append(parameters["entry"]["text"])
+        is_heard = parameters.get("type") in ("error", "warning")
+        if event in COMPLAINTS or (event == "Runtime.consoleAPICalled" and is_heard):
+            self.problems.append(parameters)
         elif event == "Network.requestWillBeSent":
             self.requests.add(parameters["request"]["url"])
         elif event == "Page.loadEventFired":
@@ -133,16 +128,16 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")
 
-    def resize(self, width, height=900, scale=1, mobile=False):
+    def resize(self, width, height, mobile=False):
         """Set the size of the window."""
-        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
         self.send("Emulation.setDeviceMetricsOverride", **size)
         self.settle()
 
-    def media(self, kind="", scheme="light"):
-        """Pretend to be paper or a screen, and a light or dark one."""
+    def media(self, scheme):
+        """Pretend to be a light or dark screen."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.send("Emulation.setEmulatedMedia", media=kind, features=features)
+        self.send("Emulation.setEmulatedMedia", features=features)
         self.settle()
 
     def click(self, selector):

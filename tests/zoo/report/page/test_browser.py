@@ -43,7 +43,7 @@ def tab(tmp_path_factory):
 @pytest.fixture
 def page(tab, address):
     """Yield the tab with the page in it, which must have caused no error at the end of the test."""
-    tab.media()
+    tab.media("light")
     tab.resize(1400, 900)
     tab.open(address)
     yield tab
@@ -175,10 +175,10 @@ LIGHT, DARK = ["rgb(255, 255, 255)", "rgb(38, 38, 38)"], ["rgb(21, 24, 29)", "rg
 
 def test_page_and_figures_are_dark_where_the_system_or_the_reader_wishes_it(page):
     assert colours(page) == LIGHT
-    page.media("", "dark")
+    page.media("dark")
     assert colours(page) == DARK
     page.click("#theme [role=button]")
     assert colours(page) == LIGHT
     page.click("#theme [role=button]")
-    page.media("", "light")
+    page.media("light")
     assert colours(page) == DARK
