@@ -16,6 +16,7 @@ from tests.zoo.datasets.conftest import changed
 from tests.zoo.envs import toys
 from zoo.datasets.formats.base import compact
 from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
+from zoo.envs.border import stack
 from zoo.envs.tasks import OBSERVATIONS, TASKS
 
 ENV = toys.SPRING
@@ -184,13 +185,7 @@ def write_d4rl_task(root, name, env=None, **about):
     parts = episodes(4, 11, env=env)
     for part in parts:
         part["terminated"][:] = False
-        if isinstance(env.observation_space, gymnasium.spaces.Dict):
-            observations = part["observations"]
-            part["observations"] = {}
-            for key in env.observation_space:
-                part["observations"][key] = np.array(
-                    [observation[key] for observation in observations]
-                )
+        part["observations"] = stack(env.observation_space, part["observations"])
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     env.close()
     write_minari(root, parts, name, env=env.spec.id, **spaces, **about)

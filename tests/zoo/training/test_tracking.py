@@ -1,13 +1,10 @@
 """What Weights & Biases is told of a run, and what becomes of a run that it refuses."""
 
-import os
-import subprocess
 import sys
 import types
 
 import pytest
 
-from tests import ROOT
 from tests.zoo.helpers import ENV, arguments
 from tests.zoo.outcomes import status_of
 from zoo.runs.folder import RunFolder
@@ -69,15 +66,3 @@ def test_a_run_that_is_refused_ends_before_it_trains(data, tmp_path, call, monke
     assert f"Weights & Biases refused {ENV}_1 (ConnectionError: no such project)" in errors
     status = status_of(tmp_path / "qam" / f"{ENV}_1")
     assert (status["state"], status["offline_step"]) == ("failed", 0)
-
-
-@pytest.mark.slow
-def test_the_package_itself_keeps_the_events_offline(data, tmp_path):
-    pytest.importorskip("wandb", reason="wandb is not installed")
-    variables = {"WANDB_DIR": str(tmp_path), "WANDB_MODE": "offline"}
-    words = [*arguments(data, tmp_path, seeds=("--seeds", "4", "9")), "--track"]
-    command = [sys.executable, "-m", "zoo.train", *words]
-    subprocess.run(command, env={**os.environ, **variables}, cwd=ROOT, check=True)
-    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    for name in (b"eval/mean_reward", f"{ENV}_2".encode()):
-        assert name in file.read_bytes()
