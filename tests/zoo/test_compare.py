@@ -161,28 +161,19 @@ def test_protocols_are_separate_rows_unless_merged(logs, call):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        ("", "expected folders of runs, --published SET or --with FILE, got none"),
-        ("--published qam2025", "unknown set of published scores `qam2025`; closest: qam2026"),
-        (
-            "{logs} --methods qam --baseline fql",
-            "must be a method of the comparison, got `fql`, which",
-        ),
-        (
-            "{logs} --methods qam --focus fql",
-            "`--focus` must be a method of the comparison, got `fql`",
-        ),
-        ("{logs} --envs ant*", "expected scores on environments like ant*, got none"),
-        ("{logs} --resolve 0", "`--resolve` must be a finite number > 0 and <= 100, got 0.0"),
-        (
-            "{tmp}/unfinished",
-            "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted",
-        ),
-        ("{logs} -o {tmp}/file", "`--output` must be a folder to write to, got {tmp}/file"),
-        ("{logs} -o {tmp}/file/new", "`--output` must be a folder to write to, got {tmp}/file/new"),
-        ("{logs} -o /dev/null", "`--output` must be a folder to write to, got /dev/null"),
-        ("{logs} --json {tmp}/file/new", "`--json` must be a file to write to, got {tmp}/file/new"),
-    ],
+    {
+        "": "expected folders of runs, --published SET or --with FILE, got none",
+        "--published qam2025": "unknown set of published scores `qam2025`; closest: qam2026",
+        "{logs} --methods qam --baseline fql": "must be a method of the comparison, got `fql`, which",
+        "{logs} --methods qam --focus fql": "`--focus` must be a method of the comparison, got `fql`",
+        "{logs} --envs ant*": "expected scores on environments like ant*, got none",
+        "{logs} --resolve 0": "`--resolve` must be a finite number > 0 and <= 100, got 0.0",
+        "{tmp}/unfinished": "expected finished runs below {tmp}/unfinished, got 1 that cannot be counted",
+        "{logs} -o {tmp}/file": "`--output` must be a folder to write to, got {tmp}/file",
+        "{logs} -o {tmp}/file/new": "`--output` must be a folder to write to, got {tmp}/file/new",
+        "{logs} -o /dev/null": "`--output` must be a folder to write to, got /dev/null",
+        "{logs} --json {tmp}/file/new": "`--json` must be a file to write to, got {tmp}/file/new",
+    }.items(),
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, message):
     for algo in ("qam", "fql"):

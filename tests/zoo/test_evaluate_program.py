@@ -62,12 +62,12 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call, refusal):
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [
-        ("--algo qam", "expected a MODEL, or --algo and --env"),
-        ("model.zip --load-best", "choose among the models of a run; give a run's folder"),
-        ("model.zip --load-checkpoint 0", "choose among the models of a run; give a run's folder"),
-        ("POLICY --interval 90 100", "`--interval` must be two numbers from 0 to 1"),
-    ],
+    {
+        "--algo qam": "expected a MODEL, or --algo and --env",
+        "model.zip --load-best": "choose among the models of a run; give a run's folder",
+        "model.zip --load-checkpoint 0": "choose among the models of a run; give a run's folder",
+        "POLICY --interval 90 100": "`--interval` must be two numbers from 0 to 1",
+    }.items(),
 )
 def test_a_wrong_command_line_is_refused(words, text, tmp_path, refusal):
     words = words.replace("POLICY", str(save_policy(tmp_path))).split()
@@ -147,12 +147,12 @@ def test_what_is_no_maze_needs_a_camera(tmp_path, refusal):
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [
-        ("--explain", "no window is opened: there is no screen"),
-        ("--every 3 --no-render", "no window is opened: --no-render is given"),
-        ("--grid 2x2 --explain --video a.gif", "`--explain` shows one episode at a time"),
-        ("--video a.avi", "`--video` must end in .mp4 or .gif"),
-    ],
+    {
+        "--explain": "no window is opened: there is no screen",
+        "--every 3 --no-render": "no window is opened: --no-render is given",
+        "--grid 2x2 --explain --video a.gif": "`--explain` shows one episode at a time",
+        "--video a.avi": "`--video` must end in .mp4 or .gif",
+    }.items(),
 )
 def test_what_cannot_be_shown_is_refused(words, text, policy, refusal):
     assert text in refusal(main, policy, *words.split())

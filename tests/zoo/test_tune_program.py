@@ -48,12 +48,12 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        ("--n-evaluations 2 --eval-freq 3", "`--n-evaluations` and `--eval-freq` both say"),
-        ("--storage nosuch://a.db", "the study's database nosuch://a.db cannot be opened"),
-        ("--storage /nowhere/a.db", "the study's database /nowhere/a.db cannot be opened"),
-        ("--algo bc", "there is no setting to search: `bc` declares none"),
-    ],
+    {
+        "--n-evaluations 2 --eval-freq 3": "`--n-evaluations` and `--eval-freq` both say",
+        "--storage nosuch://a.db": "the study's database nosuch://a.db cannot be opened",
+        "--storage /nowhere/a.db": "the study's database /nowhere/a.db cannot be opened",
+        "--algo bc": "there is no setting to search: `bc` declares none",
+    }.items(),
 )
 def test_bad_input_is_refused_before_any_work(words, message, tmp_path, refusal):
     assert message in refusal(main, *f"--algo qam --env {ENV} -f {tmp_path} {words}".split())

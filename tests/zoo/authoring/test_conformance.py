@@ -32,12 +32,12 @@ def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, cal
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        ("no_such_module:Agent", "no_such_module"),
-        ("sac", "sac"),
-        ("fql --skip compile", "closest: compiled"),
-        ("fql -params distil_weight=3", "closest: distill_weight"),
-    ],
+    {
+        "no_such_module:Agent": "no_such_module",
+        "sac": "sac",
+        "fql --skip compile": "closest: compiled",
+        "fql -params distil_weight=3": "closest: distill_weight",
+    }.items(),
 )
 def test_bad_input_is_refused_before_any_check(words, message, refusal):
     assert message in refusal(main, "check", *words.split())

@@ -41,14 +41,14 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        ("MyAgent", "lower case"),
-        ("../agent", "lower case"),
-        ("lambda", "lower case"),
-        ("qam", "my_qam"),
-        ("json", "my_json"),
-        ("my_agent --folder nowhere", "nowhere"),
-    ],
+    {
+        "MyAgent": "lower case",
+        "../agent": "lower case",
+        "lambda": "lower case",
+        "qam": "my_qam",
+        "json": "my_json",
+        "my_agent --folder nowhere": "nowhere",
+    }.items(),
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(
     words, message, tmp_path, monkeypatch, refusal

@@ -126,13 +126,13 @@ def test_an_environment_without_success_keeps_its_own_info():
 
 @pytest.mark.parametrize(
     ("env_id", "message"),
-    [
-        ("cube-double-play-singletask-task2-v0", "unknown .*closest: cube-double-singletask-task2"),
-        ("no_such_package:Toy-v0", "unknown environment `no_such_package:Toy-v0`"),
-        ("data-gone", "`data-gone` stands for data without an environment"),
-        ("cube-double-v0", "goal-conditioned.*cube-double-singletask-task1-v0"),
-        ("CartPole-v1", r"`CartPole-v1` has the action space Discrete"),
-    ],
+    {
+        "cube-double-play-singletask-task2-v0": "unknown .*closest: cube-double-singletask-task2",
+        "no_such_package:Toy-v0": "unknown environment `no_such_package:Toy-v0`",
+        "data-gone": "`data-gone` stands for data without an environment",
+        "cube-double-v0": "goal-conditioned.*cube-double-singletask-task1-v0",
+        "CartPole-v1": r"`CartPole-v1` has the action space Discrete",
+    }.items(),
 )
 def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
     with refuses(message):

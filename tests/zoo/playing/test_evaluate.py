@@ -268,12 +268,12 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("failure", "message"),
-    [
-        ("raise", "failed in its process:(?s:.*)ArithmeticError: the toy broke"),
-        ("os._exit", "the environment process of `Toy-v0` ended with exit code 0 "),
-        ("SIGKILL", "was killed by signal 9 .* use fewer of them.* 3 times in one evaluation"),
-        ("SIGSTOP", "the environment process of `Toy-v0` hung"),
-    ],
+    {
+        "raise": "failed in its process:(?s:.*)ArithmeticError: the toy broke",
+        "os._exit": "the environment process of `Toy-v0` ended with exit code 0 ",
+        "SIGKILL": "was killed by signal 9 .* use fewer of them.* 3 times in one evaluation",
+        "SIGSTOP": "the environment process of `Toy-v0` hung",
+    }.items(),
 )
 @pytest.mark.parametrize("cores", [1, 3])
 def test_a_failing_worker_is_reported_and_the_next_evaluation_works(

@@ -175,14 +175,14 @@ def test_rows_of_all_files_are_read_with_their_types(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [
-        ("environment", "pong"),
-        ("phase", "before"),
-        ("method", ""),
-        ("seed", "one"),
-        ("successes", "51"),
-        ("episodes", "0"),
-    ],
+    {
+        "environment": "pong",
+        "phase": "before",
+        "method": "",
+        "seed": "one",
+        "successes": "51",
+        "episodes": "0",
+    }.items(),
 )
 def test_damaged_value_is_named_with_its_file_and_line(tmp_path, column, value):
     rows = run_rows("qam", SCENE[0], 0)

@@ -109,13 +109,13 @@ def test_unfinished_run_whose_pretraining_is_no_number_is_listed(tmp_path, updat
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("scene-play-singletask-v0", "scene-play-singletask-task2-v0"),
-        ("puzzle-4x4-play-singletask-v0", "puzzle-4x4-play-singletask-task4-v0"),
-        ("cube-quadruple-play-100m-singletask-task3-v0", "cube-quadruple-play-singletask-task3-v0"),
-        ("Pendulum-v1", "Pendulum-v1"),
-        ("myenvs:my/Point-v0", "my/Point-v0"),
-    ],
+    {
+        "scene-play-singletask-v0": "scene-play-singletask-task2-v0",
+        "puzzle-4x4-play-singletask-v0": "puzzle-4x4-play-singletask-task4-v0",
+        "cube-quadruple-play-100m-singletask-task3-v0": "cube-quadruple-play-singletask-task3-v0",
+        "Pendulum-v1": "Pendulum-v1",
+        "myenvs:my/Point-v0": "my/Point-v0",
+    }.items(),
 )
 def test_names_of_one_task_meet(name, expected):
     assert split_environment(name)[0] == expected

@@ -69,14 +69,14 @@ def test_a_suite_survives_the_death_of_a_node(cluster, words, project, reference
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        ("--ray-address ray://127.0.0.1:1", "ray://127.0.0.1:1"),
-        ("--ray-address nonsense", "nonsense"),
-        ("", "Ray"),
-        ("--resources num_gpu=1", "num_gpus"),
-        ("--resources num_gpus=all", "num_gpus"),
-        ("--resources resources=1", "resources"),
-    ],
+    {
+        "--ray-address ray://127.0.0.1:1": "ray://127.0.0.1:1",
+        "--ray-address nonsense": "nonsense",
+        "": "Ray",
+        "--resources num_gpu=1": "num_gpus",
+        "--resources num_gpus=all": "num_gpus",
+        "--resources resources=1": "resources",
+    }.items(),
 )
 def test_a_wrong_address_or_resource_is_refused_within_seconds(
     tmp_path, capfd, monkeypatch, words, message

@@ -72,13 +72,13 @@ def test_a_run_whose_file_has_other_settings_now_is_refused_with_what_was_change
 @pytest.mark.parametrize("algo", ["qam", "sac"])
 @pytest.mark.parametrize(
     ("params", "message"),
-    [
-        ("noise_type=normal", "`noise_type` = normal needs `noise_std` > 0"),
-        ("noise_std=-1", "`noise_std` must be"),
-        ("noise_type=pink noise_std=1", "`noise_type` must be one of normal, ornstein-uhlenbeck"),
-        ("normalize=yes", "`normalize` must be true or false, got 'yes'"),
-        ('normalize={"norm_obbs":true}', "closest: norm_obs"),
-    ],
+    {
+        "noise_type=normal": "`noise_type` = normal needs `noise_std` > 0",
+        "noise_std=-1": "`noise_std` must be",
+        "noise_type=pink noise_std=1": "`noise_type` must be one of normal, ornstein-uhlenbeck",
+        "normalize=yes": "`normalize` must be true or false, got 'yes'",
+        'normalize={"norm_obbs":true}': "closest: norm_obs",
+    }.items(),
 )
 def test_what_is_no_noise_or_normalisation_is_refused(algo, params, message):
     words = ["offline_steps=0", "online_steps=9", *params.split()]
@@ -118,13 +118,13 @@ def played(folder, **which):
 @pytest.mark.parametrize("algo", ["qam", "sac"])
 @pytest.mark.parametrize(
     ("settings", "steps"),
-    [
-        ("train_freq=10 gradient_steps=20", [10, 20, 30, 40]),
-        ("train_freq=25 gradient_steps=5", [25, 50]),
-        ("train_freq=7 gradient_steps=-1", [14, 21, 35, 42]),
-        ("train_freq=[1,episode] gradient_steps=3", None),
-        ("normalize=true noise_std=0.2 gradient_steps=2", [10, 20, 30, 40]),
-    ],
+    {
+        "train_freq=10 gradient_steps=20": [10, 20, 30, 40],
+        "train_freq=25 gradient_steps=5": [25, 50],
+        "train_freq=7 gradient_steps=-1": [14, 21, 35, 42],
+        "train_freq=[1,episode] gradient_steps=3": None,
+        "normalize=true noise_std=0.2 gradient_steps=2": [10, 20, 30, 40],
+    }.items(),
     ids=["as often as evaluations", "less often", "not in time", "episodes", "normalised"],
 )
 def test_final_best_and_saved_models_score_what_the_run_recorded(

@@ -41,12 +41,12 @@ def test_arguments_are_plain_values_under_the_names_of_the_flags():
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        ("--spaces a.yml", "`--spaces` are those of data without an environment"),
-        ("--study s", "`--study` and `--trial-id` belong together"),
-        ("--wandb-group g", "the flags of Weights & Biases need --track"),
-        ("--seeds 1 1", "`--seeds` expects different seeds"),
-    ],
+    {
+        "--spaces a.yml": "`--spaces` are those of data without an environment",
+        "--study s": "`--study` and `--trial-id` belong together",
+        "--wandb-group g": "the flags of Weights & Biases need --track",
+        "--seeds 1 1": "`--seeds` expects different seeds",
+    }.items(),
 )
 def test_flags_that_contradict_each_other_are_refused(words, message):
     with refuses(message):

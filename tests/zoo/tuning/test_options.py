@@ -61,20 +61,20 @@ def test_suggestions_have_the_type_of_their_setting():
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [
-        ("inverse_temp=1:2", "inverse_temperature"),
-        ("per_network.critc.tau", "closest: per_network.critic.tau"),
-        ("sparse", "sparse"),
-        ("rho=1", "rho"),
-        ("rho=a:b", "rho"),
-        ("rho=1:0", "lower"),
-        ("rho=0:1:log", "logarithmic"),
-        ("rho=[1, 1.0]", "two different"),
-        ("tau=0.1:2", "tau"),
-        ("flow_steps=[1, 2.5]", "flow_steps"),
-        ("rho=[1, [", "YAML"),
-        ("rho=0:1; rho=0:0.5", "twice"),
-    ],
+    {
+        "inverse_temp=1:2": "inverse_temperature",
+        "per_network.critc.tau": "closest: per_network.critic.tau",
+        "sparse": "sparse",
+        "rho=1": "rho",
+        "rho=a:b": "rho",
+        "rho=1:0": "lower",
+        "rho=0:1:log": "logarithmic",
+        "rho=[1, 1.0]": "two different",
+        "tau=0.1:2": "tau",
+        "flow_steps=[1, 2.5]": "flow_steps",
+        "rho=[1, [": "YAML",
+        "rho=0:1; rho=0:0.5": "twice",
+    }.items(),
 )
 def test_a_bad_word_is_refused(words, named):
     with refuses(named):

@@ -66,16 +66,13 @@ def test_latex_signs_are_escaped():
 
 @pytest.mark.parametrize(
     ("text", "written"),
-    [
-        ("-1.2", "$-$1.2"),
-        ("[-0.5, 1.0]", "{[}$-$0.5, 1.0]"),
-        ("QAM-1 (a=-2)", "QAM-1 (a=$-$2)"),
-        ("2021-11-05", "2021-11-05"),
-        (
-            r"a_b 5% $x ~ {y} #1 \z ^ & <b>",
-            r"a\_b 5\% \$x $\sim$ \{y\} \#1 $\backslash$z \^{} \& $<$b$>$",
-        ),
-    ],
+    {
+        "-1.2": "$-$1.2",
+        "[-0.5, 1.0]": "{[}$-$0.5, 1.0]",
+        "QAM-1 (a=-2)": "QAM-1 (a=$-$2)",
+        "2021-11-05": "2021-11-05",
+        r"a_b 5% $x ~ {y} #1 \z ^ & <b>": r"a\_b 5\% \$x $\sim$ \{y\} \#1 $\backslash$z \^{} \& $<$b$>$",
+    }.items(),
 )
 def test_texts_are_escaped_with_true_minus_signs_before_numbers(text, written):
     assert rendering.latex(text) == written
