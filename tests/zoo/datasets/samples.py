@@ -14,10 +14,11 @@ from pyarrow import parquet
 
 from tests.zoo.datasets.conftest import changed
 from tests.zoo.envs import toys
-from zoo.datasets.formats.base import compact
+from zoo.datasets.formats.base import ReadOptions, compact
 from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
 from zoo.envs.border import stack
 from zoo.envs.tasks import OBSERVATIONS, TASKS
+from zoo.terminal.errors import UsageError
 
 ENV = toys.SPRING
 
@@ -25,6 +26,15 @@ ENV = toys.SPRING
 def read(source, options=DEFAULT_OPTIONS):
     """Return what is read of a set, as arrays in the compact layout."""
     return compact(read_source(source, options))
+
+
+def refusal(source, **reading):
+    """Return what is said about a set; one sentence."""
+    with pytest.raises(UsageError) as error:
+        read(source, ReadOptions(**reading))
+    text = str(error.value)
+    assert "\n" not in text
+    return text
 
 
 def played(env, act, seed, steps=None):

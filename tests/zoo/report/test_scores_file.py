@@ -9,7 +9,6 @@ from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, compared, write_runs
 from zoo.report.scores_file import COLUMNS, read_scores, scores_table
 from zoo.runs.protocol import PROTOCOL
-from zoo.terminal.errors import UsageError
 
 
 @pytest.fixture
@@ -68,10 +67,7 @@ def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, 
     table = pd.read_csv(written, dtype=str, keep_default_na=False)
     table.loc[row, column] = value
     table.to_csv(written, index=False)
-    with pytest.raises(
-        UsageError,
-        match=rf"scores\.csv`, line {row + 2}: expected {expected} .*; take the `scores\.csv`",
-    ):
+    with refuses(rf"scores\.csv`, line {row + 2}: expected {expected} .*; take the `scores\.csv`"):
         read_scores(written, "theirs")
 
 

@@ -8,6 +8,11 @@ import yaml
 
 ENV, CUBE = "scene-play-singletask-task1-v0", "cube-double-play-singletask-task1-v0"
 PROGRESS = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
+CONFIG = """
+sparse: true
+dataset: {name: scene-play-v0, size: 1000000, fingerprint: "0123456789abcdef"}
+settings: {net_arch: [512, 512, 512, 512], gamma: 0.99}
+"""
 
 
 def write_run(
@@ -48,18 +53,16 @@ def write_run(
         episode_seeds=np.tile(np.arange(episodes), (len(counts), 1)),
         **results,
     )
-    values = {
+    values = yaml.safe_load(CONFIG) | {
         "algo": algo,
         "env": env,
         "seed": seed,
         "offline_steps": interval * len(offline),
         "online_steps": interval * len(online),
         "eval_episodes": episodes,
-        "sparse": True,
-        "dataset": {"name": "scene-play-v0", "size": 1_000_000, "fingerprint": "0123456789abcdef"},
-        "settings": {"net_arch": [512, 512, 512, 512], "gamma": 0.99, **(settings or {})},
         **config,
     }
+    values["settings"].update(settings or {})
     values["settings"].setdefault("sparse", values["sparse"])  # the record says it twice
     (folder / "config.yml").write_text(yaml.safe_dump(values))
     if state == "running":  # nobody holds the lock; an older status would be that of a dead run

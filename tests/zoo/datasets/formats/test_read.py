@@ -26,6 +26,7 @@ from tests.zoo.datasets.samples import (
     in_two,
     joined,
     read,
+    refusal,
     regular,
     without_steps,
     write_d4rl,
@@ -45,7 +46,6 @@ from zoo.datasets.formats.base import (
 )
 from zoo.datasets.formats.read import has_rewards, metadata_of, read_source
 from zoo.datasets.names import is_custom
-from zoo.terminal.errors import UsageError
 
 MINARI = "minari:spring/random-v0"
 ENDS = np.isin(np.arange(39), (18, 38))
@@ -54,15 +54,6 @@ ENDS = np.isin(np.arange(39), (18, 38))
 @pytest.fixture(autouse=True)
 def _minari_root(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-
-
-def refusal(source, **reading):
-    """Return what is said about a set; one sentence."""
-    with pytest.raises(UsageError) as error:
-        read(source, ReadOptions(**reading))
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 def assert_equal(arrays, expected):

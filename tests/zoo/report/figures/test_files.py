@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from tests.zoo.report.samples import comparison_of, comparison_of_returns, evaluations
+from tests.zoo.report.samples import NO_RUNS, comparison_of, comparison_of_returns, evaluations
 from zoo.report.figures.files import FIGURE_SIZES, dark_colours, file_of
 from zoo.report.figures.plots import all_figures
 from zoo.report.published_scores import published_names
@@ -15,7 +15,6 @@ from zoo.runs.scores import NORMALISED_RETURN
 MANY = [*published_names().values()][:16]
 MANY.append("an agent of mine with a name that is far too long for one column (net_arch=512x4)")
 NAMES = ["QAM", "a <b> & $x_1$", "mine"]
-NO_RUNS = evaluations(["A"]).iloc[:0]
 
 
 @pytest.fixture(scope="module")

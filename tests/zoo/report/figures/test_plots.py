@@ -6,6 +6,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from tests.zoo.report.samples import (
+    NO_RUNS,
     SCENE,
     comparison_of,
     comparison_of_returns,
@@ -24,7 +25,6 @@ from zoo.report.figures.styles import method_styles
 from zoo.report.significance import decide
 from zoo.runs.scores import RETURN
 
-NO_RUNS = evaluations(["A"]).iloc[:0]
 METHODS = ["A", "B", "C", "D"]
 
 
