@@ -1,12 +1,12 @@
 """Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import CUBE, write_run
@@ -61,20 +61,20 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [
-        ({"dataset": {"size": 500}}, "qam (dataset_size=500)"),
-        ({"settings": {"net_arch": [128, 128]}}, "qam (net_arch=128x2)"),
-        ({"pretrained_actor": {"updates": 300}}, "qam (pretraining_steps=300)"),
-        ({"profile": "trqam"}, "qam (profile=trqam)"),
-        ({"settings": {"profile": "mine"}}, "qam (profile_=mine)"),
-        ({"success_at": "any"}, "qam (success_at=any)"),
-        ({"normalize": True}, "qam (normalize=True)"),
-        ({"noise_std": 0.1}, "qam (noise_std=0.1)"),
-    ],
+    {
+        "dataset: {size: 500}": "qam (dataset_size=500)",
+        "settings: {net_arch: [128, 128]}": "qam (net_arch=128x2)",
+        "pretrained_actor: {updates: 300}": "qam (pretraining_steps=300)",
+        "profile: trqam": "qam (profile=trqam)",
+        "settings: {profile: mine}": "qam (profile_=mine)",
+        "success_at: any": "qam (success_at=any)",
+        "normalize: true": "qam (normalize=True)",
+        "noise_std: 0.1": "qam (noise_std=0.1)",
+    }.items(),
 )
 def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_path, change, name):
     write_run(tmp_path / "a", seed=0)
-    write_run(tmp_path / "b", seed=1, **change)
+    write_run(tmp_path / "b", seed=1, **yaml.safe_load(change))
     assert name in methods(tmp_path)
 
 
@@ -201,22 +201,20 @@ def test_scores_of_two_kinds_on_an_environment_are_two_methods(tmp_path, merge):
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        ({}, "status.json must have a whole number as `seed`, got None"),
-        (
-            {"seed": 0, "offline_step": "1"},
-            "status.json must have a whole number as `offline_step`",
+    ("text", "reason"),
+    {
+        '{"state": "done"}': "status.json must have a whole number as `seed`, got None",
+        '{"state": "done", "seed": 0, "offline_step": "1"}': (
+            "status.json must have a whole number as `offline_step`"
         ),
-        (
-            {"seed": 0, "offline_step": 1, "online_step": 0, "updated": "2026-11-01T00:00:00"},
-            "status.json cannot be read: `updated` must have a time zone",
+        '{"state": "done", "seed": 0, "offline_step": 1, "online_step": 0, "updated": "2026-11-01T00:00:00"}': (
+            "status.json cannot be read: `updated` must have a time zone"
         ),
-    ],
+    }.items(),
 )
-def test_a_bad_status_is_named(tmp_path, status, reason):
+def test_a_bad_status_is_named(tmp_path, text, reason):
     bad = write_run(tmp_path / "bad")
-    (bad / "status.json").write_text(json.dumps({"state": "done"} | status))
+    (bad / "status.json").write_text(text)
     assert reasons(tmp_path)["bad"].startswith(reason)
 
 
@@ -265,28 +263,32 @@ def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "runs",
+    "text",
     [
         # one of several differences that come together makes the name
-        {
-            "qam (gamma=0.5)": {"settings": {"gamma": 0.5, "tau": 0.1}},
-            "qam (gamma=0.9)": {"settings": {"gamma": 0.9, "tau": 0.2}},
-        },
+        """
+        qam (gamma=0.5): {settings: {gamma: 0.5, tau: 0.1}}
+        qam (gamma=0.9): {settings: {gamma: 0.9, tau: 0.2}}
+        """,
         # a label of two algorithms, on other tasks too
-        {
-            "ours (algorithm=cgql)": {"algo": "cgql", "label": "ours"},
-            "ours (algorithm=cgql_mse)": {"algo": "cgql_mse", "label": "ours", "env": CUBE},
-        },
+        """
+        ours (algorithm=cgql): {algo: cgql, label: ours}
+        ours (algorithm=cgql_mse): {algo: cgql_mse, label: ours, env: cube-double-play-singletask-task1-v0}
+        """,
         # numbers of steps, also where each environment has its own
-        {
-            "qam (offline_steps=2,000)": {"env": CUBE, "offline": (1, 2)},
-            "qam (offline_steps=3,000)": {},
-        },
+        """
+        qam (offline_steps=2,000): {env: cube-double-play-singletask-task1-v0, offline: [1, 2]}
+        qam (offline_steps=3,000): {}
+        """,
         # a failed run with settings of its own renames no other
-        {"qam": {}, "qam (gamma=0.5)": {"seed": 1, "state": "failed", "settings": {"gamma": 0.5}}},
+        """
+        qam: {}
+        qam (gamma=0.5): {seed: 1, state: failed, settings: {gamma: 0.5}}
+        """,
     ],
 )
-def test_methods_are_named_after_what_tells_them_apart(tmp_path, runs):
+def test_methods_are_named_after_what_tells_them_apart(tmp_path, text):
+    runs = yaml.safe_load(text)
     for name, entries in runs.items():
         write_run(tmp_path / name, **entries)
     assert names(read_runs([tmp_path])) == {name: name for name in runs}

@@ -25,8 +25,9 @@ ENTRIES = {
 }
 
 
-def identity(entries, *roles):
-    return RunRecord.read(ENTRIES | entries).identity(*roles)
+def identity(text, *roles):
+    """Return the identity of a run with some entries, which a text has as YAML."""
+    return RunRecord.read(ENTRIES | load_yaml(text, "entries")).identity(*roles)
 
 
 def test_what_is_written_is_what_is_read():
@@ -41,42 +42,42 @@ def test_what_is_written_is_what_is_read():
 
 
 @pytest.mark.parametrize(
-    ("entries", "roles"),
-    [
-        ({"sources": ["-params gamma=0.9"]}, ()),
-        ({"departures": ["gamma 0.9"]}, ()),
-        ({"eval_at_start": True}, ()),
-        ({"seed": 4, "seeds": [4, 5], "folders": ["a", "b"]}, ()),
-        ({"agent": {"class": "mine:Mine"}}, ()),
-        ({"dataset_size": None, "score": None}, ()),
-        ({"settings": {"gamma": 0.9, "per_network": None}}, ()),
-        ({"settings": {"gamma": 0.9, "precision": "bf16"}}, ("machine",)),
-        ({"dataset": {"fingerprint": "01"}}, ("data",)),
-        ({"label": "mine", "save_freq": 7}, ("output",)),
-    ],
+    ("text", "roles"),
+    {
+        "sources: [-params gamma=0.9]": (),
+        "departures: [gamma 0.9]": (),
+        "eval_at_start: true": (),
+        "{seed: 4, seeds: [4, 5], folders: [a, b]}": (),
+        "agent: {class: 'mine:Mine'}": (),
+        "{dataset_size: null, score: null}": (),
+        "settings: {gamma: 0.9, per_network: null}": (),
+        "settings: {gamma: 0.9, precision: bf16}": ("machine",),
+        "dataset: {fingerprint: '01'}": ("data",),
+        "{label: mine, save_freq: 7}": ("output",),
+    }.items(),
 )
-def test_an_entry_makes_no_other_run_where_its_role_is_left_out(entries, roles):
-    assert identity(entries, *roles) == identity({}, *roles)
+def test_an_entry_makes_no_other_run_where_its_role_is_left_out(text, roles):
+    assert identity(text, *roles) == identity("{}", *roles)
 
 
 @pytest.mark.parametrize(
-    "entries",
+    "text",
     [
-        {"settings": {"gamma": 0.8}},
-        {"settings": {"gamma": 0.9, "precision": "bf16"}},
-        {"dataset": {"fingerprint": "01"}},
-        {"label": "mine"},
-        {"online_steps": 1},
-        {"eval_seed": 1},
+        "settings: {gamma: 0.8}",
+        "settings: {gamma: 0.9, precision: bf16}",
+        "dataset: {fingerprint: '01'}",
+        "label: mine",
+        "online_steps: 1",
+        "eval_seed: 1",
     ],
 )
-def test_an_entry_that_decides_numbers_or_names_makes_another_run(entries):
-    assert identity(entries) != identity({})
+def test_an_entry_that_decides_numbers_or_names_makes_another_run(text):
+    assert identity(text) != identity("{}")
 
 
 def test_a_data_set_that_has_moved_is_the_same():
-    first, moved = ({"dataset": {"name": name, "fingerprint": "01"}} for name in "ab")
-    assert identity(first) == identity(moved)
+    texts = [f"dataset: {{name: {name}, fingerprint: '01'}}" for name in "ab"]
+    assert identity(texts[0]) == identity(texts[1])
 
 
 def test_a_return_that_is_a_negative_whole_number_is_read():

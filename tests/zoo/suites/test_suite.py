@@ -76,31 +76,28 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"algorithm": ["fql"]}, "algorithms"),
-        ({"seeds": None}, "seeds"),
-        ({"seeds_at_once": 0}, "seeds_at_once"),
-        ({"algorithms": ["fqll"]}, "closest: fql"),
-        ({"algorithms": ["fql", {"algo": "fql"}]}, "label"),
-        ({"algorithms": [{"algo": "fql", "param": {}}]}, "closest: params"),
-        ({"overrides": [{"params": 2}]}, "params"),
-        ({"environments": "a"}, "environments"),
-        ({"algorithms": ["fql", "bc"], "focus": "bcc"}, "closest: bc"),
-        ({"quick": "no"}, "quick"),
-        ({"quick": True, "profile": "qam"}, "give one of them"),
-        ({"algorithms": []}, "lacks `algorithms`"),
-        ({"algorithms": ["fbrac", "bptt"]}, "fbrac twice"),
-        (
-            {"overrides": [{"algorithms": "fql", "environments": ["scene-*", "*maze*"]}]},
-            "suite `scene-\\*`; choose from",
-        ),
-        ({"published": ["qam2062"]}, "closest: qam2026"),
-    ],
+    ("text", "message"),
+    {
+        "algorithm: [fql]": "algorithms",
+        "seeds: null": "seeds",
+        "seeds_at_once: 0": "seeds_at_once",
+        "algorithms: [fqll]": "closest: fql",
+        "algorithms: [fql, {algo: fql}]": "label",
+        "algorithms: [{algo: fql, param: {}}]": "closest: params",
+        "overrides: [{params: 2}]": "params",
+        "environments: a": "environments",
+        "{algorithms: [fql, bc], focus: bcc}": "closest: bc",
+        "quick: 'no'": "quick",
+        "{quick: true, profile: qam}": "give one of them",
+        "algorithms: []": "lacks `algorithms`",
+        "algorithms: [fbrac, bptt]": "fbrac twice",
+        "overrides: [{algorithms: fql, environments: [scene-*, '*maze*']}]": "suite `scene-\\*`; choose from",
+        "published: [qam2062]": "closest: qam2026",
+    }.items(),
 )
-def test_a_wrong_file_is_refused(tmp_path, values, message):
+def test_a_wrong_file_is_refused(tmp_path, text, message):
     with refuses(message):
-        runs(tmp_path, **values)
+        runs(tmp_path, **yaml.safe_load(text))
 
 
 def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path):
