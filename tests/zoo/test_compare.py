@@ -6,6 +6,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.zoo.report.samples import (
     CUBE,
@@ -269,19 +270,20 @@ def test_a_terminal_shows_the_verdict_before_the_page(logs, report, monkeypatch,
     assert out.index("offline, 1 task: ") < out.index(str(report / "report.html"))
 
 
+DIFFERENT = """
+env: pointmaze-medium-navigate-singletask-task1-v0
+profile: qam
+episodes: 20
+settings: {net_arch: [128, 128, 128], inverse_temperature: 3.0, gamma: 0.995}
+sparse: false
+departures: [eval_episodes 20 instead of 50]
+"""
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("algo", ["qam", "mine:Mine"])
 def test_differences_from_a_published_set_come_first(logs, capsys, algo):
-    settings = {"net_arch": [128] * 3, "inverse_temperature": 3.0, "gamma": 0.995}
-    about = {
-        "algo": algo,
-        "env": "pointmaze-medium-navigate-singletask-task1-v0",
-        "profile": "qam",
-        "episodes": 20,
-        "settings": settings,
-        "sparse": False,
-        "departures": ["eval_episodes 20 instead of 50"],
-    }
+    about = yaml.safe_load(DIFFERENT) | {"algo": algo}
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **about)
     compare.main([*f"{logs} --published mini --print".split(), *SMALL])

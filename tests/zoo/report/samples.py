@@ -155,22 +155,22 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     return Content(inputs, [comparison], request)
 
 
+ROW = """
+phase: offline
+episodes: 50
+return: -100.0
+length: 150.0
+settings: a1
+commit: c0ffee
+ogbench: 1.2.2
+mujoco: 4.0.0
+dataset: ""
+"""
+
+
 def run_rows(method, environment, seed, scores=(10, 20), **columns):
     """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
-    fixed = {
-        "method": method,
-        "environment": environment,
-        "seed": seed,
-        "phase": "offline",
-        "episodes": 50,
-        "return": -100.0,
-        "length": 150.0,
-        "settings": "a1",
-        "commit": "c0ffee",
-        "ogbench": "1.2.2",
-        "mujoco": "4.0.0",
-        "dataset": "",
-    }
+    fixed = yaml.safe_load(ROW) | {"method": method, "environment": environment, "seed": seed}
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
     return [
         {**fixed, "step": step, "successes": score, **columns}
@@ -178,13 +178,13 @@ def run_rows(method, environment, seed, scores=(10, 20), **columns):
     ]
 
 
-ABOUT = {
-    "title": "A small benchmark",
-    "authors": "us",
-    "reference": "this repository",
-    "date": "2026-12-01",
-    "source": "Own runs.",
-}
+ABOUT = """
+title: A small benchmark
+authors: us
+reference: this repository
+date: "2026-12-01"
+source: Own runs.
+"""
 
 
 def write_set(tmp_path, monkeypatch, name, **entry):
@@ -192,7 +192,7 @@ def write_set(tmp_path, monkeypatch, name, **entry):
     folder = copy_published(tmp_path, monkeypatch)
     metadata = yaml.safe_load((folder / "sets.yml").read_text())
     metadata["suites"].setdefault(name, SCENE[:2])
-    metadata["sets"][name] = ABOUT | {"suite": name} | entry
+    metadata["sets"][name] = yaml.safe_load(ABOUT) | {"suite": name} | entry
     (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
     return folder
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import yaml
 
 from agents.common.files import WriteError
 from tests.zoo.outcomes import refuses
@@ -305,21 +306,22 @@ def test_seeds_with_rewards_or_code_of_other_versions_are_told(tmp_path):
     assert code == "qam: runs were trained by 2 versions of the algorithm's file."
 
 
+APART = """
+- {env: Pendulum-v1, success_return: -300}
+- {env: Pendulum-v1, success_return: -500.5}
+- &played {env: Hopper-v5, eval_env_kwargs: [at=1], env_kwargs: [at=2]}
+- {env: Hopper-v5}
+- {<<: *played, env: Left-out-v1}
+- {env: Left-out-v1}
+- {env: Ant-v5, dataset: {fingerprint: ffffffff}}
+- {env: Ant-v5}
+- {env: Reacher-v5}
+"""
+
+
 def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
-    played = {"eval_env_kwargs": ["at=1"], "env_kwargs": ["at=2"]}
-    runs = [
-        ("Pendulum-v1", {"success_return": -300}),
-        ("Pendulum-v1", {"success_return": -500.5}),
-        ("Hopper-v5", played),
-        ("Hopper-v5", {}),
-        ("Left-out-v1", played),
-        ("Left-out-v1", {}),
-        ("Ant-v5", {"dataset": {"fingerprint": "f" * 64}}),
-        ("Ant-v5", {}),
-        ("Reacher-v5", {}),
-    ]
-    for number, (env, options) in enumerate(runs):
-        write_run(tmp_path / str(number), algo=f"mine{number}", env=env, **options)
+    for number, options in enumerate(yaml.safe_load(APART)):
+        write_run(tmp_path / str(number), algo=f"mine{number}", **options)
     inputs, comparisons = compared(paths=[tmp_path], envs=["[!L]*"])
     sentences = warnings(comparisons, inputs.own_runs)
     apart = [text.partition(". That alone")[0] for text in sentences if text.endswith("apart.")]
