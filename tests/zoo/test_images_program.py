@@ -75,9 +75,9 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
 @pytest.mark.parametrize(
     ("flags", "params", "message"),
     [
-        ((), ("observation_scale=4",), "`observation_scale` is for vectors"),
-        (("--seeds", "1", "2", "--env-kwargs", "side=36"), (), "ImpalaEncoder for 2 seeds at once"),
-        (("--dataset", "other.npz"), OF_IMAGES, "must have rows of uint8 and shape (16, 16, 3) as"),
+        ("", ("observation_scale=4",), "`observation_scale` is for vectors"),
+        ("--seeds 1 2 --env-kwargs side=36", (), "ImpalaEncoder for 2 seeds at once"),
+        ("--dataset other.npz", OF_IMAGES, "must have rows of uint8 and shape (16, 16, 3) as"),
     ],
 )
 def test_what_does_not_fit_images_is_refused(
@@ -86,7 +86,7 @@ def test_what_does_not_fit_images_is_refused(
     monkeypatch.chdir(tmp_path)
     with np.load(data) as arrays:
         np.savez("other.npz", **{**arrays, "observations": arrays["observations"][:, 1:]})
-    assert message in refusal(main, *words(tmp_path, data, *flags, params=params))
+    assert message in refusal(main, *words(tmp_path, data, *flags.split(), params=params))
 
 
 @pytest.mark.parametrize("setting", ["encoder=impala_small", "random_crop=0.5"])

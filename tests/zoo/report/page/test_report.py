@@ -277,16 +277,16 @@ def test_departures_name_their_environments_also_beside_a_set_without_scores_the
     assert sentence.endswith(f"profile: {short} (2 tasks of scene-play); {gamma}.")
 
 
-QUICK = {
-    "sources": ["hyperparams/qam.yml quick (tuned here)"],
-    "departures": ["gamma 0.995 instead of 0.99", "offline_steps 3000 instead of 1000000"],
-}
+QUICK = """
+sources: [hyperparams/qam.yml quick (tuned here)]
+departures: [gamma 0.995 instead of 0.99, offline_steps 3000 instead of 1000000]
+"""
 
 
 @pytest.mark.parametrize("algos", [("qam",), ("qam", "bc")])
 def test_departures_of_quick_runs_are_said_once_with_their_steps_first(tmp_path, algos):
     for algo in algos:
-        write_run(tmp_path / algo, algo=algo, env="Pendulum-v1", **QUICK)
+        write_run(tmp_path / algo, algo=algo, env="Pendulum-v1", **yaml.safe_load(QUICK))
     inputs, comparisons = compared(paths=[tmp_path])
     sentences = list(warnings(comparisons, inputs.own_runs))
     quick = [text for text in sentences if "--quick" in text]
