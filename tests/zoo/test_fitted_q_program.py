@@ -56,15 +56,15 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
-    [
-        ("--steps 5", "`--steps` belongs to --fitted-q"),
-        ("--dataset my.npz", "`--dataset` belongs to --fitted-q"),
-        ("--fitted-q --episodes 5", "plays no episodes, got --episodes"),
-        ("--fitted-q --dataset nothing.npz", "got nothing"),
-        ("--fitted-q --dataset auto", "stands for data of your own"),
-        (f"--fitted-q --env {ENV}", "needs the folder of a run"),
-        ("--fitted-q --dataset single.npz", "got 1 with 2 steps or more"),
-    ],
+    {
+        "--steps 5": "`--steps` belongs to --fitted-q",
+        "--dataset my.npz": "`--dataset` belongs to --fitted-q",
+        "--fitted-q --episodes 5": "plays no episodes, got --episodes",
+        "--fitted-q --dataset nothing.npz": "got nothing",
+        "--fitted-q --dataset auto": "stands for data of your own",
+        f"--fitted-q --env {ENV}": "needs the folder of a run",
+        "--fitted-q --dataset single.npz": "got 1 with 2 steps or more",
+    }.items(),
 )  # fmt: skip
 def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, flags, reason):
     monkeypatch.chdir(tmp_path)

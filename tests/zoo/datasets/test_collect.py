@@ -91,12 +91,12 @@ def test_noise_on_actions_without_limits_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(
     ("policy", "text"),
-    [
-        ("json:loads", "`json:loads` must return an action for an observation, got TypeError: the"),
-        (f"{MODULE}:wrong", "must return a finite action of shape"),
-        (f"{MODULE}:nothing", "must name a function, as module:function, that Python"),
-        (f"{MODULE}:NO_POLICY", "must be a function of an observation, got float"),
-    ],
+    {
+        "json:loads": "`json:loads` must return an action for an observation, got TypeError: the",
+        f"{MODULE}:wrong": "must return a finite action of shape",
+        f"{MODULE}:nothing": "must name a function, as module:function, that Python",
+        f"{MODULE}:NO_POLICY": "must be a function of an observation, got float",
+    }.items(),
 )
 def test_a_policy_that_is_none_is_refused(policy, text):
     with refuses(text):

@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import yaml
 
 from tests.zoo.envs import toys  # noqa: F401  registers Spring-v0
 from tests.zoo.models.conftest import save_policy
@@ -98,17 +99,18 @@ def test_a_file_selects_no_package_to_import(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "env_kwargs",
+    "text",
     [
-        {"xml_file": "/etc/passwd"},
-        {"names": ["../x"]},
-        {"class": "os:system"},
-        {"env_wrapper": [{"gymnasium.wrappers:RecordVideo": {"video_folder": "~/x"}}]},
-        [1],
+        "xml_file: /etc/passwd",
+        "names: [../x]",
+        "class: os:system",
+        "env_wrapper: [{'gymnasium.wrappers:RecordVideo': {video_folder: ~/x}}]",
+        "[1]",
     ],
 )
-def test_a_file_passes_no_places_to_constructors(tmp_path, env_kwargs):
-    path = save_policy(tmp_path, env="Spring-v0", protocol={"env_kwargs": env_kwargs})
+def test_a_file_passes_no_places_to_constructors(tmp_path, text):
+    protocol = {"env_kwargs": yaml.safe_load(text)}
+    path = save_policy(tmp_path, env="Spring-v0", protocol=protocol)
     with refuses(r"policy\.safetensors"):
         agent_of_file(path, None, "cpu")
 

@@ -52,16 +52,16 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
 
 @pytest.mark.parametrize(
     ("word", "problem"),
-    [
-        ("Pendulum-v1", "must be ENV=RANDOM,EXPERT or a file"),
-        ("Pendulum-v1=1", "must be ENV=RANDOM,EXPERT or a file"),
-        ("=1,2", "must be ENV=RANDOM,EXPERT or a file"),
-        ("Pendulum-v1=a,2", "must be two finite numbers"),
-        ("Pendulum-v1=.inf,2", "must be two finite numbers"),
-        ("Pendulum-v1=3,3", "must be a number and a higher one"),
-        ("Pendulum-v0=1,2", "unknown environment with returns"),
-        (f"{ENV}=1,2", "unknown environment with returns"),
-    ],
+    {
+        "Pendulum-v1": "must be ENV=RANDOM,EXPERT or a file",
+        "Pendulum-v1=1": "must be ENV=RANDOM,EXPERT or a file",
+        "=1,2": "must be ENV=RANDOM,EXPERT or a file",
+        "Pendulum-v1=a,2": "must be two finite numbers",
+        "Pendulum-v1=.inf,2": "must be two finite numbers",
+        "Pendulum-v1=3,3": "must be a number and a higher one",
+        "Pendulum-v0=1,2": "unknown environment with returns",
+        f"{ENV}=1,2": "unknown environment with returns",
+    }.items(),
 )
 def test_bad_word_is_refused(tables, word, problem):
     with refuses(f"--reference-scores.*{problem}"):
