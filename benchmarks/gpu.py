@@ -56,8 +56,9 @@ SETTINGS = {
 """Algorithm, seeds trained at once and precision of each measurement, in this order, with the least updates a second
 of all seeds together on `FLOOR_GPU`: `benchmarks/results/notebook.md` says why. 0 is no floor.
 """
-SMALL = ["--compile", "off", "--observations", "4", "--actions", "2", "--batch", "16"]
-SMALL += ["-params", "net_arch=[16,16]", "flow_steps=2"]
+SMALL = (
+    "--compile off --observations 4 --actions 2 --batch 16 -params net_arch=[16,16] flow_steps=2"
+)
 TEXT = """# {device}
 
 Written by `python benchmarks/gpu.py`, commit `{commit}`, PyTorch {torch}. {sizes} Floors hold on an NVIDIA {gpu}.
@@ -185,8 +186,8 @@ def run_tests(deadline: float) -> tuple[list[str], int]:
     workers = max(1, min(8, available_cores() // 2))
     # pytest begins no test after this, and still says which have failed
     seconds = max(1.0, deadline - LONGEST_TEST - time.monotonic())
-    words = ["-m", "pytest", "-m", "gpu", "-q", "--tb=short", "--numprocesses", str(workers)]
-    code, text = run_python([*words, "--session-timeout", str(seconds), *TESTS], deadline)
+    line = f"-m pytest -m gpu -q --tb=short --numprocesses {workers} --session-timeout {seconds}"
+    code, text = run_python([*line.split(), *TESTS], deadline)
     if code:
         log.error("%s", text)
     lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
@@ -205,9 +206,10 @@ def throughput_words(
 ) -> list[str]:
     """Return the words with which Python runs the throughput benchmark of a setting."""
     algo, seeds, precision = setting
-    words = [str(ROOT / "benchmarks" / "throughput.py"), "--algo", algo, "--seeds", str(seeds)]
-    words += ["--precision", precision, "--device", args.device, "--seconds", str(seconds)]
-    return words + SMALL if args.small else words
+    line = f"--algo {algo} --seeds {seeds} --precision {precision} --device {args.device} --seconds {seconds}"
+    if args.small:
+        line += f" {SMALL}"
+    return [str(ROOT / "benchmarks" / "throughput.py"), *line.split()]
 
 
 def measure(

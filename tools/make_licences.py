@@ -57,21 +57,24 @@ LICENCES = {
 }
 STATED_ELSEWHERE = {"cuda-toolkit": "NVIDIA"}
 """Packages whose metadata state no licence -> the one in their files, or of the libraries that they stand for."""
+INSTALL = (
+    "-m pip --disable-pip-version-check install --quiet --dry-run --ignore-installed --no-deps "
+    "--use-feature=fast-deps --report -"
+)
 RUN_ONLY = {"codespell": "GPL-2.0-only"}
 """Tools that are run and never imported: their licences do not reach what they are run on."""
 
 
 def read_metadata(lock: Path, python: str) -> list[Mapping[str, Any]]:
     """Return the metadata of the packages of a lock file; older pips than 25 do not read every licence."""
-    command = [
-        python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run",
-        "--ignore-installed", "--no-deps", "--use-feature=fast-deps", "--report", "-",
-    ]  # fmt: skip
     # Without hashes, pip downloads metadata alone where it can, instead of whole packages. Where several Pythons have
     # a version of a package each, the last one is the newest.
     requirements = {name: f"{name}=={version}" for name, version in read_lock(lock)}
     text = subprocess.run(
-        [*command, *requirements.values()], check=True, stdout=subprocess.PIPE, text=True
+        [python, *INSTALL.split(), *requirements.values()],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
     return [package["metadata"] for package in json.loads(text)["install"]]
 

@@ -21,6 +21,10 @@ ABOUT = {
     "torch-cuda": "PyTorch as the package index has it, and the CUDA libraries that it needs.",
     "torch-cpu": "PyTorch's CPU build, which is smaller and not in the package index; known for Python 3.11 only.",
 }
+COMPILE = (
+    "pip compile pyproject.toml --extra dev --universal --generate-hashes --constraint constraints.txt --no-header "
+    "--no-annotate --quiet"
+)
 CPU_BUILD = {
     "version": "2.13.0",
     "hash": "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",
@@ -49,10 +53,7 @@ def read_lock(path: Path) -> list[tuple[str, str]]:
 
 def compile_all(uv: str) -> list[str]:
     """Return the locked requirements of ``.[dev]``, each as its lines."""
-    command = [
-        uv, "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal", "--generate-hashes",
-        "--constraint", "constraints.txt", "--no-header", "--no-annotate", "--quiet",
-    ]  # fmt: skip
+    command = [uv, *COMPILE.split()]
     text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     return re.split(r"\n(?=\S)", text.strip())
 
