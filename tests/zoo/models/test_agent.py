@@ -140,28 +140,26 @@ def somebodys(own_agents, tmp_path, monkeypatch):
 
 
 RUN = f"logs/somebodys/{ENV}_1"
-NAMED = ["--algo", f"{MODULE}:Agent"]
+NAMED = f"--algo {MODULE}:Agent"
 
 
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize(
     "words",
-    [[RUN, *NAMED], [RUN, "--trust"], [RUN, "--gym-packages", MODULE], [*NAMED, "--env", ENV]],
+    [f"{RUN} {NAMED}", f"{RUN} --trust", f"{RUN} --gym-packages {MODULE}", f"{NAMED} --env {ENV}"],
 )
 def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
-    agent = chosen(*words)
+    agent = chosen(*words.split())
     assert agent.algo == "somebodys"
     assert agent.source == Path(RUN) / f"{ENV}.zip"
     assert type(agent.policy.method).__module__ == MODULE
 
 
 @pytest.mark.usefixtures("somebodys")
-@pytest.mark.parametrize(
-    "words", [[RUN], [f"{RUN}/{ENV}.zip"], f"--algo somebodys --env {ENV}".split()]
-)
+@pytest.mark.parametrize("words", [RUN, f"{RUN}/{ENV}.zip", f"--algo somebodys --env {ENV}"])
 def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words):
     with refuses(rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
-        chosen(*words)
+        chosen(*words.split())
     assert MODULE not in sys.modules
 
 
@@ -175,10 +173,10 @@ def test_an_environment_that_only_a_file_names_is_not_imported(file):
     with refuses(f"--env {OWN_ENV}.*--trust"):
         make_env(agent.env_id)
     assert MODULE not in sys.modules
-    for words in (["--env", OWN_ENV], ["--trust"], ["--gym-packages", MODULE]):
+    for words in (f"--env {OWN_ENV}", "--trust", f"--gym-packages {MODULE}"):
         # the turn before has imported it
         sys.modules.pop(MODULE, None)
-        assert chosen(file, *words).env_id == OWN_ENV
+        assert chosen(file, *words.split()).env_id == OWN_ENV
 
 
 def test_an_alias_names_the_agents_of_its_algorithm():
