@@ -59,11 +59,6 @@ def collect(
                 f"`{env_id}` has no time limit, so an episode may never end; add --max-episode-steps"
             )
         probe(env, lambda: make_env(env_id, **env_kwargs))
-        box: Any = env.action_space
-        if noise and not np.isfinite(action_bounds(box)).all():
-            raise UsageError(
-                f"`--noise` is in halves of the range of actions, and `{env_id}` has {box}; leave it out"
-            )
         act, frames = make_policy(policy, env, seed, trust)
         playing = FrameStack(env, frames) if frames > 1 else env
         played = {}
@@ -81,9 +76,7 @@ def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[
         draw = functools.partial(generator.integers, space.low, space.high, endpoint=True)
         # rounded real numbers would give both ends half of their share
         if not holds_integers(space):
-            # Without limits, the range that networks play in.
-            low = np.nan_to_num(space.low, neginf=-1.0)
-            draw = functools.partial(generator.uniform, low, np.nan_to_num(space.high, posinf=1.0))
+            draw = functools.partial(generator.uniform, space.low, space.high)
         return lambda observation, begins: draw(), 1
     if ":" not in word or Path(word).exists():
         return _model(word, env, seed, trust)

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
 from gymnasium.wrappers import RescaleAction
 from numpy.testing import assert_array_equal
 
@@ -81,12 +80,6 @@ def test_a_model_of_other_spaces_is_refused(tmp_path):
     model = save_bc(tmp_path, RescaleAction(SpringEnv(), -1, 1))
     with refuses("actions from -1 to 1 in coordinate 0, got -2 to 2"):
         collect(model, ENV, {}, episodes=1)
-
-
-def test_noise_on_actions_without_limits_is_refused(monkeypatch):
-    monkeypatch.setattr(SpringEnv, "action_space", Box(-np.inf, np.inf, (2,)))
-    with refuses("`--noise` is in halves of the range of actions"):
-        collect("random", ENV, {}, episodes=1, noise=0.1)
 
 
 @pytest.mark.parametrize(
