@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from agents.common.data.buffer import SequenceReplayBuffer
-from tests.common.data.helpers import all_sequences
+from tests.common.data.helpers import all_sequences, compacted, empty_buffer
 
 ENDINGS = ("terminated", "truncated", "jump")
 """How a trajectory ends: by the task, by a time limit, or because other transitions follow."""
@@ -54,7 +52,7 @@ class Case:
 
 
 def sequence(stream, start, case):
-    """Return (observation, actions, return, discount, next observation, valid) of the sequence from a position."""
+    """Return (observation, actions, return, discount, valid, next observation) of the sequence from a position."""
     total, mask, in_trajectory, length = 0.0, 1.0, True, 0
     next_observation = stream[start].next_observation
     for step in stream[start : start + case.horizon]:
@@ -75,8 +73,8 @@ def sequence(stream, start, case):
         *actions,
         total,
         case.gamma**length * mask,
-        next_observation,
         float(is_valid or case.shortens),
+        next_observation,
     )
 
 
@@ -91,7 +89,7 @@ def expected(case, streams):
     A single learner's dataset goes on in the first environment's transitions until some of these are overwritten,
     unless the two are kept apart.
     """
-    dataset = [step for trajectory in case.dataset for step in trajectory]
+    dataset = [*itertools.chain(*case.dataset)]
     rings = [stream[-case.size :] for stream in streams]
     is_full = len(streams[0]) >= case.size
     envs_per_replica = case.envs // case.replicas
@@ -168,39 +166,29 @@ def cases(draw):
 
 def arrays(case):
     """Return the dataset in the case's layout."""
-    rows = []
-    for steps in case.dataset:
-        for step in steps:
-            is_marked = step.is_last and case.layout in ("regular", "compact")
-            rows.append(
-                {
-                    "observations": [step.observation],
-                    "actions": [step.action],
-                    "rewards": step.reward,
-                    "masks": step.mask,
-                    "terminals": is_marked,
-                    "next_observations": [step.next_observation],
-                    "timeouts": step.is_last,
-                    "valids": 1,
-                }
-            )
-        if case.layout == "compact":  # one more row, of which only the observation may be read
-            last = {"actions": [0.5], "rewards": 7, "masks": 0, "terminals": 1, "valids": 0}
-            rows.append({"observations": rows[-1]["next_observations"], **last})
-    names = {"observations", "actions", "rewards", "masks", "terminals"}
-    names.add("valids" if case.layout == "compact" else "next_observations")
+    steps = [*itertools.chain(*case.dataset)]
+
+    def column(name):
+        return np.array([getattr(step, name) for step in steps], np.float32)
+
+    is_marked = case.layout in ("regular", "compact")
+    dataset = {
+        "observations": column("observation")[:, None],
+        "actions": column("action")[:, None],
+        "rewards": column("reward"),
+        "masks": column("mask"),
+        "terminals": column("is_last") * is_marked,
+        "next_observations": column("next_observation")[:, None],
+    }
     if case.layout == "timeouts":
-        names.add("timeouts")
-    return {name: np.array([row[name] for row in rows], np.float32) for name in names}
+        dataset["timeouts"] = column("is_last")
+    return compacted(dataset) if case.layout == "compact" else dataset
 
 
 def buffer_of(case):
     """Return a buffer that holds the dataset."""
-    buffer = SequenceReplayBuffer(
-        case.size * case.envs,
-        spaces.Box(-np.inf, np.inf, (1,), np.float32),
-        spaces.Box(-1, 1, (1,), np.float32),
-        "cpu",
+    buffer = empty_buffer(
+        case.size,
         case.envs,
         handle_timeout_termination=case.bootstraps_timeouts,
         horizon_length=case.horizon,
@@ -258,15 +246,9 @@ def play(case, buffer):
 
 
 def rows_of(batch, replica):
-    columns = (
-        batch.observations,
-        batch.actions,
-        batch.rewards[..., None],
-        batch.discounts[..., None],
-        batch.next_observations,
-        batch.valid[..., None],
-    )
-    return [tuple(row) for row in torch.cat(columns, -1)[replica].tolist()]
+    scalars = torch.stack([batch.rewards, batch.discounts, batch.valid], -1)
+    columns = batch.observations, batch.actions, scalars, batch.next_observations
+    return torch.cat(columns, -1)[replica].tolist()
 
 
 def assert_same(rows, expected):
