@@ -1,12 +1,12 @@
 """Every shipped settings file."""
 
-import copy
 from functools import cache
 
 import pytest
 
 import agents
 from agents.fql import FQL
+from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
@@ -31,11 +31,6 @@ SECTIONS = {(profile, ""): shared_profile(profile) for profile in shared_profile
 for _algo in algorithm_ids():
     for _profile, _entries in read_profiles(_algo).items():
         SECTIONS[_profile, _algo] = _entries
-PROFILES = [
-    section
-    for section in SECTIONS
-    if section[1] in agents.algorithm_ids() and section[0] != DEFAULT_PROFILE
-]
 PAPER_DOMAINS = [name for name in shared_profile("trqam") if name in DOMAINS]
 STEPS = {"offline_steps", "online_steps"}
 OWN_STEPS = dict.fromkeys(("rlpd", "sac", "td3", "tqc", "crossq"), STEPS)  # these train online only
@@ -73,18 +68,6 @@ def test_an_agent_of_ones_own_gets_the_protocol(own_agent):
         for domain in PAPER_DOMAINS:
             assert protocol_of(own_agent, domain, profile) == protocol_of("qam", domain, profile)
     assert protocol_of(own_agent, "scene-play")["sparse"] is True
-
-
-@pytest.mark.parametrize("algo", algorithm_ids())
-def test_every_entry_builds_unchanged(algo):
-    entries = copy.deepcopy(read_profiles(algo)[DEFAULT_PROFILE])
-    for name, entry in entries.items():
-        benchmark = Benchmark(name if name in DOMAINS else None)
-        request = TrainRequest(algo=algo, env=name, quick=name == "quick", device="cpu")
-        config = load_config(request, benchmark)
-        for key in entry.keys() - set(ENTRY_NOTES):
-            assert effective(config)[key] == entry[key], (name, key)
-    assert read_profiles(algo)[DEFAULT_PROFILE] == entries
 
 
 @pytest.mark.parametrize(
@@ -146,13 +129,19 @@ def test_no_entry_repeats_the_source_or_status_of_the_default(path):
                 assert section[name].get(note, "inherited") != default.get(note), name
 
 
-@pytest.mark.parametrize(("profile", "algo"), [*PROFILES, (DEFAULT_PROFILE, "qgf")])
-def test_every_entry_of_a_profile_is_in_effect(profile, algo):
-    entries = describe_profiles(algo, known_settings(agents.get(algo)))[profile]
-    for domain in set(entries) - {"default"}:
-        request = TrainRequest(algo=algo, env=f"{domain}-singletask-v0", profile=profile)
-        config = load_config(request, Benchmark(domain))
-        expected = {**entries["default"], **entries[domain]}
+@pytest.mark.parametrize(("profile", "algo"), [section for section in SECTIONS if section[1]])
+def test_every_entry_of_an_algorithm_is_in_effect(profile, algo):
+    settings = known_settings(find_algorithm(algo))
+    entries = describe_profiles(algo, settings)[profile]
+    shipped = read_profiles(algo)[profile]
+    for name in {*entries, *shipped}:
+        request = TrainRequest(algo=algo, env=name, profile=profile, quick=name == "quick")
+        config = load_config(request, Benchmark(name if name in DOMAINS else None))
+        if name == "quick":
+            expected = shipped[name]
+        else:
+            expected = {**entries["default"], **entries[name]}
         for key in expected.keys() - {*ENTRY_NOTES, "dataset"}:
-            assert effective(config)[key] == expected[key], key
+            assert effective(config)[key] == expected[key], (name, key)
         assert config.profile == profile
+    assert describe_profiles(algo, settings)[profile] == entries, "reading changes nothing"

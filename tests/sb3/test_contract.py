@@ -235,12 +235,7 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     parameters = source.get_parameters()
     target.set_parameters(parameters)
     assert_same_parameters(target, source)
-    half = {name: dict(list(state.items())[:-1]) for name, state in parameters.items()}
-    with pytest.raises(ValueError, match="nonsense"):
-        target.set_parameters({**parameters, "nonsense": {}})
-    with pytest.raises(RuntimeError, match="Missing key"):
-        target.set_parameters({**parameters, "policy": half["policy"]})
-    for state in ({}, half["policy.optimizer"], {"state": {}, "param_groups": [{"params": []}]}):
+    for state in ({}, {"state": {}}, {"state": {}, "param_groups": [{"params": []}]}):
         with pytest.raises(RuntimeError, match=r"`policy\.optimizer` must be the"):
             target.set_parameters({**parameters, "policy.optimizer": state})
     target.policy = torch.compile(target.policy)
