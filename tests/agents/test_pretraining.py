@@ -16,6 +16,7 @@ from tests.common.toys import (
     assert_same_parameters,
     normals,
     parameters_of,
+    refuses,
     step,
     tiny_model,
     toy_batch,
@@ -136,9 +137,9 @@ def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
 
 @pytest.mark.parametrize("id", sorted(WITHOUT_FLOW))
 def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id):
-    with pytest.raises(ValueError, match="has no behaviour flow to pretrain"):
+    with refuses("has no behaviour flow to pretrain"):
         tiny_model(id, pretraining_steps=1)
-    with pytest.raises(ValueError, match="no behaviour flow"):
+    with refuses("no behaviour flow"):
         tiny_model(id).load_pretrained_actor("never_read.zip")
 
 
@@ -172,7 +173,7 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     flows, path = save_clone(tmp_path, seeds=[3, 4])
     model.load_pretrained_actor(path)
     assert_same(state_of(model.policy.nets.fine_tuned), flows)
-    with pytest.raises(ValueError, match=r"of shape \(3, .*, got \(2, "):
+    with refuses(r"of shape \(3, .*, got \(2, "):
         tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
 
 
@@ -194,7 +195,7 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, setti
     _, path = save_clone(tmp_path, **settings)
     model = tiny_model("qam")
     old_parameters = parameters_of(model)
-    with pytest.raises(ValueError, match=rf"source.zip does not fit: .*{text}"):
+    with refuses(rf"source.zip does not fit: .*{text}"):
         model.load_pretrained_actor(path)
     assert_same(parameters_of(model), old_parameters)
 
@@ -202,7 +203,7 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, setti
 def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     _, path = save_clone(tmp_path, observation_scale=2.0)
     model = tiny_model("qam", observation_scale=2.0)
-    with pytest.raises(ValueError, match="`observation_mean`: load the dataset"):
+    with refuses("`observation_mean`: load the dataset"):
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())
     model.load_pretrained_actor(path)
@@ -210,5 +211,5 @@ def test_observation_statistics_must_be_those_of_the_source(tmp_path):
 
 def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path):
     _, path = save_clone(tmp_path)
-    with pytest.raises(ValueError, match="`pretraining_steps`"):
+    with refuses("`pretraining_steps`"):
         tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)

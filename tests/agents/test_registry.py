@@ -15,10 +15,10 @@ from agents.qam import QAM
 from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
-from tests.common.toys import tiny_model
-from tests.zoo.outcomes import refuses
+from tests.common.toys import refuses, tiny_model
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
+from zoo.terminal.errors import UsageError
 
 
 def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
@@ -40,7 +40,7 @@ def test_type_checkers_know_every_public_name():
     [("fqll", "closest: fql"), ("QAMM", "closest: qam"), ("ppo", "choose from: bam, (?!.*bptt,)")],
 )
 def test_an_unknown_id_names_similar_ones_or_all(id, answer):
-    with pytest.raises(KeyError, match=f"unknown algorithm `{id}`; {answer}"):
+    with refuses(f"unknown algorithm `{id}`; {answer}", KeyError):
         agents.get(id)
 
 
@@ -59,12 +59,12 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(write_agen
 @pytest.mark.parametrize("hook", ["row_sampler", "priorities"])
 def test_a_method_with_a_hook_that_is_not_called_any_more_is_refused(hook):
     method = type("Old", (QAM,), {hook: lambda self: None})
-    with pytest.raises(TypeError, match=f"Old has the hook `{hook}` of release 1.0"):
+    with refuses(f"Old has the hook `{hook}` of release 1.0", TypeError):
         agents.register("old", paper="none", published_name="Old")(method)
 
 
 def test_a_class_that_is_not_registered_is_refused():
-    with pytest.raises(KeyError, match="is not a registered algorithm"):
+    with refuses("is not a registered algorithm", KeyError):
         agents.get("agents.common.method:Method")
 
 
@@ -77,7 +77,7 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     code = "import agents\nfrom agents.qam import QAM\n"
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
     write_agent(code)
-    with refuses(f"algorithm id `{id}` is taken by {owner}"):
+    with refuses(f"algorithm id `{id}` is taken by {owner}", UsageError):
         load_config(TrainRequest(algo="an_agent:Mine"))
 
 
@@ -85,31 +85,29 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
     attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}}
     method = type("Mine", (QAM,), {**attributes, "__module__": __name__})
-    with pytest.raises(ValueError, match=f"setting `{name}` of Mine has the name of something"):
+    with refuses(f"setting `{name}` of Mine has the name of something"):
         model_class(method)
 
 
 @pytest.mark.parametrize("name", ["losses", "score", "loss_weights", "flow_steps"])
 def test_what_belongs_into_a_method_is_refused_in_a_model(name):
-    with pytest.raises(
-        TypeError, match=rf"`{name}` of Mine must be .* subclass of `agents\.Method`"
-    ):
+    with refuses(rf"`{name}` of Mine must be .* subclass of `agents\.Method`", TypeError):
         type("Mine", (agents.QAM,), {name: 3})
 
 
 def test_a_misspelt_argument_names_the_closest():
-    with pytest.raises(TypeError, match="'distil_weight'; closest: distill_weight"):
+    with refuses("'distil_weight'; closest: distill_weight", TypeError):
         tiny_model("fql", distil_weight=1.0)
 
 
 def test_two_names_of_one_setting_are_refused():
-    with pytest.raises(ValueError, match="`ensemble_size` and `n_critics`"):
+    with refuses("`ensemble_size` and `n_critics`"):
         tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
 
 
 @pytest.mark.parametrize("name", ["gamma", "n_steps"])
 def test_a_setting_beside_a_method_that_has_it_is_refused(name):
-    with pytest.raises(TypeError, match=f"`{name}` is a setting of `method`, which was given too"):
+    with refuses(f"`{name}` is a setting of `method`, which was given too", TypeError):
         agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1})
 
 

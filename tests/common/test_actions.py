@@ -10,7 +10,7 @@ from gymnasium import spaces
 from agents.common.actions import scaled_actions, unscaled_actions
 from agents.common.data.arrays import ActionRange
 from agents.common.sb3.exporting import ExportedPolicy
-from tests.common.toys import always_sample, tiny_model
+from tests.common.toys import always_sample, refuses, tiny_model
 from tests.envs import IntegerEnv
 from zoo.algorithms.baselines import SAC
 
@@ -51,5 +51,5 @@ def test_predict_returns_the_nearest_integer(monkeypatch, horizon_length):
 def test_a_diverged_policy_of_integers_is_noticed(monkeypatch):
     model = tiny_model(env=IntegerEnv(), learning_starts=0)
     always_sample(monkeypatch, model.policy, torch.full((6,), torch.nan))
-    with pytest.raises(FloatingPointError, match="training diverged"):
+    with refuses("training diverged", FloatingPointError):
         model.learn(5)

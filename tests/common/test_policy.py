@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.common.method import integers, normal, uniform
-from tests.common.toys import always_sample, normals, tiny_model
+from tests.common.toys import always_sample, normals, refuses, tiny_model
 from tests.envs import SpacesEnv, space_env_of
 
 HORIZON = 3
@@ -89,7 +89,7 @@ def test_a_plan_is_played_open_loop_until_the_next_one(numbered, played_actions,
 
 @pytest.mark.parametrize(("played", "chunking", "length"), [(4, True, 3), (2, False, 1)])
 def test_more_actions_than_a_plan_holds_are_refused(played, chunking, length):
-    with pytest.raises(ValueError, match=f"`played_actions` must be at most the {length} actions"):
+    with refuses(f"`played_actions` must be at most the {length} actions"):
         policy_of(played_actions=played, action_chunking=chunking)
 
 
@@ -108,7 +108,7 @@ def test_a_state_of_something_else_is_refused():
     policy = policy_of()
     _, of_other_rows = policy.predict(observations(3))
     for state in (of_other_rows, (1, 2), (np.zeros((4, HORIZON + 1, 2)), np.zeros(4, int))):
-        with pytest.raises(ValueError, match="`state` must be None"):
+        with refuses("`state` must be None"):
             policy.predict(observations(4), state)
 
 

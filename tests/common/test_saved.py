@@ -7,7 +7,14 @@ import pytest
 
 import agents
 from agents.common.model_file import find_model
-from tests.common.toys import TINY, assert_same_parameters, reloaded, tiny_model, toy_dataset
+from tests.common.toys import (
+    TINY,
+    assert_same_parameters,
+    refuses,
+    reloaded,
+    tiny_model,
+    toy_dataset,
+)
 from tests.envs import SpacesEnv
 
 
@@ -29,7 +36,7 @@ def test_a_run_folder_offers_its_final_model_then_its_newest_checkpoint_then_its
     assert find_model(tmp_path / "latest").samefile(folder / name)
     monkeypatch.chdir(folder)
     assert find_model(".") == Path(name)
-    with pytest.raises(TypeError, match="expected the path of a saved model, or an open file, got"):
+    with refuses("expected the path of a saved model, or an open file, got", TypeError):
         agents.load(None)
 
 
@@ -62,7 +69,7 @@ def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, m
 
 @pytest.mark.parametrize(("name", "answer"), [("gama", "closest: gamma"), ("xyz", "none of the")])
 def test_an_attribute_that_no_such_model_has_is_refused_on_loading(fql, name, answer):
-    with pytest.raises(TypeError, match=rf"got '{name}', .* {answer}"):
+    with refuses(rf"got '{name}', .* {answer}", TypeError):
         agents.load(fql, **{name: 1})
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 

@@ -13,6 +13,7 @@ from agents.common.settings import Configurable, choice, log_range, setting
 from tests.common.toys import (
     assert_same_parameters,
     every_algorithm,
+    refuses,
     tiny_model,
     toy_dataset,
 )
@@ -58,9 +59,9 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
     ],
 )
 def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error, message):
-    with pytest.raises(error, match=message):
+    with refuses(message, error):
         Derived(**{name: value})
-    with pytest.raises(error, match=message):
+    with refuses(message, error):
         setattr(Derived(), name, value)
 
 
@@ -75,7 +76,7 @@ def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error,
 )
 def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, message):
     annotations = {name: annotation} if annotation else {}
-    with pytest.raises(TypeError, match=message):
+    with refuses(message, TypeError):
         type("Mine", (Base,), {name: value, "__annotations__": annotations})()
 
 
@@ -126,7 +127,7 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
 def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
     model = tiny_model("qam")
     old_value = getattr(model, name)
-    with pytest.raises(ValueError, match=rf"`{name}` of a finished model"):
+    with refuses(rf"`{name}` of a finished model"):
         setattr(model, name, value)
     assert getattr(model, name) == old_value
 
@@ -137,7 +138,7 @@ def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
 )
 def test_a_value_of_another_type_is_refused(name, value):
     model = tiny_model(best_of_n=1)
-    with pytest.raises(TypeError, match=f"`{name}` must be"):
+    with refuses(f"`{name}` must be", TypeError):
         setattr(model, name, value)
 
 
@@ -172,6 +173,6 @@ def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
 
 def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():
     model = tiny_model(balanced_sampling=True)
-    with pytest.raises(ValueError, match="must be even"):
+    with refuses("must be even"):
         model.batch_size = 3
     assert model.batch_size == tiny_model().batch_size

@@ -88,6 +88,11 @@ def toy_dataset(
     }
 
 
+def refuses(text: str, error: type[Exception] = ValueError) -> Any:
+    """Expect that the block is refused by an error of a type, with a text that a pattern finds."""
+    return pytest.raises(error, match=text)
+
+
 def always_sample(monkeypatch: pytest.MonkeyPatch, policy: FlowPolicy, chunk: Tensor) -> None:
     """Let a policy plan one chunk, (D,) scaled to [-1, 1], in every state."""
     monkeypatch.setattr(

@@ -32,6 +32,7 @@ from tests.common.toys import (
     assert_same,
     assert_same_parameters,
     parameters_of,
+    refuses,
     reloaded,
     tiny_model,
     toy_dataset,
@@ -107,7 +108,7 @@ def test_normalised_environments_train_on_original_observations():
 def test_several_seeds_share_no_environment_running_statistics_or_action_noise(env, noise, named):
     """Each would learn otherwise than alone."""
     model = tiny_model(env=env(), action_noise=noise, seeds=[0, 1])
-    with pytest.raises(ValueError, match=named):
+    with refuses(named):
         model.learn(4)
     assert model.num_timesteps == 0
 
@@ -115,7 +116,7 @@ def test_several_seeds_share_no_environment_running_statistics_or_action_noise(e
 def test_offline_training_needs_statistics_that_are_known_before():
     env = VecNormalize(vector(2))
     model = tiny_model(env=env)
-    with pytest.raises(ValueError, match="`observation_scale`"):
+    with refuses("`observation_scale`"):
         model.learn_offline(2, dataset=toy_dataset())
     env.training = False
     model.learn_offline(2, dataset=toy_dataset())
@@ -156,15 +157,15 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
 
 def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
-        with pytest.raises(ValueError, match="`policy` must be one of"):
+        with refuses("`policy` must be one of"):
             agents.FQL(policy, SpacesEnv(4, 2))
-    with pytest.raises(ValueError, match="`MultiInputPolicy` is for Dict observations, got Box"):
+    with refuses("`MultiInputPolicy` is for Dict observations, got Box"):
         agents.FQL("MultiInputPolicy", SpacesEnv(4, 2))
 
 
 @pytest.mark.parametrize("env", [None, 5, SpacesEnv])
 def test_what_is_no_environment_is_refused(env):
-    with pytest.raises(TypeError, match="`env` must be a Gymnasium or vectorised environment"):
+    with refuses("`env` must be a Gymnasium or vectorised environment", TypeError):
         agents.FQL("MlpPolicy", env)
 
 
@@ -180,7 +181,7 @@ def test_what_is_no_environment_is_refused(env):
     ],
 )
 def test_what_is_no_class_that_the_policy_can_use_is_refused(kwargs, error, named):
-    with pytest.raises(error, match=named):
+    with refuses(named, error):
         tiny_model(policy_kwargs=kwargs)
 
 
@@ -222,7 +223,7 @@ def test_replicas_have_the_success_of_their_own_episodes():
 
 def test_a_method_called_like_a_model_says_what_to_call():
     message = r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`"
-    with pytest.raises(TypeError, match=message):
+    with refuses(message, TypeError):
         QAM("MlpPolicy", SpacesEnv(4, 2))
 
 
@@ -236,7 +237,7 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
     target.set_parameters(parameters)
     assert_same_parameters(target, source)
     for state in ({}, {"state": {}}, {"state": {}, "param_groups": [{"params": []}]}):
-        with pytest.raises(RuntimeError, match=r"`policy\.optimizer` must be the"):
+        with refuses(r"`policy\.optimizer` must be the", RuntimeError):
             target.set_parameters({**parameters, "policy.optimizer": state})
     target.policy = torch.compile(target.policy)
     assert_same(parameters_of(reloaded(target, tmp_path)), parameters_of(source))
@@ -261,7 +262,7 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     for settings in ({"seeds": [1, 2]}, {"env": half}):
         third = tiny_model(**settings)
         old_buffer = third.replay_buffer
-        with pytest.raises(ValueError, match=r"buffer\.pkl is the replay buffer of a model with"):
+        with refuses(r"buffer\.pkl is the replay buffer of a model with"):
             third.load_replay_buffer(path)
         assert third.replay_buffer is old_buffer
 
@@ -300,13 +301,13 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
 
 
 def test_hindsight_replay_is_refused():
-    with pytest.raises(TypeError, match="got HerReplayBuffer"):
+    with refuses("got HerReplayBuffer", TypeError):
         tiny_model(replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
 def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
     buffer_class = type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
-    with pytest.raises(TypeError, match="_get_samples is never called"):
+    with refuses("_get_samples is never called", TypeError):
         tiny_model(replay_buffer_class=buffer_class)
 
     class Newest(SequenceReplayBuffer):

@@ -1,7 +1,6 @@
 """Features extractors of SB3's kind in front of the networks, and SB3's names for the networks."""
 
 import numpy as np
-import pytest
 import torch
 from numpy.testing import assert_array_equal
 
@@ -10,6 +9,7 @@ from tests.common.toys import (
     act,
     assert_same,
     parameters_of,
+    refuses,
     tiny_model,
     toy_dataset,
 )
@@ -67,7 +67,7 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
     model.load_pretrained_actor(tmp_path / "actor.zip")
     nets = model.policy.nets
     assert_same(nets.fine_tuned.state_dict(), source.policy.nets.behaviour.state_dict())
-    with pytest.raises(ValueError, match=r"expected `features_extractor.* of shape None, got \("):
+    with refuses(r"expected `features_extractor.* of shape None, got \("):
         tiny_model().load_pretrained_actor(tmp_path / "actor.zip")
 
 

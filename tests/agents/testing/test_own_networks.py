@@ -19,7 +19,7 @@ from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
 from tests.agents.testing.mistakes import own_network
-from tests.common.toys import SPACES, tiny_model, toy_batch
+from tests.common.toys import SPACES, refuses, tiny_model, toy_batch
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
 PAGE = {}
@@ -184,7 +184,7 @@ class Holding(nn.Linear):
     ],
 )
 def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(module, text):
-    with pytest.raises(TypeError, match=text):
+    with refuses(text, TypeError):
         from_module(lambda sizes: module).build(SIZES).initialise(0, torch.Generator())
 
 
@@ -207,7 +207,7 @@ def test_what_a_module_does_in_training_alone_is_found():
     assigning = with_actor(from_module(lambda n: Assigning(n.observations, n.actions)))
     habits = find_habits(gathering(), *SPACES)
     assert [kind for kind, texts in habits.items() if texts] == ["purity"]
-    with pytest.raises(AgentError, match=r"assigns `phase`.* change it in the hook `after_update`"):
+    with refuses(r"assigns `phase`.* change it in the hook `after_update`", AgentError):
         find_habits(assigning(), *SPACES)
 
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ROUNDING, ActionRange
 from tests.common.data.helpers import empty_buffer
-from tests.common.toys import toy_dataset
+from tests.common.toys import refuses, toy_dataset
 
 UNIT = spaces.Box(-1, 1, (2,), np.float32)
 
@@ -36,13 +36,13 @@ def test_first_value_outside_is_named_by_row_and_coordinate(piece, monkeypatch):
     actions = np.zeros((50, 2), np.float32)
     actions[21, 1], actions[44, 0] = 1.5, -8.0
     message = "[-1, 1], got 1.5 in row 21, coordinate 1. The actions reach from -8.0 to 1.5: "
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         refuse(actions)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_value_that_is_no_finite_number_is_outside(value):
-    with pytest.raises(ValueError, match="row 1, coordinate 0"):
+    with refuses("row 1, coordinate 0"):
         refuse([[0.0, 0.0], [value, 0.0]])
 
 
@@ -55,7 +55,7 @@ def test_tolerance_is_relative_to_half_the_width_of_the_box():
     for coordinate in range(2):
         actions = np.stack([space.low, within_rounding])
         actions[1, coordinate] = beyond[coordinate]
-        with pytest.raises(ValueError, match=f"row 1, coordinate {coordinate}"):
+        with refuses(f"row 1, coordinate {coordinate}"):
             refuse(actions, space)
 
 
@@ -75,13 +75,13 @@ def test_action_range_stands_for_the_box_of_the_environment(action_range):
     [(1, -1), (-1, np.inf), ([-1, 0], [1, 0]), (-1, 1, 2), ("a", "b"), ([-1] * 3, [1] * 3)],
 )
 def test_range_that_is_none_is_refused(action_range):
-    with pytest.raises(ValueError, match="`action_range`"):
+    with refuses("`action_range`"):
         ActionRange.of(UNIT, action_range)
 
 
 def test_dataset_with_actions_in_other_units_is_refused_and_the_range_is_suggested():
     actions = np.linspace(-5.25, 4.5, 120).reshape(60, 2)
-    with pytest.raises(ValueError, match=re.escape("`action_range=(-5.25, 4.5)`")):
+    with refuses(re.escape("`action_range=(-5.25, 4.5)`")):
         stored_actions(actions)
     stored_actions(actions, (-5.25, 4.5))  # as suggested
 

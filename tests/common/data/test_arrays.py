@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ActionRange, prepare
 from tests.common.data.helpers import compacted, loaded_buffer
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import refuses, tiny_model, toy_dataset
 
 UNIT = ActionRange.of(spaces.Box(-1, 1, (2,), np.float32))
 
@@ -65,7 +65,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
 
 def test_a_compact_dataset_whose_last_trajectory_has_no_end_is_refused():
     dataset = {name: array[:-1] for name, array in compacted(toy_dataset(24)).items()}
-    with pytest.raises(ValueError, match="every trajectory ends with one row whose `valids` is 0"):
+    with refuses("every trajectory ends with one row whose `valids` is 0"):
         prepared(dataset)
 
 
@@ -75,7 +75,7 @@ def test_timeouts_that_contradict_a_compact_layout_are_refused():
     assert np.flatnonzero(prepared(dataset).ends).tolist() == [11, 23, 35, 47, 59]
     dataset["timeouts"][[20, 30]] = 1
     message = r"`timeouts` = 1 inside a trajectory, in 2 rows, first in row 20"
-    with pytest.raises(ValueError, match=message):
+    with refuses(message):
         prepared(dataset)
 
 
@@ -85,7 +85,7 @@ def test_timeouts_that_contradict_a_compact_layout_are_refused():
 def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes():
     order = np.random.default_rng(0).permutation(600)
     dataset = {name: array[order] for name, array in toy_dataset(600).items()}
-    with pytest.raises(ValueError, match=r"`horizon_length` = 5 .*Likely causes"):
+    with refuses(r"`horizon_length` = 5 .*Likely causes"):
         prepared(dataset, horizon_length=5)
 
 
@@ -94,7 +94,7 @@ def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout):
     dataset = layout(toy_dataset(60, length=4))
     assert prepared(dataset, horizon_length=4).ends.sum() == 15
     message = "15 trajectories, the longest of 4 transitions. .* use a smaller `horizon_length`"
-    with pytest.raises(ValueError, match=message):
+    with refuses(message):
         prepared(dataset, horizon_length=5)
 
 
@@ -107,7 +107,7 @@ def test_flag_that_is_neither_zero_nor_one_is_refused_by_row(name, value):
     dataset = compacted(toy_dataset(36)) if name == "valids" else limited_dataset(36)
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][7] = value
-    with pytest.raises(ValueError, match=f"`{name}` must hold 0 or 1, got {value} in row 7;"):
+    with refuses(f"`{name}` must hold 0 or 1, got {value} in row 7;"):
         prepared(dataset)
 
 
@@ -137,7 +137,7 @@ TIMEOUTS = toy_dataset()["terminals"] * (np.arange(60) > 30)  # inside `terminal
 def test_missing_arrays_are_named_with_the_way_on(missing, added, message):
     dataset = toy_dataset() | added
     del dataset[missing]
-    with pytest.raises(ValueError, match=message):
+    with refuses(message):
         prepared(dataset)
 
 
@@ -159,7 +159,7 @@ def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
     [[[1.0, 2.0], [3.0]] * 30, ["a"] * 60, [None] * 60, torch.zeros(60, requires_grad=True), 5.0],
 )
 def test_values_that_are_no_array_of_numbers_are_refused(values):
-    with pytest.raises(ValueError, match="dataset array `rewards`"):
+    with refuses("dataset array `rewards`"):
         prepared({**toy_dataset(), "rewards": values})
 
 

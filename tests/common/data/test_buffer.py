@@ -15,7 +15,7 @@ from tests.common.data.helpers import (
     empty_buffer,
     loaded_buffer,
 )
-from tests.common.toys import tiny_model, toy_dataset
+from tests.common.toys import refuses, tiny_model, toy_dataset
 
 # -- datasets ---------------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in():
 def test_array_of_the_wrong_shape_is_named_with_the_expected_one(name, shape, expected):
     dataset = {**toy_dataset(20), name: np.zeros(shape, np.float32)}
     message = rf"`{name}` must have shape {re.escape(str(expected))} .* got {re.escape(str(shape))}"
-    with pytest.raises(ValueError, match=message):
+    with refuses(message):
         empty_buffer(observations=4, actions=2).load_dataset(dataset)
 
 
@@ -54,9 +54,7 @@ def test_dataset_with_a_value_that_is_not_finite_is_refused_by_array_and_row(nam
     dataset[name][[7, 20]] = value
     if name == "observations":
         dataset["next_observations"][6] = value  # the same observation
-    with pytest.raises(
-        ValueError, match=f"`{name}` must hold finite numbers, got {value} in row 7;"
-    ):
+    with refuses(f"`{name}` must hold finite numbers, got {value} in row 7;"):
         loaded_buffer(layout(dataset))
 
 
@@ -64,7 +62,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
     dataset = toy_dataset(36)
     buffer, untouched = loaded_buffer(dataset), loaded_buffer(dataset)
     rewards = np.full(60, np.nan, np.float32)
-    with pytest.raises(ValueError, match="`rewards` must hold finite numbers"):
+    with refuses("`rewards` must hold finite numbers"):
         buffer.load_dataset({**toy_dataset(60, seed=1), "rewards": rewards})
     assert buffer.dataset_size == 36
     assert_same_batches(all_sequences(buffer), all_sequences(untouched))
@@ -73,7 +71,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
 def test_dataset_after_online_transitions_is_refused():
     buffer = empty_buffer()
     Recorder(buffer).add()
-    with pytest.raises(ValueError, match="a dataset must be loaded"):
+    with refuses("a dataset must be loaded"):
         buffer.load_dataset(toy_dataset(20, 1, 1))
 
 
@@ -81,12 +79,12 @@ def test_dataset_after_online_transitions_is_refused():
 
 
 def test_positive_reward_is_refused_where_rewards_are_made_sparse():
-    with pytest.raises(ValueError, match=r"`sparse` expects rewards <= 0, got 0\.5"):
+    with refuses(r"`sparse` expects rewards <= 0, got 0\.5"):
         Recorder(empty_buffer(sparse=True)).add(reward=0.5)
 
 
 def test_environments_that_do_not_divide_among_the_seeds_are_refused():
-    with pytest.raises(ValueError, match="4 environments for 3 seeds"):
+    with refuses("4 environments for 3 seeds"):
         empty_buffer(n_envs=4, replicas=3)
 
 

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 import agents
 from tests.common.data.helpers import Recorder, all_sequences, empty_buffer
-from tests.common.toys import TINY
+from tests.common.toys import TINY, refuses
 from tests.envs import SpacesEnv
 
 SIZE, GAMMA = 12, 0.9
@@ -52,5 +52,5 @@ def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_sa
 
 
 def test_shortened_returns_of_chunks_are_refused():
-    with pytest.raises(ValueError, match="`shorten_returns` is for single actions"):
+    with refuses("`shorten_returns` is for single actions"):
         agents.QAM("MlpPolicy", SpacesEnv(4, 2), horizon_length=3, shorten_returns=True)

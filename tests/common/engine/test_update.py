@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 import agents
 from agents.common.nets.specs import critic, velocity_field
-from tests.common.toys import assert_same, parameters_of, step, tiny_model
+from tests.common.toys import assert_same, parameters_of, refuses, step, tiny_model
 
 # -- target networks --------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
 def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
     networks = {"critic": critic(), "critic_target": critic()}
     monkeypatch.setattr(agents.get("bc").method, "networks", lambda method: networks)
-    with pytest.raises(ValueError, match="`critic_target`"):
+    with refuses("`critic_target`"):
         tiny_model("bc")
 
 
@@ -60,5 +60,5 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
 def test_an_unknown_network_to_skip_is_refused(monkeypatch):
     method = agents.get("bc").method
     monkeypatch.setattr(method, "skipped_networks", lambda self, updates: ["behavior"])
-    with pytest.raises(ValueError, match="`behavior`; closest: behaviour"):
+    with refuses("`behavior`; closest: behaviour"):
         tiny_model("bc")

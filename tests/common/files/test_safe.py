@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.common.files import safe
+from tests.common.toys import refuses
 
 ran = []
 VALUES = {
@@ -70,7 +71,7 @@ class Calls:
 
 @pytest.mark.parametrize("value", [Trap(), Calls(), lambda: 1, object(), np.array([{}], object)])
 def test_what_can_only_be_written_as_code_is_refused(value):
-    with pytest.raises(TypeError, match="which is neither a plain value nor an array"):
+    with refuses("which is neither a plain value nor an array", TypeError):
         safe.dumps(value)
 
 
@@ -78,7 +79,7 @@ def test_what_can_only_be_written_as_code_is_refused(value):
 def test_a_file_calls_nothing_that_is_not_listed(value):
     file = io.BytesIO()
     torch.save(value, file)
-    with pytest.raises(ValueError, match="more than it may use"):
+    with refuses("more than it may use"):
         safe.load(file.getvalue())
     assert ran == []
 
@@ -91,7 +92,7 @@ def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(pat
         patched.setattr(safe, "path_of", lambda _: path)
         file = io.BytesIO()
         safe.save(nn.ReLU, file)
-    with pytest.raises(ValueError, match=f"needs the class `{path}`"):
+    with refuses(f"needs the class `{path}`"):
         safe.load(file.getvalue())
     assert "antigravity" not in sys.modules
 
@@ -99,5 +100,5 @@ def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(pat
 def test_too_little_memory_says_nothing_against_a_file(monkeypatch):
     content = safe.dumps(1)
     monkeypatch.setattr(torch, "load", Mock(side_effect=RuntimeError("can't allocate memory")))
-    with pytest.raises(RuntimeError, match="allocate"):
+    with refuses("allocate", RuntimeError):
         safe.load(content)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from agents.common.nets.pretrained import PretrainedField, PretrainedFlow
 from tests.common.closed_forms import Gaussian
-from tests.common.toys import normals
+from tests.common.toys import normals, refuses
 
 MEAN, STD = 0.3, 0.2
 """Of actions in [-1, 1], which are normal, so every velocity has a closed form."""
@@ -131,7 +131,7 @@ def test_a_module_of_lower_precision_stays_as_it_is():
     ],
 )
 def test_conventions_that_cannot_be_are_refused(arguments, text):
-    with pytest.raises(ValueError, match=text):
+    with refuses(text):
         PretrainedFlow(nn.Linear(2, 2), **arguments)
 
 
@@ -147,5 +147,5 @@ def test_conventions_that_cannot_be_are_refused(arguments, text):
     ],
 )
 def test_arguments_of_another_type_are_refused(arguments, text):
-    with pytest.raises(TypeError, match=text):
+    with refuses(text, TypeError):
         PretrainedFlow(**{"module": nn.Linear(2, 2), **arguments})
