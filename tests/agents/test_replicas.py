@@ -4,7 +4,14 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from tests.common.toys import assert_same_parameters, refuses, step, tiny_model, toy_dataset
+from tests.common.toys import (
+    assert_same_parameters,
+    refuses,
+    reloaded,
+    step,
+    tiny_model,
+    toy_dataset,
+)
 from tests.envs import SpacesEnv
 
 
@@ -42,8 +49,7 @@ def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     step(untouched, 1)
     assert_same_parameters(model, untouched)
     assert torch.equal(model.trainer.generator.get_state(), generator)
-    single.save(tmp_path / "replica")
-    loaded = type(single).load(tmp_path / "replica", device="cpu")
+    loaded = reloaded(single, tmp_path)
     assert_same_parameters(loaded, single)
     assert loaded.policy.seeds == [33]
 

@@ -5,12 +5,11 @@ import pytest
 import torch
 from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
-from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.common.normalization import named_action_noise, normalized_env, raw_observations
+from agents.common.normalization import normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
 from tests.common.toys import act, normals, tiny_model
 from tests.envs import SpacesEnv, space_env_of
@@ -142,12 +141,3 @@ def test_normalized_environments_are_made_as_rl_zoo_says():
     normalized = normalized_env(env, {"norm_reward": False, "clip_obs": 5.0}, gamma=0.9)
     options = normalized.norm_obs, normalized.norm_reward, normalized.clip_obs, normalized.gamma
     assert options == (True, False, 5.0, 0.9)
-
-
-def test_action_noise_has_rl_zoos_names():
-    box = spaces.Box(-1, 1, (2,), np.float32)
-    kinds = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
-    for name, kind in kinds.items():
-        noise = named_action_noise(name, 0.1, box)
-        assert isinstance(noise, kind)
-        assert noise().shape == (2,)

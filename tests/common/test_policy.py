@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.common.method import integers, normal, uniform
-from tests.common.toys import always_sample, normals, refuses, tiny_model
+from tests.common.toys import act, always_sample, normals, refuses, tiny_model
 from tests.envs import SpacesEnv, space_env_of
 
 HORIZON = 3
@@ -53,8 +53,7 @@ def test_an_observation_may_be_reversed_and_read_only():
     policy = policy_of(horizon_length=1)
     row = observations()[0]
     row.flags.writeable = False
-    expected = policy.predict(row[::-1].copy(), deterministic=True)[0]
-    assert_array_equal(policy.predict(row[::-1], deterministic=True)[0], expected)
+    assert_array_equal(act(policy, row[::-1]), act(policy, row[::-1].copy()))
 
 
 @pytest.mark.parametrize(
@@ -112,13 +111,6 @@ def test_a_state_of_something_else_is_refused():
             policy.predict(observations(4), state)
 
 
-def test_chunk_is_laid_out_step_by_step(monkeypatch):
-    policy = policy_of()
-    always_sample(monkeypatch, policy, torch.arange(6.0) / 10)  # entry = step * A + coordinate
-    played, _ = play(policy, HORIZON)
-    assert_allclose(played, [[0.0, 0.1], [0.2, 0.3], [0.4, 0.5]], atol=1e-6)
-
-
 # -- randomness -------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +120,7 @@ def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
     plan = Mock(return_value=np.zeros((4, HORIZON, 2)))
     monkeypatch.setattr(policy, "plan_chunks", plan)
-    policy.predict(observations(), deterministic=True)
+    act(policy, observations())
     _, noise = plan.call_args.args
     centres = {name: draw.unique().tolist() for name, draw in noise.items()}
     assert centres == {"x": [0], "t": [0.5], "k": [3]}
@@ -150,12 +142,15 @@ def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_gene
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
-def test_actions_come_in_the_units_of_the_environment(monkeypatch, horizon_length):
+def test_actions_come_step_by_step_in_the_units_of_the_environment(monkeypatch, horizon_length):
     box = spaces.Box(np.float32([0, -4]), np.float32([10, 4]))
     policy = policy_of(box, horizon_length=horizon_length)
-    always_sample(monkeypatch, policy, torch.tensor([-1.0, 0.5]).repeat(horizon_length))
-    assert policy.predict(observations()[0])[0].tolist() == pytest.approx([0.0, 2.0])
-    assert policy(torch.from_numpy(observations()))[0].tolist() == pytest.approx([-1.0, 0.5])
+    chunk = torch.arange(2.0 * horizon_length) / 10  # entry = step * A + coordinate
+    always_sample(monkeypatch, policy, chunk)
+    played, _ = play(policy, horizon_length)
+    expected = [[5.0, 0.4], [6.0, 1.2], [7.0, 2.0]]
+    assert_allclose(played, expected[:horizon_length], rtol=1e-6)
+    assert policy(torch.from_numpy(observations()))[0].tolist() == pytest.approx([0, 0.1])
 
 
 @pytest.mark.parametrize("edge", [-2.0, 2.0])

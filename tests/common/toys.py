@@ -126,10 +126,10 @@ def act(model: FlowAlgorithm | FlowPolicy, observation: Any) -> NDArray[Any]:
     return model.predict(observation, deterministic=True)[0]
 
 
-def reloaded(model: FlowAlgorithm, folder: Path) -> FlowAlgorithm:
+def reloaded(model: FlowAlgorithm, folder: Path, env: Any = None) -> FlowAlgorithm:
     """Save a model in a folder, and return what is loaded."""
     model.save(folder / "model")
-    return agents.load(folder / "model", device="cpu")
+    return agents.load(folder / "model", env, device="cpu")
 
 
 def parameters_of(model: FlowAlgorithm) -> dict[str, Tensor]:

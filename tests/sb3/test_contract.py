@@ -326,8 +326,8 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
     tmp_path,
 ):
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path / "logs"), **TINY)
-    model.learn(2).save(tmp_path / "model")
-    agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2)).learn(2, reset_num_timesteps=False)
+    loaded = reloaded(model.learn(2), tmp_path, SpacesEnv(4, 2))
+    loaded.learn(2, reset_num_timesteps=False)
     assert len(list((tmp_path / "logs" / "QAM_1").iterdir())) == 2
     model.learn(2)
     assert sorted(folder.name for folder in (tmp_path / "logs").iterdir()) == ["QAM_1", "QAM_2"]

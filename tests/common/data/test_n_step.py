@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 import agents
 from tests.common.data.helpers import Recorder, all_sequences, empty_buffer
-from tests.common.toys import TINY, refuses
+from tests.common.toys import TINY, refuses, reloaded
 from tests.envs import SpacesEnv
 
 SIZE, GAMMA = 12, 0.9
@@ -41,8 +41,7 @@ def test_returns_equal_those_of_sb3s_buffer(steps, n_steps):
 def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path):
     settings = {name: value for name, value in TINY.items() if name != "horizon_length"}
     model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **settings)
-    model.save(tmp_path / "model")
-    for restored in (model, agents.QAM.load(tmp_path / "model", env=SpacesEnv(4, 2))):
+    for restored in (model, reloaded(model, tmp_path, SpacesEnv(4, 2))):
         assert restored.n_steps == restored.horizon_length == 3
         assert restored.action_chunking is False
         assert restored.policy.chunk_length == 1

@@ -14,7 +14,7 @@ from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
 from agents.common.nets.onednn import WORK
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
-from tests.common.toys import step, toy_dataset
+from tests.common.toys import reloaded, step, toy_dataset
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -198,8 +198,7 @@ def test_a_loaded_model_is_compiled_where_the_saved_one_was(compiled_from_the_fo
     model = loaded_model(compile="auto")
     model.learn_offline(2)
     for compiled in (False, True):
-        model.save(tmp_path / "model")
-        model = type(model).load(tmp_path / "model", model.get_env())
+        model = reloaded(model, tmp_path, model.get_env())
         assert model.trainer.mode.compiled == compiled
         model.load_dataset(toy_dataset())
         model.learn_offline(2)

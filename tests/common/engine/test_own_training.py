@@ -15,6 +15,7 @@ from tests.common.toys import (
     assert_same_parameters,
     parameters_of,
     refuses,
+    reloaded,
     step,
     tiny_model,
     toy_dataset,
@@ -218,12 +219,11 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
     model, resumed = (loaded_model("rlpd", per_network=OPTIONS) for _ in range(2))
     model.learn_offline(5)
     saved = save_checkpoint(model, tmp_path / "checkpoints")
-    model.save(tmp_path / "model")
+    loaded = reloaded(model, tmp_path)
     model.learn_offline(4)
     load_checkpoint(resumed, saved)
     resumed.learn_offline(4)
     assert_same_parameters(model, resumed)
-    loaded = type(model).load(tmp_path / "model", model.get_env())
     assert loaded.per_network == OPTIONS
     for restored in (loaded, model.replica(0)):
         names = [group["network"] for group in groups(restored)]
