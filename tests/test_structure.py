@@ -16,8 +16,6 @@ LAYERS = [re.split(r"\s{2,}", line)[0] for line in reversed(DRAWING.splitlines()
 files, which do not import what trains them.
 """
 
-PACKAGES = pytest.mark.parametrize("package", ["agents", "zoo"])
-
 
 @cache
 def modules():
@@ -58,9 +56,8 @@ def is_program(module):
     )
 
 
-@PACKAGES
-def test_no_modules_import_each_other_in_a_circle(package):
-    left = {name: imported_by(name) for name in modules() if name.split(".")[0] == package}
+def test_no_modules_import_each_other_in_a_circle():
+    left = {name: imported_by(name) for name in modules()}
     size = None
     # drop what imports nothing that is left, and what nothing left imports
     while size != (size := len(left)):
@@ -78,12 +75,10 @@ def test_layers_name_only_modules_that_exist():
     assert names <= modules().keys()
 
 
-@PACKAGES
-def test_imports_point_down(package):
+def test_imports_point_down():
     arrows = [
         f"{name} -> {target}"
         for name in modules()
-        if name.split(".")[0] == package
         for target in sorted(imported_by(name))
         if layer_of(target) > layer_of(name)
     ]
@@ -104,31 +99,28 @@ OWN_STREAMS = (
 )
 
 
-@PACKAGES
-def test_random_streams_have_one_source(package):
+def test_random_streams_have_one_source():
     foreign = {
         f"{name}: {node.attr}"
         for name, nodes in modules().items()
-        if name.split(".")[0] == package and not name.startswith(OWN_STREAMS)
+        if not name.startswith(OWN_STREAMS)
         for node in nodes
         if isinstance(node, ast.Attribute) and node.attr in GENERATORS
     }
     assert not foreign, f"take a seed from agents.common.streams: {sorted(foreign)}"
 
 
-def large_parts(package):
+def large_parts():
     for name, nodes in modules().items():
-        if name.split(".")[0] == package:
-            for node in nodes:
-                if type(node) in MAX_LINES and node.body:
-                    lines = node.body[-1].end_lineno - getattr(node, "lineno", 1) + 1
-                    if lines > MAX_LINES[type(node)]:
-                        yield f"{name}.{getattr(node, 'name', '')} has {lines} lines"
+        for node in nodes:
+            if type(node) in MAX_LINES and node.body:
+                lines = node.body[-1].end_lineno - getattr(node, "lineno", 1) + 1
+                if lines > MAX_LINES[type(node)]:
+                    yield f"{name}.{getattr(node, 'name', '')} has {lines} lines"
 
 
-@PACKAGES
-def test_nothing_is_too_large_to_read(package):
-    assert not list(large_parts(package))
+def test_nothing_is_too_large_to_read():
+    assert not list(large_parts())
 
 
 SLOW_PACKAGES = ("rliable", "arch", "statsmodels", "seaborn")

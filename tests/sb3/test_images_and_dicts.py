@@ -97,17 +97,6 @@ def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
         assert_array_equal(act(restored, observation), expected)
 
 
-def test_what_is_collected_is_what_was_seen():
-    model = model_of("mixed", learning_starts=100)
-    model.learn(6)
-    stored = model.replay_buffer.layout.observations(model.replay_buffer.observations[:6].numpy())
-    MIXED.seed(0)
-    for row in range(6):
-        expected = MIXED.sample()
-        assert_array_equal(stored["image"][row], np.moveaxis(expected["image"], -1, 0))
-        assert stored["choice"][row] == expected["choice"]
-
-
 def test_a_dataset_of_images_in_other_units_is_refused():
     dataset = dataset_of(IMAGE)
     dataset |= {name: dataset[name] / np.float32(255) for name in dataset if "obs" in name}

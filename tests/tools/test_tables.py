@@ -29,13 +29,6 @@ def test_a_file_with_other_columns_is_refused(tmp_path):
         read_table(path, COLUMNS)
 
 
-def test_only_what_stands_between_the_marks_of_a_page_is_replaced(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("before<old>after")
-    replace_marked(page, "<", ">", "new")
-    assert page.read_text() == "before<new>after"
-
-
 @pytest.mark.parametrize("text", ["before>after", "before<after"])
 def test_a_page_that_lacks_a_mark_is_refused_and_stays(text, tmp_path):
     page = tmp_path / "page.md"

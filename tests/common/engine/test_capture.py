@@ -16,8 +16,6 @@ from agents.common.nets.onednn import WORK
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import reloaded, step, toy_dataset
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
 
 def assert_falls_back(model, plain, warning):
     """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
@@ -116,29 +114,28 @@ def test_only_a_fused_adam_is_captured(captured):
 
 
 @pytest.mark.parametrize(
-    ("wish", "device", "updates", "by_onednn", "expected"),
+    ("case", "device", "updates", "expected"),
     [
-        ("auto", CPU, 4_999, False, "eager"),
-        ("auto small", CPU, 4_999, True, "eager"),
-        ("auto small", CPU, 5_000, True, "compiled"),
-        ("auto", CPU, 5_000, False, "compiled"),
-        ("auto", CPU, 5_000, True, "eager"),
-        ("auto bf16", CPU, 5_000, True, "compiled"),
-        ("auto", CUDA, 4_999, False, "captured"),
-        ("auto", CUDA, 5_000, True, "compiled and captured"),
-        ("auto", torch.device("mps"), 5_000, False, "eager"),
-        ("on", CPU, 0, True, "compiled"),
-        ("on", CUDA, 0, False, "compiled and captured"),
-        ("off", CUDA, 5_000, False, "eager"),
+        ("auto", "cpu", 4_999, "eager"),
+        ("auto small onednn", "cpu", 4_999, "eager"),
+        ("auto small onednn", "cpu", 5_000, "compiled"),
+        ("auto", "cpu", 5_000, "compiled"),
+        ("auto onednn", "cpu", 5_000, "eager"),
+        ("auto bf16 onednn", "cpu", 5_000, "compiled"),
+        ("auto", "cuda", 4_999, "captured"),
+        ("auto onednn", "cuda", 5_000, "compiled and captured"),
+        ("auto", "mps", 5_000, "eager"),
+        ("on onednn", "cpu", 0, "compiled"),
+        ("on", "cuda", 0, "compiled and captured"),
+        ("off", "cuda", 5_000, "eager"),
     ],
 )
-def test_device_size_and_number_of_updates_decide(
-    wish, device, updates, by_onednn, expected, monkeypatch
-):
-    monkeypatch.setattr(execution.onednn, "is_faster", lambda: by_onednn)
-    wish, _, kind = wish.partition(" ")
-    work = WORK - (kind == "small")
-    mode = choose_mode(SimpleNamespace(compile=wish, precision=kind), device, updates, work)
+def test_device_size_and_number_of_updates_decide(case, device, updates, expected, monkeypatch):
+    monkeypatch.setattr(execution.onednn, "is_faster", lambda: "onednn" in case)
+    precision = "bf16" if "bf16" in case else "fp32"
+    settings = SimpleNamespace(compile=case.split()[0], precision=precision)
+    work = WORK - ("small" in case)
+    mode = choose_mode(settings, torch.device(device), updates, work)
     assert str(mode) == f"{expected} ({mode.reason})"
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -51,13 +52,13 @@ def parameters(network):
 
 
 def evaluations_of(network):
-    """Return the fast evaluation and the plain one, each with layers that it can evaluate."""
+    """Return the fast evaluation and the plain one, with layers that each can evaluate, as functions of the input."""
     plain_activations = {gelu: mlp.gelu}
     plain = []
     for layer in network:
         activation = plain_activations.get(layer.activation, layer.activation)
         plain.append(layer._replace(activation=activation))
-    return (evaluate, network), (mlp.evaluate, plain)
+    return partial(evaluate, network), partial(mlp.evaluate, plain)
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
@@ -69,10 +70,10 @@ def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
     network = stacked(stack, [5, 16, 12, 2], norm, activation=activation)
     x = rows_of(stack, 40, 5)
     outcomes = []
-    for function, layers in evaluations_of(network):
-        output = function(layers, x)
+    for function in evaluations_of(network):
+        output = function(x)
         with torch.no_grad():
-            unrecorded = function(layers, x)
+            unrecorded = function(x)
         gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
         outcomes.append((output, unrecorded, *gradients))
     assert_close(*outcomes, rtol=1e-4, atol=1e-4)
@@ -91,9 +92,9 @@ def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
     x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
     weights = [layer.weight for layer in network]
     outcomes = []
-    for function, layers in evaluations_of(network):
+    for function in evaluations_of(network):
         with torch.set_grad_enabled(recorded):
-            value, slope = torch.func.jvp(lambda at, f=function, n=layers: f(n, at), (x,), (along,))
+            value, slope = torch.func.jvp(function, (x,), (along,))
         gradients = torch.autograd.grad(slope.square().sum(), weights) if recorded else ()
         outcomes.append((value, slope, *gradients))
     assert_close(*outcomes, rtol=1e-4, atol=1e-4)
@@ -105,10 +106,10 @@ def test_a_gradient_can_be_differentiated_again(stack, transformed, library):
     network = stacked(stack, [5, 16, 12, 2], norm=True)
     x = rows_of(stack, 40, 5)
     outcomes = []
-    for function, layers in evaluations_of(network):
+    for function in evaluations_of(network):
 
-        def penalised(at, function=function, layers=layers):
-            return function(layers, at).square().sum()
+        def penalised(at, function=function):
+            return function(at).square().sum()
 
         if transformed:
             slope = torch.func.grad(penalised)(x)

@@ -11,18 +11,11 @@ from tests.common.toys import assert_same, parameters_of, tiny_model, toy_datase
 
 
 class WithModule(FQL):
-    """FQL whose critic is an ordinary module, which PyTorch makes in its default precision."""
+    """FQL beside an ordinary module, which PyTorch makes in its default precision."""
 
     def networks(self):
-        class Critic(nn.Module):
-            def __init__(self, sizes):
-                super().__init__()
-                self.layer = nn.Linear(sizes.observations + sizes.actions, sizes.ensemble)
-
-            def forward(self, observations, actions):
-                return self.layer(torch.cat([observations, actions], -1)).mT
-
-        return super().networks() | {"critic": from_module(Critic, target=True)}
+        layer = from_module(lambda sizes: nn.Linear(sizes.observations, sizes.actions))
+        return super().networks() | {"layer": layer}
 
 
 @pytest.fixture
