@@ -2,23 +2,16 @@
 
 import math
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from torch import Tensor, nn
+from torch import nn
 
 import agents
 from agents.common.data.shards import Shard, Shards
-from agents.common.sb3.model import FlowAlgorithm
-from agents.common.sb3.policy import FlowPolicy
 from agents.models import model_class
 from agents.testing.subject import make_batch as toy_batch
 from agents.testing.subject import make_noise as toy_noise
@@ -26,7 +19,7 @@ from tests.envs import SpacesEnv
 
 every_algorithm = pytest.mark.parametrize("id", agents.algorithm_ids())
 SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
-TINY: dict[str, Any] = {
+TINY = {
     "net_arch": [16, 16],
     "ensemble_size": 3,
     "flow_steps": 3,
@@ -43,7 +36,7 @@ TINY: dict[str, Any] = {
 class NormedFeatures(BaseFeaturesExtractor):
     """Six features by one dense layer, batch normalisation and dropout."""
 
-    def __init__(self, observation_space: spaces.Box, dropout: float = 0.2) -> None:
+    def __init__(self, observation_space, dropout=0.2):
         super().__init__(observation_space, features_dim=6)
         size = int(np.prod(observation_space.shape))
         self.norm = nn.BatchNorm1d(6)
@@ -51,17 +44,11 @@ class NormedFeatures(BaseFeaturesExtractor):
             nn.Flatten(), nn.Linear(size, 6), self.norm, nn.Dropout(dropout)
         )
 
-    def forward(self, observations: Tensor) -> Tensor:
+    def forward(self, observations):
         return self.layers(observations)
 
 
-def tiny_model(
-    id: str | type[agents.Method] = "qam",
-    env: Any = None,
-    *,
-    policy: str = "MlpPolicy",
-    **settings: Any,
-) -> FlowAlgorithm:
+def tiny_model(id="qam", env=None, *, policy="MlpPolicy", **settings):
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
     model = kind(policy, env or SpacesEnv(4, 2), **{**TINY, **settings})
@@ -69,9 +56,7 @@ def tiny_model(
     return model
 
 
-def toy_dataset(
-    rows: int = 60, observations: int = 4, actions: int = 2, seed: int = 0, length: int = 12
-) -> dict[str, NDArray[np.float32]]:
+def toy_dataset(rows=60, observations=4, actions=2, seed=0, length=12):
     """Return random trajectories in OGBench's regular layout; a tenth of the masks is 0."""
     draw = np.random.default_rng(seed)
     trajectories = -(-rows // length)
@@ -88,24 +73,24 @@ def toy_dataset(
     }
 
 
-def refuses(text: str, error: type[Exception] = ValueError) -> Any:
+def refuses(text, error=ValueError):
     """Expect that the block is refused by an error of a type, with a text that a pattern finds."""
     return pytest.raises(error, match=text)
 
 
-def always_sample(monkeypatch: pytest.MonkeyPatch, policy: FlowPolicy, chunk: Tensor) -> None:
+def always_sample(monkeypatch, policy, chunk):
     """Let a policy plan one chunk, (D,) scaled to [-1, 1], in every state."""
     monkeypatch.setattr(
         policy.method, "sample_actions", lambda obs, *_: chunk.expand(*obs.shape[:2], -1)
     )
 
 
-def step(model: FlowAlgorithm, seed: int = 0) -> dict[str, Tensor]:
+def step(model, seed=0):
     """Take one update with a random batch, and return its information."""
     return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
 
 
-def filled(network: nn.Module, seed: int = 0) -> nn.Module:
+def filled(network, seed=0):
     """Give every parameter of every replica random values, biases and scales included."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -116,40 +101,40 @@ def filled(network: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
-def normals(*shape: int, seed: int = 0) -> Tensor:
+def normals(*shape, seed=0):
     """Return standard normal draws."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def act(model: FlowAlgorithm | FlowPolicy, observation: Any) -> NDArray[Any]:
+def act(model, observation):
     """Return the actions that a model or policy plans from the centre of its noise."""
     return model.predict(observation, deterministic=True)[0]
 
 
-def reloaded(model: FlowAlgorithm, folder: Path, env: Any = None) -> FlowAlgorithm:
+def reloaded(model, folder, env=None):
     """Save a model in a folder, and return what is loaded."""
     model.save(folder / "model")
     return agents.load(folder / "model", env, device="cpu")
 
 
-def parameters_of(model: FlowAlgorithm) -> dict[str, Tensor]:
+def parameters_of(model):
     """Return copies of all parameters and buffers of the policy."""
     return {name: value.detach().clone() for name, value in model.policy.state_dict().items()}
 
 
-def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+def assert_same(first, second):
     """Check that two sets of tensors are equal to the last bit."""
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
 
 
-def assert_same_parameters(first: FlowAlgorithm, second: FlowAlgorithm) -> None:
+def assert_same_parameters(first, second):
     """Check that two policies have the same parameters and buffers, to the last bit."""
     assert_same(parameters_of(first), parameters_of(second))
 
 
-def toy_shards(folder: Path, *datasets: Mapping[str, NDArray[Any]], **settings: Any) -> Shards:
+def toy_shards(folder, *datasets, **settings):
     """Write datasets of whole trajectories in the regular layout as the parts of one, and return it."""
     parts = []
     for number, dataset in enumerate(datasets):

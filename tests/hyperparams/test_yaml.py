@@ -54,20 +54,13 @@ def protocol_of(algo, domain, profile=DEFAULT_PROFILE):
     return {name: value for name, value in effective(config).items() if name in PROTOCOL_SETTINGS}
 
 
-@pytest.fixture
-def own_agent(own_agents):
-    @agents.register("mine", paper="", published_name="Mine")
-    class CustomAgent(FQL):
-        pass
-
-    return "mine"
-
-
-def test_an_agent_of_ones_own_gets_the_protocol(own_agent):
+@pytest.mark.usefixtures("own_agents")
+def test_an_agent_of_ones_own_gets_the_protocol():
+    agents.register("mine", paper="", published_name="Mine")(type("Mine", (FQL,), {}))
     for profile in shared_profiles():
         for domain in PAPER_DOMAINS:
-            assert protocol_of(own_agent, domain, profile) == protocol_of("qam", domain, profile)
-    assert protocol_of(own_agent, "scene-play")["sparse"] is True
+            assert protocol_of("mine", domain, profile) == protocol_of("qam", domain, profile)
+    assert protocol_of("mine", "scene-play")["sparse"] is True
 
 
 @pytest.mark.parametrize(
