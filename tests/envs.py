@@ -16,7 +16,7 @@ MIXED = spaces.Dict(
 class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """Has spaces and otherwise does as little as an environment can: fixed-length episodes of random observations."""
 
-    def __init__(self, observation_size, action_size, episode_length=20):
+    def __init__(self, observation_size=4, action_size=2, episode_length=20):
         self.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.episode_length = episode_length
@@ -38,7 +38,7 @@ class IntegerEnv(SpacesEnv):
     """Takes two whole numbers as actions, keeps what it was given, and rewards their sum."""
 
     def __init__(self):
-        super().__init__(4, 2)
+        super().__init__()
         self.action_space = spaces.Box(0, 10, (2,), np.int64)
         self.played = []
 
@@ -53,7 +53,7 @@ gymnasium.register("Integer-v0", IntegerEnv, max_episode_steps=20)
 
 def space_env_of(observations, actions=None):
     """Return an environment with these observations, which it cannot make; actions default to the box [-1, 1]^2."""
-    env = SpacesEnv(1, 2)
+    env = SpacesEnv()
     env.observation_space = observations
     env.action_space = actions or env.action_space
     return env

@@ -8,7 +8,7 @@ import torch
 
 from agents.common.nets.networks import Sizes, TanhActor
 from tests.agents.oracles import small_model
-from tests.common.toys import toy_batch, toy_noise
+from tests.common.toys import seeded, toy_batch, toy_noise
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES, OurAgents
 
@@ -41,6 +41,6 @@ def test_rebracs_true_delay_trains_the_actor_as_often_as_the_targets_move(true_d
 
 def test_rebracs_last_layer_starts_small():
     actor = TanhActor(Sizes(1, 5, 3, 1, 1, [64], [], False, False), head_scale=0.01)
-    actor.initialise(0, torch.Generator().manual_seed(0))
+    actor.initialise(0, seeded())
     bound = (3 * 0.01 / ((64 + 3) / 2)) ** 0.5
     assert 0.9 * bound < float(actor.mean.weights[0].detach().abs().max()) <= bound

@@ -189,7 +189,7 @@ def test_a_buffer_that_holds_no_sequence_is_refused_before_online_training():
 def test_online_only_training_plays_uniform_actions_first():
     model = tiny_model("qam", learning_starts=50, buffer_size=60)
     model.learn(50)
-    expected = SpacesEnv(4, 2).action_space
+    expected = SpacesEnv().action_space
     expected.seed(seed_for(Purpose.WARM_UP, 0))
     drawn = [expected.sample() for _ in range(50)]
     assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
@@ -197,7 +197,7 @@ def test_online_only_training_plays_uniform_actions_first():
 
 def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update():
     with pytest.warns(UserWarning, match="shorter than a chunk .* 3 .*, the longest has 2"):
-        tiny_model(env=SpacesEnv(4, 2, episode_length=2)).learn(12)
+        tiny_model(env=SpacesEnv(episode_length=2)).learn(12)
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
 def test_collection_plans_again_after_the_played_actions_and_in_a_new_episode(
     played_actions, expected, plans
 ):
-    env = SpacesEnv(4, 2, episode_length=4)
+    env = SpacesEnv(episode_length=4)
     model = tiny_model(env=env, learning_starts=0, played_actions=played_actions).learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100
     assert played.round().tolist() == expected

@@ -22,7 +22,7 @@ def evaluation(policy, **settings):
     """Return a model of two replicas that evaluates a policy."""
     sizes = {name: TINY[name] for name in ("net_arch", "batch_size", "compile")}
     method = FQE.of(policy, **{**sizes, **settings})
-    return model_class(FQE)("MlpPolicy", SpacesEnv(4, 2), method=method, seeds=[0, 1], device="cpu")
+    return model_class(FQE)("MlpPolicy", SpacesEnv(), method=method, seeds=[0, 1], device="cpu")
 
 
 @pytest.mark.parametrize("id", POLICIES)

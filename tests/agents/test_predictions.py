@@ -17,7 +17,7 @@ def predicting(deterministic):
 
 
 def evaluating(deterministic):
-    env = Monitor(SpacesEnv(4, 2, episode_length=5))
+    env = Monitor(SpacesEnv(episode_length=5))
     return EvalCallback(env, n_eval_episodes=1, eval_freq=7, deterministic=deterministic, verbose=0)
 
 

@@ -4,13 +4,12 @@ import base64
 
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import agents
 from agents.common.files import safe
-from tests.common.toys import normals, refuses, tiny_model
+from tests.common.toys import normals, refuses, seeded, tiny_model
 
 
 def observations(policy, rows=3):
@@ -18,7 +17,7 @@ def observations(policy, rows=3):
 
 
 def planned(policy, rows=3):
-    draws = policy.draw_action_noise(rows, torch.Generator().manual_seed(1))
+    draws = policy.draw_action_noise(rows, seeded(1))
     noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in draws.items()}
     return policy.plan(observations(policy, rows), noise)
 

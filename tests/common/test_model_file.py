@@ -68,7 +68,7 @@ def saved(folder, **settings):
 def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(tmp_path):
     noise = NormalActionNoise(np.zeros(2), np.ones(2))
     kwargs = {"optimizer_kwargs": {"eps": 1e-6}, "activation_fn": nn.ReLU}
-    model = tiny_model(env=SpacesEnv(4, 2), policy_kwargs=kwargs, action_noise=noise, seeds=[3])
+    model = tiny_model(env=SpacesEnv(), policy_kwargs=kwargs, action_noise=noise, seeds=[3])
     model.learn(12)
     loaded = reloaded(model, tmp_path)
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
@@ -85,10 +85,10 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
 def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, id):
     algorithm = baselines.BASELINES[id]
     settings = {"net_arch": [8], "learning_starts": 5, "batch_size": 4}
-    model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[1], **settings)
+    model = algorithm("MlpPolicy", SpacesEnv(), seeds=[1], **settings)
     model.learn(12)
     model.save(tmp_path / "model.zip")
-    loaded = algorithm.load(tmp_path / "model.zip", env=SpacesEnv(4, 2))
+    loaded = algorithm.load(tmp_path / "model.zip", env=SpacesEnv())
     assert_same(loaded.policy.state_dict(), model.policy.state_dict())
     loaded.learn(8)
     with pytest.raises(UntrustedError):

@@ -19,7 +19,7 @@ class ShiftedEnv(SpacesEnv):
     """Returns observations around 7 with standard deviations of 1, 2, 3 and 4."""
 
     def __init__(self):
-        super().__init__(4, 2)
+        super().__init__()
 
     def _observe(self):
         return 7 + np.arange(1, 5, dtype=np.float32) * super()._observe()

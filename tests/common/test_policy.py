@@ -16,7 +16,7 @@ HORIZON = 3
 
 
 def policy_of(actions=None, **settings):
-    space = SpacesEnv(4, 2).observation_space
+    space = SpacesEnv().observation_space
     return tiny_model(env=space_env_of(space, actions), **settings).policy
 
 

@@ -60,7 +60,7 @@ class Logged(agents.FQL):
 
 
 def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monkeypatch):
-    Logged("MlpPolicy", SpacesEnv(4, 2), **TINY).save(tmp_path / "model")
+    Logged("MlpPolicy", SpacesEnv(), **TINY).save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)
     with pytest.warns(UserWarning, match=":Logged, which is not imported; it becomes one of fql"):

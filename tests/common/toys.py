@@ -18,7 +18,7 @@ from agents.testing.subject import make_noise as toy_noise
 from tests.envs import SpacesEnv
 
 every_algorithm = pytest.mark.parametrize("id", agents.algorithm_ids())
-SPACES = (SpacesEnv(4, 2).observation_space, SpacesEnv(4, 2).action_space)
+SPACES = (SpacesEnv().observation_space, SpacesEnv().action_space)
 TINY = {
     "net_arch": [16, 16],
     "ensemble_size": 3,
@@ -51,7 +51,7 @@ class NormedFeatures(BaseFeaturesExtractor):
 def tiny_model(id="qam", env=None, *, policy="MlpPolicy", **settings):
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
-    model = kind(policy, env or SpacesEnv(4, 2), **{**TINY, **settings})
+    model = kind(policy, env or SpacesEnv(), **{**TINY, **settings})
     model.set_logger(Logger(None, []))
     return model
 
@@ -92,7 +92,7 @@ def step(model, seed=0):
 
 def filled(network, seed=0):
     """Give every parameter of every replica random values, biases and scales included."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(
@@ -101,9 +101,14 @@ def filled(network, seed=0):
     return network
 
 
+def seeded(seed=0):
+    """Return a generator."""
+    return torch.Generator().manual_seed(seed)
+
+
 def normals(*shape, seed=0):
     """Return standard normal draws."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=seeded(seed))
 
 
 def act(model, observation):

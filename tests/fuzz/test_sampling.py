@@ -11,6 +11,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tests.common.data.helpers import all_sequences, compacted, empty_buffer
+from tests.common.toys import seeded
 
 ENDINGS = ("terminated", "truncated", "jump")
 """How a trajectory ends: by the task, by a time limit, or because other transitions follow."""
@@ -273,7 +274,7 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
             buffer.sample(4)
         return
     batch = all_sequences(buffer)
-    sample = buffer.sample(size, generator=torch.Generator().manual_seed(seed))
+    sample = buffer.sample(size, generator=seeded(seed))
     for replica, (offline, online) in enumerate(parts):
         assert_same(rows_of(batch, replica), offline + online)
         rows = rows_of(sample, replica)

@@ -14,6 +14,7 @@ from agents.common.engine.trainer import CROP_PIXELS
 from agents.common.observations import ObservationLayout
 from agents.common.sb3 import encoders
 from agents.common.sb3.encoders import ImpalaEncoder
+from tests.common.toys import seeded
 from tests.parity.reference import OWN_FIXTURES
 
 SIZES = ("even", "odd")  # of the images' sides
@@ -78,7 +79,7 @@ def test_the_defaults_are_impala_small():
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_replicas_are_encoders_side_by_side(device, monkeypatch):
     monkeypatch.setattr(encoders, "device_type", lambda _: device)
-    space, generator = image_space(3, 16, 16), torch.Generator().manual_seed(0)
+    space, generator = image_space(3, 16, 16), seeded()
     stacked = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
     for replica in range(2):
         stacked.initialise(replica, generator)

@@ -41,7 +41,7 @@ from zoo.algorithms.baselines import find_algorithm
 
 
 def vector(count, episode_length=20):
-    return make_vec_env(lambda: SpacesEnv(4, 2, episode_length), n_envs=count)
+    return make_vec_env(lambda: SpacesEnv(episode_length=episode_length), n_envs=count)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def test_steps_that_are_no_whole_number_are_refused(steps):
 
 
 def test_an_environment_whose_reset_takes_no_options_is_given_none():
-    env = SpacesEnv(4, 2, 20)
+    env = SpacesEnv()
     original = env.reset
     env.reset = lambda *, seed=None: original(seed=seed)
     model = tiny_model(env=env, learning_starts=4)
@@ -157,9 +157,9 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
 def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
         with refuses("`policy` must be one of"):
-            agents.FQL(policy, SpacesEnv(4, 2))
+            agents.FQL(policy, SpacesEnv())
     with refuses("`MultiInputPolicy` is for Dict observations, got Box"):
-        agents.FQL("MultiInputPolicy", SpacesEnv(4, 2))
+        agents.FQL("MultiInputPolicy", SpacesEnv())
 
 
 @pytest.mark.parametrize("env", [None, 5, SpacesEnv])
@@ -203,7 +203,7 @@ class WinningEnv(SpacesEnv):
 @pytest.mark.parametrize("id", ["qam", "sac"])
 def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
     settings = {"learning_starts": 50, "buffer_size": 50, "device": "cpu"}
-    model = find_algorithm(id).algorithm("MlpPolicy", WinningEnv(4, 2), **settings)
+    model = find_algorithm(id).algorithm("MlpPolicy", WinningEnv(), **settings)
     model.set_logger(Logger(None, []))
     model.learn(2)
     assert not model.ep_success_buffer, "no episode has reported anything"
@@ -212,7 +212,7 @@ def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
 
 
 def test_replicas_have_the_success_of_their_own_episodes():
-    env = make_vec_env(lambda: WinningEnv(4, 2), n_envs=2)
+    env = make_vec_env(WinningEnv, n_envs=2)
     env.envs[1].unwrapped.episodes = 1
     model = tiny_model(env=env, seeds=[0, 1], learning_starts=50)
     model.learn(8)
@@ -223,7 +223,7 @@ def test_replicas_have_the_success_of_their_own_episodes():
 def test_a_method_called_like_a_model_says_what_to_call():
     message = r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`"
     with refuses(message, TypeError):
-        QAM("MlpPolicy", SpacesEnv(4, 2))
+        QAM("MlpPolicy", SpacesEnv())
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp
 
 def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     path = tmp_path / "buffer.pkl"
-    model = tiny_model(env=SpacesEnv(4, 2, episode_length=6))
+    model = tiny_model(env=SpacesEnv(episode_length=6))
     model.learn(20).save_replay_buffer(path)
     second = tiny_model(gamma=0.5, balanced_sampling=True)
     second.load_replay_buffer(path)
@@ -324,8 +324,8 @@ def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls
 def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(
     tmp_path,
 ):
-    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), tensorboard_log=str(tmp_path / "logs"), **TINY)
-    loaded = reloaded(model.learn(2), tmp_path, SpacesEnv(4, 2))
+    model = agents.QAM("MlpPolicy", SpacesEnv(), tensorboard_log=str(tmp_path / "logs"), **TINY)
+    loaded = reloaded(model.learn(2), tmp_path, SpacesEnv())
     loaded.learn(2, reset_num_timesteps=False)
     assert len(list((tmp_path / "logs" / "QAM_1").iterdir())) == 2
     model.learn(2)
@@ -346,7 +346,7 @@ class OwnArrayEnv(SpacesEnv):
     """Counts steps in one array, which it returns again and again."""
 
     def __init__(self):
-        super().__init__(4, 2, episode_length=5)
+        super().__init__(episode_length=5)
         self.observation = np.zeros(4, np.float32)
 
     def _observe(self):

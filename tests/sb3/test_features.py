@@ -72,7 +72,7 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
 
 
 def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
-    model = normed_model(env=SpacesEnv(4, 2, 5), learning_starts=4, gradient_steps=0)
+    model = normed_model(env=SpacesEnv(episode_length=5), learning_starts=4, gradient_steps=0)
     old_statistics = statistics_of(model)
     model.learn(12)
     first, second = (act(model, OBSERVATIONS) for _ in range(2))

@@ -32,7 +32,7 @@ class SampledEnv(SpacesEnv):
     """Episodes of six random observations of a space."""
 
     def __init__(self, space):
-        super().__init__(1, 2, episode_length=6)
+        super().__init__(episode_length=6)
         self.observation_space = space
         space.seed(0)
 

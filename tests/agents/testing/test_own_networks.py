@@ -19,7 +19,7 @@ from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
 from tests.agents.testing.mistakes import own_network
-from tests.common.toys import SPACES, refuses, tiny_model, toy_batch
+from tests.common.toys import SPACES, refuses, seeded, tiny_model, toy_batch
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
 PAGE = {}
@@ -130,7 +130,7 @@ def tied_network(*seeds):
     """Return a network of a module for each of two replicas, drawn by its seed."""
     network = from_module(lambda n: Tied(n.observations, n.actions), target=True).build(SIZES)
     for replica, seed in enumerate(seeds):
-        network.initialise(replica, torch.Generator().manual_seed(seed))
+        network.initialise(replica, seeded(seed))
     return network
 
 

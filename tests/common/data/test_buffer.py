@@ -15,7 +15,7 @@ from tests.common.data.helpers import (
     empty_buffer,
     loaded_buffer,
 )
-from tests.common.toys import refuses, tiny_model, toy_dataset
+from tests.common.toys import refuses, seeded, tiny_model, toy_dataset
 
 # -- datasets ---------------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ def test_starts_are_uniform_over_dataset_and_rings(added):
     recorder = Recorder(buffer)
     for _ in range(added):
         recorder.add()
-    rows = buffer.draw_rows((1, 40_000), torch.Generator().manual_seed(0))
+    rows = buffer.draw_rows((1, 40_000), seeded())
     _, counts = rows[..., 0].unique(return_counts=True)
     assert len(counts) == buffer.count_starts()
     assert chisquare(counts).pvalue > 1e-3

@@ -12,7 +12,7 @@ import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
 from tests.common.data.helpers import compacted
-from tests.common.toys import TINY, refuses
+from tests.common.toys import TINY, refuses, seeded
 from tests.envs import PicturesEnv
 
 SIDE, K, LENGTH = 16, 3, 8
@@ -68,7 +68,7 @@ def add(buffer, *seeds, steps=range(LENGTH)):
 
 def sampled_starts(buffer, draws=200):
     """Compare sampled observations with those of the episodes; return replica, seed and step of each start."""
-    batch = buffer.sample(draws, generator=torch.Generator().manual_seed(0))
+    batch = buffer.sample(draws, generator=seeded())
     starts = set()
     for index in np.ndindex(*batch.rewards.shape):
         seed, step = (100 * batch.actions[index][:2]).round().int().tolist()

@@ -40,8 +40,8 @@ def test_returns_equal_those_of_sb3s_buffer(steps, n_steps):
 
 def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path):
     settings = {name: value for name, value in TINY.items() if name != "horizon_length"}
-    model = agents.QAM("MlpPolicy", SpacesEnv(4, 2), n_steps=3, **settings)
-    for restored in (model, reloaded(model, tmp_path, SpacesEnv(4, 2))):
+    model = agents.QAM("MlpPolicy", SpacesEnv(), n_steps=3, **settings)
+    for restored in (model, reloaded(model, tmp_path, SpacesEnv())):
         assert restored.n_steps == restored.horizon_length == 3
         assert restored.action_chunking is False
         assert restored.policy.chunk_length == 1
@@ -52,4 +52,4 @@ def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_sa
 
 def test_shortened_returns_of_chunks_are_refused():
     with refuses("`shorten_returns` is for single actions"):
-        agents.QAM("MlpPolicy", SpacesEnv(4, 2), horizon_length=3, shorten_returns=True)
+        agents.QAM("MlpPolicy", SpacesEnv(), horizon_length=3, shorten_returns=True)

@@ -6,7 +6,7 @@ import torch
 from agents.common.data import storage
 from agents.common.data.storage import GIB, place
 from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import toy_dataset
+from tests.common.toys import seeded, toy_dataset
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -22,9 +22,7 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
         if step > 5 and step % 3 == 0:
             for recorder in recorders:
                 recorder.add(ends)
-        batches = [
-            buffer.sample(9, generator=torch.Generator().manual_seed(step)) for buffer in buffers
-        ]
+        batches = [buffer.sample(9, generator=seeded(step)) for buffer in buffers]
         assert_same_batches(*batches)
 
 

@@ -12,6 +12,7 @@ from tests.common.toys import (
     NormedFeatures,
     every_algorithm,
     normals,
+    seeded,
     tiny_model,
     toy_batch,
     toy_noise,
@@ -68,7 +69,7 @@ def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_t
 @pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient inside the sampler, an edited flow
 def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     model = extracting_model(id, best_of_n=CANDIDATES)
-    noise = model.policy.draw_action_noise(ROWS, torch.Generator().manual_seed(1))
+    noise = model.policy.draw_action_noise(ROWS, seeded(1))
     rows = normals(1, ROWS, 4).numpy()
     placed = {name: draw[None] for name, draw in noise.items()}
     values = model.policy.plan(rows, placed)

@@ -21,7 +21,7 @@ from agents.common.nets.networks import (
     tanh_gaussian_sample,
 )
 from agents.core import from_module
-from tests.common.toys import filled, normals
+from tests.common.toys import filled, normals, seeded
 
 
 def sizes(replicas, hidden=(8, 8), layer_norm=True):
@@ -40,7 +40,7 @@ def sizes(replicas, hidden=(8, 8), layer_norm=True):
 
 def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_members_differ():
     network = CriticEnsemble(sizes(1, [512]), 5)
-    network.initialise(0, torch.Generator().manual_seed(0))
+    network.initialise(0, seeded())
     weights = network.mlp.weights[0].detach()
     bound = math.sqrt(6 / (3 + 5 + 512))
     assert bound * 0.998 < float(weights.abs().max()) <= bound
