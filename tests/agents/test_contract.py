@@ -15,6 +15,7 @@ from agents.common.streams import Purpose, seed_for
 from tests.common.toys import (
     NormedFeatures,
     act,
+    assert_same,
     assert_same_parameters,
     parameters_of,
     refuses,
@@ -236,3 +237,23 @@ def test_collection_plans_again_after_the_played_actions_and_in_a_new_episode(
 def test_device_that_is_not_there_is_refused():
     with refuses("`device`"):
         tiny_model(device="cuda")
+
+
+@pytest.fixture
+def set_default_dtype():
+    """Return PyTorch's setter; the default is float32 again afterwards."""
+    yield torch.set_default_dtype
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("method", ["qam", "ifql", "dac", "meanflowql", "sqam"])
+def test_training_and_acting_do_not_depend_on_the_default_dtype(method, set_default_dtype):
+    outcomes = []
+    for default in (torch.float32, torch.float64):
+        set_default_dtype(default)
+        model = tiny_model(method)
+        model.learn_offline(2, dataset=toy_dataset())
+        model.learn(14)
+        action, _ = model.predict(np.zeros(4, np.float32))
+        outcomes.append(parameters_of(model) | {"action": torch.from_numpy(action)})
+    assert_same(*outcomes)

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.vec_env import VecTransposeImage
 
@@ -13,7 +14,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
 from tests.common.data.helpers import compacted
 from tests.common.toys import TINY, refuses, seeded
-from tests.envs import PicturesEnv
+from tests.envs import MIXED, PicturesEnv, space_env_of
 
 SIDE, K, LENGTH = 16, 3, 8
 
@@ -146,3 +147,37 @@ def test_an_episode_that_begins_with_different_frames_is_refused():
 def test_an_environment_that_does_not_stack_is_refused():
     with refuses(r"`agents.FrameStack\(env, 2\)`"):
         agents.QAM("CnnPolicy", PicturesEnv(SIDE), **{**TINY, "frame_stack": 2})
+
+
+# -- the environment that stacks them ---------------------------------------------------------------------------------
+
+
+def played(env, steps):
+    """Return the observations of an episode."""
+    observations = [env.reset(seed=0)[0]]
+    for _ in range(steps):
+        observations.append(env.step(env.action_space.low)[0])
+    return observations
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_first):
+    frames = played(PicturesEnv(channels_first=is_first), 4)
+    stacked = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
+    axis = 0 if is_first else -1
+    for step, observation in enumerate(stacked):
+        expected = [frames[max(step - back, 0)] for back in (2, 1, 0)]
+        assert_array_equal(observation, np.concatenate(expected, axis))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0, 1, (16, 16, 3), np.float32), "uint8 from 0 to 255"),
+        (MIXED, "uint8 from 0 to 255"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), "the 9 channels of 3 frames"),
+    ],
+)
+def test_other_observations_are_refused(space, message):
+    with pytest.raises(ValueError, match=message):
+        FrameStack(space_env_of(space), 3)
