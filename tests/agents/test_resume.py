@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
+from unittest.mock import Mock
 
 import gymnasium
 import numpy as np
@@ -68,21 +70,18 @@ def require_resumable(folder, *, envs=1, make=environments, offline=4, **setting
     assert straight.ep_info_buffer == resumed.ep_info_buffer
 
 
-def normalised(count):
-    return VecNormalize(environments(count))
-
-
-def in_other_processes(count):
-    return environments(count, vec_env_cls=SubprocVecEnv)
-
-
 @pytest.mark.few(6)
 @pytest.mark.parametrize(
     "settings",
     [
         {},
         # random actions before and after the checkpoint
-        {"make": normalised, "envs": 2, "offline": 0, "learning_starts": STEPS // 2 + 4},
+        {
+            "make": lambda count: VecNormalize(environments(count)),
+            "envs": 2,
+            "offline": 0,
+            "learning_starts": STEPS // 2 + 4,
+        },
         {"envs": 2, "seeds": [1, 2]},
         {
             "balanced_sampling": True,
@@ -95,7 +94,7 @@ def in_other_processes(count):
         {"train_freq": 4, "gradient_steps": 2},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},
-        {"make": in_other_processes, "envs": 2},
+        {"make": partial(environments, vec_env_cls=SubprocVecEnv), "envs": 2},
     ],
     ids=lambda settings: "-".join(settings) or "default",
 )
@@ -173,10 +172,8 @@ def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
     model = tiny_model("bc")
     first = save_checkpoint(model, tmp_path)
 
-    def full(path):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(files, "sync", full)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(files, "sync", Mock(side_effect=full))
     with refuses("No space left", OSError):
         save_checkpoint(model, tmp_path)
     assert list(tmp_path.iterdir()) == [first]

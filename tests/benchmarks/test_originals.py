@@ -28,9 +28,7 @@ def test_originals_get_our_settings_under_their_names(label):
     # a chunk of ten is one action to some
     steps = 10 if algo in originals.SINGLE_ACTIONS else 1
     assert config["discount"] == pytest.approx(0.995**steps)
-    assert config["horizon_length"] == 10
-    assert config["lr"] == 1e-3
-    assert config["tau"] == 0.02
+    assert (config["horizon_length"], config["lr"], config["tau"]) == (10, 1e-3, 0.02)
     critics = 4 if label.endswith("_4_critics") or label == "rlpd" else 2
     # two is not a setting of DriftQL and IQL
     assert config.get("num_qs", config.get("ensemble_ct", 2)) == critics
@@ -38,8 +36,6 @@ def test_originals_get_our_settings_under_their_names(label):
         "qam_e": ("edit_scale", 0.1),
         "dac": ("clip_sampler_before", True),
         "bc": ("bc_only", True),
-    }
-    special |= {
         "qsm": ("clip_sampler_before", False),
         "cgql_linex": ("mode", "linex"),
         "fedit": ("edit_scale", 0.9),

@@ -16,6 +16,7 @@ from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import act, every_algorithm, refuses, tiny_model
 from tests.envs import IMAGE, MIXED, space_env_of
+from zoo.envs.border import stack
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -54,18 +55,14 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tm
     model = tiny_model(id, env, policy=policy, horizon_length=1, policy_kwargs=kwargs)
     assert export_onnx(model.policy, tmp_path / "policy.onnx") <= 1e-5
     space.seed(3)
-    observations = [space.sample() for _ in range(5)]
+    observations = stack(space, [space.sample() for _ in range(5)])
     inputs = {"observations": observations}
     if isinstance(space, spaces.Dict):
-        for key in space.spaces:
-            inputs[f"observations.{key}"] = [observation[key] for observation in observations]
-        del inputs["observations"]
+        inputs = {f"observations.{key}": part for key, part in observations.items()}
     for key, draw in model.policy.draw_action_noise(5, torch.Generator()).items():
-        inputs[key] = torch.zeros_like(draw)
-    inputs = {key: np.stack(values) for key, values in inputs.items()}
+        inputs[key] = np.zeros_like(draw)
     played = run_onnx(str(tmp_path / "policy.onnx"), inputs)[:, 0]
-    expected = [act(model, observation) for observation in observations]
-    assert_allclose(played, expected, atol=2e-5)
+    assert_allclose(played, act(model, observations), atol=2e-5)
     assert np.ptp(played, 0).max() > 1e-4, "actions depend on the observation"
 
 

@@ -31,14 +31,13 @@ def findings(base=BC, change=None, **attributes):
 @pytest.mark.parametrize(
     "wait",
     [
-        lambda batch: batch.valid.sum().item(),
         lambda batch: batch.valid.tolist(),
         lambda batch: batch.valid.cpu(),
         lambda batch: batch.rewards[batch.valid > 0],
         lambda batch: batch.valid.nonzero(),
         lambda batch: bool(batch.valid.any()),
     ],
-    ids=["item", "tolist", "cpu", "mask", "nonzero", "bool"],
+    ids=["tolist", "cpu", "mask", "nonzero", "bool"],
 )
 def test_whatever_waits_for_the_device_is_found(wait):
     def waiting(losses, batch, nets):
@@ -65,8 +64,7 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
         actions = nets.one_step(batch.observations, torch.zeros_like(batch.actions))
         return {**losses, "q": -nets.critic(batch.observations, actions).mean((1, 2))}
 
-    ((_, text),) = findings(FQL, climb)
-    assert "loss `q` trains `critic`, `one_step` at once" in text
+    assert [kind for kind, _ in findings(FQL, climb)] == ["gradients"]
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
