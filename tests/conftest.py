@@ -48,7 +48,7 @@ torch.set_num_threads(1)
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none; say what is no part of a plain run."""
-    cases = Counter[str]()
+    cases = Counter()
     for item in items:
         if few := item.get_closest_marker("few"):
             test, _, case = item.nodeid.partition("[")

@@ -1,6 +1,6 @@
 """Small environments for tests."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -13,7 +13,7 @@ MIXED = spaces.Dict(
 )
 
 
-class SpacesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class SpacesEnv(gymnasium.Env):
     """Has spaces and otherwise does as little as an environment can: fixed-length episodes of random observations."""
 
     def __init__(self, observation_size=4, action_size=2, episode_length=20):
@@ -59,7 +59,7 @@ def space_env_of(observations, actions=None):
     return env
 
 
-class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class PicturesEnv(gymnasium.Env):
     """A dot on a picture, drawn by NumPy: actions move it, and it succeeds in the right half.
 
     :param side: pixels of the picture's height and width.
@@ -67,7 +67,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     :param as_dict: whether an observation is a Dict of the picture and the dot's place.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class PicturesEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         picture = spaces.Box(0, 255, shape, np.uint8)
         place = spaces.Box(-1, 1, (2,), np.float32)
         parts = spaces.Dict({"picture": picture, "place": place})
-        self.observation_space: Any = parts if as_dict else picture
+        self.observation_space = parts if as_dict else picture
         self.as_dict = as_dict
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.side, self.episode_length = side, episode_length

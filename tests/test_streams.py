@@ -1,7 +1,6 @@
 """Random streams: none is used twice, and what a replica meets depends on its own seed alone."""
 
 import itertools
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -42,12 +41,12 @@ def test_a_single_replica_keeps_its_seed_and_several_get_others():
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-class Witness(gymnasium.Wrapper[Any, Any, Any, Any]):
+class Witness(gymnasium.Wrapper):
     """Notes what it shows and what it is told to do."""
 
     def __init__(self):
         super().__init__(gymnasium.make("Pendulum-v1", max_episode_steps=5))
-        self.record: list[list[float]] = []
+        self.record = []
 
     def reset(self, **options):
         """Note the first observation."""

@@ -22,6 +22,7 @@ from tests.common.toys import (
     reloaded,
     tiny_model,
     toy_dataset,
+    warns,
 )
 from tests.envs import SpacesEnv, space_env_of
 
@@ -197,7 +198,7 @@ def test_online_only_training_plays_uniform_actions_first():
 
 
 def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update():
-    with pytest.warns(UserWarning, match="shorter than a chunk .* 3 .*, the longest has 2"):
+    with warns("shorter than a chunk .* 3 .*, the longest has 2"):
         tiny_model(env=SpacesEnv(episode_length=2)).learn(12)
 
 

@@ -32,6 +32,7 @@ from tests.common.toys import (
     tiny_model,
     toy_dataset,
     toy_shards,
+    warns,
 )
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env
@@ -146,9 +147,9 @@ def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tm
         return model_on(make_vec_env(Opaque, seed=0, wrapper_class=ResumableEnv))
 
     model, resumed = make(), make()
-    with pytest.warns(UserWarning, match="`env.env.generator` cannot be saved"):
+    with warns("`env.env.generator` cannot be saved"):
         model.learn(STEPS, SaveAt(20, tmp_path))
-    with pytest.warns(UserWarning, match="new episodes begin"):
+    with warns("new episodes begin"):
         load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
     last = resumed.replay_buffer.dataset_size + 19
     assert resumed.replay_buffer.dones[last]

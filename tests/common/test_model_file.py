@@ -24,6 +24,7 @@ from tests.common.toys import (
     reloaded,
     tiny_model,
     toy_dataset,
+    warns,
 )
 from zoo.algorithms import baselines
 
@@ -160,7 +161,7 @@ def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that
 
 def test_a_function_is_left_out_and_asked_for(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
-    with pytest.warns(UserWarning, match="holds no code, so `learning_rate` is left out"):
+    with warns("holds no code, so `learning_rate` is left out"):
         model.save(tmp_path / "model.zip")
     with refuses("`custom_objects`"):
         agents.load(tmp_path / "model.zip")

@@ -11,7 +11,7 @@ import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.normalization import normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
-from tests.common.toys import act, normals, tiny_model
+from tests.common.toys import act, normals, tiny_model, warns
 from tests.envs import SpacesEnv, space_env_of
 
 
@@ -130,7 +130,7 @@ def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(
     env, new_env = (VecNormalize(vector()) for _ in range(2))
     model = tiny_model(env=env, learning_starts=5).learn(30)
     resumed = tiny_model(env=new_env)
-    with pytest.warns(UserWarning, match="new episodes begin"):
+    with warns("new episodes begin"):
         load_checkpoint(resumed, save_checkpoint(model, tmp_path))
     assert new_env.obs_rms.count == env.obs_rms.count + 1  # the new episode's first observation
 

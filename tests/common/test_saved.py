@@ -14,6 +14,7 @@ from tests.common.toys import (
     reloaded,
     tiny_model,
     toy_dataset,
+    warns,
 )
 from tests.envs import SpacesEnv
 
@@ -63,7 +64,7 @@ def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, m
     Logged("MlpPolicy", SpacesEnv(), **TINY).save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)
-    with pytest.warns(UserWarning, match=":Logged, which is not imported; it becomes one of fql"):
+    with warns(":Logged, which is not imported; it becomes one of fql"):
         assert type(agents.load(tmp_path / "model")) is agents.FQL
 
 

@@ -78,6 +78,11 @@ def refuses(text, error=ValueError):
     return pytest.raises(error, match=text)
 
 
+def warns(text):
+    """Expect that the block warns, with a text that a pattern finds."""
+    return pytest.warns(UserWarning, match=text)
+
+
 def always_sample(monkeypatch, policy, chunk):
     """Let a policy plan one chunk, (D,) scaled to [-1, 1], in every state."""
     monkeypatch.setattr(

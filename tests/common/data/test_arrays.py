@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from agents.common.data import arrays as module
 from agents.common.data.arrays import ActionRange, prepare
 from tests.common.data.helpers import compacted, loaded_buffer
-from tests.common.toys import refuses, tiny_model, toy_dataset
+from tests.common.toys import refuses, tiny_model, toy_dataset, warns
 
 UNIT = ActionRange.of(spaces.Box(-1, 1, (2,), np.float32))
 
@@ -58,7 +58,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     assert_array_equal(transitions.final_observations, dataset["next_observations"][ends])
     assert transitions.description.endswith("of which marked nowhere: 2")
     assert_array_equal(transitions.arrays["masks"], dataset["masks"])
-    with pytest.warns(UserWarning, match="2 of 7 trajectories end only because"):
+    with warns("2 of 7 trajectories end only because"):
         buffer = loaded_buffer(dataset)
     assert buffer.batch_of(torch.tensor([[[24, 25, 26], [12, 13, 14]]])).valid.tolist() == [[0, 1]]
 

@@ -6,7 +6,7 @@ import torch
 from agents.common.data import storage
 from agents.common.data.storage import GIB, place
 from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import seeded, toy_dataset
+from tests.common.toys import seeded, toy_dataset, warns
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -29,7 +29,7 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
 @pytest.mark.parametrize("choice", ["auto", "device", "host"])
 def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
     monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
-    with pytest.warns(UserWarning, match=r"needs 4\.00 GiB .* and 3\.00 GiB of memory are free"):
+    with warns(r"needs 4\.00 GiB .* and 3\.00 GiB of memory are free"):
         place(choice, torch.device("cpu"), 4 * GIB)
 
 

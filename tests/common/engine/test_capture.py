@@ -14,12 +14,12 @@ from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
 from agents.common.nets.onednn import WORK
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
-from tests.common.toys import reloaded, step, toy_dataset
+from tests.common.toys import reloaded, step, toy_dataset, warns
 
 
 def assert_falls_back(model, plain, warning):
     """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
-    with pytest.warns(UserWarning, match=warning):
+    with warns(warning):
         update(model)
     update(model)
     update(plain, 2)
@@ -59,7 +59,7 @@ def test_of_more_kinds_of_updates_than_graphs_some_are_replayed_and_the_others_n
         for size in sizes * 6:
             update(trained, size=size)
 
-    with pytest.warns(UserWarning, match="10 updates were not captured.* than 4 kinds") as warned:
+    with warns("10 updates were not captured.* than 4 kinds") as warned:
         update_with_sizes(model)
     assert len(warned) == 1
     updates = model.trainer.graphs.updates
@@ -79,7 +79,7 @@ def test_a_setting_that_changes_at_each_update_is_said_to_prevent_capture(captur
             model.tau = 0.01 + number / 100
             update(model)
 
-    with pytest.warns(UserWarning, match="10 updates were not captured") as warned:
+    with warns("10 updates were not captured") as warned:
         update_with_changes()
     assert len(warned) == 1
     update(model, 20)  # unused graphs make room
@@ -105,7 +105,7 @@ def test_a_step_that_cannot_be_captured_is_taken_plainly_and_other_models_are_ca
 
 
 def test_only_a_fused_adam_is_captured(captured):
-    with pytest.warns(UserWarning, match="SGD is not fused Adam"):
+    with warns("SGD is not fused Adam"):
         model = captured(policy_kwargs={"optimizer_class": torch.optim.SGD})
     assert not model.trainer.mode.captured
 

@@ -10,7 +10,7 @@ import torch
 from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
-from tests.common.toys import NormedFeatures, assert_same, parameters_of
+from tests.common.toys import NormedFeatures, assert_same, parameters_of, warns
 
 FEATURES = pytest.mark.parametrize("feature", ["captured", "compiled"])
 
@@ -70,7 +70,7 @@ def test_a_wrong_or_failed_update_is_undone_named_and_recorded_and_plain_ones_fo
 ):
     model, plain = make(feature, spoil=spoil), plain_model()
     update_to_first_use(feature, model, plain)
-    with pytest.warns(UserWarning, match=f"not {feature}: {reason}"):
+    with warns(f"not {feature}: {reason}"):
         update(model)
     update(model, 2)
     update(plain, 3)
@@ -86,7 +86,7 @@ def test_a_step_of_parameters_that_is_wrong_is_found(make):
 
     model = make("captured", spoil=spoil)
     update(model, WARMUP_STEPS)
-    with pytest.warns(UserWarning, match="not captured: `the step of critic` differs"):
+    with warns("not captured: `the step of critic` differs"):
         update(model)
 
 
