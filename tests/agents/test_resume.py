@@ -22,7 +22,7 @@ from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.files import DamagedFileError, write_manifest
 from agents.common.model_file import find_checkpoints
 from tests.agents.helpers import SaveAt, disturb_global_generators, environments
-from tests.common.data.helpers import all_sequences, assert_same_batches
+from tests.common.data.helpers import assert_same_sequences
 from tests.common.toys import (
     NormedFeatures,
     assert_same,
@@ -62,7 +62,7 @@ def require_resumable(folder, *, envs=1, make=environments, offline=4, **setting
     assert resumed.num_timesteps == middle
     resumed.learn(offline + STEPS - middle, reset_num_timesteps=False)
     assert_same_parameters(straight, resumed)
-    assert_same_batches(all_sequences(straight.replay_buffer), all_sequences(resumed.replay_buffer))
+    assert_same_sequences(straight.replay_buffer, resumed.replay_buffer)
     assert straight.num_timesteps == resumed.num_timesteps
     assert straight._n_updates == resumed._n_updates
     np.testing.assert_array_equal(straight._last_obs, resumed._last_obs)

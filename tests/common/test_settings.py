@@ -11,8 +11,10 @@ import pytest
 import agents
 from agents.common.settings import Configurable, choice, log_range, setting
 from tests.common.toys import (
+    act,
     assert_same_parameters,
     every_algorithm,
+    normals,
     refuses,
     tiny_model,
     toy_dataset,
@@ -94,21 +96,17 @@ def test_every_setting_says_what_it_means_and_the_constructor_takes_it(id):
     assert list(parameters)[:3] == ["policy", "env", "learning_rate"]
 
 
-def actions_of(model):
-    model.policy.set_random_seed(3)
-    observations = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
-    return np.asarray(model.predict(observations)[0])
-
-
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
 def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
     changed = tiny_model(id, flow_steps=1, rho=0.0, learning_rate=0.1)
     expected = tiny_model(id, flow_steps=4, rho=1.0)
-    old_actions = actions_of(changed)
+    observations = normals(2, 4).numpy()
+    old_actions = act(changed, observations)
     for name in ("flow_steps", "rho", "learning_rate"):
         setattr(changed, name, getattr(expected, name))
-    assert not np.array_equal(actions_of(changed), old_actions)
-    np.testing.assert_array_equal(actions_of(changed), actions_of(expected))
+    actions = act(changed, observations)
+    assert not np.array_equal(actions, old_actions)
+    np.testing.assert_array_equal(actions, act(expected, observations))
     for model in (changed, expected):
         model.learn_offline(3, dataset=toy_dataset())
     assert_same_parameters(changed, expected)

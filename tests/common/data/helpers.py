@@ -46,6 +46,11 @@ def assert_same_batches(first, second):
         assert torch.equal(value, getattr(second, name)), name
 
 
+def assert_same_sequences(first, second):
+    """Check that of two buffers the same sequences may be drawn."""
+    assert_same_batches(all_sequences(first), all_sequences(second))
+
+
 class Recorder:
     """Feeds transitions to a buffer: observation 100 e + step, action step."""
 

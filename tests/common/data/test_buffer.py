@@ -9,8 +9,7 @@ from scipy.stats import chisquare
 
 from tests.common.data.helpers import (
     Recorder,
-    all_sequences,
-    assert_same_batches,
+    assert_same_sequences,
     compacted,
     empty_buffer,
     loaded_buffer,
@@ -65,7 +64,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
     with refuses("`rewards` must hold finite numbers"):
         buffer.load_dataset({**toy_dataset(60, seed=1), "rewards": rewards})
     assert buffer.dataset_size == 36
-    assert_same_batches(all_sequences(buffer), all_sequences(untouched))
+    assert_same_sequences(buffer, untouched)
 
 
 def test_dataset_after_online_transitions_is_refused():

@@ -10,7 +10,7 @@ from agents.common.data.shards import Shard, Shards
 from tests.common.data.helpers import (
     Recorder,
     all_sequences,
-    assert_same_batches,
+    assert_same_sequences,
     empty_buffer,
     loaded_buffer,
 )
@@ -28,10 +28,6 @@ def sharded(folder, datasets, **settings):
     buffer = empty_buffer(**settings)
     buffer.load_dataset(toy_shards(folder, *datasets, replace_interval=INTERVAL))
     return buffer
-
-
-def assert_same_sequences(first, second):
-    assert_same_batches(all_sequences(first), all_sequences(second))
 
 
 def sequences_of(buffer, replica):
