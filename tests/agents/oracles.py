@@ -13,9 +13,9 @@ from tests.envs import SpacesEnv
 # -- small models -----------------------------------------------------------------------------------------------------
 
 
-def small_model(id, observations=3, actions=2, **settings):
+def small_model(id, **settings):
     """Return an algorithm with small networks that plans single actions."""
-    return tiny_model(id, SpacesEnv(observations, actions), **{"horizon_length": 1, **settings})
+    return tiny_model(id, SpacesEnv(3, 2), **{"horizon_length": 1, **settings})
 
 
 def weights(network):
@@ -71,10 +71,7 @@ def networks(**nets):
     if "critic" in nets:
         nets.setdefault("critic_target", nets["critic"])
 
-    def using(**substitutes):
-        return networks(**{**nets, **substitutes})
-
-    return SimpleNamespace(**nets, frozen=SimpleNamespace(**nets), using=using)
+    return SimpleNamespace(**nets, frozen=SimpleNamespace(**nets))
 
 
 def rows_of(actions):

@@ -56,7 +56,7 @@ def check(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "running", contextlib.nullcontext)
     monkeypatch.setattr(gpu, "wait", lambda process, deadline: 0)
 
-    def run(*measured, code=0):
+    def run(*measured):
         outcomes = iter([(0, "2 passed"), *measured])
         monkeypatch.setattr(gpu, "run_python", lambda words, deadline: next(outcomes))
         code = gpu.main(["-o", str(tmp_path)])

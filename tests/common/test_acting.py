@@ -12,14 +12,14 @@ from agents.common.files import safe
 from tests.common.toys import normals, refuses, seeded, tiny_model
 
 
-def observations(policy, rows=3):
-    return normals(policy.num_replicas, rows, 4).numpy()
+def observations(policy):
+    return normals(policy.num_replicas, 3, 4).numpy()
 
 
-def planned(policy, rows=3):
-    draws = policy.draw_action_noise(rows, seeded(1))
+def planned(policy):
+    draws = policy.draw_action_noise(3, seeded(1))
     noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in draws.items()}
-    return policy.plan(observations(policy, rows), noise)
+    return policy.plan(observations(policy), noise)
 
 
 def saved(folder, **settings):

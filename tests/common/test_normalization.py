@@ -14,12 +14,11 @@ from agents.common.sb3.exporting import ExportedPolicy
 from tests.common.toys import act, normals, tiny_model, warns
 from tests.envs import SpacesEnv, space_env_of
 
+OBSERVATIONS = 7 + 3 * normals(5, 4).numpy()
+
 
 class ShiftedEnv(SpacesEnv):
     """Returns observations around 7 with standard deviations of 1, 2, 3 and 4."""
-
-    def __init__(self):
-        super().__init__()
 
     def _observe(self):
         return 7 + np.arange(1, 5, dtype=np.float32) * super()._observe()
@@ -44,13 +43,9 @@ def file(trained, tmp_path_factory):
     return path
 
 
-def observations(rows=5):
-    return 7 + 3 * normals(rows, 4).numpy()
-
-
 def expected(model):
     """Return what a model plays in its normalised environment."""
-    return act(model, model.get_vec_normalize_env().normalize_obs(observations()))
+    return act(model, model.get_vec_normalize_env().normalize_obs(OBSERVATIONS))
 
 
 def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, file):
@@ -60,8 +55,8 @@ def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, fil
     for model in (agents.load(file, vector()), later):
         env = model.get_vec_normalize_env()
         assert env.training
-        normalized = trained_env.normalize_obs(observations())
-        assert_array_equal(env.normalize_obs(observations()), normalized)
+        normalized = trained_env.normalize_obs(OBSERVATIONS)
+        assert_array_equal(env.normalize_obs(OBSERVATIONS), normalized)
         assert env.normalize_reward(np.ones(1)) == trained_env.normalize_reward(np.ones(1))
 
 
@@ -79,7 +74,7 @@ def test_an_environment_that_is_normalised_keeps_its_own_statistics(file, traine
 
 def test_without_an_environment_the_statistics_are_at_hand(trained, file):
     model = agents.load(file)
-    normalized = model.normalization.observations(observations())
+    normalized = model.normalization.observations(OBSERVATIONS)
     assert_array_equal(act(model, normalized), expected(trained))
     assert tiny_model().normalization is None
 
@@ -87,11 +82,11 @@ def test_without_an_environment_the_statistics_are_at_hand(trained, file):
 def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     agents.load(file).save_policy(tmp_path / "policy.safetensors")
     policy = agents.load_policy(tmp_path / "policy.safetensors")
-    assert_array_equal(act(policy, observations()), expected(trained))
+    assert_array_equal(act(policy, OBSERVATIONS), expected(trained))
     draws = policy.draw_action_noise(5, torch.Generator())
-    exported = ExportedPolicy(policy)(torch.as_tensor(observations()), *draws.values())
+    exported = ExportedPolicy(policy)(torch.as_tensor(OBSERVATIONS), *draws.values())
     noise = {name: draw[None] for name, draw in draws.items()}
-    planned = policy.plan(observations()[None], noise)[0]
+    planned = policy.plan(OBSERVATIONS[None], noise)[0]
     assert_allclose(exported.detach(), planned, atol=1e-6)
 
 
@@ -99,7 +94,7 @@ def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(t
     played = expected(trained)
     with raw_observations(trained) as policy:
         for acting in (policy, policy.replica(0)):
-            assert_array_equal(act(acting, observations()), played)
+            assert_array_equal(act(acting, OBSERVATIONS), played)
     assert_array_equal(expected(trained), played)
 
 

@@ -18,13 +18,9 @@ from tests.envs import SpacesEnv
 OBSERVATIONS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 
 
-def normed_model(id="qam", features_extractor_kwargs=None, **settings):
+def normed_model(id="qam", **settings):
     """Return a model whose extractors normalise batches and drop features."""
-    policy_kwargs = {
-        "features_extractor_class": NormedFeatures,
-        "features_extractor_kwargs": features_extractor_kwargs,
-    }
-    return tiny_model(id, policy_kwargs=policy_kwargs, **settings)
+    return tiny_model(id, policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
 
 
 def statistics_of(model):
