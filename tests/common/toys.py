@@ -36,13 +36,11 @@ TINY = {
 class NormedFeatures(BaseFeaturesExtractor):
     """Six features by one dense layer, batch normalisation and dropout."""
 
-    def __init__(self, observation_space, dropout=0.2):
+    def __init__(self, observation_space):
         super().__init__(observation_space, features_dim=6)
         size = int(np.prod(observation_space.shape))
         self.norm = nn.BatchNorm1d(6)
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(size, 6), self.norm, nn.Dropout(dropout)
-        )
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size, 6), self.norm, nn.Dropout(0.2))
 
     def forward(self, observations):
         return self.layers(observations)

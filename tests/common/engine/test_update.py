@@ -1,14 +1,240 @@
-"""One update: targets, optimiser, joint clip, and which loss trains which network."""
+"""What networks have in training: step size, optimiser, clip, delays, targets; and which of them an update trains."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 import agents
-from agents.common.nets.specs import critic, velocity_field
-from tests.common.toys import parameters_of, refuses, step, tiny_model
+from agents.common.common_settings import LearningRateSchedule
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
+from agents.common.nets.specs import critic, tanh_actor, velocity_field
+from tests.common.engine.helpers import assert_alike, loaded_model, plain_model
+from tests.common.toys import (
+    assert_same,
+    assert_same_parameters,
+    parameters_of,
+    refuses,
+    reloaded,
+    step,
+    tiny_model,
+    toy_dataset,
+)
+
+OPTIONS = {
+    "critic": {"learning_rate": "cos_1e-2", "max_grad_norm": 0.5, "tau": 1, "target_every": 3},
+    "actor": {
+        "learning_rate": "warmup_5_1e-3",
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
+        "train_every": 2,
+    },
+    "temperature": {"learning_rate": 0.03},
+}
+
+
+def rlpd(**options):
+    return tiny_model("rlpd", per_network=options)
+
+
+def groups(model):
+    return model.policy.optimizer.param_groups
+
+
+# -- step sizes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("lin_0.02", [0.02, 0.016, 0.01]),
+        ("cos_0.02", [0.02, 0.01809017, 0.01]),
+        ("warmup_5_0.02", [0.004, 0.012, 0.02]),
+        ("warmup_4_cos_0.02", [0.005, 0.01356763, 0.01]),
+        (lambda remaining: remaining / 4, [0.25, 0.2, 0.125]),
+    ],
+)
+def test_rates_fall_and_warm_up_as_torchs_schedulers_do(text, rates):
+    rate = LearningRateSchedule(text)
+    # of ten updates
+    assert [rate(1 - update / 10, update) for update in (0, 2, 5)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    "text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"]
+)
+def test_a_text_that_is_no_rate_is_refused(text):
+    with refuses(f"`learning_rate` .* got '{text}'"):
+        LearningRateSchedule(text)
+
+
+def test_rates_follow_the_phase_and_the_count_and_are_logged(monkeypatch):
+    model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "warmup_4_0.01"})
+    rates, logged = [], {}
+
+    def note_rates(local_variables, global_variables):
+        rates.append([group["lr"] for group in groups(model)])
+        return True
+
+    def record(name, value, **options):
+        logged.setdefault(name, value)
+
+    monkeypatch.setattr(model.logger, "record", record)
+    model.learn_offline(4, note_rates, dataset=toy_dataset(), log_interval=4)
+    common, of_critic, of_actor = zip(*rates, strict=True)
+    assert common == (3e-4,) * 4
+    assert of_critic == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
+    assert logged["train/learning_rate"] == 3e-4
+    assert logged["train/learning_rate_critic"] == 0.01
+    model.learn_offline(4, note_rates)  # goes on half-way, as SB3 counts
+    assert rates[4][2] == pytest.approx(5e-4)
+
+
+# -- optimiser, clip, delays ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seeds", [[0], [1, 2]])
+def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
+    options = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
+    model = tiny_model("rlpd", seeds=seeds, per_network={"actor": options})
+    actor = list(model.policy.nets.actor.parameters())
+    copies = [parameter.detach().clone() for parameter in actor]
+    optimizer = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.2)
+    for seed in range(3):
+        step(model, seed)
+        for copied, parameter in zip(copies, actor, strict=True):
+            copied.grad = parameter.grad
+        optimizer.step()
+    assert_close(actor, copies, rtol=1e-5, atol=1e-7)
+
+
+def test_a_network_with_its_own_bound_is_clipped_alone_in_each_replica():
+    options = {"actor": {"max_grad_norm": 0.25}}
+    model = tiny_model("rlpd", seeds=[1, 2, 3], max_grad_norm=1.0, per_network=options)
+    parameters = model.trainer.plan.parameters
+    scales = torch.tensor([1.0, 1e-3, 0.0])  # of the replicas' gradients
+    gradients = [scales.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in parameters]
+    info = {}
+    model.trainer.apply_gradients(gradients, info)
+    of_actor = set(model.policy.nets.actor.parameters())
+    square = 0.0
+    for is_actor, bound in ((True, 0.25), (False, 1.0)):
+        group = [p for p in parameters if (p in of_actor) == is_actor]
+        size = sum(p.numel() for p in group) / 3
+        norms = torch.stack([p.grad.reshape(3, -1).norm(dim=1) for p in group]).norm(dim=0)
+        assert_close(norms, (size**0.5 * scales).clamp(max=bound))
+        square += size
+    assert_close(info["grad_norm"], square**0.5 * scales)
+
+
+def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():
+    model = rlpd(actor={"train_every": 3}, critic={"tau": 1, "target_every": 2})
+    states = [parameters_of(model)]
+    for seed in range(6):
+        step(model, seed)
+        states.append(parameters_of(model))
+    actor = [state["nets.actor.mean.weights.0"] for state in states]
+    online = [state["nets.critic.mlp.weights.0"] for state in states]
+    target = [state["nets.critic_target.mlp.weights.0"] for state in states]
+    moved = [not torch.equal(*weights) for weights in pairwise(actor)]
+    assert moved == [False, False, True, False, False, True]
+    assert model.policy.optimizer.state[next(model.policy.nets.actor.parameters())]["step"] == 2
+    for number in range(6):
+        is_copied = number % 2 == 1
+        # weights from before the step
+        expected = online[number] if is_copied else target[number]
+        assert torch.equal(target[number + 1], expected)
+
+
+def test_updates_that_train_nothing_pass():
+    model = tiny_model("bc", seeds=[1, 2], per_network={"behaviour": {"train_every": 2}})
+    start = parameters_of(model)
+    step(model)
+    assert_same(parameters_of(model), start)
+    step(model)
+    weight = model.policy.nets.behaviour.mlp.weights[0]
+    assert not torch.equal(weight, start["nets.behaviour.mlp.weights.0"])
+
+
+# -- the declaration --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"critc": {}}, ValueError, "unknown network of RLPD `critc`; closest: critic"),
+        ({"critic": {"learnig_rate": 1}}, TypeError, "critic`: .*'learnig_rate'; closest: learni"),
+        ({"critic": {"learning_rate": 0}}, ValueError, "`per_network.critic`: `learning_rate`"),
+        ({"critic": {"optimizer": "sgd"}}, ValueError, "`optimizer` must be one of adam, adamw"),
+        ({"critic": {"train_every": 1.5}}, TypeError, "`train_every` must be an int >= 1"),
+        ({"actor": {"tau": 0.1}}, ValueError, "`per_network.actor`: `tau` and `target_every`"),
+        ({"critic": 3e-4}, TypeError, "`per_network` must be a mapping such as"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(options, error, message):
+    with refuses(message, error):
+        tiny_model("rlpd", per_network=options)
+
+
+def test_what_cannot_be_trained_so_is_refused():
+    with refuses("`multiplier`"):
+        tiny_model("trqam", per_network={"multiplier": {"learning_rate": 1}})
+    kinds = {"optimizer_class": torch.optim.RMSprop}
+    with refuses("`optimizer` of network `actor`"):
+        tiny_model("rlpd", per_network={"actor": {"optimizer": "adamw"}}, policy_kwargs=kinds)
+    with refuses("`per_network` of a finished model"):
+        rlpd(**OPTIONS).per_network = None
+
+
+def test_what_an_algorithm_declares_is_overridden_setting_by_setting(monkeypatch):
+    declared = {
+        "critic": critic(learning_rate=1e-3, tau=0.1),
+        "actor": tanh_actor(weight_decay=0.3),
+    }
+    model = rlpd(critic={"learning_rate": 2e-3}, actor={"weight_decay": None})
+    monkeypatch.setattr(type(model.method), "networks", lambda method: declared)
+    trainings = {name: spec.training for name, spec in model.method.specs().items()}
+    assert trainings["critic"].learning_rate == 2e-3
+    assert trainings["critic"].tau == 0.1
+    assert trainings["actor"].weight_decay is None
+
+
+# -- the same however it is run ---------------------------------------------------------------------------------------
+
+
+def test_replayed_updates_follow_the_rates_of_all_groups(captured):
+    models = [make("rlpd", per_network=OPTIONS) for make in (captured, plain_model)]
+    for model in models:
+        model.learn_offline(24)
+    assert any(update.replay for update in models[0].trainer.graphs.updates.values())
+    assert_alike(*models)
+
+
+def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
+    model, resumed = (loaded_model("rlpd", per_network=OPTIONS) for _ in range(2))
+    model.learn_offline(5)
+    saved = save_checkpoint(model, tmp_path / "checkpoints")
+    loaded = reloaded(model, tmp_path)
+    model.learn_offline(4)
+    load_checkpoint(resumed, saved)
+    resumed.learn_offline(4)
+    assert_same_parameters(model, resumed)
+    assert loaded.per_network == OPTIONS
+    for restored in (loaded, model.replica(0)):
+        names = [group["network"] for group in groups(restored)]
+        assert names == ["critic", "actor", "temperature"]
+
+
+def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings():
+    model = rlpd(critic={"weight_decay": 0.5})
+    model.set_parameters(rlpd(critic={"weight_decay": 0.1}).get_parameters())
+    assert [group["weight_decay"] for group in groups(model)] == [0, 0.5]
+    with refuses(r"all others, critic .*, got all others, actor"):
+        model.set_parameters(rlpd(actor={"weight_decay": 0.1}).get_parameters())
+
 
 # -- networks and their targets ---------------------------------------------------------------------------------------
 
