@@ -115,6 +115,8 @@ def describe_fresh(sides: Sides, algorithms: Sequence[str], family: Sequence[str
     :param family: algorithms whose originals share weights, batches and noise, so that their signs count once.
     """
     rows = compare_each(sides, algorithms)
+    if not rows:
+        return "No row has both sides yet."
     pooled = compare_pooled(sides, list(rows))
     table = describe_rows({**rows, f"**all {len(rows)}**": pooled})
     groups = [[name] for name in rows if name not in family]
@@ -194,14 +196,17 @@ def describe_online(sides: Sides, algorithms: Sequence[str], family: Sequence[st
     :param family: as `describe_fresh` takes it.
     """
     online = [scores[scores["step"] > ONLINE_STEPS[0]] for scores in sides]
+    text = describe_fresh(online, algorithms, family)
     trained = list(compare_each(online, algorithms))
+    if not trained:
+        return text
     rows = {}
     for step in ONLINE_STEPS:
         at_step = [scores[scores["step"] == step] for scores in sides]
         rows[f"after {step:,}"] = compare_pooled(at_step, trained, CELLS // len(STEPS))
     return "\n\n".join(
         [
-            describe_fresh(online, algorithms, family),
+            text,
             "All of them at each checkpoint; the first one ends the offline phase:",
             describe_rows(rows),
             "Each task, mean success in percent at each checkpoint, ours / original, and the difference over all four:",
