@@ -34,6 +34,7 @@ from zoo.processes.versions import processor
 from zoo.settings.config import load_config
 from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
 from zoo.terminal.cli import as_program
+from zoo.terminal.errors import as_usage_error
 from zoo.terminal.parser import COUNT, Parser, add_flags
 
 ROUNDS = 5
@@ -155,7 +156,8 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
         settings["buffer_size"] = 1
     actions = Box(-1, 1, (args.actions,), seed=0)
     model_type = models.get(config.algo).algorithm
-    model = model_type(policy, DatasetOnlyEnv(space, actions), **settings, device=args.device)
+    with as_usage_error():
+        model = model_type(policy, DatasetOnlyEnv(space, actions), **settings, device=args.device)
     observations = batch_space(space, rows).sample()
     model.load_dataset(
         {
