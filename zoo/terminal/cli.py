@@ -123,8 +123,8 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     for number in heard_signals():
         if number != signal.SIGINT:  # for which Python has a handler
             signal.signal(number, _interrupt)
-    # Read when PyTorch loads. Its threads spin while they wait for each other; where another process wants the cores,
-    # matrix products then take ten times as long. Spinning for some microseconds only costs 3% on an idle machine.
+    # Read when PyTorch loads. Its threads spin while they wait for each other. Where other processes want all cores, an
+    # update takes half as long if they spin less; on an idle machine it takes up to a fifth longer.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
     # getting them back cleared page by page, took 8% of an update on a CPU.
