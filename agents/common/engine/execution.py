@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
 The losses are compiled as soon as the number of updates repays that. A captured update, which draws its own batch and
-noise, is one launch. Neither is trusted: each is compared with a plain update before it is used.
+noise, is one launch.
 """
 
 from __future__ import annotations
@@ -9,19 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import re
 import textwrap
-import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from agents.common.batch import Batch
 from agents.common.method import Info, Method, Noise
@@ -34,14 +29,6 @@ IDLE_UPDATES = 100  # a graph that was not used for so long makes room for anoth
 # of a model: training is long then, and compiling takes about a minute
 COMPILE_AFTER_UPDATES = 5_000
 NO_LIMIT = 2**31 - 1
-COMPARED_USES = {1: 1, 100: 3}
-"""Uses of compiled or captured updates before which they are compared with plain ones, and how many updates are taken:
-at the first their numbers are compared, later their speeds."""
-TOLERANCES = {"fp32": 0.01, "tf32": 0.1, "bf16": 0.1}
-"""Largest relative difference from a plain update in L2 norm: wrong numbers differ by about 1. Other orders of rounding
-reach 1e-4 in float32; reduced precision may also rank two candidate actions the other way."""
-LEAST_SIZES = {"value": 0.01, "step": 1e-6}
-"""To which differences are at least compared: losses may be near 0, and a network may rest."""
 
 
 # -- the mode ---------------------------------------------------------------------------------------------------------
@@ -104,54 +91,6 @@ def first_lines(text: str) -> str:
     return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
 
 
-# -- comparing --------------------------------------------------------------------------------------------------------
-
-
-def compare_updates(
-    fast: Callable[[], Info],
-    plain: Callable[[], Info],
-    networks: Mapping[str, Sequence[Tensor]],
-    unchanged: Callable[[], AbstractContextManager[None]],
-    updates: int,
-) -> tuple[dict[str, float], list[float]]:
-    """Take an update, or some, compiled or captured and then plainly, from the same state.
-
-    :param fast: takes an update compiled or captured.
-    :param plain: takes it as PyTorch runs it.
-    :param networks: name -> parameters that the update may move; their steps are compared.
-    :param unchanged: context that waits for the device, and puts back at its end all that an update changes.
-    :param updates: how many are taken by each of the two.
-    :return: relative difference in L2 norm of each loss, diagnostic and network's step; seconds of the shortest update
-        of each.
-    """
-    results: list[dict[str, Tensor]] = []
-    seconds = []
-    initial = {name: parameters_to_vector(net).detach() for name, net in networks.items()}
-    for take in (fast, plain):
-        with unchanged(), torch.no_grad():
-            durations = []
-            for _ in range(updates):
-                begin = time.perf_counter()
-                with torch.enable_grad():
-                    info = take()
-                info["total_loss"].sum().item()  # waits for the device
-                durations.append(time.perf_counter() - begin)
-            seconds.append(min(durations))  # other programs only lengthen an update
-            result = {name: value.float() for name, value in info.items()}
-            for name, parameters in networks.items():
-                result[f"the step of {name}"] = parameters_to_vector(parameters) - initial[name]
-            # a copy, since a replay fills the same tensors again; a model that has diverged is NaN in both ways
-            results.append({name: value.nan_to_num(0, 0, 0) for name, value in result.items()})
-    differences = {}
-    for name, expected in results[1].items():
-        kind = "step"
-        if name in info:
-            kind = "value"
-        error = (results[0][name] - expected).norm()
-        differences[name] = (error / expected.norm().clamp(min=LEAST_SIZES[kind])).item()
-    return differences, seconds
-
-
 # -- compiling --------------------------------------------------------------------------------------------------------
 
 Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
@@ -177,30 +116,6 @@ def compiled(losses: Evaluate) -> Evaluate:
         return compiled_losses
 
     return lambda batch, noise: program()(batch, noise)
-
-
-def remove_unloadable_library(error: str) -> Path | None:
-    """Remove the library that an error says cannot be loaded, from the compiler's cache on disk and in memory.
-
-    A killed process may leave an unfinished library there, which PyTorch takes for whole. The others stay: other
-    processes use them.
-
-    :param error: its text.
-    :return: the library; None if the error names none, or it is gone already.
-    """
-    # imports of seconds, which only compiling needs
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-    from torch._inductor.utils import clear_caches
-
-    match = re.search(rf"ImportError: ({re.escape(cache_dir())}.+?\.so)\b", error)
-    if match is None:
-        return None
-    library = Path(match[1])
-    if not library.exists():
-        return None
-    library.unlink(missing_ok=True)
-    clear_caches()
-    return library
 
 
 # -- capturing --------------------------------------------------------------------------------------------------------
@@ -289,22 +204,14 @@ class CapturedUpdate:
     :param last_used: number of the update that used it last.
     :param warmups: how often it was run before its capture.
     :param replay: runs it once it is captured.
-    :param replays: how often it was replayed.
     :param info: the tensors that a replay fills.
     """
 
     batch: Batch | None
     last_used: int
     warmups: int = 0
-    replays: int = 0
     replay: Callable[[], None] | None = None
     info: Info = field(default_factory=dict)
-
-    def run(self) -> Info:
-        """Replay the update, and return the tensors that a replay fills."""
-        assert self.replay is not None
-        self.replay()
-        return self.info
 
 
 class GraphCache:
@@ -341,10 +248,10 @@ class GraphCache:
         captured = self._find(key, batch)
         static = batch if captured is None else captured.batch
 
-        def step(evaluate: Evaluate | None = None) -> Info:
+        def step() -> Info:
             # losses may call `requires_grad_` on a batch; the tensors that batches are copied into stay as they are
             drawn = trainer.draw_batch(batch_size) if static is None else static.map(Tensor.detach)
-            info: Info = trainer.step(drawn, trainer.draw_noise(batch_size), evaluate)
+            info: Info = trainer.step(drawn, trainer.draw_noise(batch_size))
             return info
 
         if captured is None:
@@ -363,11 +270,8 @@ class GraphCache:
                 return step()
             finally:
                 self.is_capturing = False
-        captured.replays += 1
-        plain = functools.partial(step, trainer.losses)
-        if trainer.verify("captured", captured.replays, captured.run, plain):
-            return captured.run()
-        return step()
+        captured.replay()
+        return captured.info
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate | None:
         """Return the captured update of a key, filled with the batch; None if there is no room for a new one."""

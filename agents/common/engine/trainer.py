@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.execution import (
-    COMPARED_USES,
     COMPILE_AFTER_UPDATES,
-    TOLERANCES,
     Evaluate,
     GraphCache,
     Mode,
     choose_mode,
-    compare_updates,
     compiled,
     first_lines,
-    remove_unloadable_library,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.mlp import StackedMLP, matmul_precision
@@ -89,8 +83,6 @@ class Trainer:
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
         self.has_extractors = bool(self.policy.nets.with_extractor())
-        dropout = nn.modules.dropout._DropoutNd
-        self.has_dropout = any(isinstance(part, dropout) for part in self.policy.modules())
         self.update_count = torch.zeros(
             self.policy.num_replicas, dtype=torch.float32, device=self.device
         )
@@ -118,8 +110,6 @@ class Trainer:
         """
         self.model.replay_buffer.rotate_dataset(self.model._n_updates)
         self._plan_update()
-        if self.mode.compiled:
-            self._verify_compiled(batch_size)
         if self.graphs is not None:
             info = self.graphs.update(batch_size)
         else:
@@ -198,36 +188,32 @@ class Trainer:
         """
         return self.policy.draw_noise(self.plan.noise, batch_size, self.generator)
 
-    def step(self, batch: Batch, noise: Noise, evaluate: Evaluate | None = None) -> Info:
+    def step(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
 
         :param batch: the batch, observations as the networks see them.
         :param noise: all draws of the update.
-        :param evaluate: the losses; None: as the mode has them.
         :return: losses and diagnostics, each (S,).
         """
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
         with matmul_precision(self.method.precision, self.device):
             info, gradients = self.compute_gradients(
-                replace(batch, updates=self.update_count), noise, evaluate
+                replace(batch, updates=self.update_count), noise
             )
         self.apply_gradients(gradients, info)
         return info
 
-    def compute_gradients(
-        self, batch: Batch, noise: Noise, evaluate: Evaluate | None = None
-    ) -> tuple[Info, Sequence[Tensor | None]]:
+    def compute_gradients(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
         """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
 
         :param batch: the batch.
         :param noise: all draws of the update.
-        :param evaluate: the losses; None: as the mode has them.
         :return: name -> (S,), and one tensor per parameter.
         """
         parameters = self.plan.parameters
         try:
-            total, info = (evaluate or self.evaluate)(batch, noise)
+            total, info = self.evaluate(batch, noise)
             if not parameters:  # all networks wait for a later update
                 return info, []
             return info, torch.autograd.grad(
@@ -238,12 +224,7 @@ class Trainer:
             is_capturing = self.graphs is not None and self.graphs.is_capturing
             if not self.mode.compiled or is_capturing:
                 raise
-            text = f"{type(error).__name__}: {error}"
-            library = remove_unloadable_library(text)
-            if library is not None:
-                warnings.warn(f"{library} could not be loaded and is compiled again", stacklevel=2)
-            else:
-                self.fall_back("compiled", text)
+            self.fall_back("compiled", f"{type(error).__name__}: {error}")
             # if the losses themselves raised the error, they raise it again uncompiled
             return self.compute_gradients(batch, noise)
 
@@ -329,93 +310,6 @@ class Trainer:
                 target_buffer.copy_(buffer)
         self.optimizer.step()
 
-    # -- comparing with plain updates ---------------------------------------------------------------------------------
-
-    def _verify_compiled(self, batch_size: int) -> None:
-        """Compare an update with compiled losses with a plain one, where the coming use is one to compare."""
-        if self.has_dropout:
-            return  # the compiler draws its numbers from another generator
-        kind = self.pretraining, batch_size
-        self.compiled_uses[kind] += 1
-
-        def step(evaluate: Evaluate) -> Info:
-            return self.step(self.draw_batch(batch_size), self.draw_noise(batch_size), evaluate)
-
-        fast, plain = partial(step, self.evaluate), partial(step, self.losses)
-        self.verify("compiled", self.compiled_uses[kind], fast, plain)
-
-    def verify(
-        self,
-        feature: Literal["compiled", "captured"],
-        use: int,
-        fast: Callable[[], Info],
-        plain: Callable[[], Info],
-    ) -> bool:
-        """Compare an update with a plain one at its first use, and their speeds at the hundredth.
-
-        The updates that are compared are undone, so that no number of a run changes. Where they differ, the trainer
-        falls back to plain ones.
-
-        :param feature: what is compared.
-        :param use: number of the coming use.
-        :param fast: takes the update with it.
-        :param plain: takes it plainly.
-        :return: whether the coming update may be taken with it.
-        """
-        if use not in COMPARED_USES:
-            return True
-        groups = {name: list(network.parameters()) for name, network in self.policy.nets.items()}
-        networks = {name: group for name, group in groups.items() if group}
-        try:
-            differences, seconds = compare_updates(
-                fast, plain, networks, self._unchanged, COMPARED_USES[use]
-            )
-        except Exception as error:  # if the plain update raised it, the coming one raises it again
-            self.fall_back(feature, f"{type(error).__name__}: {error}")
-            return False
-        if use > 1:
-            of_fast, of_plain = (1 / duration for duration in seconds)
-            speeds = f"{feature} {of_fast:.3g} updates/s, plainly {of_plain:.3g}"
-            self.mode = replace(self.mode, reason=f"{self.mode.reason}; {speeds}")
-            return True
-        worst = max(differences, key=differences.__getitem__)
-        tolerance = TOLERANCES[self.method.precision]
-        if differences[worst] <= tolerance:
-            return True
-        self.fall_back(
-            feature,
-            f"`{worst}` differs from a plain update's by {differences[worst]:.2g} times its size, expected at most "
-            f"{tolerance:g}",
-        )
-        return False
-
-    @contextmanager
-    def _unchanged(self) -> Iterator[None]:
-        """Put back at the end of a block what an update changes; wait for the device at the beginning."""
-        state = self.optimizer.state
-        entries = {parameter: dict(of_one) for parameter, of_one in state.items()}
-        tensors = [*self.policy.parameters(), *self.policy.buffers()]
-        for of_one in entries.values():
-            tensors += [value for value in of_one.values() if isinstance(value, Tensor)]
-        values = [tensor.detach().clone() for tensor in tensors]
-        generators = self.generators().values()
-        drawn = [generator.get_state() for generator in generators]
-        devices = []
-        if self.device.type == "cuda":
-            devices = [self.device]
-            torch.cuda.synchronize(self.device)
-        try:
-            with torch.random.fork_rng(devices):
-                yield
-        finally:
-            # a captured update has the tensors themselves
-            with torch.no_grad():
-                torch._foreach_copy_(tensors, values)
-            state.clear()
-            state.update(entries)
-            for generator, old_state in zip(generators, drawn, strict=True):
-                generator.set_state(old_state)
-
     # -- what an update follows ---------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -447,7 +341,6 @@ class Trainer:
 
     def _use(self, mode: Mode) -> None:
         self.mode = mode
-        self.compiled_uses: Counter[Hashable] = Counter()
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
         self.graphs = GraphCache(self) if mode.captured else None
 
