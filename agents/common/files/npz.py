@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import math
 import os
-import struct
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import lru_cache
-from typing import IO, Any, Literal, TypeAlias, TypeVar
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,12 @@ from numpy.typing import NDArray
 from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
-T = TypeVar("T")
 
-# NumPy writes version 3.0 for names of fields alone, and reads no header of it by itself
+# the size of the length's field by format; NumPy writes version 3.0 for names of fields alone
 _HEADER_READERS = {
-    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
-    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
+    (1, 0): (2, np.lib.format.read_array_header_1_0),
+    (2, 0): (4, np.lib.format.read_array_header_2_0),
 }
-_PIECE = 1 << 18  # bytes: a dataset must not be in memory twice
 
 
 def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -36,7 +33,12 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :raises DamagedFileError: if it is damaged or holds Python objects.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    return _read_members(file, names, _read_array)
+    with raising_damaged_file(_name_of(file)), np.load(file, allow_pickle=False) as arrays:
+        wanted = [name for name in arrays if names is None or name in names]
+        for member in arrays.zip.infolist():
+            if member.filename.removesuffix(".npy") in wanted:
+                _require_size(arrays.zip, member)  # before NumPy takes memory for the array
+        return {name: arrays[name] for name in wanted}
 
 
 def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -47,64 +49,43 @@ def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[
     :raises DamagedFileError: if the file or a header is damaged.
     :raises OSError: if there is no such file, or it may not be read.
     """
-    return _read_members(file, None, lambda content, size: _read_header(content)[::2])
+    with raising_damaged_file(_name_of(file)), zipfile.ZipFile(file) as archive:
+        headers = {}
+        for member in archive.infolist():
+            shape, dtype, _ = _read_header(archive, member)
+            headers[member.filename.removesuffix(".npy")] = shape, dtype
+        return headers
 
 
-def _read_array(content: IO[bytes], size: int) -> NDArray[Any]:
-    """Return the array in a member of so many bytes."""
-    shape, is_fortran, dtype = _read_header(content)
-    if dtype.hasobject:
-        raise ValueError("Object arrays cannot be loaded, since they may run code")
-    size -= content.tell()
-    if size != math.prod(shape) * dtype.itemsize:  # before memory is taken for it
-        raise ValueError(
-            f"`{content.name}` has {size} bytes, and its header says {dtype} of shape {shape}"
-        )
-    memory = np.empty(size, np.uint8)
-    position = 0
-    # to the end of the member, where `zipfile` compares the checksum
-    while piece := content.read(_PIECE):
-        memory[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
-        position += len(piece)
-    order: Literal["C", "F"] = "F" if is_fortran else "C"
-    return np.ndarray(shape, dtype, memory, order=order)
+def _name_of(file: Source) -> str:
+    if isinstance(file, str | os.PathLike):
+        return str(file)
+    return str(getattr(file, "name", "the file"))
 
 
-def _read_header(content: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, whether the order is Fortran's, and dtype."""
-    version = np.lib.format.read_magic(content)
-    length_format, _ = _HEADER_READERS[version]
-    length = content.read(struct.calcsize(length_format))
-    return _parse_header(version, length + content.read(*struct.unpack(length_format, length)))
+def _read_header(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Return shape and dtype of an array, and where its data begin in its member."""
+    with archive.open(member) as content:
+        version = np.lib.format.read_magic(content)
+        length = content.read(_HEADER_READERS[version][0])
+        header = length + content.read(int.from_bytes(length, "little"))
+        return *_parse_header(version, header), content.tell()
 
 
 @lru_cache  # thousands of small files have the same few headers, whose parsing takes most of the time
-def _parse_header(
-    version: tuple[int, int], header: bytes
-) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    _, read = _HEADER_READERS[version]
-    return read(io.BytesIO(header))
+def _parse_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    shape, _, dtype = _HEADER_READERS[version][1](io.BytesIO(header))
+    return shape, dtype
 
 
-def _read_members(
-    file: Source, names: Collection[str] | None, read: Callable[[IO[bytes], int], T]
-) -> dict[str, T]:
-    """Return what a function reads of the members of an archive.
-
-    :param file: the archive.
-    :param names: of the arrays; None: all.
-    :param read: gets a member, opened, and its size in bytes.
-    :return: name of the array -> what was read.
-    """
-    is_path = isinstance(file, str | os.PathLike)
-    results = {}
-    with (
-        raising_damaged_file(str(file if is_path else getattr(file, "name", "the file"))),
-        zipfile.ZipFile(file) as archive,
-    ):
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            if names is None or name in names:
-                with archive.open(member) as content:
-                    results[name] = read(content, member.file_size)
-    return results
+def _require_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse a member that has another size than its header says."""
+    shape, dtype, begin = _read_header(archive, member)
+    size = member.file_size - begin
+    # NumPy refuses Python objects by itself
+    if size != math.prod(shape) * dtype.itemsize and not dtype.hasobject:
+        raise ValueError(
+            f"`{member.filename}` has {size} bytes, and its header says {dtype} of shape {shape}"
+        )
