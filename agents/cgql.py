@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.families.cloned import ClonedFlow
-from agents.common.nets.networks import Time, Velocity
 from agents.core import (
     Batch,
     Info,
@@ -14,6 +13,8 @@ from agents.core import (
     NetworkSpec,
     Noise,
     Targets,
+    Time,
+    Velocity,
     action_gradient,
     cloning_loss,
     critic,

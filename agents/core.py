@@ -5,7 +5,7 @@ An algorithm of your own needs no other import of this package (docs/register.md
 
 from __future__ import annotations
 
-from agents.common.batch import Batch
+from agents.common.batch import Batch, Time, Velocity
 from agents.common.maths.critic import (
     action_gradient,
     expectile_loss,
@@ -14,6 +14,7 @@ from agents.common.maths.critic import (
     td_loss,
     td_target,
 )
+from agents.common.maths.edit import tanh_gaussian_sample
 from agents.common.maths.flow import cloning_loss, flow_matching_loss, integrate_flow, interpolate
 from agents.common.method import (
     Draw,
@@ -26,7 +27,6 @@ from agents.common.method import (
     normal,
     uniform,
 )
-from agents.common.nets.networks import tanh_gaussian_sample
 from agents.common.nets.specs import (
     Networks,
     NetworkSpec,
@@ -44,9 +44,9 @@ from agents.common.settings import choice, linear_range, log_range, setting
 from agents.registry import register
 
 __all__ = [
-    "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Targets", "action_gradient",
-    "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module", "gaussian_mean",
-    "integers", "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor", "normal",
-    "pessimistic_value", "q_statistics", "register", "setting", "state_value", "tanh_actor", "tanh_gaussian",
-    "tanh_gaussian_sample", "td_loss", "td_target", "temperature", "uniform", "velocity_field",
+    "Batch", "Draw", "Info", "Losses", "Method", "NetworkSpec", "Networks", "Noise", "Targets", "Time", "Velocity",
+    "action_gradient", "choice", "cloning_loss", "critic", "expectile_loss", "flow_matching_loss", "from_module",
+    "gaussian_mean", "integers", "integrate_flow", "interpolate", "linear_range", "log_range", "noise_predictor",
+    "normal", "pessimistic_value", "q_statistics", "register", "setting", "state_value", "tanh_actor",
+    "tanh_gaussian", "tanh_gaussian_sample", "td_loss", "td_target", "temperature", "uniform", "velocity_field",
 ]  # fmt: skip

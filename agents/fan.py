@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.common.nets.networks import Velocity
 from agents.core import (
     Batch,
     Draw,
@@ -18,6 +17,7 @@ from agents.core import (
     NetworkSpec,
     Noise,
     Targets,
+    Velocity,
     choice,
     cloning_loss,
     critic,

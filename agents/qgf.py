@@ -9,11 +9,11 @@ from torch import Tensor
 
 from agents.common.families.implicit import ImplicitFlow
 from agents.common.maths.flow import grid_times
-from agents.common.nets.networks import Time
 from agents.core import (
     Batch,
     Networks,
     Noise,
+    Time,
     action_gradient,
     flow_matching_loss,
     integrate_flow,

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import critic_loss
-from agents.common.maths.edit import temperature_loss
-from agents.common.nets.networks import tanh_gaussian_log_prob
+from agents.common.maths.edit import tanh_gaussian_log_prob, temperature_loss
 from agents.core import (
     Batch,
     Draw,

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.flow import grid_times
-from agents.common.nets.networks import Velocity
 from agents.core import (
     Batch,
     Draw,
@@ -20,6 +19,7 @@ from agents.core import (
     NetworkSpec,
     Noise,
     Targets,
+    Velocity,
     critic,
     expectile_loss,
     integrate_flow,

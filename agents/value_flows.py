@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from agents.common.nets.networks import CriticEnsemble, Velocity
+from agents.common.nets.networks import CriticEnsemble
 from agents.core import (
     Batch,
     Draw,
@@ -19,6 +19,7 @@ from agents.core import (
     NetworkSpec,
     Noise,
     Targets,
+    Velocity,
     action_gradient,
     cloning_loss,
     critic,

@@ -1,4 +1,4 @@
-"""The batch of one update: a dataclass of tensors whose first axis is that of the replicas."""
+"""The batch of one update, a dataclass of tensors whose first axis is that of the replicas, and types of formulas."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+
+Time = Tensor | float
+Velocity = Callable[[Tensor, Time], Tensor]
+"""A velocity field at fixed observations: (x, t) -> velocity, of the shape of x."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.common.maths.denoising import NoiseSchedule
+from agents.common.nets.networks import NoiseSchedule
 from tests.agents.oracles import Field, Quadratic, bare, networks, small_model
 from tests.common.closed_forms import Gaussian
 from tests.common.toys import toy_batch, toy_noise

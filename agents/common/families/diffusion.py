@@ -11,7 +11,8 @@ from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import critic_loss
-from agents.common.maths.denoising import NoiseSchedule, add_noise, denoise, masked_mean
+from agents.common.maths.denoising import add_noise, denoise, masked_mean
+from agents.common.nets.networks import NoiseSchedule
 from agents.common.validation import integer
 from agents.core import (
     Batch,

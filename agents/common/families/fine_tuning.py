@@ -21,7 +21,7 @@ from agents.common.maths.adjoint import (
     path_kl,
     step_times,
 )
-from agents.common.nets.networks import SummedFields
+from agents.common.nets.networks import SummedFields, vjp_at_points
 from agents.common.nets.specs import multiplier
 from agents.core import (
     Batch,
@@ -145,11 +145,13 @@ class AdjointMatching(FineTuning):
         policy = self.policy(nets).at(batch.observations)
         states, velocities, end = memoryless_rollout(policy, prior, noise["am_x0"], noise["am_eps"])
         end_adjoint = self.end_adjoint(batch.observations, end, nets)
+        times = step_times(self.flow_steps, states, first=1)
+        prior_vjp = vjp_at_points(prior, states, times)
         info |= adjoint_statistics(end_adjoint)
         return {
             **self.td_targets(batch, noise, nets),
             "states": states,
-            "adjoints": lean_adjoint(prior, states, end_adjoint),
+            "adjoints": lean_adjoint(prior_vjp, end_adjoint, self.flow_steps),
             "prior": velocities,
         }
 

@@ -20,8 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import action_gradient
-from agents.common.nets.networks import ConditionedVelocity, Velocity
+from agents.common.batch import Velocity
 
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
@@ -88,33 +87,25 @@ def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
     }
 
 
-def lean_adjoint(base: Velocity, states: Tensor, terminal: Tensor) -> Tensor:
+def lean_adjoint(
+    base_vjp: Callable[[int, Tensor], Tensor], terminal: Tensor, flow_steps: int
+) -> Tensor:
     r"""Carry the terminal adjoint back along a rollout, using the base flow only.
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 
-    :param base: v_beta.
-    :param states: x_0..x_{K-1}, (S, K, B, D).
+    :param base_vjp: function of i and a vector (S, B, D) that returns its product with the Jacobian of v_beta in x, at
+        x_i and t_i + h.
     :param terminal: a_K, (S, B, D).
+    :param flow_steps: K.
     :return: a_0..a_{K-1}, (S, K, B, D).
     """
-    flow_steps = states.shape[1]
     h = 1.0 / flow_steps
-    times = step_times(flow_steps, states, first=1)
-
-    def pull_back(step: int, adjoint: Tensor) -> Tensor:
-        t = (step + 1) / flow_steps
-        return action_gradient(lambda x: (base(x, t) * adjoint).sum(-1), states[:, step])
-
-    # a network's activations do not depend on the adjoint: all states are evaluated at once
-    vjp: Callable[[int, Tensor], Tensor] = pull_back
-    if isinstance(base, ConditionedVelocity):
-        vjp = base.vjp_at_points(states, times)
     adjoints = []
     adjoint = terminal
     for i in reversed(range(flow_steps)):
         decay = i / (i + 1)  # 1 - h / (t_i + h)
-        adjoint = (decay * adjoint).add(vjp(i, adjoint), alpha=2 * h)
+        adjoint = (decay * adjoint).add(base_vjp(i, adjoint), alpha=2 * h)
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1], dim=1)
 

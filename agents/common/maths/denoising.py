@@ -7,11 +7,12 @@ with :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B row
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from agents.common.nets.networks import Network, Velocity
+from agents.common.batch import Velocity
 
 
 def noise_schedule(kind: str, steps: int) -> Tensor:
@@ -42,22 +43,11 @@ def noise_schedule(kind: str, steps: int) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float32, device=cpu), betas.float()])
 
 
-class NoiseSchedule(Network):
-    """A :func:`noise_schedule`: numbers for the denoising chain, and a table for steps drawn on the device."""
+class Schedule(Protocol):
+    """Numbers of a noise schedule, of steps 0..K."""
 
-    table: Tensor
-
-    def __init__(self, replicas: int, steps: int, kind: str) -> None:
-        super().__init__()
-        betas = noise_schedule(kind, steps)
-        alpha_bars = (1 - betas).cumprod(0)
-        self.betas: list[float] = betas.tolist()
-        self.alpha_bars: list[float] = alpha_bars.tolist()
-        self.register_buffer("table", alpha_bars.repeat(replicas, 1))
-
-    def alpha_bar(self, t: Tensor) -> Tensor:
-        """Return the signal's share of the variance, (S, B, 1), at steps t, (S, B): integers 0..K stored as floats."""
-        return self.table.gather(1, t.long()).unsqueeze(-1)
+    betas: list[float]
+    alpha_bars: list[float]
 
 
 def add_noise(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -72,7 +62,7 @@ def denoise(
     predict: Velocity,
     x: Tensor,
     noise: Tensor,
-    schedule: NoiseSchedule,
+    schedule: Schedule,
     sampler: str,
     clip_states: bool,
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""Soft actor-critic: its temperature, and bounded edits of a flow's actions.
+"""Soft actor-critic: squashed Gaussians, the temperature, and bounded edits of a flow's actions.
 
 Shapes: S replicas, B rows, D flattened chunk. ``flow_actions`` are (S, B, D), ``noise`` is standard normal of the same
 shape, and ``edit_scale`` bounds the edit.
@@ -6,19 +6,44 @@ shape, and ``edit_scale`` bounds the edit.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from agents.common.batch import Batch
-from agents.common.nets.networks import Networks, tanh_gaussian_sample
+
+
+def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return a squashed sample and its log density.
+
+    :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
+
+    The density comes from the pre-tanh value, so that saturated samples stay finite.
+
+    :param mean: (..., D).
+    :param log_std: (..., D).
+    :param noise: standard normal, (..., D).
+    :return: y (..., D) in [-1, 1] and log pi (...,).
+    """
+    pre_tanh = mean + log_std.exp() * noise
+    return pre_tanh.tanh(), tanh_gaussian_log_prob(mean, log_std, pre_tanh)
+
+
+def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
+    """Return the log density of tanh(u), (...,), at a pre-tanh value u; all arguments are (..., D)."""
+    error = (pre_tanh - mean) / log_std.exp()
+    normal = -0.5 * error.square() - log_std - 0.5 * math.log(2 * math.pi)
+    squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
+    return (normal - squash).sum(-1)
 
 
 def temperature_loss(
     log_prob: Tensor,
     actions: Tensor,
     target_entropy: float | None,
-    nets: Networks,
+    nets: Any,
     info: dict[str, Tensor],
 ) -> Tensor:
     r"""Return the loss of a policy's temperature, :math:`\alpha(-sg[\log\pi] - \bar H)`.
@@ -52,7 +77,7 @@ def edit_losses(
     batch: Batch,
     flow_actions: Tensor,
     noise: Tensor,
-    nets: Networks,
+    nets: Any,
     edit_scale: float,
     target_entropy: float | None,
     info: dict[str, Tensor],

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.batch import Batch
-from agents.common.nets.networks import Velocity
+from agents.common.batch import Batch, Velocity
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:

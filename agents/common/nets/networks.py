@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from agents.common.batch import Time, Velocity
+from agents.common.maths.critic import action_gradient
+from agents.common.maths.denoising import noise_schedule
 from agents.common.nets import fast
 from agents.common.nets.fast import make_mlp
 from agents.common.nets.mlp import (
@@ -34,9 +37,6 @@ from agents.common.nets.mlp import (
     gelu,
     maybe_detach,
 )
-
-Time = Tensor | float
-Velocity = Callable[[Tensor, Time], Tensor]
 
 
 @dataclass
@@ -262,6 +262,23 @@ class ConditionedVelocity:
         elif t:
             shared = torch.add(shared, of_time[0], alpha=t)
         return self.mlp.batched_linear(x, first.weight, None, first.dtype).add_(shared)
+
+
+def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """Return the vector-Jacobian products in x of a velocity field at K points of every row.
+
+    :param velocity: the field.
+    :param x: the points, (S, K, B, D).
+    :param t: their times, (K, 1, 1).
+    :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
+    """
+    if isinstance(velocity, ConditionedVelocity):
+        return velocity.vjp_at_points(x, t)
+
+    def product(point: int, vector: Tensor) -> Tensor:
+        return action_gradient(lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point])
+
+    return product
 
 
 def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
@@ -530,6 +547,24 @@ class NoisePredictor(ObservingNetwork):
         return predict
 
 
+class NoiseSchedule(Network):
+    """A noise schedule of a diffusion: numbers for the denoising chain, and a table for steps drawn on the device."""
+
+    table: Tensor
+
+    def __init__(self, replicas: int, steps: int, kind: str) -> None:
+        super().__init__()
+        betas = noise_schedule(kind, steps)
+        alpha_bars = (1 - betas).cumprod(0)
+        self.betas: list[float] = betas.tolist()
+        self.alpha_bars: list[float] = alpha_bars.tolist()
+        self.register_buffer("table", alpha_bars.repeat(replicas, 1))
+
+    def alpha_bar(self, t: Tensor) -> Tensor:
+        """Return the signal's share of the variance, (S, B, 1), at steps t, (S, B): integers 0..K stored as floats."""
+        return self.table.gather(1, t.long()).unsqueeze(-1)
+
+
 class Temperature(Network):
     """A learnt positive scalar per replica, exp(l)."""
 
@@ -540,27 +575,3 @@ class Temperature(Network):
     def forward(self, frozen: bool = False) -> Tensor:
         """Return the temperature, (S,)."""
         return maybe_detach(self.log_value, frozen).exp()
-
-
-def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return a squashed sample and its log density.
-
-    :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
-
-    The density comes from the pre-tanh value, so that saturated samples stay finite.
-
-    :param mean: (..., D).
-    :param log_std: (..., D).
-    :param noise: standard normal, (..., D).
-    :return: y (..., D) in [-1, 1] and log pi (...,).
-    """
-    pre_tanh = mean + log_std.exp() * noise
-    return pre_tanh.tanh(), tanh_gaussian_log_prob(mean, log_std, pre_tanh)
-
-
-def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) -> Tensor:
-    """Return the log density of tanh(u), (...,), at a pre-tanh value u; all arguments are (..., D)."""
-    error = (pre_tanh - mean) / log_std.exp()
-    normal = -0.5 * error.square() - log_std - 0.5 * math.log(2 * math.pi)
-    squash = 2 * (math.log(2) - pre_tanh - F.softplus(-2 * pre_tanh))
-    return (normal - squash).sum(-1)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
+from agents.common.batch import Time, Velocity
 from agents.common.common_settings import NetworkOptions
 from agents.common.nets.mlp import maybe_detach
 from agents.common.nets.networks import (
@@ -31,8 +32,6 @@ from agents.common.nets.networks import (
     TanhActor,
     TanhGaussian,
     Temperature,
-    Time,
-    Velocity,
     VelocityField,
     as_column,
 )

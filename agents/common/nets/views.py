@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from agents.common.batch import Time, Velocity
 from agents.common.nets.networks import (
     Networks,
     NetworkViews,
     NoisePredictor,
-    Time,
-    Velocity,
     VelocityField,
 )
 

@@ -3,7 +3,13 @@
 import torch
 from torch.testing import assert_close
 
-from agents.common.maths.adjoint import adjoint_matching_loss, lean_adjoint, memoryless_sigmas
+from agents.common.maths.adjoint import (
+    adjoint_matching_loss,
+    lean_adjoint,
+    memoryless_sigmas,
+    step_times,
+)
+from agents.common.nets.networks import vjp_at_points
 from tests.common.toys import normals
 
 
@@ -28,7 +34,8 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
     start = normals(1, 4, size).double()
     states = torch.stack(onwards(start, 0)[:-1], 1)
     terminal = normals(1, 4, size, seed=1).double()
-    adjoints = lean_adjoint(field, states, terminal)
+    times = step_times(flow_steps, states, first=1)
+    adjoints = lean_adjoint(vjp_at_points(field, states, times), terminal, flow_steps)
     for i in range(flow_steps):
         x = states[:, i].clone().requires_grad_()
         expected = torch.autograd.grad((onwards(x, i)[-1] * terminal).sum(), x)[0]

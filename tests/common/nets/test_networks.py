@@ -18,9 +18,8 @@ from agents.common.nets.networks import (
     TanhActor,
     TanhGaussian,
     VelocityField,
-    tanh_gaussian_sample,
 )
-from agents.core import from_module
+from agents.core import from_module, tanh_gaussian_sample
 from tests.common.toys import filled, normals, seeded
 
 
