@@ -44,15 +44,15 @@ _LOCATIONS = {
     "register": "agents.registry",
     "setting": "agents.common.settings",
 }
-__all__ = [*_LOCATIONS, *BUILT_IN.values()]
+__all__ = [*_LOCATIONS, *(known.class_name for known in BUILT_IN.values())]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is first asked for."""
     if name in _LOCATIONS:
         return getattr(importlib.import_module(_LOCATIONS[name]), name)
-    for id, class_name in BUILT_IN.items():
-        if class_name == name:
+    for id, known in BUILT_IN.items():
+        if known.class_name == name:
             return importlib.import_module("agents.models").get(id).algorithm
     raise AttributeError(f"module `agents` has no attribute `{name}`")
 

@@ -15,17 +15,10 @@ from agents.core import (
     Targets,
     log_range,
     pessimistic_value,
-    register,
     setting,
 )
 
 
-@register(
-    "bam",
-    paper="ablation of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-    published_name="BAM",
-    when="An ablation: what QAM's adjoint regression adds.",
-)
 class BAM(ResidualFineTuning):
     r"""The fine-tuned flow's memoryless SDE is differentiated from end to end: climb Q, pay for leaving the behaviour.
 

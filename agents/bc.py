@@ -14,7 +14,6 @@ from agents.core import (
     Noise,
     Targets,
     cloning_loss,
-    register,
     setting,
     velocity_field,
 )
@@ -28,12 +27,6 @@ def _require_one(name: str, value: Any) -> int:
     return 1
 
 
-@register(
-    "bc",
-    paper="Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
-    published_name="BC",
-    when="The yardstick for every other; clones a flow once for several of them.",
-)
 class BC(ClonedFlow):
     r"""A flow learns the distribution of the dataset's action chunks; rewards are not used.
 

@@ -21,7 +21,6 @@ from agents.core import (
     integrate_flow,
     log_range,
     q_statistics,
-    register,
     setting,
     td_loss,
     td_target,
@@ -29,12 +28,6 @@ from agents.core import (
 )
 
 
-@register(
-    "cgql",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
-    published_name="CGQL",
-    when="To study guidance without training a policy.",
-)
 class CGQL(ClonedFlow):
     r"""A behaviour flow is cloned from the data and guided by the action gradient of Q while it is sampled.
 

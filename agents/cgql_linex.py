@@ -6,15 +6,9 @@ import torch
 from torch import Tensor
 
 from agents.cgql_mse import CGQLMSE
-from agents.core import Info, register, setting
+from agents.core import Info, setting
 
 
-@register(
-    "cgql_linex",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
-    published_name="CGQL-L",
-    when="To study guidance that is exact in theory.",
-)
 class CGQLLinex(CGQLMSE):
     r"""CGQL guided by a critic of noisy actions that is fitted with the linear-exponential loss.
 

@@ -16,18 +16,11 @@ from agents.core import (
     interpolate,
     log_range,
     normal,
-    register,
     setting,
     uniform,
 )
 
 
-@register(
-    "cgql_mse",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
-    published_name="CGQL-M",
-    when="To study guidance by a critic that knows noisy actions.",
-)
 class CGQLMSE(CGQL):
     r"""CGQL guided by a critic of noisy actions that is fitted to values of clean actions by least squares.
 

@@ -7,16 +7,9 @@ from torch import Tensor
 from agents.common.families.diffusion import DiffusionQLearning
 from agents.core import (
     Targets,
-    register,
 )
 
 
-@register(
-    "dac",
-    paper="Diffusion Actor-Critic (Fang et al., arXiv 2405.20555)",
-    published_name="DAC",
-    when="A diffusion policy, strong in locomotion, weak on the larger cubes.",
-)
 class DAC(DiffusionQLearning):
     r"""A diffusion policy is cloned from the data while its noise prediction is pushed against the gradient of Q.
 

@@ -24,18 +24,11 @@ from agents.core import (
     critic,
     log_range,
     normal,
-    register,
     setting,
     velocity_field,
 )
 
 
-@register(
-    "driftql",
-    paper="Drift Q-Learning (arXiv 2606.00350)",
-    published_name="DriftQL",
-    when="One network and one stage of training: cloning without a flow's time.",
-)
 class DriftQL(Method):
     r"""A one-step policy moves along a drift, to the data action and away from its own samples, and climbs the critics.
 

@@ -21,7 +21,6 @@ from agents.core import (
     integrate_flow,
     linear_range,
     normal,
-    register,
     setting,
     tanh_gaussian,
     tanh_gaussian_sample,
@@ -31,12 +30,6 @@ from agents.core import (
 )
 
 
-@register(
-    "dsrl",
-    paper="Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
-    published_name="DSRL",
-    when="To keep a cloned flow as it is and learn its noise alone.",
-)
 class DSRL(Method):
     r"""A soft actor-critic chooses the noise from which a cloned flow starts; the flow turns it into an action.
 

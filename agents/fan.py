@@ -28,7 +28,6 @@ from agents.core import (
     normal,
     pessimistic_value,
     q_statistics,
-    register,
     setting,
     td_loss,
     uniform,
@@ -36,13 +35,6 @@ from agents.core import (
 )
 
 
-@register(
-    "fan",
-    paper="Towards Efficient and Expressive Offline RL via Flow-Anchored Noise-conditioned Q-Learning "
-    "(Lee et al., arXiv 2605.01663)",
-    published_name="FAN",
-    when="Where FQL's update is too expensive.",
-)
 class FAN(Method):
     r"""A one-step policy is anchored to the behaviour flow in one evaluation, and critics take noise as an input.
 

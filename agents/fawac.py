@@ -17,7 +17,6 @@ from agents.core import (
     critic,
     flow_matching_loss,
     log_range,
-    register,
     setting,
     state_value,
     td_loss,
@@ -25,12 +24,6 @@ from agents.core import (
 )
 
 
-@register(
-    "fawac",
-    paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after AWAC (2006.09359)",
-    published_name="FAWAC",
-    when="A baseline that never differentiates a critic.",
-)
 class FAWAC(ClonedFlow):
     r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.
 

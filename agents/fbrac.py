@@ -17,18 +17,11 @@ from agents.core import (
     critic,
     log_range,
     normal,
-    register,
     setting,
     velocity_field,
 )
 
 
-@register(
-    "fbrac",
-    paper="baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-    published_name="FBRAC",
-    when="A baseline: the gradient through all steps of the flow.",
-)
 class FBRAC(ClonedFlow):
     r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.
 

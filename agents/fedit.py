@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from agents.common.families.cloned import ClonedFlow
 from agents.common.families.edited import EditedFlow
-from agents.core import register, setting
+from agents.core import setting
 
 
-@register(
-    "fedit",
-    paper="baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), after EXPO (2507.07986)",
-    published_name="FEdit",
-    when="To fine-tune a cloned flow online.",
-)
 class FEDIT(EditedFlow, ClonedFlow):
     r"""A cloned flow proposes an action and a soft actor-critic edits it within a bound.
 

@@ -16,18 +16,11 @@ from agents.core import (
     Targets,
     log_range,
     normal,
-    register,
     setting,
     velocity_field,
 )
 
 
-@register(
-    "fql",
-    paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-    published_name="FQL",
-    when="Simple, acts in one network evaluation, and gains much online.",
-)
 class FQL(ClonedFlow):
     r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
 

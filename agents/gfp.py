@@ -21,20 +21,12 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    register,
     setting,
     uniform,
 )
 from agents.fql import FQL
 
 
-@register(
-    "gfp",
-    paper="Guided Flow Policy: Learning from High-Value Actions in Offline Reinforcement Learning "
-    "(Tiofack et al., arXiv 2512.03973)",
-    published_name="GFP",
-    when="Data that mix good and bad actions.",
-)
 class GFP(FQL):
     r"""A flow clones actions with a weight that compares them with the policy's, which is distilled from that flow.
 

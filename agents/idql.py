@@ -18,19 +18,11 @@ from agents.core import (
     choice,
     critic,
     noise_predictor,
-    register,
     setting,
     state_value,
 )
 
 
-@register(
-    "idql",
-    paper="IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies "
-    "(Hansen-Estruch et al., arXiv 2304.10573)",
-    published_name="IDQL",
-    when="IFQL's ancestor: the same values, and a diffusion policy in place of the flow.",
-)
 class IDQL(ImplicitQLearning, DiffusionPolicy):
     r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is played.
 

@@ -8,17 +8,10 @@ from agents.common.families.implicit import ImplicitFlow
 from agents.core import (
     Networks,
     choice,
-    register,
     setting,
 )
 
 
-@register(
-    "ifql",
-    paper="Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538), after IDQL (Hansen-Estruch et al., 2304.10573)",
-    published_name="IFQL",
-    when="Simple, and stays in the data's support; acting costs 32 flows.",
-)
 class IFQL(ImplicitFlow):
     r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
 

@@ -24,7 +24,6 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    register,
     setting,
     state_value,
 )
@@ -33,12 +32,6 @@ from agents.core import (
 LARGEST_WEIGHT = 100.0
 
 
-@register(
-    "iql",
-    paper="Offline Reinforcement Learning with Implicit Q-Learning (Kostrikov, Nair and Levine, arXiv 2110.06169)",
-    published_name="IQL",
-    when="The yardstick without a flow that every table has: values of data actions alone.",
-)
 class IQL(ImplicitQLearning):
     r"""Values are learnt from data actions alone; a Gaussian policy clones the data, weighted by the advantage.
 

@@ -19,7 +19,6 @@ from agents.core import (
     interpolate,
     log_range,
     normal,
-    register,
     setting,
     uniform,
     velocity_field,
@@ -30,12 +29,6 @@ TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
 
 
-@register(
-    "meanflowql",
-    paper="One-Step Generative Policies with Q-Learning: A Reformulation of MeanFlow (Wang et al., arXiv 2511.13035)",
-    published_name="MeanFlowQL",
-    when="One stage of training and few evaluations for an action.",
-)
 class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is held to the data as a mean flow, and climbs the critics.
 

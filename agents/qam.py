@@ -7,15 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from agents.common.families.fine_tuning import AdjointMatching, ResidualFineTuning
-from agents.core import Networks, log_range, register, setting
+from agents.core import Networks, log_range, setting
 
 
-@register(
-    "qam",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-    published_name="QAM",
-    when="The reference of its family: offline, with one weight tuned for each domain.",
-)
 class QAM(AdjointMatching, ResidualFineTuning):
     r"""A multi-step flow policy moves towards the behaviour times exp(tau Q) using only the critic's action gradient.
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from agents.common.families.edited import EditedFlow
-from agents.core import register
 from agents.qam import QAM
 
 
-@register(
-    "qam_e",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-    published_name="QAM-E",
-    when="Offline and then online with compute to spare: the best of QAM's paper in both.",
-)
 class QAME(EditedFlow, QAM):
     r"""QAM and a soft actor-critic edit of its action, bounded by a scale.
 

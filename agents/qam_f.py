@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from agents.core import register, setting
+from agents.core import setting
 from agents.fql import FQL
 from agents.qam import QAM
 
 
-@register(
-    "qam_f",
-    paper="Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-    published_name="QAM-F",
-    when="QAM whose policy must act in one network evaluation.",
-)
 class QAMF(FQL, QAM):
     r"""QAM whose flow teaches a one-step policy that also climbs the critic, as in Flow Q-learning.
 

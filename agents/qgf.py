@@ -19,17 +19,10 @@ from agents.core import (
     integrate_flow,
     log_range,
     pessimistic_value,
-    register,
     setting,
 )
 
 
-@register(
-    "qgf",
-    paper="Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning (Zhou et al., arXiv 2606.11087)",
-    published_name="QGF",
-    when="To choose the strength of guidance after training.",
-)
 class QGF(ImplicitFlow):
     r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
 

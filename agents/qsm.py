@@ -8,17 +8,10 @@ from agents.common.families.diffusion import DiffusionQLearning, Sampler
 from agents.core import (
     Targets,
     log_range,
-    register,
     setting,
 )
 
 
-@register(
-    "qsm",
-    paper="Learning a Diffusion Model Policy from Rewards via Q-Score Matching (Psenka et al., arXiv 2312.11752)",
-    published_name="QSM",
-    when="Locomotion with a diffusion policy.",
-)
 class QSM(DiffusionQLearning):
     r"""A diffusion policy regresses its noise prediction to the scaled action gradient of Q, and to the data's noise.
 

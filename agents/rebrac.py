@@ -21,18 +21,11 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    register,
     setting,
     tanh_actor,
 )
 
 
-@register(
-    "rebrac",
-    paper="Revisiting the Minimalist Approach to Offline Reinforcement Learning (Tarasov et al., arXiv 2305.09836)",
-    published_name="ReBRAC",
-    when="A baseline without a flow that acts fast.",
-)
 class ReBRAC(Method):
     r"""TD3's successor with behaviour cloning: no flow, one action per state, smoothed by clipped noise.
 

@@ -1,8 +1,7 @@
-"""Which algorithms exist: id -> method, and aliases. A method is imported when it is first needed."""
+"""Which algorithms exist: a table of those of this package, and those registered elsewhere, imported when used."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import os
@@ -20,39 +19,214 @@ from agents.common.validation import UntrustedError, path_of, unknown_name_messa
 if TYPE_CHECKING:
     from agents.common.method import Method
 
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """What is known of an algorithm of this package without importing it.
+
+    :param class_name: of its method in ``agents.<id>``, and of its model in ``agents``.
+    :param published_name: the name in the papers' tables.
+    :param paper: where it is from.
+    :param when: when to use it, in one sentence.
+    """
+
+    class_name: str
+    published_name: str
+    paper: str
+    when: str
+
+
 BUILT_IN = {
-    "qam": "QAM",
-    "qam_f": "QAMF",
-    "qam_e": "QAME",
-    "trqam": "TRQAM",
-    "sqam": "SQAM",
-    "bam": "BAM",
-    "fbrac": "FBRAC",
-    "fql": "FQL",
-    "fawac": "FAWAC",
-    "ifql": "IFQL",
-    "cgql": "CGQL",
-    "cgql_mse": "CGQLMSE",
-    "cgql_linex": "CGQLLinex",
-    "qsm": "QSM",
-    "dac": "DAC",
-    "dsrl": "DSRL",
-    "fedit": "FEDIT",
-    "rebrac": "ReBRAC",
-    "rlpd": "RLPD",
-    "rql": "RQL",
-    "qgf": "QGF",
-    "meanflowql": "MeanFlowQL",
-    "fan": "FAN",
-    "value_flows": "ValueFlows",
-    "gfp": "GFP",
-    "driftql": "DriftQL",
-    "iql": "IQL",
-    "idql": "IDQL",
-    "bc": "BC",
+    "qam": BuiltIn(
+        "QAM",
+        "QAM",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
+        "The reference of its family: offline, with one weight tuned for each domain.",
+    ),
+    "qam_f": BuiltIn(
+        "QAMF",
+        "QAM-F",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
+        "QAM whose policy must act in one network evaluation.",
+    ),
+    "qam_e": BuiltIn(
+        "QAME",
+        "QAM-E",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
+        "Offline and then online with compute to spare: the best of QAM's paper in both.",
+    ),
+    "trqam": BuiltIn(
+        "TRQAM",
+        "TRQAM",
+        "Trust Region Q Adjoint Matching (arXiv 2605.27079)",
+        "When you can bound how far the policy may move, but not weigh Q.",
+    ),
+    "sqam": BuiltIn(
+        "SQAM",
+        "SQAM",
+        "Scalar Q Adjoint Matching (arXiv 2610.10437)",
+        "A first try offline: the best of its paper and of the mini benchmark offline.",
+    ),
+    "bam": BuiltIn(
+        "BAM",
+        "BAM",
+        "ablation of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
+        "An ablation: what QAM's adjoint regression adds.",
+    ),
+    "fbrac": BuiltIn(
+        "FBRAC",
+        "FBRAC",
+        "baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
+        "A baseline: the gradient through all steps of the flow.",
+    ),
+    "fql": BuiltIn(
+        "FQL",
+        "FQL",
+        "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
+        "Simple, acts in one network evaluation, and gains much online.",
+    ),
+    "fawac": BuiltIn(
+        "FAWAC",
+        "FAWAC",
+        "baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), "
+        "after AWAC (2006.09359)",
+        "A baseline that never differentiates a critic.",
+    ),
+    "ifql": BuiltIn(
+        "IFQL",
+        "IFQL",
+        "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538), after IDQL (Hansen-Estruch "
+        "et al., 2304.10573)",
+        "Simple, and stays in the data's support; acting costs 32 flows.",
+    ),
+    "cgql": BuiltIn(
+        "CGQL",
+        "CGQL",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
+        "guidance baseline",
+        "To study guidance without training a policy.",
+    ),
+    "cgql_mse": BuiltIn(
+        "CGQLMSE",
+        "CGQL-M",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
+        "guidance baseline",
+        "To study guidance by a critic that knows noisy actions.",
+    ),
+    "cgql_linex": BuiltIn(
+        "CGQLLinex",
+        "CGQL-L",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
+        "guidance baseline",
+        "To study guidance that is exact in theory.",
+    ),
+    "qsm": BuiltIn(
+        "QSM",
+        "QSM",
+        "Learning a Diffusion Model Policy from Rewards via Q-Score Matching (Psenka et al., "
+        "arXiv 2312.11752)",
+        "Locomotion with a diffusion policy.",
+    ),
+    "dac": BuiltIn(
+        "DAC",
+        "DAC",
+        "Diffusion Actor-Critic (Fang et al., arXiv 2405.20555)",
+        "A diffusion policy, strong in locomotion, weak on the larger cubes.",
+    ),
+    "dsrl": BuiltIn(
+        "DSRL",
+        "DSRL",
+        "Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
+        "To keep a cloned flow as it is and learn its noise alone.",
+    ),
+    "fedit": BuiltIn(
+        "FEDIT",
+        "FEdit",
+        "baseline of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), "
+        "after EXPO (2507.07986)",
+        "To fine-tune a cloned flow online.",
+    ),
+    "rebrac": BuiltIn(
+        "ReBRAC",
+        "ReBRAC",
+        "Revisiting the Minimalist Approach to Offline Reinforcement Learning (Tarasov et "
+        "al., arXiv 2305.09836)",
+        "A baseline without a flow that acts fast.",
+    ),
+    "rlpd": BuiltIn(
+        "RLPD",
+        "RLPD",
+        "Efficient Online Reinforcement Learning with Offline Data (Ball et al., arXiv 2302.02948)",
+        "Online learning from the first step, with data at hand.",
+    ),
+    "rql": BuiltIn(
+        "RQL",
+        "RQL",
+        "Reversal Q-Learning (Oberai, Park and Levine, arXiv 2606.17551)",
+        "One flow as both behaviour model and policy.",
+    ),
+    "qgf": BuiltIn(
+        "QGF",
+        "QGF",
+        "Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning (Zhou et al., "
+        "arXiv 2606.11087)",
+        "To choose the strength of guidance after training.",
+    ),
+    "meanflowql": BuiltIn(
+        "MeanFlowQL",
+        "MeanFlowQL",
+        "One-Step Generative Policies with Q-Learning: A Reformulation of MeanFlow (Wang et "
+        "al., arXiv 2511.13035)",
+        "One stage of training and few evaluations for an action.",
+    ),
+    "fan": BuiltIn(
+        "FAN",
+        "FAN",
+        "Towards Efficient and Expressive Offline RL via Flow-Anchored Noise-conditioned "
+        "Q-Learning (Lee et al., arXiv 2605.01663)",
+        "Where FQL's update is too expensive.",
+    ),
+    "value_flows": BuiltIn(
+        "ValueFlows",
+        "Value Flows",
+        "Value Flows (Dong et al., arXiv 2510.07650)",
+        "Where the whole distribution of returns matters.",
+    ),
+    "gfp": BuiltIn(
+        "GFP",
+        "GFP",
+        "Guided Flow Policy: Learning from High-Value Actions in Offline Reinforcement "
+        "Learning (Tiofack et al., arXiv 2512.03973)",
+        "Data that mix good and bad actions.",
+    ),
+    "driftql": BuiltIn(
+        "DriftQL",
+        "DriftQL",
+        "Drift Q-Learning (arXiv 2606.00350)",
+        "One network and one stage of training: cloning without a flow's time.",
+    ),
+    "iql": BuiltIn(
+        "IQL",
+        "IQL",
+        "Offline Reinforcement Learning with Implicit Q-Learning (Kostrikov, Nair and Levine, "
+        "arXiv 2110.06169)",
+        "The yardstick without a flow that every table has: values of data actions alone.",
+    ),
+    "idql": BuiltIn(
+        "IDQL",
+        "IDQL",
+        "IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies (Hansen- "
+        "Estruch et al., arXiv 2304.10573)",
+        "IFQL's ancestor: the same values, and a diffusion policy in place of the flow.",
+    ),
+    "bc": BuiltIn(
+        "BC",
+        "BC",
+        "Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
+        "The yardstick for every other; clones a flow once for several of them.",
+    ),
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}
-REMOVED_HOOKS = ("row_sampler", "priorities")
 ENTRY_POINT_GROUP = "flow_rl_zoo.agents"
 
 MethodT = TypeVar("MethodT", bound="type[Method]")
@@ -92,7 +266,7 @@ def register(
     :param when: when to use it, in one sentence.
     :return: the decorator.
     :raises TypeError: if the class is not a method.
-    :raises ValueError: if another class has the id, registered or built in, or one of another file, or it is an alias.
+    :raises ValueError: if the id is that of another class, built in or registered, or an alias.
     """
 
     def decorate(method: MethodT) -> MethodT:
@@ -102,23 +276,15 @@ def register(
                 f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
                 "made of it (docs/register.md)"
             )
-        for hook in REMOVED_HOOKS:
-            if hasattr(method, hook):
-                raise TypeError(
-                    f"{method.__name__} has the hook `{hook}` of release 1.0, which is not called any more: rows are "
-                    "drawn uniformly; leave it out"
-                )
         owner = ""
-        if id in ALIASES:
-            owner = f"{BUILT_IN[ALIASES[id]]}, as an alias"
-        elif id in BUILT_IN and method.__module__ != f"agents.{id}":
-            owner = f"{BUILT_IN[id]} of agents.{id}"
+        if ALIASES.get(id, id) in BUILT_IN:
+            owner = f"agents.{BUILT_IN[ALIASES.get(id, id)].class_name}"
         elif id in _entries:
-            owner = _described(_entries[id].method)
-        # the same class of the same file may come again, e.g. when its module is reloaded
-        if owner and owner != _described(method):
+            owner = path_of(_entries[id].method)
+        # the same class may come again, e.g. when its module is reloaded
+        if owner not in ("", path_of(method)):
             raise ValueError(
-                f"algorithm id `{id}` is taken by {owner}; register {_described(method)} by another, e.g. `my_{id}`"
+                f"algorithm id `{id}` is taken by {owner}; register {path_of(method)} by another, e.g. `my_{id}`"
             )
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method
@@ -129,7 +295,7 @@ def register(
 def name_of(method: type[Any]) -> str:
     """Return the name by which :func:`find` finds a class, registered or not: an id or ``"package.module:Class"``."""
     path = path_of(method)
-    built_in = {f"agents.{id}:{name}": id for id, name in BUILT_IN.items()}
+    built_in = {f"agents.{id}:{known.class_name}": id for id, known in BUILT_IN.items()}
     return built_in.get(path) or _installed().get(path, path)
 
 
@@ -167,38 +333,25 @@ def find(id: str) -> Entry:
     if ":" in id:
         return _by_path(id)
     id = ALIASES.get(id, id)
-    if id not in _entries:
-        if id in BUILT_IN:
-            # whose decorator registers it
-            importlib.import_module(f"agents.{id}")
-        elif id in _plugins():
-            _plugins()[id].load()
+    if id in BUILT_IN:
+        known = BUILT_IN[id]
+        method = getattr(importlib.import_module(f"agents.{id}"), known.class_name)
+        return Entry(id, method, known.paper, known.published_name, known.when)
+    if id not in _entries and id in _plugins():
+        _plugins()[id].load()  # its decorator registers it
     if id not in _entries:
         raise KeyError(unknown_name_message("algorithm", id, algorithm_ids()))
     return _entries[id]
 
 
 def describe(id: str) -> dict[str, str]:
-    """Return what an algorithm says of itself.
-
-    The file of one that is built in is read and not imported, since PyTorch takes seconds.
+    """Return ``published_name``, ``paper`` and ``when`` of an algorithm; one that is built in is not imported.
 
     :param id: its id.
-    :return: ``published_name``, ``paper`` and ``when`` as it was registered, and the first line of its docstring as
-        ``summary``.
+    :return: texts by name.
     """
-    if id in BUILT_IN:
-        tree = ast.parse((Path(__file__).parent / f"{id}.py").read_text(encoding="utf-8"))
-        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-        node = classes[BUILT_IN[id]]
-        (registered,) = (call for call in node.decorator_list if isinstance(call, ast.Call))
-        description = {str(word.arg): ast.literal_eval(word.value) for word in registered.keywords}
-        docstring = ast.get_docstring(node)
-    else:
-        entry = vars(find(id))
-        description = {name: entry[name] for name in ("published_name", "paper", "when")}
-        docstring = entry["method"].__doc__
-    return description | {"summary": (docstring or "").strip().partition("\n")[0]}
+    known: BuiltIn | Entry = BUILT_IN[id] if id in BUILT_IN else find(id)
+    return {name: getattr(known, name) for name in ("published_name", "paper", "when")}
 
 
 def find_named_by_file(
@@ -271,12 +424,6 @@ def _file_of(method: type[Any]) -> Path | None:
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     # without links, so that one file has one name
     return Path(file).resolve() if file else None
-
-
-def _described(method: type[Any]) -> str:
-    """Return a class's name, and the file that it is from."""
-    file = _file_of(method)
-    return f"{method.__qualname__} of {file}" if file else method.__qualname__
 
 
 def _installed() -> dict[str, str]:

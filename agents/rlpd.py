@@ -21,7 +21,6 @@ from agents.core import (
     log_range,
     normal,
     pessimistic_value,
-    register,
     setting,
     tanh_gaussian,
     tanh_gaussian_sample,
@@ -31,12 +30,6 @@ from agents.core import (
 ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh value
 
 
-@register(
-    "rlpd",
-    paper="Efficient Online Reinforcement Learning with Offline Data (Ball et al., arXiv 2302.02948)",
-    published_name="RLPD",
-    when="Online learning from the first step, with data at hand.",
-)
 class RLPD(Method):
     r"""Soft actor-critic from scratch whose batches are half dataset, half online transitions.
 

@@ -28,7 +28,6 @@ from agents.core import (
     log_range,
     normal,
     q_statistics,
-    register,
     setting,
     td_target,
     uniform,
@@ -36,12 +35,6 @@ from agents.core import (
 )
 
 
-@register(
-    "rql",
-    paper="Reversal Q-Learning (Oberai, Park and Levine, arXiv 2606.17551)",
-    published_name="RQL",
-    when="One flow as both behaviour model and policy.",
-)
 class RQL(Method):
     r"""Each step of a flow is an action of its own, and climbs the value of where it leads.
 

@@ -23,19 +23,12 @@ from agents.core import (
     log_range,
     normal,
     q_statistics,
-    register,
     setting,
     td_loss,
     uniform,
 )
 
 
-@register(
-    "sqam",
-    paper="Scalar Q Adjoint Matching (arXiv 2610.10437)",
-    published_name="SQAM",
-    when="A first try offline: the best of its paper and of the mini benchmark offline.",
-)
 class SQAM(TrustRegion):
     r"""TRQAM with a closed form in place of the adjoint chain, and a critic that may not overrate the policy's actions.
 

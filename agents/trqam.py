@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from agents.common.families.fine_tuning import AdjointMatching, TrustRegion
-from agents.core import register
 
 
-@register(
-    "trqam",
-    paper="Trust Region Q Adjoint Matching (arXiv 2605.27079)",
-    published_name="TRQAM",
-    when="When you can bound how far the policy may move, but not weigh Q.",
-)
 class TRQAM(AdjointMatching, TrustRegion):
     r"""QAM whose temperature is a multiplier that keeps the policy's path KL from the behaviour flow at a budget.
 

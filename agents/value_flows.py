@@ -29,7 +29,6 @@ from agents.core import (
     normal,
     pessimistic_value,
     q_statistics,
-    register,
     setting,
     uniform,
     velocity_field,
@@ -55,12 +54,6 @@ class ReturnFlow(CriticEnsemble):
         return self.mlp.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
 
 
-@register(
-    "value_flows",
-    paper="Value Flows (Dong et al., arXiv 2510.07650)",
-    published_name="Value Flows",
-    when="Where the whole distribution of returns matters.",
-)
 class ValueFlows(Method):
     r"""Flows sample returns, and their velocities are consistent with Bellman's equation.
 

@@ -192,13 +192,13 @@ def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) 
 
 def algorithms() -> Iterator[str]:
     """Give an entry for each algorithm class: its own settings, what it does, and an example."""
-    for id, name in BUILT_IN.items():
+    for id, known in BUILT_IN.items():
         algorithm = described()[id]
         yield heading(algorithm["published_name"], "=")
         arguments = ["policy", "env", "*"]
         for setting, row in own_settings(id).items():
             arguments.append(f"{setting}={row['default']!r}")
-        yield f".. py:class:: agents.{name}({', '.join(arguments)}, **settings)\n"
+        yield f".. py:class:: agents.{known.class_name}({', '.join(arguments)}, **settings)\n"
         summary = inspect.cleandoc(algorithm["summary"]).partition("\n")[0]
         when = describe_algorithms()["algorithms"][id]["when"]
         yield f"   {escaped(summary)} **When to use it.** {escaped(when)}\n"
@@ -216,7 +216,7 @@ def example(id: str) -> Iterator[str]:
     entries = described()[id]["profiles"][DEFAULT_PROFILE]
     values = merge(entries["default"], entries.get(EXAMPLE_DOMAIN, {}))
     rows = described()[id]["settings"]
-    yield f"model = agents.{BUILT_IN[id]}("
+    yield f"model = agents.{BUILT_IN[id].class_name}("
     yield '    "MlpPolicy",'
     yield "    env,"
     for name in ("horizon_length", *own_settings(id)):

@@ -124,8 +124,8 @@ def choosing() -> str:
         name = row["published_name"]
         if (DOCS / f"{id}.md").exists():
             name = f"[{name}]({id}.md)"
-        rows.append([row["source"] or "", name, *cells_of(row), row["when"], row["summary"]])
-    head = ["source", "algorithm", *NUMBERS, "when to use it", "what it is"]
+        rows.append([row["source"] or "", name, *cells_of(row), row["when"]])
+    head = ["source", "algorithm", *NUMBERS, "when to use it"]
     table = to_markdown(pd.DataFrame(rows, columns=head))
     text = textwrap.fill(start_text(algorithms, "[{name}]({id}.md)"), 120)
     return f"{text}\n\n{table}\n"
@@ -236,9 +236,10 @@ def stub() -> str:
         "# Written by docs/make_tables.py: a model is made of its method at run time.",
     ]
     lines += [f"from {module} import {name} as {name}" for name, module in imported.items()]
-    lines += [f"from agents.{id} import {name} as _{name}" for id, name in BUILT_IN.items()]
+    names = {id: known.class_name for id, known in BUILT_IN.items()}
+    lines += [f"from agents.{id} import {name} as _{name}" for id, name in names.items()]
     lines += ["", "__version__: str", "__all__: list[str]", ""]
-    for name in BUILT_IN.values():
+    for name in names.values():
         lines.append(f"class {name}(FlowAlgorithm, _{name}, Arguments): ...")
     return "\n".join(lines) + "\n"
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from agents.common.files import DamagedFileError, atomic_path, raising_damaged_file, safe
 from agents.common.validation import UntrustedError
-from agents.registry import BUILT_IN, name_of
+from agents.registry import name_of
 
 PICKLED = ":serialized:"
 """The key under which SB3's files hold a pickle."""
@@ -83,7 +83,7 @@ class ModelFile:
             names |= {name_of(cls), cls.__qualname__}
         if names.isdisjoint((saved, saved.rpartition(":")[2])):
             raise ValueError(
-                f"{self.name} is a model of {BUILT_IN.get(saved, saved)}, expected one of {algorithm.__name__}; "
+                f"{self.name} is a model of {saved}, expected one of {algorithm.__name__}; "
                 "`agents.load(path)` loads any"
             )
 

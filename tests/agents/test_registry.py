@@ -56,13 +56,6 @@ def test_a_class_of_an_installed_package_is_known_by_its_distribution(write_agen
     assert origin_of(method) == {**origin, "package": "my-agents==1.0"}
 
 
-@pytest.mark.parametrize("hook", ["row_sampler", "priorities"])
-def test_a_method_with_a_hook_that_is_not_called_any_more_is_refused(hook):
-    method = type("Old", (QAM,), {hook: lambda self: None})
-    with refuses(f"Old has the hook `{hook}` of release 1.0", TypeError):
-        agents.register("old", paper="none", published_name="Old")(method)
-
-
 def test_a_class_that_is_not_registered_is_refused():
     with refuses("is not a registered algorithm", KeyError):
         agents.get("agents.common.method:Method")
@@ -70,7 +63,7 @@ def test_a_class_that_is_not_registered_is_refused():
 
 @pytest.mark.parametrize(
     ("id", "owner"),
-    [("fql", "FQL"), ("bptt", "FBRAC, as an alias"), ("taken", "First"), ("sac", "SB3's")],
+    [("fql", "agents.FQL"), ("bptt", "agents.FBRAC"), ("taken", ".*First"), ("sac", "SB3's")],
 )
 def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))

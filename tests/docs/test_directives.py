@@ -47,14 +47,18 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
 
 def test_every_algorithm_class_has_an_entry_whose_example_has_valid_settings():
     text = "\n".join(directives.algorithms())
-    assert re.findall(r"py:class:: agents\.(\w+)\(policy, env", text) == list(BUILT_IN.values())
-    for id, name in BUILT_IN.items():
+    assert re.findall(r"py:class:: agents\.(\w+)\(policy, env", text) == [
+        known.class_name for known in BUILT_IN.values()
+    ]
+    for id, known in BUILT_IN.items():
         construction, *training = ast.parse("\n".join(directives.example(id))).body
-        assert ast.unparse(construction.value.func) == f"agents.{name}"
+        assert ast.unparse(construction.value.func) == f"agents.{known.class_name}"
         keywords = construction.value.keywords
         settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
         agents.get(id).method(**settings)
-        assert all(hasattr(getattr(agents, name), call.value.func.attr) for call in training)
+        assert all(
+            hasattr(getattr(agents, known.class_name), call.value.func.attr) for call in training
+        )
     example = "\n".join(directives.example("fql"))
     assert "    distill_weight=300.0,\n)" in example  # published for scene-play
     assert "learn(500_000)" in "\n".join(directives.example("rlpd"))  # it has no offline phase
@@ -65,7 +69,7 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
     reference = directives.ROOT / "docs/reference"
     text = "\n".join(path.read_text() for path in (reference / "api").glob("*.rst"))
     described = set(re.findall(r"\.\. auto\w+:: (\S+)", text))
-    names = set(module.__all__) - set(BUILT_IN.values())
+    names = set(module.__all__) - {known.class_name for known in BUILT_IN.values()}
     (listed,) = re.findall(
         rf"names of ``{module.__name__}`` are.*?\n\n(.*?)\n\n",
         (reference / "api.rst").read_text(),

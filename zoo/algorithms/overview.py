@@ -37,7 +37,6 @@ def describe_algorithms() -> dict[str, Any]:
             row = {
                 "published_name": name,
                 "paper": paper,
-                "summary": "",
                 "when": "A baseline without a dataset.",
             }
         else:
