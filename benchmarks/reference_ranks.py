@@ -214,7 +214,7 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     :param folder: where run folders are; it may be missing.
     """
-    tables = read_runs([folder] if folder.exists() else [], merge_protocols=True)
+    tables = read_runs([folder] if folder.exists() else [])
     rows = []
     for run in tables.runs.to_dict("records"):
         ended = pd.isna(run["problem"]) or "training diverged" in run["problem"]

@@ -42,7 +42,7 @@ def make_parser() -> Parser:
         metavar="SECONDS",
         help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
     )
-    add_flags(parser, CompareRequest, ("reference_scores", "merge_protocols"))
+    add_flags(parser, CompareRequest, ("reference_scores",))
     add_verbose(parser)
     return parser
 
@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     console = terminal()
     paths = shlex.join(map(str, args.paths))
-    read = partial(read_runs, args.paths, args.merge_protocols, all_settings=False)
+    read = partial(read_runs, args.paths)
     gc.disable()  # what is read is no garbage, and every collection would go through all of it
     tables = read()
     gc.freeze()

@@ -152,14 +152,6 @@ def test_a_corrupt_run_is_named_and_counted_and_the_rest_compared_unless_strict(
     assert "--strict allows no skipped run, got 1" in err
 
 
-def test_protocols_are_separate_rows_unless_merged(logs, call):
-    write_runs(logs, SCENE[:1], seeds=3)
-    for seed in (3, 4):
-        write_run(logs / f"dense_{seed}", seed=seed, offline=(5, 9), sparse=False)
-    for flags, methods in ([], 2), (["--merge-protocols"], 1):
-        assert call(compare.main, logs, *flags, *SMALL)[0]["methods"] == methods
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     {

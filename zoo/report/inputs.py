@@ -77,8 +77,7 @@ def collect(request: CompareRequest) -> Inputs:
     Runs that do not count are named on standard error.
     """
     sets = [load_set(name) for name in dict.fromkeys(request.published)]
-    # only published scores are compared with settings that no file of a run names
-    own_runs = read_runs(request.paths, request.merge_protocols, all_settings=bool(sets))
+    own_runs = read_runs(request.paths)
     skipped = own_runs.skipped()
     for entry in skipped:
         log.info("skipped %s: %s", entry["path"], entry["reason"])

@@ -23,7 +23,7 @@ from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
 from zoo.report.comparison import joined
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import SUCCESS_AT_END, describe_layers, phase_ends
+from zoo.runs.protocol import describe_layers, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import load_yaml
@@ -80,7 +80,7 @@ class PublishedSet:
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
-        protocol = {"success_at": SUCCESS_AT_END} | self.protocol | self.domains.get(domain, {})
+        protocol = self.protocol | self.domains.get(domain, {})
         protocol |= self.methods.get(method, {})
         protocol |= protocol.pop("domains", {}).get(domain, {})
         return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}

@@ -45,7 +45,6 @@ class CompareRequest:
         action="extend",
         metavar="ENV=RANDOM,EXPERT",
     )
-    merge_protocols: bool = flag("one row per label, even where protocols differ", default=False)
     failed: Literal["last", "zero", "exclude"] = flag(
         "what runs that failed count for: their last evaluation, zero, or nothing", default="last"
     )

@@ -16,7 +16,7 @@ import pandas as pd
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
 from zoo.report.published_scores import are_counts, clashes, read_rows, refuse, with_places
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import PROTOCOL, SUCCESS_AT_END, show
+from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
 from zoo.runs.scores import SCORE_KINDS
 
@@ -114,10 +114,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
     """
     required = [*COLUMNS, *PROTOCOL]
-    required.remove("success_at")  # older releases had no other way than the end, and no column
     table = read_rows([path], required, [*_COUNTS, "successes", "score"], _REMEDY)
-    if "success_at" not in table:
-        table["success_at"] = SUCCESS_AT_END
     # an unknown kind has no limits, so its rows are refused below
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()

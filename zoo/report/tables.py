@@ -39,8 +39,7 @@ from zoo.report.table_entries import (
     score_entry,
 )
 from zoo.runs.folder import short_name
-from zoo.runs.protocol import PROTOCOL, shortened, show, what_differs
-from zoo.runs.read import RunTables
+from zoo.runs.protocol import PROTOCOL, shortened, show
 from zoo.runs.scores import METRICS, SUCCESS, ScoreKind
 
 _NOT_STATED = "not stated"
@@ -372,19 +371,6 @@ def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
             f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
         )
     return Table.of("cost", "Cost", caption, rows)
-
-
-def differences_table(tables: RunTables, methods: Collection[str]) -> Table:
-    """Return where methods of one label differ, a row each; without rows where every label is one method."""
-    rows = []
-    for name, fields in what_differs(tables.runs, methods).items():
-        texts = [f"{field} {value}" for field, value in fields.items()]
-        rows.append({"method": name, "settings": _enumeration(texts)})
-    caption = (
-        "What differs between methods of one label, on the environments that they share; several values, which differ "
-        "between environments, are divided by a slash."
-    )
-    return Table.of("differences", "What differs", caption, rows)
 
 
 def scored_otherwise(comparison: Comparison, names: Collection[str]) -> dict[str, list[str]]:

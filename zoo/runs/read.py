@@ -32,29 +32,28 @@ from zoo.runs.folder import (
 )
 from zoo.runs.protocol import (
     PROTOCOL,
-    SUCCESS_AT_END,
     describe_layers,
     describe_settings,
-    kinds_of,
-    labels_by_kind,
     name_methods,
     phase_ends,
     show,
 )
 from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
-from zoo.settings.record import RunRecord, with_defaults
+from zoo.settings.record import RunRecord
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
     "kind", "score", "return", "length", "run", "carried",
 )  # fmt: skip
 _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
-_MAY_CHANGE_SCORES = ("offline_data", "env_wrapper", "normalize", "noise_type", "noise_std")
+_MAY_CHANGE_SCORES = (
+    "offline_data", "env_wrapper", "normalize", "noise_type", "noise_std", "success_at",
+)  # fmt: skip
 """Settings of a run that are no field of `PROTOCOL`."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code", "problem",
-    "replaced_by", "never_reported",
+    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "described", "code",
+    "problem", "replaced_by", "never_reported",
 )  # fmt: skip
 
 
@@ -65,8 +64,9 @@ class RunTables:
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
         fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
-        ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a
-        mapping), ``code`` (hash of the algorithm's file, or None), ``problem`` (why the run does not count, or None),
+        ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a mapping), ``described``
+        (these and the fields of `PROTOCOL`, as texts), ``code`` (hash of the algorithm's file, or None), ``problem``
+        (why the run does not count, or None),
         ``replaced_by`` (the run that stands for its method, environment and seed instead, or None) and
         ``never_reported`` (whether it counts as without success because only others on its environment report any).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
@@ -111,23 +111,15 @@ def split_environment(name: str) -> tuple[str, str, str]:
     return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
 
 
-def read_runs(
-    paths: Iterable[Path], merge_protocols: bool = False, all_settings: bool = True
-) -> RunTables:
+def read_runs(paths: Iterable[Path]) -> RunTables:
     """Read all runs below some paths.
 
-    Runs of one label on one environment that differ in a field of `PROTOCOL`, or in a setting, become different
-    methods, see `zoo.runs.protocol`; so do runs whose numbers of steps or episodes differ between environments, unless
-    they are scored by their return. The other fields may differ between environments, as they do in the papers: sparse
-    rewards belong to some domains. Runs that are scored by success and by their return are never held apart by this.
-
-    :param merge_protocols: put runs of a label in one row, whatever their protocol.
-    :param all_settings: whether ``settings`` has those that came with a later release than the runs of a label. They
-        tell no runs apart, and reading their defaults takes seconds, since it imports PyTorch.
+    Runs of one label on one environment that differ in a setting or in the kind of their scores are different methods,
+    see `zoo.runs.protocol.name_methods`.
     """
     folders = find_run_folders(paths)
     contents = read_contents(folders)
-    described = _describe_records(contents, all_settings)
+    described = _describe_records(contents)
     rows = []
     evaluations = []
     for path, content in zip(folders, contents, strict=True):
@@ -144,47 +136,37 @@ def read_runs(
                 row["kind"] = SUCCESS.name
     runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS))
     runs = runs.astype({"problem": object, "replaced_by": object})
-    kinds = kinds_of(runs)
-    # Runs of another kind of score have no success that could be taken at a step.
-    runs.loc[kinds.notna() & (kinds != SUCCESS.name), "success_at"] = None
-    name_runs = name_methods
-    if merge_protocols:
-        name_runs = labels_by_kind
-    runs["method"] = name_runs(runs)
+    runs["method"] = name_methods(runs)
     _mark_duplicates(runs)
     return RunTables(runs, _evaluation_table(runs, evaluations))
 
 
 def _describe_records(
-    contents: Iterable[RunContents | UnreadableRun], all_settings: bool
+    contents: Iterable[RunContents | UnreadableRun],
 ) -> dict[int, dict[str, Any] | str]:
     """Return the columns that each record gives, or why it gives none, by the record's identity."""
-    records: dict[int, RunRecord] = {}
-    setting_names: dict[str, set[frozenset[str]]] = {}
+    described: dict[int, dict[str, Any] | str] = {}
     for content in contents:
-        if isinstance(content, RunContents) and id(content.record) not in records:
-            record = records[id(content.record)] = content.record
-            names = setting_names.setdefault(record.label or record.algo, set())
-            names.add(frozenset(record.settings))
-    described = {}
-    for key, record in records.items():
-        releases_differ = len(setting_names[record.label or record.algo]) > 1
-        described[key] = _describe(record, all_settings or releases_differ)
+        if isinstance(content, RunContents) and id(content.record) not in described:
+            described[id(content.record)] = _describe(content.record)
     return described
 
 
-def _describe(record: RunRecord, all_settings: bool) -> dict[str, Any] | str:
+def _describe(record: RunRecord) -> dict[str, Any] | str:
     """Return the columns that the record of a run gives, or why it gives none."""
     try:
-        if all_settings:
-            record = with_defaults(record)
         columns = describe_config(record)
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` is {columns[name]!r}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # no release writes this
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         return f"cannot be understood ({describe_error(error)})"
-    return columns
+    settings = columns["settings"]
+    texts = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
+    for name, text in settings.items():
+        # An algorithm of one's own may have a setting of such a name.
+        texts[f"settings.{name}" if name in texts else name] = text
+    return {**columns, "described": texts}
 
 
 def _read_run(
@@ -254,7 +236,6 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
         "pretraining_steps": run.pretraining_steps or cloned,
         "pretrained_actor": bool(actor),
         "follows_environment": rule.follows_environment,
-        "success_at": run.success_at or SUCCESS_AT_END,
         "action_range": run.action_range and str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
         "departures": tuple(record.departures),

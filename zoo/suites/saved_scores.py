@@ -64,8 +64,11 @@ def write_scores(statuses: Sequence[JobStatus], folder: Path) -> list[Path]:
                 stamps[str(run_folder.path)] = _stamps(run_folder, status.job.settings_hash)
     if not stamps:
         return []
-    # merged under the suite's names of methods, since the hash of the settings separates protocols
-    evaluations = read_runs(list(map(Path, stamps)), merge_protocols=True).counted()
+    tables = read_runs(list(map(Path, stamps)))
+    # under the suite's names of methods, since the hash of the settings separates protocols
+    labels = tables.runs.set_index("run")["label"]
+    evaluations = tables.counted()
+    evaluations["method"] = evaluations["run"].map(labels)
     table = evaluations.join(pd.DataFrame.from_dict(stamps, orient="index"), on="run")[
         list(COLUMNS)
     ]

@@ -79,10 +79,3 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
     path.write_text(text)
     with refuses(r"scores\.csv` cannot be read"):
         collected(scores=[path])
-
-
-def test_files_of_releases_without_a_column_of_the_protocol_are_read(written):
-    table = pd.read_csv(written, dtype=str, keep_default_na=False)
-    table.drop(columns="success_at").to_csv(written, index=False)
-    (method,) = read_scores(written, "theirs").methods.values()
-    assert {protocol["success_at"] for protocol in method.protocols.values()} == {"end"}

@@ -4,15 +4,13 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
 from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import CUBE, write_run
-from zoo.report.tables import differences_table
 from zoo.runs.folder import RunFolder, UnreadableRun
-from zoo.runs.protocol import PROTOCOL, protocol_differences, what_differs
+from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, read_speed, read_times, split_environment
 
 
@@ -62,11 +60,11 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "name"),
     {
-        "dataset: {size: 500}": "qam (dataset_size=500)",
+        "dataset: {size: 500}": "qam (dataset_size=500, dataset_fingerprint=None)",
         "settings: {net_arch: [128, 128]}": "qam (net_arch=128x2)",
-        "pretrained_actor: {updates: 300}": "qam (pretraining_steps=300)",
+        "pretrained_actor: {updates: 300}": "qam (pretraining_steps=300, pretrained_actor=True)",
         "profile: trqam": "qam (profile=trqam)",
-        "settings: {profile: mine}": "qam (profile_=mine)",
+        "settings: {profile: mine}": "qam (settings.profile=mine)",
         "success_at: any": "qam (success_at=any)",
         "normalize: true": "qam (normalize=True)",
         "noise_std: 0.1": "qam (noise_std=0.1)",
@@ -130,17 +128,6 @@ def test_protocol_difference_names_the_field_and_both_values():
     assert protocol_differences("online", {"dataset_size": 900_000}, paper)
 
 
-def test_a_run_without_evaluations_does_not_differ_in_the_kind_of_its_scores():
-    runs = pd.DataFrame(
-        dict.fromkeys(["label", "algorithm", "environment", *PROTOCOL], ["qam"] * 3)
-    )
-    runs["method"] = ["qam a", "qam a", "qam b"]
-    runs["settings"] = [{"tau": "1"}, {"tau": "1"}, {"tau": "2"}]
-    runs = runs.assign(kind=["success", None, "success"], problem=None)
-    differences = what_differs(runs, ["qam a", "qam b"])
-    assert differences == {"qam a": {"tau": "1"}, "qam b": {"tau": "2"}}
-
-
 # -- damaged folders --------------------------------------------------------------------------------------------------
 
 
@@ -191,15 +178,6 @@ def test_success_by_return_is_a_kind_of_its_own(tmp_path):
     assert set(read_runs([tmp_path]).counted()["kind"]) == {"success by return"}
 
 
-@pytest.mark.parametrize("merge", [False, True])
-def test_scores_of_two_kinds_on_an_environment_are_two_methods(tmp_path, merge):
-    write_run(tmp_path / "a", offline=(50,))
-    write_run(tmp_path / "b", seed=1, offline=(10.0,), has_success=False, score="return")
-    counted = read_runs([tmp_path], merge_protocols=merge).counted()
-    kinds = {"qam": "success", "qam (by return)": "return"}
-    assert counted.set_index("method")["kind"].to_dict() == kinds
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     {
@@ -248,37 +226,37 @@ def names(tables):
     return tables.runs.set_index(tables.runs["run"].str.rpartition("/")[2])["method"].to_dict()
 
 
-def test_many_differences_give_letters_instead_of_a_long_name(tmp_path):
+def test_a_name_has_all_settings_that_tell_runs_apart_and_a_few_of_the_others(tmp_path):
     for gamma in (0.5, 0.99):
         for temperature in (0.3, 99.0):
-            settings = {"gamma": gamma, "inverse_temperature": temperature}
-            write_run(tmp_path / f"{gamma} {temperature}", settings=settings, label="ours")
-    tables = read_runs([tmp_path])
-    letters = dict(
-        zip(sorted(names(tables)), ("ours a", "ours b", "ours c", "ours d"), strict=True)
+            settings = {"gamma": gamma, "inverse_temperature": temperature, "rho": 10 * gamma}
+            about = {"settings": settings | {"tau": gamma}, "label": "ours"}
+            write_run(tmp_path / f"{gamma} {temperature}", **about)
+    assert names(read_runs([tmp_path]))["0.5 99.0"] == (
+        "ours (gamma=0.5, inverse_temperature=99.0, rho=5.0, tau=0.5)"
     )
-    assert names(tables) == letters
-    name, differences = differences_table(tables, set(tables.runs["method"])).rows[1]
-    assert (name.text, differences.text) == ("ours b", "gamma 0.5; inverse_temperature 99.0")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        # one of several differences that come together makes the name
         """
-        qam (gamma=0.5): {settings: {gamma: 0.5, tau: 0.1}}
-        qam (gamma=0.9): {settings: {gamma: 0.9, tau: 0.2}}
+        qam (gamma=0.5, tau=0.1): {settings: {gamma: 0.5, tau: 0.1}}
+        qam (gamma=0.9, tau=0.2): {settings: {gamma: 0.9, tau: 0.2}}
         """,
         # a label of two algorithms, on other tasks too
         """
         ours (algorithm=cgql): {algo: cgql, label: ours}
         ours (algorithm=cgql_mse): {algo: cgql_mse, label: ours, env: cube-double-play-singletask-task1-v0}
         """,
-        # numbers of steps, also where each environment has its own
         """
-        qam (offline_steps=2,000): {env: cube-double-play-singletask-task1-v0, offline: [1, 2]}
+        qam (offline_steps=2,000): {offline: [1, 2]}
         qam (offline_steps=3,000): {}
+        """,
+        # scores of two kinds on an environment
+        """
+        qam (score=success): {}
+        qam (score=return): {seed: 1, offline: [10.0, 11.0, 12.0], has_success: false, score: return}
         """,
         # a failed run with settings of its own renames no other
         """

@@ -52,7 +52,6 @@ from zoo.report.table_entries import Table, to_csv, to_latex, to_markdown, write
 from zoo.report.tables import (
     aggregates_table,
     cost_table,
-    differences_table,
     domains_table,
     improvement_table,
     only_task,
@@ -71,7 +70,7 @@ from zoo.terminal.errors import UsageError
 FOLDER = Path(__file__).parent / "templates"
 _FILES = re.compile(
     r"(tables|figures)/(verdict|aggregates|profiles|improvement|pairs|seeds_needed|sample_efficiency|domains|environments"
-    r"|tasks|heat_map|runs|reproduction|differences|cost)(_\w+)?\.(csv|md|tex|pdf|svg|png)"
+    r"|tasks|heat_map|runs|reproduction|cost)(_\w+)?\.(csv|md|tex|pdf|svg|png)"
     r"|(evaluations|curves|profiles)\.csv(\.gz)?|(runs|scores)\.csv|report\.html|results\.json"
 )
 """Names of the files of this or an older report."""
@@ -130,7 +129,7 @@ class Content:
     def tables(self) -> list[Table]:
         """Every table of the report, in the order of the page."""
         inputs = self.inputs
-        tables = [differences_table(inputs.own_runs, inputs.methods)]
+        tables = list[Table]()
         tables_of_phases = (
             aggregates_table,
             improvement_table,
