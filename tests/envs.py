@@ -34,23 +34,6 @@ class SpacesEnv(gymnasium.Env):
         return self.np_random.standard_normal(self.observation_space.shape).astype(np.float32)
 
 
-class IntegerEnv(SpacesEnv):
-    """Takes two whole numbers as actions, keeps what it was given, and rewards their sum."""
-
-    def __init__(self):
-        super().__init__()
-        self.action_space = spaces.Box(0, 10, (2,), np.int64)
-        self.played = []
-
-    def step(self, action):
-        self.played.append(action)
-        observation, _, *rest = super().step(action)
-        return observation, float(action.sum()), *rest
-
-
-gymnasium.register("Integer-v0", IntegerEnv, max_episode_steps=20)
-
-
 def space_env_of(observations, actions=None):
     """Return an environment with these observations, which it cannot make; actions default to the box [-1, 1]^2."""
     env = SpacesEnv()

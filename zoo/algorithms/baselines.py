@@ -23,7 +23,6 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents import registry
-from agents.common.actions import stored_as_played
 from agents.common.common_settings import checked_frequency
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -195,11 +194,6 @@ class Baseline(StoredModel):
             self.action_noise = NormalActionNoise(
                 np.zeros(shape), np.full(shape, own_settings.noise_std)
             )
-
-    def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return actions to play and to store, which SB3 leaves unrounded where the environment takes integers."""
-        actions, scaled = super()._sample_action(*args, **kwargs)
-        return stored_as_played(actions, scaled, self.action_space)  # type: ignore[arg-type]  # it is a box
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:

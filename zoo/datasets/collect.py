@@ -11,7 +11,7 @@ from gymnasium import Env
 from gymnasium.spaces import Dict
 
 import agents
-from agents.common.actions import action_bounds, holds_integers, played_actions
+from agents.common.actions import played_actions
 from agents.common.data.arrays import Array, Transitions
 from agents.common.frames import FrameStack, frame_space, frames_of
 from agents.common.model_file import read_model_file
@@ -73,10 +73,7 @@ def make_policy(word: str, env: Env[Any, Any], seed: int, trust: bool) -> tuple[
     space: Any = env.action_space
     if word == "random":
         generator: Any = np.random.default_rng(stream(Purpose.COLLECTED_ACTIONS, seed))
-        draw = functools.partial(generator.integers, space.low, space.high, endpoint=True)
-        # rounded real numbers would give both ends half of their share
-        if not holds_integers(space):
-            draw = functools.partial(generator.uniform, space.low, space.high)
+        draw = functools.partial(generator.uniform, space.low, space.high)
         return lambda observation, begins: draw(), 1
     if ":" not in word or Path(word).exists():
         return _model(word, env, seed, trust)
@@ -139,7 +136,7 @@ def _play(
     """
     name = f"episode {number}"
     space: Any = env.action_space
-    low, high = action_bounds(space)
+    low, high = space.low, space.high
     # A stream for each episode, so that its noise does not depend on the length of those before it.
     generator = np.random.default_rng(stream(Purpose.COLLECTED_NOISE, seed, number))
     observation, _ = env.reset(seed=seed_for(Purpose.COLLECTED_START, seed, number))

@@ -11,11 +11,9 @@ from gymnasium import Env, Space, Wrapper
 from gymnasium.spaces import Box, Dict
 from gymnasium.wrappers import FlattenObservation
 
-from agents.common.actions import holds_integers
 from agents.common.data.arrays import (
     ActionRange,
     Array,
-    Flags,
     Transitions,
     compact_transitions,
     first_bad,
@@ -148,10 +146,6 @@ def check_fit(
         for rows in (arrays["observations"], content.final_observations):
             if not _check_values(source, "observations", rows, observation_space):
                 break  # one warning is enough
-    # Real numbers are checked below, which clips what rounding puts outside.
-    if action_range is None and holds_integers(action_space):
-        # The row after a trajectory's last transition has no action.
-        _check_values(source, "actions", arrays["actions"], action_space, content.valid)
     check_actions(source, content, action_space, action_range)
 
 
@@ -186,13 +180,10 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
         )
 
 
-def _check_values(
-    source: str | Path, key: str, values: Array, space: Box, rows: Flags | None = None
-) -> bool:
+def _check_values(source: str | Path, key: str, values: Array, space: Box) -> bool:
     """Refuse values that a space of integers does not hold; warn of those outside a space of real numbers.
 
     :param values: the array `key`, (rows, size).
-    :param rows: those that count, (rows,); None: all.
     :return: whether all are inside.
     """
     is_integer = space.dtype.kind in "iub"
@@ -205,7 +196,7 @@ def _check_values(
         is_outside = (part < low) | (part > high)
         return is_outside | is_integer & (part != np.round(part))
 
-    position = first_bad(values, is_wrong, rows)
+    position = first_bad(values, is_wrong, None)
     if position is None:
         return True
     row, column = position

@@ -50,10 +50,11 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     """
     actions = env.action_space
     observations = env.observation_space
-    if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
+    is_box = isinstance(actions, spaces.Box) and actions.dtype.kind == "f"
+    if not is_box or len(actions.shape) != 1:
         raise UsageError(
-            f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box; choose an "
-            "environment with continuous actions"
+            f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of floats; choose "
+            "an environment with continuous actions"
         )
     is_range = actions.bounded_below & actions.bounded_above & (actions.low < actions.high)
     if not is_range.all():

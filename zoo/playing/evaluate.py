@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from agents.common.actions import Array, action_bounds, played_actions
+from agents.common.actions import Array, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.border import stack
 from zoo.envs.make import find_spec, is_ogbench
@@ -313,7 +313,7 @@ class BatchPlanner:
         chunks = plans[rows][:, : getattr(policy, "played_length", policy.chunk_length)]
         self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
-        chunks[is_bad] = np.mean(action_bounds(self._action_space), axis=0)
+        chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
         return played_actions(chunks, self._action_space), set(rows[0][is_bad].tolist())
 
     def restart(self, replica: int, episode: int) -> None:

@@ -480,8 +480,7 @@ class ActionRange:
         if action_range is None:
             bounds = space.low.reshape(size), space.high.reshape(size)
         try:
-            # adding 0.0 refuses anything but numbers, keeps the precision, in which scaling rounds, and makes integers
-            # floats: the width of a box of int8 does not fit into int8
+            # adding 0.0 refuses anything but numbers and keeps the precision, in which scaling rounds
             low, high = (np.broadcast_to(np.asarray(bound) + 0.0, (size,)) for bound in bounds)
             if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
                 raise ValueError("each low must be less than its high, and both finite")

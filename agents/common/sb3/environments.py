@@ -14,7 +14,6 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from agents.common.actions import action_bounds
 from agents.common.observations import PARTS
 
 
@@ -38,7 +37,7 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     """Refuse spaces that models are not built for, by name.
 
     :param observations: must be a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
-    :param actions: must be a bounded Box, each of whose coordinates has a width.
+    :param actions: must be a bounded Box of floats, each of whose coordinates has a width.
     :raises UnsupportedSpaceError: if they are not.
     """
     parts: list[Any] = [observations]
@@ -52,13 +51,14 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             "models support non-empty Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, "
             f"got {observations}; flatten it with gymnasium.wrappers.FlattenObservation"
         )
-    if not isinstance(actions, spaces.Box) or not actions.is_bounded() or 0 in actions.shape:
+    is_box = isinstance(actions, spaces.Box) and actions.dtype.kind == "f"
+    if not is_box or not actions.is_bounded() or 0 in actions.shape:  # type: ignore[attr-defined]  # a box has both
         raise UnsupportedSpaceError(
-            f"models support non-empty bounded Box actions, got {actions}; "
+            f"models support non-empty bounded Box actions of floats, got {actions}; "
             "use an environment with continuous actions between finite bounds"
         )
     # actions are scaled in float32, in which a width of a box of float64 may be 0 or infinite
-    low, high = (bound.astype(np.float32) for bound in action_bounds(actions))
+    low, high = (bound.astype(np.float32) for bound in (actions.low, actions.high))
     with np.errstate(over="ignore"):
         widths = (high - low).ravel()
     unscalable = np.flatnonzero(~((widths > 0) & np.isfinite(widths)))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from agents.common.actions import action_bounds, holds_integers, played_actions
+from agents.common.actions import played_actions
 from agents.common.files import atomic_path
 from agents.common.method import Draw
 from agents.common.nets.fast import use_reference_kernels
@@ -59,9 +59,8 @@ class ExportedPolicy(nn.Module):
         self.policy = policy
         self.draws_noise = draws_noise
         self.draws = policy.method.candidate_noise()
-        low, high = (
-            torch.as_tensor(np.float32(bound)) for bound in action_bounds(policy.action_space)
-        )
+        box = policy.action_space
+        low, high = (torch.as_tensor(np.float32(bound)) for bound in (box.low, box.high))
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
 
@@ -87,10 +86,7 @@ class ExportedPolicy(nn.Module):
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
         # rounding may leave the box by a unit in the last place
-        actions = torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
-        if holds_integers(policy.action_space):
-            return actions.round()
-        return actions
+        return torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
 
 
 def export_onnx(
@@ -309,8 +305,8 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
     noise = {name: value[None] for name, value in inputs.items()}
     planned_actions = played_actions(policy.plan(rows[None].numpy(), noise)[0], policy.action_space)
-    low, high = action_bounds(policy.action_space)
-    error = float(np.max(np.abs(exported_actions - planned_actions) / (high - low)))
+    width = policy.action_space.high - policy.action_space.low
+    error = float(np.max(np.abs(exported_actions - planned_actions) / width))
     if not error <= TOLERANCE:  # also where it is NaN
         raise ArithmeticError(
             f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {checked} observations, got "

@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv as GymEnv
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from torch import Tensor
 
-from agents.common.actions import Array, stored_as_played
+from agents.common.actions import Array
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -592,8 +592,7 @@ class FlowAlgorithm(StoredModel):
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
-        executed = self.policy.unscale_action(scaled)
-        return stored_as_played(executed, scaled, self.policy.action_space)
+        return self.policy.unscale_action(scaled), scaled
 
     def _without_diverged(self, actions: Array) -> Array:
         """Replace actions that are not finite by the middle of the action space: no simulator gets a NaN."""

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from agents.common.actions import (
     Array,
-    holds_integers,
     played_actions,
     scaled_actions,
     unscaled_actions,
@@ -374,19 +373,11 @@ class FlowPolicy(BasePolicy):
             return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
 
     def unscale_chunks(self, actions: Array) -> Array:
-        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A).
-
-        Where the environment takes integers, they are numbers that :func:`played_actions` rounds.
-        """
+        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
         shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
-        return np.asarray(self.unscale_action(actions.reshape(shape)), dtype=self._planned_dtype)
-
-    @property
-    def _planned_dtype(self) -> np.dtype[Any]:
-        """The dtype of planned actions: a NaN must be seen before actions are made integers."""
-        if holds_integers(self.action_space):
-            return np.dtype(np.float64)
-        return self.action_space.dtype
+        return np.asarray(
+            self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype
+        )
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (B, A), scaled to [-1, 1]."""
@@ -477,7 +468,10 @@ class FlowPolicy(BasePolicy):
         count = len(rows)
         shape = self._chunks_shape(count)
         if state is None:
-            state = np.zeros(shape, dtype=self._planned_dtype), np.full(count, self.chunk_length)
+            state = (
+                np.zeros(shape, dtype=self.action_space.dtype),
+                np.full(count, self.chunk_length),
+            )
         if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (count,)]:
             raise ValueError(
                 f"`state` must be None or what `predict` returned for the same {count} observations"

@@ -1,4 +1,4 @@
-"""Where data live, how much memory there is, and batches from host memory: the same ones."""
+"""Where data live, and batches from host memory: the same ones."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from agents.common.data import storage
 from agents.common.data.storage import GIB, place
 from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import seeded, toy_dataset, warns
+from tests.common.toys import seeded, toy_dataset
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -26,13 +26,6 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
         assert_same_batches(*batches)
 
 
-@pytest.mark.parametrize("choice", ["auto", "device", "host"])
-def test_data_larger_than_the_free_memory_are_warned_of(monkeypatch, choice):
-    monkeypatch.setattr(storage, "available_memory", lambda: 3 * GIB)
-    with warns(r"needs 4\.00 GiB .* and 3\.00 GiB of memory are free"):
-        place(choice, torch.device("cpu"), 4 * GIB)
-
-
 @pytest.mark.parametrize(
     ("free", "total", "needed", "device"),
     [
@@ -46,17 +39,6 @@ def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
     monkeypatch, free, total, needed, device
 ):
     monkeypatch.setattr(storage, "device_memory", lambda device: (free * GIB, total * GIB))
-    monkeypatch.setattr(storage, "available_memory", lambda: 100 * GIB)
     placement = place("auto", torch.device("cuda"), int(needed * GIB))
     assert placement.device.type == device
     assert placement.on_device == (device == "cuda")
-
-
-def test_a_container_leaves_its_limit_without_what_is_used_apart_from_page_cache(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(storage, "_CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 200000\nactive_file 50000\n")
-    assert storage.available_memory() == 550_000

@@ -43,18 +43,6 @@ def test_a_function_is_played_its_actions_clipped_and_every_observation_kept():
     assert arrays["rewards"][0] == np.float32(reward)
 
 
-def nearly(observation):
-    return [9.51, 0.49]
-
-
-def test_integers_are_stored_as_they_are_played():
-    arrays = collect(f"{MODULE}:nearly", "Integer-v0", {}, episodes=1).arrays
-    assert_array_equal(arrays["actions"][0], [10, 0])
-    assert_array_equal(arrays["rewards"], [10] * 20)
-    at_random = collect("random", "Integer-v0", {}, episodes=20).arrays
-    assert set(at_random["actions"].flat) == set(range(11))
-
-
 def save_bc(folder, env, **settings):
     settings |= {"net_arch": [4], "flow_steps": 1, "buffer_size": 4, "seed": 0}
     agents.BC("MlpPolicy", env, **settings).save(folder / "model")

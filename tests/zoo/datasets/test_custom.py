@@ -73,10 +73,9 @@ def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(
 
 
 class IntegerEnv(SpringEnv):
-    """Observes and takes integers."""
+    """Observes integers."""
 
     observation_space = Box(0, 255, (4,), np.uint8)
-    action_space = Box(0, 10, (2,), np.int64)
 
 
 INTEGERS = "Integers-v0"
@@ -87,13 +86,10 @@ ROWS = np.arange(59)[:, None]
 IN_INTEGERS = {
     "observations": np.arange(4.0) + ROWS,
     "next_observations": np.arange(4.0) + ROWS + 1,
-    "actions": np.tile([9.0, 1.0], (59, 1)),
 }
 
 
-@pytest.mark.parametrize(
-    ("array", "value"), [("observations", 2.506), ("observations", 256), ("actions", 9.51)]
-)
+@pytest.mark.parametrize(("array", "value"), [("observations", 2.506), ("observations", 256)])
 @pytest.mark.filterwarnings("ignore:.* trajectories end only because")
 def test_values_that_a_space_of_integers_does_not_hold_are_refused(tmp_path, array, value):
     load_custom(written(tmp_path, **IN_INTEGERS), INTEGERS, {})

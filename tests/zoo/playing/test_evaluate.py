@@ -215,16 +215,6 @@ def test_success_at_any_step_counts_where_a_run_says_so(single):
     assert at_any.sum() > at_end.sum()
 
 
-class NearlyTen(ElementwisePolicy):
-    def plan(self, observations, noise):
-        return np.full((*observations.shape[:2], self.chunk_length, 2), [9.6, 0.4])
-
-
-def test_integers_are_rounded_before_they_are_played():
-    with evaluator_of("Integer-v0", episodes=1) as evaluator:
-        assert evaluator.evaluate(NearlyTen()).returns.tolist() == [[200.0]]
-
-
 def test_global_generators_are_left_as_they_were(single):
     def draw():
         return random.random(), np.random.random(), torch.rand(1).item()
