@@ -44,7 +44,7 @@ ENV = "pointmaze-medium-navigate-singletask-task{}-v0"
 TASKS = (1, 5)
 DATASET = "pointmaze-medium-navigate-v0"
 DATA_SHA256 = "053c1e3584d08f4f19da8c2684c658c0a95f4799ef414e7fd8277aab7d40cb72"
-RECIPE = f"zoo dataset generate {DATASET} --dataset-size 100000 --dataset-dir DIR"
+RECIPE = f"zoo dataset generate {DATASET} --episodes 100 --dataset-dir DIR"
 """What makes the file, with OGBench 1.2.2, MuJoCo 4.0.0 and NumPy 2.4.6."""
 EPISODE_STEPS = 1_000  # the environment's limit
 THIRTY_SEEDS = ("qam", "qam_f", "qam_e", "fbrac", "fql", "fawac", "cgql")

@@ -10,10 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents
 from agents.common.streams import Purpose, seed_for, seeds_of_replicas, torch_generator
-from tests.zoo.datasets.samples import ENV
 from zoo.algorithms.baselines import find_algorithm
-from zoo.datasets.collect import collect
-from zoo.envs.make import make_env
 from zoo.playing.evaluate import seeds_of_starts
 
 TINY = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0}
@@ -109,16 +106,7 @@ def test_seeding_again_begins_everything_again():
     assert first[0] != first[1]
 
 
-# -- data and evaluation ----------------------------------------------------------------------------------------------
-
-
-def test_an_evaluation_starts_where_no_collected_episode_does():
-    dataset = collect("random", ENV, {}, episodes=30)
-    begins = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
-    collected = {tuple(row) for row in dataset.arrays["observations"][begins]}
-    env = make_env(ENV)
-    starts = [env.reset(seed=int(seed))[0] for seed in seeds_of_starts(0, 30)]
-    assert len({*collected, *map(tuple, np.float32(starts))}) == 30 + 30
+# -- evaluation ----------------------------------------------------------------------------------------------
 
 
 def test_how_an_episode_starts_follows_from_its_number_alone():

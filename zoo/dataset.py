@@ -1,4 +1,4 @@
-"""List, describe, generate, download, check, convert and collect datasets: ``python zoo/dataset.py COMMAND ...``."""
+"""List, generate, download, check and convert datasets: ``python zoo/dataset.py COMMAND ...``."""
 
 import argparse
 import sys
@@ -8,205 +8,174 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.datasets.files import folder_option
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
 from zoo.envs.tasks import TASKS
-from zoo.models.agent_flags import TRUST
 from zoo.suites import find_suite
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import (
-    AMOUNT,
-    COUNT,
-    REAL,
-    SEED,
-    Parser,
-    a_path,
-    add_verbose,
-    two_numbers,
-)
-from zoo.terminal.tables import result_for_terminal
+from zoo.terminal.errors import BAD_INPUT, UsageError
+from zoo.terminal.parser import COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
 
 COMMANDS = {
-    "list": "every dataset of the benchmarks: size, where it comes from, whether it is here",
-    "info": "one dataset: its sizes, tasks, files and arrays",
-    "generate": "make a dataset with OGBench's or OCBench's scripted oracles",
-    "download": "fetch a dataset, or those of a suite, from OGBench's or OCBench's host, or a mirror",
-    "check": "test a dataset: arrays, values, trajectories, and whether it fits its environment",
-    "convert": "make an npz of a dataset in another format, or the arrays of one of several files",
-    "collect": "play episodes in an environment and write them as a dataset",
+    "list": "list all datasets of the benchmarks and whether they are on disk",
+    "generate": "generate a dataset with OGBench's scripted oracles",
+    "download": "download a dataset, or all datasets of a suite",
+    "check": "check that a dataset can be trained on and fits its environment",
+    "convert": "convert a dataset in any supported format to an npz file",
 }
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what a command asks for."""
+    """Run a command."""
     if args.command == "download" and args.name is None:
         return _download_suite(args)
-    if args.command in ("info", "generate", "download") and args.name not in TASKS:
-        parse_name(args.name)  # a misspelt name is refused before the simulators are imported
-    if args.command == "generate":  # what draws is chosen before MuJoCo is imported
-        prepare_pictures(args.name)
-    # It imports the simulators, which takes seconds that `--help` and a slip of the keyboard do not need.
+    name = "" if args.command == "list" else args.name
+    # before the imports below, which take seconds
+    if args.command in ("generate", "download") and name not in TASKS:
+        parse_name(name)
+    if args.command == "generate":  # MuJoCo reads its rendering backend when it is imported
+        prepare_pictures(name)
     from zoo.datasets import commands
 
-    if args.command == "download" and args.dry_run:
-        raise UsageError(
-            f"`--dry-run` needs `--suite`, got {args.name}; `zoo dataset info {args.name}` shows its size"
+    folder = args.dataset_dir
+    if args.command == "list":
+        return commands.list_datasets(folder)
+    if args.command == "generate":
+        return commands.generate(
+            name,
+            folder,
+            episodes=args.episodes,
+            episode_steps=args.episode_steps,
+            seed=args.seed,
+            replace=args.force,
         )
-    function = "list_datasets" if args.command == "list" else args.command
-    result: dict[str, Any] = getattr(commands, function)(args)
+    if args.command == "download":
+        if args.dry_run:
+            raise UsageError("`--dry-run` requires `--suite`; `zoo dataset list` shows sizes")
+        return commands.download(name, folder, transitions=args.dataset_size, replace=args.force)
+    if args.command == "convert":
+        return commands.convert(
+            name,
+            folder,
+            args.output,
+            columns=args.columns,
+            step_reward=args.step_reward,
+            done=args.done,
+            reward_from=args.reward_from,
+            replace=args.force,
+        )
+    result = commands.check(
+        name,
+        folder,
+        env=args.env,
+        no_env=args.no_env,
+        env_kwargs=args.env_kwargs,
+        gym_packages=args.gym_packages,
+        action_range=args.action_range,
+        reward_from=args.reward_from,
+    )
+    if not result["sound"]:
+        args.exit_code = BAD_INPUT
     return result
 
 
 def _download_suite(args: argparse.Namespace) -> dict[str, Any]:
     """Download the datasets of a suite, or list them."""
-    for flag, value in (("--dataset-size", args.dataset_size), ("--files", args.files)):
-        if value is not None:
-            raise UsageError(
-                f"`{flag}` chooses among the files of one dataset, got `--suite`; leave it out: the suite says how "
-                "much of a dataset it uses"
-            )
-    file = find_suite(args.suite)  # a misspelt name is refused before the simulators are imported
+    if args.dataset_size is not None:
+        raise UsageError(
+            "`--dataset-size` cannot be combined with `--suite`, whose settings say how much of a dataset is used"
+        )
+    file = find_suite(args.suite)  # before the imports below, which take seconds
     from zoo.datasets.commands import print_rows
     from zoo.suites.data import download_suite
 
     rows = download_suite(file, args.dataset_dir, dry_run=args.dry_run, replace=args.force)
     print_rows(f"Datasets of {file.stem}", rows)
-    where = folder_option(args.dataset_dir)
-    hint = f"zoo benchmark {args.suite}{where} --dry-run"
-    if args.dry_run:
-        hint = f"zoo dataset download --suite {args.suite}{where}"
-    return {"suite": file.stem, **result_for_terminal({"datasets": rows}, hint)}
+    return {"suite": file.stem, "datasets": rows}
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        "dataset",
-        description="List, describe, generate, download, check, convert, collect datasets.",
-    )
+    parser = Parser("dataset", description="List, generate, download, check, convert datasets.")
+    add_verbose(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, purpose in COMMANDS.items():
         command = commands.add_parser(word, help=purpose, description=purpose)
         command.set_defaults(command=word)
-        _add_arguments(command, word)
+        command.add_argument(
+            "--dataset-dir",
+            metavar="DIR",
+            help="folder of datasets (default: that of each benchmark)",
+        )
+        if word != "list":
+            _add_arguments(command, word)
     return parser
 
 
 def _add_arguments(command: Parser, word: str) -> None:
-    """Add the arguments of a command, and those that it shares with others."""
+    """Add the arguments of a command other than list."""
     add = command.add_argument
-    if word == "collect":
-        add(
-            "policy",
-            metavar="POLICY",
-            help="random, a model (.zip), the folder of a run, or module:function",
-        )
-    elif word == "download":
+    if word == "download":
         which = command.add_mutually_exclusive_group(required=True)
         which.add_argument(
             "name", nargs="?", metavar="NAME", help="dataset name, e.g. cube-double-play-v0"
         )
-        which.add_argument(
-            "--suite",
-            type=a_path,
-            help="a suite's name or file: all datasets that its runs train on",
-        )
-        add("--dry-run", action="store_true", help="of a suite: show names and sizes only")
-    elif word != "list":
-        custom = ""
-        if word in ("check", "convert"):
-            custom = ", or the path of your own, or minari:ID"
-        add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{custom}")
-    add(
-        "--dataset-dir",
-        metavar="DIR",
-        help="folder of datasets (default: where each benchmark keeps its own)",
-    )
-    add_verbose(command)
-    if word in ("generate", "download", "convert", "collect"):
-        add("--force", action="store_true", help="replace a dataset or a file that exists")
-    if word in ("download", "convert"):
+        which.add_argument("--suite", type=a_path, help="name or file of a suite")
+        add("--dry-run", action="store_true", help="with --suite: only list the datasets")
         add(
             "--dataset-size",
             type=COUNT,
-            help="of several files, those that hold the first N transitions",
+            help="of a dataset of several files, those with the first N transitions",
         )
-    if word == "download":
-        add("--files", type=COUNT, help="of a dataset of OCBench, the first N training files")
+    else:
+        own = "" if word == "generate" else ", the path of your own, or minari:ID"
+        add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{own}")
+    if word != "check":
+        add("--force", action="store_true", help="replace existing files")
     if word == "generate":
-        number = command.add_mutually_exclusive_group()
-        number.add_argument(
-            "--episodes", type=COUNT, help="training episodes (default: the usual number)"
-        )
-        number.add_argument(
-            "--dataset-size", type=COUNT, help="training transitions instead of episodes"
-        )
-        add("--episode-steps", type=COUNT, help="transitions of an episode (default: OGBench's)")
-        add("--seed", type=SEED, default=0, help="seed of the dataset")
-        add("--num-workers", type=COUNT, help="processes (default: one for each core)")
-    _add_custom(command, word)
-
-
-def _add_custom(command: Parser, word: str) -> None:
-    """Add the arguments about datasets of the user's own."""
-    add = command.add_argument
-    if word in ("check", "collect"):
-        place = command.add_mutually_exclusive_group(required=word == "collect")
-        place.add_argument(
-            "--env", help="environment of a dataset of your own, e.g. HalfCheetah-v5"
-        )
-        if word == "check":
-            place.add_argument(
-                "--no-env",
-                action="store_true",
-                help="there is none: check what training on data alone needs",
-            )
-            add(
-                "--action-range",
-                type=two_numbers,
-                metavar="LOW,HIGH",
-                help="what stands for the limits of its actions",
-            )
-        add("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="its arguments")
+        add("--episodes", type=COUNT, help="training episodes (default: as OGBench)")
+        add("--episode-steps", type=COUNT, help="transitions per episode (default: as OGBench)")
+        add("--seed", type=SEED, default=0, help="random seed")
+    if word == "check":
+        _add_environment(command)
+    if word == "convert":
+        add("-o", "--output", type=a_path, required=True, help="the npz file to write")
         add(
-            "--gym-packages",
+            "--columns",
             nargs="+",
             default=[],
-            help="packages to import, for their environments",
+            metavar="NAME=COLUMN",
+            help="columns of parquet and HDF5 files, e.g. rewards=cost",
         )
-    if word in ("convert", "collect"):
-        add("-o", "--output", type=a_path, required=word == "collect", help="the npz file to write")
-    if word == "collect":
-        add("--episodes", type=COUNT, default=100, help="how many")
-        add("--seed", type=SEED, default=0, help="seed of starts and noise")
-        add("--algo", metavar="MODULE:CLASS", help="algorithm of a model, where it is your own")
-        add("--trust", action="store_true", help=TRUST)
-        add("--noise", type=AMOUNT, default=0.0, help="of the actions, in halves of their range")
-        add("--max-episode-steps", type=COUNT, help="cut episodes off after so many steps")
-    if word not in ("check", "convert"):
-        return
-    # What formats leave open.
-    add(
-        "--columns",
-        nargs="+",
-        default=[],
-        metavar="NAME=COLUMN",
-        help="of parquet and HDF5, e.g. rewards=cost",
+        add("--step-reward", type=REAL, metavar="X", help="constant reward, if there are none")
+        add(
+            "--done",
+            choices=("terminated", "truncated"),
+            help="how episodes end, if the dataset does not say",
+        )
+    if word in ("check", "convert"):
+        add(
+            "--reward-from",
+            choices=("success",),
+            help="compute rewards from the array `success`: -1 per step, 0 where the task is achieved",
+        )
+
+
+def _add_environment(command: Parser) -> None:
+    """Add what training needs to know about the environment of your own data."""
+    add = command.add_argument
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--env", help="environment of your own data, e.g. HalfCheetah-v5")
+    place.add_argument(
+        "--no-env", action="store_true", help="check what training without environment needs"
     )
+    add("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of --env")
+    add("--gym-packages", nargs="+", default=[], help="packages that register --env")
     add(
-        "--step-reward", type=REAL, metavar="X", help="reward of each step of a dataset without any"
-    )
-    add(
-        "--done",
-        choices=("terminated", "truncated"),
-        help="how episodes end where the dataset does not say",
-    )
-    add(
-        "--reward-from",
-        choices=("success",),
-        help="take rewards from the flags `success` of your own data: -1 a step, 0 where the task is achieved",
+        "--action-range",
+        type=two_numbers,
+        metavar="LOW,HIGH",
+        help="values in the data that correspond to the limits of the actions",
     )
 
 

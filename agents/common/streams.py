@@ -41,9 +41,6 @@ class Purpose(IntEnum):
     ENVIRONMENT = 11  # what one draws besides its own generator; the seed is that of its reset
     EVALUATION_START = 12  # episode; 0 also for features and resampled trajectories of an estimate without environment
     EVALUATION_NOISE = 13  # seed of the replica, episode; there, repetition
-    COLLECTED_START = 14  # episode
-    COLLECTED_NOISE = 15  # noise added to collected actions: episode
-    COLLECTED_ACTIONS = 16
     TRIALS = 17  # of a study, of all seeds together: trial
     TRIAL_SEQUENCE = 18  # quasi-random, which all trials share
     EXPORTED_NOISE = 19  # drawn inside a file: node

@@ -296,7 +296,7 @@ def run_lightly(*words, code):
     {
         "train --algo qamm --env Pendulum-v1": "qam", "list_agents check qqam": "qam",
         "train --algo qam --env Pendulun-v1": "Pendulum-v1", "benchmark minni": "mini",
-        "dataset info scene-pley-v0": "scene-play-v0",
+        "dataset generate scene-pley-v0": "scene-play-v0",
     }.items(),
 )  # fmt: skip
 def test_a_misspelt_name_is_answered_without_importing_pytorch(line, closest):

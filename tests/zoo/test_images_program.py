@@ -1,15 +1,16 @@
-"""Images and Dicts through the programs: collected, trained on, evaluated, resumed and watched.
+"""Images and Dicts through the programs: trained on, evaluated, resumed and watched.
 
 The environment draws its pictures by NumPy, so that nothing here needs OpenGL.
 """
 
+import gymnasium
 import numpy as np
 import pytest
 
 import agents
+from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
-from zoo.dataset import main as dataset
 from zoo.enjoy import main as enjoy
 from zoo.evaluate import main as evaluate
 from zoo.train import main
@@ -34,16 +35,13 @@ def words(logs, data, *flags, params=()):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    file = tmp_path_factory.mktemp("data") / "pictures.npz"
-    assert dataset(f"collect random --env {ENV} --episodes 5 -o {file} --verbose 0".split()) == 0
-    return file
+    parts = episodes(5, 8, env=gymnasium.make(ENV))
+    return write_npz(tmp_path_factory.mktemp("data"), parts)
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("frames", [3, 1])
-def test_a_set_of_images_is_trained_on_evaluated_resumed_watched_and_collected_again(
-    data, tmp_path, call, frames
-):
+def test_a_set_of_images_is_trained_on_evaluated_resumed_and_watched(data, tmp_path, call, frames):
     logs = tmp_path / "logs"
     arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
     trained, _ = call(main, *arguments)
@@ -57,9 +55,6 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_watched_and_collected_a
     film = f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split()
     assert call(enjoy, *film)[0]["success"] == trained["success"]
     assert (tmp_path / "a.gif").stat().st_size > 0
-    call(dataset, *f"collect {folder} --env {ENV} --episodes 2 -o {tmp_path}/again.npz".split())
-    with np.load(tmp_path / "again.npz") as arrays:
-        assert arrays["observations"].shape == (18, 16, 16, 3)
 
 
 def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
@@ -85,7 +80,8 @@ def test_what_does_not_fit_images_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     with np.load(data) as arrays:
-        np.savez("other.npz", **{**arrays, "observations": arrays["observations"][:, 1:]})
+        lower = {name: arrays[name][:, 1:] for name in ("observations", "next_observations")}
+        np.savez("other.npz", **{**arrays, **lower})
     assert message in refusal(main, *words(tmp_path, data, *flags.split(), params=params))
 
 

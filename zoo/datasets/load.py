@@ -134,6 +134,6 @@ def first_trajectories(transitions: Transitions, size: int, path: Path) -> Trans
     if last == len(cumulative):
         raise UsageError(
             f"`--dataset-size` must be at most {cumulative[-1]}, the transitions in {path}, got {size}; "
-            f"use fewer, or make a larger dataset: `zoo dataset generate NAME --dataset-size {size} --force`"
+            "use fewer"
         )
     return transitions.keep(np.arange(len(cumulative)) <= last)

@@ -16,7 +16,6 @@ from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
 from tests.zoo.outcomes import refuses
 from zoo.dataset import main
-from zoo.datasets.collect import collect
 from zoo.envs.make import RepeatableEnv
 from zoo.envs.probe import probe
 from zoo.models.agent import Agent
@@ -132,11 +131,7 @@ def play_back():
     Stage(Agent("bc", policy, Path("model.zip"), CHANGING, episodes=2))
 
 
-def gather():
-    collect("random", CHANGING, {}, episodes=1)
-
-
-@pytest.mark.parametrize("work", [evaluate, play_back, gather])
+@pytest.mark.parametrize("work", [evaluate, play_back])
 def test_work_that_plays_episodes_refuses_it_first(work):
     with refuses("must not depend on those before it"):
         work()
