@@ -268,7 +268,7 @@ profile: qam
 episodes: 20
 settings: {net_arch: [128, 128, 128], inverse_temperature: 3.0, gamma: 0.995}
 sparse: false
-departures: [eval_episodes 20 instead of 50]
+departures: {eval_episodes: [20, 50]}
 """
 
 

@@ -99,7 +99,7 @@ class ComparedMethod:
     :param algorithm: published name of the algorithm, or its id; fixes the colour.
     :param source: `OWN_RUNS` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
-    :param departures: environment -> where own runs depart from the protocol of their profile, in words.
+    :param departures: environment -> setting of own runs -> its value and that of the protocol of their profile.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param tallies: environment -> what became of its own runs there.
     :param settings: environment -> the settings of its own runs, as `zoo.runs.protocol.describe_settings` has them.
@@ -109,7 +109,7 @@ class ComparedMethod:
     algorithm: str
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    departures: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     scoring: str | None = None
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -173,7 +173,7 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
-    departures = by_place(runs, lambda part: tuple(dict.fromkeys(chain(*part["departures"]))))
+    departures = by_place(runs, lambda part: dict(ChainMap(*part["departures"])))
     settings = by_place(runs, lambda part: _common_settings(part["settings"]))
     tallies_by_method = tallies(tables)  # also of runs that do not count
     methods = {}

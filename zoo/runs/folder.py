@@ -28,7 +28,7 @@ from agents.common.files.npz import read_npz
 from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
-from zoo.settings.record import RunRecord, with_defaults
+from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
 
 PHASES = ("offline", "online")
@@ -51,6 +51,8 @@ _STATUS_TYPES = {
     "reason": str,
 }
 STATES = ("running", "done", "failed", "interrupted")
+DIVERGED = "diverged"
+"""The ``failure`` of a failed run whose values became useless; other failures have none."""
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
@@ -184,21 +186,19 @@ class RunFolder:
         write_text(self.config, dump_yaml(record.plain()))
 
     def read_config(self) -> RunRecord:
-        """Return what the run is, with the defaults of settings that its file does not name.
+        """Return what the run is.
 
         :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or has a wrong value.
         """
         with reading(self.config):
             text = read_text(self.config)
-            record = with_defaults(_read_record(_SEED.sub("seed: 0", text)))
+            record = _read_record(_SEED.sub("seed: 0", text))
             for seed in _SEED.findall(text):  # none in a file that `write_config` has not written
                 record = replace(record, seed=int(seed))
         return record
 
     def read_config_of_seeds(self) -> RunRecord:
         """Return what all runs are that differ from this one in their seed alone, with 0 as the seed.
-
-        Settings that its file does not name are left out.
 
         :raises UnreadableRun: as `read_config`.
         """
@@ -247,13 +247,12 @@ class RunFolder:
             self._add_tracking(wandb={"id": id})
             return id
 
-    def events_folder(self, parent: Path | None, algo: str, is_resumed: bool) -> Path:
+    def events_folder(self, parent: Path | None, algo: str) -> Path:
         """Return the folder of the run's TensorBoard events, which no other run gets.
 
         Runs of several log folders may have the same algorithm, environment and number.
 
         :param parent: a folder that runs share; None: the run folder itself.
-        :param is_resumed: whether it goes on. A run of release 1.0 did not record its folder, which is the first.
         """
         if parent is None:
             return self.path
@@ -264,7 +263,7 @@ class RunFolder:
         folder = parent.absolute() / name
         for number in itertools.count(2):
             try:
-                folder.mkdir(parents=True, exist_ok=is_resumed)
+                folder.mkdir(parents=True)
             except FileExistsError:
                 folder = folder.with_name(f"{name}_{number}")
             else:

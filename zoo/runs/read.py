@@ -238,7 +238,7 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
         "follows_environment": rule.follows_environment,
         "action_range": run.action_range and str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
-        "departures": tuple(record.departures),
+        "departures": record.departures,
         "settings": describe_settings(
             record.settings | {name: value for name, value in besides.items() if value}
         ),

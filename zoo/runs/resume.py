@@ -11,7 +11,7 @@ from agents.common.model_file import find_checkpoints, step_of
 from agents.common.validation import count
 from zoo.processes.versions import describe_versions
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
-from zoo.runs.folder import Evaluations, RunFolder, UnreadableRun, numbered_folders
+from zoo.runs.folder import DIVERGED, Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
 from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.record import RunRecord
@@ -46,11 +46,7 @@ class StoredRun:
     @property
     def has_diverged(self) -> bool:
         """Whether every replica has diverged; any other failure, such as a full disk, may be the machine's."""
-        return all(
-            status["state"] == "failed"
-            and str(status.get("reason", "")).startswith("training diverged")
-            for status in self.statuses
-        )
+        return all(status.get("failure") == DIVERGED for status in self.statuses)
 
     def __str__(self) -> str:
         """Return folders and seeds."""

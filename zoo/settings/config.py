@@ -23,12 +23,7 @@ from zoo.settings.layers import (
     read_layers,
     shared_profile,
 )  # fmt: skip
-from zoo.settings.record import (
-    RunRecord,
-    RunSettings,
-    defaults_of,
-    refuse_conflicts,
-)
+from zoo.settings.record import RunRecord, RunSettings, refuse_conflicts
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
@@ -92,20 +87,19 @@ def load_config(
     flags = {**(phases or {}), **request.run}
     values = _merged(entry.id, [*layers, (flags, "")], declared)
     run, method, settings = _check(entry, values, request.device)
-    departures = []
+    departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
-        departures = find_departures(
-            {**run.settings(), **settings}, defaults_of(declared) | protocol
-        )
+        defaults = {name: setting.default for name, setting in declared.items() if setting}
+        departures = find_departures({**run.settings(), **settings}, defaults | protocol)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
         expected = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
         if benchmark.dataset not in (None, expected):
-            departures.append(f"dataset {benchmark.dataset} instead of {expected}")
+            departures["dataset"] = [benchmark.dataset, expected]
     sources = [source for _, source in layers]
     return RunRecord(
         entry.id,
         request.env,
-        profile,
+        "quick" if request.quick else profile,
         run,
         settings,
         method,
@@ -125,18 +119,18 @@ def known_settings(entry: Entry) -> dict[str, Setting | None]:
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
-def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
-    """Return where settings depart from a benchmark's protocol, e.g. ``["gamma 0.995 instead of 0.99"]``.
+def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return where settings depart from a benchmark's protocol, e.g. ``{"gamma": [0.995, 0.99]}``.
 
     Online steps after a protocol that has none are a further phase, and not a departure.
     """
-    departures = []
+    departures = {}
     for name in PROTOCOL_SETTINGS:
         if name not in values or values[name] == protocol[name]:
             continue
         if name == "online_steps" and protocol[name] == 0:
             continue  # fine-tuning after it does not touch the offline scores
-        departures.append(f"{name} {values[name]} instead of {protocol[name]}")
+        departures[name] = [values[name], protocol[name]]
     return departures
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Self,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from agents.common.common_settings import CommonSettings
-from agents.common.settings import Configurable, Setting, setting
-from zoo.algorithms.catalogue import algorithm_ids
-from zoo.settings.layers import DEFAULT_PROFILE, flatten, load_yaml
-from zoo.terminal.errors import UsageError
+from agents.common.settings import Configurable, setting
+from zoo.settings.layers import DEFAULT_PROFILE, flatten
 
 if TYPE_CHECKING:
     from agents.common.method import Method
 
+FORMAT = 1
+"""Format of ``config.yml``; it changes whenever an older file would be read as another run."""
 _REQUIRED = ("algo", "env", "offline_steps", "seed")
 _MAY_MOVE = (
     "dataset.name",
@@ -214,7 +223,7 @@ class RunRecord:
     :param method: the algorithm with its settings, for the one model of the run; None for one of SB3's, and in a record
         that was read.
     :param sources: where the values are from: one line per layer that was used.
-    :param departures: where the run departs from the protocol of its profile, one phrase each.
+    :param departures: setting -> its value and the one in the protocol of the profile, where they differ.
     :param env_kwargs: words ``KEY=VALUE``, as are those of evaluation.
     :param agent: of an algorithm that is not built in: ``class``, ``package``, ``code``, a hash of its file, and
         ``layers``, the networks whose widths are their own.
@@ -234,7 +243,7 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)
     method: Method | None = field(default=None, repr=False, compare=False)
     sources: list[str] = field(default_factory=list, metadata=_NOTE)
-    departures: list[str] = field(default_factory=list, metadata=_NOTE)
+    departures: dict[str, list[Any]] = field(default_factory=dict, metadata=_NOTE)
     eval_seed: int = 0
     label: str | None = field(default=None, metadata={"role": "output"})
     n_envs: int | None = None
@@ -254,20 +263,23 @@ class RunRecord:
         """Return the record that :meth:`plain` gave; entries that a file lacks have their defaults.
 
         :raises TypeError: if an entry has another type.
-        :raises ValueError: if it lacks what every run has, or a setting is out of range.
+        :raises ValueError: if it has another format, lacks what every run has, or a setting is out of range.
         """
+        if content.get("format") != FORMAT:
+            raise ValueError(
+                f"its format is {content.get('format')}, and this version reads format {FORMAT}; train the run anew"
+            )
         stated = {name: value for name, value in content.items() if value is not None}
         missing = [name for name in _REQUIRED if name not in stated]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
         entries = {}
-        for name, annotation in _ENTRIES.items():
+        for name, kind in _ENTRIES.items():
             value = content.get(name)
             if value is None:
                 continue
-            # Annotations are texts here: `list[str] | None` begins with the type of a list.
-            if not annotation.startswith(type(value).__name__):
-                raise TypeError(f"`{name}` must be {annotation}, got {value!r}")
+            if type(value) is not kind:  # for isinstance, `True` is an int
+                raise TypeError(f"`{name}` must be of type {kind.__name__}, got {value!r}")
             entries[name] = value
         run = {name: stated[name] for name in RunSettings.declared() if name in stated}
         return cls(run=RunSettings(**run), **entries)
@@ -275,7 +287,7 @@ class RunRecord:
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
         # first, since readers look for them first: a key keeps the place of its first assignment
-        values: dict[str, Any] = dict.fromkeys(("algo", "env", "profile"))
+        values: dict[str, Any] = {"format": FORMAT, **dict.fromkeys(("algo", "env", "profile"))}
         values |= _without_tuples(self.run.settings())
         values["sparse"] = self.settings.get("sparse", False)
         for name in _ENTRIES:
@@ -331,141 +343,17 @@ def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def _kind_of(hint: Any) -> type[Any]:
+    """Return the class of an entry's values, e.g. list for ``list[str] | None``."""
+    if get_origin(hint) in (Union, UnionType):
+        hint = get_args(hint)[0]
+    kind: type[Any] = get_origin(hint) or hint
+    return kind
+
+
 _ENTRIES = {
-    entry.name: str(entry.type)
-    for entry in fields(RunRecord)
-    if entry.name not in ("run", "method")
+    name: _kind_of(hint)
+    for name, hint in get_type_hints(RunRecord, localns={"Method": Any}).items()
+    if name not in ("run", "method")
 }
-"""Entries of ``config.yml`` that are not settings of a run -> their annotations."""
-
-
-# -- settings that the file of a run does not name --------------------------------------------------------------------
-
-
-def defaults_of(settings: Mapping[str, Setting | None]) -> dict[str, Any]:
-    """Return the default of each declared setting."""
-    return {name: setting.default for name, setting in settings.items() if setting}
-
-
-def default_settings(algo: str) -> dict[str, Any]:
-    """Return an algorithm's settings where none is given; nothing for a class that a file alone may not import."""
-    if algo not in algorithm_ids():
-        return {}
-    baselines = importlib.import_module("zoo.algorithms.baselines")
-    try:
-        return defaults_of(baselines.settings_of(baselines.find_algorithm(algo).algorithm))
-    except UsageError:  # an installed package whose import fails; its runs can be read all the same
-        return {}
-
-
-def with_defaults(record: RunRecord) -> RunRecord:
-    """Return a run with the settings that its file does not name, since they came with a later release.
-
-    The run had their defaults, since nothing else was there; so a run of any release is equal to the same run of today.
-    """
-    return replace(record, settings=default_settings(record.algo) | record.settings)
-
-
-def lasting_identity(
-    record: RunRecord, *besides: str, stored: Collection[str] = ()
-) -> dict[str, Any]:
-    """Return :meth:`RunRecord.identity` as an earlier release would have: without later settings at their defaults.
-
-    Such an identity can be hashed, or compared with a stored one.
-
-    :param besides: roles of entries that are left out too.
-    :param stored: names of a stored identity, which remain too; those of release 1.0 always remain.
-    """
-    default = RunRecord(record.algo, record.env, settings=default_settings(record.algo))
-    default_identity = default.identity(*besides)
-    shared = f"{_SHARED_BY_1_0} {_OF_ALGORITHM_IN_1_0.get(record.algo, '')}"
-    settings = _OF_SB3_IN_1_0.get(record.algo, shared).split()
-    old_names = {*_ENTRIES_OF_1_0.split(), *(f"settings.{name}" for name in settings)}
-    lasting = {}
-    for name, value in record.identity(*besides).items():
-        # What is nested in a setting or an entry came with it: settings.per_network.critic.tau, dataset.size.
-        (entry,) = re.findall(r"^(?:settings\.)?\w+", name)
-        if entry in old_names or name in stored or value != default_identity.get(name):
-            lasting[name] = value
-    return lasting
-
-
-# -- what a run of release 1.0 names in its ``config.yml``: frozen, later releases add nothing here --------------------
-
-_ENTRIES_OF_1_0 = """
-    action_range dataset_replace_interval dataset_size eval_at_start eval_episodes eval_freq log_interval
-    offline_data offline_steps online_steps pretraining_steps reference_scores reward_from save_freq score
-    success_return sparse agent algo dataset departures env env_kwargs eval_env_kwargs eval_seed folders label
-    n_envs pretrained_actor profile seed seeds settings sources trained_agent
-"""
-"""Entries of the file, settings of the run among them."""
-
-_SHARED_BY_1_0 = """
-    action_chunking actor_layer_norm balanced_sampling batch_size best_of_n buffer_size compile
-    critic_layer_norm encoder ensemble_size flow_steps frame_stack gamma gradient_steps horizon_length
-    learning_rate learning_starts max_grad_norm net_arch observation_scale per_network precision
-    pretraining_steps random_crop rho shorten_returns sparse tau train_freq
-"""
-"""Settings of all algorithms but those of Stable-Baselines3."""
-
-_OF_ALGORITHM_IN_1_0: dict[str, str] = load_yaml(
-    """
-bam: inverse_temperature kl_scale residual target_behaviour
-bc: ""
-cgql: guidance_weight inverse_temperature target_behaviour x_term
-cgql_linex:
-  guidance_weight inverse_temperature linear_continuation linex_clip noisy_weight target_behaviour
-  x_term
-cgql_mse: guidance_weight inverse_temperature noisy_weight target_behaviour x_term
-dac: bc_weight beta_schedule clip_states sampler target_gradient time_features
-dsrl: noise_scale target_behaviour target_entropy
-fan: anchor_weight critic_anchor_weight expectile
-fawac: inverse_temperature max_weight
-fbrac: bc_weight
-fedit: edit_scale target_entropy
-fql: distill_weight
-gfp: distill_weight guidance_temperature rival target
-ifql: expectile mask_value
-meanflowql: adaptive_power bound_weight flow_weight time_steps
-qam: clip_adjoint inverse_temperature residual target_behaviour target_gradient
-qam_e:
-  clip_adjoint edit_scale inverse_temperature residual target_behaviour target_entropy
-  target_gradient
-qam_f: clip_adjoint distill_weight inverse_temperature residual target_behaviour target_gradient
-qgf: expectile gradient guidance_weight mask_cloning
-qsm: bc_weight beta_schedule clip_states inverse_temperature sampler target_gradient time_features
-rebrac: actor_noise actor_noise_clip bc_weight head_scale policy_delay true_delay
-rlpd: bc_weight initial_temperature target_entropy
-rql: bc_weight expectile policy_tau
-sqam:
-  bridge_states freeze_base gap_penalty kl_average_rate kl_budget kl_budget_online kl_clip
-  multiplier_learning_rate multiplier_max multiplier_min multiplier_scale target_behaviour
-trqam:
-  clip_adjoint freeze_base kl_average_rate kl_budget kl_budget_online kl_clip
-  multiplier_learning_rate multiplier_max multiplier_min multiplier_scale target_behaviour
-  target_gradient
-value_flows: bootstrap_weight confidence_temperature consistency_weight reward_max reward_min
-""",
-    "release 1.0",
-)
-"""Further settings of each algorithm."""
-
-_OF_SB3_IN_1_0: dict[str, str] = load_yaml(
-    """
-sac:
-  balanced_sampling batch_size buffer_size ent_coef gamma gradient_steps learning_rate
-  learning_starts net_arch noise_std sparse target_entropy target_update_interval tau train_freq
-td3:
-  balanced_sampling batch_size buffer_size gamma gradient_steps learning_rate learning_starts
-  net_arch noise_std policy_delay sparse target_noise_clip target_policy_noise tau train_freq
-tqc:
-  balanced_sampling batch_size buffer_size ent_coef gamma gradient_steps learning_rate
-  learning_starts net_arch noise_std sparse target_entropy target_update_interval tau
-  top_quantiles_to_drop_per_net train_freq
-crossq:
-  balanced_sampling batch_size buffer_size ent_coef gamma gradient_steps learning_rate
-  learning_starts net_arch noise_std policy_delay sparse target_entropy train_freq
-""",
-    "release 1.0",
-)
-"""All settings of an algorithm of Stable-Baselines3."""
+"""Entries of ``config.yml`` that are not settings of a run -> the classes of their values."""

@@ -29,7 +29,7 @@ from zoo.runs.folder import file_name_of
 from zoo.runs.read import read_runs
 from zoo.runs.resume import StoredRun, closest_run, matching_runs, stored_runs
 from zoo.settings.layers import flatten
-from zoo.settings.record import RunRecord, lasting_identity
+from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.errors import UsageError
@@ -84,18 +84,13 @@ class Job:
             re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES].decode(errors="ignore")
         )
         # Of the settings too: a suite whose settings have changed is another job, with a log of its own.
-        digest = hash_values(lasting_identity(self.config, *NOT_COMPARED), self.run.seeds)
+        digest = hash_values(self.settings, self.run.seeds)
         return f"{method}-{file_name_of(self.run.env)}-{digest}"
 
     @property
     def settings_hash(self) -> str:
-        """A hash of the settings and of how many seeds are trained together, equal for all seeds and releases."""
-        return hash_values(lasting_identity(self.config, *NOT_COMPARED), len(self.run.seeds))
-
-    @property
-    def settings_hashes(self) -> set[str]:
-        """`settings_hash`, and that of release 1.0 for an algorithm of which it is not known what it had then."""
-        return {self.settings_hash, hash_values(self.settings, len(self.run.seeds))}
+        """A hash of the settings and of how many seeds are trained together, equal for all seeds."""
+        return hash_values(self.settings, len(self.run.seeds))
 
 
 def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, **machine: Any) -> list[Job]:

@@ -34,7 +34,7 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     ends = {}
     for job in jobs:
         ends[_pair(job)] = phase_ends(job.config.run.settings())
-        allowed.setdefault(_pair(job), set()).update(job.settings_hashes)
+        allowed.setdefault(_pair(job), set()).add(job.settings_hash)
     runs = table[[*_RUN, "settings"]].drop_duplicates()
     for method, environment, seed, digest in runs.itertuples(index=False):
         if digest not in allowed.get((method, environment), {digest}):
@@ -46,9 +46,8 @@ def find_saved(jobs: Sequence[Job], folder: Path) -> frozenset[str]:
     seeds = finished.groupby(["method", "environment", "settings"])["seed"].agg(set).to_dict()
     names = set()
     for job in jobs:
-        for digest in job.settings_hashes:
-            if set(map(str, job.run.seeds)) <= seeds.get((*_pair(job), digest), set()):
-                names.add(job.name)
+        if set(map(str, job.run.seeds)) <= seeds.get((*_pair(job), job.settings_hash), set()):
+            names.add(job.name)
     return frozenset(names)
 
 

@@ -42,7 +42,7 @@ from zoo.runs.folder import (
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import describe_evaluation, differences, joint_result, name_of_mean, result_of
 from zoo.runs.scores import SCORE_KINDS
-from zoo.settings.record import RunRecord, lasting_identity
+from zoo.settings.record import RunRecord
 from zoo.terminal.errors import Abandoned, CannotResume, Interrupted, UsageError, handling_signals
 from zoo.terminal.messages import log
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
@@ -384,8 +384,7 @@ class TrainingRun(BaseCallback):
         """
         saved = load_checkpoint(self.model, checkpoint)
         self._last_save = self._last_check = self.model.num_timesteps
-        stored = saved["config"]
-        changed = differences(stored, lasting_identity(self.config, stored=stored))
+        changed = differences(saved["config"], self.config.identity())
         if changed:
             raise UsageError(
                 f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "

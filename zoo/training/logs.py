@@ -21,7 +21,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from agents.common.files import explaining_write_errors
 from agents.common.replicas import DivergedError, PerReplica
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.runs.folder import TOTAL_SECONDS, RunFolder, describe_error
+from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
@@ -122,7 +122,8 @@ class Replicas:
         step = model.num_timesteps
         for replica in sorted(set(reasons) - set(self.failed)):
             reason = f"training diverged: {reasons[replica]}"
-            self.write_status(model, "failed", [replica], reason=reason, step=step)
+            failure = {"failure": DIVERGED, "reason": reason, "step": step}
+            self.write_status(model, "failed", [replica], **failure)
             self.failed[replica] = {"reason": reason, "step": step}
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
@@ -197,8 +198,7 @@ class ReplicaLogger(Logger):
         paths = [folder.progress for folder in replicas.folders]
         self._tables = list(map(ProgressTable, paths, texts))
         self._events = [Events(folder, log_state["step"]) for folder in tensorboard]
-        # Checkpoints of release 1.0 have no seconds.
-        self._begin = time.monotonic() - log_state.get("seconds", 0.0)
+        self._begin = time.monotonic() - log_state["seconds"]
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
         self.name_to_value.update(log_state["pending"])
         self.name_to_excluded.update(log_state["excluded"])
@@ -258,7 +258,13 @@ class ReplicaLogger(Logger):
         }
 
 
-EMPTY_LOG: dict[str, Any] = {"step": -1, "tables": None, "pending": {}, "excluded": {}}
+EMPTY_LOG: dict[str, Any] = {
+    "step": -1,
+    "tables": None,
+    "pending": {},
+    "excluded": {},
+    "seconds": 0.0,
+}
 
 
 # -- divergence -------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ class RunPlan:
         """Return the record of the run with the dataset that it trains on, once that is loaded."""
         if data is None:
             return self.config
-        departures = list(self.config.departures)
+        departures = dict(self.config.departures)
         dataset: dict[str, Any] = {
             "name": data.path.stem,
             "size": data.num_transitions,
@@ -114,9 +114,8 @@ class RunPlan:
         official = DATASETS.get(data.path.stem)
         is_whole = self.config.run.dataset_size is None
         if is_whole and official and data.num_transitions < 0.99 * official.transitions:
-            departure = f"dataset of {data.num_transitions:,} transitions instead of {official.transitions:,}"
-            log.warning(departure)
-            departures.append(departure)
+            departures["dataset_size"] = [data.num_transitions, official.transitions]
+            log.warning("dataset of %d transitions instead of %d", *departures["dataset_size"])
         return replace(self.config, dataset=dataset, departures=departures)
 
 

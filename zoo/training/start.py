@@ -58,9 +58,9 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     config = plan.config
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
     if config.departures:
-        log.info(
-            "settings differ from protocol `%s`: %s", config.profile, "; ".join(config.departures)
-        )
+        pairs = config.departures.items()
+        texts = [f"{name} {value} instead of {expected}" for name, (value, expected) in pairs]
+        log.info("settings differ from protocol `%s`: %s", request.profile, "; ".join(texts))
     online_steps = config.run.online_steps
     learning_starts = config.settings["learning_starts"]
     if 0 < online_steps <= learning_starts:
@@ -119,9 +119,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         log_state = training.restore()
     if request.track:
         stack.enter_context(tracked(request, record, replicas))
-    events = [
-        folder.events_folder(request.tensorboard_log, record.algo, bool(run)) for folder in folders
-    ]
+    events = [folder.events_folder(request.tensorboard_log, record.algo) for folder in folders]
     logger = ReplicaLogger(replicas, events, log_state)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
     result = training.run()

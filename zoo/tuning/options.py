@@ -26,7 +26,6 @@ from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.runs.folder import file_name_of
 from zoo.settings.config import require_setting
 from zoo.settings.layers import flatten, load_yaml, parse_overrides
-from zoo.settings.record import lasting_identity
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.training.plan import RunPlan, plan_run
@@ -159,7 +158,7 @@ def steps_between(evaluations: int, offline_steps: int, online_steps: int) -> in
 
 def define(run: RunPlan, searches: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that all trials of a study share; two starts must agree in them to share the study."""
-    record = lasting_identity(run.config, "machine", "output")
+    record = run.config.identity("machine", "output")
     shared = {
         name: value
         for name, value in record.items()

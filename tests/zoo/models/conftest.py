@@ -20,7 +20,14 @@ def maze_model(id="qam", **settings):
 def save_run(logs, model, seed=3, **settings):
     """Write a finished run of a model, as far as playing reads it."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
-    config = {"algo": "qam", "env": ENV, "seed": seed, "offline_steps": 20, "eval_episodes": 4}
+    config = {
+        "format": 1,
+        "algo": "qam",
+        "env": ENV,
+        "seed": seed,
+        "offline_steps": 20,
+        "eval_episodes": 4,
+    }
     config |= {"eval_seed": 7, "env_kwargs": ["max_episode_steps=12"]}
     folder.write_config(RunRecord.read(config | settings))
     model.save(folder.model)

@@ -131,7 +131,7 @@ def runs_table(problems=()):
         code=None,
         never_reported=False,
     )
-    runs["departures"] = [()] * len(runs)
+    runs["departures"] = [{}] * len(runs)
     runs["settings"] = [{}] * len(runs)
     return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
 

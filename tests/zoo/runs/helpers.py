@@ -9,6 +9,7 @@ import yaml
 ENV, CUBE = "scene-play-singletask-task1-v0", "cube-double-play-singletask-task1-v0"
 PROGRESS = "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates\n"
 CONFIG = """
+format: 1
 sparse: true
 dataset: {name: scene-play-v0, size: 1000000, fingerprint: "0123456789abcdef"}
 settings: {net_arch: [512, 512, 512, 512], gamma: 0.99}

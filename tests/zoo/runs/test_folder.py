@@ -26,7 +26,7 @@ from zoo.runs.scores import RETURN
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume
 
-CONFIG = {"algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
+CONFIG = {"format": 1, "algo": "qam", "env": "env-v0", "offline_steps": 10, "seed": 3}
 
 
 def new_run(logs):
@@ -121,20 +121,14 @@ def test_runs_of_two_log_folders_have_their_own_folders_of_events_and_keep_them(
     events = tmp_path / "events"
     runs = [new_run(tmp_path / logs) for logs in ("a", "b", "c")]
     id = runs[0].tracking_id()
-    folders = [run.events_folder(events, "qam", is_resumed=False) for run in runs]
+    folders = [run.events_folder(events, "qam") for run in runs]
     names = [folder.relative_to(events).name for folder in folders]
     assert names == ["qam_env-v0_1", "qam_env-v0_1_2", "qam_env-v0_1_3"]
     assert runs[0].tracking_id() == id
-    resumed = [RunFolder(run.path).events_folder(events, "qam", is_resumed=True) for run in runs]
+    resumed = [RunFolder(run.path).events_folder(events, "qam") for run in runs]
     assert resumed == folders
-    elsewhere = runs[1].events_folder(tmp_path / "other", "qam", is_resumed=True)
+    elsewhere = runs[1].events_folder(tmp_path / "other", "qam")
     assert elsewhere == tmp_path / "other" / "qam_env-v0_1"
-
-
-def test_a_resumed_run_of_release_1_0_goes_on_in_its_folder_of_events(tmp_path):
-    events = tmp_path / "qam_env-v0_1"
-    events.mkdir()
-    assert new_run(tmp_path / "logs").events_folder(tmp_path, "qam", is_resumed=True) == events
 
 
 # -- evaluations ------------------------------------------------------------------------------------------------------

@@ -17,14 +17,21 @@ from zoo.runs.resume import (
     result_of_done,
     stored_runs,
 )
-from zoo.settings.record import RunRecord, with_defaults
+from zoo.settings.record import RunRecord
 
-ENTRIES = {"algo": "qam", "env": "some-v0", "seed": 3, "offline_steps": 20, "online_steps": 10}
+ENTRIES = {
+    "format": 1,
+    "algo": "qam",
+    "env": "some-v0",
+    "seed": 3,
+    "offline_steps": 20,
+    "online_steps": 10,
+}
 SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
 
 
 def record(**entries):
-    return with_defaults(RunRecord.read({**ENTRIES, "settings": SETTINGS, **entries}))
+    return RunRecord.read({**ENTRIES, "settings": SETTINGS, **entries})
 
 
 RECORD = record()

@@ -177,24 +177,24 @@ def departures(algo="qam", **overrides):
 
 def test_a_run_of_the_protocol_departs_from_nothing():
     for algo in ("qam", "rlpd", "bc", "sac"):
-        assert departures(algo) == []
+        assert departures(algo) == {}
     for algo in ("trqam", "bc"):
-        assert departures(algo, profile="trqam") == []
+        assert departures(algo, profile="trqam") == {}
 
 
 def test_what_departs_from_the_protocol_is_said():
     params = ["gamma=0.9", "sparse=false", "rho=0.1", "offline_steps=10"]
-    assert departures(hyperparams=params, run={"dataset_size": 1000}) == [
-        "gamma 0.9 instead of 0.99",
-        "sparse False instead of True",
-        "offline_steps 10 instead of 1000000",
-        "dataset_size 1000 instead of None",
-    ]
+    assert departures(hyperparams=params, run={"dataset_size": 1000}) == {
+        "gamma": [0.9, 0.99],
+        "sparse": [False, True],
+        "offline_steps": [10, 1000000],
+        "dataset_size": [1000, None],
+    }
 
 
 def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is():
-    assert departures(run={"online_steps": 1000}) == []
-    assert departures("rlpd", run={"online_steps": 1000}) == ["online_steps 1000 instead of 500000"]
+    assert departures(run={"online_steps": 1000}) == {}
+    assert departures("rlpd", run={"online_steps": 1000}) == {"online_steps": [1000, 500000]}
 
 
 @pytest.mark.parametrize(("words", "expected"), [("", "tf32"), ("-params precision=bf16", "bf16")])

@@ -17,6 +17,7 @@ def test_a_setting_of_a_run_is_a_flag_with_a_meaning():
 
 
 ENTRIES = {
+    "format": 1,
     "algo": "qam",
     "env": "some-v0",
     "seed": 3,
@@ -45,7 +46,7 @@ def test_what_is_written_is_what_is_read():
     ("text", "roles"),
     {
         "sources: [-params gamma=0.9]": (),
-        "departures: [gamma 0.9]": (),
+        "departures: {gamma: [0.9, 0.99]}": (),
         "eval_at_start: true": (),
         "{seed: 4, seeds: [4, 5], folders: [a, b]}": (),
         "agent: {class: 'mine:Mine'}": (),

@@ -276,7 +276,7 @@ def write_report(folder: Path, content: Content) -> Path:
     files["scores.csv"] = scores_table(inputs.evaluations, inputs.methods).to_csv(index=False)
     # settings are one mapping a run: `config.yml` of each folder has them
     runs = inputs.own_runs.runs.drop(columns="settings")
-    departures = runs["departures"].map("; ".join, na_action="ignore")
+    departures = runs["departures"].map(json.dumps, na_action="ignore")
     files["runs.csv"] = runs.assign(departures=departures).to_csv(index=False)
     files["results.json"] = content.results
     files["report.html"] = to_html(content)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,7 @@ from zoo.report.table_entries import TableEntry, digits_of, number_entry, range_
 from zoo.report.tables import scored_otherwise
 from zoo.runs.folder import RunFolder, UnreadableRun, short_name
 from zoo.runs.intervals import interval_of_successes
-from zoo.runs.protocol import shortened
+from zoo.runs.protocol import shortened, show
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import SUCCESS, ScoreKind
 
@@ -258,7 +257,7 @@ def warnings(
         )
     yield from describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
     yield from _warnings_of_sets(shown, sets)
-    yield from _departures(methods.values(), places, shown, explained)
+    yield from _departures(methods.values(), places, explained)
     yield from _never_reported(shown)
     yield from _unlike_runs(shown)
     for scoring, names in scored_otherwise(comparisons[0], methods).items():
@@ -273,7 +272,6 @@ def warnings(
 def _departures(
     methods: Iterable[ComparedMethod],
     places: Mapping[str, Sequence[str]],
-    runs: pd.DataFrame,
     explained: Collection[str],
 ) -> Iterator[str]:
     """Yield how own methods depart from the protocol of their profile; methods that do so alike share a sentence."""
@@ -282,14 +280,14 @@ def _departures(
     for method in own_methods:
         departures = {}
         for task in places[method.name]:
-            phrases = map(_readable, method.departures.get(task, ()))
+            values = method.departures.get(task, {})
             # steps first: they say most
-            departures[task] = sorted(phrases, key=lambda text: not text.endswith(" steps"))
+            names = sorted(values, key=lambda name: not name.endswith("_steps"))
+            departures[task] = [_readable(name, *values[name]) for name in names]
         if method.name in explained or not any(departures.values()):
             continue
-        paths = runs.loc[runs["method"] == method.name, "run"]
         opening = "departs from the protocol of its profile:"
-        if len(paths) and _is_quick(Path(paths.iloc[0])):
+        if any(method.protocols[task]["profile"] == "quick" for task in places[method.name]):
             opening = "trained with `--quick`:"
         texts[method.name] = f"{opening} {_gathered(departures)}."
     for text, names in by_value(texts).items():
@@ -299,25 +297,13 @@ def _departures(
             yield f"{_enumerated(names)} {text}"
 
 
-def _is_quick(run: Path) -> bool:
-    """Return whether a run has settings of ``--quick``, by the sources that its ``config.yml`` names."""
-    with contextlib.suppress(UnreadableRun):
-        return any("quick (" in source for source in RunFolder(run).read_config().sources)
-    return False
-
-
-def _readable(departure: str) -> str:
-    """Return a departure as a reader says it, e.g. ``3,000 of 1,000,000 offline steps``."""
-    setting = re.fullmatch(r"(\w+) (\S+) instead of (\S+)", departure)
-    if setting is None:
-        return departure
-    name, *numbers = setting.groups()
-    value, expected = (f"{int(n):,}" if n.isdecimal() else n for n in numbers)
+def _readable(name: str, value: Any, expected: Any) -> str:
+    """Return a departure from a protocol as a phrase, e.g. ``3,000 of 1,000,000 offline steps``."""
     if name in ("offline_steps", "online_steps"):
-        return f"{value} of {expected} {name.replace('_', ' ')}"
-    if expected == "None":  # the protocol does not set it
-        return f"{name} {value}"
-    return f"{name} {value} instead of {expected}"
+        return f"{show(value)} of {show(expected)} {name.replace('_', ' ')}"
+    if expected is None:  # the protocol does not set it
+        return f"{name} {show(value)}"
+    return f"{name} {show(value)} instead of {show(expected)}"
 
 
 def _warnings_of_phase(

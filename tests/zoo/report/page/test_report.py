@@ -266,8 +266,8 @@ def test_left_out_tasks_and_different_steps_are_warned_of():
 @pytest.mark.parametrize("names", [[], ["qam2026"]])
 def test_departures_name_their_environments_also_beside_a_set_without_scores_there(names):
     short = "3,000 of 1,000,000 offline steps"
-    steps = "offline_steps 3000 instead of 1000000"
-    departures = {SCENE[0]: ("gamma 0.9 instead of 0.99", steps), SCENE[1]: (steps,), SCENE[2]: ()}
+    steps = {"offline_steps": [3000, 1000000]}
+    departures = {SCENE[0]: {"gamma": [0.9, 0.99], **steps}, SCENE[1]: steps, SCENE[2]: {}}
     protocols = {env: {"profile": "qam"} for env in departures}
     methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
     comparison = comparison_of_runs(scene_runs([[0.5] * 6] * 3), methods=methods)
@@ -278,8 +278,8 @@ def test_departures_name_their_environments_also_beside_a_set_without_scores_the
 
 
 QUICK = """
-sources: [hyperparams/qam.yml quick (tuned here)]
-departures: [gamma 0.995 instead of 0.99, offline_steps 3000 instead of 1000000]
+profile: quick
+departures: {gamma: [0.995, 0.99], offline_steps: [3000, 1000000]}
 """
 
 
