@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
-from agents.common.families.fine_tuning import ResidualFineTuning
+import torch
+from torch import Tensor
+
 from agents.common.maths.adjoint import memoryless_sigma, memoryless_step
 from agents.core import (
     Batch,
+    Draw,
     Info,
     Losses,
+    Method,
     Networks,
+    NetworkSpec,
     Noise,
     Targets,
+    cloning_loss,
+    critic,
+    integrate_flow,
     log_range,
+    normal,
     pessimistic_value,
     setting,
+    uniform,
+    velocity_field,
 )
 
 
-class BAM(ResidualFineTuning):
+class BAM(Method):
     r"""The fine-tuned flow's memoryless SDE is differentiated from end to end: climb Q, pay for leaving the behaviour.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
@@ -33,6 +44,12 @@ class BAM(ResidualFineTuning):
     where all critics agree, see ``pessimistic_value``.
     """
 
+    max_grad_norm: float | None = setting(default=1.0)
+    target_behaviour: bool = setting(
+        default=True,
+        reference="target_actor",
+        doc="Hold the policy to the moving average of the behaviour flow.",
+    )
     inverse_temperature: float = setting(
         default=0.3,
         reference="inv_temp",
@@ -47,19 +64,47 @@ class BAM(ResidualFineTuning):
         "itself.",
     )
 
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, behaviour flow and fine-tuned flow, as QAM has them."""
+        return {
+            "critic": critic(target=True),
+            "behaviour": velocity_field(target=True, role="behaviour"),
+            "fine_tuned": velocity_field(role="copy"),
+        }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching and of the rollout: its start, and the noise of its K steps."""
+        return {
+            "bc_x0": normal(),
+            "bc_t": uniform(),
+            "am_x0": normal(),
+            "am_eps": normal("KBD"),
+        }
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the fine-tuned flow."""
+        flow = nets.fine_tuned.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def prior(self, nets: Networks) -> Any:
+        """Return the behaviour flow that the policy is held to, with constant weights."""
+        # a target network is never trained by gradient
+        return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the control problem's through the whole rollout."""
-        losses = super().losses(batch, targets, noise, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
+        bc_flow = cloning_loss(nets.behaviour, batch, noise)
         prior = self.prior(nets).at(batch.observations)
-        policy = self.policy(nets).at(batch.observations)
+        fine_tuned = nets.fine_tuned.at(batch.observations)
         x = noise["am_x0"]
         h = 1 / self.flow_steps
         cost = torch.zeros_like(batch.rewards)
         # nothing is detached: the gradient goes through the whole rollout
         for i in range(self.flow_steps - 1):
-            base, velocity = prior(x, i * h), policy(x, i * h)
+            base, velocity = prior(x, i * h), fine_tuned(x, i * h)
             # of half the square of the control, which is 2 / sigma times the difference of velocities
             weight = 2 / memoryless_sigma(i, self.flow_steps) ** 2
             cost = cost + weight * (velocity - base).square().sum(-1)
@@ -69,4 +114,8 @@ class BAM(ResidualFineTuning):
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
         # Q is not clipped to the action box
         value = pessimistic_value(nets.frozen.critic(batch.observations, end), self.rho)
-        return {**losses, "bam": control - self.inverse_temperature * value.mean(-1)}
+        return {
+            "td": td,
+            "bc_flow": bc_flow,
+            "bam": control - self.inverse_temperature * value.mean(-1),
+        }

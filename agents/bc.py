@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.common.families.cloned import ClonedFlow
+from torch import Tensor
+
 from agents.core import (
     Batch,
+    Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     cloning_loss,
+    integrate_flow,
+    normal,
     setting,
+    uniform,
     velocity_field,
 )
 
@@ -27,7 +33,7 @@ def _require_one(name: str, value: Any) -> int:
     return 1
 
 
-class BC(ClonedFlow):
+class BC(Method):
     r"""A flow learns the distribution of the dataset's action chunks; rewards are not used.
 
     .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
@@ -50,6 +56,15 @@ class BC(ClonedFlow):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the behaviour flow."""
         return {"behaviour": velocity_field(role="behaviour")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the flow."""
+        flow = nets.behaviour.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return nothing: the loss regresses to data."""

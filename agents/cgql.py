@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
+    Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
@@ -20,15 +21,16 @@ from agents.core import (
     critic,
     integrate_flow,
     log_range,
+    normal,
     q_statistics,
     setting,
-    td_loss,
     td_target,
+    uniform,
     velocity_field,
 )
 
 
-class CGQL(ClonedFlow):
+class CGQL(Method):
     r"""A behaviour flow is cloned from the data and guided by the action gradient of Q while it is sampled.
 
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
@@ -71,6 +73,10 @@ class CGQL(ClonedFlow):
             "critic": critic(target=True, time=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
         }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
         """Return the time at which the critic is asked for guidance at time t: always that of clean actions."""
@@ -118,6 +124,6 @@ class CGQL(ClonedFlow):
         q = nets.critic(batch.observations, batch.actions, 1.0)
         info |= q_statistics(q)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": self.td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

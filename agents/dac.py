@@ -4,13 +4,44 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.diffusion import DiffusionQLearning
+from agents.common.common_settings import OF_NETWORKS
+from agents.common.maths.denoising import (
+    BetaSchedule,
+    Sampler,
+    add_noise,
+    denoise,
+    masked_mean,
+)
+from agents.common.nets.specs import diffusion_schedule
+from agents.common.validation import integer
 from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
     Targets,
+    action_gradient,
+    critic,
+    integers,
+    log_range,
+    noise_predictor,
+    normal,
+    setting,
 )
 
 
-class DAC(DiffusionQLearning):
+def _even(name: str, value: object) -> int:
+    number = integer(name, value, at_least=2)
+    if number % 2:
+        raise ValueError(f"`{name}` must be even, cosines and sines in pairs, got {value}")
+    return number
+
+
+class DAC(Method):
     r"""A diffusion policy is cloned from the data while its noise prediction is pushed against the gradient of Q.
 
     At noisy data actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
@@ -25,7 +56,116 @@ class DAC(DiffusionQLearning):
     raises them to its power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
     """
 
+    beta_schedule: BetaSchedule = setting(
+        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+    )
+    flow_steps: int = setting(
+        default=10,
+        reference="diffusion_steps",
+        fixed="the noise schedule has as many steps",
+        doc="K, diffusion steps.",
+    )
+    bc_weight: float = setting(
+        default=1.0,
+        reference="alpha",
+        at_least=0,
+        search=log_range(0.1, 100.0),
+        doc="Weight w of the denoising loss on the data.",
+    )
+    target_gradient: bool = setting(
+        default=True,
+        reference="use_target_critic_grad",
+        doc="Take Q's action gradient from the target critics.",
+    )
+    sampler: Sampler = setting(
+        default="ddpm_clipped",
+        reference="clip_sampler_before",
+        doc="Mean of a reverse step: `ddpm_clipped`, the posterior of the clipped estimate, `ddpm` without that clip, "
+        "or `jump` to the estimate; see `denoise`.",
+    )
+    clip_states: bool = setting(
+        default=False,
+        reference="clip_sampler_after",
+        doc="Clip every state of the reverse chain to [-1, 1].",
+    )
+    time_features: int = setting(
+        default=64,
+        reference="time_dim",
+        fixed=OF_NETWORKS,
+        check=_even,
+        doc="Fourier features of the step, even.",
+    )
+    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, noise prediction and noise schedule."""
+        return {
+            "critic": critic(target=True),
+            "denoiser": noise_predictor(self.time_features),
+            "schedule": diffusion_schedule(self.beta_schedule),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the start of the reverse chain and its step noise."""
+        return {"action": normal(), "denoise": normal("KBD")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the denoising loss."""
+        return {"diffusion_t": integers(), "diffusion_eps": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the denoising loss."""
+        return {"bc": self.bc_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the reverse chain."""
+        predict = nets.denoiser.at(observations)
+        return denoise(
+            predict,
+            noise["action"],
+            noise["denoise"],
+            nets.schedule,
+            self.sampler,
+            self.clip_states,
+        )
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, noisy data actions, and Q's gradient there."""
+        alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
+        noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
+        # at noisy actions, and of the plain mean: only the TD target is pessimistic
+        guide = nets.critic_target if self.target_gradient else nets.frozen.critic
+        gradient = action_gradient(
+            lambda actions: guide(batch.observations, actions).mean(1), noisy
+        )
+        info["q_gradient_norm"] = gradient.norm(dim=-1).mean(-1)
+        return {
+            **self.td_targets(batch, noise, nets),
+            "noisy": noisy,
+            "gradient": gradient,
+            "alpha_bar": alpha_bar,
+        }
+
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
-        """Return the linear Q terms, (S, B, D)."""
+        """Return the linear Q terms.
+
+        :param predicted: noise that the policy sees in the noisy data actions, (S, B, D).
+        :param targets: from :meth:`targets`.
+        :return: (S, B, D).
+        """
         # a predicted noise is minus the score times this root, and Q's gradient adds to the score
         return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the TD loss, the denoising loss and the policy's."""
+        predicted = nets.denoiser(
+            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
+        )
+        actor_losses = self.actor_losses(predicted, targets)
+        return {
+            "td": self.critic_loss(batch, targets, nets, info),
+            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
+            "actor": masked_mean(actor_losses, batch.valid),
+        }

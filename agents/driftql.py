@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import critic_loss
 from agents.common.maths.kernels import kernel_weights
 from agents.core import (
     Batch,
@@ -129,7 +128,7 @@ class DriftQL(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and drift losses, and the Q term."""
-        td = critic_loss(batch, targets, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         policy = nets.policy.at(batch.observations)
         samples = policy(noise["drift_z"].movedim(2, 1)).movedim(1, 2).clamp(-1, 1)  # (S, B, M, D)
         drift = self.drift(samples.detach(), batch.actions.clamp(-1, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import critic_loss
 from agents.common.maths.edit import temperature_loss
 from agents.core import (
     Batch,
@@ -100,7 +99,7 @@ class DSRL(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""
-        td = critic_loss(batch, targets, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         # a critic of noise, so that the latent policy climbs without a gradient through the flow
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import Tensor
 
-from agents.common.families.cloned import ClonedFlow
-from agents.common.maths.critic import advantage_weight, critic_loss
+from agents.common.maths.critic import advantage_weight
 from agents.core import (
     Batch,
+    Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     critic,
     flow_matching_loss,
+    integrate_flow,
     log_range,
+    normal,
     setting,
     state_value,
     td_loss,
+    uniform,
     velocity_field,
 )
 
 
-class FAWAC(ClonedFlow):
+class FAWAC(Method):
     r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.
 
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
@@ -54,9 +58,14 @@ class FAWAC(ClonedFlow):
             "flow": velocity_field(role="behaviour"),
         }
 
-    def cloned_flow(self, nets: Networks) -> Any:
-        """Return the one flow, which is the policy."""
-        return nets.flow
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the flow."""
+        flow = nets.flow.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
@@ -77,7 +86,7 @@ class FAWAC(ClonedFlow):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the value's regression and the weighted flow-matching loss."""
-        td = critic_loss(batch, targets, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         value = nets.value(batch.observations)
         info["v_mean"] = value.mean(1)
         velocity = nets.flow.at(batch.observations)

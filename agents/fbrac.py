@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import Tensor
 
-from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
+    cloning_loss,
     critic,
+    integrate_flow,
     log_range,
     normal,
     setting,
+    uniform,
     velocity_field,
 )
 
 
-class FBRAC(ClonedFlow):
+class FBRAC(Method):
     r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.
 
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
@@ -47,15 +50,16 @@ class FBRAC(ClonedFlow):
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and the start of the policy's actions."""
-        return {**super().noise(), "q_z": normal()}
+        return {"bc_x0": normal(), "bc_t": uniform(), "q_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the Q term."""
         return {"q": 1 / self.bc_weight}
 
-    def cloned_flow(self, nets: Networks) -> Any:
-        """Return the one flow, which is the policy."""
-        return nets.flow
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the flow."""
+        flow = nets.flow.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
@@ -63,9 +67,10 @@ class FBRAC(ClonedFlow):
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
         # with its graph, and before cloning: gradients of the flow are summed in this order
         actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
-        losses = super().losses(batch, targets, noise, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         return {
-            **losses,
+            "td": td,
+            "bc_flow": cloning_loss(nets.flow, batch, noise),
             # through every step of the flow, which is what the one-step policy of FQL avoids
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -112,7 +111,7 @@ class FQE(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD losses."""
-        losses = {"td": critic_loss(batch, targets, nets, info)}
+        losses = {"td": self.critic_loss(batch, targets, nets, info)}
         if self.fits_behaviour:
             value = nets.value(batch.observations).unsqueeze(1)
             losses["behaviour"] = td_loss(value, targets["behaviour"], batch.valid)

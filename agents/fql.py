@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.cloned import ClonedFlow
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
+    cloning_loss,
+    critic,
+    integrate_flow,
     log_range,
     normal,
     setting,
+    uniform,
     velocity_field,
 )
 
 
-class FQL(ClonedFlow):
+class FQL(Method):
     r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
 
     .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
@@ -44,11 +48,15 @@ class FQL(ClonedFlow):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, behaviour flow and one-step policy."""
-        return {**super().networks(), "one_step": velocity_field(time=False)}
+        return {
+            "critic": critic(target=True),
+            "behaviour": velocity_field(role="behaviour"),
+            "one_step": velocity_field(time=False),
+        }
 
     def noise(self) -> dict[str, Draw]:
         """Return the draws of flow matching and the noise that teacher and student share."""
-        return {**super().noise(), "distill_z": normal()}
+        return {"bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of the distillation."""
@@ -59,18 +67,20 @@ class FQL(ClonedFlow):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the targets of the flow's losses, and the actions to which it would lead, clipped to the box."""
-        teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
-        return {**super().targets(batch, noise, nets, info), "teacher": teacher}
+        """Return the TD target, and the actions to which the flow leads, clipped to the box."""
+        flow = nets.behaviour.at(batch.observations)
+        teacher = integrate_flow(flow, noise["distill_z"], self.flow_steps).clamp(-1, 1)
+        return {**self.td_targets(batch, noise, nets), "teacher": teacher}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD, flow-matching and distillation losses, and the Q term."""
-        losses = super().losses(batch, targets, noise, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {
-            **losses,
+            "td": td,
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             # clipped for the critics, which know actions in the box only; the distillation holds the student there

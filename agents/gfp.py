@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -124,7 +123,7 @@ class GFP(FQL):
         weight = batch.valid * targets["guidance"]
         x_0, t = noise["bc_x0"], noise["bc_t"]
         return {
-            "td": critic_loss(batch, targets, nets, info),
+            "td": self.critic_loss(batch, targets, nets, info),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
             # neither of these uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),

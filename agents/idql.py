@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.diffusion import DiffusionPolicy
-from agents.common.families.implicit import ImplicitQLearning
-from agents.common.maths.denoising import add_noise, denoise
+from agents.common.common_settings import OF_NETWORKS
+from agents.common.maths.critic import implicit_targets, implicit_value_loss
+from agents.common.maths.denoising import BetaSchedule, add_noise, denoise
+from agents.common.nets.specs import diffusion_schedule
 from agents.core import (
     Batch,
+    Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
     Targets,
     choice,
     critic,
+    integers,
+    linear_range,
     noise_predictor,
+    normal,
     setting,
     state_value,
 )
 
 
-class IDQL(ImplicitQLearning, DiffusionPolicy):
+class IDQL(Method):
     r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is played.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2
@@ -37,7 +43,19 @@ class IDQL(ImplicitQLearning, DiffusionPolicy):
     code updates policy, value and critics one after the other.
     """
 
-    expectile: float = setting(default=0.9, reference="critic_hyperparam")
+    samples_next_action = False
+
+    expectile: float = setting(
+        default=0.9,
+        reference="critic_hyperparam",
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
+    )
+    beta_schedule: BetaSchedule = setting(
+        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+    )
     policy_tau: float = setting(
         default=0.001,
         reference="actor_tau",
@@ -45,7 +63,12 @@ class IDQL(ImplicitQLearning, DiffusionPolicy):
         at_most=1,
         doc="Weight of the policy in its moving average, which acts.",
     )
-    flow_steps: int = setting(default=5, reference="T")
+    flow_steps: int = setting(
+        default=5,
+        reference="T",
+        fixed="the noise schedule has as many steps",
+        doc="K, diffusion steps.",
+    )
     best_of_n: int = setting(default=64, reference="N", search=choice(16, 64, 256))
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
@@ -59,8 +82,16 @@ class IDQL(ImplicitQLearning, DiffusionPolicy):
             "denoiser": noise_predictor(
                 target=True, tau=self.policy_tau, optimizer="adamw", weight_decay=1e-4
             ),
-            "schedule": self.schedule(),
+            "schedule": diffusion_schedule(self.beta_schedule),
         }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the start of the reverse chain and its step noise."""
+        return {"action": normal(), "denoise": normal("KBD")}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of the denoising loss."""
+        return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the reverse chain of the moving average."""
@@ -74,15 +105,22 @@ class IDQL(ImplicitQLearning, DiffusionPolicy):
         # the lowest critic: the best of many candidates is else the most overrated one
         return nets.critic_target(observations, actions).amin(1)
 
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        return implicit_targets(batch, nets, self.rho)
+
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile, TD and denoising losses."""
-        losses = super().losses(batch, targets, noise, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
+        value = implicit_value_loss(
+            batch, targets["value"], batch.valid, nets, self.expectile, info
+        )
         step = noise["diffusion_t"]
         eps = noise["diffusion_eps"]
         noisy = add_noise(batch.actions, eps, nets.schedule.alpha_bar(step))
         predicted = nets.denoiser(batch.observations, noisy, step.unsqueeze(-1))
         # summed over coordinates, as in the formula, where QSM and DAC average them
         denoising = (batch.valid * (eps - predicted).square().sum(-1)).mean(-1)
-        return {**losses, "bc": denoising}
+        return {"value": value, "td": td, "bc": denoising}

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.implicit import ImplicitFlow
+from agents.common.maths.critic import implicit_targets, implicit_value_loss
 from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
     Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
     choice,
+    cloning_loss,
+    critic,
+    integrate_flow,
+    linear_range,
+    normal,
     setting,
+    state_value,
+    uniform,
+    velocity_field,
 )
 
 
-class IFQL(ImplicitFlow):
+class IFQL(Method):
     r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
@@ -25,9 +41,17 @@ class IFQL(ImplicitFlow):
     target's; many states are acted on at once.
     """
 
+    samples_next_action = False
     unmasked_losses = frozenset({"value"})
 
-    expectile: float = setting(default=0.9, reference="kappa")
+    expectile: float = setting(
+        default=0.9,
+        reference="kappa",
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
+    )
     mask_value: bool = setting(
         default=False,
         doc="Leave sequences that cross a trajectory's end out of the value loss too, as the other losses do; the "
@@ -35,7 +59,42 @@ class IFQL(ImplicitFlow):
     )
     best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, state value and behaviour flow."""
+        return {
+            "critic": critic(target=True),
+            "value": state_value(),
+            "behaviour": velocity_field(role="behaviour"),
+        }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the behaviour flow."""
+        flow = nets.behaviour.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
+
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the lowest of the online critics."""
         # the lowest critic: the best of many candidates is else the most overrated one
         return nets.critic(observations, actions).amin(1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        return implicit_targets(batch, nets, self.rho)
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the expectile, TD and flow-matching losses."""
+        td = self.critic_loss(batch, targets, nets, info)
+        # the authors' code counts sequences across an end too
+        weight = batch.valid if self.mask_value else 1.0
+        value = implicit_value_loss(batch, targets["value"], weight, nets, self.expectile, info)
+        return {
+            "value": value,
+            "td": td,
+            "bc_flow": cloning_loss(nets.behaviour, batch, noise),
+        }

@@ -7,13 +7,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from agents.common.families.implicit import ImplicitQLearning
-from agents.common.maths.critic import advantage_weight
+from agents.common.maths.critic import (
+    advantage_weight,
+    implicit_targets,
+    implicit_value_loss,
+)
 from agents.core import (
     Batch,
     Draw,
     Info,
     Losses,
+    Method,
     Networks,
     NetworkSpec,
     Noise,
@@ -21,6 +25,7 @@ from agents.core import (
     choice,
     critic,
     gaussian_mean,
+    linear_range,
     log_range,
     normal,
     pessimistic_value,
@@ -32,7 +37,7 @@ from agents.core import (
 LARGEST_WEIGHT = 100.0
 
 
-class IQL(ImplicitQLearning):
+class IQL(Method):
     r"""Values are learnt from data actions alone; a Gaussian policy clones the data, weighted by the advantage.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
@@ -46,6 +51,15 @@ class IQL(ImplicitQLearning):
     collection too, where that code adds noise of ``sample_std`` 1.
     """
 
+    samples_next_action = False
+
+    expectile: float = setting(
+        default=0.9,
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
+    )
     actor_loss: Literal["awr", "ddpgbc"] = setting(
         default="awr",
         search=choice("awr", "ddpgbc"),
@@ -89,13 +103,16 @@ class IQL(ImplicitQLearning):
         q = nets.critic(batch.observations, batch.actions)
         # of the online critics, where the value regresses to their moving averages
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
-        return {**super().targets(batch, noise, nets, info), "advantage": advantage}
+        return {**implicit_targets(batch, nets, self.rho), "advantage": advantage}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the expectile and TD losses, and the actor's."""
-        losses = super().losses(batch, targets, noise, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
+        value = implicit_value_loss(
+            batch, targets["value"], batch.valid, nets, self.expectile, info
+        )
         mean = nets.actor(batch.observations)
         # of a Gaussian of standard deviation 1, whatever noise actions are played with
         log_prob = -0.5 * (
@@ -111,4 +128,4 @@ class IQL(ImplicitQLearning):
             climb = policy_q.mean(-1) / policy_q.detach().abs().mean(-1)
             actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info["advantage"] = targets["advantage"].mean(1)
-        return {**losses, "actor": actor}
+        return {"value": value, "td": td, "actor": actor}

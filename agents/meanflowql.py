@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -131,7 +130,7 @@ class MeanFlowQL(Method):
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         return {
-            "td": critic_loss(batch, targets, nets, info),
+            "td": self.critic_loss(batch, targets, nets, info),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
             # outside the box the clipped action gives the climb no gradient, so this brings it back

@@ -2,23 +2,166 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
 
-from agents.common.families.fine_tuning import AdjointMatching, ResidualFineTuning
-from agents.core import Networks, log_range, setting
+from agents.common.maths.adjoint import (
+    adjoint_matching_loss,
+    adjoint_statistics,
+    lean_adjoint,
+    memoryless_rollout,
+    memoryless_sigmas,
+    step_times,
+)
+from agents.common.nets.networks import vjp_at_points
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    action_gradient,
+    cloning_loss,
+    critic,
+    integrate_flow,
+    log_range,
+    normal,
+    setting,
+    uniform,
+    velocity_field,
+)
 
 
-class QAM(AdjointMatching, ResidualFineTuning):
+class AdjointMatching(Method):
+    r"""A behaviour flow clones the data, and a flow that starts from it is fine-tuned by adjoint matching.
+
+    The fine-tuned flow :math:`v_f` is rolled out as a memoryless SDE (1). Minus Q's gradient at the end of the rollout,
+    :math:`a_K`, is carried back along it by the behaviour flow :math:`v_\beta` (2), and :math:`v_f` regresses to
+    :math:`v_\beta - \frac{\sigma^2}{2} a` (3). With h = 1/K and :math:`t_i = i h`:
+
+    .. math::
+        x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
+        \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} &(1)\\
+        a_i &= a_{i+1} + h\,\nabla_x\left[2 v_\beta(x, t_i + h) - \tfrac{x}{t_i + h}\right]_{x_i}^\top a_{i+1} &(2)\\
+        L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i\right]^2 &(3)
+
+    A subclass decides how strongly Q weighs against the behaviour flow. Source: Domingo-Enrich et al., Adjoint
+    Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
+    """
+
+    max_grad_norm: float | None = setting(default=1.0)
+    target_behaviour: bool = setting(
+        default=True,
+        reference="target_actor",
+        doc="Hold the policy to the moving average of the behaviour flow.",
+    )
+    target_gradient: bool = setting(
+        default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
+    )
+    clip_adjoint: bool = setting(
+        default=True, reference="clip_adj", doc="Clip actions to [-1, 1] inside Q's gradient."
+    )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, behaviour flow and fine-tuned flow, which start independently unless there is pretraining."""
+        return {
+            "critic": critic(target=True),
+            "behaviour": velocity_field(target=True, role="behaviour"),
+            "fine_tuned": velocity_field(role="copy"),
+        }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching and of the rollout: its start, and the noise of its K steps."""
+        return {
+            "bc_x0": normal(),
+            "bc_t": uniform(),
+            "am_x0": normal(),
+            "am_eps": normal("KBD"),
+        }
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the fine-tuned flow."""
+        flow = nets.fine_tuned.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
+
+    def prior(self, nets: Networks) -> Any:
+        """Return the behaviour flow that the policy is held to, with constant weights."""
+        # a target network is never trained by gradient
+        return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+
+    def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
+        """Return a_K, minus the gradient of the critics' mean at the ends of rollouts, (S, B, D)."""
+        critic = nets.critic_target if self.target_gradient else nets.frozen.critic
+        # clipped inside the gradient, so that nothing is pulled further out of the action box
+        bound = 1.0 if self.clip_adjoint else math.inf
+        return -action_gradient(
+            lambda actions: critic(observations, actions.clamp(-bound, bound)).mean(1), end
+        )
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, the rollout's states, their adjoints and the behaviour flow's velocities there."""
+        prior = self.prior(nets).at(batch.observations)
+        fine_tuned = nets.fine_tuned.at(batch.observations)
+        # (1); the last step follows the behaviour flow, without noise
+        states, velocities, end = memoryless_rollout(
+            fine_tuned, prior, noise["am_x0"], noise["am_eps"]
+        )
+        end_adjoint = self.end_adjoint(batch.observations, end, nets)
+        info |= adjoint_statistics(end_adjoint)
+        # (2); the behaviour flow is evaluated once at all states
+        times = step_times(self.flow_steps, states, first=1)
+        prior_vjp = vjp_at_points(prior, states, times)
+        return {
+            **self.td_targets(batch, noise, nets),
+            "states": states,
+            "adjoints": lean_adjoint(prior_vjp, end_adjoint, self.flow_steps),
+            "prior": velocities,
+        }
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the TD, flow-matching and adjoint-matching losses."""
+        td = self.critic_loss(batch, targets, nets, info)
+        bc_flow = cloning_loss(nets.behaviour, batch, noise)
+        states = targets["states"]
+        times = step_times(self.flow_steps, states)
+        fine_tuned = nets.fine_tuned.at(batch.observations)(states, times)
+        sigmas = memoryless_sigmas(self.flow_steps, states)
+        return {
+            "td": td,
+            "bc_flow": bc_flow,
+            # no action of the batch is in it, so sequences across an end count too
+            "am": self.matching_loss(fine_tuned, targets, sigmas, nets, info),
+        }
+
+    def matching_loss(
+        self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
+    ) -> Tensor:
+        """Return the adjoint-matching loss (3), (S,).
+
+        :param fine_tuned: the fine-tuned flow's velocities at states of K steps, (S, K, B, D).
+        :param targets: ``prior``, the behaviour flow's velocities there, and ``adjoints``, both of that shape.
+        :param sigmas: noise scales of the steps, broadcastable to that shape.
+        :param nets: the networks.
+        :param info: to add diagnostics to, each (S,).
+        :return: the loss.
+        """
+        return adjoint_matching_loss(fine_tuned, targets["prior"], targets["adjoints"], sigmas)
+
+
+class QAM(AdjointMatching):
     r"""A multi-step flow policy moves towards the behaviour times exp(tau Q) using only the critic's action gradient.
 
-    The behaviour flow :math:`v_\beta` is cloned from the data. The fine-tuned flow :math:`v_f` is rolled out as a
-    memoryless SDE; the lean adjoint of the behaviour flow carries Q's gradient at the end back along the rollout, and
-    :math:`v_f` regresses to :math:`v_\beta - \frac{\sigma^2}{2} a`:
+    .. math:: L = L_{TD} + L_{FM}(v_\beta) + L_{AM}, \qquad a_K = -\tau\,\nabla_x \bar Q'(s, \mathrm{clip}\,x_K)
 
-    .. math:: L = L_{TD} + L_{FM}(v_\beta)
-        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i\right]^2
+    with the adjoint-matching loss (3) of :class:`AdjointMatching`.
 
     Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
     nothing; the defaults are the behaviour of the authors' code.
@@ -33,14 +176,15 @@ class QAM(AdjointMatching, ResidualFineTuning):
         "behaviour flow. The effective value grows as `flow_steps` falls.",
     )
 
-    def policy(self, nets: Networks, online: bool = False) -> Any:
-        """Return the fine-tuned flow; what acts without any weight on Q is the behaviour flow."""
-        # with no weight on Q both flows aim at the same, and the behaviour is the one that is cloned
-        if online and self.inverse_temperature == 0:
-            return nets.behaviour  # only then is it part of a policy that was saved for acting
-        return super().policy(nets, online)
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
+        if self.inverse_temperature > 0:
+            return super().act(observations, noise, nets)
+        # both flows aim at the same then, and this is the one that is cloned
+        flow = nets.behaviour.at(observations)
+        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
-        """Return the adjoint at the end of rollouts, weighted by the inverse temperature."""
-        # the lean adjoint is linear in its end, so weighing the end weighs all of it
+        """Return a_K, weighted by the inverse temperature."""
+        # (2) is linear in its end, so this weighs all adjoints
         return self.inverse_temperature * super().end_adjoint(observations, end, nets)

@@ -2,15 +2,89 @@
 
 from __future__ import annotations
 
-from agents.common.families.edited import EditedFlow
+from torch import Tensor
+
+from agents.common.maths.edit import apply_edit, edit_losses
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    linear_range,
+    normal,
+    setting,
+    tanh_gaussian,
+    temperature,
+)
 from agents.qam import QAM
 
 
-class QAME(EditedFlow, QAM):
+class QAME(QAM):
     r"""QAM and a soft actor-critic edit of its action, bounded by a scale.
 
     .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v_f) + c\,e),
         \quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D
 
+    .. math:: L = L_{QAM} - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
+
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differs in: nothing.
     """
+
+    edit_scale: float = setting(
+        default=0.1,
+        above=0,
+        search=linear_range(0.05, 1.0),
+        doc="Bound c of the edit in every coordinate.",
+    )
+    target_entropy: float | None = setting(
+        default=None,
+        reference="edit_target_entropy",
+        doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.",
+    )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return QAM's networks, the edit policy and its temperature."""
+        return {
+            **super().networks(),
+            "edit": tanh_gaussian(given_action=True),
+            "temperature": temperature(),
+        }
+
+    def action_noise_table(self) -> dict[str, Draw]:
+        """Return the noise of flow and edit."""
+        return {"action": normal(), "edit": normal()}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return QAM's draws and those of the edit loss."""
+        return {**super().noise(), "edit_z": normal(), "edit_eps": normal()}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Add the edit to the flow's actions."""
+        flow_actions = super().act(observations, noise, nets)
+        return apply_edit(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return QAM's targets, and the flow's actions, which the edit loss takes as given."""
+        # without gradient: the edit does not train the flow
+        flow_actions = super().act(batch.observations, {"action": noise["edit_z"]}, nets)
+        return {**super().targets(batch, noise, nets, info), "flow_actions": flow_actions}
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return QAM's losses and those of the edit policy and its temperature."""
+        losses = super().losses(batch, targets, noise, nets, info)
+        # none of these uses the batch's actions, so sequences across an end count too
+        return losses | edit_losses(
+            batch,
+            targets["flow_actions"],
+            noise["edit_eps"],
+            nets,
+            self.edit_scale,
+            self.target_entropy,
+            info,
+        )

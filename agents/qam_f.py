@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from agents.core import setting
-from agents.fql import FQL
+from torch import Tensor
+
+from agents.core import (
+    Batch,
+    Draw,
+    Info,
+    Losses,
+    Networks,
+    NetworkSpec,
+    Noise,
+    Targets,
+    log_range,
+    normal,
+    setting,
+    velocity_field,
+)
 from agents.qam import QAM
 
 
-class QAMF(FQL, QAM):
+class QAMF(QAM):
     r"""QAM whose flow teaches a one-step policy that also climbs the critic, as in Flow Q-learning.
 
     .. math:: L = L_{QAM} + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v_f) - \mu(s, z)\rVert^2 / D
@@ -17,5 +31,43 @@ class QAMF(FQL, QAM):
     """
 
     distill_weight: float = setting(
-        default=30.0, reference="fql_alpha", doc="Weight w of the distillation."
+        default=30.0,
+        reference="fql_alpha",
+        above=0,
+        search=log_range(0.3, 1000.0),
+        doc="Weight w of the distillation. Large values stay close to the flow.",
     )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return QAM's networks and the one-step policy."""
+        return {**super().networks(), "one_step": velocity_field(time=False)}
+
+    def noise(self) -> dict[str, Draw]:
+        """Return QAM's draws and the noise that teacher and student share."""
+        return {**super().noise(), "distill_z": normal()}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of the distillation."""
+        return {"distill": self.distill_weight}
+
+    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
+        """Map noise to actions in one step."""
+        return nets.one_step(observations, noise["action"]).clamp(-1, 1)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return QAM's targets, and the actions to which its flow leads."""
+        teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
+        return {**super().targets(batch, noise, nets, info), "teacher": teacher}
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return QAM's losses, the distillation and the Q term of the one-step policy."""
+        losses = super().losses(batch, targets, noise, nets, info)
+        student = nets.one_step(batch.observations, noise["distill_z"])
+        return {
+            **losses,
+            # neither of these uses the batch's actions, so sequences across an end count too
+            "distill": (student - targets["teacher"]).square().mean((1, 2)),
+            "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
+        }

@@ -7,23 +7,35 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.common.families.implicit import ImplicitFlow
+from agents.common.maths.critic import implicit_targets, implicit_value_loss
 from agents.common.maths.flow import grid_times
 from agents.core import (
     Batch,
+    Draw,
+    Info,
+    Losses,
+    Method,
     Networks,
+    NetworkSpec,
     Noise,
+    Targets,
     Time,
     action_gradient,
+    critic,
     flow_matching_loss,
     integrate_flow,
+    linear_range,
     log_range,
+    normal,
     pessimistic_value,
     setting,
+    state_value,
+    uniform,
+    velocity_field,
 )
 
 
-class QGF(ImplicitFlow):
+class QGF(Method):
     r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
 
     The gradient is taken at the clean action that one long step would reach, and used where the flow is:
@@ -37,8 +49,16 @@ class QGF(ImplicitFlow):
     authors embed the flow time in sines and normalise before the activation.
     """
 
+    samples_next_action = False
     unmasked_losses = frozenset({"bc_flow"})
 
+    expectile: float = setting(
+        default=0.9,
+        above=0,
+        below=1,
+        search=linear_range(0.5, 0.99),
+        doc="Kappa of the value loss.",
+    )
     guidance_weight: float = setting(
         default=0.04,
         at_least=0,
@@ -58,6 +78,18 @@ class QGF(ImplicitFlow):
     )
     ensemble_size: int = setting(default=2, reference="num_qs")
     rho: float = setting(default=1.0, reference="q_aggregation")
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return critics, state value and behaviour flow."""
+        return {
+            "critic": critic(target=True),
+            "value": state_value(),
+            "behaviour": velocity_field(role="behaviour"),
+        }
+
+    def noise(self) -> dict[str, Draw]:
+        """Return the draws of flow matching."""
+        return {"bc_x0": normal(), "bc_t": uniform()}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
@@ -94,3 +126,21 @@ class QGF(ImplicitFlow):
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Rate candidates by the target critics' value that guides the flow too."""
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
+
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        return implicit_targets(batch, nets, self.rho)
+
+    def losses(
+        self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
+    ) -> Losses:
+        """Return the expectile, TD and flow-matching losses."""
+        td = self.critic_loss(batch, targets, nets, info)
+        value = implicit_value_loss(
+            batch, targets["value"], batch.valid, nets, self.expectile, info
+        )
+        return {
+            "value": value,
+            "td": td,
+            "bc_flow": self.pretraining_loss(nets.behaviour, batch, noise),
+        }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.families.diffusion import DiffusionQLearning, Sampler
+from agents.common.maths.denoising import Sampler
 from agents.core import (
     Targets,
     log_range,
     setting,
 )
+from agents.dac import DAC
 
 
-class QSM(DiffusionQLearning):
+class QSM(DAC):
     r"""A diffusion policy regresses its noise prediction to the scaled action gradient of Q, and to the data's noise.
 
     At noisy data actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
@@ -47,6 +48,6 @@ class QSM(DiffusionQLearning):
     clip_states: bool = setting(default=True)
 
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
-        """Return the squared errors of the regression to Q's gradient, (S, B, D)."""
+        """Return the squared errors of the regression to Q's gradient, in place of DAC's linear terms, (S, B, D)."""
         # a predicted noise is minus a scaled score, whose target is tau times Q's gradient
         return (predicted + self.inverse_temperature * targets["gradient"]).square()

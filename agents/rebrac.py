@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import critic_loss
 from agents.core import (
     Batch,
     Draw,
@@ -104,7 +103,7 @@ class ReBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the normalised Q term and the distance to the data."""
-        td = critic_loss(batch, targets, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
         # a constant, which makes the weight of cloning independent of the size of rewards

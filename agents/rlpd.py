@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import critic_loss
 from agents.common.maths.edit import tanh_gaussian_log_prob, temperature_loss
 from agents.core import (
     Batch,
@@ -85,7 +84,7 @@ class RLPD(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""
-        td = critic_loss(batch, targets, nets, info)
+        td = self.critic_loss(batch, targets, nets, info)
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agents.common.families.fine_tuning import TrustRegion
 from agents.common.maths.adjoint import (
     adjoint_statistics,
     bridge_sigmas,
@@ -16,7 +15,6 @@ from agents.core import (
     Networks,
     Noise,
     Targets,
-    action_gradient,
     cloning_loss,
     integrate_flow,
     interpolate,
@@ -24,12 +22,12 @@ from agents.core import (
     normal,
     q_statistics,
     setting,
-    td_loss,
     uniform,
 )
+from agents.trqam import TRQAM
 
 
-class SQAM(TrustRegion):
+class SQAM(TRQAM):
     r"""TRQAM with a closed form in place of the adjoint chain, and a critic that may not overrate the policy's actions.
 
     From the policy's end point :math:`\hat a = \mathrm{ODE}(s, z; v_f)`, bridge states
@@ -75,11 +73,8 @@ class SQAM(TrustRegion):
         times = step_times(self.bridge_states, endpoint, first=1)
         # to the end itself, of which the critics see the clipped action
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
-        gradient = action_gradient(
-            lambda a: nets.critic_target(batch.observations, a.clamp(-1, 1)).mean(1), endpoint
-        )
         # in closed form: no gradient is carried back through the prior
-        adjoints = times * -gradient.unsqueeze(1)
+        adjoints = times * self.end_adjoint(batch.observations, endpoint, nets).unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
             **self.td_targets(batch, noise, nets),
@@ -101,7 +96,7 @@ class SQAM(TrustRegion):
         times = step_times(self.bridge_states, states, first=1)
         fine_tuned = nets.fine_tuned(batch.observations, states, times)
         return {
-            "td": td_loss(q, targets["td"], batch.valid),
+            "td": self.td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "am": self.matching_loss(fine_tuned, targets, bridge_sigmas(times), nets, info),

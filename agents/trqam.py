@@ -2,21 +2,133 @@
 
 from __future__ import annotations
 
-from agents.common.families.fine_tuning import AdjointMatching, TrustRegion
+import torch
+from torch import Tensor
+
+from agents.common.maths.adjoint import path_kl
+from agents.common.nets.specs import multiplier
+from agents.core import Info, Networks, NetworkSpec, Targets, log_range, setting
+from agents.qam import AdjointMatching
 
 
-class TRQAM(AdjointMatching, TrustRegion):
+class TRQAM(AdjointMatching):
     r"""QAM whose temperature is a multiplier that keeps the policy's path KL from the behaviour flow at a budget.
 
-    With :math:`\lambda_e` the effective multiplier and :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`:
+    The effective multiplier :math:`\lambda_e` is scale times :math:`\lambda`, and
+    :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`:
 
-    .. math:: L = L_{TD} + L_{FM}(v_\beta)
-        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\tilde\sigma_i}(v_f - v_\beta) + \tilde\sigma_i a_i\right]^2,\quad
-        \widehat{KL} = \tfrac1H\mathbb{E}\sum_i\tfrac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
+    .. math::
+        L &= L_{TD} + L_{FM}(v_\beta)
+        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\tilde\sigma_i}(v_f - v_\beta) + \tilde\sigma_i a_i\right]^2 &(1)\\
+        \widehat{KL} &= \tfrac1H\mathbb{E}\sum_i\tfrac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2 &(2)\\
+        m &\leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
+        \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) &(3)
 
-    For equal rollouts the last loss is :math:`\lambda_e` times QAM's with inverse temperature :math:`1/\lambda_e`.
+    For equal rollouts the last loss is :math:`\lambda_e` times QAM's with inverse temperature :math:`1/\lambda_e`. The
+    average m starts at zero, so that lambda falls at first whatever the KL, and it moves by at most eta epsilon an
+    update.
 
     Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. The defaults are those of the authors' code,
     in which the base goes on cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
     behaviour flow.
     """
+
+    kl_budget: float = setting(
+        default=1.0,
+        above=0,
+        fixed="the multiplier is built with it",
+        search=log_range(0.05, 5.0),
+        doc="Epsilon, the path KL per action of the chunk that is aimed at.",
+    )
+    kl_budget_online: float | None = setting(
+        default=None,
+        above=0,
+        doc="Replaces the budget when the online phase starts; None keeps it.",
+    )
+    multiplier_scale: float = setting(
+        default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss."
+    )
+    multiplier_learning_rate: float = setting(
+        default=0.01, reference="eta_lambda", at_least=0, doc="Eta, step size of lambda."
+    )
+    multiplier_min: float = setting(
+        default=0.01, reference="lambda_min", above=0, doc="Lower bound of lambda."
+    )
+    multiplier_max: float = setting(
+        default=100.0,
+        reference="lambda_max",
+        above=0,
+        doc="Upper bound of lambda, at least `multiplier_min`.",
+    )
+    kl_average_rate: float = setting(
+        default=0.1,
+        reference="kl_ema_coef",
+        above=0,
+        at_most=1,
+        doc="Beta, weight of the newest KL in the average.",
+    )
+    kl_clip: float = setting(
+        default=2.0,
+        reference="kl_clip_coef",
+        above=0,
+        doc="C, a single KL counts at most this many budgets.",
+    )
+    freeze_base: bool = setting(
+        default=False,
+        doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "
+        "code.",
+    )
+    gamma: float = setting(default=0.995, reference="discount")
+    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
+
+    def check_together(self) -> None:
+        """Refuse bounds of lambda that are the wrong way round."""
+        super().check_together()
+        if self.multiplier_max < self.multiplier_min:
+            raise ValueError(
+                f"`multiplier_max` must be at least `multiplier_min` = {self.multiplier_min:g}, got "
+                f"{self.multiplier_max:g}; raise one or lower the other"
+            )
+
+    def networks(self) -> dict[str, NetworkSpec]:
+        """Return QAM's networks and the multiplier."""
+        return {**super().networks(), "multiplier": multiplier(initial=1.0, budget=self.kl_budget)}
+
+    def effective_multiplier(self, nets: Networks) -> Tensor:
+        """Return lambda_e, (S,), kept above zero."""
+        # away from 0, since the sigmas are divided by its root
+        return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
+
+    def matching_loss(
+        self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
+    ) -> Tensor:
+        """Return the loss with the multiplier (1), and note ``path_kl``, (S,) per action of the chunk."""
+        # (2), of the processes themselves: the multiplier scales the loss, not their noise
+        info["path_kl"] = path_kl(fine_tuned, targets["prior"], sigmas) / self.chunk_length
+        scaled_sigmas = sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
+        return super().matching_loss(fine_tuned, targets, scaled_sigmas, nets, info)
+
+    def skipped_networks(self, updates: int) -> frozenset[str]:
+        """Return the behaviour flow and its moving average if the base is frozen."""
+        return frozenset({"behaviour", "behaviour_target"}) if self.freeze_base else frozenset()
+
+    @torch.no_grad()
+    def after_update(self, nets: Networks, info: Info) -> None:
+        """Move the average of the path KL, and the multiplier by a dual step (3)."""
+        state, path_kl = nets.multiplier, info["path_kl"]
+        # in place, since captured updates read these buffers; an outlier counts at most c budgets
+        state.kl_average.lerp_(
+            torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
+        )
+        state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
+        # clipped after the step, so that lambda leaves a bound as soon as the average turns
+        state.value.clamp_(self.multiplier_min, self.multiplier_max)
+        effective = self.effective_multiplier(nets)
+        info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}
+        # copies, since the next update writes into these tensors
+        info |= {"kl_average": state.kl_average.clone(), "kl_budget": state.budget.clone()}
+
+    def before_online(self, nets: Networks) -> None:
+        """Hold the path KL at the online budget from now on, if there is one."""
+        if self.kl_budget_online is not None:
+            nets.multiplier.budget.fill_(self.kl_budget_online)

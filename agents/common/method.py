@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.common_settings import CommonSettings
-from agents.common.maths.critic import pick_best, td_target
+from agents.common.maths.critic import pick_best, q_statistics, td_loss, td_target
 from agents.common.maths.flow import cloning_loss
 from agents.common.nets.networks import Networks
 from agents.common.nets.pretrained import PretrainedFlow
@@ -211,6 +211,16 @@ class Method(CommonSettings):
             "must be defined; it returns a dict of losses by name, each (S,) (docs/register.md)"
         )
 
+    def td_loss(self, q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Compute the TD loss, by default the squared error; every algorithm takes its TD loss from here.
+
+        :param q: predictions of the critics, (S, E, B).
+        :param target: shared by the critics, (S, B).
+        :param valid: 1 where the sequence stays inside its trajectory, else 0, (S, B).
+        :return: (S,).
+        """
+        return td_loss(q, target, valid)
+
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the losses; those not named weigh 1."""
         return {}
@@ -345,6 +355,19 @@ class Method(CommonSettings):
         """
         action_noise = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
         return self.sample_actions(batch.next_observations, action_noise, nets)
+
+    def critic_loss(self, batch: Batch, targets: Targets, nets: Networks, info: Info) -> Tensor:
+        """Compute the TD loss of the critics at the batch's actions, and note statistics of their predictions.
+
+        :param batch: the batch.
+        :param targets: ``td``, (S, B).
+        :param nets: the networks.
+        :param info: gets ``q_mean``, ``q_max`` and ``q_min``.
+        :return: (S,).
+        """
+        q = nets.critic(batch.observations, batch.actions)
+        info |= q_statistics(q)
+        return self.td_loss(q, targets["td"], batch.valid)
 
     def td_targets(self, batch: Batch, noise: Noise, nets: Networks) -> Targets:
         """Sample the next actions, and return them with the TD target, which the target critics give.

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agents.common.maths.flow import integrate_flow
 from tests.agents.oracles import (
     Field,
     Quadratic,
@@ -66,20 +65,6 @@ def test_predicted_shifts_are_stationary(s, flow_steps, settings):
     shifts = optimal_shifts(s, flow_steps, tau=10.0).requires_grad_()
     (gradient,) = torch.autograd.grad(loss_of(shifts, s, **settings).sum(), shifts)
     assert_close(gradient, torch.zeros(flow_steps), rtol=0, atol=1e-5)
-
-
-def test_residual_is_added_to_the_prior_in_the_rollout_and_to_the_online_flow_in_the_sampler():
-    model = small_model("bam", residual=True)
-    nets, batch, noise = model.policy.nets, toy_batch(model), toy_noise(model)
-    with torch.no_grad():
-        for parameter in nets.fine_tuned.parameters():
-            parameter.zero_()  # a residual of zero: prior and policy coincide
-        nets.behaviour_target.mlp.biases[-1].add_(0.5)
-        _, info = model.trainer.losses(batch, noise)
-        acted = model.act(batch.observations, {"action": noise["td_action"]}, nets)
-        online = integrate_flow(nets.behaviour.at(batch.observations), noise["td_action"], 3)
-    assert float(info["bam_control_loss"]) == 0
-    assert_close(acted, online.clamp(-1, 1))
 
 
 def test_one_flow_step_has_no_control_cost():

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,10 +11,8 @@ import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from tests.agents.oracles import small_model
 from tests.common.toys import (
-    act,
     assert_same,
     assert_same_parameters,
-    normals,
     parameters_of,
     refuses,
     step,
@@ -106,18 +103,6 @@ def test_everything_that_learns_learns_after_pretraining(id):
         changed = {name for name in start if not torch.equal(start[name], end[name])}
         outcomes.append((infos, {name.split(".")[1] for name in changed}))
     assert outcomes[0] == outcomes[1]
-
-
-@pytest.mark.parametrize("id", ["qam", "bam"])
-def test_a_residual_begins_at_zero_so_that_the_policy_is_the_clone(id):
-    model = small_model(id, residual=True, pretraining_steps=1)
-    step(model)
-    clone = small_model("bc")
-    clone.policy.nets.behaviour.load_state_dict(model.policy.nets.behaviour.state_dict())
-    observations = normals(5, 3).numpy()
-    np.testing.assert_allclose(act(model, observations), act(clone, observations), atol=1e-6)
-    step(model, 1)
-    assert model.policy.nets.fine_tuned.mlp.weights[-1].any()
 
 
 @pytest.mark.parametrize("saved_at", [2, 3, 4])

@@ -119,7 +119,6 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
         ("net_arch", [8]),
         ("critic_layer_norm", False),
         ("gamma", 0.5),
-        ("residual", True),
     ],
 )
 def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):

@@ -44,6 +44,7 @@ VALUES: dict[str, dict[Any, Any]] = {
 """Our settings -> the reference's values -> ours, where they differ."""
 UNUSED = {
     "agent_name",
+    "residual",  # false in every fixture
     "ob_dims",
     "action_dim",
     "ac_action_dim",

@@ -5,7 +5,7 @@ Shapes: S replicas, E members, B rows, N candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,22 +51,6 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return (valid.unsqueeze(1) * (q - target.unsqueeze(1)).square()).mean((1, 2))
 
 
-def critic_loss(
-    batch: Batch, targets: Mapping[str, Tensor], nets: Any, info: dict[str, Tensor]
-) -> Tensor:
-    """Return the TD loss of the critics at the batch's actions, (S,), and note the statistics of what they predict.
-
-    :param batch: the batch.
-    :param targets: ``td``, (S, B).
-    :param nets: ``critic``.
-    :param info: gets ``q_mean``, ``q_max`` and ``q_min``.
-    :return: (S,).
-    """
-    q = nets.critic(batch.observations, batch.actions)
-    info |= q_statistics(q)
-    return td_loss(q, targets["td"], batch.valid)
-
-
 def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     r"""Return the asymmetric square whose minimiser is an expectile, elementwise.
 
@@ -79,6 +63,48 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     """
     # of two Python numbers, `where` makes the process's default dtype
     return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
+
+
+def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
+    r"""Return the targets of implicit Q-learning, which rate no action outside of the data.
+
+    :math:`y = R + \gamma^H M\,V(s')` of the critics, and of the value :math:`Q'_{pess}(s, a)` at the data actions.
+    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
+
+    :param batch: the batch.
+    :param nets: ``critic_target`` and ``value``.
+    :param rho: pessimism.
+    :return: ``td`` and ``value``, (S, B) each.
+    """
+    data_q = nets.critic_target(batch.observations, batch.actions)
+    return {
+        "td": batch.rewards + batch.discounts * nets.value(batch.next_observations),
+        "value": pessimistic_value(data_q, rho),
+    }
+
+
+def implicit_value_loss(
+    batch: Batch,
+    target: Tensor,
+    weight: Tensor | float,
+    nets: Any,
+    expectile: float,
+    info: dict[str, Tensor],
+) -> Tensor:
+    """Return the expectile loss of implicit Q-learning's state value, (S,), and note statistics of its predictions.
+
+    :param batch: the batch.
+    :param target: the value's, (S, B).
+    :param weight: of each row, (S, B), e.g. the validity of the sequence: the target rates a whole chunk, which may run
+        into the next trajectory.
+    :param nets: ``value``.
+    :param expectile: kappa.
+    :param info: gets ``v_mean``, ``v_max`` and ``v_min``.
+    :return: (S,).
+    """
+    value = nets.value(batch.observations)
+    info |= {"v_mean": value.mean(1), "v_max": value.amax(1), "v_min": value.amin(1)}
+    return (weight * expectile_loss(target - value, expectile)).mean(-1)
 
 
 def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: float) -> Tensor:

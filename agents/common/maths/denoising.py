@@ -7,15 +7,18 @@ with :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B row
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from agents.common.batch import Velocity
 
+BetaSchedule = Literal["vp", "cosine", "linear"]
+Sampler = Literal["ddpm", "ddpm_clipped", "jump"]
 
-def noise_schedule(kind: str, steps: int) -> Tensor:
+
+def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     r"""Return the variances :math:`\beta_t` of the forward steps.
 
     ``vp`` discretises the variance-preserving SDE with rates from 0.1 to 10, ``cosine`` makes :math:`\bar\alpha` a
@@ -63,7 +66,7 @@ def denoise(
     x: Tensor,
     noise: Tensor,
     schedule: Schedule,
-    sampler: str,
+    sampler: Sampler,
     clip_states: bool,
 ) -> Tensor:
     r"""Follow the reverse chain from noise to actions.

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from agents.common.batch import Time, Velocity
 from agents.common.maths.critic import action_gradient
-from agents.common.maths.denoising import noise_schedule
+from agents.common.maths.denoising import BetaSchedule, noise_schedule
 from agents.common.nets import fast
 from agents.common.nets.fast import make_mlp
 from agents.common.nets.mlp import (
@@ -306,24 +306,6 @@ def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
     return tangent * factor * layer.norm_scale.unsqueeze(-2)
 
 
-@dataclass
-class SummedFields:
-    """The sum of two velocity fields.
-
-    :param first: one of them.
-    :param second: the other.
-    """
-
-    first: Any
-    second: Any
-
-    def at(self, observations: Tensor) -> Velocity:
-        """Fix the observations, as each field does."""
-        first = self.first.at(observations)
-        second = self.second.at(observations)
-        return lambda x, t: first(x, t) + second(x, t)
-
-
 class NetworkViews:
     """Views of an algorithm's networks; networks and views of them offer the same ones."""
 
@@ -552,7 +534,7 @@ class NoiseSchedule(Network):
 
     table: Tensor
 
-    def __init__(self, replicas: int, steps: int, kind: str) -> None:
+    def __init__(self, replicas: int, steps: int, kind: BetaSchedule) -> None:
         super().__init__()
         betas = noise_schedule(kind, steps)
         alpha_bars = (1 - betas).cumprod(0)

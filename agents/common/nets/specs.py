@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from agents.common.batch import Time, Velocity
 from agents.common.common_settings import NetworkOptions
+from agents.common.maths.denoising import BetaSchedule
 from agents.common.nets.mlp import maybe_detach
 from agents.common.nets.networks import (
     CriticEnsemble,
@@ -26,6 +27,7 @@ from agents.common.nets.networks import (
     Network,
     Networks,
     NoisePredictor,
+    NoiseSchedule,
     ObservingNetwork,
     Sizes,
     StateValue,
@@ -37,11 +39,11 @@ from agents.common.nets.networks import (
 )
 
 __all__ = [
-    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "from_module", "gaussian_mean", "multiplier",
-    "noise_predictor", "state_value", "tanh_actor", "tanh_gaussian", "temperature", "velocity_field",
+    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "diffusion_schedule", "from_module", "gaussian_mean",
+    "multiplier", "noise_predictor", "state_value", "tanh_actor", "tanh_gaussian", "temperature", "velocity_field",
 ]  # fmt: skip
 
-Role = Literal["behaviour", "copy", "residual"]
+Role = Literal["behaviour", "copy"]
 
 
 class NetworkSpec:
@@ -49,8 +51,8 @@ class NetworkSpec:
 
     :param build: makes it from the sizes.
     :param target: whether it has an exponential moving average, named with ``_target``.
-    :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it,
-        and a ``residual``, which is added to it, at zero; None has no part.
+    :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it;
+        None has no part.
     :param follows_net_arch: whether its hidden widths are those of the setting `net_arch`.
     :param training: what it has of its own, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown name or a value of another type.
@@ -114,6 +116,11 @@ def velocity_field(
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
     """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
     return _MLPSpec(lambda n: NoisePredictor(n, time_features), **training)
+
+
+def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
+    """Return the spec of a noise schedule: a network, since its table has the axis S and a device."""
+    return NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, kind))
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
@@ -189,9 +196,6 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
         network: Any = nets[name]
         if spec.role == "copy":
             _copy(nets[behaviour], network)
-        elif spec.role == "residual":
-            network.mlp.weights[-1].zero_()
-            network.mlp.biases[-1].zero_()
         if spec.role is not None and spec.target:
             _copy(network, nets[f"{name}_target"])
 

@@ -1,1 +1,0 @@
-"""What several algorithms share: methods that are not complete by themselves."""
