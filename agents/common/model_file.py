@@ -193,11 +193,7 @@ def read_model_file(source: Source) -> ModelFile:
         members = {member: archive.read(member) for member in archive.namelist()}
         is_of_sb3 = PICKLED.encode() in archive.read(ATTRIBUTES)
         if not has_checksum and not is_of_sb3:
-            raise DamagedFileError(
-                name,
-                "its checksum is missing",
-                "if version 1.0.0rc1 or before saved it, load it with `pip install flow-rl-zoo==1.0.0rc1`",
-            )
+            raise DamagedFileError(name, "its checksum is missing")
     return ModelFile(name, members)
 
 

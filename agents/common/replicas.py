@@ -1,34 +1,16 @@
-"""Replicas one by one: their own values in a log, and which of them have diverged."""
+"""Which replicas have diverged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 
 class DivergedError(FloatingPointError):
     """All replicas have diverged: losses, parameters or planned actions of each are NaN or infinite."""
-
-
-class PerReplica(float):
-    """One value per replica, (S,), that acts as their mean: SB3's loggers write it as a number."""
-
-    values: NDArray[np.float64]
-
-    def __new__(cls, values: ArrayLike) -> PerReplica:
-        """Make the mean, which keeps the values."""
-        replica_values = np.asarray(values, dtype=np.float64)
-        mean = super().__new__(cls, replica_values.mean())
-        mean.values = replica_values
-        return mean
-
-    def __getnewargs__(self) -> tuple[Any]:  # pickled by its values
-        return (self.values,)
 
 
 def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 import agents
-from agents.common.sb3 import model
 from agents.models import model_class
 from agents.qam import QAM
 from agents.registry import origin_of
@@ -102,7 +101,3 @@ def test_two_names_of_one_setting_are_refused():
 def test_a_setting_beside_a_method_that_has_it_is_refused(name):
     with refuses(f"`{name}` is a setting of `method`, which was given too", TypeError):
         agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1})
-
-
-def test_the_models_class_has_its_old_name_too():
-    assert model.FlowQLearning is model.FlowAlgorithm

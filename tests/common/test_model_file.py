@@ -149,16 +149,6 @@ def test_an_archive_without_a_model_is_refused_with_what_it_lacks(tmp_path):
         agents.load(path)
 
 
-def test_a_model_of_the_first_release_candidate_is_refused_with_the_version_that_reads_it(tmp_path):
-    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
-        space = {":object:": "gymnasium.spaces.box:Box", "attributes": {}}
-        archive.writestr(
-            "data", json.dumps({"observation_space": space, "algorithm_id": "qam"}, indent=4)
-        )
-    with refuses(r"flow-rl-zoo==1\.0\.0rc1"):
-        agents.load(tmp_path / "model.zip")
-
-
 def test_a_function_is_left_out_and_asked_for(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
     with warns("holds no code, so `learning_rate` is left out"):

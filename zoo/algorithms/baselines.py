@@ -27,7 +27,7 @@ from agents.common.common_settings import checked_frequency
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.replicas import PerReplica, find_divergence
+from agents.common.replicas import find_divergence
 from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import available_device
 from agents.common.sb3.policy import FlowPolicy
@@ -236,12 +236,12 @@ class Baseline(StoredModel):
             {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
         )
 
-    def last_values(self) -> dict[str, PerReplica]:
+    def last_values(self) -> dict[str, NDArray[Any]]:
         """Return the losses that SB3 has recorded since its last log entry, by name."""
         values = {}
         for name in ("actor_loss", "critic_loss"):
             if f"train/{name}" in self.logger.name_to_value:
-                values[name] = PerReplica([self.logger.name_to_value[f"train/{name}"]])
+                values[name] = np.array([self.logger.name_to_value[f"train/{name}"]])
         return values
 
     def replica(self, index: int) -> OffPolicyAlgorithm:

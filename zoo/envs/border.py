@@ -50,8 +50,8 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     """
     actions = env.action_space
     observations = env.observation_space
-    is_box = isinstance(actions, spaces.Box) and actions.dtype.kind == "f"
-    if not is_box or len(actions.shape) != 1:
+    is_line = len(actions.shape or ()) == 1
+    if not isinstance(actions, spaces.Box) or actions.dtype.kind != "f" or not is_line:
         raise UsageError(
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of floats; choose "
             "an environment with continuous actions"

@@ -22,7 +22,6 @@ from agents.common.engine.execution import Mode
 from agents.common.files import atomic_path, explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
-from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
 from zoo.models.score import Score
@@ -333,7 +332,7 @@ class TrainingRun(BaseCallback):
         if results.successes is not None:
             means["success_rate"] = results.successes.mean(axis=1)
         assert isinstance(self.logger, ReplicaLogger)
-        row = {f"eval/{name}": PerReplica(values) for name, values in means.items()}
+        row = {f"eval/{name}": np.asarray(values) for name, values in means.items()}
         self.logger.write(row, step)
         seeds = self.replicas.seeds
         log.info(describe_evaluation(self.step, PHASES[phase], results, seeds, self.scoring))

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.common.files import explaining_write_errors
-from agents.common.replicas import DivergedError, PerReplica
+from agents.common.replicas import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
@@ -188,12 +189,18 @@ class ReplicaLogger(Logger):
 
     :param tensorboard: the folder of each replica's events.
     :param log_state: the :meth:`state` of a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
+    :param replica_values: gives the values of each replica that stand for their mean, by name.
     """
 
     def __init__(
-        self, replicas: Replicas, tensorboard: Sequence[Path], log_state: Mapping[str, Any]
+        self,
+        replicas: Replicas,
+        tensorboard: Sequence[Path],
+        log_state: Mapping[str, Any],
+        replica_values: Callable[[], Mapping[str, NDArray[Any]]] = dict,
     ) -> None:
         self._replicas = replicas
+        self._replica_values = replica_values
         texts = log_state["tables"] or [""] * len(replicas.folders)
         paths = [folder.progress for folder in replicas.folders]
         self._tables = list(map(ProgressTable, paths, texts))
@@ -203,15 +210,9 @@ class ReplicaLogger(Logger):
         self.name_to_value.update(log_state["pending"])
         self.name_to_excluded.update(log_state["excluded"])
 
-    def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:
-        """Note a value; a mean over replicas does not replace their own values."""
-        is_per_replica = isinstance(self.name_to_value.get(key), PerReplica)
-        if isinstance(value, PerReplica) or not is_per_replica:
-            super().record(key, value, exclude)
-
     def dump(self, step: int = 0) -> None:
         """Write what was recorded."""
-        self.write(self.name_to_value, step, self.name_to_excluded)
+        self.write({**self.name_to_value, **self._replica_values()}, step, self.name_to_excluded)
         self.name_to_value.clear()
         self.name_to_count.clear()
         self.name_to_excluded.clear()
@@ -235,8 +236,8 @@ class ReplicaLogger(Logger):
         for replica in self._replicas.active:
             row = dict(values)
             for name, value in values.items():
-                if isinstance(value, PerReplica):
-                    row[name] = float(value.values[replica])
+                if isinstance(value, np.ndarray):
+                    row[name] = float(value[replica])
             with explaining_write_errors(self._replicas.folders[replica].path):
                 self._tables[replica].write(row, left_out, step)
                 self._events[replica].write(row, left_out, step)
@@ -281,7 +282,7 @@ LONGEST_HORIZON = 1e4
 
 
 def find_excess(
-    values: Mapping[str, PerReplica], bound: float
+    values: Mapping[str, NDArray[Any]], bound: float
 ) -> Iterator[tuple[int, str, str, bool]]:
     """Yield values beyond their limits, which no healthy run has.
 
@@ -296,7 +297,7 @@ def find_excess(
             kind, unit, power = "loss", (LOSS_MARGIN * bound) ** 2, 2
         else:
             continue
-        for replica, value in enumerate(per_replica.values):
+        for replica, value in enumerate(per_replica):
             is_final = abs(value) > FAIL_FACTOR**power * unit
             factor = WARN_FACTOR
             if is_final:
@@ -306,6 +307,6 @@ def find_excess(
                 text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
                 yield replica, kind, text, is_final
     if "grad_norm" in values:
-        for replica, value in enumerate(values["grad_norm"].values):
+        for replica, value in enumerate(values["grad_norm"]):
             if value == 0:
                 yield replica, "gradient", "every gradient is exactly 0", False

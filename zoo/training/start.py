@@ -120,7 +120,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if request.track:
         stack.enter_context(tracked(request, record, replicas))
     events = [folder.events_folder(request.tensorboard_log, record.algo) for folder in folders]
-    logger = ReplicaLogger(replicas, events, log_state)
+    logger = ReplicaLogger(replicas, events, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
     result = training.run()
     if request.save_replay_buffer:

@@ -89,6 +89,10 @@ class TransitionStore(NStepReplayBuffer):
         frame_stack: int = 1,
         shorten_returns: bool = False,
     ) -> None:
+        if optimize_memory_usage:
+            raise ValueError(
+                "`optimize_memory_usage` is not supported: transitions are stored in another layout; leave it out"
+            )
         if n_envs > 1 and n_envs % replicas:
             raise ValueError(
                 f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
@@ -100,7 +104,6 @@ class TransitionStore(NStepReplayBuffer):
         )
         self.frame_stack = frame_stack
         self._make_layouts()
-        self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = self.n_steps = horizon_length  # the latter is SB3's name
         self.gamma = gamma
@@ -346,7 +349,6 @@ class TransitionStore(NStepReplayBuffer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        vars(self).pop("priorities", None)  # of release 1.0, which could draw rows by priority
         self._make_layouts()
         if self.loader is not None:
             shards, action_range, active = state["loader"]

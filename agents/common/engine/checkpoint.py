@@ -123,9 +123,7 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
     for space, action_state in zip(model.action_spaces, states["actions"], strict=True):
         space.np_random.bit_generator.state = action_state
     for name, generator in _generators(model).items():
-        # checkpoints of 1.0.0 know no stream of predictions, which training does not read
-        if name in states["own"]:
-            generator.set_state(states["own"][name])
+        generator.set_state(states["own"][name])
     return dict(state["more"])
 
 

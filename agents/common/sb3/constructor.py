@@ -155,7 +155,6 @@ class Arguments(Configurable):
         default=None,
         doc='Further arguments of the buffer; `{"storage": "host"}` keeps the data off the GPU.',
     )
-    optimize_memory_usage: bool = setting(default=False, doc="Accepted for SB3, without effect.")
     policy_kwargs: dict[str, Any] | None = setting(
         default=None,
         check=with_named_classes,

@@ -51,8 +51,8 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             "models support non-empty Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, "
             f"got {observations}; flatten it with gymnasium.wrappers.FlattenObservation"
         )
-    is_box = isinstance(actions, spaces.Box) and actions.dtype.kind == "f"
-    if not is_box or not actions.is_bounded() or 0 in actions.shape:  # type: ignore[attr-defined]  # a box has both
+    is_bounded = isinstance(actions, spaces.Box) and actions.is_bounded() and 0 not in actions.shape
+    if not isinstance(actions, spaces.Box) or not is_bounded or actions.dtype.kind != "f":
         raise UnsupportedSpaceError(
             f"models support non-empty bounded Box actions of floats, got {actions}; "
             "use an environment with continuous actions between finite bounds"

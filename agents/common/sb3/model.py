@@ -30,7 +30,7 @@ from agents.common.model_file import Source
 from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.replicas import DivergedError, PerReplica, find_divergence
+from agents.common.replicas import DivergedError, find_divergence
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
@@ -169,7 +169,6 @@ class FlowAlgorithm(StoredModel):
                 self.action_space,
                 device=self.device,
                 n_envs=self.n_envs,
-                optimize_memory_usage=self.optimize_memory_usage,
                 **self._settings_of_buffer(),
                 **self.replay_buffer_kwargs,
             )
@@ -498,16 +497,23 @@ class FlowAlgorithm(StoredModel):
             groups[f"parameters of {name} are"] = rows
         return find_divergence(groups)
 
-    def last_values(self) -> dict[str, PerReplica]:
+    def last_values(self) -> dict[str, Array]:
         """Return losses and diagnostics of the last update by name; waits for the device.
 
-        :return: name -> one value for each replica.
+        :return: name -> one value for each replica, (S,).
         """
         if not self._last_info:
             return {}
-        values = torch.stack([value.detach().float() for value in self._last_info.values()])
+        values = torch.stack([value.detach().double() for value in self._last_info.values()])
         # one copy, so one wait
-        return dict(zip(self._last_info, map(PerReplica, values.cpu().numpy()), strict=True))
+        return dict(zip(self._last_info, values.cpu().numpy(), strict=True))
+
+    def replica_values(self) -> dict[str, Array]:
+        """Return the values of each replica, (S,), in place of their mean in a log, by its name; none of one alone."""
+        if self.policy.num_replicas == 1:
+            return {}
+        of_training = {f"train/{name}": values for name, values in self.last_values().items()}
+        return super().replica_values() | of_training
 
     def dump_logs(self) -> None:
         """Write the log of the online phase."""
@@ -526,8 +532,8 @@ class FlowAlgorithm(StoredModel):
 
     def _record_info(self) -> None:
         """Hand the last update's losses and diagnostics to the logger; the only place that waits for the device."""
-        for name, value in self.last_values().items():
-            self.logger.record(f"train/{name}", value)
+        for name, values in self.last_values().items():
+            self.logger.record(f"train/{name}", float(values.mean()))
         for group in self.policy.optimizer.param_groups:
             name = "train/learning_rate"
             if "network" in group:
@@ -631,7 +637,3 @@ class FlowAlgorithm(StoredModel):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         # SB3's off-policy loop does not keep it; a chunk is dropped where its episode has ended
         self._last_episode_starts = np.array(dones, dtype=bool)
-
-
-FlowQLearning = FlowAlgorithm
-"""The name of the class in release 1.0, before there were algorithms without Q."""

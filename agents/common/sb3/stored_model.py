@@ -44,7 +44,6 @@ from agents.common.model_file import (
 )
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
-from agents.common.replicas import PerReplica
 from agents.common.sb3.environments import CopiedObservations, check_spaces, require_env
 from agents.common.sb3.pretrained import refuse_misfit, shape_mismatches
 from agents.common.streams import Purpose, seed_for
@@ -181,27 +180,26 @@ class StoredModel(OffPolicyAlgorithm):
             for episode in self.ep_info_buffer or ():
                 self.ep_success_buffer.append(bool(episode.get("success")))
 
-    def dump_logs(self) -> None:
-        """Write the log of the online phase."""
-        if len(self.action_spaces) > 1 and self.ep_info_buffer:
-            self._record_episodes()
-        super().dump_logs()
-
-    def _record_episodes(self) -> None:
-        """Record how each replica's last episodes went; a logger that knows replicas prefers it to SB3's mean."""
+    def replica_values(self) -> dict[str, NDArray[Any]]:
+        """Return the values of each replica, (S,), in place of their mean in a log, by its name; none of one alone."""
+        count = len(self.action_spaces)
         episodes = self.ep_info_buffer or ()
+        if count == 1 or not episodes:
+            return {}
         replicas = np.array([episode["replica"] for episode in episodes])
         keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
         if self._reports_success:
             keys["success_rate"] = "success"
+        values = {}
         for name, key in keys.items():
             # NaN stays where none of the last episodes is a replica's
-            means = np.full(len(self.action_spaces), np.nan)
+            means = np.full(count, np.nan)
             # an episode that says nothing of success is none
-            values = np.array([float(episode.get(key) or 0) for episode in episodes])
+            of_episodes = np.array([float(episode.get(key) or 0) for episode in episodes])
             for replica in np.unique(replicas):
-                means[replica] = values[replicas == replica].mean()
-            self.logger.record(f"rollout/{name}", PerReplica(means))
+                means[replica] = of_episodes[replicas == replica].mean()
+            values[f"rollout/{name}"] = means
+        return values
 
     def save(
         self,

@@ -10,7 +10,6 @@ import torch
 import agents
 from agents.common.engine.trainer import Trainer
 from agents.common.model_file import find_checkpoints
-from agents.common.replicas import PerReplica
 from agents.common.sb3.model import FlowAlgorithm
 from agents.qam import QAM
 from tests.zoo import helpers
@@ -243,6 +242,6 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
     ],
 )
 def test_only_the_replica_with_the_value_is_named(name, value, kinds):
-    excess = list(find_excess({name: PerReplica([1.0, value])}, 3.0))
+    excess = list(find_excess({name: np.array([1.0, value])}, 3.0))
     assert [(kind, is_final) for _, kind, _, is_final in excess] == kinds
     assert all(replica == 1 for replica, *_ in excess)

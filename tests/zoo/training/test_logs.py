@@ -1,10 +1,10 @@
 """One log for each replica, and how it goes on."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.common.replicas import PerReplica
 from zoo.runs.folder import RunFolder
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 
@@ -24,7 +24,7 @@ def tables(replicas):
 
 def test_every_replica_gets_its_own_values_and_shared_ones_in_its_table_and_its_events(replicas):
     logger = logger_of(replicas)
-    logger.record("train/loss", PerReplica([1.0, 5.0]))
+    logger.record("train/loss", np.array([1.0, 5.0]))
     logger.record("train/learning_rate", 0.1)
     logger.dump(7)
     logger.close()
@@ -38,8 +38,8 @@ def test_every_replica_gets_its_own_values_and_shared_ones_in_its_table_and_its_
 
 def test_a_row_of_its_own_leaves_what_is_recorded_for_the_next_dump(replicas):
     logger = logger_of(replicas)
-    logger.record("train/loss", PerReplica([1.0, 5.0]))
-    logger.write({"eval/success_rate": PerReplica([0.25, 0.75])}, 3)
+    logger.record("train/loss", np.array([1.0, 5.0]))
+    logger.write({"eval/success_rate": np.array([0.25, 0.75])}, 3)
     logger.dump(4)
     table = tables(replicas)[1]
     assert table["eval/success_rate"][0] == 0.75
@@ -49,7 +49,7 @@ def test_a_row_of_its_own_leaves_what_is_recorded_for_the_next_dump(replicas):
 def test_a_failed_replica_is_written_no_more(replicas):
     logger = logger_of(replicas)
     for step in (1, 2):
-        logger.record("train/loss", PerReplica([1.0, 5.0]))
+        logger.record("train/loss", np.array([1.0, 5.0]))
         logger.dump(step)
         replicas.failed[0] = {"reason": "training diverged", "step": 1}
     assert [len(table) for table in tables(replicas)] == [1, 2]
