@@ -37,7 +37,6 @@ from tests.common.toys import (
 from tests.zoo.envs.toys import ToyEnv
 from zoo.envs.make import make_env
 from zoo.envs.snapshot import ResumableEnv
-from zoo.envs.tasks import OCBENCH
 
 STEPS = 40
 
@@ -247,14 +246,9 @@ def trace(env, actions):
         "antsoccer-arena-singletask-task1-v0",
         "cube-double-singletask-task1-v0",
         "puzzle-3x3-singletask-task1-v0",
-        pytest.param("block-cpu-lite-double-task2-v0", marks=pytest.mark.slow),
-        pytest.param("chamber-cpu-hard-task2-v0", marks=pytest.mark.slow),
-        pytest.param("hanoi-cpu-lite-single-task1-v0", marks=pytest.mark.slow),
     ],
 )
 def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
-    if env_id in OCBENCH:
-        pytest.importorskip("ocbench", reason="needs OCBench")
     first = ResumableEnv(make_env(env_id, max_episode_steps=20))
     second = ResumableEnv(make_env(env_id, max_episode_steps=20))
     first.action_space.seed(0)

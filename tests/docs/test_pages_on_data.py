@@ -14,7 +14,6 @@ from tests.zoo.envs.lifting import INSTALL, NAME, record
 from tests.zoo.outcomes import config_of
 from zoo.datasets.benchmarks import ROBOMIMIC_FILE
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
-from zoo.envs.tasks import OCBENCH
 
 TINY = "-params net_arch=[16,16] flow_steps=2 batch_size=8 buffer_size=1000 horizon_length=2"
 EVALUATION = "--eval-freq 6 --eval-episodes 2 --n-eval-envs 1"
@@ -106,25 +105,6 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
     expected = {"encoder": "impala_debug", "frame_stack": 3, "random_crop": 0.5}
     assert config["settings"].items() >= expected.items()
     assert any("untuned" in source for source in config["sources"])
-
-
-def test_every_command_of_ocbenchs_page_works(place, capsys, monkeypatch):
-    pytest.importorskip("ocbench", reason="needs OCBench")
-    monkeypatch.setattr("zoo.datasets.generate.EPISODES", 2)
-    extra = {"train": f"--n-eval-envs 1 {TINY} ensemble_size=2", **COMPARE}
-    results = run_all("test_every_command_of_ocbenchs_page_works", capsys, extra, SMALL)
-    tasks = {word for line in results for word in line.split() if word in OCBENCH}
-    assert len(tasks) == 3
-    trained = {line: result for line, result in results.items() if line.startswith("zoo train")}
-    assert len(trained) == 4
-    assert results_with(trained, "--resume")[0]["already_done"]
-    for line, result in trained.items():
-        assert (result["success"] is None) == ("bowling" in line)
-    report = (place / "report" / "report.html").read_text()
-    # the report leaves versions out
-    shown = [name for name in tasks if name.removesuffix("-v0") in report]
-    assert shown == [name for name in tasks if results_with(trained, name)]
-    assert results_with(results, " benchmark ")[0]["runs"] == 5 * 28 * 4
 
 
 def test_every_command_of_robomimics_page_works(place, capsys):

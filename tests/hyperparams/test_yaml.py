@@ -65,7 +65,7 @@ def test_an_agent_of_ones_own_gets_the_protocol():
 
 @pytest.mark.parametrize(
     ("profile", "suite"),
-    [(DEFAULT_PROFILE, tasks.OCBENCH), (DEFAULT_PROFILE, tasks.ROBOMIMIC), ("d4rl", tasks.D4RL)],
+    [(DEFAULT_PROFILE, tasks.ROBOMIMIC), ("d4rl", tasks.D4RL)],
 )
 def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_default(profile, suite):
     files = [shared_profile(DEFAULT_PROFILE), read_profiles("fql")[DEFAULT_PROFILE]]

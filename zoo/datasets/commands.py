@@ -59,7 +59,7 @@ def list_datasets(folder: Folder) -> Result:
     on_disk = []
     for benchmark, rows in tables.items():
         print_rows(benchmark, rows)
-        on_disk += [row["name"] for row in rows if row.get("here")]
+        on_disk += [row["name"] for row in rows if row["here"]]
     return {"here": on_disk}
 
 
@@ -167,6 +167,8 @@ def check(
                 f"OGBench's {name} needs no further flags: they are for data of your own"
             )
         _check_ogbench(parse_name(source).spec, folder, findings)
+    elif action_range and not (env or no_env or name in TASKS):
+        raise UsageError("`--action-range` needs `--env` or `--no-env`, whose limits it stands for")
     else:
         import_environments(gym_packages)
         if name in TASKS and not no_env:

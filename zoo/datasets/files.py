@@ -55,16 +55,6 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
 
 
-def ocbench_root(dataset_dir: Folder) -> Path:
-    """Return the folder of all datasets of OCBench: where OCBench itself looks for them, unless another is given."""
-    return Path(dataset_dir or user_cache() / "ocbench" / "datasets").expanduser()
-
-
-def generated_files(name: str, dataset_dir: Folder) -> tuple[Path, Path]:
-    """Return the paths of the generated training and validation file of a task of OCBench."""
-    return dataset_files(name, ocbench_root(dataset_dir) / "generated")
-
-
 def data_path(spec: DatasetSpec, dataset_dir: Folder) -> Path:
     """Return the path of a dataset's training file, or of the folder of several, whether it exists or not."""
     file, _ = dataset_files(spec.name, dataset_dir)

@@ -1,11 +1,9 @@
-"""Generate the datasets of OGBench and OCBench with their scripted oracles and settings.
+"""Generate OGBench's datasets with its scripted oracles and settings.
 
 Episodes are played in child processes, also by one alone, whose kernels are those that processors have in common: a
 dataset has the same bytes whatever the number of processes, and a stopped generation continues.
 
-Sources of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2; OCBench
-(Park and Levine, 2026), `data_gen_scripts/generate_ocbench.py`, version 1.0: the oracles' own settings, and episodes in
-which something leaves the workspace are replaced.
+Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
 """
 
 import contextlib
@@ -31,7 +29,6 @@ from zoo.datasets.files import (
     Folder,
     dataset_file,
     dataset_files,
-    generated_files,
     keep_existing,
     locked_for_writing,
     progress_bar,
@@ -39,20 +36,16 @@ from zoo.datasets.files import (
     settings_sha256,
 )
 from zoo.datasets.formats.base import Arrays
-from zoo.datasets.formats.npz import INTERVAL
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.envs.border import Info
 from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env
 from zoo.envs.rendering import require_pictures
-from zoo.envs.tasks import OCBENCH, import_ocbench
 from zoo.processes.serving import WorkerProcess, available_cores, wait_for_answers
 from zoo.processes.versions import common_kernels, describe_rounding
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 Cell: TypeAlias = tuple[int, int]
-EPISODES = 1000
-"""Of a dataset of OCBench, as in its script."""
 STACKING = {
     "cube-single": (0.0, 0.0),
     "cube-double": (0.0, 0.25),
@@ -84,48 +77,36 @@ def generate_dataset(
     num_workers: int | None = None,
     existing: str = "refuse",
 ) -> tuple[Path, Path]:
-    """Generate a dataset's two files with its benchmark's scripted oracles and settings, and return their paths.
+    """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
 
     Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was. A
     dataset of fewer episodes is the beginning of one of more.
 
-    :param name: of a dataset of OGBench, or of a task of OCBench.
+    :param name: of a dataset of OGBench.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions in place of episodes, rounded up to whole episodes; None for both takes
-        the benchmark's size.
+        OGBench's size.
     :param episode_steps: transitions of an episode; None takes OGBench's number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     # They name the folder of finished episodes: a generation with others does not continue this one.
     settings: dict[str, Any] = {"dataset": name, "seed": seed}
-    build: functools.partial[Any]
-    if name in OCBENCH:
-        if dataset_size or episode_steps:
-            raise UsageError(
-                f"the episodes of {name} differ in length; give `--episodes` instead of `--dataset-size` or "
-                "`--episode-steps`"
-            )
-        import_ocbench(name)
-        files = generated_files(name, dataset_dir)
-        episodes = num_episodes or EPISODES
-        build = functools.partial(OracleWriter, name, seed)
-    else:
-        spec = parse_name(name).spec
-        if not spec.is_generatable:
-            raise UsageError(
-                f"{spec.name} cannot be generated: only pointmaze, cube, scene and puzzle datasets of standard size "
-                f"can; download it with `zoo dataset download {spec.name}`"
-            )
-        if spec.is_visual:
-            require_pictures(spec.name)
-        spec = replace(spec, steps=episode_steps or spec.steps)
-        files = dataset_files(spec.name, dataset_dir)
-        episodes = num_episodes or spec.episodes
-        if dataset_size:
-            episodes = math.ceil(dataset_size / spec.steps)
-        writer = MazeWriter if spec.family.startswith("pointmaze") else ManipulationWriter
-        build = functools.partial(writer, spec, seed)
-        settings |= {"dataset": spec.name, "rows": spec.steps + 1, "oracle": oracle_settings(spec)}
+    spec = parse_name(name).spec
+    if not spec.is_generatable:
+        raise UsageError(
+            f"{spec.name} cannot be generated: only pointmaze, cube, scene and puzzle datasets of standard size "
+            f"can; download it with `zoo dataset download {spec.name}`"
+        )
+    if spec.is_visual:
+        require_pictures(spec.name)
+    spec = replace(spec, steps=episode_steps or spec.steps)
+    files = dataset_files(spec.name, dataset_dir)
+    episodes = num_episodes or spec.episodes
+    if dataset_size:
+        episodes = math.ceil(dataset_size / spec.steps)
+    writer = MazeWriter if spec.family.startswith("pointmaze") else ManipulationWriter
+    build = functools.partial(writer, spec, seed)
+    settings |= {"dataset": spec.name, "rows": spec.steps + 1, "oracle": oracle_settings(spec)}
     _make_files(files, episodes, build, settings, num_workers, existing)
     return files
 
@@ -246,7 +227,7 @@ def _join(
 
 
 def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Arrays:
-    """Stack rows into arrays as in the benchmarks' files: floating-point numbers become float32, the others stay."""
+    """Stack rows into arrays as in OGBench's files: floating-point numbers become float32, the others stay."""
     arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     for key, array in arrays.items():
         if array.dtype.kind == "f":
@@ -455,39 +436,6 @@ class ManipulationWriter(EpisodeWriter):
             # Of the position, the yaw and the gripper, as in OGBench's script.
             action += np.random.normal(0.0, noise * np.array([1.0, 1.0, 1.0, 3.0, 10.0]))
         return action.clip(-1.0, 1.0)
-
-
-class OracleWriter(EpisodeWriter):
-    """Collects episodes of a task with OCBench's oracle."""
-
-    packages = ("ocbench", *EpisodeWriter.packages[1:])
-    constants: ClassVar = {INTERVAL: np.int32(1)}
-
-    def __init__(self, name: str, seed: int) -> None:
-        super().__init__(name, seed)
-        oracles = import_ocbench(name, "ocbench.oracles")
-        self._make_oracle = getattr(oracles, f"{name.partition('-')[0].capitalize()}Controller")
-        self._env = make_raw_env(name)
-
-    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
-        """Return the arrays of one episode; None if something left the workspace in it."""
-        observation, info = self._env.reset(seed=reset_seed)
-        oracle = self._make_oracle(env=self._env)
-        oracle.reset(observation, info)
-        observations = [observation]
-        rows = []
-        is_over = False
-        while not is_over:
-            action = np.clip(oracle.select_action(observation, info), -1.0, 1.0).astype(np.float32)
-            observation, reward, terminated, truncated, info = self._env.step(action)
-            if not info["healthy"]:
-                return None
-            is_over = terminated or truncated
-            observations.append(observation)
-            row = {"actions": action, "rewards": float(reward), "masks": 1.0 - terminated}
-            # OCBench's files end an episode at its time limit too; only a mask says that the task ended it.
-            rows.append(row | {"terminals": is_over})
-        return {"observations": np.array(observations, np.float32), **to_arrays(rows)}
 
 
 def _row(observation: Array, action: Array, done: bool, info: Info) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
 
 
 def _unknown(kind: str, name: str, candidates: list[str]) -> UsageError:
-    """Return the error for a name that is not OGBench's; the closest one may be OCBench's."""
+    """Return the error for a name that is not OGBench's."""
     if name in TASKS:
         benchmark = TASKS[name].benchmark
         page = f"docs/{benchmark.lower()}.md says how its data are loaded"

@@ -1,4 +1,4 @@
-"""Environments with a repeatable reset: those of OGBench, OCBench, robomimic and D4RL, any other, and none at all."""
+"""Environments with a repeatable reset: those of OGBench, robomimic and D4RL, any other, and none at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from zoo.envs.border import (
     unpack_step,
 )
 from zoo.envs.rendering import require_pictures
-from zoo.envs.tasks import MAZES, OCBENCH, ROBOMIMIC, ROBOTICS, SCENES, import_ocbench
+from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS
 from zoo.processes.serving import temp_folder
 from zoo.settings.layers import read_yaml
 from zoo.settings.record import Wrappers, named_wrappers
@@ -70,8 +70,8 @@ def make_env(
 ) -> RepeatableEnv:
     """Return an environment whose every random number follows from the seed given to ``reset``.
 
-    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of the own
-    entries of OGBench and OCBench nothing else is kept, since they are a hundred times the size of the observation.
+    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of OGBench's
+    own entries nothing else is kept, since they are a hundred times the size of the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
     :param env_wrapper: wrappers around it, see `zoo.settings.record`.
@@ -102,7 +102,7 @@ def make_env(
         with as_usage_error():
             if frame_stack != 1:
                 env = FrameStack(env, frame_stack)
-        return RepeatableEnv(env, keep_info=not (is_ogbench(spec) or is_ocbench(spec)))
+        return RepeatableEnv(env, keep_info=not is_ogbench(spec))
 
 
 def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any, Any]:
@@ -143,7 +143,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             if env_id.startswith("data-"):
                 message = f"`{env_id}` stands for data without an environment: nothing can play there; give another"
                 raise UsageError(message) from error
-            message = unknown_name_message("environment", env_id, [*gymnasium.registry, *OCBENCH])
+            message = unknown_name_message("environment", env_id, [*gymnasium.registry, *TASKS])
             raise UsageError(f"{message} ({error})") from error
     if is_ogbench(spec):
         kwargs = {**spec.kwargs, **env_kwargs}
@@ -162,9 +162,7 @@ def require_simulator(env_id: str) -> None:
 
     :raises UsageError: if the package is not installed.
     """
-    if env_id in OCBENCH:
-        import_ocbench(env_id)
-    elif env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:
+    if env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:
         # robosuite itself is not imported yet, which takes seconds
         install = "`pip install 'flow-rl-zoo[robomimic]'`"
         raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
@@ -180,11 +178,6 @@ def import_robotics(module: str, env_id: str) -> Any:
 def is_ogbench(spec: EnvSpec) -> bool:
     """Return whether an environment is one of OGBench's mazes or manipulation scenes."""
     return str(spec.entry_point).startswith(OGBENCH_ROBOTS)
-
-
-def is_ocbench(spec: EnvSpec) -> bool:
-    """Return whether an environment is one of OCBench's."""
-    return str(spec.entry_point).startswith("ocbench.envs")
 
 
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:

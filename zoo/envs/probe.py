@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from agents.common.streams import Purpose, seed_for
 from zoo.envs.border import ReturnError, unpack_reset, unpack_step
-from zoo.envs.make import RepeatableEnv, global_numpy_seed, is_ocbench, is_ogbench, name_of
+from zoo.envs.make import RepeatableEnv, global_numpy_seed, is_ogbench, name_of
 from zoo.terminal.errors import EnvironmentApiFault, UsageError
 from zoo.terminal.messages import log
 
@@ -33,14 +33,14 @@ Transition = dict[str, np.ndarray]
 def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
     """Refuse an environment that breaks Gymnasium's API or whose state outlives a reset, within about a second.
 
-    OGBench's and OCBench's own environments are skipped: they are tested here (`tests/zoo/envs`), and slow to reset.
+    OGBench's own environments are skipped: they are tested here (`tests/zoo/envs`), and slow to reset.
 
     :param env: a new environment; it is left in the middle of an episode.
     :param make: makes another one.
     :raises UsageError: if it does.
     """
     spec = env.spec
-    if spec is not None and (is_ogbench(spec) or is_ocbench(spec)):
+    if spec is not None and is_ogbench(spec):
         wrappers = [wrapper.entry_point for wrapper in spec.additional_wrappers]
         if all(name.startswith(("agents.", "zoo.")) for name in wrappers):
             return

@@ -1,7 +1,6 @@
-"""Tasks of OCBench, robomimic and D4RL: their names, known without the packages that simulate them.
+"""Tasks of robomimic and D4RL: their names, known without the packages that simulate them.
 
-Sources: OCBench's are those of ``ocbench/__init__.py``, version 1.0 (Park and Levine, "Behavioral Cloning Mystery",
-2026). Names and steps of robomimic's are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
+Sources: names and steps of robomimic's are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
 ``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on them; robomimic's own
 evaluations have 500 steps. D4RL's names are Minari's; steps and environments are those of its scripts
 (``Farama-Foundation/minari-dataset-generation-scripts``), AntMaze's starts and goals too.
@@ -9,18 +8,15 @@ evaluations have 500 steps. D4RL's names are Minari's; steps and environments ar
 
 import logging
 from dataclasses import dataclass
-from typing import Any
-
-from zoo.algorithms.packages import import_optional
 
 
 @dataclass(frozen=True)
 class Task:
     """A task of another benchmark than OGBench.
 
-    :param benchmark: ``"OCBench"``, ``"robomimic"`` or ``"D4RL"``.
+    :param benchmark: ``"robomimic"`` or ``"D4RL"``.
     :param name: the benchmark's: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
-    :param domain: its environment and variant in settings files and reports, e.g. ``"block-cpu-lite-double"``.
+    :param domain: its environment and variant in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
     :param steps: most steps of an episode; None: as the environment says.
     :param entries: entries of settings files that hold for it besides those of its domain and name.
@@ -33,45 +29,6 @@ class Task:
     steps: int | None = None
     entries: tuple[str, ...] = ()
 
-
-# -- OCBench ----------------------------------------------------------------------------------------------------------
-
-# environment, tasks, most steps of an episode, and of one in the lite variant, which not all have
-_OCBENCH = """
-block-single      1  1250   200
-block-double      2  2500   400
-block-triple      2  3750   600
-block-quadruple   3  5000   800
-chamber-easy      3  4000   500
-chamber-medium    2  5000   600
-chamber-hard      2  5500   700
-switch-3x3        2  1500   300
-switch-4x4        2  1500   300
-switch-5x5        2  4000   800
-hanoi-single      2  1000   300
-hanoi-double      2  3000   900
-hanoi-triple      2  7000  2100
-bowling           1   500
-"""
-_OCBENCH_VARIANTS = {"cpu": ("ocbench",), "cpu-lite": ("ocbench", "ocbench-lite")}
-"""Variant, in the order of the table's columns -> entries of settings files."""
-
-
-def _ocbench_tasks() -> list[Task]:
-    """Return OCBench's tasks on the CPU; steps of the lite variants are five times longer."""
-    tasks = []
-    for line in _OCBENCH.strip().splitlines():
-        environment, count, *max_steps = line.split()
-        family, dash, kind = environment.partition("-")
-        for steps, (variant, entries) in zip(max_steps, _OCBENCH_VARIANTS.items(), strict=False):
-            domain = f"{family}-{variant}{dash}{kind}"
-            for number in range(1, int(count) + 1):
-                name = f"{domain}-task{number}-v0"
-                tasks.append(Task("OCBench", name, domain, name, int(steps), entries))
-    return tasks
-
-
-OCBENCH = {task.name: task for task in _ocbench_tasks()}
 
 # -- robomimic --------------------------------------------------------------------------------------------------------
 
@@ -120,15 +77,5 @@ _ANTS = [
 ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
 """Environments that Gymnasium-Robotics simulates."""
 D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
-TASKS = {**OCBENCH, **ROBOMIMIC, **D4RL}
+TASKS = {**ROBOMIMIC, **D4RL}
 """Tasks of other benchmarks than OGBench, by name; their data have rewards."""
-
-# -- packages ---------------------------------------------------------------------------------------------------------
-
-
-def import_ocbench(name: str, module: str = "ocbench") -> Any:
-    """Return a module of OCBench, which registers its environments.
-
-    :param name: what needs it, for the message.
-    """
-    return import_optional(module, "OCBench", f"`{name}`", "flow-rl-zoo[ocbench]")

@@ -36,7 +36,7 @@ from zoo.runs.episodes import UNREPORTED
 
 MAX_MAZES = 64
 MIN_SCENES = 8
-SIMULATORS = ("gymnasium", "gymnasium_robotics", "ocbench", "ogbench", "zoo")
+SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
 """Packages whose modules are imported before processes are forked."""
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]

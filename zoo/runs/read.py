@@ -17,7 +17,7 @@ import pandas as pd
 
 from agents.common.validation import integer
 from zoo.datasets.names import is_single_task, parse_name
-from zoo.envs.tasks import D4RL, OCBENCH
+from zoo.envs.tasks import D4RL
 from zoo.runs.contents import EVALUATION, NO_SUCCESS, RunContents, read_contents
 from zoo.runs.episodes import ScoringRule
 from zoo.runs.folder import (
@@ -98,9 +98,6 @@ def split_environment(name: str) -> tuple[str, str, str]:
     :return: full name, domain (``cube-double-play``), task (``task2``); a name that no benchmark
         knows is its own domain, without a task.
     """
-    if name in OCBENCH:
-        domain = OCBENCH[name].domain
-        return name, domain, name.removeprefix(f"{domain}-").removesuffix("-v0")
     if name in D4RL:
         return name, D4RL[name].domain, ""
     if not is_single_task(name):

@@ -41,8 +41,8 @@ class Benchmark:
     """What a benchmark says of an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None: no benchmark knows the environment.
-    :param groups: entries that hold for several domains, e.g. ``["ocbench"]``; that of the domain overrides them. For
-        quick settings, ``ocbench-quick`` lies over ``quick``.
+    :param groups: entries that hold for several domains, e.g. ``["visual"]``; that of the domain overrides them. For
+        quick settings, ``visual-quick`` lies over ``quick``.
     :param dataset: the one that belongs to the environment's name.
     """
 

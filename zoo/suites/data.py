@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets.benchmarks import describe_task, download_ocbench
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import missing_files, training_files
 from zoo.datasets.names import (
@@ -13,24 +12,21 @@ from zoo.datasets.names import (
     is_single_task,
     parse_env_name,
 )
-from zoo.envs.tasks import OCBENCH, TASKS
+from zoo.envs.tasks import TASKS
 from zoo.suites.jobs import make_jobs
 from zoo.suites.suite import Suite, read_suite
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 DOWNLOADED = ("auto", "download")
-"""Values of a suite's `dataset` with which its runs look for OGBench's and OCBench's files."""
+"""Values of a suite's `dataset` with which its runs look for OGBench's files."""
 
 
 def describe_dataset(name: str, transitions: int | None, folder: str | None) -> dict[str, Any]:
     """Return the row of a table: files, transitions, size of the arrays and whether the files exist.
 
-    :param name: of OGBench's dataset, or of OCBench's task.
     :param transitions: how many of them the runs of a suite use; None: all.
     """
-    if name in OCBENCH:
-        return describe_task(OCBENCH[name], folder)
     spec = DATASETS[name]
     files = len(training_files(spec, folder, transitions))
     share = files / spec.files
@@ -46,18 +42,14 @@ def describe_dataset(name: str, transitions: int | None, folder: str | None) -> 
 def dataset_name(env: str) -> str:
     """Return the name of the dataset that belongs to an environment.
 
-    :raises UsageError: if the dataset is neither OGBench's nor OCBench's.
+    :raises UsageError: if the dataset is not OGBench's.
     """
     if is_single_task(env):
         return parse_env_name(env).spec.name
-    if env in OCBENCH:
-        return env
     advice = "docs/data.md says how data of your own are loaded"
     if env in TASKS:
         advice = f"docs/{TASKS[env].benchmark.lower()}.md says how its data are loaded"
-    raise UsageError(
-        f"`--suite` downloads datasets of OGBench and OCBench, got a suite with {env}; {advice}"
-    )
+    raise UsageError(f"`--suite` downloads datasets of OGBench, got a suite with {env}; {advice}")
 
 
 def suite_datasets(suite: Suite) -> dict[str, int | None]:
@@ -69,7 +61,7 @@ def suite_datasets(suite: Suite) -> dict[str, int | None]:
     # First, since making a job may need the package of a benchmark whose data are refused anyway.
     names = {run.env: dataset_name(run.env) for run in runs}
     for name in names.values():
-        if name in DATASETS and not DATASETS[name].hosted:
+        if not DATASETS[name].hosted:
             raise UsageError(
                 f"OGBench hosts no file of {name}; make it with `zoo dataset generate {name}`"
             )
@@ -104,8 +96,5 @@ def download_suite(
         existing = "replace" if replace else "keep"
         for number, (name, size) in enumerate(sizes.items(), start=1):
             log.info("dataset %d of %d: %s", number, len(sizes), name)
-            if name in OCBENCH:
-                download_ocbench(OCBENCH[name], folder, replace=replace)
-            else:
-                download_dataset(name, folder, transitions=size, existing=existing)
+            download_dataset(name, folder, transitions=size, existing=existing)
     return [describe_dataset(name, size, folder) for name, size in sizes.items()]

@@ -87,7 +87,8 @@ class RunPlan:
                 "`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false"
             )
         if source in SOURCES:  # without a path: the benchmark's own set
-            source = find_data(TASKS[self.request.env], dataset_dir, source)
+            generate = source == "generate"
+            source = find_data(TASKS[self.request.env], dataset_dir, generate=generate)
         return load_custom(
             source,
             self.env_id,

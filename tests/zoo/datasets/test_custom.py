@@ -110,16 +110,16 @@ def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
     assert len([warning for warning in warned if "lie from" in str(warning.message)]) == 1
 
 
-@pytest.mark.parametrize("words", [[], ["--no-env"]])
-def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal, words):
+def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
     path = written(tmp_path, **CONSTANT)
-    result, _ = call(main, "check", path, "--action-range=-2,2", *words)
+    assert [row["severity"] for row in call(main, "check", path)[0]["findings"]] == ["warning"]
+    result, _ = call(main, "check", path, "--no-env", "--action-range=-2,2")
     assert result["sound"]
-    assert [row["severity"] for row in result["findings"]] == ["warning"]
-    result, _ = call(main, "check", path, "--action-range=-1,1", *words, code=2)
+    assert result["actions"] == {"low": [-2, -2], "high": [2, 2]}
+    result, _ = call(main, "check", path, "--no-env", "--action-range=-1,1", code=2)
     assert result["findings"][0]["array"] == "actions"
     path = written(tmp_path, rewards=np.full(59, np.nan))
-    assert "must hold finite numbers" in refusal(main, "check", path, *words)
+    assert "must hold finite numbers" in refusal(main, "check", path)
 
 
 def test_images_are_checked_without_an_environment_but_not_for_training_without_one(
@@ -132,30 +132,11 @@ def test_images_are_checked_without_an_environment_but_not_for_training_without_
 
 
 @pytest.mark.parametrize(
-    ("words", "command"),
-    {
-        f"--env {ENV} --action-range=-5,5": f"--env {ENV} --action-range=-5,5",
-        "--no-env": "--no-env",
-        "": "--env ENV",
-    }.items(),
-)
-def test_the_command_that_follows_a_check_has_its_flags_and_can_be_copied(
-    tmp_path, monkeypatch, capsys, words, command
-):
-    folder = tmp_path / "my logs"
-    folder.mkdir()
-    path = written(folder)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert main(["check", str(path), *words.split()]) == 0
-    next_command = f"zoo train --algo fql --dataset '{path}' {command}"
-    assert next_command in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
     ("words", "text"),
     {
-        f"check cube-double-play-v0 --env {ENV}": "--env belong to a dataset of your own",
-        f"check a.hdf5 --env {ENV} --columns rewards=a rewards=b": "with each name once",
+        f"check cube-double-play-v0 --env {ENV}": "they are for data of your own",
+        "check a.npz --action-range 0,1": "needs `--env` or `--no-env`",
+        "convert a.hdf5 -o a.npz --columns rewards=a rewards=b": "with each name once",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
         "convert a.npz -o {folder}/none/a.npz": "in a folder that exists and can be written to",

@@ -272,8 +272,8 @@ def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_p
         "--suite mini": "expected a suite that downloads its datasets, got mini",
         "--suite robomimic": r"got a suite with lift-mh-low_dim; docs/robomimic.md says",
         "--suite nope": "unknown suite `nope`",
-        "--suite trqam --files 3": "`--files` chooses among the files of one dataset",
-        f"{NAME} --dry-run": "`--dry-run` needs `--suite`",
+        "--suite trqam --dataset-size 3": "`--dataset-size`",
+        f"{NAME} --dry-run": "`--dry-run`",
     }.items(),
 )
 def test_what_a_suite_cannot_download_is_refused_before_the_first_request(

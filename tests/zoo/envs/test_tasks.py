@@ -1,4 +1,4 @@
-"""Tasks of OCBench, robomimic and D4RL: names that are known without their packages, and what they are with them."""
+"""Tasks of robomimic and D4RL: names that are known without their packages, and what they are with them."""
 
 import importlib
 import sys
@@ -11,48 +11,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tests.zoo.datasets.samples import read, write_robomimic
 from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.outcomes import refuses
-from zoo.datasets.benchmarks import gpu_name
 from zoo.datasets.names import gym_id, parse_env_name, parse_name
-from zoo.envs.make import find_spec, is_ocbench, make_env
+from zoo.envs.make import find_spec, make_env
 from zoo.envs.snapshot import ResumableEnv
-from zoo.envs.tasks import D4RL, OBSERVATIONS, OCBENCH, ROBOMIMIC
+from zoo.envs.tasks import D4RL, OBSERVATIONS, ROBOMIMIC
 from zoo.runs.read import split_environment
 from zoo.settings.request import TrainRequest
 from zoo.training.plan import plan_run
 
-# -- OCBench ----------------------------------------------------------------------------------------------------------
-
-
-BLOCKS = "block-cpu-lite-double-task2-v0"
 PEN = "AdroitHandPen-v1"
 
 
-def test_the_table_is_that_of_the_package():
-    ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
-    from gymnasium import registry
-
-    registered = {}
-    for name, spec in registry.items():
-        if is_ocbench(spec) and not name.startswith("visual-"):
-            registered[name] = (spec.max_episode_steps, bool(spec.kwargs.get("lite")))
-    ours = {task.name: (task.steps, "-lite" in task.name) for task in OCBENCH.values()}
-    assert ours == registered
-    for task in OCBENCH.values():
-        family, backend, kwargs, steps = ocbench.parse_env_spec(gpu_name(task))
-        assert family == task.domain.partition("-")[0]
-        assert backend == "mjwarp"
-        assert steps == task.steps
-        assert split_environment(task.name)[2] == f"task{kwargs['task_id']}"
-
-
-def test_a_task_has_a_domain_and_a_number():
-    task = OCBENCH[BLOCKS]
-    assert task.domain == "block-cpu-lite-double"
-    assert split_environment(BLOCKS) == (BLOCKS, "block-cpu-lite-double", "task2")
-
-
 @pytest.mark.parametrize("parse", [parse_env_name, parse_name])
-@pytest.mark.parametrize("name", [BLOCKS, NAME, "D4RL/relocate/cloned-v2"])
+@pytest.mark.parametrize("name", [NAME, "D4RL/relocate/cloned-v2"])
 def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
     with refuses(r"a task of (\w+), not of OGBench; docs/(?i:\1)\.md says how its data are"):
         parse(name)
@@ -77,7 +48,6 @@ def robosuite():
         "lift-ph-low_dim": NAME,
         "can-mh-image": "can-mh-low_dim",
         "transport-mh-low_dim": "-mh-low_dim",
-        "block-lite-double-task2-v0": BLOCKS,  # for GPUs
     }.items(),
 )
 def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
@@ -88,7 +58,6 @@ def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
 @pytest.mark.parametrize(
     ("name", "package", "message"),
     [
-        (BLOCKS, "ocbench", f"`{BLOCKS}` needs OCBench; install it with `pip install"),
         (
             NAME,
             "robosuite",

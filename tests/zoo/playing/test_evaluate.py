@@ -87,26 +87,6 @@ def numbers_of(results, replica):
     return [values[replica] for values in (results.returns, results.lengths, results.successes)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        "block-cpu-lite-single-task1-v0",
-        "hanoi-cpu-lite-single-task1-v0",
-        "switch-cpu-lite-3x3-task1-v0",
-        "bowling-cpu-task1-v0",
-    ],
-)
-def test_results_are_those_of_the_loop_of_ocbenchs_readme(name):
-    ocbench = pytest.importorskip("ocbench", reason="needs OCBench")
-    policy = ElementwisePolicy(action_size=7)
-    with Evaluator(name, episodes=2, n_envs=2, seed=4) as evaluator:
-        results = evaluator.evaluate(policy)
-    env = ocbench.make(name)
-    assert_array_equal(numbers_of(results, 0), play_alone(policy, 4, 0, env, episodes=2))
-    env.close()
-
-
 def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single):
     class Replanning(ElementwisePolicy):
         played_length = 1

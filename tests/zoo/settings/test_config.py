@@ -66,7 +66,7 @@ def test_a_file_without_an_entry_for_the_run_is_refused(conf):
 
 PROFILE_FILE = """
 default: {rho: 0.1}
-ocbench: {rho: 0.15}
+some: {rho: 0.15}
 scene-play: {rho: 0.2}
 profiles:
   mine:
@@ -79,9 +79,7 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(conf):
     path = conf(PROFILE_FILE)
 
     def rho(domain, profile, *params):
-        config = load(
-            "qam", domain, ["ocbench"], conf_file=path, profile=profile, hyperparams=params
-        )
+        config = load("qam", domain, ["some"], conf_file=path, profile=profile, hyperparams=params)
         return config.settings["rho"]
 
     assert [rho(domain, "qam") for domain in (None, "scene-play")] == [0.15, 0.2]

@@ -1,4 +1,4 @@
-"""Read npz files: one with the arrays of a dataset, a folder with a file for each episode, or OCBench's files."""
+"""Read npz files: one with the arrays of a dataset, or a folder with a file for each episode."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions
-from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import check_checksum
 from zoo.datasets.formats.base import (
@@ -17,12 +16,9 @@ from zoo.datasets.formats.base import (
     episode_of,
     joined,
     masks_of,
-    require_flags,
     require_keys,
     transitions_of,
-    warn_without_success,
 )
-from zoo.terminal.errors import UsageError
 
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 
@@ -80,59 +76,3 @@ def _read(path: Path, names: Iterable[str], options: ReadOptions) -> Arrays:
         arrays[key] = np.atleast_1d(arrays[key])  # a number is refused later, by its shape
     add_rewards(str(path), arrays, options)
     return arrays
-
-
-# -- OCBench's files --------------------------------------------------------------------------------------------------
-
-INTERVAL = "observation_interval"
-OCBENCH_ARRAYS = ("observations", INTERVAL, "actions", "rewards", "masks", "terminals")
-"""What OCBench's own loader reads; its files may hold more."""
-
-
-class Ocbench(Format):
-    """A file of OCBench, or a folder of such files."""
-
-    def matches(self, path: Path) -> bool:
-        """Return whether the first of the npz files is one of OCBench's."""
-        # Only a header is read: every dataset of npz files is asked.
-        files = npz_files(path)
-        try:
-            return bool(files) and INTERVAL in read_npz_headers(files[0])
-        except (DamagedFileError, OSError):
-            return False  # the reader of other files says what is wrong
-
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
-        """Return the transitions."""
-        episodes = {}
-        for file in npz_files(path):
-            check_checksum(file)
-            arrays = _read(file, OCBENCH_ARRAYS, options)
-            require_keys(str(file), arrays, OCBENCH_ARRAYS)
-            interval = arrays[INTERVAL]
-            if interval.shape != () or interval.dtype.kind not in "iu" or interval != 1:
-                raise UsageError(
-                    f"{file} has `{INTERVAL}` {interval.tolist()}, expected 1: it leaves observations out between "
-                    "others; give a dataset that has all of them"
-                )
-            steps = len(arrays["actions"])
-            ends = require_flags(str(file), "terminals", arrays["terminals"], steps)
-            if steps and not ends[-1]:
-                raise UsageError(f"{file}: `terminals` must be 1 at the last action; correct it")
-            rows = len(arrays["observations"])
-            count = int(ends.sum())
-            if rows != steps + count:
-                raise UsageError(
-                    f"{file}: `observations` must have {steps + count:,} rows, one for each of the {steps:,} actions "
-                    f"and one after each of the {count:,} episodes, got {rows:,}; get or make the dataset again"
-                )
-            cuts = np.flatnonzero(ends[:-1]) + 1
-            # Each episode has a row of observations more than it has actions.
-            parts = [np.split(arrays["observations"], cuts + np.arange(len(cuts)) + 1)]
-            for key in ("actions", "rewards", "masks"):
-                parts.append(np.split(arrays[key], cuts))
-            for number, part in enumerate(zip(*parts, strict=True)):
-                name = f"{file}, episode {number}"
-                episodes[name] = episode_of(name, *part)
-        transitions = joined(str(path), episodes)
-        warn_without_success(str(path), transitions.arrays["masks"] == 0)
-        return transitions
