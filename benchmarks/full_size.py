@@ -57,7 +57,7 @@ authors published after the same updates (set `{set}` in `results/published/sets
 OGBench's oracles, so they are not the authors' file.
 
 ```bash
-python zoo/benchmark.py full_size --precision bf16 --compile on --num-threads 1   # hours, in as many pieces as you like
+python zoo/benchmark.py full_size            # hours, in as many pieces as you like
 python benchmarks/full_size.py -f logs/full_size                                  # this page
 ```
 

@@ -87,8 +87,8 @@ def download_suite(
     suite = read_suite(file)
     if suite.dataset not in DOWNLOADED:
         raise UsageError(
-            f"expected a suite that downloads its datasets, got {file.stem} with `dataset: {suite.dataset}`; start "
-            f"it with `zoo benchmark {file.stem}`"
+            f"expected a suite that downloads its datasets, got {file} with `dataset: {suite.dataset}`; start it "
+            f"with `zoo benchmark {file}`"
         )
     sizes = suite_datasets(suite)
     folder = dataset_dir or suite.dataset_dir or None

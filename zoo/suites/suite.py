@@ -62,6 +62,7 @@ class Suite:
     :param title: one line.
     :param profile: protocol of the settings, as for ``zoo train``.
     :param quick: use the algorithms' small settings.
+    :param conf: file of settings over the shipped ones, as for ``zoo train``.
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains for all of their tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
@@ -84,6 +85,7 @@ class Suite:
     title: str = ""
     profile: str = DEFAULT_PROFILE
     quick: bool = False
+    conf: str = ""
     seeds_at_once: int | str = ALL
     params: Mapping[str, Any] = field(default_factory=dict)
     overrides: Sequence[Mapping[str, Any]] = ()

@@ -1,11 +1,148 @@
-"""A suite on this machine, whose program is stopped, killed and started twice at once."""
+"""Jobs on this machine: some that fail, that others train, or that are stopped, and a whole suite."""
 
+import json
+import os
+import pickle
 import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, wait_for
-from zoo.processes.locks import HOST, Lock
+from zoo.processes.locks import Lock
+from zoo.settings.record import RunRecord
+from zoo.suites import jobs as jobs_module
+from zoo.suites import local
+from zoo.suites.jobs import Job
+from zoo.suites.local import run_locally
+from zoo.suites.suite import Run
+from zoo.terminal.errors import Interrupted
+
+FAKE = """
+import json, os, signal, sys, time
+from pathlib import Path
+folder, outcome = Path(sys.argv[1]), sys.argv[2]
+share = {"cores": sorted(os.sched_getaffinity(0)), "threads": os.environ["OMP_NUM_THREADS"]}
+share["open"] = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+(folder / f"{outcome} started").write_text(json.dumps(share))
+if outcome == "prints":
+    print("o" * 10**6)
+    print("e" * 10**6, file=sys.stderr)
+if outcome == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if outcome in ("deaf", "waits"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if outcome == "deaf" else lambda *_: sys.exit(3))
+    (folder / "ready").touch()
+    time.sleep(60)
+print("the reason", file=sys.stderr)
+print("printed at exit")
+sys.exit({"fails": 1}.get(outcome, 0))
+"""
+
+
+@pytest.fixture(autouse=True)
+def fake_training(tmp_path, monkeypatch):
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(jobs_module, "TRAIN", tmp_path / "fake.py")
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+
+
+def make_job(tmp_path, outcome):
+    """Return a job that `FAKE` trains, as after a journey to another machine."""
+    words = (str(tmp_path), outcome)
+    job = Job(Run(outcome, "some-v0", (0,), outcome), words, RunRecord("fql", "some-v0"), tmp_path)
+    return pickle.loads(pickle.dumps(job))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    {
+        "prints": "done: prints on some-v0, seed 0",
+        "fails": "failed: fails on some-v0, seed 0, after 0 s: the reason; see ",
+        "killed": "killed by signal 9",
+    }.items(),
+)
+def test_it_is_said_how_a_job_has_ended_and_the_next_one_is_trained(
+    tmp_path, outcome, message, caplog
+):
+    run_locally([make_job(tmp_path, outcome), make_job(tmp_path, "done")], 1, "cpu")
+    assert message in caplog.text
+    assert (tmp_path / "done started").exists()
+
+
+def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path):
+    names = ("one", "two")
+    run_locally([make_job(tmp_path, name) for name in names], 2, "cpu")
+    shares = [json.loads((tmp_path / f"{name} started").read_text()) for name in names]
+    for name, share in zip(names, shares, strict=True):
+        assert share["threads"] == str(len(share["cores"]))
+        assert str(make_job(tmp_path, name).make_lock().path.resolve()) in share["open"]
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        assert sorted(shares[0]["cores"] + shares[1]["cores"]) == cores
+
+
+def test_what_another_process_trains_is_waited_for_while_the_others_go_on(tmp_path):
+    held, free = make_job(tmp_path, "held"), make_job(tmp_path, "free")
+    with held.make_lock():
+        thread = threading.Thread(target=local.run_locally, args=([held, free], 1, "cpu"))
+        # signals are heard in the main thread alone
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("zoo.terminal.errors.heard_signals", list)
+            thread.start()
+            wait_for((tmp_path / "free started").exists, pause=0.02)
+        assert not (tmp_path / "held started").exists()
+    thread.join(30)
+    assert (tmp_path / "held started").exists()
+
+
+def test_what_a_killed_program_has_started_keeps_the_job(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from zoo.processes.locks import Lock; import subprocess\n"
+        "lock = Lock(Path(sys.argv[1])); lock.take()\n"
+        "subprocess.Popen(['sh', '-c', 'read line'], pass_fds=lock.descriptors, stdout=subprocess.DEVNULL)\n"
+        "import os; os._exit(0)\n"
+    )
+    lock = Lock(tmp_path / "lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock.path)], stdin=subprocess.PIPE
+    ) as program:
+        assert program.wait() == 0
+        assert not lock.take()
+    wait_for(lock.take, pause=0.02)
+
+
+@pytest.mark.parametrize("outcome", ["waits", "deaf"])
+def test_a_signal_lets_a_run_write_a_checkpoint_or_kills_it_and_starts_nothing(
+    tmp_path, outcome, monkeypatch
+):
+    monkeypatch.setattr(local, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
+    jobs = [make_job(tmp_path, outcome), make_job(tmp_path, "done")]
+
+    def send_signal():
+        wait_for((tmp_path / "ready").exists, pause=0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send_signal)
+    thread.start()
+    with pytest.raises(Interrupted):
+        run_locally(jobs, 1, "cpu")
+    thread.join()
+    assert not jobs[0].make_lock().is_held()  # its process has ended
+    assert not (tmp_path / "done started").exists()
+
+
+def test_an_error_stops_what_runs(tmp_path, monkeypatch):
+    def refuse(pid, cores):
+        raise OSError("a core is gone")
+
+    job = make_job(tmp_path, "waits")
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with pytest.raises(OSError, match="a core is gone"):
+        run_locally([job], 1, "cpu")
+    assert not job.make_lock().is_held()
 
 
 @pytest.mark.slow
@@ -20,17 +157,13 @@ def test_every_run_comes_to_its_end_once_with_the_scores_of_an_undisturbed_suite
         driver.send_signal(signal.SIGINT)
         assert driver.wait(120) == 3
     assert "start the same command again to continue" in project.messages()
-    assert {record["outcome"] for record in project.records()} >= {"interrupted"}
+    assert "interrupted" in project.states()
     with project.started(*words):
         # the program is killed then, and what it has started goes on
         wait_for(project.training, 120)
     with project.started(*words) as driver:
-        lock = Lock(project.logs / "suite.lock")
-        owner = f"process {driver.pid} on {HOST}, since 2"
-        wait_for(lambda: lock.describe_holder().startswith(owner), 60)
-        with project.started(*words) as second_driver:
-            assert second_driver.wait(60) == 2
-        assert f"are being trained by {owner}" in project.messages()
+        with project.started(*words):  # two programs share the jobs
+            wait_for(lambda: "is being trained by process" in project.messages(), 60)
         project.update_takes(0.0)
         assert project.finish(driver, 400)["done"] == JOBS
     assert_equal_runs(project, reference, monkeypatch)

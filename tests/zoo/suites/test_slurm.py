@@ -44,8 +44,7 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
         logs = project.logs / ".jobs" / "slurm"
         wait_for(
             lambda: any(
-                "is already being trained by process" in log.read_text()
-                for log in logs.glob("*.err")
+                "is being trained by process" in log.read_text() for log in logs.glob("*.err")
             ),
             300,
         )
@@ -66,7 +65,7 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_drive
         first = project.wait_for_training()
     cluster.run("scancel", "--signal=USR2", "1")
     wait_for(
-        lambda: any(record["outcome"] == "interrupted" for record in project.records()),
+        lambda: "interrupted" in project.states(),
         60,
         "for a checkpoint",
     )

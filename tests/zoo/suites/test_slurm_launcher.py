@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.outcomes import refuses
+from tests.zoo.suites.tiny import wait_for
 from zoo.benchmark import main
 from zoo.settings.record import RunRecord
-from zoo.suites import slurm
-from zoo.suites.jobs import Job, JobStore
-from zoo.suites.slurm import SlurmTask, make_executor, run_on_slurm
+from zoo.suites import jobs, slurm
+from zoo.suites.jobs import ROOT, Job
+from zoo.suites.slurm import SlurmTask, run_on_slurm
 from zoo.suites.suite import Run
-from zoo.suites.task import ROOT, JobTask
 from zoo.terminal.errors import Interrupted
 
 
@@ -38,15 +38,15 @@ def write(folder, name, script):
     (folder / name).chmod(0o755)
 
 
-def show(folder, *states):
-    """Let squeue say these states of the jobs 7_0, 7_1, ..."""
-    lines = "\n".join(f"7_{number} {state}" for number, state in enumerate(states))
-    write(folder, "squeue", f"cat <<END\n{lines}\n8_0 RUNNING\n9_N/A PENDING\nEND")
+def show(folder, *jobs):
+    """Let squeue list these jobs besides some of others."""
+    lines = "\n".join(jobs)
+    write(folder, "squeue", f"cat <<END\n{lines}\n8_0\n9_N/A\nEND")
 
 
-def task(number=0):
-    job = Job(Run("fql", f"some{number}-v0", (0,)), (), RunRecord("fql", "some-v0"))
-    return JobTask(job, JobStore(Path("logs")), 2)
+def make_job(number=0):
+    run = Run("fql", f"some{number}-v0", (0,))
+    return Job(run, (), RunRecord("fql", "some-v0"), Path("logs"))
 
 
 @pytest.fixture
@@ -59,19 +59,17 @@ def run(tmp_path, refusal):
     return partial(refusal, main, *words.split())
 
 
-def launch(tmp_path, *resources, is_shown=True):
-    """Start two tasks on the stand-in for Slurm."""
-    executor = make_executor(tmp_path / "logs" / ".jobs" / "slurm", resources, None)
+def launch(tmp_path, *resources):
+    """Start two jobs on the stand-in for Slurm; after three looks at its queue, Ctrl-C ends the program."""
     rounds = iter(range(3))
 
-    def report():
+    def wait(seconds):
         if next(rounds, None) is None:
             raise KeyboardInterrupt
-        return is_shown
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slurm, "POLL_SECONDS", 0.0)
-        run_on_slurm([task(0), task(1)], executor, report)
+        patch.setattr("time.sleep", wait)
+        run_on_slurm([make_job(0), make_job(1)], tmp_path / "logs", None, resources)
 
 
 def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
@@ -110,44 +108,28 @@ def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
     assert f"export PYTHONPATH='{ROOT}:/my modules'" in lines
 
 
-@pytest.mark.parametrize(
-    ("states", "is_over"),
-    [
-        ("PENDING FAILED", False),
-        ("COMPLETING RUNNING", False),
-        ("COMPLETED", True),
-        ("CANCELLED FAILED", True),
-        (None, False),
-    ],
-)
-def test_a_job_counts_until_slurm_says_that_it_has_ended_or_does_not_know_it(
-    tmp_path, bin_folder, capsys, states, is_over
+@pytest.mark.parametrize("jobs", ["7_0 7_1", "7_1", "", None])
+def test_the_program_waits_while_slurm_has_a_job_or_does_not_answer(
+    tmp_path, bin_folder, capsys, jobs
 ):
-    if states is None:  # no answer is no end
+    if jobs is None:
         write(bin_folder, "squeue", "echo 'unable to contact slurm controller' >&2; exit 1")
     else:
-        show(bin_folder, *states.split())
-    with contextlib.nullcontext() if is_over else pytest.raises(Interrupted, match="scancel 7"):
+        show(bin_folder, *jobs.split())
+    with contextlib.nullcontext() if jobs == "" else pytest.raises(Interrupted, match="scancel 7"):
         launch(tmp_path)
     assert not (bin_folder / "cancelled").exists()
     messages = capsys.readouterr().err
-    assert ("unable to contact slurm controller" in messages) == (states is None)
-    assert ("has ended as FAILED" in messages) == ("FAILED" in (states or ""))
-
-
-def test_slurm_is_asked_no_more_often_than_the_report_is_shown(tmp_path, bin_folder):
-    write(bin_folder, "squeue", f"touch {bin_folder}/asked")
-    with pytest.raises(Interrupted):
-        launch(tmp_path, is_shown=False)
-    assert not (bin_folder / "asked").exists()
+    assert ("unable to contact slurm controller" in messages) == (jobs is None)
 
 
 def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path, bin_folder):
-    show(bin_folder, "PENDING", "COMPLETED")
+    show(bin_folder, "7_0")
     with pytest.raises(Interrupted):
         launch(tmp_path)
     write(bin_folder, "sbatch", "echo Submitted batch job 9")
-    with pytest.raises(Interrupted, match="scancel 7 9"):
+    show(bin_folder, "7_0", "9")
+    with pytest.raises(Interrupted, match="scancel 7"):
         launch(tmp_path)
     assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
     write(bin_folder, "squeue", "exit 1")
@@ -173,36 +155,66 @@ def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
         launch(tmp_path)
 
 
-class Waiting(JobTask):
-    """A task that waits until it is asked to stop."""
+FAKE = """
+import signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+blocked = set(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+Path("new").write_text(str(blocked))
+Path("new").rename("blocked")
+time.sleep(60)
+"""
 
-    def __call__(self):
-        self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        while not self.is_stopping:
-            threading.Event().wait(0.01)
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Return a task whose process trains until SIGTERM, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fake.py").write_text(FAKE)
+    monkeypatch.setattr(jobs, "TRAIN", tmp_path / "fake.py")
+    monkeypatch.setattr(slurm, "SECONDS_TO_BE_KILLED", 0.0)
+    return SlurmTask(make_job())
 
 
-def test_a_checkpoint_stops_the_task_and_returns_one_that_continues_it(monkeypatch):
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
-    started = SlurmTask(Waiting(task().job, JobStore(Path("logs")), 1))
-    thread = threading.Thread(target=started)
+def in_a_while(action):
+    """Do something in the main thread once the training process has begun."""
+
+    def send():
+        wait_for(Path("blocked").exists, pause=0.02)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    def handle(number, frame):
+        action()
+
+    thread = threading.Thread(target=send)
+    previous = signal.signal(signal.SIGUSR2, handle)
     thread.start()
-    continued = started.checkpoint().function.task
-    thread.join(10)
-    assert not thread.is_alive()
-    assert continued.job.name == task().job.name
-    assert continued.is_stopping is False
-    # and in the processes that it starts
-    assert {signal.SIGUSR1, signal.SIGUSR2} <= started.task.blocked
+    return lambda: (thread.join(), signal.signal(signal.SIGUSR2, previous))
 
 
-def test_sigterm_stops_the_task_which_then_waits_for_its_end(monkeypatch):
-    monkeypatch.setattr(slurm, "SECONDS_TO_BE_KILLED", 0.3)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-        called = SlurmTask(Waiting(task().job, JobStore(Path("logs")), 1))
-        called()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    assert called.task.is_stopping
+def test_a_checkpoint_stops_the_training_and_returns_a_task_that_continues_it(started):
+    class Left(BaseException):
+        """Ends the task as submitit does."""
+
+    continued = []
+
+    def leave():
+        continued.append(started.checkpoint().function)
+        raise Left
+
+    end = in_a_while(leave)
+    with pytest.raises(Left):
+        started()
+    end()
+    assert continued[0].job.name == make_job().name
+    assert not make_job().make_lock().is_held()
+    # Slurm sends the signal to the training process too.
+    blocked = set(Path("blocked").read_text().strip("{}").split(", "))
+    assert {str(int(signal.SIGUSR1)), str(int(signal.SIGUSR2))} <= blocked
+
+
+def test_a_task_whose_training_was_stopped_does_not_end_as_done(started):
+    end = in_a_while(lambda: started.process.terminate())
+    with pytest.raises(RuntimeError, match="exit code 3"):
+        started()
+    end()

@@ -1,25 +1,16 @@
-"""What a suite's file means, what is refused in it, and how far its runs are."""
+"""What a suite's file means, what is refused in it, and the states of its jobs."""
 
-import io
-import re
-import tempfile
+import shutil
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
-import zoo.suites.jobs
 from tests.zoo.outcomes import refuses
 from tests.zoo.runs.helpers import write_run
-from zoo.algorithms.overview import update_operations
-from zoo.runs.folder import RunFolder
-from zoo.runs.resume import StoredRun
 from zoo.settings.layers import merge
-from zoo.settings.record import RunRecord, RunSettings
-from zoo.suites.jobs import Job, JobStatus, JobStore, Progress, State, follow, make_jobs
+from zoo.suites.jobs import State, make_jobs, status_of, summarise
 from zoo.suites.suite import Run, Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -120,116 +111,61 @@ def test_runs_are_selected_by_patterns():
 
 
 @pytest.fixture
-def status(tmp_path):
-    """Return what makes the status of a job whose run folder has some size."""
-
-    def make(algo, env, state, seconds=0.0, size=0, seeds=2, reason=""):
-        run = Run(algo, f"{env}-singletask-task1-v0", tuple(range(seeds)))
-        config = RunRecord(algo, run.env, run=RunSettings(offline_steps=1_000))
-        folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        (folder / "model").write_bytes(bytes(size))
-        stored = StoredRun([RunFolder(folder)], config, [])
-        return JobStatus(Job(run, (), config), state, stored, seconds, reason)
-
-    return make
-
-
-def test_what_is_left_takes_as_long_as_finished_jobs_of_its_algorithm_and_domain(status):
-    statuses = [
-        status("fql", "scene-play", State.DIVERGED, seconds=1.0),  # before its last step
-        status("fql", "scene-play", State.FINISHED, seconds=20.0, size=400),
-        status("fql", "cube-single-play", State.FINISHED, seconds=99.0, size=600),
-        status("fql", "scene-play", State.WAITING, seeds=4),
-        status("fql", "scene-play", State.INTERRUPTED, size=300),
-    ]
-    progress = Progress(statuses)
-    assert progress.left == statuses[3:]
-    assert progress.costs == pytest.approx((40.0 + 20.0, 4 * 250 + 2 * 250 - 300))
-
-
-def test_an_algorithm_without_a_finished_job_takes_as_long_as_its_operations_say(status):
-    done = status("fql", "scene-play", State.FINISHED, seconds=20.0)
-    operations = update_operations()
-    for algo in ("qam", "bc"):
-        progress = Progress([done, status(algo, "cube-single-play", State.WAITING)])
-        assert progress.costs[0] == pytest.approx(20.0 * operations[algo] / operations["fql"])
-    unlisted = status("sac", "scene-play", State.WAITING)  # the table lacks it
-    assert Progress([done, unlisted]).costs[0] > 0
-
-
-def test_the_time_of_a_suite_without_a_finished_job_is_unknown_and_a_finished_suite_costs_nothing(
-    status,
-):
-    progress = Progress([status("qam", "scene-play", State.WAITING)])
-    assert progress.summary()["hours_left"] is None
-    assert "the remaining time is unknown" in str(progress)
-    result = Progress([status("qam", "scene-play", State.DIVERGED)]).summary()
-    assert result["hours_left"] == 0.0
-    assert result["gigabytes_left"] == 0.0
-
-
-def test_failures_are_named_with_their_reason_and_counted(status):
-    statuses = [
-        status("qam", "scene-play", State.FAILED, reason="no luck"),
-        status("fql", "scene-play", State.DIVERGED, reason="training diverged: NaN"),
-        status("qam", "scene-play", State.FINISHED, seconds=3_600.0, size=10**6),
-    ]
-    progress = Progress(statuses, workers=4)
-    result = progress.summary()
-    assert result == result | {"failed": 1, "diverged": 1, "done": 1, "runs": 6}
-    reasons = [problem["reason"] for problem in result["problems"]]
-    assert reasons == ["no luck", "training diverged: NaN"]
-    text = str(progress)
-    assert "failed: qam on scene-play-singletask-task1-v0, seeds 0, 1: no luck" in text
-    assert "1.0 h of one worker, 0.2 h with 4 workers, and 0.0 GB" in text
-
-
-@pytest.fixture
-def store(tmp_path):
-    return JobStore(tmp_path)
-
-
-@pytest.fixture
 def jobs(tmp_path):
-    """Return a job that is done, and one that this process trains, of two seeds."""
-    suite = Suite(["fql", "bc"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
-    jobs = make_jobs(suite, suite.runs(), tmp_path)
-    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
-    for job, state in zip(jobs, ("done", "running"), strict=True):
-        for seed in (0, 1):
-            entries = {**merge({}, job.settings), "seed": seed, **together}
-            folder = tmp_path / job.algo / f"{MAZE}_{seed + 1}"
-            write_run(folder, offline=(2 * seed,), episodes=4, interval=12, state=state, **entries)
+    """Return a job that is done, one whose process is gone, and one that has not begun; of two seeds each."""
+    suite = Suite(["fql", "bc", "qam"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
+    jobs = make_jobs(suite, suite.runs(), tmp_path, "cpu")
+    for job, state in zip(jobs, ("done", "running"), strict=False):
+        write_runs(job, state)
     return jobs
 
 
-def test_a_terminal_shows_step_and_score_of_what_runs(jobs, store, monkeypatch):
-    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
-    monkeypatch.setattr(zoo.suites.jobs, "terminal", lambda: console)
-    lock = store.lock(jobs[1])
-    with lock, follow(store, jobs) as report:
-        report()
-        report()  # too soon
-    shown = " ".join(console.file.getvalue().split())
-    # 0 of 4 episodes of one seed, 2 of 4 of the other
-    assert re.search(r" bc pointmaze-medium-navigate task1 2 running 12/40 [\d:]+ 25\.0 12 ", shown)
-    assert "1 of 2 jobs are done, 1 running" in shown
+def write_runs(job, state):
+    """Write the run folders of a job."""
+    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
+    for seed in (0, 1):
+        entries = {**merge({}, job.settings), "seed": seed, **together}
+        folder = job.log_folder / job.config.algo / f"{MAZE}_{seed + 1}"
+        write_run(folder, offline=(seed,), episodes=4, interval=12, state=state, **entries)
 
 
-def test_elsewhere_a_line_says_what_has_changed(jobs, store, caplog, monkeypatch):
-    monkeypatch.setattr(zoo.suites.jobs, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(zoo.suites.jobs, "MAX_READING_SHARE", float("inf"))
-    with follow(store, jobs) as report:
-        report()
-        report()
-    assert caplog.text.count("1 of 2 jobs are done, 1 interrupted") == 1
+def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
+    def states():
+        return [status.state for status in map(status_of, jobs)]
+
+    assert states() == [State.DONE, State.INTERRUPTED, State.WAITING]
+    with jobs[0].make_lock(), jobs[1].make_lock(), jobs[2].make_lock():
+        assert states() == [State.DONE, State.RUNNING, State.RUNNING]
+    shutil.rmtree(jobs[1].log_folder / "bc")
+    write_runs(jobs[1], "failed")
+    jobs[1].log_file.write_text("some warning\nthe reason\n")
+    status = status_of(jobs[1])
+    assert (status.state, status.reason) == (State.FAILED, "the reason")
+    result = summarise(list(map(status_of, jobs)))
+    assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 1, "waiting": 1}
 
 
-def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs, store):
+def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs):
     job = jobs[0]
     settings = job.config.settings
     changed = replace(job, config=replace(job.config, settings={**settings, "gamma": 0.5}))
-    status = store.status(changed)
+    status = status_of(changed)
     assert status.state is State.WAITING
-    path = store.status(job).run.folders[0].path
+    path = status_of(job).run.folders[0].path
     assert status.reason == f"{path} differs in gamma: {settings['gamma']} there, 0.5 now"
+
+
+def test_settings_of_a_file_are_those_of_the_jobs(tmp_path):
+    file = tmp_path / "conf.yml"
+    file.write_text(f"{MAZE}: {{distill_weight: 7.0}}")
+    suite = Suite(["fql"], [MAZE], 0, conf=str(file))
+    (job,) = make_jobs(suite, suite.runs(), tmp_path, "cpu")
+    assert job.settings["settings.distill_weight"] == 7.0
+
+
+def test_the_files_of_a_job_have_names_that_a_file_system_takes(jobs):
+    run = Run("fql", f"module:ns/{'E' * 100}-v0", (0,), label="方 '" + "法" * 60)
+    named = replace(jobs[0], run=run)
+    with named.make_lock():
+        named.log_file.touch()
+    assert named.name.startswith("方__法法")

@@ -71,7 +71,7 @@ class Project:
     @contextmanager
     def started(self, *words, environment=None):
         """Start the benchmark program, whose messages go to a file. It ends with the block."""
-        line = f"suite.yml -f {self.logs} --no-report --device cpu --num-threads 1"
+        line = f"suite.yml -f {self.logs} --device cpu"
         command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), *line.split(), *words]
         variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
         with (self.folder / "messages").open("a") as messages:
@@ -106,9 +106,9 @@ class Project:
                 holders.append(json.loads(path.read_text()) | {"run": path.parent})
         return holders
 
-    def records(self):
-        """Return how the last attempt at each job has ended."""
-        return [json.loads(file.read_text()) for file in self.logs.glob(".jobs/*.json")]
+    def states(self):
+        """Return the states of all runs."""
+        return [status_of(path.parent)["state"] for path in self.logs.glob("slow_fql/*/config.yml")]
 
     def wait_for_training(self, is_meant=lambda holder: True):
         """Return who trains a run, which may be restricted, that is past its first checkpoint and evaluation."""

@@ -1,0 +1,143 @@
+"""Run jobs on this machine, several at once."""
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from zoo.processes.locks import Lock
+from zoo.suites.jobs import Job
+from zoo.terminal.errors import Interrupted, handling_signals
+from zoo.terminal.messages import log, say_once
+from zoo.training.callbacks import StopSignal
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 120.0
+"""How long training processes have for their checkpoints after they were asked to stop."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A share of the machine: processor cores, and environment variables that name them and a GPU."""
+
+    cores: Sequence[int] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Training:
+    """A job that a worker trains."""
+
+    job: Job
+    lock: Lock
+    worker: Worker
+    process: subprocess.Popen[bytes]
+    begin: float
+
+    def report(self) -> None:
+        """Log how the process has ended."""
+        seconds = time.monotonic() - self.begin
+        if self.process.returncode == 0:
+            log.info("done: %s, after %.0f s", self.job.run, seconds)
+            return
+        reason = self.job.last_message()
+        if self.process.returncode < 0:
+            reason = f"killed by signal {-self.process.returncode} after: {reason}"
+        log.warning(
+            "failed: %s, after %.0f s: %s; see %s",
+            self.job.run,
+            seconds,
+            reason,
+            self.job.log_file,
+        )
+
+
+def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
+    """Run jobs on this machine, and wait for their ends.
+
+    :param workers: how many at once; None: one per GPU, without one a worker per core.
+    :param device: as for the training program.
+    :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
+    """
+    waiting = list(jobs)
+    running: list[Training] = []
+    free = share_machine(workers, len(jobs), device)
+    stop = StopSignal("stopping; every run writes a checkpoint first")
+    with handling_signals(stop.handle):
+        try:
+            while (waiting or running) and not stop.requested:
+                for job in list(waiting):
+                    if not free:
+                        break
+                    lock = job.make_lock()
+                    if lock.take(0):
+                        waiting.remove(job)
+                        worker = free.pop()
+                        # Ctrl-C is for this program, which asks the process to stop, once.
+                        process = job.start(lock, worker.variables, new_session=True)
+                        running.append(Training(job, lock, worker, process, time.monotonic()))
+                        if worker.cores:
+                            os.sched_setaffinity(process.pid, worker.cores)
+                    else:  # the others go on meanwhile
+                        say_once(f"{job.run} is being trained by {lock.describe_holder()}; waiting")
+                time.sleep(POLL_SECONDS)
+                for training in list(running):
+                    if training.process.poll() is not None:
+                        running.remove(training)
+                        training.lock.release()
+                        training.report()
+                        free.append(training.worker)
+        finally:
+            _stop(running)
+    if stop.requested:
+        raise Interrupted("stopped by a signal; start the same command again to continue")
+
+
+def _stop(running: Sequence[Training]) -> None:
+    """Ask training processes to stop, and kill those that have not written a checkpoint in time."""
+    for training in running:
+        training.process.terminate()
+    end = time.monotonic() + STOP_SECONDS
+    for training in running:
+        process = training.process
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            message = "process %d has not stopped within %.0f s; it is killed"
+            log.warning(message, process.pid, STOP_SECONDS)
+            process.kill()
+            process.wait()
+        training.lock.release()
+
+
+def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
+    """Return workers that share the machine's cores and GPUs.
+
+    :param workers: how many; None: one per GPU, without one a worker per core. There are never more than jobs.
+    """
+    gpus: list[str] = []
+    if device != "cpu":
+        gpus = list(map(str, range(torch.cuda.device_count())))
+        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
+        gpus = list(filter(None, names))[: len(gpus)] or gpus
+    cores: list[int] = []
+    if hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+    # Jobs need nothing of each other, so one for each device keeps all devices busy.
+    count = min(workers or len(gpus) or len(cores) or 1, jobs)
+    shares = []
+    for number in range(count):
+        core_share = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
+        if cores and not core_share:  # more workers than cores
+            core_share = [cores[number % len(cores)]]
+        # Numerical libraries would start a thread for each core of the machine, whatever their process may use.
+        variables = {}
+        if core_share:
+            variables["OMP_NUM_THREADS"] = str(len(core_share))
+        if gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        shares.append(Worker(core_share, variables))
+    return shares
