@@ -63,6 +63,11 @@ class IDQL(Method):
         at_most=1,
         doc="Weight of the policy in its moving average, which acts.",
     )
+    policy_learning_rate: float | str | None = setting(
+        default=None,
+        reference="actor_lr",
+        doc="Step size of the policy, as `learning_rate`, which it is where this is None.",
+    )
     flow_steps: int = setting(
         default=5,
         reference="T",
@@ -80,7 +85,11 @@ class IDQL(Method):
             "value": state_value(),
             # the weight decay is optax's default; that of PyTorch's AdamW is 0.01
             "denoiser": noise_predictor(
-                target=True, tau=self.policy_tau, optimizer="adamw", weight_decay=1e-4
+                target=True,
+                tau=self.policy_tau,
+                learning_rate=self.policy_learning_rate,
+                optimizer="adamw",
+                weight_decay=1e-4,
             ),
             "schedule": diffusion_schedule(self.beta_schedule),
         }

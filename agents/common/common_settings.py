@@ -87,7 +87,6 @@ class NetworkOptions(Configurable):
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
         check=lambda name, value: value if value is None else checked_rate(name, value),
-        search=log_range(3e-5, 3e-3),
         doc="Its step size, as in the setting of that name.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
@@ -96,7 +95,6 @@ class NetworkOptions(Configurable):
     weight_decay: float | None = setting(
         default=None,
         at_least=0,
-        search=log_range(1e-5, 0.1),
         doc="Its weight decay, in the optimiser's sense.",
     )
     max_grad_norm: float | None = setting(
@@ -125,17 +123,6 @@ class NetworkOptions(Configurable):
 
 OF_NETWORKS = "networks are built with it"
 OF_BUFFER = "the replay buffer is built with it"
-
-
-def _per_network(name: str, value: Any) -> Any:
-    """Check what networks have of their own; which networks there are is known later."""
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not all(isinstance(part, dict) for part in value.values()):
-        raise TypeError(
-            f"`{name}` must be a mapping such as {{critic: {{learning_rate: 1e-3}}}}, got {value!r}"
-        )
-    return value
 
 
 def checked_frequency(name: str, value: Any) -> Any:
@@ -295,13 +282,6 @@ class CommonSettings(Configurable):
         default=None,
         above=0,
         doc="Bound on the norm of each replica's whole gradient, all networks together; None for no bound.",
-    )
-    per_network: dict[str, dict[str, Any]] | None = setting(
-        default=None,
-        check=_per_network,
-        fixed="the optimiser is built with it",
-        doc="What networks have of their own in training, over what their algorithm declares: network -> "
-        f"{', '.join(f'`{name}`' for name in NetworkOptions.declared())}.",
     )
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None,

@@ -16,7 +16,6 @@ from agents.common.maths.flow import cloning_loss
 from agents.common.nets.networks import Networks
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import NetworkSpec
-from agents.common.validation import unknown_name_message
 
 Noise = Mapping[str, Tensor]
 Info = dict[str, Tensor]
@@ -271,25 +270,10 @@ class Method(CommonSettings):
     # -- what follows from it -----------------------------------------------------------------------------------------
 
     def specs(self) -> dict[str, NetworkSpec]:
-        """Return the networks by name, with what `per_network` says of them.
-
-        :return: their specs.
-        :raises TypeError: for an unknown name of a network's setting, or a value of another type.
-        :raises ValueError: for an unknown network, or a value out of range.
-        """
-        # a copy, since the hook may return a table that it keeps
-        specs = dict(self.networks())
+        """Return the networks by name, with a policy that was trained elsewhere in place of the behaviour flow."""
+        specs = self.networks()
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)
-        for name, options in (self.per_network or {}).items():
-            if name not in specs:
-                raise ValueError(
-                    unknown_name_message(f"network of {type(self).__name__}", name, specs)
-                )
-            try:
-                specs[name] = specs[name].trained_with(options)
-            except (TypeError, ValueError) as error:  # whose message lacks the network
-                raise type(error)(f"`per_network.{name}`: {error}") from error
         return specs
 
     @property

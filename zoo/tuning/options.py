@@ -17,7 +17,6 @@ from optuna.trial import Trial
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from agents.common.common_settings import NetworkOptions
 from agents.common.method import Method
 from agents.common.settings import Choice, Range, Search, Setting
 from agents.common.streams import Purpose, seed_for
@@ -119,7 +118,7 @@ def plan_study(request: StudyRequest) -> Plan:
             request, run=replace(request.run, run={**request.run.run, "eval_freq": interval})
         )
         run = plan_run(request.run)
-    # a nested setting is fixed under both names, `per_network` and `per_network.critic.tau`
+    # a nested setting is fixed under both names, e.g. `normalize` and `normalize.norm_reward`
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
     searches = read_searches(entry, request.search, {**fixed, **dict(flatten(fixed))})
@@ -209,14 +208,9 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
     """
     algorithm_settings = settings_of(entry.algorithm)
-    declared = dict(algorithm_settings)
-    if entry.method is not None:
-        for network in entry.method().networks():
-            for name, setting in NetworkOptions.declared().items():
-                declared[f"per_network.{network}.{name}"] = setting
     searches: dict[str, Search] = {}
     for word in words:
-        name, search = _read_word(entry, declared, word)
+        name, search = _read_word(entry, algorithm_settings, word)
         if name in searches:
             raise UsageError(
                 f"`--search` names a setting twice, got {' '.join(words)}; give one range of each"
@@ -236,7 +230,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
             f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; name settings, e.g. "
             "`--search learning_rate weight=0.1:10:log`"
         )
-    return {name: _checked(declared[name], search) for name, search in searches.items()}
+    return {name: _checked(algorithm_settings[name], search) for name, search in searches.items()}
 
 
 def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:

@@ -77,11 +77,6 @@ class NetworkSpec:
                 "`tau` and `target_every` are of a target, and this network has none; leave them out"
             )
 
-    def trained_with(self, options: Mapping[str, Any]) -> NetworkSpec:
-        """Return the same network with other options of training."""
-        training = {**self.training.settings(), **options}
-        return NetworkSpec(self.build, self.target, self.role, self.follows_net_arch, **training)
-
 
 _MLPSpec = partial(NetworkSpec, follows_net_arch=True)
 

@@ -250,8 +250,6 @@ def read_arguments(
     require_table(method, "networks", NetworkSpec)
     if method.pretraining_steps:
         require_behaviour(method)
-    if method.per_network:
-        method.specs()  # refuses names and values that are wrong
     return method, arguments
 
 

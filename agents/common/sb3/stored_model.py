@@ -454,7 +454,7 @@ def _with_own_options(
     saved_names = _names_of_groups(saved_groups)
     if saved_names != expected_names:
         raise ValueError(
-            f"the optimiser's state must have the groups {expected_names} (`per_network`), got {saved_names}; "
+            f"the optimiser's state must have the groups {expected_names}, got {saved_names}; "
             'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
             "exact_match=False)`"
         )

@@ -8,7 +8,7 @@ import torch
 from tests.zoo.outcomes import refuses
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
-from zoo.settings.request import TrainRequest, TrialSettings, read_request
+from zoo.settings.request import TrainRequest, read_request
 from zoo.train import make_parser
 from zoo.training.plan import plan_run
 
@@ -121,27 +121,11 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
         "offline_steps=0": "`offline_steps` and `online_steps` are both 0",
         "inverse_temprature=3": "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
         "zzz=1": "known names is similar; see zoo agents show qam",
-        "per_network.critc.tau=1": "unknown network of QAM `critc`; closest: critic",
     }.items(),
 )
 def test_a_bad_value_is_refused_with_its_name(word, message):
     with refuses(re.escape(message)):
         load(hyperparams=[word])
-
-
-def test_what_one_network_has_of_its_own_is_merged_and_recorded_where_it_is_given(conf):
-    path = conf(
-        "default: {per_network: {critic: {learning_rate: 3e-4, tau: 0.1}, behaviour: {train_every: 2}}}"
-    )
-    params = ["learning_rate=cos_1e-3", "per_network.critic.learning_rate=lin_1e-3"]
-    record = load(conf_file=path, hyperparams=params).plain()["settings"]
-    assert record["learning_rate"] == "cos_1e-3"
-    assert record["per_network"] == {
-        "critic": {"learning_rate": "lin_1e-3", "tau": 0.1},
-        "behaviour": {"train_every": 2},
-    }
-    trial = TrialSettings({"per_network.critic.tau": 0.3}, "trial 1")
-    assert load(conf_file=path, trial=trial).settings["per_network"]["critic"]["tau"] == 0.3
 
 
 @pytest.mark.parametrize(("algo", "name"), [("fql", "alpha"), ("qam_f", "fql_alpha")])

@@ -38,17 +38,6 @@ def test_a_word_gives_a_range_or_a_choice():
     assert str(space["tau"]) == "0.001:0.1:log"
 
 
-def test_a_setting_of_one_network_is_searched_by_its_dotted_name():
-    name = "per_network.critic.learning_rate"
-    space = read(name, "per_network.critic.tau=0.01:0.1")
-    assert space == {name: log_range(3e-5, 3e-3), "per_network.critic.tau": linear_range(0.01, 0.1)}
-    assert params_of({"per_network": {"critic": {"tau": 0.05}}}, space) == {
-        "per_network.critic.tau": 0.05
-    }
-    with refuses("both searched and fixed"):
-        read(name, fixed=(name,))
-
-
 def test_suggestions_have_the_type_of_their_setting():
     space = read("rho=0:1", "flow_steps=2:20", "net_arch=[[64, 64], [128]]")
     trial = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})
@@ -63,7 +52,6 @@ def test_suggestions_have_the_type_of_their_setting():
     ("words", "named"),
     {
         "inverse_temp=1:2": "inverse_temperature",
-        "per_network.critc.tau": "closest: per_network.critic.tau",
         "sparse": "sparse",
         "rho=1": "rho",
         "rho=a:b": "rho",
