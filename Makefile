@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 TOOLS := .tools
+LICENCES := "MIT;BSD;Apache;ISC;MPL;Mozilla Public License;PSF;Python Software Foundation;NCSA;NVIDIA;Public Domain"
 # the tests of a file share what they prepare, so each file goes to one of the processes
 TEST_PROCESSES ?= 2
 SITE := docs/_build
 REPORTS := qam2026 mini
 
-.PHONY: demo test test-slow notebook lint size type format doc-check docs commit-checks release-check fuzz lock audit
-.PHONY: clean gpu-check reproduce site-new site-pages $(REPORTS:%=site-%)
+.PHONY: demo test test-slow notebook lint type format doc-check docs commit-checks release-check fuzz lock audit
+.PHONY: clean gpu-check licences reproduce site-new site-pages $(REPORTS:%=site-%)
 
 demo: $(INSTALLED)
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
@@ -42,9 +43,6 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell agents zoo hyperparams benchmarks tests docs README.md CHANGELOG.md CONTRIBUTING.md
-
-size:
-	$(PYTHON) tools/size.py
 
 type: $(INSTALLED)
 	$(BIN)/mypy
@@ -80,10 +78,13 @@ fuzz: $(INSTALLED)
 
 lock: $(INSTALLED) $(TOOLS)/.installed
 	$(BIN)/python tools/make_locks.py $(TOOLS)/bin/uv
-	$(BIN)/python -m tools.make_licences $(TOOLS)/bin/python
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes $(patsubst %,-r requirements/%.lock,build dev torch-cuda)
+
+licences: $(INSTALLED) $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-licenses --python $(BIN)/python --from mixed --partial-match --allow-only $(LICENCES) \
+		--ignore-packages codespell flow-rl-zoo
 
 clean:
 	rm -rf $(VENV) $(TOOLS) $(SITE) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
@@ -95,5 +96,5 @@ $(INSTALLED): pyproject.toml constraints.txt requirements/*.lock tools/install_l
 
 $(TOOLS)/.installed: constraints.txt
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt uv pip-audit 'pip>=25'
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt uv pip-audit pip-licenses
 	touch $@

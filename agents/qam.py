@@ -47,9 +47,10 @@ class AdjointMatching(Method):
 
     .. math::
         x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
-        \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} &(1)\\
-        a_i &= a_{i+1} + h\,\nabla_x\left[2 v_\beta(x, t_i + h) - \tfrac{x}{t_i + h}\right]_{x_i}^\top a_{i+1} &(2)\\
-        L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i\right]^2 &(3)
+        \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} \qquad (1)\\
+        a_i &= a_{i+1} + h\,\nabla_x\left[2 v_\beta(x, t_i + h) - \tfrac{x}{t_i + h}\right]_{x_i}^\top a_{i+1}
+        \qquad (2)\\
+        L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i\right]^2 \qquad (3)
 
     A subclass decides how strongly Q weighs against the behaviour flow. Source: Domingo-Enrich et al., Adjoint
     Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.

@@ -19,10 +19,10 @@ class TRQAM(AdjointMatching):
 
     .. math::
         L &= L_{TD} + L_{FM}(v_\beta)
-        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\tilde\sigma_i}(v_f - v_\beta) + \tilde\sigma_i a_i\right]^2 &(1)\\
-        \widehat{KL} &= \tfrac1H\mathbb{E}\sum_i\tfrac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2 &(2)\\
+        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\tilde\sigma_i}(v_f - v_\beta) + \tilde\sigma_i a_i\right]^2 \qquad (1)\\
+        \widehat{KL} &= \tfrac1H\mathbb{E}\sum_i\tfrac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2 \qquad (2)\\
         m &\leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
-        \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) &(3)
+        \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) \qquad (3)
 
     For equal rollouts the last loss is :math:`\lambda_e` times QAM's with inverse temperature :math:`1/\lambda_e`. The
     average m starts at zero, so that lambda falls at first whatever the KL, and it moves by at most eta epsilon an

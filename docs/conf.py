@@ -30,17 +30,17 @@ exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHO
     "docs/_build"
 ]
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
-    "docs.mathml",
+    "sphinx.ext.mathjax",
     "docs.directives",
     "docs.algorithm_page",
-    "docs.notebook",
 ]
 
 myst_enable_extensions = ["dollarmath", "html_image"]
+nb_execution_mode = "off"  # a notebook is shown with the outputs that it was saved with
 myst_heading_anchors = 4  # the anchors that GitHub gives headings
 
 autodoc_member_order = "bysource"
@@ -61,7 +61,6 @@ html_theme = "furo"
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_title = "Flow RL Zoo"
 html_favicon = html_logo = "assets/logo.svg"
-html_math_renderer = "mathml"
 html_extra_path = ["assets/index.html"]  # leads from the site's root to its first page
 html_static_path = ["assets/site.css", "assets/sort.js"]
 html_css_files, html_js_files = ["site.css"], ["sort.js"]

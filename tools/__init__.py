@@ -1,4 +1,4 @@
-"""What makes lock files, licences and tables of the repository."""
+"""What makes lock files and tables of the repository."""
 
 from pathlib import Path
 

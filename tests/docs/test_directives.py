@@ -1,4 +1,4 @@
-"""What the reference pages are made of: flags from parsers, settings from declarations, formulas as MathML."""
+"""What the reference pages are made of: flags from parsers, settings from declarations."""
 
 import ast
 import inspect
@@ -11,13 +11,11 @@ pytest.importorskip("sphinx")
 import agents.core
 from agents.registry import BUILT_IN
 from docs import directives
-from docs.mathml import to_mathml
 from tests.docs.commands import pages, prose_of
 from zoo.terminal.cli import PROGRAMS
 
 FOREIGN_FLAGS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--sparse"}
 """Flags of other projects' programs."""
-FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$`])\$([^$`]+)\$", flags=re.DOTALL)
 
 
 def test_every_program_is_described_with_its_flags_and_sub_commands():
@@ -82,18 +80,3 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
             homes = (value.__module__, module.__name__, "agents")
             places = {value.__module__, *(f"{home}.{name}" for home in homes)}
             assert places & described, f"no page of docs/reference/api has {name}"
-
-
-def test_every_formula_can_be_shown():
-    count = 0
-    for path in pages():
-        text = re.sub(r"`[^`]*`", "", prose_of(path), flags=re.DOTALL)
-        for block, inline in FORMULA.findall(text) if "docs" in path.parts else ():
-            mathml = to_mathml(block or inline, as_block=bool(block))
-            # docutils takes 12 in \frac12 for the numerator, and what follows for the denominator
-            operator = re.search(r"<mfrac[^>]*>(<mn>\d+</mn>)?<mo", mathml)
-            assert not operator, f"{path}: a fraction of an operator"
-            index = re.search(r"<mo[^>]*>(\u02c9|~|\u02c6)</mo></munderover>", mathml)
-            assert not index, f"{path}: an index under its letter"
-            count += 1
-    assert count > 100

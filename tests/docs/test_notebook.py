@@ -1,27 +1,10 @@
-"""The notebook is a page of the site: its texts, its code and the outputs that it was saved with."""
+"""The notebook runs from its first cell to its last, and shows what it says."""
 
 import ast
-import json
 
 import pytest
 
-pytest.importorskip("sphinx")
-
-from docs.notebook import as_markdown
 from tests.docs.commands import ROOT
-
-
-def test_the_notebook_was_saved_with_its_pictures():
-    text = "\n".join(
-        as_markdown(json.loads((ROOT / "docs" / "first_steps.ipynb").read_text(encoding="utf-8")))
-    )
-    assert text.startswith("# ")
-    assert text.count("](data:image/png;base64,") == 3
-    assert text.count("``````python\n") == 7
-    assert text.count("``````text\n") == 3
-
-
-# -- run from its first cell to its last -------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
