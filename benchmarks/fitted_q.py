@@ -15,7 +15,7 @@ from gymnasium.vector import SyncVectorEnv
 import agents
 from agents.common.data.arrays import read_transitions
 from agents.common.sb3.policy import FlowPolicy
-from zoo.playing.from_data import fitted_value
+from zoo.evaluation.from_data import fitted_value
 
 ENV = "Pendulum-v1"
 GAMMA = 0.99

@@ -32,8 +32,8 @@ import torch
 
 from tools import ROOT
 from tools.tables import to_markdown
-from zoo.processes.serving import available_cores
-from zoo.processes.versions import describe_versions, processor
+from zoo.evaluation.workers import available_cores
+from zoo.runs.versions import describe_versions, processor
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import FAILED, INTERRUPTED, SUCCEEDED, UsageError
 from zoo.terminal.messages import log

@@ -30,7 +30,7 @@ from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.onednn import supports_bf16
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.envs.make import DatasetOnlyEnv
-from zoo.processes.versions import processor
+from zoo.runs.versions import processor
 from zoo.settings.config import load_config
 from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
 from zoo.terminal.cli import as_program

@@ -117,7 +117,7 @@ def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
     """Estimate the value of a run's policy from data, write it to the run folder and return it."""
     from agents.common.sb3.policy import FlowPolicy
     from zoo.envs.make import DatasetOnlyEnv, make_env
-    from zoo.playing.from_data import fitted_value
+    from zoo.evaluation.from_data import fitted_value
     from zoo.runs.folder import RunFolder, check_log_folder
     from zoo.runs.scores import WITHOUT_ENV
     from zoo.training.plan import load_data_of_run

@@ -14,7 +14,7 @@ from tests.zoo.hub.stand_in import Hub
 from zoo.datasets.generate import generate_dataset
 
 IMPORTED = [
-    *("pytest", "ogbench", "zoo.playing.preload", "zoo.train", "zoo.training.start"),
+    *("pytest", "ogbench", "zoo.evaluation.preload", "zoo.train", "zoo.training.start"),
     *("matplotlib.pyplot", "torch.utils.tensorboard", "tests.zoo.envs.toys"),
 ]
 """What most processes import that the tests start; seconds for each of them."""

@@ -24,7 +24,7 @@ EVENTS = {
     "step": "zoo.envs.snapshot:ResumableEnv.step",
     "write": "agents.common.files:sync",  # counted in checkpoints, several times in each
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
-    "play": "zoo.playing.pool:EnvPool.receive",  # chunks of an evaluation
+    "play": "zoo.evaluation.pool:EnvPool.receive",  # chunks of an evaluation
     "status": "zoo.training.logs:Replicas.write_status",
     "model": "zoo.training.callbacks:save_model",
 }

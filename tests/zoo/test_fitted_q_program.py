@@ -79,7 +79,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_training(run, ref
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("zoo.runs.folder.tempfile.NamedTemporaryFile", fail)
-    monkeypatch.setattr("zoo.playing.from_data.fitted_value", None)
+    monkeypatch.setattr("zoo.evaluation.from_data.fitted_value", None)
     message = (
         f"the run folder must be writable with free space, got Read-only file system for {run}"
     )

@@ -21,7 +21,7 @@ from tests.zoo.helpers import (
 )
 from tests.zoo.outcomes import status_of
 from tests.zoo.programs import run_program
-from zoo.playing.evaluate import Evaluator
+from zoo.evaluation.evaluator import Evaluator
 from zoo.train import main
 
 KILLED = -9

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from agents.common.files import atomic_path, digest_of, read_text, write_text
 from zoo.datasets.names import DatasetSpec
-from zoo.processes.locks import Lock
+from zoo.runs.locks import Lock
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 

@@ -36,12 +36,12 @@ from zoo.datasets.files import (
     settings_sha256,
 )
 from zoo.datasets.formats.base import Arrays
+from zoo.datasets.kernels import common_kernels, describe_rounding
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.envs.border import Info
 from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env
 from zoo.envs.rendering import require_pictures
-from zoo.processes.serving import WorkerProcess, available_cores, wait_for_answers
-from zoo.processes.versions import common_kernels, describe_rounding
+from zoo.evaluation.workers import WorkerProcess, available_cores, wait_for_answers
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 

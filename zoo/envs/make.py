@@ -35,7 +35,7 @@ from zoo.envs.border import (
 )
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS
-from zoo.processes.serving import temp_folder
+from zoo.evaluation.workers import temp_folder
 from zoo.settings.layers import read_yaml
 from zoo.settings.record import Wrappers, named_wrappers
 from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError, as_usage_error

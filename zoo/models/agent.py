@@ -33,9 +33,9 @@ from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
 from zoo.envs.border import check_same_spaces
 from zoo.envs.make import find_spec
+from zoo.evaluation.evaluator import Evaluator
 from zoo.models.hub import download_policy
 from zoo.models.score import Score
-from zoo.playing.evaluate import Evaluator
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.runs.scores import SUCCESS

@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from zoo.processes.versions import git_commit
 from zoo.report.compute import compare_kinds
 from zoo.report.cost import read_costs
 from zoo.report.inputs import collect, read_labels, relabelled
 from zoo.report.page.report import Content, refuse_foreign_files, write_report
 from zoo.report.request import CompareRequest
 from zoo.report.table_entries import Table, TableEntry, write_file
+from zoo.runs.versions import git_commit
 from zoo.terminal.messages import log, standard_output
 from zoo.terminal.tables import make_table
 

@@ -25,8 +25,8 @@ import pandas as pd
 
 from agents.common.files import DamagedFileError, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
-from zoo.processes.locks import HOST, Lock
 from zoo.runs.episodes import EpisodeResults
+from zoo.runs.locks import HOST, Lock
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
@@ -212,7 +212,7 @@ class RunFolder:
         write_text(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
-        """Return what software and data the run has used, as ``zoo.processes.versions.describe_versions`` gave it.
+        """Return what software and data the run has used, as ``zoo.runs.versions.describe_versions`` gave it.
 
         :raises UnreadableRun: if it cannot be read.
         """

@@ -9,11 +9,11 @@ import numpy as np
 
 from agents.common.model_file import find_checkpoints, step_of
 from agents.common.validation import count
-from zoo.processes.versions import describe_versions
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import DIVERGED, Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
 from zoo.runs.scores import WITHOUT_ENV
+from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log

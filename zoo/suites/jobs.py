@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo.processes.locks import Lock
 from zoo.runs.folder import file_name_of
+from zoo.runs.locks import Lock
 from zoo.runs.resume import StoredRun, closest_run, matching_runs, stored_runs
 from zoo.settings.layers import flatten
 from zoo.settings.record import RunRecord

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from zoo.processes.locks import Lock
+from zoo.runs.locks import Lock
 from zoo.suites.jobs import Job
 from zoo.terminal.errors import Interrupted, handling_signals
 from zoo.terminal.messages import log, say_once

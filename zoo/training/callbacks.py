@@ -24,10 +24,10 @@ from agents.common.model_file import find_checkpoints
 from agents.common.normalization import raw_observations
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
+from zoo.evaluation.evaluator import Evaluator
+from zoo.evaluation.from_data import HeldOutEvaluator
+from zoo.evaluation.workers import WorkerError
 from zoo.models.score import Score
-from zoo.playing.evaluate import Evaluator
-from zoo.playing.from_data import HeldOutEvaluator
-from zoo.processes.serving import WorkerError
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import (
     OFFLINE,

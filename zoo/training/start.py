@@ -31,12 +31,12 @@ from zoo.datasets.formats.base import Dataset
 from zoo.envs.border import check_same_spaces, policy_name
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.snapshot import ResumableEnv
-from zoo.playing.evaluate import Evaluator
-from zoo.playing.from_data import HeldOutEvaluator, hold_out
-from zoo.processes.serving import start_server
-from zoo.processes.versions import describe_versions
+from zoo.evaluation.evaluator import Evaluator
+from zoo.evaluation.from_data import HeldOutEvaluator, hold_out
+from zoo.evaluation.workers import start_server
 from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
+from zoo.runs.versions import describe_versions
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest

@@ -31,7 +31,6 @@ from optuna.visualization.matplotlib import (
 from agents.common.files import atomic_path, write_text
 from agents.common.replicas import DivergedError
 from zoo.algorithms.baselines import find_algorithm
-from zoo.processes.locks import Lock
 from zoo.runs.folder import (
     STUDY,
     Evaluations,
@@ -40,6 +39,7 @@ from zoo.runs.folder import (
     describe_error,
     find_run_folders,
 )
+from zoo.runs.locks import Lock
 from zoo.runs.protocol import shortened
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS, ScoreKind

@@ -21,9 +21,9 @@ from zoo.envs.border import stack
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.probe import probe
 from zoo.envs.snapshot import INTEGRATION, physics_state
+from zoo.evaluation.evaluator import BatchPlanner, results_of, seeds_of_starts
+from zoo.evaluation.pool import EpisodeTotals
 from zoo.models.agent import Agent, episode_text
-from zoo.playing.evaluate import BatchPlanner, results_of, seeds_of_starts
-from zoo.playing.pool import EpisodeTotals
 from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.messages import log
 

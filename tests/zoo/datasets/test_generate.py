@@ -26,9 +26,9 @@ from zoo.datasets.generate import (
     MazeWriter,
     generate_dataset,
 )
+from zoo.datasets.kernels import common_kernels
 from zoo.datasets.names import DATASETS
-from zoo.processes.serving import WorkerError
-from zoo.processes.versions import common_kernels
+from zoo.evaluation.workers import WorkerError
 
 MANIPULATION = [
     "cube-single-noisy-v0", "cube-double-play-v0", "cube-octuple-play-v0", "scene-play-v0", "scene-noisy-v0",

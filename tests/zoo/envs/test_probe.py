@@ -18,8 +18,8 @@ from tests.zoo.outcomes import refuses
 from zoo.dataset import main
 from zoo.envs.make import RepeatableEnv
 from zoo.envs.probe import probe
+from zoo.evaluation.evaluator import Evaluator
 from zoo.models.agent import Agent
-from zoo.playing.evaluate import Evaluator
 from zoo.watching.stage import Stage
 
 CHANGING = "tests.zoo.envs.test_probe:Changing-v0"

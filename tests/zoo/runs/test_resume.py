@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.outcomes import refuses
-from zoo.processes.versions import describe_versions
 from zoo.runs.folder import RunFolder
 from zoo.runs.resume import (
     StoredRun,
@@ -17,6 +16,7 @@ from zoo.runs.resume import (
     result_of_done,
     stored_runs,
 )
+from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 
 ENTRIES = {

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, wait_for
-from zoo.processes.locks import Lock
+from zoo.runs.locks import Lock
 from zoo.settings.record import RunRecord
 from zoo.suites import jobs as jobs_module
 from zoo.suites import local
@@ -100,7 +100,7 @@ def test_what_another_process_trains_is_waited_for_while_the_others_go_on(tmp_pa
 
 def test_what_a_killed_program_has_started_keeps_the_job(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from zoo.processes.locks import Lock; import subprocess\n"
+        "import sys; from pathlib import Path; from zoo.runs.locks import Lock; import subprocess\n"
         "lock = Lock(Path(sys.argv[1])); lock.take()\n"
         "subprocess.Popen(['sh', '-c', 'read line'], pass_fds=lock.descriptors, stdout=subprocess.DEVNULL)\n"
         "import os; os._exit(0)\n"

@@ -15,7 +15,7 @@ from agents.common.files import digest_of
 from tests import ROOT
 from tests.common.toys import assert_same
 from tests.zoo.outcomes import status_of
-from zoo.processes.locks import Lock
+from zoo.runs.locks import Lock
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 SEEDS = range(7)

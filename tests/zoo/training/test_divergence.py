@@ -16,7 +16,7 @@ from tests.zoo import helpers
 from tests.zoo.envs.toys import ToyEnv
 from tests.zoo.helpers import ENV, TINY, assert_same_run, folder_of, progress_of
 from tests.zoo.outcomes import status_of
-from zoo.processes.locks import Lock
+from zoo.runs.locks import Lock
 from zoo.train import main
 from zoo.training.logs import FAIL_FACTOR, WARN_FACTOR, find_excess
 

@@ -18,8 +18,8 @@ from agents.common.actions import Array, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.border import stack
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.playing.pool import EnvPool, Progress, Spaces, count_environments
-from zoo.processes.serving import Hook, keep_waiting
+from zoo.evaluation.pool import EnvPool, Progress, Spaces, count_environments
+from zoo.evaluation.workers import Hook, keep_waiting
 from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
@@ -59,7 +59,7 @@ class Evaluator:
     Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else. Nor does the loss of a
-    process, whose episodes are played again; see :class:`zoo.playing.pool.EnvPool`.
+    process, whose episodes are played again; see :class:`zoo.evaluation.pool.EnvPool`.
 
     :param n_envs: environments of the pool; None: as many as play the episodes fastest on this machine.
     :param seed: decides the starts and the noise.

@@ -1,4 +1,4 @@
-"""Versions of software and hardware of a run; and kernels with the same rounding on every x86-64 processor.
+"""Kernels with the same rounding on every x86-64 processor, for generated data.
 
 OpenBLAS and NumPy choose their kernels by the processor, and kernels of different families round differently. Both
 read an environment variable when they are imported, so only a new process can have other kernels.
@@ -6,12 +6,9 @@ read an environment variable when they are imported, so only a new process can h
 
 import contextlib
 import ctypes
-import os
 import platform
-import subprocess
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,11 +17,6 @@ from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 from agents.common.processor import cpuinfo
 
 COMMON_KERNEL = "Haswell"  # what every x86-64 processor with AVX2 can run
-
-
-def processor() -> str | None:
-    """Return the name of this machine's processor, or None where the system does not say."""
-    return cpuinfo("model name") or platform.processor() or None
 
 
 def common_kernels() -> dict[str, str]:
@@ -65,55 +57,9 @@ def describe_rounding(packages: Iterable[str]) -> dict[str, Any]:
     for package in packages:
         versions[package] = version(package)
     return {
-        "processor": processor(),
+        "processor": cpuinfo("model name") or platform.processor() or None,
         "c_library": " ".join(platform.libc_ver()),
         "blas_kernel": kernel,
         "has_common_kernels": has_common_kernel and not has_avx512,
         "versions": versions,
     }
-
-
-# -- what produced a run ----------------------------------------------------------------------------------------------
-
-
-RECORDED_PACKAGES = (
-    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
-)  # fmt: skip
-
-
-def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
-    """Return the software, device and data of a run, as plain values for ``versions.json``."""
-    packages: dict[str, str | None] = dict.fromkeys(RECORDED_PACKAGES)
-    for name in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            packages[name] = version(name)
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "packages": packages,
-        "git_commit": git_commit(),
-        "device": device,
-        "dataset_fingerprint": dataset_fingerprint,
-    }
-
-
-def git_commit() -> str | None:
-    """Return the commit of the zoo's own checkout, with ``-dirty`` if files differ; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]  # of zoo/processes/versions.py
-    # within a hook, git's variables name the repository of the hook
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def ask(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True, env=variables
-        ).stdout.strip()
-
-    try:
-        # a repository around an installed package
-        if Path(ask("rev-parse", "--show-toplevel")) != root:
-            return None
-        return ask("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return None

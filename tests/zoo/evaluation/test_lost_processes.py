@@ -9,9 +9,9 @@ import time
 import pytest
 
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.playing.helpers import TOY, assert_same_results, network_policy, worker_pids
-from zoo.playing.evaluate import Evaluator
-from zoo.processes import serving
+from tests.zoo.evaluation.helpers import TOY, assert_same_results, network_policy, worker_pids
+from zoo.evaluation import workers
+from zoo.evaluation.evaluator import Evaluator
 from zoo.terminal.errors import Abandoned
 
 SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
@@ -19,8 +19,8 @@ SIGNALS = [signal.SIGKILL, signal.SIGSTOP]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(serving, "ANSWER_SECONDS", 8.0)  # building, and a first plan, take a while
-    monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 8.0)  # building, and a first plan, take a while
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
 
 
 def send(processes, number):
@@ -56,27 +56,27 @@ def playing(monkeypatch, cores):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_that_loses_its_processes_has_the_same_bits(monkeypatch, cores, number):
-    with playing(monkeypatch, cores) as (evaluator, workers):
+    with playing(monkeypatch, cores) as (evaluator, pids):
         expected = evaluator.evaluate(network_policy())
-        first = workers()
-        actual = evaluator.evaluate(disturbed(5, lambda: send(workers(), number)))
+        first = pids()
+        actual = evaluator.evaluate(disturbed(5, lambda: send(pids(), number)))
         assert_same_results(actual, expected)
-        assert not first & workers()
+        assert not first & pids()
 
 
 def test_processes_that_died_between_evaluations_are_replaced(monkeypatch):
     policy = network_policy()
-    with playing(monkeypatch, 3) as (evaluator, workers):
+    with playing(monkeypatch, 3) as (evaluator, pids):
         expected = evaluator.evaluate(policy)
-        send(workers(), signal.SIGKILL)
+        send(pids(), signal.SIGKILL)
         assert_same_results(evaluator.evaluate(policy), expected)
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
-    monkeypatch.setattr(serving, "ANSWER_SECONDS", 60.0)
-    with playing(monkeypatch, cores) as (evaluator, workers):
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 60.0)
+    with playing(monkeypatch, cores) as (evaluator, pids):
         expected = evaluator.evaluate(network_policy())
         is_asked = False
 
@@ -87,13 +87,13 @@ def test_an_evaluation_is_given_up_at_once_even_if_its_processes_are_stopped(mon
         def stop():
             nonlocal is_asked
             is_asked = True
-            send(workers(), signal.SIGSTOP)
+            send(pids(), signal.SIGSTOP)
 
         monkeypatch.setattr(evaluator, "check_in", check_in)
         begin = time.monotonic()
         with pytest.raises(Abandoned):
             evaluator.evaluate(disturbed(3, stop))
         assert time.monotonic() - begin < 6
-        assert not workers()
+        assert not pids()
         is_asked = False
         assert_same_results(evaluator.evaluate(network_policy()), expected)

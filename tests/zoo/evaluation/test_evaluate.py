@@ -18,7 +18,7 @@ from tests import (
     envs,  # noqa: F401  registers an environment of integers
 )
 from tests.zoo.conftest import pretend_cores
-from tests.zoo.playing.helpers import (
+from tests.zoo.evaluation.helpers import (
     TOY,
     ElementwisePolicy,
     assert_same_results,
@@ -27,10 +27,10 @@ from tests.zoo.playing.helpers import (
     worker_pids,
 )
 from zoo.envs.make import find_spec, make_env
-from zoo.playing.evaluate import NOISE_PLANS, Evaluator, seeds_of_starts
-from zoo.playing.pool import modules_to_preload
-from zoo.processes import serving
-from zoo.processes.serving import WorkerError
+from zoo.evaluation import workers
+from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
+from zoo.evaluation.pool import modules_to_preload
+from zoo.evaluation.workers import WorkerError
 from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.runs.resume import describe_evaluation
 
@@ -116,11 +116,11 @@ def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than
 
 def test_only_modules_that_may_be_forked_are_imported_before_the_fork():
     assert modules_to_preload("ogbench.locomaze.maze:MazeEnv") == [
-        "zoo.playing.preload",
+        "zoo.evaluation.preload",
         "ogbench.locomaze.maze",
     ]
     for entry_point in ("my_package.envs:Mine", "__main__:Mine", "gymnasium_of_mine:Mine", ""):
-        assert modules_to_preload(entry_point) == ["zoo.playing.preload"]
+        assert modules_to_preload(entry_point) == ["zoo.evaluation.preload"]
 
 
 SHARING = """
@@ -149,8 +149,8 @@ PLAY = """
 import os
 os.sched_getaffinity = lambda _: {0, 1}
 import sharing
-from tests.zoo.playing.helpers import ElementwisePolicy
-from zoo.playing.evaluate import Evaluator
+from tests.zoo.evaluation.helpers import ElementwisePolicy
+from zoo.evaluation.evaluator import Evaluator
 with Evaluator("Sharing-v0", episodes=8, n_envs=2, seed=0) as evaluator:
     assert len(set(evaluator.evaluate(ElementwisePolicy()).returns.flat)) == 8
 """
@@ -256,7 +256,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     with evaluator_of(n_envs=3, **kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         # after the first evaluation, since building an environment takes longer
-        monkeypatch.setattr(serving, "ANSWER_SECONDS", 2.0)
+        monkeypatch.setattr(workers, "ANSWER_SECONDS", 2.0)
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())

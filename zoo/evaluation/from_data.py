@@ -23,7 +23,7 @@ from agents.fqe import FQE
 from agents.models import model_class
 from zoo.envs.border import policy_name
 from zoo.envs.make import DatasetOnlyEnv
-from zoo.processes.serving import Hook, keep_waiting
+from zoo.evaluation.workers import Hook, keep_waiting
 from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
@@ -50,7 +50,7 @@ def hold_out(data: Transitions) -> tuple[Transitions, Transitions]:
 
 
 class HeldOutEvaluator:
-    """Evaluates policies on held-out trajectories, in place of :class:`zoo.playing.evaluate.Evaluator`.
+    """Evaluates policies on held-out trajectories, in place of :class:`zoo.evaluation.evaluator.Evaluator`.
 
     The score of an algorithm with a critic is the critic's value of the policy's action in the first state of each
     held-out trajectory; of another algorithm it is minus its loss. Losses are those of an update, without its step.

@@ -14,14 +14,15 @@ import pytest
 
 from tests import ROOT
 from tests.zoo.envs.toys import TOY
-from zoo.processes import serving, versions
-from zoo.processes.locks import HOST, SECONDS_TO_TRY, Lock
-from zoo.processes.serving import WorkerLost, WorkerProcess
-from zoo.processes.versions import git_commit
+from zoo.evaluation import workers
+from zoo.evaluation.workers import WorkerLost, WorkerProcess
+from zoo.runs import versions
+from zoo.runs.locks import HOST, SECONDS_TO_TRY, Lock
+from zoo.runs.versions import git_commit
 from zoo.train import main
 
 PROCESS = (
-    "from zoo.processes.serving import WorkerProcess\n"
+    "from zoo.evaluation.workers import WorkerProcess\n"
     "process = WorkerProcess(dict, 'get', noun='mapping', name='a'"
 )
 
@@ -60,12 +61,12 @@ class Sleeper:
 
 
 def test_a_process_hangs_once_it_has_not_answered_for_long(monkeypatch):
-    monkeypatch.setattr(serving, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
     with contextlib.closing(
         WorkerProcess(Sleeper, "sleep", noun="sleep", name="a", is_watched=True)
     ) as process:
         process.receive()
-        monkeypatch.setattr(serving, "ANSWER_SECONDS", 0.3)
+        monkeypatch.setattr(workers, "ANSWER_SECONDS", 0.3)
         for _ in range(4):  # each answer begins the time anew
             process.send(0.1)
             assert process.receive() == 0.1
@@ -90,7 +91,7 @@ def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, 
 # -- locks ------------------------------------------------------------------------------------------------------------
 
 
-TAKE = "import sys; from pathlib import Path; from zoo.processes.locks import Lock; lock = Lock(Path(sys.argv[1])); "
+TAKE = "import sys; from pathlib import Path; from zoo.runs.locks import Lock; lock = Lock(Path(sys.argv[1])); "
 
 
 def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(

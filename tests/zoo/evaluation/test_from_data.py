@@ -12,7 +12,7 @@ from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.envs.toys import SpringEnv
 from zoo.datasets.formats.base import compact
 from zoo.datasets.formats.read import read_source
-from zoo.playing.from_data import (
+from zoo.evaluation.from_data import (
     HeldOutEvaluator,
     ResampledBuffer,
     _drift,

@@ -23,7 +23,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from zoo.envs.make import RepeatableEnv, make_env
 from zoo.envs.probe import probe
-from zoo.processes.serving import (
+from zoo.evaluation.workers import (
     Hook,
     WorkerLost,
     WorkerProcess,
@@ -85,7 +85,7 @@ def modules_to_preload(entry_point: str) -> list[str]:
 
     :param entry_point: of the environment.
     """
-    modules = ["zoo.playing.preload"]
+    modules = ["zoo.evaluation.preload"]
     module = entry_point.partition(":")[0]
     if module.partition(".")[0] in SIMULATORS:
         modules.append(module)

@@ -1,1 +1,0 @@
-"""Child processes: objects that answer calls there, signs of life, and training environments."""
