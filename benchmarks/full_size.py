@@ -115,8 +115,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"expected evaluations in `{path}`, or of runs below `-f`, got none; train some first"
         )
     write_table(scores, path)
-    published = load_set(SET).evaluations
-    assert published is not None
+    published = load_set(SET).scores.evaluations
     comparison = compare(scores, published)
     groups = tested_groups(comparison)
     seeds = published["seed"].nunique()
@@ -157,7 +156,12 @@ def read_scores(folder: Path) -> pd.DataFrame:
     table = table[table["step"] > 0].join(pd.DataFrame(origins).T, on="run")
     hours = table["step"] / table["speed"].astype(float) / 3600
     table["hours"] = hours.map("{:.2g}".format).astype(float)  # minutes of a GPU, days of a CPU
-    return table[COLUMNS]
+    return with_successes(table)[COLUMNS]
+
+
+def with_successes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return evaluations with the number of successes of each."""
+    return table.assign(successes=(table["score"] * table["episodes"]).round().astype(int))
 
 
 def compare(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +174,8 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """
     key = ["method", "environment", "step"]
     # the same operations on both sides: equal counts stay tied
-    published = published.assign(score=100 * published["successes"] / published["episodes"])
+    published = with_successes(published)
+    published["score"] = 100 * published["successes"] / published["episodes"]
     ranges = published.groupby(key)["score"].agg(published=list, low="min", mean="mean", high="max")
     table = scores.assign(
         method=scores["method"].replace(published_names()),

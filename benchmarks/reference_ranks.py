@@ -225,7 +225,12 @@ def add_runs(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
             score = [0, run["eval_episodes"], float(EPISODE_STEPS), 1]
             if step in evaluations.index:
                 row = evaluations.loc[step]
-                score = [row["successes"], row["episodes"], round(row["length"], 2), 0]
+                score = [
+                    round(row["score"] * row["episodes"]),
+                    row["episodes"],
+                    round(row["length"], 2),
+                    0,
+                ]
             task = int(run["task"].removeprefix("task"))
             rows.append([run["label"], task, int(run["seed"]), step, *score])
     return merge_tables([scores, pd.DataFrame(rows, columns=COLUMNS)], KEY)

@@ -185,8 +185,7 @@ def rank_correlations() -> pd.DataFrame:
 
 
 def _offline_runs(set_name: str) -> pd.DataFrame:
-    runs = load_set(set_name).evaluations
-    assert runs is not None
+    runs = load_set(set_name).scores.evaluations
     return runs[runs["phase"] == "offline"]
 
 

@@ -43,7 +43,7 @@ def _wide(monkeypatch):
 
 
 REQUIRED = dict.fromkeys(("train", "tune"), "--algo fql --env Pendulum-v1")
-REQUIRED |= dict.fromkeys(("dataset", "agents", "published"), "list")
+REQUIRED |= dict.fromkeys(("dataset", "agents"), "list")
 REQUIRED |= {
     "benchmark": "mini",
     "monitor": "logs",

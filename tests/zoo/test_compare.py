@@ -208,7 +208,7 @@ def test_success_and_returns_never_share_a_number_nor_do_returns_of_two_environm
     chance = online["probability_of_improvement"]["td3"]["sac"]
     assert chance["point"] == pytest.approx(30 / 36)  # 25, 35, ... 75 above sac's 0, 10, ... 50
     assert "difference" not in chance
-    kinds = pd.read_csv(report / "scores.csv")[["environment", "kind"]].drop_duplicates()
+    kinds = pd.read_csv(report / "scores.csv")[["env", "kind"]].drop_duplicates()
     assert set(map(tuple, kinds.to_numpy())) == {
         (SCENE[0], "success"),
         ("Hopper-v5", "return"),
@@ -336,7 +336,7 @@ def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(co
     assert {cell["tasks"] for cell in out["aggregates"].values()} == {50}
     assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
     assert out["aggregates"]["QAM (trqam2026)"]["mean"]["point"] == pytest.approx(0.347)
-    assert "rql2026: means without intervals" in printed
+    assert "rql2026: means only" in printed
     rql = out["aggregates"]["RQL"]
     assert rql["mean"] == {"point": pytest.approx(0.5552), "ci95": None, "interval": "none"}
     assert rql["iqm"]["point"] is None
@@ -348,8 +348,15 @@ def test_sets_of_different_suites_are_compared_on_their_common_tasks(
 ):
     protocol = {"offline_steps": 1_000_000, "online_steps": 0}
     folder = write_set(tmp_path, monkeypatch, "small", suite="fql50", protocol=protocol)
-    rows = pd.DataFrame({"environment": suite_tasks("fql50")}).assign(
-        method="Half", phase="offline", step=1_000_000, mean=0.5, sd=0.1, seeds=8
+    rows = pd.DataFrame({"env": suite_tasks("fql50")}).assign(
+        method="Half",
+        phase="offline",
+        seed="",
+        step=1_000_000,
+        score=0.5,
+        episodes=50,
+        source="",
+        seeds=8,
     )
     rows.to_csv(folder / "small.csv", index=False)
     report, out, _ = compared_sets("qam2026", "small")
@@ -365,7 +372,7 @@ def test_sets_of_different_suites_are_compared_on_their_common_tasks(
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
     write_published_runs(tmp_path, monkeypatch)
-    runs = [run_rows("qam", task, seed) for task in SCENE[:2] for seed in (0, 1)]
+    runs = [run_rows("QAM", task, seed) for task in SCENE[:2] for seed in (0, 1)]
     write_small(tmp_path, monkeypatch, runs)
     inputs = collected(published=["qam2026", "small"])
     (comparison,) = compare_kinds(inputs, reps=50)
@@ -377,3 +384,11 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
     curve = online.curves.query("method == 'FQL' and where == 'all' and metric == 'mean'")
     expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
     assert curve["value"].iloc[-1] == pytest.approx(expected)
+
+
+def test_the_list_says_which_sets_have_single_runs(call):
+    result, err = call(compare.main, "--list")
+    sets = {entry["set"]: (entry["suite"], entry["single runs"]) for entry in result["sets"]}
+    assert sets["qam2026"] == ("qam50", "included")
+    assert sets["trqam2026"] == ("qam50", "not published")
+    assert err.count("trqam2026") == 1

@@ -17,12 +17,10 @@ from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, by_pla
 from zoo.report.failed_runs import failed_scores, tallies
 from zoo.report.published_scores import (
     PublishedSet,
-    load_means,
     load_set,
     published_names,
     set_names,
     suite_tasks,
-    with_places,
 )
 from zoo.report.references import References, normalise_returns, read_references
 from zoo.report.request import CompareRequest
@@ -90,11 +88,11 @@ def collect(request: CompareRequest) -> Inputs:
     counted = own_runs.counted()
     if request.paths and counted.empty:
         raise UsageError(nothing_counts(own_runs, request.paths))
-    counted = joined([counted, failed_scores(own_runs, request.failed)], EVALUATION_COLUMNS)
+    counted = joined([counted, failed_scores(own_runs)], EVALUATION_COLUMNS)
     # Files come after sets: a file that shares its name with a set is called by its path.
-    parts = {published.name: _read_published(published) for published in sets}
+    parts = {published.name: published.scores for published in sets}
     for path, source in _sources(request.scores, list(parts)).items():
-        parts[source] = read_scores(path, source)
+        parts[source] = _with_algorithms(read_scores(path, source))
     uncovered = ""
     if request.paths:
         lacking = []
@@ -213,22 +211,13 @@ def _common(values: pd.Series) -> Any:
     return "; ".join(sorted(map(show, distinct))) or None
 
 
-def _read_published(published: PublishedSet) -> ScoreTables:
-    """Return the scores of a set."""
-    runs = published.evaluations
-    means = pd.DataFrame(columns=MEAN_COLUMNS)
-    if runs is None:
-        runs = pd.DataFrame(columns=EVALUATION_COLUMNS)
-        means = with_places(load_means(published))
-        log.info("%s: means without intervals (single runs are not published)", published.name)
-    domains = sorted({*runs["domain"], *means["domain"]})
+def _with_algorithms(scores: ScoreTables) -> ScoreTables:
+    """Return the scores of a file whose methods have the published names of their algorithms, and so their colours."""
+    published = published_names()
     methods = {}
-    for name in sorted({*runs["method"], *means["method"]}):
-        protocols = {domain: published.protocol_of(name, domain) for domain in domains}
-        methods[name] = ComparedMethod(
-            name, name, published.name, protocols, scoring=published.scoring
-        )
-    return ScoreTables(methods, runs, means)
+    for name, method in scores.methods.items():
+        methods[name] = replace(method, algorithm=published.get(name, name))
+    return replace(scores, methods=methods)
 
 
 def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:

@@ -1,13 +1,12 @@
-"""Published scores: which sets there are, their protocols, and their scores as tables.
+"""Published scores: which sets there are, how their runs were made, and their scores as tables.
 
-They are in ``results/published``, in a checkout and in an installed package: the counts of single runs, which give
-intervals, as an array or as CSV files, or tables of means where there is no more.
+They are in ``results/published``, in a checkout and in an installed package: ``sets.yml`` describes them, and the file
+of scores of a set has single runs, which give intervals, or means where no more was published.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain
@@ -17,33 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.common.files import DamagedFileError, read_text
-from agents.common.files.npz import read_npz
+from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
-from zoo.report.comparison import joined
-from zoo.runs.folder import PHASES
-from zoo.runs.protocol import describe_layers, phase_ends
-from zoo.runs.read import EVALUATION_COLUMNS, split_environment
-from zoo.runs.scores import SUCCESS
+from zoo.report.comparison import ComparedMethod, joined
+from zoo.report.scores_file import ScoreTables, read_scores
+from zoo.runs.protocol import describe_layers
 from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
-NOT_EVALUATED = -1
-"""What stands in an array of counts where a method was not evaluated."""
-
-COLUMNS = (
-    "method", "environment", "seed", "phase", "step", "successes", "episodes", "return", "length", "settings",
-    "commit", "ogbench", "mujoco", "dataset",
-)  # fmt: skip
-"""Columns of a file of single runs.
-
-The last five say what made a run: a hash of its settings, the commit of the code, versions of packages, and the SHA-256
-of its data. They are empty where they are not known.
-"""
-_RUN = ["method", "environment", "seed"]
-_COUNTS = ["seed", "step", "successes", "episodes"]
 _INSTALL_AGAIN = "install the package again"
 
 
@@ -57,8 +39,6 @@ class PublishedSet:
     :param baseline: the method that others are compared with unless a user names one, or None for the first by name.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
-    :param runs: the data of single runs, an array of counts (``.npz``) or a folder of CSV files, or None where there
-        are only means.
     :param ogbench: the version that its scores were made with, or None where the source does not say.
     """
 
@@ -75,7 +55,6 @@ class PublishedSet:
     baseline: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    runs: str | None = None
     ogbench: str | None = None
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
@@ -86,33 +65,26 @@ class PublishedSet:
         return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}
 
     @cached_property
-    def evaluations(self) -> pd.DataFrame | None:
-        """The data of single runs, one row for each evaluation, or None where only means were published.
+    def scores(self) -> ScoreTables:
+        """Its scores, with the protocol of each method; raises UsageError if its file is damaged.
 
-        The columns are `zoo.runs.read.EVALUATION_COLUMNS`; arrays of counts have no returns and lengths, and their seed
-        is the number of a column. It pairs nothing, because the columns of different tasks and methods are in different
-        orders. Raises UsageError if a file is damaged.
+        Seeds pair nothing: those of different tasks and methods are in different orders.
         """
-        if self.runs is None:
-            return None
-        path = (FOLDER / self.runs).resolve()
-        table = (
-            _read_counts(path, self.protocol) if path.suffix == ".npz" else self._read_rows(path)
-        )
-        about = {"source": self.name, "run": self.name, "kind": SUCCESS.name, "carried": False}
-        score = table["successes"] / table["episodes"]
-        table = with_places(table.assign(algorithm=table["method"], score=score, **about))
-        return table.filter(EVALUATION_COLUMNS)
+        path = FOLDER / f"{self.name}.csv"
+        if not path.exists():
+            path = FOLDER / f"{self.name}.csv.gz"
+        tables = read_scores(path, self.name)
+        domains = sorted({*tables.evaluations["domain"], *tables.means["domain"]})
+        methods = {}
+        for name in sorted(tables.methods):
+            protocols = {domain: self.protocol_of(name, domain) for domain in domains}
+            methods[name] = ComparedMethod(name, name, self.name, protocols, scoring=self.scoring)
+        return ScoreTables(methods, tables.evaluations, tables.means)
 
-    def _read_rows(self, folder: Path) -> pd.DataFrame:
-        """Return the rows of CSV files' runs that reached the end of each of their phases."""
-
-        def last_steps(method: str, environment: str) -> dict[str, int]:
-            return phase_ends(self.protocol_of(method, split_environment(environment)[1]))
-
-        table = read_included_runs(folder, suite_tasks(self.suite))
-        table["method"] = table["method"].replace(published_names())
-        return finished_runs(table, last_steps)
+    @property
+    def has_runs(self) -> bool:
+        """Whether single runs are published, not only means."""
+        return not self.scores.evaluations.empty
 
 
 def load_set(name: str) -> PublishedSet:
@@ -120,11 +92,7 @@ def load_set(name: str) -> PublishedSet:
     sets = _metadata()["sets"]
     if name not in sets:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
-    entry = dict(sets[name])
-    counts = entry.pop("raw", None)
-    if counts and (FOLDER / counts).exists():  # not every checkout has the authors' file converted
-        entry["runs"] = counts
-    return PublishedSet(name, **entry)
+    return PublishedSet(name, **sets[name])
 
 
 def set_names() -> list[str]:
@@ -163,45 +131,12 @@ def tasks_of(place: str) -> list[str]:
 def load_means(published: PublishedSet) -> pd.DataFrame:
     """Return the published means over seeds.
 
-    The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean`` and ``sd`` (sample
-    standard deviation over seeds; fractions, NaN where the source does not say) and ``seeds``.
+    The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean``, ``sd`` (sample
+    standard deviation over seeds, NaN where the source does not say) and ``seeds``.
     """
-    if published.evaluations is None:
-        return pd.read_csv(FOLDER / f"{published.name}.csv")
-    return _means_of_runs(published.evaluations)
-
-
-def _read_counts(path: Path, protocol: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the single runs of an array of counts."""
-    try:
-        arrays = read_npz(path)
-        methods = arrays["methods"].astype(object)  # shares one string between all rows
-        environments = arrays["environments"].astype(object)
-        steps = arrays["steps"]
-        successes = arrays["successes"]
-    except (OSError, DamagedFileError, KeyError) as error:
-        raise UsageError(f"`{path}` cannot be read ({error}); {_INSTALL_AGAIN}") from error
-    where = np.nonzero(successes != NOT_EVALUATED)
-    method, environment, step, seed = where
-    columns = {
-        "method": methods[method],
-        "environment": environments[environment],
-        "seed": seed,
-        "phase": np.where(steps[step] <= protocol["offline_steps"], *PHASES),
-        "step": steps[step],
-        "successes": successes[where].astype(int),
-        "episodes": protocol["eval_episodes"],
-    }
-    return pd.DataFrame(columns)
-
-
-def with_places(table: pd.DataFrame) -> pd.DataFrame:
-    """Return scores with the full name of each environment, its domain and its task."""
-    columns = ["environment", "domain", "task"]
-    # each name is split once: a set has hundreds of thousands of rows
-    places = {name: split_environment(name) for name in table["environment"].unique()}
-    rows = pd.DataFrame.from_dict(places, "index", columns=columns).loc[table["environment"]]
-    return table.assign(**rows.set_index(table.index))
+    if published.has_runs:
+        return _means_of_runs(published.scores.evaluations)
+    return published.scores.means
 
 
 def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -242,126 +177,3 @@ def _metadata() -> dict[str, Any]:
 @cache
 def _parsed(text: str, name: str) -> dict[str, Any]:
     return dict(load_yaml(text, name))
-
-
-# -- single runs in CSV files: one row for each evaluation ------------------------------------------------------------
-
-
-def read_included_runs(folder: Path, tasks: Collection[str]) -> pd.DataFrame:
-    """Return the rows of all CSV files of a folder, with the columns `COLUMNS`.
-
-    :param tasks: the environments that rows may be about.
-    :raises UsageError: if there is no file, or one is damaged; the text names the file and the line.
-    """
-    files = sorted(folder.glob("*.csv"))
-    if not files:
-        raise UsageError(
-            f"expected CSV files of single runs in `{folder}`, got none; {_INSTALL_AGAIN}"
-        )
-    table = read_rows(files, COLUMNS, [*_COUNTS, "return", "length"])
-    is_good = (
-        (table["method"] != "")
-        & table["environment"].isin(tasks)
-        & table["phase"].isin(PHASES)
-        & are_counts(table[_COUNTS])
-        & (table["episodes"] >= table["successes"].clip(lower=1))
-    )
-    problems = {"an evaluation on a task of the set's suite": ~is_good}
-    refuse(table, problems | clashes(table, [*_RUN, "phase", "step"], ["settings"]))
-    return table.astype(dict.fromkeys(_COUNTS, int)).reset_index(drop=True)
-
-
-def finished_runs(
-    table: pd.DataFrame, last_steps: Callable[[str, str], Mapping[str, int]]
-) -> pd.DataFrame:
-    """Return the rows of runs that were evaluated at the end of each of their phases.
-
-    :param table: what `read_included_runs` returns.
-    :param last_steps: (method, environment) -> the step at which each of its phases ends.
-    """
-    reached = table.groupby([*_RUN, "phase"])["step"].max().to_dict()
-
-    @cache
-    def is_finished(*run: Any) -> bool:
-        ends = last_steps(*run[:2]).items()
-        return all(reached.get((*run, phase), -1) >= end for phase, end in ends)
-
-    return table.loc[[is_finished(*run) for run in table[_RUN].itertuples(index=False)]]
-
-
-# -- rows of CSV files: of published sets, of reports (``scores.csv``) and of suites ----------------------------------
-# A table of several files is indexed by file and row, so that a message can name both.
-
-
-RESTORE = "restore the file"
-
-
-def read_rows(
-    paths: Sequence[Path],
-    columns: Sequence[str],
-    numbers: Sequence[str] = (),
-    remedy: str = RESTORE,
-) -> pd.DataFrame:
-    """Return the rows of files as texts; a row that was cut in the middle has no method.
-
-    :param columns: that a file must have.
-    :param numbers: the columns to read as numbers, NaN where a cell is none.
-    :param remedy: what to do about a damaged file, for messages.
-    :raises UsageError: if a file cannot be read, lacks a column or has no rows.
-    """
-    tables = {}
-    for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8")
-            table = pd.read_csv(
-                io.StringIO(text), dtype=str, keep_default_na=False, index_col=False
-            ).fillna("")
-            missing = [name for name in columns if name not in table]
-            if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}")
-            if table.empty:
-                raise ValueError("it has no rows")
-        except (OSError, ValueError) as error:  # also errors of pandas and broken UTF-8
-            raise UsageError(f"`{path}` cannot be read ({error}); {remedy}") from error
-        # a number that was cut short is still a number, so without a method the row is refused
-        if not text.endswith("\n"):
-            table.iloc[-1:, 0] = ""
-        tables[path] = table
-    rows = pd.concat(tables)
-    return rows.assign(**{name: pd.to_numeric(rows[name], errors="coerce") for name in numbers})
-
-
-def are_counts(columns: pd.DataFrame) -> pd.Series:
-    """Return where all of some columns are whole numbers from 0 on, (rows,) of bool; NaN is none."""
-    return ((columns >= 0) & (columns % 1 == 0)).all(axis=1)
-
-
-def refuse(table: pd.DataFrame, problems: Mapping[str, pd.Series], remedy: str = RESTORE) -> None:
-    """Refuse the first row with a problem.
-
-    :param problems: what rows must be, in words -> (rows,) of bool, true where a row is not.
-    :raises UsageError: naming the file and the line.
-    """
-    for expected, is_bad in problems.items():
-        if is_bad.any():
-            path, row = is_bad.idxmax()
-            cells = ", ".join(f"{name} {value}" for name, value in table.loc[path, row].items())
-            raise UsageError(
-                f"`{path}`, line {row + 2}: expected {expected}, got {cells}; {remedy}"
-            )
-
-
-def clashes(
-    table: pd.DataFrame, evaluation: Sequence[str], settings: Sequence[str]
-) -> dict[str, pd.Series]:
-    """Return the problems of rows that repeat an evaluation, or have other settings than those of their method above.
-
-    :param evaluation: the columns that name an evaluation.
-    """
-    place = ["method", "environment"]
-    return {
-        "one row for each evaluation of a run": table.duplicated(evaluation),
-        "equal settings for the runs of a method on an environment": (
-            table.duplicated(place) & ~table.duplicated([*place, *settings])
-        ),
-    }

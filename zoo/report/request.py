@@ -45,9 +45,6 @@ class CompareRequest:
         action="extend",
         metavar="ENV=RANDOM,EXPERT",
     )
-    failed: Literal["last", "zero", "exclude"] = flag(
-        "what runs that failed count for: their last evaluation, zero, or nothing", default="last"
-    )
     strict: bool = flag("fail (exit 2) if any run is skipped", default=False)
     baseline: str | None = flag(
         "method to compare against (default: the one of the first set)",

@@ -1,41 +1,31 @@
-"""The scores that a report writes, ``scores.csv``: the last evaluation of every run in each phase, and how it was made.
+"""Files of scores: one tidy CSV format for published sets and for what one report writes and another reads.
 
-Another report reads them with ``--with``, so that runs can be compared where only their scores are.
+A row is an evaluation of a run. A row without a seed is a published mean over several seeds, whose number is in a
+further column ``seeds``. Scores are fractions, or returns where a column ``kind`` says so; other columns are not read.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_place
-from zoo.report.published_scores import are_counts, clashes, read_rows, refuse, with_places
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods
 from zoo.runs.folder import PHASES
-from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
-from zoo.runs.scores import SCORE_KINDS
+from zoo.runs.scores import SCORE_KINDS, SUCCESS
+from zoo.terminal.errors import UsageError
 
-COLUMNS = (
-    "method",
-    "algorithm",
-    "environment",
-    "seed",
-    "phase",
-    "step",
-    "successes",
-    "episodes",
-    "kind",
-    "score",
-)
-"""Columns that a file must have, beside the fields of `zoo.runs.protocol.PROTOCOL`."""
+COLUMNS = ("method", "env", "phase", "seed", "step", "score", "episodes", "source")
+_NUMBERS = ("seed", "seeds", "sd", "step", "score", "episodes")
 _RUN = ["method", "environment", "seed", "phase"]
-_COUNTS = ["seed", "step", "episodes"]
-_REMEDY = "take the `scores.csv` that `zoo compare -o` writes, unchanged"
 
 
 @dataclass(frozen=True)
@@ -99,50 +89,84 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*_RUN, "step"]).drop_duplicates(_RUN, keep="last")
 
 
-def scores_table(evaluations: pd.DataFrame, methods: Methods) -> pd.DataFrame:
-    """Return the rows of the file: the last evaluations with the protocol of each."""
-    table = last_evaluations(evaluations)
-    pairs = zip(table["method"], table["environment"], strict=True)
-    protocols = [methods[name].protocol_on(environment) for name, environment in pairs]
-    return table.assign(**pd.DataFrame(protocols, table.index, list(PROTOCOL), dtype=object))
+def to_scores(evaluations: pd.DataFrame) -> str:
+    """Return the last evaluations of runs as the text of a file of scores."""
+    table = last_evaluations(evaluations).rename(columns={"environment": "env"})
+    return table[[*COLUMNS, "kind"]].to_csv(index=False)
 
 
 def read_scores(path: Path, source: str) -> ScoreTables:
-    """Return the scores of a file.
+    """Return the scores of a file, of which nothing but steps and episodes is known.
 
-    :param source: its name in tables.
-    :raises UsageError: if a column is missing, or a row is no score of a run; the text names the file and the line.
+    :param path: a CSV file, compressed where it ends in ``.gz``.
+    :param source: what tables call it.
+    :raises UsageError: if it cannot be read, or a row is no score; the text names the file and the line.
     """
-    required = [*COLUMNS, *PROTOCOL]
-    table = read_rows([path], required, [*_COUNTS, "successes", "score"], _REMEDY)
-    # an unknown kind has no limits, so its rows are refused below
+    table = _read_rows(path)
+    _check_rows(table, path)
+    table = with_places(table.rename(columns={"env": "environment"}))
+    about = {"source": source, "run": str(path), "return": np.nan, "length": np.nan}
+    table = table.assign(algorithm=table["method"], **about)
+    is_mean = table["seed"].isna()
+    runs = table[~is_mean].astype({"seed": int})
+    means = table[is_mean].rename(columns={"score": "mean"})
+    methods = {name: ComparedMethod(name, name, source) for name in table["method"].unique()}
+    return ScoreTables(methods, runs[list(EVALUATION_COLUMNS)], means[list(MEAN_COLUMNS)])
+
+
+def with_places(table: pd.DataFrame) -> pd.DataFrame:
+    """Return scores with the full name of each environment, its domain and its task."""
+    columns = ["environment", "domain", "task"]
+    # each name is split once: a set has hundreds of thousands of rows
+    places = {name: split_environment(name) for name in table["environment"].unique()}
+    rows = pd.DataFrame.from_dict(places, "index", columns=columns).loc[table["environment"]]
+    return table.assign(**rows.set_index(table.index))
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    """Return the rows of a file with the columns `COLUMNS`, ``seeds`` and ``kind``; NaN where a number is missing."""
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        texts = dict.fromkeys(("method", "env", "phase", "source", "kind"), str)
+        table = pd.read_csv(
+            io.BytesIO(content), dtype=texts, keep_default_na=False, float_precision="round_trip"
+        )
+        missing = [name for name in COLUMNS if name not in table]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if table.empty:
+            raise ValueError("it has no rows")
+    # also errors of pandas and broken UTF-8
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
+    for name, default in {"seeds": "", "sd": "", "kind": SUCCESS.name}.items():
+        table[name] = table.get(name, default)
+    for name in _NUMBERS:
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    if not content.endswith(b"\n"):  # a number that was cut short is still a number
+        table.loc[table.index[-1], "score"] = np.nan
+    return table
+
+
+def _check_rows(table: pd.DataFrame, path: Path) -> None:
+    """Raise UsageError for the first row that is no score, or that repeats one."""
+    # an unknown kind has no limits, so its rows are refused
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
-    is_good = (
-        (table[["method", "environment"]] != "").all(axis=1)
+    counts = table[["seed", "step", "episodes"]].assign(seed=table["seed"].fillna(table["seeds"]))
+    is_score = (
+        (table[["method", "env"]] != "").all(axis=1)
         & table["phase"].isin(PHASES)
-        & are_counts(table[_COUNTS])
+        & ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
         & table["score"].between(lowest, highest)
     )
-    problems = {f"a score of a run, of kind {', '.join(SCORE_KINDS)}": ~is_good}
-    refuse(table, problems | clashes(table, _RUN, PROTOCOL), _REMEDY)
-    types = dict.fromkeys(_COUNTS, int) | {"successes": "Int64"}
-    # no file has returns and lengths of the scored evaluation
-    about = {"source": source, "run": f"{path}", "return": np.nan, "length": np.nan}
-    table = with_places(table.assign(**about)).astype(types)
-    table["carried"] = table.get("carried") == "True"
-    algorithms = table.groupby("method")["algorithm"].first()
-    protocols = by_place(
-        table, lambda runs: {field: _value(runs[field].iloc[0]) for field in PROTOCOL}
-    )
-    methods = {}
-    for name, protocols_of_method in protocols.items():
-        methods[name] = ComparedMethod(name, algorithms[name], source, protocols_of_method)
-    return ScoreTables(methods, table[list(EVALUATION_COLUMNS)], pd.DataFrame(columns=MEAN_COLUMNS))
-
-
-def _value(text: str) -> Any:
-    """Return the value of a protocol's field from its text."""
-    if text.isdecimal() and show(int(text)).replace(",", "") == text:
-        return int(text)
-    return {"": None, "True": True, "False": False}.get(text, text)
+    repeated = table.duplicated(["method", "env", "phase", "seed", "step"])
+    for is_bad, expected in (~is_score, "a score"), (repeated, "one row for each evaluation"):
+        if is_bad.any():
+            row = int(is_bad.argmax())
+            cells = ", ".join(f"{name} {value}" for name, value in table.iloc[row].items())
+            raise UsageError(
+                f"`{path}`, line {row + 2}: expected {expected}, got {cells}; restore the file"
+            )

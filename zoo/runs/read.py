@@ -42,8 +42,8 @@ from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
 from zoo.settings.record import RunRecord
 
 EVALUATION_COLUMNS = (
-    "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "successes", "episodes",
-    "kind", "score", "return", "length", "run", "carried",
+    "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "episodes", "kind",
+    "score", "return", "length", "run",
 )  # fmt: skip
 _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
 _MAY_CHANGE_SCORES = (
@@ -273,11 +273,9 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
         "phase": np.array(PHASES, object)[numbers["phase"]],
         "step": numbers["step"],
         "episodes": numbers["episodes"],
-        "successes": pd.arrays.IntegerArray(successes, ~is_success),
         "score": np.where(is_success, successes / numbers["episodes"], numbers["return"]),
         "return": np.where(was_played, numbers["return"], np.nan),
         "length": np.where(was_played, numbers["length"], np.nan),
-        "carried": False,
     }
     return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS), copy=False)
 

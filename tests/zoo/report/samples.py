@@ -13,6 +13,7 @@ from zoo.report.compute import compare, compare_kinds
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page.report import Content
 from zoo.report.request import CompareRequest
+from zoo.report.scores_file import COLUMNS
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
 
@@ -155,25 +156,12 @@ def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
     return Content(inputs, [comparison], request)
 
 
-ROW = """
-phase: offline
-episodes: 50
-return: -100.0
-length: 150.0
-settings: a1
-commit: c0ffee
-ogbench: 1.2.2
-mujoco: 4.0.0
-dataset: ""
-"""
-
-
-def run_rows(method, environment, seed, scores=(10, 20), **columns):
-    """Return the rows of one run as a file of included runs has them: evaluations up to 2,000 offline steps."""
-    fixed = yaml.safe_load(ROW) | {"method": method, "environment": environment, "seed": seed}
+def run_rows(method, env, seed, scores=(0.2, 0.4), **columns):
+    """Return the rows of one run in a file of scores: evaluations up to 2,000 offline steps."""
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
+    about = {"method": method, "env": env, "phase": "offline", "seed": seed}
     return [
-        {**fixed, "step": step, "successes": score, **columns}
+        {**about, "step": step, "score": score, "episodes": 50, "source": "c0ffee", **columns}
         for step, score in zip(steps, scores, strict=True)
     ]
 
@@ -188,7 +176,7 @@ source: Own runs.
 
 
 def write_set(tmp_path, monkeypatch, name, **entry):
-    """Add a set to a copy of the published ones that are whole there; its suite has the name of the set or is given."""
+    """Add a set to a copy of the published ones; its suite has the name of the set or is given."""
     folder = copy_published(tmp_path, monkeypatch)
     metadata = yaml.safe_load((folder / "sets.yml").read_text())
     metadata["suites"].setdefault(name, SCENE[:2])
@@ -198,42 +186,37 @@ def write_set(tmp_path, monkeypatch, name, **entry):
 
 
 def copy_published(tmp_path, monkeypatch):
-    """Let a copy of the published sets that are whole stand for them; return its folder."""
+    """Let a copy of the published sets stand for them; return its folder."""
     folder = tmp_path / "results" / "published"
     if not folder.exists():
         folder.mkdir(parents=True)
         for path in published.FOLDER.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
-        metadata = yaml.safe_load((folder / "sets.yml").read_text())
-        sets = metadata["sets"].items()
-        metadata["sets"] = {key: entry for key, entry in sets if entry.get("runs") != "../mini"}
-        (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
         monkeypatch.setattr(published, "FOLDER", folder)
     return folder
 
 
 def write_published_runs(tmp_path, monkeypatch, environments=SCENE, seeds=6):
     """Let a few random runs stand for those of qam2026, offline to 1M, then online to 1.5M; return their scores."""
-    random = np.random.RandomState(0)
+    methods, steps = ("QAM", "FQL"), (500_000, 1_000_000, 1_500_000)
     shape = (2, len(environments), 3, seeds)
-    successes = random.randint(0, 51, shape).astype(np.int8)
-    np.savez(
-        copy_published(tmp_path, monkeypatch) / "qam2026.npz",
-        methods=np.array(["QAM", "FQL"]),
-        environments=np.array(environments),
-        steps=np.array([500_000, 1_000_000, 1_500_000]),
-        successes=successes,
-    )
-    return successes / 50
+    scores = np.random.RandomState(0).randint(0, 51, shape) / 50
+    rows = []
+    for place in np.ndindex(shape):
+        method, env, step, seed = place
+        phase = "online" if step == 2 else "offline"
+        about = [methods[method], environments[env], phase, seed, steps[step], scores[place]]
+        rows.append([*about, 50, "made up"])
+    file = copy_published(tmp_path, monkeypatch) / "qam2026.csv.gz"
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(file, index=False)
+    return scores
 
 
 def write_small(tmp_path, monkeypatch, runs, **entry):
-    """Add a set `small` whose runs lie in CSV files."""
+    """Add a set `small` of single runs."""
     protocol = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
-    entry = {"runs": "../small", "protocol": protocol} | entry
-    small = write_set(tmp_path, monkeypatch, "small", **entry).parent / "small"
-    small.mkdir()
-    pd.DataFrame(itertools.chain(*runs)).to_csv(small / "runs.csv", index=False)
+    folder = write_set(tmp_path, monkeypatch, "small", **{"protocol": protocol} | entry)
+    pd.DataFrame(itertools.chain(*runs)).to_csv(folder / "small.csv", index=False)
 
 
 def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, compared
 from tests.zoo.runs.helpers import write_run
 from zoo import compare
@@ -47,29 +46,20 @@ def mean_of(content, method="qam", phase="offline"):
     return content.comparisons[0].phases[phase].aggregates[method].mean.point
 
 
-@pytest.mark.parametrize(
-    ("mode", "mean"), [("last", (3 * 0.82 + 3 * 0.1) / 6), ("zero", 0.41), ("exclude", 0.82)]
-)
-def test_failed_runs_count_as_the_flag_says_and_a_method_without_them_is_never_bold(
-    tmp_path, mode, mean
-):
-    content = content_of(write_survivors(tmp_path), failed=mode)
-    assert mean_of(content) == pytest.approx(mean)
-    assert (mean_of(content) > mean_of(content, "fql")) == (mode == "exclude")
-    for table in content.tables:
+def test_a_method_with_failed_runs_is_never_bold(tmp_path):
+    for table in content_of(write_survivors(tmp_path)).tables:
         for row in table.rows:
             for heading, entry in zip(table.header, row, strict=True):
                 if "qam‡" in (heading, row[0].text):
                     assert not entry.is_bold, table.name
 
 
-def test_by_default_a_failed_run_keeps_its_last_evaluation(tmp_path):
+def test_a_failed_run_keeps_its_last_evaluation(tmp_path):
     content = content_of(write_survivors(tmp_path))
     scores = last_evaluations(content.inputs.evaluations).query("method == 'qam'")
     scores = scores.set_index("seed")
-    expected = {"step": 3000, "score": 0.1, "successes": 5, "carried": True}
-    assert scores.loc[4].to_dict().items() >= expected.items()
-    assert not scores.loc[0, "carried"]
+    assert scores.loc[4].to_dict().items() >= {"step": 3000, "score": 0.1}.items()
+    assert mean_of(content) == pytest.approx((3 * 0.82 + 3 * 0.1) / 6)
     assert content.comparisons[0].phases["offline"].steps["qam"] == 3000
 
 
@@ -104,7 +94,7 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
 
 
 @pytest.mark.parametrize("has_start", [False, True])
-def test_run_that_failed_before_its_first_score_counts_only_as_zero(tmp_path, has_start):
+def test_run_that_failed_before_its_first_score_has_none(tmp_path, has_start):
     write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
     bad = tmp_path / "qam" / "2" / "evaluations.npz"
     arrays = dict(np.load(bad))
@@ -112,10 +102,9 @@ def test_run_that_failed_before_its_first_score_counts_only_as_zero(tmp_path, ha
         np.savez(bad, **(arrays | {"timesteps": np.zeros(1, int)}))
     else:
         bad.unlink()
-    for mode, mean in (("last", 1.0), ("zero", 2 / 3)):
-        content = content_of(tmp_path, failed=mode)
-        assert mean_of(content) == pytest.approx(mean)
-        assert content.inputs.methods["qam"].title == "qam‡"
+    content = content_of(tmp_path)
+    assert mean_of(content) == pytest.approx(1.0)
+    assert content.inputs.methods["qam"].title == "qam‡"
 
 
 def test_run_that_failed_offline_counts_online_too(tmp_path):
@@ -128,29 +117,16 @@ def test_run_that_failed_offline_counts_online_too(tmp_path):
     assert mean_of(content, phase="online") == pytest.approx((3 * 1.0 + 0.2) / 4)
 
 
-def test_zero_makes_no_sense_for_returns(tmp_path):
-    about = {"env": "Pendulum-v1", "offline": (), "has_success": False, "score": "return"}
-    write_run(tmp_path / "a", online=(-9.0, -5.0), **about)
-    write_run(tmp_path / "b", seed=1, online=(-9.0,), online_steps=2000, state="failed", **about)
-    write_run(tmp_path / "0", algo="fql", env="Pendulum-v1")  # scored by success
-    with refuses("`--failed zero`"):
-        collected(paths=[tmp_path], failed="zero")
-    scores = last_evaluations(collected(paths=[tmp_path]).evaluations)
-    assert scores["score"].tolist() == pytest.approx([0.6, -5.0, -9.0])
-    inputs = collected(paths=[tmp_path], failed="zero", reference_scores=["Pendulum-v1=-10,0"])
-    assert last_evaluations(inputs.evaluations)["score"].tolist() == pytest.approx([0.6, 0.5, 0.0])
-
-
 def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
     figures = partial(all_figures, only="aggregates*")
     monkeypatch.setattr("zoo.report.page.report.all_figures", figures)
     logs = write_survivors(tmp_path / "logs")
     report = tmp_path / "report"
-    words = f"{logs} --reps 50 --failed exclude -o {report} --format svg"
+    words = f"{logs} --reps 50 -o {report} --format svg"
     assert compare.main(words.split()) == 0
     page = (report / "report.html").read_text()
     assert "qam: 3 of 6 runs finished, 3 failed (‡), 0 unfinished" in page
-    assert "--failed exclude" in page
+    assert "Failed runs count with their last evaluation" in page
     assert "qam‡" in (report / "figures" / "aggregates_offline.svg").read_text()
     numbers = json.loads((report / "results.json").read_text())
     offline = numbers["offline"]
@@ -158,4 +134,4 @@ def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
     for place in (numbers["methods"], offline["aggregates"], offline["tasks"][SCENE[0]]):
         assert place["qam"].items() >= tally.items()
     finished = pd.read_csv(report / "tables" / "aggregates_offline.csv")["finished"]
-    assert finished.fillna("").tolist() == ["3 of 6", ""]
+    assert finished.fillna("").tolist() == ["", "3 of 6"]

@@ -1,5 +1,6 @@
 """The file of scores that one report writes and another reads."""
 
+import gzip
 import shutil
 
 import pandas as pd
@@ -7,8 +8,7 @@ import pytest
 
 from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, compared, write_runs
-from zoo.report.scores_file import COLUMNS, read_scores, scores_table
-from zoo.runs.protocol import PROTOCOL
+from zoo.report.scores_file import COLUMNS, read_scores, to_scores
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def written(tmp_path):
     inputs = collected(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")])
     path = tmp_path / "theirs" / "scores.csv"
     path.parent.mkdir()
-    path.write_text(scores_table(inputs.evaluations, inputs.methods).to_csv(index=False))
+    path.write_text(to_scores(inputs.evaluations))
     return path
 
 
@@ -34,13 +34,21 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
     assert list(aggregates_of(scores=[written])) == ["fql"]
 
 
-def test_methods_of_a_file_have_its_protocol_and_its_name_where_theirs_is_taken(tmp_path, written):
+def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written):
     methods = collected(paths=[tmp_path / "fql"], scores=[written]).methods
     own_method, method = methods["fql"], methods["fql (theirs)"]
     assert own_method.is_own
     assert not method.is_own
-    assert method.protocols == own_method.protocols
-    assert set(method.protocols[SCENE[0]]) == set(PROTOCOL)
+    assert method.algorithm == own_method.algorithm == "FQL"
+
+
+def test_returns_and_compressed_files_are_read(written):
+    text = written.read_text().replace("success", "return").replace(",0.4,", ",-1234.5,")
+    path = written.with_suffix(".csv.gz")
+    path.write_bytes(gzip.compress(text.encode()))
+    runs = read_scores(path, "theirs").evaluations
+    assert set(runs["kind"]) == {"return"}
+    assert -1234.5 in runs["score"].tolist()
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
@@ -60,22 +68,31 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
         (4, "score", "1.2", "a score"),
         (5, "method", "", "a score"),
         (7, "seed", "0", "one row for each"),
-        (7, "net_arch", "16x2", "equal settings for the runs"),
     ],
 )
 def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, expected):
     table = pd.read_csv(written, dtype=str, keep_default_na=False)
     table.loc[row, column] = value
     table.to_csv(written, index=False)
-    with refuses(rf"scores\.csv`, line {row + 2}: expected {expected} .*; take the `scores\.csv`"):
+    with refuses(rf"scores\.csv`, line {row + 2}: expected {expected}"):
         read_scores(written, "theirs")
 
 
 @pytest.mark.parametrize(
-    "text", ["", "method,score\nqam,1\n", ",".join((*COLUMNS, *PROTOCOL)) + "\n"]
+    "text", ["", "method,score\nqam,1\n", ",".join(COLUMNS) + "\n", 'method,seed\n"a,1\n']
 )
 def test_a_file_without_scores_is_refused(tmp_path, text):
     path = tmp_path / "scores.csv"
     path.write_text(text)
     with refuses(r"scores\.csv` cannot be read"):
         collected(scores=[path])
+
+
+def test_a_file_that_ends_in_the_middle_of_a_line_is_refused(written):
+    text = written.read_text()
+    written.write_text(text[:-9])
+    with refuses(rf"scores\.csv`, line {text.count(chr(10))}: expected a score"):
+        read_scores(written, "theirs")
+    written.write_bytes(b"\xff\xfe\x00")
+    with refuses(r"scores\.csv` cannot be read"):
+        read_scores(written, "theirs")

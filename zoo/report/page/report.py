@@ -45,7 +45,7 @@ from zoo.report.page.sentences import verdict_sentences, warnings
 from zoo.report.references import References
 from zoo.report.reproduction import reproduce
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import scores_table
+from zoo.report.scores_file import to_scores
 from zoo.report.significance import seed_plan
 from zoo.report.statistics.estimates import Estimate
 from zoo.report.table_entries import Table, to_csv, to_latex, to_markdown, write_file
@@ -78,8 +78,8 @@ LIST = ".report_files"
 """File with the names of the files of a report, a line each: what the next one may replace or remove."""
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _EVALUATION = (
-    "method", "environment", "domain", "seed", "phase", "step", "successes", "episodes", "kind", "score", "return",
-    "length", "source", "run",
+    "method", "environment", "domain", "seed", "phase", "step", "episodes", "kind", "score", "return", "length",
+    "source", "run",
 )  # fmt: skip
 LONGEST_OPEN_TABLE = 12
 """The most rows of a table that is not folded."""
@@ -121,9 +121,7 @@ class Content:
     @cached_property
     def warnings(self) -> list[str]:
         """Warnings that a reader needs before trusting a number."""
-        inputs = self.inputs
-        failed = self.request.failed
-        return list(warnings(self.comparisons, inputs.own_runs, inputs.sets, failed))
+        return list(warnings(self.comparisons, self.inputs.own_runs, self.inputs.sets))
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -273,7 +271,7 @@ def write_report(folder: Path, content: Content) -> Path:
     for name, contents in content.figures.items():
         for kind in content.request.format:
             files[f"figures/{name}.{kind}"] = contents[kind]
-    files["scores.csv"] = scores_table(inputs.evaluations, inputs.methods).to_csv(index=False)
+    files["scores.csv"] = to_scores(inputs.evaluations)
     # settings are one mapping a run: `config.yml` of each folder has them
     runs = inputs.own_runs.runs.drop(columns="settings")
     departures = runs["departures"].map(json.dumps, na_action="ignore")

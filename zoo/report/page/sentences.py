@@ -233,12 +233,10 @@ def warnings(
     comparisons: Sequence[Comparison],
     own_runs: RunTables,
     sets: Sequence[PublishedSet] = (),
-    failed: str = "last",
 ) -> Iterator[str]:
     """Yield warnings that a reader needs before trusting a number.
 
     :param sets: the published sets that were asked for.
-    :param failed: what failed runs count for, see `zoo.report.failed_runs.failed_scores`.
     """
     methods = comparisons[0].methods
     places = {name: _shown_tasks(comparisons, name) for name in methods}
@@ -255,7 +253,7 @@ def warnings(
             f"{len(skipped)} of {len(runs)} run folders did not finish, or do not count; each is listed with its "
             "reason."
         )
-    yield from describe_tallies({name: method.tally() for name, method in methods.items()}, failed)
+    yield from describe_tallies({name: method.tally() for name, method in methods.items()})
     yield from _warnings_of_sets(shown, sets)
     yield from _departures(methods.values(), places, explained)
     yield from _never_reported(shown)
@@ -398,7 +396,7 @@ def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Itera
             f"that alone: {_enumerated(older)}, and {_enumerated(newer)}."
         )
     for published in sets:
-        if published.runs is None:
+        if not published.has_runs:
             yield (
                 f"{published.name}: means only, since single runs are not published. So its methods have no IQM, "
                 "profile, curve, probability of improvement or verdict here."
