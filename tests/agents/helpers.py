@@ -1,4 +1,4 @@
-"""What tests of resuming share: a checkpoint between steps, environments that can be saved, other random numbers."""
+"""What tests of resuming share: a checkpoint between steps, environments, other random numbers."""
 
 import random
 
@@ -9,7 +9,6 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.envs.toys import ToyEnv
-from zoo.envs.snapshot import ResumableEnv
 
 
 class SaveAt(BaseCallback):
@@ -28,8 +27,8 @@ class SaveAt(BaseCallback):
 
 
 def environments(count=1, **arguments):
-    """Return copies of the chaotic environment whose state can be saved."""
-    return make_vec_env(ToyEnv, n_envs=count, seed=0, wrapper_class=ResumableEnv, **arguments)
+    """Return copies of the chaotic environment."""
+    return make_vec_env(ToyEnv, n_envs=count, seed=0, **arguments)
 
 
 def disturb_global_generators():

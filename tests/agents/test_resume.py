@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from unittest.mock import Mock
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -32,11 +31,8 @@ from tests.common.toys import (
     tiny_model,
     toy_dataset,
     toy_shards,
-    warns,
 )
 from tests.zoo.envs.toys import ToyEnv
-from zoo.envs.make import make_env
-from zoo.envs.snapshot import ResumableEnv
 
 STEPS = 40
 
@@ -48,18 +44,20 @@ def model_on(env, dataset=None, **settings):
     return model
 
 
-def require_resumable(folder, *, envs=1, make=environments, offline=4, **settings):
-    """Train in both phases, without a break and with a new model from a checkpoint at the middle; compare the two."""
-    middle = offline + STEPS // 2 // envs * envs
+def require_resumable(folder, *, envs=1, make=environments, offline=8, **settings):
+    """Train in both phases, without a break and with a new model from a checkpoint while offline; compare the two."""
+    middle = offline // 2
     straight = model_on(make(envs), **settings)
-    if offline:
-        straight.learn_offline(offline)
-    straight.learn(STEPS, SaveAt(middle, folder), reset_num_timesteps=False)
+    straight.learn_offline(middle)
+    save_checkpoint(straight, folder, note="kept")
+    straight.learn_offline(offline - middle)
+    straight.learn(STEPS, reset_num_timesteps=False)
     disturb_global_generators()
     resumed = model_on(make(envs), **settings)
     assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
     assert resumed.num_timesteps == middle
-    resumed.learn(offline + STEPS - middle, reset_num_timesteps=False)
+    resumed.learn_offline(offline - middle)
+    resumed.learn(STEPS, reset_num_timesteps=False)
     assert_same_parameters(straight, resumed)
     assert_same_sequences(straight.replay_buffer, resumed.replay_buffer)
     assert straight.num_timesteps == resumed.num_timesteps
@@ -75,13 +73,6 @@ def require_resumable(folder, *, envs=1, make=environments, offline=4, **setting
     "settings",
     [
         {},
-        # random actions before and after the checkpoint
-        {
-            "make": lambda count: VecNormalize(environments(count)),
-            "envs": 2,
-            "offline": 0,
-            "learning_starts": STEPS // 2 + 4,
-        },
         {"envs": 2, "seeds": [1, 2]},
         {
             "balanced_sampling": True,
@@ -131,29 +122,32 @@ def refusal(model, error, message):
 def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path, name, space):
     saved = save_checkpoint(model_on(environments()), tmp_path)
     changed_env = type("Changed", (ToyEnv,), {name: space})
-    model = model_on(make_vec_env(changed_env, wrapper_class=ResumableEnv))
+    model = model_on(make_vec_env(changed_env))
     with refusal(model, ValueError, re.escape(f"{getattr(ToyEnv, name)} != {space}")):
         load_checkpoint(model, saved)
 
 
-def test_an_environment_that_cannot_be_saved_begins_a_new_episode_and_says_so(tmp_path):
-    class Opaque(ToyEnv):
-        def __init__(self):
-            super().__init__()
-            self.generator = (n for n in range(3))
-
+def test_online_a_checkpoint_loses_no_transition_counter_or_statistic(tmp_path):
     def make():
-        return model_on(make_vec_env(Opaque, seed=0, wrapper_class=ResumableEnv))
+        return model_on(VecNormalize(environments(2)), learning_starts=6)
 
     model, resumed = make(), make()
-    with warns("`env.env.generator` cannot be saved"):
-        model.learn(STEPS, SaveAt(20, tmp_path))
-    with warns("new episodes begin"):
-        load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
-    last = resumed.replay_buffer.dataset_size + 19
-    assert resumed.replay_buffer.dones[last]
-    assert resumed._last_episode_starts.all()
-    resumed.learn(5, reset_num_timesteps=False)
+    first_start = resumed.env.reset()
+    model.learn(STEPS, SaveAt(20, tmp_path))
+    model = make()
+    model.learn(20)
+    load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
+    assert_same_parameters(model, resumed)
+    for name in ("num_timesteps", "_n_updates", "_episode_num"):
+        assert getattr(model, name) == getattr(resumed, name)
+    for statistics in ("obs_rms", "ret_rms"):
+        for part in ("mean", "var", "count"):
+            values = [getattr(getattr(each.env, statistics), part) for each in (model, resumed)]
+            np.testing.assert_array_equal(*values)
+    model.replay_buffer.end_episodes()
+    assert_same_sequences(model.replay_buffer, resumed.replay_buffer)
+    assert not np.array_equal(resumed.env.reset(), first_start)
+    resumed.learn(6, reset_num_timesteps=False)
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
@@ -164,7 +158,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     (saved / "manifest.json").unlink()
     write_manifest(saved, format=3)
     model = tiny_model("bc", seed=1)
-    with refusal(model, ValueError, "format 3, expected 9"):
+    with refusal(model, ValueError, "format 3, expected 10"):
         load_checkpoint(model, saved)
 
 
@@ -217,74 +211,6 @@ def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
     model = tiny_model("bc")
     damaged = [checkpoint.set_aside(save_checkpoint(model, tmp_path)).name for _ in range(2)]
     assert damaged == ["damaged_step_000000000.0", "damaged_step_000000000.1"]
-
-
-# -- snapshots of environments ----------------------------------------------------------------------------------------
-
-
-def trace(env, actions):
-    steps = []
-    for action in actions:
-        observation, *outcome, info = env.step(action)
-        steps.append((observation.tobytes(), *outcome, info.get("success")))
-        if any(outcome[1:]):  # terminated or truncated
-            steps.append(env.reset()[0].tobytes())
-    return steps
-
-
-@pytest.mark.few(4)
-@pytest.mark.parametrize(
-    "env_id",
-    [
-        "scene-singletask-task4-v0",  # has locks
-        "pointmaze-teleport-singletask-task1-v0",  # draws exits
-        "Pendulum-v1",
-        "Ant-v5",  # rewards read where the torso was
-        "pointmaze-medium-singletask-task1-v0",
-        "antmaze-medium-singletask-task1-v0",
-        "humanoidmaze-medium-singletask-task1-v0",
-        "antsoccer-arena-singletask-task1-v0",
-        "cube-double-singletask-task1-v0",
-        "puzzle-3x3-singletask-task1-v0",
-    ],
-)
-def test_an_environment_goes_on_in_another_one_to_the_last_bit(env_id):
-    first = ResumableEnv(make_env(env_id, max_episode_steps=20))
-    second = ResumableEnv(make_env(env_id, max_episode_steps=20))
-    first.action_space.seed(0)
-    actions = [first.action_space.sample() for _ in range(35)]
-    first.reset(seed=1)
-    trace(first, actions[:12])
-    state = first.snapshot()
-    expected = trace(first, actions[12:])
-    second.reset(seed=2)
-    trace(second, actions[:3])
-    assert second.restore(state) is None
-    assert trace(second, actions[12:]) == expected
-
-
-class Lossy(gymnasium.utils.EzPickle):
-    """Pickles its constructor's arguments only."""
-
-
-@pytest.mark.parametrize(
-    ("part", "obstacle"),
-    [
-        (ToyEnv(), "`env.part` is a second environment"),
-        (Lossy(), "pickles its constructor's arguments only"),
-    ],
-)
-def test_what_hides_state_is_not_taken_for_restorable(part, obstacle):
-    env = ResumableEnv(ToyEnv())
-    env.unwrapped.part = part
-    assert env.snapshot() is None
-    assert obstacle in str(env.obstacle)
-
-
-def test_a_snapshot_that_names_a_class_of_something_else_is_not_restored():
-    env = ResumableEnv(ToyEnv())
-    env.unwrapped.part = SaveAt.__new__(SaveAt)
-    assert "Unsupported global" in str(ResumableEnv(ToyEnv()).restore(env.snapshot()))
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------

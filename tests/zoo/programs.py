@@ -21,7 +21,7 @@ LONGEST = 240
 """Seconds after which a program hangs; the slowest takes some ten on a free core."""
 EVENTS = {
     "update": "agents.common.engine.trainer:Trainer.update",
-    "step": "zoo.envs.snapshot:ResumableEnv.step",
+    "step": "stable_baselines3.common.vec_env.dummy_vec_env:DummyVecEnv.step_wait",
     "write": "agents.common.files:sync",  # counted in checkpoints, several times in each
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
     "play": "zoo.evaluation.pool:EnvPool.receive",  # chunks of an evaluation

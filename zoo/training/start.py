@@ -30,7 +30,6 @@ from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.border import check_same_spaces, policy_name
 from zoo.envs.make import RepeatableEnv, make_env
-from zoo.envs.snapshot import ResumableEnv
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.from_data import HeldOutEvaluator, hold_out
 from zoo.evaluation.workers import start_server
@@ -308,17 +307,8 @@ def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> Vec
         start_server()  # SB3 forks from it too
         make = make_in_process
         vec_env = SubprocVecEnv
-    n_envs = 1
-    wrapper = None
-    if is_online:
-        n_envs = replicas
-        wrapper = ResumableEnv
-    env = make_vec_env(
-        make,
-        n_envs=request.n_envs or n_envs,
-        wrapper_class=wrapper,
-        vec_env_cls=vec_env,  # type: ignore[arg-type]
-    )
+    n_envs = request.n_envs or (replicas if is_online else 1)
+    env = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]
     for index in range(env.num_envs):
         env.env_method("set_name", f"training environment {index}", indices=[index])
     return normalized_env(env, plan.config.run.normalize, plan.config.settings["gamma"])

@@ -20,7 +20,6 @@ from zoo.algorithms.baselines import as_chunk_policy
 from zoo.envs.border import stack
 from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
 from zoo.envs.probe import probe
-from zoo.envs.snapshot import INTEGRATION, physics_state
 from zoo.evaluation.evaluator import BatchPlanner, results_of, seeds_of_starts
 from zoo.evaluation.pool import EpisodeTotals
 from zoo.models.agent import Agent, episode_text
@@ -268,11 +267,13 @@ class RolloutSimulator:
         """
         maze: Any = env.env.unwrapped
         copied: Any = self._env.env.unwrapped
-        state = physics_state(maze.model, maze.data)
+        everything = mujoco.mjtState.mjSTATE_INTEGRATION  # all that the next physics step reads
+        state = np.empty(mujoco.mj_stateSize(maze.model, everything))
+        mujoco.mj_getState(maze.model, maze.data, state, everything)
         paths = np.empty((len(chunks), chunks.shape[1] + 1, 2))
         with global_numpy_seed(0):  # teleports are drawn from it
             for path, chunk in zip(paths, chunks, strict=True):
-                mujoco.mj_setState(copied.model, copied.data, state, INTEGRATION)
+                mujoco.mj_setState(copied.model, copied.data, state, everything)
                 # the state has no positions of bodies, which `get_xy` reads
                 mujoco.mj_forward(copied.model, copied.data)
                 path[0] = copied.get_xy()

@@ -1,7 +1,8 @@
-"""Checkpoints of a training run: written whole or not at all, the last two kept, training goes on from one bit for bit.
+"""Checkpoints of a training run: written whole or not at all, the last two are kept.
 
 A checkpoint is the model as it is saved otherwise, and beside it everything that such a file leaves out: the online
-part of the replay buffer, all random states, the environments' state in the middle of an episode, the chunk in flight.
+part of the replay buffer, all random states, the losses of the last update. Environments are not in it: they begin new
+episodes, so offline training goes on bit for bit, and online training with every transition, counter and statistic.
 Reading one runs nothing of it. A manifest holds the checksum of every file, so damage is found before anything is
 restored.
 """
@@ -10,8 +11,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,9 @@ from agents.common.model_file import find_checkpoints, read_model_file
 from agents.common.normalization import Normalization
 from agents.common.sb3.stored_model import StoredModel
 
-FORMAT = 9
+FORMAT = 10
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
 MAX_CHECKPOINTS = 2
-IN_FLIGHT = ("_chunk_state", "_last_info")  # attributes that a saved model leaves out
 MODEL, STATE = "model.zip", "state.pt"
 # of the process that goes on, and not taken from a file
 OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}
@@ -66,11 +64,8 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
-        in_flight = {name: getattr(model, name) for name in IN_FLIGHT if hasattr(model, name)}
         state = {
-            # an environment may put anything into its infos: what could not be read is refused now
-            "in_flight": safe.dumps(in_flight),
-            "environments": _environment_states(model),
+            "last_info": model._last_info,
             "random": random_states(model),
             "buffer": model.replay_buffer.online_state(),
             "more": values,
@@ -112,9 +107,8 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
     state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
     model.replay_buffer.restore_online_state(state["buffer"])
-    vars(model).update(safe.load(state["in_flight"]))
-    _restore_environments(model, state["environments"])
-    states = state["random"]  # last: making environments draws from the global generators
+    model._last_info = state["last_info"]
+    states = state["random"]
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
@@ -124,7 +118,23 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
         space.np_random.bit_generator.state = action_state
     for name, generator in _generators(model).items():
         generator.set_state(states["own"][name])
+    _begin_episodes(model)
     return dict(state["more"])
+
+
+def _begin_episodes(model: StoredModel) -> None:
+    """Let a model go on with new episodes; one that has played none yet begins as it would have."""
+    env = model.get_env()
+    if env is None:
+        return
+    normalize = model.get_vec_normalize_env()
+    if normalize is not None and model._saved_normalization is not None:
+        Normalization(**model._saved_normalization).copy_to(normalize)
+    model._last_obs = None  # the next phase begins with a reset
+    if model.num_timesteps > model.offline_steps:
+        # not the first episode of the run again
+        env.seed(int(np.random.randint(2**31)))
+        model.replay_buffer.end_episodes()
 
 
 def _restore_model(model: StoredModel, path: Path) -> None:
@@ -179,63 +189,3 @@ def random_states(model: StoredModel) -> dict[str, Any]:
 def _generators(model: StoredModel) -> dict[str, torch.Generator]:
     """Return a model's own generators; SB3's algorithms have none."""
     return model.trainer.generators() if hasattr(model, "trainer") else {}
-
-
-def _environment_states(model: StoredModel) -> dict[str, Any] | None:
-    """Return the state of the training environments, or None where they cannot be saved within an episode."""
-    env = model.get_env()
-    if env is None or not env.has_attr("snapshot"):
-        return None
-    states = env.env_method("snapshot")
-    if None in states:
-        if model.replay_buffer.size():
-            obstacle = env.get_attr("obstacle")[states.index(None)]
-            warnings.warn(
-                f"{obstacle}; a resumed run will begin a new episode here and will not be bit for bit the same",
-                stacklevel=4,
-            )
-        return None
-    normalize = model.get_vec_normalize_env()
-    statistics = None if normalize is None else (normalize.__getstate__(), normalize.returns)
-    return {"states": states, "normalize": statistics}
-
-
-def _restore_environments(model: StoredModel, saved: Mapping[str, Any] | None) -> None:
-    """Go on in the middle of the episodes, or, if their state is not known, begin new ones."""
-    env = model.get_env()
-    if env is None:
-        return
-    normalize = model.get_vec_normalize_env()
-    statistics = model._saved_normalization
-    # they are known even where the environments' state is not
-    if normalize is not None and statistics is not None:
-        Normalization(**statistics).copy_to(normalize)
-    first_observations = env.reset()  # uses up the seeds that were set when it was made
-    if saved is None:
-        _begin_episodes(model, first_observations)
-        return
-    for index, state in enumerate(saved["states"]):
-        (obstacle,) = env.env_method("restore", state, indices=index)
-        if obstacle is not None:
-            warnings.warn(f"environment {index} cannot be restored: {obstacle}", stacklevel=4)
-            _begin_episodes(model, env.reset())
-            return
-    if normalize is not None:
-        statistics, normalize.returns = saved["normalize"]
-        vars(normalize).update(statistics)
-
-
-def _begin_episodes(model: StoredModel, first_observations: Any) -> None:
-    """Go on with new episodes, which begin with the given observations."""
-    if model.replay_buffer.size():
-        warnings.warn(
-            "the environments' state is not known: new episodes begin, not bit for bit",
-            stacklevel=4,
-        )
-        model.replay_buffer.end_episodes()
-    normalize = model.get_vec_normalize_env()
-    model._last_obs = first_observations
-    model._last_original_obs = None if normalize is None else normalize.get_original_obs()
-    model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
-    if hasattr(model, "_chunk_state"):
-        model._chunk_state = None

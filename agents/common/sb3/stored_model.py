@@ -59,6 +59,10 @@ class StoredModel(OffPolicyAlgorithm):
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer
     """None in a replica that was taken out of a model, which has nothing to train on."""
+    offline_steps: int
+    """Gradient steps offline; the other steps were made in environments."""
+    _last_info: dict[str, torch.Tensor]
+    """Losses and diagnostics of the last update."""
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` that a file or a checkpoint holds."""
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()

@@ -13,7 +13,6 @@ from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.outcomes import refuses
 from zoo.datasets.names import gym_id, parse_env_name, parse_name
 from zoo.envs.make import find_spec, make_env
-from zoo.envs.snapshot import ResumableEnv
 from zoo.envs.tasks import D4RL, OBSERVATIONS, ROBOMIMIC
 from zoo.runs.read import split_environment
 from zoo.settings.request import TrainRequest
@@ -119,14 +118,6 @@ def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite):
     assert_array_equal(observation, expected.astype(np.float32))
     assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
     assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_what_robosuite_holds_cannot_be_saved_and_is_named(robosuite):
-    env = ResumableEnv(make_env(NAME))
-    env.reset(seed=0)
-    assert env.snapshot() is None
-    assert "_scene` cannot be saved" in str(env.obstacle)
 
 
 # -- D4RL -------------------------------------------------------------------------------------------------------------
