@@ -30,7 +30,6 @@ from agents.common.maths.denoising import BetaSchedule, noise_schedule
 from agents.common.nets import fast
 from agents.common.nets.fast import make_mlp
 from agents.common.nets.mlp import (
-    LAYER_NORM_EPS,
     Layer,
     StackedMLP,
     fill_uniform,
@@ -234,22 +233,6 @@ class ConditionedVelocity:
 
         return pull_back
 
-    def slope(self, x: Tensor, t: Time, along: Tensor) -> Tensor:
-        """Return the derivative along a way on which x moves by ``along`` (S, B, D) while t moves by 1.
-
-        Written out, because `torch.func.jvp` would keep networks from oneDNN.
-        """
-        multiply = self.mlp.batched_linear
-        first, *later = self.layers
-        product = self._first_product(x, t)
-        tangent = multiply(along, first.weight, None, first.dtype).add(*self.of_time)
-        for layer, following in zip(self.layers, later, strict=False):
-            tangent = _push_forward(layer, product, tangent)
-            rows = layer.epilogue(product)
-            product = multiply(rows, following.weight, following.bias, following.dtype)
-            tangent = multiply(tangent, following.weight, None, following.dtype)
-        return _push_forward(self.layers[-1], product, tangent)
-
     def _first_product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's product with its bias."""
         first = self.layers[0]
@@ -288,22 +271,6 @@ def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
     if layer.activation in (fast.gelu, gelu) and layer.norm_scale is None and not is_fused:
         return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
     return torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
-
-
-def _push_forward(layer: Layer, product: Tensor, tangent: Tensor) -> Tensor:
-    """Return a derivative of a layer's product as one of its output."""
-    plain = layer._replace(norm_scale=None, norm_bias=None)
-    if layer.activation is not None:  # elementwise: its Jacobian is its own transpose
-        tangent = _pull_back(plain, product, tangent)
-    if layer.norm_scale is None:
-        return tangent
-    x = plain.epilogue(product)
-    variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-    factor = (variance + LAYER_NORM_EPS).rsqrt()
-    normal = (x - mean) * factor
-    centred = tangent - tangent.mean(-1, keepdim=True)
-    tangent = centred - normal * (normal * tangent).mean(-1, keepdim=True)
-    return tangent * factor * layer.norm_scale.unsqueeze(-2)
 
 
 class NetworkViews:
