@@ -118,7 +118,7 @@ class MeanFlowQL(Method):
         velocity = noise["flow_e"] - batch.actions
         # one Jacobian-vector product along the way from data to noise, on which t moves by 1
         policy = nets.policy.at(batch.observations)
-        _, slope = torch.func.jvp(policy, (x, t), (velocity, torch.ones_like(t)))
+        slope = torch.func.jvp(policy, (x, t), (velocity, torch.ones_like(t)))[1]
         flow = self.mean_flow_target(x, t, velocity, slope)
         return {**self.td_targets(batch, noise, nets), "flow": flow}
 

@@ -51,7 +51,7 @@ class ReturnFlow(CriticEnsemble):
             [t.unsqueeze(-1), self.features(observations, frozen), actions], -1
         ).unsqueeze(1)
         rows = torch.cat([returns.unsqueeze(-1), inputs.expand(-1, returns.shape[1], -1, -1)], -1)
-        return self.mlp.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
+        return self.mlp.kernels.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
 
 
 class ValueFlows(Method):

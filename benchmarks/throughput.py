@@ -27,7 +27,6 @@ import agents
 from agents import models
 from agents.common.engine.execution import COMPILE_AFTER_UPDATES
 from agents.common.nets.mlp import matmul_precision
-from agents.common.nets.onednn import supports_bf16
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.envs.make import DatasetOnlyEnv
 from zoo.runs.versions import processor
@@ -243,8 +242,8 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     products = [lambda: a @ b]
-    has_onednn = device.type == "cpu" and torch.backends.mkldnn.is_available()
-    if has_onednn and (precision != "bf16" or supports_bf16()):
+    # in bf16 PyTorch's own product is oneDNN's
+    if device.type == "cpu" and precision != "bf16" and torch.backends.mkldnn.is_available():
         products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     threads = torch.get_num_threads()
     with matmul_precision(precision, device):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.method import Info, Method, Noise
-from agents.common.nets import onednn
+from agents.common.nets.layers import ONEDNN, Kernels
 
 # libraries and the optimiser allocate memory in their first steps, which a capture forbids
 WARMUP_STEPS = 3
@@ -53,17 +53,16 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(method: Method, device: torch.device, updates: int, work: int) -> Mode:
+def choose_mode(method: Method, device: torch.device, updates: int, plain: Kernels) -> Mode:
     """Choose how updates are run, by a rule: a measurement would let equal runs on one machine differ.
 
     A model's first updates are not compiled, and how many of them there are does not depend on how training is split
     into phases and runs: short training needs no compiler, and long training that is resumed gives the same bits.
 
-    :param method: its settings `compile` and `precision` count; products of bf16 are PyTorch's own, which the compiler
-        uses too.
+    :param method: its setting `compile` counts.
     :param device: where the networks are.
     :param updates: number of updates that the model has taken.
-    :param work: multiplications of the networks' largest product.
+    :param plain: of updates that are not compiled.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -73,8 +72,7 @@ def choose_mode(method: Method, device: torch.device, updates: int, work: int) -
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
-    uses_onednn = onednn.is_faster() and work >= onednn.WORK
-    if not cuda and method.precision != "bf16" and uses_onednn:
+    if plain is ONEDNN:
         reason = (
             "oneDNN is faster on this processor for large networks, and the compiler cannot use it"
         )

@@ -24,6 +24,7 @@ from agents.common.engine.execution import (
     first_lines,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
+from agents.common.nets.layers import Kernels, kernels_of_updates
 from agents.common.nets.mlp import StackedMLP, matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.streams import Purpose, torch_generator
@@ -325,12 +326,8 @@ class Trainer:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
         # PyTorch would warn of a capturable optimiser at the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        parts = self.policy.nets.modules()
-        layers = [part.weights for part in parts if isinstance(part, StackedMLP)]
-        # without an MLP there is nothing that oneDNN could multiply
-        largest = max((weight.shape[-2:].numel() for weight in chain(*layers)), default=0)
-        work = self.method.batch_size * largest
-        mode = choose_mode(self.method, self.device, self.model._n_updates, work)
+        updates = self.model._n_updates
+        mode = choose_mode(self.method, self.device, updates, self._kernels(is_compiled=False))
         if mode.captured and self.capture_failure is not None:
             reason = f"capturing failed before: {self.capture_failure}"
             mode = replace(mode, captured=False, reason=reason)
@@ -339,8 +336,17 @@ class Trainer:
             optimizer = type(self.optimizer).__name__
             self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")
 
+    def _kernels(self, is_compiled: bool) -> Kernels:
+        """Return how networks are evaluated in updates that are compiled or not."""
+        parts = self.policy.nets.modules()
+        layers = [part.weights for part in parts if isinstance(part, StackedMLP)]
+        largest = max((weight.shape[-2:].numel() for weight in chain(*layers)), default=0)
+        work = self.method.batch_size * largest
+        return kernels_of_updates(self.device, is_compiled, self.method.precision, work)
+
     def _use(self, mode: Mode) -> None:
         self.mode = mode
+        self.policy.nets.update_by(self._kernels(mode.compiled))
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
         self.graphs = GraphCache(self) if mode.captured else None
 

@@ -1,9 +1,6 @@
-"""A multi-layer perceptron in plain PyTorch: parameters, initialisation, evaluation.
+"""Multi-layer perceptrons with stacked parameters, and the precision of their products.
 
-Many independent networks live in one set of tensors. Parameters have leading axes, called ``stack`` below: (S,) for one
-network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading axes; one of size 1
-broadcasts. ``frozen`` parameters are constants, so that gradient goes through the inputs only. `fast.py` evaluates the
-same layers faster.
+``frozen`` parameters are constants, so that gradient goes through the inputs only.
 """
 
 from __future__ import annotations
@@ -12,86 +9,16 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+from agents.common.nets.layers import STANDARD, Kernels, Layer
 
-
-class Layer(NamedTuple):
-    """One dense layer, and what is done to its output.
-
-    :param weight: ``(*stack, in, out)``.
-    :param bias: ``(*stack, out)``.
-    :param activation: elementwise function; None for a plain output.
-    :param dtype: lower precision of the product's factors, or None.
-    :param norm_scale: of the LayerNorm after the activation, ``(*stack, out)``, or None.
-    :param norm_bias: likewise.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    activation: Callable[[Tensor], Tensor] | None = None
-    dtype: torch.dtype | None = None
-    norm_scale: Tensor | None = None
-    norm_bias: Tensor | None = None
-
-    def epilogue(self, product: Tensor) -> Tensor:
-        """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
-        x = product
-        if self.activation is not None:
-            x = self.activation(product)
-        if self.norm_scale is None or self.norm_bias is None:
-            return x
-        scale = self.norm_scale.to(x.dtype)
-        bias = self.norm_bias.to(x.dtype)
-        width = x.shape[-1:]
-        if bias.numel() == width.numel():
-            # one network: scale and shift are part of PyTorch's kernel
-            return F.layer_norm(x, width, scale.flatten(), bias.flatten(), LAYER_NORM_EPS)
-        over_rows = [1] * (x.ndim - scale.ndim) + [-1]  # so that (*stack, out) broadcasts
-        normalised = F.layer_norm(x, width, eps=LAYER_NORM_EPS)
-        return torch.addcmul(
-            bias.unflatten(-1, over_rows), normalised, scale.unflatten(-1, over_rows)
-        )
-
-
-def batched_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Multiply rows by stacked matrices.
-
-    :param x: ``(*stack, ..., in)``.
-    :param weight: ``(*stack, in, out)``.
-    :param bias: ``(*stack, out)``, or None.
-    :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
-    :return: ``(*stack, ..., out)``, in the precision of the weight.
-    """
-    if x.ndim > weight.ndim:  # several row axes are folded into one
-        lead = weight.ndim - 2
-        product = batched_linear(x.flatten(lead, -2), weight, bias, dtype)
-        return product.unflatten(lead, x.shape[lead:-1])
-    factors = dtype or weight.dtype
-    # `matmul` would expand, view and record both factors first
-    is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
-    multiply = torch.bmm if is_batch else torch.matmul
-    if x.dtype == weight.dtype == factors:  # conversions that change nothing take time too
-        product = multiply(x, weight)
-    else:
-        product = multiply(x.to(factors), weight.to(factors)).to(weight.dtype)
-    return product if bias is None else product.add_(bias.unsqueeze(-2))
-
-
-def evaluate(
-    layers: Iterable[Layer], x: Tensor, product: Callable[..., Tensor] = batched_linear
-) -> Tensor:
-    """Evaluate layers one after the other on x, ``(*stack, ..., in)``; ``product`` is a :func:`batched_linear`."""
-    for layer in layers:
-        x = layer.epilogue(product(x, layer.weight, layer.bias, layer.dtype))
-    return x
+SMALLEST_MATRIX = (
+    1 << 11
+)  # entries; networks whose matrices all have fewer gain nothing by other kernels
 
 
 def matmul_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
@@ -123,16 +50,6 @@ def _allowing_tf32(is_allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = process_convolutions
 
 
-def device_type(x: Tensor) -> str:
-    """Return where a tensor is, ``cpu`` or ``cuda``: this decides how networks are evaluated."""
-    return x.device.type
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``)."""
-    return F.gelu(x, approximate="tanh")
-
-
 class StackedMLP(nn.Module):
     """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm where it is enabled.
 
@@ -156,10 +73,11 @@ class StackedMLP(nn.Module):
         self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
         self.hidden_layers = len(widths) - 2
         self.activated = self.hidden_layers + activate_final
-        self.activation = activation or gelu
-        # `fast.make_mlp` sets faster ones
-        self.batched_linear = batched_linear
-        self.evaluate: Callable[[Sequence[Layer], Tensor], Tensor] = evaluate
+        self.activation = activation
+        self.kernels = STANDARD
+        """How it is evaluated, see :meth:`use`."""
+        sizes = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
+        self.gains_by_kernels = max(sizes, default=0) >= SMALLEST_MATRIX
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.norm_scales = nn.ParameterList()
@@ -170,6 +88,10 @@ class StackedMLP(nn.Module):
             if layer_norm and len(self.weights) <= self.activated:
                 self.norm_scales.append(torch.ones(*stack, outputs))
                 self.norm_biases.append(torch.zeros(*stack, outputs))
+
+    def use(self, kernels: Kernels) -> None:
+        """Evaluate by these kernels from now on, unless it is so small that nothing is gained."""
+        self.kernels = kernels if self.gains_by_kernels else STANDARD
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
@@ -184,7 +106,7 @@ class StackedMLP(nn.Module):
         """
         if len(self.stack) > 1:  # the members of a replica share its rows
             x = x.unsqueeze(1)
-        return self.evaluate(self.layers(frozen), x)
+        return self.kernels.evaluate(self.layers(frozen), x)
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
@@ -197,7 +119,7 @@ class StackedMLP(nn.Module):
                 parameters = [parameter.detach() for parameter in parameters]
             columns.append(parameters)
         weights, biases, *norms = columns
-        activations = [self.activation] * self.activated
+        activations = [self.activation or self.kernels.gelu] * self.activated
         # the output layer keeps full precision: Q values and velocities are sums of many steps
         dtypes = [self.matmul_dtype] * self.hidden_layers
         of_layers = itertools.zip_longest(weights, biases, activations, dtypes, *norms)

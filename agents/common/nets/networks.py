@@ -11,7 +11,6 @@ take has one meaning:
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -27,15 +26,8 @@ from torch.nn import functional as F
 from agents.common.batch import Time, Velocity
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import BetaSchedule, noise_schedule
-from agents.common.nets import fast
-from agents.common.nets.fast import make_mlp
-from agents.common.nets.mlp import (
-    Layer,
-    StackedMLP,
-    fill_uniform,
-    gelu,
-    maybe_detach,
-)
+from agents.common.nets.layers import CPU, Kernels, Layer, kernels_of_plans
+from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
 
 
 @dataclass
@@ -133,7 +125,7 @@ class CriticEnsemble(ObservingNetwork):
     def __init__(self, sizes: Sizes, width: int, time: bool = False) -> None:
         super().__init__()
         widths = [sizes.observations + width + time, *sizes.critic_arch, 1]
-        self.mlp = make_mlp((sizes.replicas, sizes.ensemble), widths, sizes.critic_layer_norm)
+        self.mlp = StackedMLP((sizes.replicas, sizes.ensemble), widths, sizes.critic_layer_norm)
 
     def forward(
         self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False
@@ -151,7 +143,7 @@ class StateValue(ObservingNetwork):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         widths = [sizes.observations, *sizes.critic_arch, 1]
-        self.mlp = make_mlp((sizes.replicas,), widths, sizes.critic_layer_norm)
+        self.mlp = StackedMLP((sizes.replicas,), widths, sizes.critic_layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Return the values, (S, B)."""
@@ -165,7 +157,7 @@ class VelocityField(ObservingNetwork):
         super().__init__()
         self.split = [sizes.observations, noise_size or sizes.actions, *[1] * time]
         widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
-        self.mlp = make_mlp((sizes.replicas,), widths, sizes.actor_layer_norm)
+        self.mlp = StackedMLP((sizes.replicas,), widths, sizes.actor_layer_norm)
 
     def forward(
         self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False
@@ -178,73 +170,46 @@ class VelocityField(ObservingNetwork):
         first, *later = self.mlp.layers(frozen)
         of_observation, of_x, *of_time = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
-        shared = self.mlp.batched_linear(features, of_observation, first.bias, first.dtype)
+        kernels = self.mlp.kernels
+        shared = kernels.linear(features, of_observation, first.bias, first.dtype)
         layers = [first._replace(weight=of_x), *later]
-        return ConditionedVelocity(self.mlp, layers, shared, of_time)
+        return ConditionedVelocity(kernels, layers, shared, of_time)
 
 
 @dataclass
 class ConditionedVelocity:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
 
-    :param mlp: gives the operations.
+    :param kernels: how it is evaluated.
     :param layers: its layers; the first one's weight is that of x alone.
     :param shared: the first layer's product of the observations, with its bias.
     :param of_time: the first layer's weight of t; empty for a one-step map.
     """
 
-    mlp: StackedMLP
+    kernels: Kernels
     layers: list[Layer]
     shared: Tensor
     of_time: list[Tensor]
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        first, *later = self.layers
-        return self.mlp.evaluate(later, first.epilogue(self._first_product(x, t)))
+        return self.kernels.evaluate(self.layers, x, self._offset(x, t))
 
     def vjp_at_points(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
-        """Evaluate the field once at K points of every row, for vector-Jacobian products in x there.
+        """Return the products of :func:`vjp_at_points`, after one forward pass for all points."""
+        return self.kernels.vjp_at_points(self.layers, x, self._offset(x, t))
 
-        A chain of such products along the points, such as a lean adjoint, then needs only this forward pass. Parameters
-        are constants here.
-
-        :param x: (S, K, B, D).
-        :param t: times, broadcastable to (S, K, B, 1).
-        :return: function of a point's index and a cotangent (S, B, D) that returns the product, (S, B, D).
-        """
-        multiply = self.mlp.batched_linear
-        products = [self._first_product(x, t)]
-        for layer, following in itertools.pairwise(self.layers[:-1]):
-            rows = layer.epilogue(products[-1])
-            products.append(multiply(rows, following.weight, following.bias, following.dtype))
-        transposed = []
-        for layer in self.layers:
-            weight = layer.weight.detach().to(layer.dtype or layer.weight.dtype)
-            transposed.append(weight.transpose(-2, -1))
-
-        def pull_back(point: int, cotangent: Tensor) -> Tensor:
-            for i in reversed(range(len(transposed))):
-                if i < len(products):
-                    product = products[i].select(-3, point)
-                    cotangent = _pull_back(self.layers[i], product, cotangent)
-                cotangent = multiply(cotangent, transposed[i]).to(cotangent.dtype)
-            return cotangent
-
-        return pull_back
-
-    def _first_product(self, x: Tensor, t: Time | None) -> Tensor:
-        """Return the first layer's product with its bias."""
-        first = self.layers[0]
+    def _offset(self, x: Tensor, t: Time | None) -> Tensor:
+        """Return what observations and time add to the first layer's product."""
         parts = [self.shared, *self.of_time]
         if x.ndim == 4:  # the same for all K states of a row
             parts = [part.unsqueeze(1) for part in parts]
         shared, *of_time = parts
         if isinstance(t, Tensor):
-            shared = torch.addcmul(shared, t, of_time[0])
-        elif t:
-            shared = torch.add(shared, of_time[0], alpha=t)
-        return self.mlp.batched_linear(x, first.weight, None, first.dtype).add_(shared)
+            return torch.addcmul(shared, t, of_time[0])
+        if t:
+            return torch.add(shared, of_time[0], alpha=t)
+        return shared
 
 
 def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
@@ -262,15 +227,6 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
         return action_gradient(lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point])
 
     return product
-
-
-def _pull_back(layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
-    """Return a cotangent of a layer's output as one of its product."""
-    # the compiler differentiates what it has made of GELU, and fuses that
-    is_fused = product.device.type == "cpu" and torch.compiler.is_compiling()
-    if layer.activation in (fast.gelu, gelu) and layer.norm_scale is None and not is_fused:
-        return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
-    return torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
 
 
 class NetworkViews:
@@ -321,6 +277,8 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     with_target: tuple[str, ...] = ()
     """Names of the networks that have a target network."""
+    kernels_of_updates: Kernels = CPU
+    """How networks are evaluated in training mode."""
 
     def with_extractor(self) -> list[Any]:
         """Return the networks that have a features extractor."""
@@ -355,11 +313,27 @@ class Networks(NetworkViews, nn.ModuleDict):
         self.with_target = tuple(names)
 
     def train(self, mode: bool = True) -> Self:
-        """Set PyTorch's training mode, except in target networks, which are always in evaluation mode."""
+        """Set PyTorch's training mode, except in target networks, which are always in evaluation mode.
+
+        Acting has kernels of its own: a policy that is loaded by itself acts to the last bit as that of its model.
+        """
         super().train(mode)
         for name in self.with_target:
             self[f"{name}_target"].eval()
+        device = next(self.parameters(), torch.empty(0)).device
+        self._use(self.kernels_of_updates if mode else kernels_of_plans(device))
         return self
+
+    def update_by(self, kernels: Kernels) -> None:
+        """Evaluate networks by these kernels in training mode from now on."""
+        self.kernels_of_updates = kernels
+        if self.training:
+            self._use(kernels)
+
+    def _use(self, kernels: Kernels) -> None:
+        for part in self.modules():
+            if isinstance(part, StackedMLP):
+                part.use(kernels)
 
 
 @dataclass
@@ -386,10 +360,10 @@ class TanhGaussian(ObservingNetwork):
     def __init__(self, sizes: Sizes, given_action: bool = False) -> None:
         super().__init__()
         widths = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
-        self.trunk = make_mlp((sizes.replicas,), widths, activate_final=True)
+        self.trunk = StackedMLP((sizes.replicas,), widths, activate_final=True)
         ends = [widths[-1], sizes.actions]
-        self.mean = make_mlp((sizes.replicas,), ends)
-        self.log_std = make_mlp((sizes.replicas,), ends)
+        self.mean = StackedMLP((sizes.replicas,), ends)
+        self.log_std = StackedMLP((sizes.replicas,), ends)
 
     def forward(
         self, observations: Tensor, *inputs: Tensor, frozen: bool = False
@@ -409,11 +383,11 @@ class GaussianMean(ObservingNetwork):
     def __init__(self, sizes: Sizes, head_scale: float = 0.01) -> None:
         super().__init__()
         widths = [sizes.observations, *sizes.actor_arch]
-        self.trunk = make_mlp(
+        self.trunk = StackedMLP(
             (sizes.replicas,), widths, sizes.actor_layer_norm, activate_final=True
         )
         ends = [widths[-1], sizes.actions]
-        self.mean = make_mlp((sizes.replicas,), ends)
+        self.mean = StackedMLP((sizes.replicas,), ends)
         self.head_bound = math.sqrt(6 * head_scale / sum(ends))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
@@ -460,9 +434,9 @@ class NoisePredictor(ObservingNetwork):
         time_widths = [time_features, *sizes.actor_arch]
         self.split = [sizes.actions, sizes.observations, time_widths[-1]]
         self.frequencies = nn.Parameter(torch.zeros(*stack, time_features // 2, 1))
-        self.time_mlp = make_mlp(stack, time_widths, activation=F.mish)
+        self.time_mlp = StackedMLP(stack, time_widths, activation=F.mish)
         widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
-        self.mlp = make_mlp(stack, widths, sizes.actor_layer_norm, activation=F.mish)
+        self.mlp = StackedMLP(stack, widths, sizes.actor_layer_norm, activation=F.mish)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
@@ -478,7 +452,8 @@ class NoisePredictor(ObservingNetwork):
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *later = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split_with_sizes(self.split, dim=-2)
-        multiply = self.mlp.batched_linear
+        kernels = self.mlp.kernels
+        multiply = kernels.linear
         features = self.features(observations, frozen)
         shared = multiply(features, of_observation, first.bias, first.dtype)
 
@@ -491,7 +466,7 @@ class NoisePredictor(ObservingNetwork):
             embedded = self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
             product = multiply(x, of_x, None, first.dtype)
             product = product + multiply(embedded, of_time, None, first.dtype) + shared
-            return self.mlp.evaluate(later, first.epilogue(product))
+            return kernels.evaluate(later, first.epilogue(product))
 
         return predict
 

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.common.method import Method
-from agents.common.nets.fast import make_mlp
-from agents.common.nets.mlp import device_type, fill_uniform
+from agents.common.nets.mlp import StackedMLP, fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY, with_named_classes
 from agents.common.sb3.policy import FlowPolicy
@@ -68,7 +67,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
             channels = width
             # rounded up, as the pooling rounds
             sides = [-(-side // 2) for side in sides]
-        self.mlp = make_mlp(
+        self.mlp = StackedMLP(
             (replicas,), [channels * math.prod(sides), features_dim], activate_final=True
         )
 
@@ -83,7 +82,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """Return the features of images in [0, 1], (S * B, channels, height, width), as (S * B, F)."""
         # replica by replica the values between two layers stay in a CPU's cache; a GPU wants few and large kernels
-        together = 1 if device_type(observations) == "cpu" else self.replicas
+        together = 1 if observations.device.type == "cpu" else self.replicas
         # (S, B, channels, height, width)
         images = observations.unflatten(0, (self.replicas, -1)).split(together)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)

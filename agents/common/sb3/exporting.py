@@ -26,7 +26,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from agents.common.actions import played_actions
 from agents.common.files import atomic_path
 from agents.common.method import Draw
-from agents.common.nets.fast import use_reference_kernels
+from agents.common.nets.layers import STANDARD
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.specs import VmappedModule
 from agents.common.observations import ObservationLayout, SpaceSlice
@@ -157,7 +157,7 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
     for network in plain.modules():
         if isinstance(network, StackedMLP):
             network.matmul_dtype = None
-            use_reference_kernels(network)
+            network.use(STANDARD)
     return plain.requires_grad_(False)
 
 

@@ -12,7 +12,8 @@ from torch._dynamo.backends.common import aot_autograd
 
 from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
-from agents.common.nets.onednn import WORK
+from agents.common.nets import layers
+from agents.common.nets.layers import CPU, ONEDNN
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import reloaded, step, toy_dataset, warns
 
@@ -117,38 +118,46 @@ def test_only_a_fused_adam_is_captured(captured):
     ("case", "device", "updates", "expected"),
     [
         ("auto", "cpu", 4_999, "eager"),
-        ("auto small onednn", "cpu", 4_999, "eager"),
-        ("auto small onednn", "cpu", 5_000, "compiled"),
         ("auto", "cpu", 5_000, "compiled"),
         ("auto onednn", "cpu", 5_000, "eager"),
-        ("auto bf16 onednn", "cpu", 5_000, "compiled"),
         ("auto", "cuda", 4_999, "captured"),
-        ("auto onednn", "cuda", 5_000, "compiled and captured"),
+        ("auto", "cuda", 5_000, "compiled and captured"),
         ("auto", "mps", 5_000, "eager"),
         ("on onednn", "cpu", 0, "compiled"),
         ("on", "cuda", 0, "compiled and captured"),
         ("off", "cuda", 5_000, "eager"),
     ],
 )
-def test_device_size_and_number_of_updates_decide(case, device, updates, expected, monkeypatch):
-    monkeypatch.setattr(execution.onednn, "is_faster", lambda: "onednn" in case)
-    precision = "bf16" if "bf16" in case else "fp32"
-    settings = SimpleNamespace(compile=case.split()[0], precision=precision)
-    work = WORK - ("small" in case)
-    mode = choose_mode(settings, torch.device(device), updates, work)
+def test_device_kernels_and_number_of_updates_decide(case, device, updates, expected):
+    settings = SimpleNamespace(compile=case.split()[0])
+    kernels = ONEDNN if "onednn" in case else CPU
+    mode = choose_mode(settings, torch.device(device), updates, kernels)
     assert str(mode) == f"{expected} ({mode.reason})"
 
 
-@pytest.mark.parametrize(("widths", "expected"), [([255, 256], False), ([256, 256], True)])
+@pytest.mark.parametrize(
+    ("widths", "precision", "expected"),
+    [
+        ([255, 256], "fp32", False),
+        ([256, 256], "fp32", True),
+        ([256, 256], "bf16", False),
+    ],
+)
 def test_the_largest_matrix_of_a_batch_decides_where_onednn_is_faster(
-    widths, expected, monkeypatch
+    widths, precision, expected, monkeypatch
 ):
-    monkeypatch.setattr(execution.onednn, "is_faster", lambda: True)
-    model = loaded_model("fql", compile="auto", net_arch=widths, batch_size=256)
-    assert ("oneDNN" in model.trainer.mode.reason) == expected
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights=False: True)
+    settings = {"net_arch": widths, "precision": precision, "batch_size": 256}
+    model = loaded_model("fql", compile="auto", **settings)
+    critic = model.policy.nets.critic_target.mlp
+    assert ("oneDNN" in model.trainer.mode.reason) == (critic.kernels is ONEDNN) == expected
+    model.policy.set_training_mode(False)
+    assert critic.kernels is CPU
+    model.policy.set_training_mode(True)
+    assert (critic.kernels is ONEDNN) == expected
     model.batch_size = 255
     model.trainer.prepare()
-    assert "oneDNN" not in model.trainer.mode.reason
+    assert critic.kernels is CPU
 
 
 @pytest.fixture
@@ -167,7 +176,7 @@ def compiled_from_the_fourth(monkeypatch):
 
     for module in (execution, trainer):
         monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 3)
-    monkeypatch.setattr(execution.onednn, "is_faster", lambda: False)
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights=False: False)
     monkeypatch.setattr(torch, "compile", compile_)
     return calls
 

@@ -1,4 +1,4 @@
-"""Fast evaluation gives the plain one's results, by every way of computing them."""
+"""All kernels give the same results."""
 
 import itertools
 import math
@@ -10,23 +10,32 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from agents.common.nets import mlp, onednn
-from agents.common.nets.fast import evaluate, gelu
-from agents.common.nets.mlp import Layer
+from agents.common.nets import layers
+from agents.common.nets.layers import (
+    CPU,
+    CUDA,
+    ONEDNN,
+    STANDARD,
+    Layer,
+    compiled_gelu,
+    cpu_gelu,
+    gelu,
+)
 from tests.common.toys import normals, refuses
 
 STACKS = [(1,), (2,), (1, 3), (2, 3)]
+NEEDS_ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
 
 @pytest.fixture(
-    params=[(False, False), (True, False), (True, True)],
-    ids=["mkl", "oneDNN but for weights", "oneDNN"],
+    params=["cpu", "cuda", *(pytest.param(kind, marks=NEEDS_ONEDNN) for kind in ("but", "all"))],
+    ids=["CPU", "CUDA", "oneDNN but for weights", "oneDNN"],
 )
-def library(request, monkeypatch):
-    """Send products, and those of weights, to one library."""
-    if any(request.param):
-        request.getfixturevalue("onednn")
-    monkeypatch.setattr(onednn, "is_faster", lambda of_weights=False: request.param[of_weights])
+def kernels(request, monkeypatch):
+    """Return kernels; of oneDNN's those that multiply gradients of weights too, and those that do not."""
+    weights_too = request.param == "all"
+    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights: weights_too)
+    return {"cpu": CPU, "cuda": CUDA}.get(request.param, ONEDNN)
 
 
 def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
@@ -51,26 +60,25 @@ def parameters(network):
     return [value for layer in network for value in layer if isinstance(value, Tensor)]
 
 
-def evaluations_of(network):
-    """Return the fast evaluation and the plain one, with layers that each can evaluate, as functions of the input."""
-    plain_activations = {gelu: mlp.gelu}
-    plain = []
+def evaluations_of(network, kernels):
+    """Return the evaluation by some kernels and the standard one, with GELUs of each, as functions of the input."""
+    own = []
     for layer in network:
-        activation = plain_activations.get(layer.activation, layer.activation)
-        plain.append(layer._replace(activation=activation))
-    return partial(evaluate, network), partial(mlp.evaluate, plain)
+        activation = kernels.gelu if layer.activation is gelu else layer.activation
+        own.append(layer._replace(activation=activation))
+    return partial(kernels.evaluate, own), partial(STANDARD.evaluate, network)
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
-    stack, norm, activation, library
+    stack, norm, activation, kernels
 ):
     network = stacked(stack, [5, 16, 12, 2], norm, activation=activation)
     x = rows_of(stack, 40, 5)
     outcomes = []
-    for function in evaluations_of(network):
+    for function in evaluations_of(network, kernels):
         output = function(x)
         with torch.no_grad():
             unrecorded = function(x)
@@ -79,20 +87,20 @@ def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
     assert_close(*outcomes, rtol=1e-4, atol=1e-4)
 
 
-def test_gelu_is_the_same_function_whether_or_not_a_gradient_is_recorded():
+def test_all_forms_of_gelu_are_the_same_function():
     x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
-    for values in (gelu(x), gelu(x.clone().requires_grad_()).detach()):
-        assert_close(values, mlp.gelu(x), rtol=2e-6, atol=1e-6)
+    for function in (cpu_gelu, compiled_gelu):
+        assert_close(function(x), gelu(x), rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2,)])
-def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
+def test_a_derivative_is_carried_forwards(stack, recorded, kernels):
     network = stacked(stack, [5, 16, 16, 2], norm=True)
     x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
     weights = [layer.weight for layer in network]
     outcomes = []
-    for function in evaluations_of(network):
+    for function in evaluations_of(network, kernels):
         with torch.set_grad_enabled(recorded):
             value, slope = torch.func.jvp(function, (x,), (along,))
         gradients = torch.autograd.grad(slope.square().sum(), weights) if recorded else ()
@@ -102,11 +110,11 @@ def test_a_derivative_is_carried_forwards(stack, recorded, onednn):
 
 @pytest.mark.parametrize("transformed", [False, True], ids=["autograd.grad", "func.grad"])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_a_gradient_can_be_differentiated_again(stack, transformed, library):
+def test_a_gradient_can_be_differentiated_again(stack, transformed, kernels):
     network = stacked(stack, [5, 16, 12, 2], norm=True)
     x = rows_of(stack, 40, 5)
     outcomes = []
-    for function in evaluations_of(network):
+    for function in evaluations_of(network, kernels):
 
         def penalised(at, function=function):
             return function(at).square().sum()
@@ -121,30 +129,40 @@ def test_a_gradient_can_be_differentiated_again(stack, transformed, library):
     assert outcomes[0][0].abs().max() > 0.1
 
 
-def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused(onednn):
-    network, x = stacked((2,), [5, 16, 2]), normals(2, 40, 5, seed=7)
+@NEEDS_ONEDNN
+def test_only_what_wants_a_gradient_gets_one_and_parameters_that_changed_since_are_refused():
+    network, x = stacked((2,), [5, 16, 2], activation=cpu_gelu), normals(2, 40, 5, seed=7)
     last = network[1]._replace(weight=network[1].weight.detach(), bias=network[1].bias.detach())
     first_layer = parameters(network[:1])
-    gradients = torch.autograd.grad(evaluate([network[0], last], x).square().sum(), first_layer)
-    output = evaluate(network, x).square().sum()
+    output = ONEDNN.evaluate([network[0], last], x).square().sum()
+    gradients = torch.autograd.grad(output, first_layer)
+    output = ONEDNN.evaluate(network, x).square().sum()
     assert_close(gradients, torch.autograd.grad(output, first_layer, retain_graph=True))
-    assert not evaluate([last], normals(2, 40, 16)).requires_grad
+    assert not ONEDNN.evaluate([last], normals(2, 40, 16)).requires_grad
     with torch.no_grad():
         network[1].weight.add_(1)
     with refuses("modified", RuntimeError):
         output.backward()
 
 
+def test_rows_are_batched_by_vmap(kernels):
+    network = stacked((1,), [5, 16, 2], norm=True)
+    x = normals(4, 1, 40, 5)
+    outcomes = [torch.vmap(function)(x) for function in evaluations_of(network, kernels)]
+    assert_close(*outcomes, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_low_precision_keeps_two_digits(stack, norm, library):
+def test_low_precision_keeps_two_digits(stack, norm):
     network = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
     x = rows_of(stack, 64, 64)
     outcomes = []
-    for layers in (network, [layer._replace(dtype=None) for layer in network]):
+    for layers_ in (network, [layer._replace(dtype=None) for layer in network]):
+        evaluate, _ = evaluations_of(layers_, CPU)
         with torch.no_grad():
-            unrecorded = evaluate(layers, x)
-        output = evaluate(layers, x)
+            unrecorded = evaluate(x)
+        output = evaluate(x)
         gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
         outcomes.append([unrecorded, output, *gradients])
     for value, exact in zip(*outcomes, strict=True):
