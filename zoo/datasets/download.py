@@ -1,5 +1,6 @@
-"""Download datasets: from OGBench's host, else from a mirror; resumable, checked, and in place only when complete."""
+"""Download OGBench's datasets: resumable, checked, and in place only when complete."""
 
+import math
 import time
 import zipfile
 from pathlib import Path
@@ -19,18 +20,18 @@ from zoo.datasets.files import (
     locked_for_writing,
     make_folder,
     missing_files,
-    progress_bar,
+    track,
     training_files,
 )
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.terminal.errors import UsageError
 
-HOSTS = [DATASET_URL, "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"]
-"""Folders that are tried in this order: OGBench's own, then its public mirror."""
+HOSTS = ["https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main", DATASET_URL]
+"""Folders in the order in which they are tried: a public mirror, which is more reliable, and OGBench's host."""
 TIMEOUTS = (10.0, 60.0)
-"""Seconds: for a connection, and of the longest silence, not the whole transfer."""
-MAX_STALLS = 5  # attempts in a row that bring nothing new before the next host is tried
-_CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
+"""Seconds until a connection, and until the next bytes."""
+ATTEMPTS = 5
+CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
 
 class DownloadError(UsageError):
@@ -111,53 +112,32 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
     )
 
 
-def _size(part: Path) -> int:
-    """Return how many bytes of a file have come so far."""
-    return part.stat().st_size if part.exists() else 0
-
-
 def _fetch(url: str, part: Path) -> None:
-    """Download until the part file is whole, as long as attempts bring something new."""
-    stalls = 0
-    while True:
-        size_before = _size(part)
+    """Download a file, and continue where it broke off."""
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             _transfer(url, part)
             return
         except requests.RequestException as error:
-            status = getattr(error.response, "status_code", 0)
-            # 429 asks to come again later; a ValueError is an address that is none.
-            is_refused = isinstance(error, ValueError) or (400 <= status < 500 and status != 429)
-            # Nothing has ever come from here: no network, or no such host. Waiting does not help.
-            is_absent = _size(part) == 0 and isinstance(error, requests.ConnectionError)
-            stalls += 1
-            if _size(part) > size_before:
-                stalls = 0
-            if is_refused or is_absent or stalls >= MAX_STALLS:
+            # Without a single byte there is no such file, host or network: waiting does not help.
+            if attempt == ATTEMPTS or isinstance(error, requests.HTTPError) or not part.exists():
                 raise
-            time.sleep(min(2.0**stalls / 4, 8.0))
+            time.sleep(2.0**attempt / 2)
 
 
 def _transfer(url: str, part: Path) -> None:
     """Make one request and append what it brings."""
-    start = _size(part)
+    start = part.stat().st_size if part.exists() else 0
     # No compression on the way: the file is compressed, and ranges must count its own bytes.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
-        if start and response.status_code == 416:
+        if response.status_code == 416:
             return  # there is no more
         response.raise_for_status()
-        if response.status_code == 200:  # the whole file: this server has no ranges
-            start = 0
-        total = None
-        if "Content-Length" in response.headers:
-            total = start + int(response.headers["Content-Length"])
-        bar = progress_bar(part.stem, total=total, initial=start, unit="B", unit_scale=True)
-        with part.open("ab" if start else "wb") as target, bar:
-            for chunk in response.iter_content(_CHUNK_BYTES):
+        count = math.ceil(int(response.headers.get("Content-Length", 0)) / CHUNK_BYTES)
+        # Without status 206 this is the whole file again.
+        with part.open("ab" if response.status_code == 206 else "wb") as target:
+            for chunk in track(response.iter_content(CHUNK_BYTES), part.stem, count or None):
                 target.write(chunk)
-                bar.update(len(chunk))
-    if total is not None and _size(part) != total:
-        raise requests.ConnectionError(f"expected {total} bytes, got {_size(part)}")

@@ -1,4 +1,4 @@
-"""Where dataset files live, how a finished file gets its place and its checksum, and the progress bar until then."""
+"""Paths, locks, checksums and progress bars of dataset files."""
 
 import contextlib
 import hashlib
@@ -7,17 +7,20 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from tqdm import tqdm
+import rich.progress
 
 from agents.common.files import atomic_path, digest_of, read_text, write_text
 from zoo.datasets.names import DatasetSpec
 from zoo.runs.locks import Lock
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
+from zoo.terminal.tables import terminal
+
+Item = TypeVar("Item")
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
 """OGBench's own default, so that both find each other's files."""
@@ -138,25 +141,18 @@ def keep_existing(train: Path, existing: str) -> bool:
 def dataset_file(path: Path) -> Iterator[Path]:
     """Yield where to write a dataset file; it gets its place, and its checksum beside it, when it is whole.
 
-    The old checksum and provenance go first and the new checksum comes last, so a crash leaves a file without
-    checksum, never a wrong one.
+    The old checksum is removed first and the new one is written last, so a crash never leaves a wrong one.
     """
     with atomic_path(path) as temporary:
         yield temporary
         digest = digest_of(temporary)
-        for described in (checksum_file(path), provenance_file(path)):
-            described.unlink(missing_ok=True)
+        checksum_file(path).unlink(missing_ok=True)
     write_text(checksum_file(path), f"{digest}  {path.name}\n")
 
 
 def checksum_file(path: Path) -> Path:
     """Return the path of a file's checksum, ``NAME.npz.sha256``, in the format of ``sha256sum -c``."""
     return path.with_name(f"{path.name}.sha256")
-
-
-def provenance_file(path: Path) -> Path:
-    """Return the path of a generated file's provenance: its settings and what decided its rounding."""
-    return path.with_name(f"{path.name}.provenance.json")
 
 
 def recorded_sha256(path: Path) -> str | None:
@@ -185,10 +181,8 @@ def settings_sha256(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def progress_bar(title: str, **options: Any) -> tqdm:
-    """Return a progress bar on standard error; without a terminal it prints a line once a minute.
-
-    :param options: of ``tqdm``, e.g. ``total`` and ``unit``.
-    """
-    interval = 0.1 if sys.stderr.isatty() else 60.0  # a log file keeps every line
-    return tqdm(desc=title, mininterval=interval, maxinterval=max(10.0, interval), **options)
+def track(items: Iterable[Item], title: str, total: int | None) -> Iterable[Item]:
+    """Show on a terminal how many of some items are done while they are iterated over."""
+    return rich.progress.track(
+        items, title, total, console=terminal(), disable=not sys.stderr.isatty()
+    )

@@ -15,10 +15,11 @@ import numpy as np
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, digest_of, read_text
 from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
-from zoo.datasets.files import ARRAYS, RECORD, locked_for_writing, progress_bar, settings_sha256
+from zoo.datasets.files import ARRAYS, RECORD, locked_for_writing, settings_sha256
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.terminal.errors import UsageError
+from zoo.terminal.messages import log
 
 FORMAT = 1  # of the converted files; raise it when they change
 
@@ -63,9 +64,6 @@ class ConvertedShard:
         ends = np.flatnonzero(np.load(files["terminals"], mmap_mode="r")) + 1
         last = int(np.searchsorted(ends, min_transitions))
         return Shard(files, int(ends[last]), last + 1)
-
-
-ShardedDataset = Dataset  # its name in release 1.0
 
 
 def load_shards(
@@ -127,20 +125,18 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
     shards: list[ConvertedShard] = []
     tasks: Tasks = {}
     with contextlib.ExitStack() as stack:
-        for number, name in enumerate(names):
+        for number, name in enumerate(names, start=1):
             if size is not None and sum(shard.transitions for shard in shards) >= size:
                 break
             shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
-                tasks = stack.enter_context(_converting(folder, names[number:], spec))
-                title = f"converting {folder.name}"
-                bar = progress_bar(title, unit=" files", total=len(names), initial=number)
-                stack.enter_context(bar)
+                tasks = stack.enter_context(_converting(folder, names[number - 1 :], spec))
                 # Another process may have converted it while this one waited for the lock.
                 shard = find_converted(folder, name, spec)
-            shards.append(shard or _convert(folder, name, spec, tasks))
-            if tasks:
-                bar.update()
+            if shard is None:
+                log.info("converting %s (%d of %d)", name, number, len(names))
+                shard = _convert(folder, name, spec, tasks)
+            shards.append(shard)
     return shards
 
 

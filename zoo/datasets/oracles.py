@@ -1,0 +1,238 @@
+"""Play episodes of OGBench's datasets with its scripted oracles.
+
+Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from agents.common.data.arrays import Array
+from agents.common.streams import Purpose, stream
+from zoo.datasets.formats.base import Arrays
+from zoo.datasets.names import DatasetSpec
+from zoo.envs.border import Info
+from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env
+
+Cell: TypeAlias = tuple[int, int]
+PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}
+STACKING = {
+    "cube-single": (0.0, 0.0),
+    "cube-double": (0.0, 0.25),
+    "cube-triple": (0.05, 0.35),
+    "cube-quadruple": (0.1, 0.5),
+    "cube-octuple": (0.0, 0.35),
+}
+"""Range of the probability, drawn once per episode, of stacking a cube on another one; 0.5 for other families."""
+
+MAX_ATTEMPTS = 100  # far more than needed: few episodes are unhealthy
+
+
+class EpisodePlayer:
+    """Plays the episodes of a dataset; an episode depends only on the seed, the split and its number."""
+
+    def __init__(self, spec: DatasetSpec, seed: int) -> None:
+        self.spec = spec
+        self.seed = seed
+
+    def collect(self, split: str, episode: int) -> Arrays:
+        """Return an episode's arrays.
+
+        The global NumPy generator, from which oracles draw, is left as it was.
+
+        :param split: ``"train"`` or ``"val"``.
+        """
+        for attempt in range(MAX_ATTEMPTS):
+            words = stream(PURPOSES[split], self.seed, episode, attempt).generate_state(6)
+            with global_numpy_seed(words[:4]):
+                arrays = self.play(int(words[4]), int(words[5]))
+            if arrays is not None:
+                return arrays
+        raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were unhealthy")
+
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
+        """Return the arrays of one episode; None if it must be replaced by another."""
+        raise NotImplementedError
+
+
+def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
+    """Return the noise settings with which OGBench collected a dataset."""
+    if spec.family.startswith("pointmaze"):
+        return {"action_noise": 0.5}
+    if spec.kind == "play":
+        return {"plan_noise": 0.1, "plan_noise_smoothing": 0.5}
+    random_actions = 0.2 if spec.family.startswith("puzzle") else 0.1
+    return {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": random_actions}
+
+
+class MazePlayer(EpisodePlayer):
+    """Plays episodes of a point mass that follows the shortest path, with noise."""
+
+    def __init__(self, spec: DatasetSpec, seed: int) -> None:
+        super().__init__(spec, seed)
+        # Every episode has the same number of steps, whatever it reaches; one row more holds the last state.
+        self.env = make_raw_env(
+            spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1
+        )
+        self.is_navigating = spec.kind == "navigate"
+        self.noise = oracle_settings(spec)["action_noise"]
+        is_open = (self.env.unwrapped.maze_map == 0).astype(int)
+        # How many of the two neighbours in a direction are open; walls surround a maze, so nothing wraps around.
+        vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
+        horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
+        is_corridor = np.abs(vertical - horizontal) == 2  # a straight one
+        self.cells: list[Cell] = [(i, j) for i, j in np.argwhere(is_open).tolist()]
+        self.junctions = [cell for cell in self.cells if not is_corridor[cell]]
+        self.subgoals: dict[tuple[Any, Any], Array] = {}
+
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
+        """Return the arrays of one episode; None if it must be replaced by another."""
+        self.env.action_space.seed(action_seed)
+        start = self.cells[np.random.randint(len(self.cells))]
+        goal = self.sample_junction() if self.is_navigating else self.sample_nearby(start)
+        task = {"task_info": {"init_ij": start, "goal_ij": goal}}
+        observation, _ = self.env.reset(seed=reset_seed, options=task)
+        rows = []
+        done = False
+        while not done:
+            action = np.clip(self.direction() + np.random.normal(0.0, self.noise, 2), -1.0, 1.0)
+            next_observation, _, terminated, truncated, info = self.env.step(action)
+            done = terminated or truncated
+            if info["success"] and self.is_navigating:
+                self.env.unwrapped.set_goal(self.sample_junction())
+            rows.append(_row(observation, action, done, info))
+            observation = next_observation
+        return to_arrays(rows)
+
+    def sample_junction(self) -> Cell:
+        """Return a random cell that is not in a straight corridor."""
+        return self.junctions[np.random.randint(len(self.junctions))]
+
+    def sample_nearby(self, start: Cell) -> Cell:
+        """Return a random cell four steps from the start; the start when there is none."""
+        maze = self.env.unwrapped
+        xy = maze.ij_to_xy(start)
+        _, distance = maze.get_oracle_subgoal(xy, xy)
+        nearby = np.argwhere(distance == 4).tolist()
+        if not nearby:
+            return start
+        i, j = nearby[np.random.randint(len(nearby))]
+        return i, j
+
+    def direction(self) -> Array:
+        """Return the unit vector to the next cell on the shortest path to the goal, shape (2,)."""
+        maze = self.env.unwrapped
+        xy = maze.get_xy()
+        # OGBench searches the whole maze at each step, but its answer depends on the two cells only.
+        key = maze.xy_to_ij(xy), maze.xy_to_ij(maze.cur_goal_xy)
+        if key not in self.subgoals:
+            self.subgoals[key] = maze.get_oracle_subgoal(xy, maze.cur_goal_xy)[0]
+        offset: Array = self.subgoals[key] - xy
+        return offset / float(np.linalg.norm(offset) + 1e-6)
+
+
+class ManipulationPlayer(EpisodePlayer):
+    """Plays episodes of a robot arm that follows one scripted oracle after the other."""
+
+    def __init__(self, spec: DatasetSpec, seed: int) -> None:
+        super().__init__(spec, seed)
+        self.env = make_raw_env(
+            spec.env_id,
+            terminate_at_goal=False,
+            mode="data_collection",
+            max_episode_steps=spec.steps + 1,
+        )
+        self.settings = oracle_settings(spec)
+        _, self.action_space = env_spaces(self.env)
+        # Open-loop oracles that plan, or closed-loop ones.
+        if spec.kind == "play":
+            kind = "plan"
+            options = {
+                "noise": self.settings["plan_noise"],
+                "noise_smoothing": self.settings["plan_noise_smoothing"],
+            }
+        else:
+            kind = "markov"
+            options = {"min_norm": self.settings["min_norm"]}
+        options_of: dict[str, Any] = {"cube": {}, "button": {}, "drawer": {}, "window": {}}
+        if spec.family.startswith("puzzle"):
+            options_of = {"button": {"gripper_always_closed": True}}
+        elif spec.family.startswith("cube"):
+            options_of = {"cube": {}}
+        elif kind == "markov":
+            # As in OGBench's script, which limits the steps of this oracle in Scene only.
+            options_of["cube"] = {"max_step": 100}
+        self.oracles = {}
+        for target, further in options_of.items():
+            module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{target}_{kind}")
+            oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
+            self.oracles[target] = oracle(env=self.env, **options, **further)
+
+    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
+        """Return the arrays of one episode; None if it must be replaced by another."""
+        self.action_space.seed(action_seed)
+        observation, info = self.env.reset(seed=reset_seed)
+        stacking = float(np.random.uniform(*STACKING.get(self.spec.family, (0.5, 0.5))))
+        noise = np.random.uniform(0.0, self.settings.get("max_action_noise", 0.0))
+        oracle = self.start_oracle(observation, info)
+        rows = []
+        done = False
+        while not done:
+            action = self.act(oracle, observation, info, noise)
+            next_observation, _, terminated, truncated, info = self.env.step(action)
+            done = terminated or truncated
+            rows.append(_row(observation, action, done, info))
+            if oracle.done:
+                # The new target changes what the oracle looks for, not the state: `info` above stays the step's own.
+                oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
+            observation = next_observation
+        arrays = to_arrays(rows)
+        if self.spec.family.startswith("scene"):
+            # The cube must stay in sight or in the drawer, so that goal images are not ambiguous.
+            y, z = arrays["qpos"][:, 15], arrays["qpos"][:, 16]
+            too_far_right = y >= 0.29
+            too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))  # the drawer's place and height
+            if (too_far_right | too_far_left).any():
+                return None
+        return arrays
+
+    def start_oracle(self, observation: Array, info: Info) -> Any:
+        """Return the oracle of the current target, started."""
+        oracle = self.oracles[info["privileged/target_task"]]
+        oracle.reset(observation, info)
+        return oracle
+
+    def act(self, oracle: Any, observation: Array, info: Info, noise: float) -> Array:
+        """Return the next action, shape (5,)."""
+        if np.random.uniform() < self.settings.get("random_action_probability", 0.0):
+            return np.array(self.action_space.sample())
+        action = np.array(oracle.select_action(observation, info), dtype=np.float64)
+        if noise > 0.0:
+            # Of the position, the yaw and the gripper, as in OGBench's script.
+            action += np.random.normal(0.0, noise * np.array([1.0, 1.0, 1.0, 3.0, 10.0]))
+        return action.clip(-1.0, 1.0)
+
+
+def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Arrays:
+    """Stack rows into arrays as in OGBench's files: floating-point numbers become float32, the others stay."""
+    arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    for key, array in arrays.items():
+        if array.dtype.kind == "f":
+            arrays[key] = array.astype(np.float32)
+    return arrays
+
+
+def _row(observation: Array, action: Array, done: bool, info: Info) -> dict[str, Any]:
+    """Return one row of the dataset: the state before the action, the action, and whether the episode ended."""
+    row = {
+        "observations": observation,
+        "actions": action,
+        "terminals": done,
+        "qpos": info["prev_qpos"],
+        "qvel": info["prev_qvel"],
+    }
+    if "prev_button_states" in info:
+        row["button_states"] = info["prev_button_states"]
+    return row
