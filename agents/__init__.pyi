@@ -1,7 +1,6 @@
 # ruff: noqa: I001
 # Written by docs/make_tables.py: a model is made of its method at run time.
 from agents.common.sb3.model import FlowAlgorithm as FlowAlgorithm
-from agents.common.sb3.constructor import Arguments as Arguments
 from agents.common.frames import FrameStack as FrameStack
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder
 from agents.common.method import Method as Method
@@ -49,32 +48,89 @@ from agents.bc import BC as _BC
 __version__: str
 __all__: list[str]
 
-class QAM(FlowAlgorithm, _QAM, Arguments): ...
-class QAMF(FlowAlgorithm, _QAMF, Arguments): ...
-class QAME(FlowAlgorithm, _QAME, Arguments): ...
-class TRQAM(FlowAlgorithm, _TRQAM, Arguments): ...
-class SQAM(FlowAlgorithm, _SQAM, Arguments): ...
-class BAM(FlowAlgorithm, _BAM, Arguments): ...
-class FBRAC(FlowAlgorithm, _FBRAC, Arguments): ...
-class FQL(FlowAlgorithm, _FQL, Arguments): ...
-class FAWAC(FlowAlgorithm, _FAWAC, Arguments): ...
-class IFQL(FlowAlgorithm, _IFQL, Arguments): ...
-class CGQL(FlowAlgorithm, _CGQL, Arguments): ...
-class CGQLMSE(FlowAlgorithm, _CGQLMSE, Arguments): ...
-class CGQLLinex(FlowAlgorithm, _CGQLLinex, Arguments): ...
-class QSM(FlowAlgorithm, _QSM, Arguments): ...
-class DAC(FlowAlgorithm, _DAC, Arguments): ...
-class DSRL(FlowAlgorithm, _DSRL, Arguments): ...
-class FEDIT(FlowAlgorithm, _FEDIT, Arguments): ...
-class ReBRAC(FlowAlgorithm, _ReBRAC, Arguments): ...
-class RLPD(FlowAlgorithm, _RLPD, Arguments): ...
-class RQL(FlowAlgorithm, _RQL, Arguments): ...
-class QGF(FlowAlgorithm, _QGF, Arguments): ...
-class MeanFlowQL(FlowAlgorithm, _MeanFlowQL, Arguments): ...
-class FAN(FlowAlgorithm, _FAN, Arguments): ...
-class ValueFlows(FlowAlgorithm, _ValueFlows, Arguments): ...
-class GFP(FlowAlgorithm, _GFP, Arguments): ...
-class DriftQL(FlowAlgorithm, _DriftQL, Arguments): ...
-class IQL(FlowAlgorithm, _IQL, Arguments): ...
-class IDQL(FlowAlgorithm, _IDQL, Arguments): ...
-class BC(FlowAlgorithm, _BC, Arguments): ...
+class QAM(FlowAlgorithm):
+    method: _QAM
+
+class QAMF(FlowAlgorithm):
+    method: _QAMF
+
+class QAME(FlowAlgorithm):
+    method: _QAME
+
+class TRQAM(FlowAlgorithm):
+    method: _TRQAM
+
+class SQAM(FlowAlgorithm):
+    method: _SQAM
+
+class BAM(FlowAlgorithm):
+    method: _BAM
+
+class FBRAC(FlowAlgorithm):
+    method: _FBRAC
+
+class FQL(FlowAlgorithm):
+    method: _FQL
+
+class FAWAC(FlowAlgorithm):
+    method: _FAWAC
+
+class IFQL(FlowAlgorithm):
+    method: _IFQL
+
+class CGQL(FlowAlgorithm):
+    method: _CGQL
+
+class CGQLMSE(FlowAlgorithm):
+    method: _CGQLMSE
+
+class CGQLLinex(FlowAlgorithm):
+    method: _CGQLLinex
+
+class QSM(FlowAlgorithm):
+    method: _QSM
+
+class DAC(FlowAlgorithm):
+    method: _DAC
+
+class DSRL(FlowAlgorithm):
+    method: _DSRL
+
+class FEDIT(FlowAlgorithm):
+    method: _FEDIT
+
+class ReBRAC(FlowAlgorithm):
+    method: _ReBRAC
+
+class RLPD(FlowAlgorithm):
+    method: _RLPD
+
+class RQL(FlowAlgorithm):
+    method: _RQL
+
+class QGF(FlowAlgorithm):
+    method: _QGF
+
+class MeanFlowQL(FlowAlgorithm):
+    method: _MeanFlowQL
+
+class FAN(FlowAlgorithm):
+    method: _FAN
+
+class ValueFlows(FlowAlgorithm):
+    method: _ValueFlows
+
+class GFP(FlowAlgorithm):
+    method: _GFP
+
+class DriftQL(FlowAlgorithm):
+    method: _DriftQL
+
+class IQL(FlowAlgorithm):
+    method: _IQL
+
+class IDQL(FlowAlgorithm):
+    method: _IDQL
+
+class BC(FlowAlgorithm):
+    method: _BC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 import warnings
 from dataclasses import replace
@@ -9,37 +10,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-
 from agents import registry
 from agents.common.files.safe import imported_class
 from agents.common.method import Method
 from agents.common.model_file import read_model_file
 from agents.common.sb3.constructor import Arguments
-from agents.common.sb3.model import FlowAlgorithm, GymEnv
-from agents.common.settings import signature_of
+from agents.common.sb3.model import FlowAlgorithm, GymEnv, ModelType
 from agents.common.validation import path_of
 from agents.registry import Entry
 
 
-# one class for each method, since a loaded model must be an instance of it
-@cache
+@cache  # one class for each method, since a loaded model must be an instance of it
 def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     """Return the class of models of a method, always the same one.
 
     :param method: the method.
     :return: a subclass of :class:`FlowAlgorithm` of the method's name, documented with its settings.
-    :raises ValueError: if a setting has the name of something that every model has.
+    :raises ValueError: if a setting has the name of another argument of models.
     """
-    reserved = {*dir(FlowAlgorithm), *Arguments.declared()}
-    # attributes that are not of the class: every name that a constructor mentions, to be safe
-    for algorithm in (BaseAlgorithm, OffPolicyAlgorithm, FlowAlgorithm):
-        reserved.update(algorithm.__init__.__code__.co_names)
-    reserved.update(FlowAlgorithm._setup_model.__code__.co_names)
-    for name in method.declared().keys() & reserved - Method.declared().keys():
+    for name in method.declared().keys() & Arguments.declared().keys():
         raise ValueError(
-            f"setting `{name}` of {method.__name__} has the name of something that every model has; rename it, e.g. "
+            f"setting `{name}` of {method.__name__} has the name of an argument of every model; rename it, e.g. "
             f"`own_{name}`"
         )
     is_built_in = registry.name_of(method) in registry.BUILT_IN
@@ -47,11 +38,20 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     attributes = {
         "method_class": method,
         "__doc__": f"{inspect.getdoc(method) or ''}\n\n{settings}",
-        # where users import it from: a saved model names its class by this
-        "__module__": "agents" if is_built_in else method.__module__,
-        "__signature__": signature_of(FlowAlgorithm.__init__, Arguments, method),
+        # where users import it from
+        "__module__": "agents" if is_built_in else __name__,
     }
-    return type(method.__name__, (FlowAlgorithm,), attributes)
+    return ModelType(method.__name__, (FlowAlgorithm,), attributes)  # type: ignore[return-value]  # it is one
+
+
+def _reduced(kind: ModelType) -> Any:
+    """Return how a class of models is pickled: one that was made here by its method, others by their name."""
+    if kind.__module__ == __name__:
+        return model_class, (kind.method_class,)
+    return kind.__qualname__
+
+
+copyreg.pickle(ModelType, _reduced)
 
 
 def get(id: str) -> Entry:

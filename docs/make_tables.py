@@ -227,7 +227,6 @@ def stub() -> str:
     """Return what type checkers read of the package `agents`, whose names are imported when they are first used."""
     imported = {
         "FlowAlgorithm": "agents.common.sb3.model",
-        "Arguments": "agents.common.sb3.constructor",
         **agents._LOCATIONS,
     }
     lines = [
@@ -237,9 +236,9 @@ def stub() -> str:
     lines += [f"from {module} import {name} as {name}" for name, module in imported.items()]
     names = {id: known.class_name for id, known in BUILT_IN.items()}
     lines += [f"from agents.{id} import {name} as _{name}" for id, name in names.items()]
-    lines += ["", "__version__: str", "__all__: list[str]", ""]
+    lines += ["", "__version__: str", "__all__: list[str]"]
     for name in names.values():
-        lines.append(f"class {name}(FlowAlgorithm, _{name}, Arguments): ...")
+        lines += ["", f"class {name}(FlowAlgorithm):", f"    method: _{name}"]
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from agents.common.settings import Configurable, choice, linear_range, log_range, setting
-from agents.common.validation import integer, number
+from agents.common.validation import integer, number, one_of
 
 DECAYS: dict[str, Callable[[float, float], float]] = {
     "": lambda start, done: start,
@@ -131,16 +131,17 @@ def checked_frequency(name: str, value: Any) -> Any:
     :param name: of the setting, for the message.
     :param value: a number of steps, or a number and its unit.
     :return: the same.
-    :raises ValueError: if the number is not an int of at least 1, as SB3 does.
+    :raises ValueError: if the number is not an int of at least 1, or the unit unknown, as in SB3.
     """
     is_pair = isinstance(value, list | tuple) and len(value) == 2
+    steps, unit = value if is_pair else (value, "step")
     try:
-        integer(name, value[0] if is_pair else value, at_least=1)
+        steps = integer(name, steps, at_least=1)
     except TypeError as error:
         raise ValueError(str(error)) from error  # SB3's kind of error
-    if isinstance(value, list):
-        return tuple(value)
-    return value
+    # SB3 has an enumeration of the units
+    unit = one_of(name, getattr(unit, "value", unit), ("step", "episode"))
+    return (steps, unit) if is_pair else steps
 
 
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:

@@ -7,6 +7,7 @@ tuning looks for a value stands beside it, e.g. ``search=log_range(0.1, 100)``.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -257,17 +258,7 @@ def setting(
     return Setting(default, doc, reference, fixed, check, kw_only, search, role, bounds)  # type: ignore[return-value]
 
 
-def required(*, alias: str, kw_only: bool = False) -> Any:
-    """Declare an argument without a default, for type checkers only.
-
-    :param alias: its name in the constructor.
-    :param kw_only: whether the constructor takes it by name only.
-    :return: never.
-    """
-    raise NotImplementedError(f"`{alias}` is declared for type checkers only")
-
-
-@dataclass_transform(kw_only_default=True, field_specifiers=(setting, required))
+@dataclass_transform(kw_only_default=True, field_specifiers=(setting,))
 class Configurable:
     """A class whose settings are declared as attributes; every assignment to one is checked.
 
@@ -278,7 +269,9 @@ class Configurable:
 
     _declared: ClassVar[dict[str, Setting]] = {}
     changes = 0
-    """How often a setting was assigned: what was derived from settings is out of date when it has grown."""
+    """Assignment counter. State derived from settings is stale once it has increased."""
+    _is_complete = False
+    """Whether all settings have a value, so that a change must fit the others."""
     _is_locked = False
     _without_positional: ClassVar[str] = "give settings by their names"
     """What to do in place of arguments without a name."""
@@ -327,6 +320,7 @@ class Configurable:
         for name, declaration in self.declared().items():
             setattr(self, name, values.get(name, declaration.default))
         self.check_together()
+        self._is_complete = True
 
     def check_together(self) -> None:
         """Refuse values that are right by themselves and do not fit together; raise ValueError."""
@@ -366,13 +360,17 @@ class Configurable:
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)
-            # the same value again is no change: SB3 assigns arguments anew
+            # the same value again is no change: SB3 assigns its arguments
             if self._is_locked and declaration.fixed and value != getattr(self, name):
                 raise ValueError(
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "
                     f"{declaration.fixed}; make a new model with it"
                 )
-            vars(self)["changes"] = self.changes + 1  # an assignment would come here again
+            if self._is_complete:
+                changed = copy.copy(self)
+                vars(changed)[name] = value
+                changed.check_together()
+            self.changes += 1
         super().__setattr__(name, value)
 
     def lock(self) -> Self:
@@ -395,26 +393,3 @@ class Configurable:
 def _settings_in(cls: type) -> dict[str, Setting]:
     """Return the settings that a class declares itself."""
     return {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}
-
-
-def signature_of(constructor: Callable[..., Any], *parts: type[Configurable]) -> inspect.Signature:
-    """Return the signature of a constructor that takes the settings of some classes.
-
-    :param constructor: gives the arguments before them.
-    :param parts: the classes, in the order of their arguments.
-    :return: positional arguments first, then those by name.
-    """
-    _, *parameters = inspect.signature(constructor).parameters.values()  # without `self`
-    parameters = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    for part in parts:
-        for name, declaration in part.declared().items():
-            kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            if declaration.kw_only:
-                kind = inspect.Parameter.KEYWORD_ONLY
-            parameters.append(
-                inspect.Parameter(
-                    name, kind, default=declaration.default, annotation=declaration.annotation
-                )
-            )
-    # `Signature` demands that the positional ones come first; sorting keeps the order otherwise
-    return inspect.Signature(sorted(parameters, key=lambda parameter: parameter.kind))

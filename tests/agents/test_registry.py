@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from agents.registry import origin_of
 from docs import make_tables
 from tests.agents.testing.mistakes import example
 from tests.common.toys import refuses, tiny_model
+from tests.envs import SpacesEnv
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
@@ -73,11 +75,11 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
         load_config(TrainRequest(algo="an_agent:Mine"))
 
 
-@pytest.mark.parametrize("name", ["n_steps", "n_envs", "learn", "critic", "env"])
+@pytest.mark.parametrize("name", ["n_steps", "seed", "behaviour"])
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
     attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}}
     method = type("Mine", (QAM,), {**attributes, "__module__": __name__})
-    with refuses(f"setting `{name}` of Mine has the name of something"):
+    with refuses(f"setting `{name}` of Mine has the name of an argument"):
         model_class(method)
 
 
@@ -92,12 +94,34 @@ def test_a_misspelt_argument_names_the_closest():
         tiny_model("fql", distil_weight=1.0)
 
 
-def test_two_names_of_one_setting_are_refused():
-    with refuses("`ensemble_size` and `n_critics`"):
-        tiny_model("fql", ensemble_size=3, policy_kwargs={"n_critics": 2})
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({"policy_kwargs": {"n_critics": 3}}, r"`ensemble_size` and `policy_kwargs\.n_critics`"),
+        ({"policy_kwargs": {"net_arch": [8]}}, r"`net_arch` and `policy_kwargs\.net_arch`"),
+        ({"n_steps": 3}, "`horizon_length` and `n_steps`"),
+    ],
+)
+def test_a_setting_that_is_given_twice_is_refused_with_both_names(arguments, names):
+    with refuses(names):
+        tiny_model("fql", **arguments)
+    with refuses("`seed` and `seeds`"):
+        agents.FQL("MlpPolicy", SpacesEnv(), seeds=[0], seed=5)
 
 
-@pytest.mark.parametrize("name", ["gamma", "n_steps"])
-def test_a_setting_beside_a_method_that_has_it_is_refused(name):
-    with refuses(f"`{name}` is a setting of `method`, which was given too", TypeError):
-        agents.QAM("MlpPolicy", None, method=QAM(), **{name: 1})
+def test_a_method_is_copied_and_models_of_it_change_apart():
+    method = agents.get("bc").method(flow_steps=3, net_arch=[8])
+    first, second = (agents.BC("MlpPolicy", SpacesEnv(), method=method, seed=0) for _ in range(2))
+    second.method.flow_steps = 7
+    assert first.method.flow_steps == method.flow_steps == 3
+
+
+def test_the_class_of_models_of_an_algorithm_pickles(write_agent):
+    own = agents.get(write_agent(example())).algorithm
+    for kind in (own, agents.QAM):
+        assert pickle.loads(pickle.dumps(kind)) is kind
+
+
+def test_a_setting_beside_a_method_that_has_it_is_refused():
+    with refuses("`gamma` is a setting of `method`, which was given too", TypeError):
+        agents.QAM("MlpPolicy", None, method=QAM(), gamma=1)

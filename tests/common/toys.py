@@ -49,7 +49,10 @@ class NormedFeatures(BaseFeaturesExtractor):
 def tiny_model(id="qam", env=None, *, policy="MlpPolicy", **settings):
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
-    model = kind(policy, env or SpacesEnv(), **{**TINY, **settings})
+    values = {**TINY, **settings}
+    if "seeds" in settings:
+        del values["seed"]
+    model = kind(policy, env or SpacesEnv(), **values)
     model.set_logger(Logger(None, []))
     return model
 

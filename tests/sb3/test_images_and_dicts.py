@@ -164,7 +164,7 @@ def test_crops_change_training_and_follow_from_the_seed(pretraining_steps):
     updates = []
     for chance in (0.5, 0.5, 1.0, 1e-9):
         model = cropping_model(pretraining_steps=pretraining_steps)
-        model.random_crop = chance
+        model.method.random_crop = chance
         model.learn_offline(2, dataset=dataset_of(CROPPED))
         updates.append(parameters_of(model))
     first, repeated, always, never = updates

@@ -8,7 +8,7 @@ from typing import Any
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.normalization import checked_normalize
-from agents.common.sb3.constructor import read_arguments, with_named_classes
+from agents.common.sb3.constructor import SETTINGS_OF_POLICY, read_arguments, with_named_classes
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
@@ -230,8 +230,13 @@ def _check(
             with_named_classes("policy_kwargs", remaining.get("policy_kwargs"))
             return run, None, entry.algorithm.checked(remaining)
         method, _ = read_arguments(entry.method, (), remaining)
+        policy_kwargs = remaining.get("policy_kwargs") or {}
     # With their defaults, so that a run keeps its settings when a later release has other ones.
     settings = method.settings()
-    if "policy_kwargs" in remaining:
-        settings["policy_kwargs"] = remaining["policy_kwargs"]
+    # what of them is a setting of the method has its value above
+    policy_kwargs = {
+        name: value for name, value in policy_kwargs.items() if name not in SETTINGS_OF_POLICY
+    }
+    if policy_kwargs:
+        settings["policy_kwargs"] = policy_kwargs
     return run, method, settings

@@ -30,6 +30,7 @@ from agents.common.files import (
 from agents.common.model_file import find_checkpoints, read_model_file
 from agents.common.normalization import Normalization
 from agents.common.sb3.stored_model import StoredModel
+from agents.common.settings import Configurable
 
 FORMAT = 10
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
@@ -150,8 +151,11 @@ def _restore_model(model: StoredModel, path: Path) -> None:
     model.set_parameters(parameters, device=model.device)
     for name, value in variables.items():
         recursive_setattr(model, f"{name}.data", value.data)
+    settings = getattr(model, "method_class", Configurable).declared()
     for name, value in attributes.items():
-        if name not in OF_THE_PROCESS:
+        if name in settings:
+            setattr(model.method, name, value)
+        elif name not in OF_THE_PROCESS:
             setattr(model, name, value)
     if hasattr(model, "trainer"):
         model.trainer.prepare()  # the count of updates is another one

@@ -148,9 +148,11 @@ class Trainer:
                 print("The coming updates are compiled, which takes about a minute.", flush=True)
         if self._settings_read != self.method.changes:
             self._read_settings()
+            if self._compile_read != self.method.compile:
+                self.prepare()
         self.update_count.fill_(updates)
         for group in self.optimizer.param_groups:
-            schedule = self.schedules.get(group.get("network"), model.lr_schedule)
+            schedule = self.schedules.get(group.get("network"), self.schedules[None])
             rate = schedule(model._current_progress_remaining, updates)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)  # which a captured step reads
@@ -315,7 +317,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Choose how the coming updates are run; what was compiled or captured before is dropped."""
-        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+        self._compile_read = self.method.compile
         self._read_settings()
         for group in self.optimizer.param_groups:
             group["lr"] = float(group["lr"])  # a file may hold a tensor of another device
@@ -365,10 +367,13 @@ class Trainer:
     def _read_settings(self) -> None:
         """Read again what follows from settings, such as what each network has of its own in training."""
         self._settings_read = self.method.changes
+        self.pretraining = self.model._n_updates < self.method.pretraining_steps
         self.specs = self.method.specs()
         self.behaviour = find_behaviour(self.specs)
         self.update_intervals: dict[str, int] = {}
-        self.schedules: dict[str | None, LearningRateSchedule] = {}
+        self.schedules: dict[str | None, LearningRateSchedule] = {
+            None: LearningRateSchedule(self.method.learning_rate)  # of all others
+        }
         self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}
         for name, spec in self.specs.items():
             self.update_intervals[name] = spec.training.train_every

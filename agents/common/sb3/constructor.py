@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from stable_baselines3.common.noise import ActionNoise
@@ -16,14 +17,9 @@ from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.nets.specs import NetworkSpec, find_behaviour
 from agents.common.sb3.environments import available_device
 from agents.common.sb3.first_update import require_table
-from agents.common.settings import Configurable, required, setting
+from agents.common.settings import Configurable, setting
 from agents.common.streams import MAX_SEED
-from agents.common.validation import integer, suggestion
-
-if TYPE_CHECKING:  # names that only annotations need
-    from stable_baselines3.common.type_aliases import GymEnv
-
-    from agents.common.sb3.policy import FlowPolicy
+from agents.common.validation import integer
 
 
 def _seeds(name: str, value: Any) -> list[int] | None:
@@ -49,56 +45,25 @@ def _buffer_class(name: str, value: Any) -> Any:
     return value
 
 
-# arguments of a policy that are settings of the method here -> their names
-SETTINGS_OF_POLICY = {
-    "n_critics": "ensemble_size",
-    "net_arch": "net_arch",
-    "actor_layer_norm": "actor_layer_norm",
-    "critic_layer_norm": "critic_layer_norm",
+SETTINGS_OF_POLICY = {"n_critics": "ensemble_size", "net_arch": "net_arch"}
+"""Arguments of a policy, as SB3 names them, that are settings of the method here -> their names."""
+CLASSES_OF_POLICY: dict[str, tuple[type, Any]] = {
+    "activation_fn": (nn.Module, nn),
+    "optimizer_class": (torch.optim.Optimizer, torch.optim),
+    "features_extractor_class": (BaseFeaturesExtractor, None),
 }
-
-
-# without parameters, since a stacked network has none for its activation
-ACTIVATIONS = {
-    name.lower(): getattr(nn, name)
-    for name in (
-        "CELU", "ELU", "GELU", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish", "ReLU", "ReLU6", "SELU",
-        "Sigmoid", "SiLU", "Softplus", "Softsign", "Tanh", "Tanhshrink",
-    )
-}  # fmt: skip
-OPTIMIZERS = {
-    name.lower(): getattr(torch.optim, name)
-    for name in (
-        "Adadelta",
-        "Adagrad",
-        "Adam",
-        "Adamax",
-        "AdamW",
-        "ASGD",
-        "NAdam",
-        "RAdam",
-        "RMSprop",
-        "SGD",
-    )
-}
-CLASSES_OF_POLICY: dict[str, tuple[type, dict[str, type]]] = {
-    "activation_fn": (nn.Module, ACTIVATIONS),
-    "optimizer_class": (torch.optim.Optimizer, OPTIMIZERS),
-    "features_extractor_class": (BaseFeaturesExtractor, {}),
-}
-"""Arguments of a policy that are classes -> what they derive from, and those that a text may name."""
+"""Arguments of a policy that are classes -> what they derive from, and the module in which a text names them."""
 
 
 def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
-    """Return `policy_kwargs` with classes in place of their names, e.g. of ``relu`` or ``torch.nn.ReLU``.
+    """Return `policy_kwargs` with classes in place of their names, e.g. of ``ReLU``.
 
-    Files and command lines hold names, which are looked up in a table: nothing is evaluated or imported.
+    Files and command lines hold names; nothing is evaluated or imported.
 
     :param name: of the argument, for messages.
     :param value: arguments of a policy, or None.
     :return: the same with classes.
-    :raises TypeError: if it is not a mapping, or one of those arguments neither a class nor a text.
-    :raises ValueError: for an unknown name; the closest are named.
+    :raises TypeError: if it is not a mapping, or one of those arguments is no such class.
     """
     if value is None:
         return None
@@ -106,22 +71,18 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
         raise TypeError(f"`{name}` must be a mapping of names to values, got {value!r}")
     arguments = dict(value)
     for argument in CLASSES_OF_POLICY.keys() & arguments.keys():
-        base, classes = CLASSES_OF_POLICY[argument]
-        written = arguments[argument]
-        label = f"`{name}.{argument}`"
-        if isinstance(written, str) and classes:
-            short_name = written.rpartition(".")[2].lower()
-            if short_name not in classes:
-                names = [kind.__name__ for kind in classes.values()]
-                raise ValueError(
-                    f"{label} must name a class of PyTorch, got {written!r}; {suggestion(short_name, names)}"
-                )
-            arguments[argument] = classes[short_name]
-        elif written is not None and not (isinstance(written, type) and issubclass(written, base)):
-            alternative = f", or the name of one, e.g. {next(iter(classes))}" if classes else ""
+        base, module = CLASSES_OF_POLICY[argument]
+        kind = arguments[argument]
+        if isinstance(kind, str):
+            kind = getattr(module, kind, None)
+        if kind is arguments[argument] is None:
+            continue
+        if not isinstance(kind, type) or not issubclass(kind, base):
+            in_module = f", or its name in {module.__name__}" if module else ""
             raise TypeError(
-                f"{label} must be a subclass of {base.__name__}{alternative}, got {written!r}; give it in Python"
+                f"`{name}.{argument}` must be a subclass of {base.__name__}{in_module}, got {arguments[argument]!r}"
             )
+        arguments[argument] = kind
     return arguments
 
 
@@ -131,11 +92,6 @@ OWN_ARGUMENTS = ("n_steps", "seeds", "method", "behaviour", "_init_setup_model")
 
 class Arguments(Configurable):
     """Constructor arguments that are not settings of the method."""
-
-    # the first arguments of a model, which are no settings
-    if TYPE_CHECKING:
-        _policy: str | type[FlowPolicy] = required(alias="policy", kw_only=False)
-        _env: GymEnv | str | None = required(alias="env", kw_only=False)
 
     n_steps: int | None = setting(
         default=None,
@@ -158,8 +114,8 @@ class Arguments(Configurable):
     policy_kwargs: dict[str, Any] | None = setting(
         default=None,
         check=with_named_classes,
-        doc="Arguments of the policy. In it SB3's `net_arch` and `n_critics` are the settings `net_arch` and "
-        "`ensemble_size`; `activation_fn` and `optimizer_class` may be names such as `relu` and `adamw`.",
+        doc="Arguments of the policy, of which SB3's `net_arch` and `n_critics` are the settings `net_arch` and "
+        "`ensemble_size`; `activation_fn` and `optimizer_class` may be names in PyTorch, such as `ReLU` and `AdamW`.",
     )
     stats_window_size: int = setting(
         default=100, doc="Episodes over which rollout statistics are averaged."
@@ -202,6 +158,7 @@ class Arguments(Configurable):
             del values[name]
         if self.seeds is not None:
             values["seed"] = self.seeds[0]
+        values["n_steps"] = method.horizon_length if method.shorten_returns else 1
         for name, declared in Method.declared().items():
             if not declared.kw_only:
                 values[name] = getattr(method, name)
@@ -217,57 +174,59 @@ def read_arguments(
     :param positional: settings in SB3's order.
     :param named: all others.
     :return: the method, and what is not a setting of it.
-    :raises TypeError: for too many or unknown arguments.
-    :raises ValueError: for a value out of range, if two arguments that are the same setting differ, or for pretraining
-        where the algorithm has no behaviour flow.
+    :raises TypeError: for too many or unknown arguments, or a setting beside a method.
+    :raises ValueError: for a value out of range, a setting that is given by two names, or pretraining where the
+        algorithm has no behaviour flow.
     """
     in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
-    # more arguments than names are refused below
-    settings = {**dict(zip(in_order, positional, strict=False)), **named}
     if len(positional) > len(in_order):
         raise TypeError(
             f"{kind.__name__}() takes at most {len(in_order) + 2} arguments without a name"
         )
+    settings = {**dict(zip(in_order, positional, strict=False)), **named}
     kind.refuse_unknown(settings.keys(), also=Arguments.declared())
     # what is no argument of the model is a setting of the method
     names = Arguments.declared().keys() & settings.keys()
     arguments = Arguments(**{name: settings.pop(name) for name in names})
-    method = arguments.method
-    if method is None:
-        for name, value in (arguments.policy_kwargs or {}).items():
-            if name in SETTINGS_OF_POLICY:
-                _set_by_other_name(settings, SETTINGS_OF_POLICY[name], name, value, kind)
-        if arguments.n_steps is not None:
-            # SB3's returns are of single actions, and shorter before the end of an episode
-            _set_by_other_name(settings, "horizon_length", "n_steps", arguments.n_steps, kind)
-            settings |= {"action_chunking": False, "shorten_returns": True}
+    if arguments.seed is not None and arguments.seeds is not None:
+        raise ValueError("`seed` and `seeds` both say what to begin with; give one of them")
+    of_sb3 = _settings_of_sb3(arguments)
+    for name, (other_name, _) in of_sb3.items():
+        if name in settings:
+            raise ValueError(f"`{name}` and `{other_name}` are the same setting; give one of them")
+    settings |= {name: value for name, (_, value) in of_sb3.items()}
+    if arguments.method is None:
         method = kind(**settings)
-    elif settings or arguments.n_steps is not None:
-        name = next(iter(settings), "n_steps")
+    elif settings:
         raise TypeError(
-            f"`{name}` is a setting of `method`, which was given too; give it to the method"
+            f"`{next(iter(settings))}` is a setting of `method`, which was given too; give it to the method"
         )
+    else:
+        method = copy.copy(arguments.method)  # another model may be made of it too
     require_table(method, "networks", NetworkSpec)
     if method.pretraining_steps:
         require_behaviour(method)
     return method, arguments
 
 
-def _set_by_other_name(
-    settings: dict[str, Any], name: str, other_name: str, value: Any, method: type[Method]
-) -> None:
-    """Set a setting to what was given for it elsewhere; refuse a number that differs from that of its own name.
-
-    The `net_arch` of `policy_kwargs` counts before the setting of that name.
-    """
-    declared = method.declared()[name]
-    if other_name != name:
-        value = integer(other_name, value, **declared.bounds)
-        if settings.get(name, value) not in (value, declared.default):
-            raise ValueError(
-                f"`{name}` and `{other_name}` are the same setting, got {settings[name]} and {value}; give one of them"
-            )
-    settings[name] = value
+def _settings_of_sb3(arguments: Arguments) -> dict[str, tuple[str, Any]]:
+    """Take the settings out of arguments that SB3 has for them: name -> SB3's name, and the value."""
+    settings: dict[str, tuple[str, Any]] = {}
+    policy_kwargs = dict(arguments.policy_kwargs or {})
+    for other_name, name in SETTINGS_OF_POLICY.items():
+        if other_name in policy_kwargs:
+            settings[name] = f"policy_kwargs.{other_name}", policy_kwargs.pop(other_name)
+    if settings:
+        arguments.policy_kwargs = policy_kwargs
+    if arguments.n_steps is not None:
+        # SB3's returns are of single actions, and shorter before the end of an episode
+        values = {
+            "horizon_length": arguments.n_steps,
+            "action_chunking": False,
+            "shorten_returns": True,
+        }
+        settings |= {name: ("n_steps", value) for name, value in values.items()}
+    return settings
 
 
 def require_behaviour(method: Method, replacement: str | None = None) -> str:

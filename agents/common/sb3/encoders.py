@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from agents.common.method import Method
 from agents.common.nets.mlp import StackedMLP, fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
-from agents.common.sb3.constructor import SETTINGS_OF_POLICY, with_named_classes
+from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.policy import FlowPolicy
 
 
@@ -147,13 +147,11 @@ def policy_arguments(method: Method, policy_kwargs: Mapping[str, Any] | None) ->
     """Return the arguments of a model's policy, with the encoder that the setting names.
 
     :param method: the algorithm.
-    :param policy_kwargs: the model's argument of that name, in which settings of the method are left out.
+    :param policy_kwargs: the model's argument of that name.
     :return: by name.
     :raises ValueError: if both `encoder` and a features extractor are given.
     """
     arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
-    for name in SETTINGS_OF_POLICY.keys() & arguments:
-        del arguments[name]
     if method.encoder is not None:
         if "features_extractor_class" in arguments:
             raise ValueError(

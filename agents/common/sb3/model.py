@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+from abc import ABCMeta
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,7 +17,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv as GymEnv
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
+from stable_baselines3.common.type_aliases import (
+    MaybeCallback,
+    RolloutReturn,
+    TrainFreq,
+    TrainFrequencyUnit,
+)
 from torch import Tensor
 
 from agents.common.actions import Array
@@ -39,7 +45,6 @@ from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import ChunkState, FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples, load_behaviour
 from agents.common.sb3.stored_model import StoredModel
-from agents.common.settings import Configurable
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
@@ -49,11 +54,30 @@ SETTINGS_OF_BUFFER = (
 )  # fmt: skip
 
 
-class FlowAlgorithm(StoredModel):
+class ModelType(ABCMeta):
+    """The type of the classes of models, which `agents.models` makes of methods and pickles by them."""
+
+    method_class: type[Method]
+
+
+def _setting(name: str) -> Any:
+    """Return a property that is a setting of the model's method: SB3 reads and assigns it by this name."""
+
+    def read(model: FlowAlgorithm) -> Any:
+        return getattr(model.method, name)
+
+    def assign(model: FlowAlgorithm, value: Any) -> None:
+        setattr(model.method, name, value)
+
+    return property(read, assign)
+
+
+class FlowAlgorithm(StoredModel, metaclass=ModelType):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
-    What is learnt, and how, is in ``method``; its settings are attributes of the model too. One that is changed acts
-    from then on in training and acting; one that networks or buffer were built with cannot be changed.
+    What is learnt, and how, is in ``method``. A setting that is changed there, e.g. ``model.method.rho = 0.5``, acts
+    from then on in training and acting; one that networks or buffer were built with cannot be changed. Settings that
+    SB3 has too are attributes of the model under the same names.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for Dict observations, or a
         subclass of ``FlowPolicy``.
@@ -67,7 +91,14 @@ class FlowAlgorithm(StoredModel):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
     method_class: ClassVar[type[Method]] = Method
-    unsaved = (*StoredModel.unsaved, "method", "trainer", "n_steps", "_chunk_state", "_last_info")
+    learning_rate = _setting("learning_rate")
+    buffer_size = _setting("buffer_size")
+    learning_starts = _setting("learning_starts")
+    batch_size = _setting("batch_size")
+    tau = _setting("tau")
+    gamma = _setting("gamma")
+    gradient_steps = _setting("gradient_steps")
+    unsaved = (*StoredModel.unsaved, "method", "trainer", "_chunk_state", "_last_info")
     policy: FlowPolicy
     trainer: Trainer
     """Takes the gradient steps."""
@@ -114,33 +145,30 @@ class FlowAlgorithm(StoredModel):
             self._setup_model()
 
     def __getattr__(self, name: str) -> Any:
-        """Look up in the method what the model lacks, such as its hooks."""
+        """Read from the method what the model lacks, such as its settings."""
         if name.startswith("_") or "method" not in vars(self):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Change a setting of the method for acting and training alike; keep anything else as an attribute."""
-        if name not in self.method_class.declared():
-            super().__setattr__(name, value)
-            return
-        method = self.method
-        changed = copy.copy(method)
-        setattr(changed, name, value)  # refuses what the constructor refuses
-        # SB3 sets `learning_rate` and others again, also in the middle of a phase
-        if getattr(changed, name) == getattr(method, name):
-            return
-        if type(method).__init__ is Configurable.__init__:
-            changed.check_together()
-        else:  # it may derive from settings
-            changed = type(method)(**changed.settings())
-        # the object stays the same: policy and trainer have it too
-        vars(method).update(vars(changed), changes=method.changes + 1)
-        if "trainer" in vars(self):
-            self.lr_schedule = LearningRateSchedule(method.learning_rate)
-            self._convert_train_freq()
-            if name in ("compile", "pretraining_steps"):
-                self.trainer.prepare()
+        """Refuse an attribute that would hide a setting of the method and change nothing."""
+        if name in self.method_class.declared() and not hasattr(type(self), name):
+            raise AttributeError(
+                f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`, and if the "
+                "setting is your own, give it a name that models do not use"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def train_freq(self) -> Any:
+        """How often updates follow, as SB3's `TrainFreq`."""
+        value = self.method.train_freq
+        steps, unit = value if isinstance(value, tuple) else (value, "step")
+        return TrainFreq(steps, TrainFrequencyUnit(unit))
+
+    @train_freq.setter
+    def train_freq(self, value: Any) -> None:
+        self.method.train_freq = value
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
@@ -148,14 +176,12 @@ class FlowAlgorithm(StoredModel):
         """Build buffer and policy; runs without an environment too when a model is loaded."""
         attributes = vars(self)
         settings = self.method.settings()
-        # SB3's `load` sets them as attributes of the model; they belong to the method
+        # `load` sets them as attributes of the model; they belong to the method
         loaded = {name: attributes.pop(name) for name in settings.keys() & attributes}
         if loaded:
-            # made again: its constructor may derive from settings
             self.method = type(self.method)(**settings | loaded)
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
-        self.lr_schedule = LearningRateSchedule(self.method.learning_rate)
         seeds = self.seeds
         if seeds is None and self.seed is not None:
             seeds = [self.seed]
@@ -178,12 +204,11 @@ class FlowAlgorithm(StoredModel):
             self.method.pretrained = self.behaviour
         method = self.method.lock()
         arguments = policy_arguments(method, self.policy_kwargs)
-        policy: Any = self.policy_class(*spaces, self.lr_schedule, method, seeds, **arguments)
+        rate = LearningRateSchedule(method.learning_rate)
+        policy: Any = self.policy_class(*spaces, rate, method, seeds, **arguments)
         self.policy = policy.to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
-        self._convert_train_freq()
-        self.n_steps = method.horizon_length if method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
         self._chunk_state = None
         self._last_info = {}

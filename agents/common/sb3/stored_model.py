@@ -55,7 +55,7 @@ class StoredModel(OffPolicyAlgorithm):
 
     method: Method
     """What is learnt and how; baselines have none."""
-    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "_other_action_spaces")
+    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "_other_action_spaces")
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer
     """None in a replica that was taken out of a model, which has nothing to train on."""
