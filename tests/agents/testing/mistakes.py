@@ -130,7 +130,7 @@ MISTAKES = {
         "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n"
         + HOOKS,
         "resuming",
-        r"differs after training that went on from a checkpoint offline; keep state in networks",
+        r"differs after updates that went on from a checkpoint written offline; keep state in",
     ),
     "state that loading forgets": Mistake(
         HOOKS,

@@ -1,1 +1,0 @@
-"""For authors of algorithms: a package to start from."""
