@@ -117,7 +117,7 @@ def domain_means(set_name: str) -> pd.DataFrame:
 
 def choosing() -> str:
     """Return what to start with, and the table of all algorithms."""
-    algorithms = describe_algorithms()["algorithms"]
+    algorithms = describe_algorithms()
     rows = []
     for id in in_order(algorithms):
         row = algorithms[id]

@@ -80,7 +80,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.runs.resume import warn_if_code_changed
     from zoo.suites.jobs import make_jobs, print_jobs, status_of, summarise
     from zoo.suites.suite import read_suite, select
-    from zoo.terminal.tables import result_for_terminal
 
     suite = read_suite(file)
     if args.dataset_dir:
@@ -95,18 +94,18 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     command = shlex.join(word for word in shlex.split(args.command_line) if word != "--dry-run")
     if args.dry_run:
         print_jobs(statuses)
-        return result_for_terminal(summarise(statuses), command)
+        return {**summarise(statuses), "next": command}
     left = [status.job for status in statuses if not status.is_final]
     log.info("%d of %d jobs are left", len(left), len(jobs))
     if left:
         _launch(left, args)
         statuses = list(map(status_of, jobs))
-    hint = ""
+    result = summarise(statuses)
     if not all(status.is_final for status in statuses):
         print_jobs([status for status in statuses if status.state != "done"])
         args.exit_code = FAILED
-        hint = command
-    return _report(suite, statuses, args) | result_for_terminal(summarise(statuses), hint)
+        result["next"] = command
+    return _report(suite, statuses, args) | result
 
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:

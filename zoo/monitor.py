@@ -22,6 +22,7 @@ from agents.common.validation import number
 from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
+from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, add_flags, add_verbose
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.report.monitoring import count_states, show_states
     from zoo.report.references import normalise_returns, read_references
     from zoo.runs.read import read_runs
-    from zoo.terminal.tables import result_for_terminal, terminal
+    from zoo.terminal.tables import terminal
 
     console = terminal()
     paths = shlex.join(map(str, args.paths))
@@ -102,7 +103,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     hint = f"zoo compare {paths} -o report/"
     if counts.get("running"):
         hint = f"zoo monitor {paths} --watch"
-    return result_for_terminal(counts, hint)
+    log.info("next: %s", hint)
+    return counts
 
 
 main = as_program(make_parser, _run)

@@ -1,6 +1,8 @@
 """Train an algorithm on an environment's dataset, then online: one run folder per seed."""
 
 import argparse
+import ctypes
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from zoo.settings.request import add_training, read_request
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.parser import Parser
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
+
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
@@ -22,8 +26,22 @@ def make_parser() -> Parser:
     return parser
 
 
+def _prepare_process() -> None:
+    """Set what makes updates on a CPU faster; PyTorch reads it when it is imported."""
+    # Its threads spin while they wait for each other. Where other processes want all cores, an update takes half as
+    # long if they spin less; on an idle machine it takes up to a fifth longer.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
+    # getting them back cleared page by page, took 8% of an update.
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch is imported only here."""
+    _prepare_process()
     request = read_request(args)
     prepare_pictures(request.env)
     with signals_deferred():

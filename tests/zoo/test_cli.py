@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import io
 import json
 import os
 import re
@@ -22,9 +21,8 @@ from zoo import list_agents
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
-from zoo.terminal.cli import PROGRAMS, checked, give_home, main, run_program, signals_deferred
+from zoo.terminal.cli import PROGRAMS, checked, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, FAILED, INTERRUPTED, STOP_SIGNALS, SUCCEEDED, UsageError
-from zoo.terminal.messages import write_out
 from zoo.terminal.parser import (
     THREADS,
     Number,
@@ -166,81 +164,6 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(c
         assert failure == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
 
 
-def test_what_standard_output_cannot_encode_is_escaped(monkeypatch):
-    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", output)
-    assert run_program(lambda: write_out("für") or None) == 0
-    output.flush()
-    assert output.buffer.getvalue() == b"f\\xfcr\n"
-
-
-def test_standard_output_that_takes_nothing_is_named_and_a_reader_that_has_gone_is_not():
-    read, write = os.pipe()
-    os.close(read)
-    program = [sys.executable, "-m", "zoo.train"]
-    full_disk = "standard output cannot be written: No space left on device\n"
-    with open("/dev/full", "w") as full, open(write, "w") as pipe:
-        for output, message in ((full, full_disk), (pipe, "")):
-            ended = subprocess.run(
-                [*program, "--help"], cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True
-            )
-            assert (ended.returncode, ended.stderr) == (FAILED, message)
-
-
-def test_a_user_whom_the_system_does_not_know_gets_a_home(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import pwd\ndef missing(*_): raise KeyError\npwd.getpwuid = missing\n"
-    )
-    code = "from pathlib import Path; from zoo.terminal.cli import run_program; import getpass\n"
-    code += "run_program(lambda: {'home': str(Path.home()), 'user': getpass.getuser()})"
-    variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
-    ended = python(code, variables=variables)
-    home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
-    assert json.loads(ended.stdout) == {"home": str(home), "user": str(os.getuid())}
-    assert f"data and caches go to {home}" in ended.stderr
-
-
-@pytest.mark.parametrize("kind", ["open to others", "link", "file"])
-def test_a_home_that_somebody_else_may_have_prepared_is_refused(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("pathlib.Path.home", failing(RuntimeError("no home")))
-    home = tmp_path / f"flow-rl-zoo-{os.getuid()}"
-    if kind == "link":
-        (tmp_path / "elsewhere").mkdir(mode=0o700)
-        home.symlink_to(tmp_path / "elsewhere")
-    elif kind == "open to others":
-        home.mkdir()
-        home.chmod(0o777)
-    else:
-        home.touch(mode=0o700)
-    with refuses("must be a folder that only this user can use"):
-        give_home()
-
-
-def test_standard_output_is_for_the_result_whatever_else_is_printed():
-    code = (
-        "import os, subprocess, sys; from zoo.terminal.cli import run_program\n"
-        "def body():\n"
-        "    print('by an environment'); os.write(1, b'from C\\n'); subprocess.run(['echo', 'by a child'])\n"
-        "    return {'steps': 3}\n"
-        "sys.exit(run_program(body))"
-    )
-    ended = python(code)
-    assert json.loads(ended.stdout) == {"steps": 3}
-    assert sorted(ended.stderr.splitlines()) == ["by a child", "by an environment", "from C"]
-
-
-def test_a_closed_standard_stream_gives_its_number_to_no_other_file():
-    code = (
-        "import os, subprocess; from zoo.terminal.messages import log, open_standard_streams\n"
-        "open_standard_streams(); log.warning('to nobody')\n"
-        "subprocess.run(['sh', '-c', 'echo to nobody >&2'], check=True)\n"
-        "print(os.open('/dev/null', os.O_RDONLY))"
-    )
-    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "3\n"
-
-
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_waits_for_the_end_of_an_import(number):
     finished = []
@@ -259,25 +182,6 @@ def test_a_signal_waits_for_the_end_of_an_import(number):
     finally:
         signal.signal(signal.SIGINT, handler)
     assert finished == ["import"]
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"), [("zoo tr", {"train"}), ("zoo train --pro", {"--profile", "--progress"})]
-)
-def test_programs_and_flags_are_completed_as_bash_asks_for_it(tmp_path, line, expected):
-    answer = tmp_path / "answer"
-    variables = {
-        "COMP_LINE": line,
-        "COMP_POINT": str(len(line)),
-        "COMP_TYPE": "9",
-        "_ARGCOMPLETE": "1",
-        "_ARGCOMPLETE_IFS": "\n",
-        "_ARGCOMPLETE_SHELL": "bash",
-        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
-    }
-    code = "import sys; sys.argv = ['zoo']; from zoo.terminal.cli import main; main()"
-    python(code, variables={**os.environ, **variables})
-    assert set(answer.read_text().split()) == expected
 
 
 def run_lightly(*words, code):
@@ -313,28 +217,18 @@ def test_an_environment_that_something_of_the_users_may_name_is_not_refused_earl
 
 def test_list_names_every_algorithm_without_importing_pytorch():
     ran = run_lightly("zoo/list_agents.py", "list", code=SUCCEEDED)
-    algorithms = json.loads(ran.stdout)["algorithms"]
-    assert list(algorithms) == list(algorithm_ids())
-    for id, row in algorithms.items():
-        entry = find_algorithm(id)
-        assert (row["published_name"], row["paper"]) == (entry.published_name, entry.paper)
-    assert algorithms["qam"]["kind"] == "offline and online"
-    assert algorithms["sac"]["kind"] == "SB3 baseline, online"
+    assert json.loads(ran.stdout)["algorithms"] == list(algorithm_ids())
+    for id in algorithm_ids():
+        assert re.search(rf"^ *{id} ", ran.stderr, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_setting_has_a_meaning(algo, call):
     result, messages = call(list_agents.main, "show", algo)
     assert "\\" not in messages  # no LaTeX
-    assert set(result["settings"]) == set(settings_of(find_algorithm(algo).algorithm))
-    assert all(row["meaning"] for row in result["settings"].values())
-
-
-def test_json_is_for_other_programs(call, monkeypatch):
-    result, messages = call(main, "list")
-    assert call(main, "list", "--json") == (result, "")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert call(main, "list") == ({}, messages)
+    settings = settings_of(find_algorithm(algo).algorithm)
+    assert set(result["settings"]) == set(settings)
+    assert all(setting.meaning for setting in settings.values())
 
 
 def test_a_package_of_environments_that_is_not_found_is_named():

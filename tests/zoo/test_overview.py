@@ -16,7 +16,7 @@ def test_committed_numbers_and_the_table_are_those_of_the_sets():
 
 
 def test_what_to_start_with_is_the_best_that_is_not_dear():
-    rows = describe_algorithms()["algorithms"]
+    rows = describe_algorithms()
     table = pd.DataFrame(rows).T
     is_cheap = table["work"] < rows["qam"]["work"]
     assert table["mini"][table["offline"] > 0].astype(float).idxmax() == START_WITH["offline"]

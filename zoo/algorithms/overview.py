@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.registry import ALIASES, describe
+from agents.registry import describe
 from zoo.algorithms.catalogue import SB3, algorithm_ids
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -21,8 +21,8 @@ SCORES = ("offline", "online", "mini")
 NUMBERS = (*SCORES, "work")
 
 
-def describe_algorithms() -> dict[str, Any]:
-    """Return ``start_with``, and ``algorithms``: id -> description, scores, work and when to use it.
+def describe_algorithms() -> dict[str, dict[str, Any]]:
+    """Return id -> published name, paper, when to use it, and numbers of each algorithm.
 
     ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is that of the mini
     benchmark; ``work`` is the number of operations of an update over that of BC. A missing number is None.
@@ -31,18 +31,12 @@ def describe_algorithms() -> dict[str, Any]:
     operations = update_operations()
     algorithms: dict[str, dict[str, Any]] = {}
     for id in algorithm_ids():
-        row: dict[str, Any]
         if id in SB3:
             name, paper = SB3[id]
-            row = {
-                "published_name": name,
-                "paper": paper,
-                "when": "A baseline without a dataset.",
-            }
+            when = "A baseline without a dataset."
+            row: dict[str, Any] = {"published_name": name, "paper": paper, "when": when}
         else:
             row = dict(describe(id))
-        row["aliases"] = sorted(alias for alias, target in ALIASES.items() if target == id)
-        row["kind"] = kind_of(id)
         cells = scores.get(id, {})
         row |= {"source": cells.get("source"), **dict.fromkeys(NUMBERS)}
         for name in cells.keys() & SCORES:
@@ -50,7 +44,7 @@ def describe_algorithms() -> dict[str, Any]:
         if id in operations:
             row["work"] = round(operations[id] / operations["bc"], 1)
         algorithms[id] = row
-    return {"start_with": START_WITH, "algorithms": algorithms}
+    return algorithms
 
 
 def update_operations() -> dict[str, float]:
@@ -58,27 +52,15 @@ def update_operations() -> dict[str, float]:
     return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 
-def kind_of(id: str) -> str:
-    """Return in which phases an algorithm trains, and whether it is one of SB3's."""
-    return "SB3 baseline, online" if id in SB3 else "offline and online"
-
-
-def in_order(algorithms: Mapping[str, Mapping[str, Any]], by: str = "source") -> list[str]:
-    """Return ids, the best first, or the cheapest; by source, methods of one comparison stand together."""
+def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return ids by the source of their scores, the largest comparison and the best algorithm first."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def place(id: str) -> tuple[Any, ...]:
         row = algorithms[id]
-        if by == "id":
-            return (id,)
-        if by == "source":
-            # the largest comparison first, algorithms without a published score last
-            source = row["source"]
-            return -sizes[source], source or "", -(row["offline"] or 0), -(row["mini"] or 0)
-        number = row[by] or 0
-        if by != "work":  # the highest score first, and the least work
-            number = -number
-        return row[by] is None, number
+        source = row["source"]
+        # algorithms without a published score come last
+        return -sizes[source], source or "", -(row["offline"] or 0), -(row["mini"] or 0)
 
     return sorted(algorithms, key=place)
 

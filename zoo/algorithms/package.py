@@ -1,32 +1,18 @@
-"""The template of a package for an algorithm: agent, settings, test, project file and README."""
+"""A package for an algorithm of one's own, from a template: agent, settings, test, project file and README."""
 
 import importlib.util
-import inspect
 import keyword
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from agents.common.files import atomic_folder
-from agents.common.method import Method
 from agents.registry import ALIASES
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.terminal.errors import UsageError
 
-FILES = {
-    "{name}.py": "agent.py.jinja",
-    "{name}.yml": "settings.yml.jinja",
-    "test_{name}.py": "test.py.jinja",
-    "pyproject.toml": "pyproject.toml.jinja",
-    "README.md": "README.md.jinja",
-}
-"""File of the package -> its template."""
-
-WIDTH = 116
-"""Columns of a comment in the written agent file."""
+TEMPLATE = Path(__file__).parent / "template"
+"""The package of an algorithm called `my_agent`; ``.txt`` keeps its files from being taken for code of the zoo."""
 
 
 def write_package(name: str, parent: Path) -> dict[str, Any]:
@@ -47,32 +33,19 @@ def write_package(name: str, parent: Path) -> dict[str, Any]:
         )
     folder = parent / name
     if folder.exists():
-        raise UsageError(
-            f"{folder} exists, and nothing is overwritten; choose another name or --folder"
-        )
+        raise UsageError(f"{folder} exists already; choose another name or --folder")
     if not parent.is_dir():
         raise UsageError(f"`--folder` must be an existing folder, got {parent}")
     class_name = "".join(part.capitalize() for part in name.split("_"))
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,  # a name that a template misspells is an error
-    )
-    files = {path.format(name=name): template for path, template in FILES.items()}
+    names = {"my_agent": name, "MyAgent": class_name, "my-agent": name.replace("_", "-")}
+    files = []
     with atomic_folder(folder) as temporary:
-        for file, template in files.items():
-            text = templates.get_template(template).render(
-                name=name, class_name=class_name, explain=explain
-            )
+        for path in sorted(TEMPLATE.iterdir()):
+            file = path.name.removesuffix(".txt")
+            text = path.read_text(encoding="utf-8")
+            for placeholder, replacement in names.items():
+                file = file.replace(placeholder, replacement)
+                text = text.replace(placeholder, replacement)
             (temporary / file).write_text(text, encoding="utf-8")
-    return {"folder": str(folder), "files": list(files), "algo": f"{name}:{class_name}"}
-
-
-def explain(hook: str) -> str:
-    """Return the docstring of a hook of `agents.Method` as lines of comment inside a class."""
-    text = (inspect.getdoc(getattr(Method, hook)) or "").partition(":param")[0]
-    return "\n".join(
-        textwrap.wrap(text, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
-    )
+            files.append(file)
+    return {"folder": str(folder), "files": files, "algo": f"{name}:{class_name}"}

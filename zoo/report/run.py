@@ -16,7 +16,7 @@ from zoo.report.page.report import Content, refuse_foreign_files, write_report
 from zoo.report.request import CompareRequest
 from zoo.report.table_entries import Table, TableEntry, write_file
 from zoo.runs.versions import git_commit
-from zoo.terminal.messages import log, standard_output
+from zoo.terminal.messages import log
 from zoo.terminal.tables import make_table
 
 # what imports made stays, 160,000 objects that each full collection of garbage would visit
@@ -64,7 +64,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
         result["report"] = str(write_report(request.output, content))
     if request.prints or not (request.json or request.output):
         _print_tables(content)
-    elif request.output and standard_output().isatty():
+    elif request.output:
         _print_sentences(content)
     elif inputs.uncovered:
         log.info(inputs.uncovered)  # the other two print it, as the first sentence
@@ -73,7 +73,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
 
 def _print_sentences(content: Content) -> None:
     """Print the verdicts, and what a reader must know before believing a number."""
-    console = Console(file=standard_output(), markup=False, highlight=False)
+    console = Console(markup=False, highlight=False)
     for verdict in content.verdicts:
         console.print(" ".join(verdict).strip())
     for text in content.warnings:
@@ -85,7 +85,7 @@ def _print_tables(content: Content) -> None:
 
     Where nothing can be averaged, the means of the tasks stand in for the aggregates.
     """
-    console = Console(file=standard_output(), markup=False)
+    console = Console(markup=False)
     names = [table.name for table in content.tables]
     _print_sentences(content)
     for table in content.tables:

@@ -2,17 +2,12 @@
 
 import argparse
 import contextlib
-import ctypes
-import getpass
 import glob
 import importlib
 import json
-import os
 import shlex
 import signal
-import stat
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -37,18 +32,8 @@ from zoo.terminal.errors import (
     handling_signals,
     heard_signals,
 )
-from zoo.terminal.messages import (
-    LOG_FILE_ONLY,
-    as_yaml,
-    log,
-    messages,
-    open_standard_streams,
-    output_reserved,
-    write_out,
-)
+from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.terminal.parser import Parser, module_of
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
 PROGRAMS = {
     "train": "train an algorithm on an environment's dataset, then online",
@@ -63,35 +48,6 @@ PROGRAMS = {
     "dataset": "list, generate, download, check, convert and collect datasets",
     "agents": "show algorithms and settings, check or begin one of your own",
 }
-
-
-def give_home() -> None:
-    """Give a user whom the system does not know, as containers have them, a name and a home folder of its own."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = str(os.getuid())
-    try:
-        Path.home()
-    except RuntimeError as error:
-        home = Path(tempfile.gettempdir()) / f"flow-rl-zoo-{os.getuid()}"
-        with contextlib.suppress(FileExistsError):
-            home.mkdir(mode=0o700)
-        # Anybody can guess the name and make it first, also as a link: `lstat` follows none.
-        status = home.lstat()
-        if (
-            not stat.S_ISDIR(status.st_mode)
-            or status.st_uid != os.getuid()
-            or status.st_mode & 0o077
-        ):
-            raise UsageError(
-                f"this user has no home folder, and {home} must be a folder that only this user can use; remove it, or "
-                "set HOME"
-            ) from error
-        os.environ["HOME"] = str(home)
-        log.warning(
-            "this user has no home folder; data and caches go to %s, unless HOME says where", home
-        )
 
 
 @contextlib.contextmanager
@@ -113,34 +69,19 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     :param verbose: 0 shows errors only, 2 or more their tracebacks too.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
-    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    is_ours = program.name == "zoo" or program.resolve().parent == Path(__file__).parents[1]
-    if is_ours and sys.getfilesystemencoding() != "utf-8":
-        # in such a locale, e.g. C with PYTHONUTF8=0, TensorBoard and others fail on names that are not ASCII
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    open_standard_streams()
     for number in heard_signals():
         if number != signal.SIGINT:  # for which Python has a handler
             signal.signal(number, _interrupt)
-    # Read when PyTorch loads. Its threads spin while they wait for each other. Where other processes want all cores, an
-    # update takes half as long if they spin less; on an idle machine it takes up to a fifth longer.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
-    # getting them back cleared page by page, took 8% of an update on a CPU.
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
     with messages(verbose), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: log.warning(message)  # no line of code
         try:
-            give_home()
-            with output_reserved():
-                result = body()
+            result = body()
+            if result is not None:
+                print(json.dumps(result), flush=True)
         except (KeyboardInterrupt, Interrupted) as error:
             log.error(str(error) or "stopped by a signal")
             return INTERRUPTED
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an environment may call `sys.exit`
             is_known = isinstance(error, (UsageError, DamagedFileError))
             trace = "".join(traceback.format_exception(error)).rstrip()
             if verbose >= 2:
@@ -151,9 +92,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
                 log.log(LOG_FILE_ONLY, trace)
                 log.error("%s: %s%s", type(error).__name__, error, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
-    if result is None:
-        return SUCCEEDED
-    return write_out(as_yaml(result) if sys.stdout.isatty() else json.dumps(result))
+    return SUCCEEDED
 
 
 def as_program(
@@ -206,33 +145,19 @@ def checked(args: argparse.Namespace) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if "_ARGCOMPLETE" in os.environ:
-        complete()
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: zoo PROGRAM [arguments], zoo --version; programs:"]
         lines += [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
-        code = write_out("\n".join(lines))
-        return code if words else BAD_INPUT
+        print("\n".join(lines))
+        return SUCCEEDED if words else BAD_INPUT
     if words == ["--version"]:
-        return write_out(f"flow-rl-zoo {version('flow-rl-zoo')}")
-    if words[0] == "list":  # what one tries first to see what there is
-        words = ["agents", *words]
+        print(f"flow-rl-zoo {version('flow-rl-zoo')}")
+        return SUCCEEDED
     if words[0] not in PROGRAMS:
         log.error("%s; see zoo --help", unknown_name_message("program", words[0], PROGRAMS))
         return BAD_INPUT
     program = importlib.import_module(f"zoo.{module_of(words[0])}")
     return int(program.main(words[1:]))
-
-
-def complete() -> None:
-    """Answer the shell's Tab key, which ``eval "$(register-python-argcomplete zoo)"`` switches on."""
-    import argcomplete
-
-    parser = argparse.ArgumentParser("zoo")
-    programs = parser.add_subparsers()
-    for name in PROGRAMS:
-        programs.choices[name] = importlib.import_module(f"zoo.{module_of(name)}").make_parser()
-    argcomplete.autocomplete(parser)
 
 
 def _interrupt(signum: int, frame: object) -> None:

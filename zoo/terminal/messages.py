@@ -2,21 +2,12 @@
 
 import contextlib
 import functools
-import io
-import json
 import logging
-import os
-import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import Any, TextIO
-
-import yaml
-
-from zoo.terminal.errors import FAILED, SUCCEEDED
 
 RUN_LOG = "run.log"
 LOG_FILE_ONLY = logging.DEBUG
@@ -85,88 +76,9 @@ class _Terminal(logging.Handler):
     """Prints messages on the current standard error, which a progress bar replaces to stay below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message."""
-        print(_TEXT.format(record), file=sys.stderr, flush=True)
+        """Print a message; work goes on where the terminal has gone."""
+        with contextlib.suppress(OSError):
+            print(_TEXT.format(record), file=sys.stderr, flush=True)
 
 
 log.addHandler(_Terminal())  # outside a program too, e.g. where a script loads a dataset
-
-
-def open_standard_streams() -> None:
-    """Open closed standard streams on the null device, for children too, so that no other file gets their numbers.
-
-    Standard output escapes characters that its encoding lacks, as standard error does; it would raise.
-    """
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free
-            os.set_inheritable(number, True)
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-_reserved_output: TextIO | None = None
-
-
-def standard_output() -> TextIO:
-    """Return the stream of a program's result, whatever `print` writes to just now."""
-    return _reserved_output or sys.stdout
-
-
-@contextlib.contextmanager
-def output_reserved() -> Iterator[None]:
-    """Keep standard output for the result: what anything else prints meanwhile goes to standard error.
-
-    Environments print, also in child processes and from C; who reads the result expects one line of JSON.
-    """
-    global _reserved_output
-    output = sys.stdout
-    output.flush()
-    descriptor = os.dup(1)
-    os.dup2(2, 1)
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(
-            open(descriptor, "w", encoding=output.encoding, errors=output.errors)
-        )
-        stack.callback(os.dup2, descriptor, 1)
-        # a test or a notebook may have put a stream in memory there
-        _reserved_output = stream if output is sys.__stdout__ else output
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                yield
-        finally:
-            _reserved_output = None
-            with contextlib.suppress(OSError):  # `write_out` has said why
-                stream.flush()
-
-
-def write_out(text: str) -> int:
-    """Write a line to standard output, and return the exit code; say why that failed, unless the reader has gone."""
-    output = standard_output()
-    try:
-        print(text, file=output, flush=True)
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            log.error("standard output cannot be written: %s", error.strerror)
-        # Python would try again at its exit to write what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-        return FAILED
-    return SUCCEEDED
-
-
-def as_yaml(result: Mapping[str, Any]) -> str:
-    """Return a program's result for a person: as YAML, without None, rounded, with the next command to type.
-
-    A pipe gets the whole result as JSON.
-    """
-    shown = {name: value for name, value in result.items() if value is not None}
-    match result:
-        case {"next": _}:
-            pass
-        case {"runs": [{"run": run}, *_]} | {"run": run}:
-            shown["next"] = f"zoo compare {shlex.quote(str(Path(run).parent.parent))} -o report/"
-    # Four digits are what a person compares.
-    plain = json.loads(json.dumps(shown), parse_float=lambda text: float(f"{float(text):.4g}"))
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)).rstrip()

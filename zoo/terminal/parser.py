@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 from agents.common.validation import describe_bounds, suggestion
 from zoo.terminal.errors import BAD_INPUT, UsageError
-from zoo.terminal.messages import log, write_out
+from zoo.terminal.messages import log
 
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
@@ -47,12 +47,6 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
         return parsed, unknown
-
-    def print_help(self, file: Any = None) -> None:
-        """Print the help; a reader that closes the pipe early is no error."""
-        code = write_out(self.format_help().rstrip())
-        if code:
-            self.exit(code)
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line that says what is wrong."""

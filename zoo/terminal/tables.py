@@ -1,7 +1,6 @@
 """Tables in the terminal, on standard error: standard output is for the result."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
@@ -9,19 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zoo.terminal.messages import standard_output
-
 
 def terminal() -> Console:
     """Return the terminal that tables are printed on; without one it is 80 columns wide."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
-
-
-def result_for_terminal(result: dict[str, Any], hint: str = "") -> dict[str, Any]:
-    """Return what is left to print of a result that tables show: a pipe gets all of it, a person what to do next."""
-    if not standard_output().isatty():
-        return result
-    return {"next": hint} if hint else {}
 
 
 def make_table(

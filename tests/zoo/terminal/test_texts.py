@@ -2,7 +2,7 @@
 
 import re
 
-from zoo.terminal.messages import LOG_FILE_ONLY, as_yaml, log, log_to_folders, messages
+from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders, messages
 from zoo.terminal.tables import print_table
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
@@ -31,19 +31,6 @@ def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
         log.info("news")
     assert capsys.readouterr().err == "news\n"
     assert lines_of(tmp_path) == ["details", "news"]
-
-
-def test_a_result_is_words_for_a_person_with_what_to_do_next():
-    runs = [{"run": f"my logs/qam/Env-v0_{seed}", "success": 0.98765} for seed in (1, 2)]
-    result = {"wall_s": 12.5, "success": None, "runs": runs, "seeds": [0, 1]}
-    assert as_yaml(result).splitlines() == [
-        "wall_s: 12.5",
-        "runs:",
-        *("- run: my logs/qam/Env-v0_1", "  success: 0.9877"),
-        *("- run: my logs/qam/Env-v0_2", "  success: 0.9877"),
-        *("seeds:", "- 0", "- 1"),
-        "next: zoo compare 'my logs' -o report/",
-    ]
 
 
 def test_a_table_that_is_wider_than_the_terminal_keeps_its_numbers_whole(capsys, monkeypatch):
