@@ -11,7 +11,6 @@ import gc
 import shlex
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,14 +62,14 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     from zoo.report.monitoring import count_states, show_states
     from zoo.report.references import normalise_returns, read_references
-    from zoo.runs.read import read_runs
+    from zoo.runs.read import ReadRun, read_runs
     from zoo.terminal.tables import terminal
 
     console = terminal()
     paths = shlex.join(map(str, args.paths))
-    read = partial(read_runs, args.paths)
+    finished: dict[Path, ReadRun] = {}
     gc.disable()  # what is read is no garbage, and every collection would go through all of it
-    tables = read()
+    tables = read_runs(args.paths, finished)
     gc.freeze()
     gc.enable()
 
@@ -95,7 +94,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             live.update(report(), refresh=True)
             while tables.runs.empty or (tables.runs["state"] == "running").any():
                 time.sleep(args.watch)
-                tables = read()
+                tables = read_runs(args.paths, finished)
                 live.update(report(), refresh=True)
         if not console.is_terminal:
             console.line()  # Rich ends the last line only in a terminal

@@ -38,8 +38,19 @@ COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
 """What every evaluation has; ``successes`` is there where the environment knows success."""
 Evaluations = dict[str, np.ndarray]
 """The evaluations of one seed so far, see :func:`with_evaluation`."""
-READ_FILES = ("status.json", "config.yml", "evaluations.npz")
-"""What a table of runs is made from."""
+EVALUATION = np.dtype(
+    [
+        ("phase", np.int8),
+        ("step", np.int64),
+        ("episodes", np.int64),
+        ("successes", np.int64),
+        ("return", np.float64),
+        ("length", np.float64),
+    ]
+)
+"""An evaluation in short: phase, step, numbers of episodes and of successes, mean return and mean length."""
+NO_SUCCESS = -1
+"""The successes of an evaluation that is not scored by success."""
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 VERSIONS = "versions.json"
@@ -92,7 +103,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
-    except (OSError, TypeError, ValueError, RecursionError, UsageError) as error:
+    except (OSError, TypeError, ValueError, LookupError, RecursionError, UsageError) as error:
         problem = str(error)
         if isinstance(error, DamagedFileError):
             problem = error.problem  # its text names the file already
@@ -109,6 +120,7 @@ class RunFolder:
         self.status = path / "status.json"
         self.config = path / "config.yml"
         self.evaluations = path / "evaluations.npz"
+        self.summary = path / "summary.json"
         self.progress = path / "progress.csv"
         self.learning_curve = path / "learning_curve.png"
         self.checkpoints = path / "checkpoint"
@@ -325,6 +337,55 @@ class RunFolder:
                     self.evaluations, f"must have 0 or 1 as `{name}`, got {np.unique(arrays[name])}"
                 )
         return arrays
+
+    # -- summary.json: what reports read of a run that has finished --------------------------------------------------
+
+    def write_summary(self) -> None:
+        """Write the evaluations of a finished run in short, and its hours; call it before its status says ``done``."""
+        rows = []
+        if self.evaluations.exists():
+            for row in self.summarise_evaluations().tolist():
+                rows.append(dict(zip(EVALUATION.names or (), row, strict=True)))
+        write_text(
+            self.summary, json.dumps({"hours": self._read_hours(), "evaluations": rows}) + "\n"
+        )
+
+    def read_summary(self) -> tuple[np.ndarray, float | None]:
+        """Return what `write_summary` wrote: rows of `EVALUATION`, and the hours of the run's process if it logged any.
+
+        :raises UnreadableRun: if the file is damaged.
+        """
+        with reading(self.summary):
+            content = json.loads(read_text(self.summary))
+            rows = [
+                tuple(row[name] for name in EVALUATION.names or ())
+                for row in content["evaluations"]
+            ]
+            return np.array(rows, EVALUATION), content["hours"]
+
+    def summarise_evaluations(self) -> np.ndarray:
+        """Return the evaluations so far as rows of `EVALUATION`, without the single episodes.
+
+        :raises UnreadableRun: as `read_evaluations`.
+        """
+        arrays = self.read_evaluations()
+        rows = np.empty(len(arrays["results"]), EVALUATION)
+        rows["phase"] = arrays["phase"]
+        rows["step"] = arrays["timesteps"]
+        rows["episodes"] = arrays["results"].shape[1]
+        rows["successes"] = NO_SUCCESS
+        if "successes" in arrays:
+            rows["successes"] = arrays["successes"].sum(axis=1)
+        rows["return"] = arrays["results"].mean(axis=1)
+        rows["length"] = arrays["ep_lengths"].mean(axis=1)
+        return rows
+
+    def _read_hours(self) -> float | None:
+        try:
+            seconds = self.read_progress()["total_seconds"]
+        except UnreadableRun:
+            return None
+        return float(seconds[-1]) / 3600 if len(seconds) else None
 
     def has_successes(self) -> bool:
         """Return whether the run was scored by success; False where its evaluations cannot be read."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,12 @@ import pandas as pd
 from agents.common.validation import integer
 from zoo.datasets.names import is_single_task, parse_name
 from zoo.envs.tasks import D4RL
-from zoo.runs.contents import EVALUATION, NO_SUCCESS, RunContents, read_contents
 from zoo.runs.episodes import ScoringRule
 from zoo.runs.folder import (
     DEAD,
     DEAD_RUN_HINT,
+    EVALUATION,
+    NO_SUCCESS,
     PHASES,
     RunFolder,
     UnreadableRun,
@@ -38,7 +39,7 @@ from zoo.runs.protocol import (
     phase_ends,
     show,
 )
-from zoo.runs.scores import RETURN, SUCCESS, SUCCESS_BY_RETURN, WITHOUT_ENV
+from zoo.runs.scores import RETURN, SUCCESS
 from zoo.settings.record import RunRecord
 
 EVALUATION_COLUMNS = (
@@ -53,8 +54,10 @@ _MAY_CHANGE_SCORES = (
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "described", "code",
-    "problem", "replaced_by", "never_reported",
+    "problem", "replaced_by", "never_reported", "hours",
 )  # fmt: skip
+ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
+"""Row of a run, and its evaluations as rows of `zoo.runs.folder.EVALUATION`."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ class RunTables:
         ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a mapping), ``described``
         (these and the fields of `PROTOCOL`, as texts), ``code`` (hash of the algorithm's file, or None), ``problem``
         (why the run does not count, or None),
-        ``replaced_by`` (the run that stands for its method, environment and seed instead, or None) and
-        ``never_reported`` (whether it counts as without success because only others on its environment report any).
+        ``replaced_by`` (the run that stands for its method, environment and seed instead, or None), ``never_reported``
+        (whether it counts as without success because only others on its environment report any) and ``hours`` (of a
+        finished run's process, which the seeds share that it trains together).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -108,20 +112,23 @@ def split_environment(name: str) -> tuple[str, str, str]:
     return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
 
 
-def read_runs(paths: Iterable[Path]) -> RunTables:
+def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None) -> RunTables:
     """Read all runs below some paths.
 
     Runs of one label on one environment that differ in a setting or in the kind of their scores are different methods,
     see `zoo.runs.protocol.name_methods`.
+
+    :param finished: what earlier calls have read of finished runs, which are not read again; this call adds its own.
     """
-    folders = find_run_folders(paths)
-    contents = read_contents(folders)
-    described = _describe_records(contents)
+    known = {} if finished is None else finished
+    described: dict[int, tuple[RunRecord, dict[str, Any]]] = {}
     rows = []
     evaluations = []
-    for path, content in zip(folders, contents, strict=True):
-        row, rows_of_run = _read_run(path, content, described)
-        rows.append(row)
+    for path in find_run_folders(paths):
+        row, rows_of_run = known.get(path) or _read_run(path, described)
+        if row["state"] == "done":
+            known[path] = row, rows_of_run
+        rows.append(dict(row))
         evaluations.append(rows_of_run)
     # Many environments put success into an info only when it is true. So where any run reports success, the others on
     # its environment never succeeded.
@@ -138,64 +145,54 @@ def read_runs(paths: Iterable[Path]) -> RunTables:
     return RunTables(runs, _evaluation_table(runs, evaluations))
 
 
-def _describe_records(
-    contents: Iterable[RunContents | UnreadableRun],
-) -> dict[int, dict[str, Any] | str]:
-    """Return the columns that each record gives, or why it gives none, by the record's identity."""
-    described: dict[int, dict[str, Any] | str] = {}
-    for content in contents:
-        if isinstance(content, RunContents) and id(content.record) not in described:
-            described[id(content.record)] = _describe(content.record)
-    return described
+def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]) -> ReadRun:
+    """Return a run's row, and its evaluations if they can be read.
+
+    :param described: records and their columns by the identity of the record, which seeds share; added to.
+    """
+    folder = RunFolder(path)
+    row: dict[str, Any] = {"run": str(path), "state": "unknown"}
+    evaluations = none = np.empty(0, EVALUATION)
+    try:
+        status = folder.read_status()
+        record = folder.read_config_of_seeds()
+        if id(record) not in described:
+            described[id(record)] = record, _describe(folder, record)
+        row |= described[id(record)][1] | status
+        row["updated"] = datetime.datetime.fromisoformat(status["updated"])
+        row["state"] = state_now(folder, status)
+        is_done = row["state"] == "done"
+        if is_done and folder.summary.exists():
+            evaluations, row["hours"] = folder.read_summary()
+        elif is_done or folder.evaluations.exists():
+            evaluations = folder.summarise_evaluations()
+    except UnreadableRun as error:
+        return row | {"problem": error.reason}, none
+    if len(evaluations):
+        # Success was recorded if it is the score.
+        kind = RETURN if evaluations["successes"][0] == NO_SUCCESS else SUCCESS
+        row["kind"] = kind.name
+    if not is_done:
+        return row | {"problem": _unfinished(row, status)}, evaluations
+    problem = _find_missing_evaluation(row, evaluations)
+    return row | {"problem": problem}, none if problem else evaluations
 
 
-def _describe(record: RunRecord) -> dict[str, Any] | str:
-    """Return the columns that the record of a run gives, or why it gives none."""
+def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
+    """Return the columns that the record of a run gives; raise UnreadableRun if it gives none."""
     try:
         columns = describe_config(record)
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` is {columns[name]!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return f"cannot be understood ({describe_error(error)})"
-    settings = columns["settings"]
+        problem = f"cannot be understood ({describe_error(error)})"
+        raise UnreadableRun(folder.config, problem) from error
     texts = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
-    for name, text in settings.items():
+    for name, text in columns["settings"].items():
         # An algorithm of one's own may have a setting of such a name.
         texts[f"settings.{name}" if name in texts else name] = text
     return {**columns, "described": texts}
-
-
-def _read_run(
-    path: Path,
-    content: RunContents | UnreadableRun,
-    described: Mapping[int, dict[str, Any] | str],
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Return a run's row, and its evaluations if they can be read: rows of `EVALUATION`."""
-    row: dict[str, Any] = {"run": str(path), "state": "unknown"}
-    none = np.empty(0, EVALUATION)
-    if isinstance(content, UnreadableRun):
-        return row | {"problem": content.reason}, none
-    columns = described[id(content.record)]
-    if isinstance(columns, str):
-        return row | {"problem": columns}, none
-    status, evaluations = content.status, content.evaluations
-    row |= columns | status
-    if row["state"] == "running":
-        row["state"] = state_now(RunFolder(path), status)
-    row["updated"] = datetime.datetime.fromisoformat(status["updated"])
-    if isinstance(evaluations, UnreadableRun):
-        return row | {"problem": evaluations.reason}, none
-    if row["state"] != "done":
-        row["problem"] = _unfinished(row, status)
-    elif evaluations is not None:
-        row["problem"] = _find_missing_evaluation(row, evaluations)
-    if evaluations is None:
-        return row, none
-    row["kind"] = _kind(row, evaluations)
-    if row["state"] == "done" and row["problem"]:
-        return row, none
-    return row, evaluations
 
 
 def describe_config(record: RunRecord) -> dict[str, Any]:
@@ -243,18 +240,6 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _kind(row: Mapping[str, Any], evaluations: np.ndarray) -> str:
-    """Return the kind of a run's scores: success where it was recorded, else the return.
-
-    :param row: what `describe_config` returned.
-    """
-    if evaluations["successes"][0] == NO_SUCCESS:
-        return WITHOUT_ENV.get(row["score"], RETURN).name
-    if row["success_return"] is not None:
-        return SUCCESS_BY_RETURN.name
-    return SUCCESS.name
-
-
 def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> pd.DataFrame:
     """Return one row an evaluation, columns `EVALUATION_COLUMNS`.
 
@@ -264,8 +249,7 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
     numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations], dtype=EVALUATION)
     rows = np.repeat(np.arange(len(runs)), np.fromiter(map(len, evaluations), int))
     columns: dict[str, Any] = {name: runs[name].to_numpy()[rows] for name in _OF_RUNS}
-    is_success = runs["kind"].isin((SUCCESS.name, SUCCESS_BY_RETURN.name)).to_numpy()[rows]
-    was_played = ~runs["kind"].isin([kind.name for kind in WITHOUT_ENV.values()]).to_numpy()[rows]
+    is_success = (runs["kind"] == SUCCESS.name).to_numpy()[rows]
     # An environment that never reports success has none.
     successes = np.maximum(numbers["successes"], 0)
     columns |= {
@@ -274,8 +258,8 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
         "step": numbers["step"],
         "episodes": numbers["episodes"],
         "score": np.where(is_success, successes / numbers["episodes"], numbers["return"]),
-        "return": np.where(was_played, numbers["return"], np.nan),
-        "length": np.where(was_played, numbers["length"], np.nan),
+        "return": numbers["return"],
+        "length": numbers["length"],
     }
     return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS), copy=False)
 

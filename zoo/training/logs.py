@@ -133,6 +133,12 @@ class Replicas:
                 f"all replicas have diverged ({'; '.join(causes)}); a smaller `learning_rate` may help"
             )
 
+    def finish(self, model: FlowAlgorithm) -> None:
+        """Record that the runs of all replicas that have not failed are done, with a summary for reports."""
+        for replica in self.active:
+            self.folders[replica].write_summary()
+        self.write_status(model, "done")
+
     def write_status(
         self,
         model: FlowAlgorithm,

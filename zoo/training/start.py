@@ -127,7 +127,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
             model.save_replay_buffer(file)
     # Last: a run whose buffer could not be saved is not done, and --resume saves it.
-    replicas.write_status(model, "done")
+    replicas.finish(model)
     return result
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -172,11 +173,6 @@ def test_runs_that_never_report_a_success_have_none_where_others_on_their_enviro
     assert tables.runs["never_reported"].eq(True).tolist() == [False, True, False]
 
 
-def test_success_by_return_is_a_kind_of_its_own(tmp_path):
-    write_run(tmp_path / "run", success_return=-50.0)
-    assert set(read_runs([tmp_path]).counted()["kind"]) == {"success by return"}
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     {
@@ -215,6 +211,37 @@ def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
         arrays = dict(file)
     np.savez(bad / "evaluations.npz", **arrays | {name: values})
     assert reasons(tmp_path)["bad"].startswith(f"evaluations.npz {reason}")
+
+
+# -- summaries of finished runs -----------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_read_from_its_summary_with_the_same_numbers(tmp_path):
+    for seed, about in enumerate([{}, {"env": "Pendulum-v1", "has_success": False}]):
+        write_run(tmp_path / str(seed), seed=seed, online=(40,), **about)
+    before = read_runs([tmp_path])
+    for seed in (0, 1):
+        RunFolder(tmp_path / str(seed)).write_summary()
+        (tmp_path / str(seed) / "evaluations.npz").unlink()
+    after = read_runs([tmp_path])
+    pd.testing.assert_frame_equal(after.evaluations, before.evaluations)
+    assert after.runs["hours"].tolist() == pytest.approx([2.0, 2.0])
+    (tmp_path / "0" / "summary.json").write_text('{"evaluations": [{}]}')
+    assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
+
+
+def test_finished_runs_are_read_once_by_a_caller_that_remembers_them(tmp_path):
+    finished = {}
+    write_run(tmp_path / "done")
+    write_run(tmp_path / "running", seed=1, state="running")
+    before = read_runs([tmp_path], finished)
+    assert list(finished) == [tmp_path / "done"]
+    for name in ("done", "running"):
+        (tmp_path / name / "evaluations.npz").write_text("")
+    after = read_runs([tmp_path], finished)
+    assert after.runs["kind"].notna().tolist() == [True, False]
+    first = before.evaluations["run"].str.endswith("done")
+    pd.testing.assert_frame_equal(after.evaluations, before.evaluations[first])
 
 
 # -- names of methods -------------------------------------------------------------------------------------------------
