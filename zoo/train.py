@@ -10,7 +10,6 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.algorithms.packages import require_optuna
 from zoo.envs.rendering import prepare_pictures
 from zoo.settings.request import add_training, read_request
 from zoo.terminal.cli import as_program, signals_deferred
@@ -47,11 +46,6 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from zoo.training.start import train
 
-    if request.study is not None:
-        require_optuna("--study")
-        from zoo.tuning.study import with_trial
-
-        request = with_trial(request)
     return train(request)
 
 

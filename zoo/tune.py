@@ -6,40 +6,39 @@ evaluation episodes are others than those of a report: compare methods with new 
 
 import argparse
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.algorithms.packages import require_optuna
+from zoo.algorithms.packages import import_optional
 from zoo.envs.rendering import prepare_pictures
-from zoo.settings.request import TrainRequest, add_training, read_request
+from zoo.settings.request import add_training, read_request
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.parser import Parser, add_flags, given_flags
 from zoo.tuning.request import TUNING_SEED, StudyRequest
 
-TRAINING_ALONE = (
-    "no_env", "spaces", "study", "trial_id", "resume", "save_replay_buffer", "tensorboard_log", "progress", "label",
-    "track", "wandb_project_name", "wandb_group", "wandb_entity", "wandb_tags",
+TRAINING = (
+    "algo", "env", "profile", "quick", "hyperparams", "conf_file", "pretrained_actor", "behaviour", "dataset",
+    "dataset_dir", "env_kwargs", "gym_packages", "device", "num_threads", "log_folder",
+    "offline_steps", "online_steps", "eval_freq", "eval_episodes", "dataset_size",
 )  # fmt: skip
-"""Flags of ``zoo train`` that trials have no use for."""
+"""Flags of ``zoo train`` for the trials; ``-params`` takes the other settings of a run."""
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("tune", description=__doc__)
-    add_flags(parser, StudyRequest, renamed={"study_storage": "--storage"})
-    names = {entry.name for entry in fields(TrainRequest)}.difference(TRAINING_ALONE)
-    add_training(parser, TUNING_SEED, names, {"storage": "--buffer-storage"})
+    add_flags(parser, StudyRequest)
+    add_training(parser, TUNING_SEED, TRAINING)
     parser.set_defaults(eval_seed=TUNING_SEED)
     return parser
 
 
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch and Optuna are imported only here."""
-    require_optuna("zoo tune")
+    import_optional("optuna", "Optuna", "`zoo tune`", "optuna>=5")
     prepare_pictures(args.env)
     with signals_deferred():
         from zoo.tuning.study import tune

@@ -20,7 +20,7 @@ from tests.common.toys import (
 )
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
-from zoo.tuning.options import declared_searches
+from zoo.tuning.searches import declared_searches
 
 Word = Literal["one", "two"]
 

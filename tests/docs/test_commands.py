@@ -40,7 +40,7 @@ RUNS = (
 )
 SMALLER = {
     "zoo.train": f"{RUNS} --eval-freq 4 --online-steps 4",
-    "zoo.tune": f"{RUNS} --n-evaluations 1 --max-total-trials 1",
+    "zoo.tune": f"{RUNS.replace('--n-eval-envs 1', '')} --n-trials 1",
     "zoo.compare": "--reps 50",
     "zoo.enjoy": "--episodes 1",
     "zoo.benchmark": "--dry-run",
@@ -188,7 +188,9 @@ def smaller(program, arguments, data):
         words += SMALLER.get(program, "").split()
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
-        words = ["--pretraining-steps", "0", *words, "--dataset-dir", str(data)]
+        words += ["--dataset-dir", str(data)]
+    if program == "zoo.train":
+        words = ["--pretraining-steps", "0", *words]
     if program == "zoo.compare" and "--with" in arguments:  # what another report wrote
         assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
     if program == "zoo.enjoy" and "--video" in arguments:

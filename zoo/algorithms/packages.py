@@ -28,11 +28,6 @@ def import_optional(
         raise UsageError(f"{needed_by} needs {title}; {advice} ({error})") from error
 
 
-def require_optuna(needed_by: str) -> None:
-    """Refuse what needs Optuna where it is not installed."""
-    import_optional("optuna", "Optuna", f"`{needed_by}`", "optuna>=5")
-
-
 def import_user_object(flag: str, noun: str, name: str) -> Any:
     """Return what a user names as ``module:name``; the module is imported.
 

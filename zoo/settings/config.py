@@ -149,8 +149,6 @@ def _user_layers(
             f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
             f"{', '.join(existing) or 'none'}"
         )
-    if request.trial is not None:
-        layers.append((request.trial.settings, request.trial.source))
     for text in request.hyperparams:  # one layer each, so that a source names the word
         layers.append((parse_overrides([text]), f"-params {text}"))
     return layers

@@ -6,6 +6,7 @@ once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own
 
 import copy
 import functools
+import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -132,6 +133,12 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
             merged, {match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")}
         )
     return merged
+
+
+def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return settings as ``-params`` takes them, ``KEY=VALUE``."""
+    # YAML, as which flags are read, takes JSON as it is; a text such as "no" keeps its quotes.
+    return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values))
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,19 +34,6 @@ MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with
 """Settings of all algorithms that are flags too."""
 
 
-@dataclass(frozen=True)
-class TrialSettings:
-    """Settings that a tuning study has chosen.
-
-    :param source: the study, the trial and its score, in words.
-    :param shared: what all trials of the study have in common, with dotted names.
-    """
-
-    settings: Mapping[str, Any]
-    source: str
-    shared: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """A run as the flags of ``zoo train`` ask for it; each field is the flag of its name.
@@ -55,7 +42,6 @@ class TrainRequest:
     :param seeds: one for each replica; None takes any.
     :param hyperparams: words ``KEY=VALUE``, as are `env_kwargs` and `eval_env_kwargs`.
     :param run: settings of the run (`zoo.settings.record.RunSettings`), and of its machine, that flags gave.
-    :param trial: settings of the trial that `study` and `trial_id` name, or of the trial that is being trained.
     """
 
     algo: str = flag(
@@ -88,11 +74,6 @@ class TrainRequest:
         either="start",
     )
     spaces: Path | None = flag("with --no-env, limits of observations and actions", metavar="YAML")
-    study: str | None = flag(
-        "tuning study whose settings to take: its name, its database, or DATABASE:NAME; see zoo tune"
-    )
-    trial_id: str | None = flag("which of its trials: a number, or best")
-    trial: TrialSettings | None = None
     resume: bool = flag(
         "continue the newest unfinished run with the same settings; report it if it has finished; otherwise start a "
         "new one",
@@ -163,8 +144,6 @@ class TrainRequest:
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
         values = dict(vars(self))
-        if self.trial is not None:
-            values["trial"] = {"source": self.trial.source, **self.trial.settings}
         values |= values.pop("run")
         # JSON has neither paths nor tuples, as the safe subset of YAML has none.
         return dict(json.loads(json.dumps(values, default=str)))
@@ -172,7 +151,7 @@ class TrainRequest:
     def command_line(self) -> list[str]:
         """Return the words after ``zoo train`` that ask for this run, e.g. for a process on another machine."""
         words: list[str] = []
-        derived = {"run", "trial"}
+        derived = {"run"}
         if self.no_env:  # `env` is made from the data's name, and argparse takes one of the two
             derived.add("env")
         for entry in fields(self):
@@ -204,16 +183,18 @@ def add_training(
     parser: Parser,
     seed: int = -1,
     names: Collection[str] | None = None,
-    renamed: Mapping[str, str] | None = None,
 ) -> None:
     """Add the flags of a training request, its seeds, and the settings of a run, which override the YAML files.
 
     :param seed: the default; -1 draws one.
-    :param names: of the fields; None takes all.
-    :param renamed: field -> its flag, where that has another name.
+    :param names: of the fields and settings; None takes all.
     """
-    groups = add_flags(parser, TrainRequest, names, renamed)
-    add_settings(groups["speed"], MACHINE)
+
+    def only(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+        return {name: settings[name] for name in settings if names is None or name in names}
+
+    groups = add_flags(parser, TrainRequest, names)
+    add_settings(groups["speed"], only(MACHINE))
     add_verbose(groups["output"])
     seed_help = "seed of everything random"
     kind = SEED
@@ -224,7 +205,7 @@ def add_training(
     seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
     seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     title = "steps, data, evaluations and checkpoints (default: from YAML)"
-    add_settings(parser.add_argument_group(title), RunSettings.declared())
+    add_settings(parser.add_argument_group(title), only(RunSettings.declared()))
 
 
 def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]) -> None:
@@ -265,9 +246,5 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     if request.spaces is not None and not request.no_env:
         raise UsageError(
             "`--spaces` are those of data without an environment; add --no-env, or leave it out"
-        )
-    if (request.study is None) != (request.trial_id is None):
-        raise UsageError(
-            "`--study` and `--trial-id` belong together, got one of them; add the other, e.g. best"
         )
     return request

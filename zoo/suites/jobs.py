@@ -20,7 +20,7 @@ from typing import Any
 from zoo.runs.folder import file_name_of
 from zoo.runs.locks import Lock
 from zoo.runs.resume import StoredRun, closest_run, matching_runs, stored_runs
-from zoo.settings.layers import flatten
+from zoo.settings.layers import as_words
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.suites.suite import Run, Suite
@@ -123,10 +123,10 @@ def make_jobs(
             profile=suite.profile,
             conf_file=Path(suite.conf) if suite.conf else None,
             label=run.label or None,
-            hyperparams=_as_words(run.params),
+            hyperparams=as_words(run.params),
             dataset=suite.dataset,
             dataset_dir=suite.dataset_dir or None,
-            env_kwargs=_as_words(suite.env_kwargs),
+            env_kwargs=as_words(suite.env_kwargs),
             gym_packages=tuple(suite.gym_packages),
             log_folder=log_folder,
             device=device,
@@ -140,12 +140,6 @@ def make_jobs(
         config = replace(config, method=None)
         jobs.append(Job(run, tuple(request.command_line()), config, log_folder))
     return jobs
-
-
-def _as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return settings as a flag takes them, ``KEY=VALUE``."""
-    # YAML, as which flags are read, takes JSON as it is; a text such as "no" keeps its quotes.
-    return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values))
 
 
 def python_path() -> str:

@@ -28,7 +28,7 @@ SOURCES = (
 )
 SMALLER = {
     "train": "--dataset-size 2000 --offline-steps 60 --eval-freq 20 --eval-episodes 1 --n-eval-envs 1 --device cpu",
-    "tune": "--dataset-size 2000 --offline-steps 4 --eval-episodes 1 --n-eval-envs 1 --device cpu --max-total-trials 1",
+    "tune": "--dataset-size 2000 --offline-steps 4 --eval-episodes 1 --device cpu --n-trials 1",
     "check": "--skip compiled",
     "pytest": "-k 'not compiled'",
     "benchmark": "--device cpu",

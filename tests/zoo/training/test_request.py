@@ -20,7 +20,7 @@ REQUESTS = [
     {"log_folder": Path("my logs"), "conf_file": Path("a.yml"), "env_kwargs": ("a=-1", "b={c: 1}")},
     {"run": {"reference_scores": [-1600.0, -150.5], "eval_at_start": False, "eval_freq": 7}},
     {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
-    {"study": "s:t", "trial_id": "best", "run": {"precision": "tf32"}},
+    {"run": {"precision": "tf32"}},
     {"env": "", "no_env": True, "dataset": "my.npz", "spaces": Path("spaces.yml")},
 ]
 
@@ -43,7 +43,6 @@ def test_arguments_are_plain_values_under_the_names_of_the_flags():
     ("words", "message"),
     {
         "--spaces a.yml": "`--spaces` are those of data without an environment",
-        "--study s": "`--study` and `--trial-id` belong together",
         "--wandb-group g": "the flags of Weights & Biases need --track",
         "--seeds 1 1": "`--seeds` expects different seeds",
     }.items(),

@@ -8,7 +8,7 @@ import pytest
 from agents.common.settings import Choice, Range, linear_range, log_range
 from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import find_algorithm
-from zoo.tuning.options import params_of, read_searches, steps_between, suggest
+from zoo.tuning.searches import params_of, read_searches, suggest
 
 
 def read(*words, algo="qam", fixed=()):
@@ -75,22 +75,3 @@ def test_given_settings_are_parameters_if_they_are_inside():
     assert params_of({"rho": 2.0, "batch_size": 64}, space) == {"batch_size": "64"}
     assert params_of({"rho": 0.5, "batch_size": 256}, space) == {"rho": 0.5}
     assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) == {}
-
-
-@pytest.mark.parametrize(
-    ("evaluations", "offline", "online", "expected"),
-    [
-        (2, 100, 100, 2),
-        (5, 1_000_000, 500_000, 5),
-        (4, 90, 0, 4),
-        (1, 100, 100, 2),
-    ],
-)
-def test_a_trial_has_as_many_evaluations_as_it_is_to_have(
-    evaluations, offline, online, expected, caplog
-):
-    """A trial of two phases has at least two, which is said."""
-    interval = steps_between(evaluations, offline, online)
-    steps = {*range(0, offline + online, interval), offline, offline + online} - {0}
-    assert len(steps) == expected
-    assert ("evaluations instead of 1" in caplog.text) == (expected != evaluations)

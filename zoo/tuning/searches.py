@@ -1,0 +1,131 @@
+"""Which settings a study searches, and where: words of ``--search``, declared ranges, and what Optuna proposes."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from optuna.trial import Trial
+
+from agents.common.method import Method
+from agents.common.settings import Choice, Range, Search, Setting
+from agents.registry import Entry
+from zoo.algorithms.baselines import settings_of
+from zoo.settings.config import require_setting
+from zoo.settings.layers import load_yaml
+from zoo.terminal.errors import UsageError, as_usage_error
+
+
+def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
+    """Return values of all settings that are searched for a trial."""
+    settings: dict[str, Any] = {}
+    for name, search in searches.items():
+        if isinstance(search, Choice):
+            # by its text: Optuna stores plain values only, and some values are lists
+            values = {str(value): value for value in search.values}
+            settings[name] = values[trial.suggest_categorical(name, list(values))]
+        elif isinstance(search.low, int) and isinstance(search.high, int):
+            settings[name] = trial.suggest_int(name, search.low, search.high, log=search.log)
+        else:
+            settings[name] = trial.suggest_float(name, search.low, search.high, log=search.log)
+    return settings
+
+
+def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
+    """Return the searched settings of a trial with these settings, without values outside their search."""
+    params: dict[str, Any] = {}
+    for name, search in searches.items():
+        value = settings.get(name)
+        if isinstance(search, Choice):
+            if value in search.values:
+                params[name] = str(value)
+        elif isinstance(value, int | float) and search.low <= value <= search.high:
+            params[name] = value
+    return params
+
+
+def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
+    """Return the searches of ``--search``; without a word, those that the algorithm declares.
+
+    :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
+    :param fixed: settings that ``-params`` fixes, which are not searched.
+    :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
+    """
+    declared = settings_of(entry.algorithm)
+    searches: dict[str, Search] = {}
+    for word in words:
+        name, search = _read_word(entry, declared, word)
+        if name in searches:
+            raise UsageError(
+                f"`--search` names a setting twice, got {' '.join(words)}; give one range of each"
+            )
+        if name in fixed:
+            raise UsageError(
+                f"`{name}` is both searched and fixed by -params; leave out one of the two"
+            )
+        searches[name] = search
+    if not words:
+        # without settings that all algorithms share: a search over ten settings needs hundreds of trials
+        searches = declared_searches(declared)
+        for name in fixed:
+            searches.pop(name, None)
+    if not searches:
+        raise UsageError(
+            f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; name settings, e.g. "
+            "`--search learning_rate weight=0.1:10:log`"
+        )
+    return {name: _checked(declared[name], search) for name, search in searches.items()}
+
+
+def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
+    """Return the searches that an algorithm declares itself, without those that all algorithms share."""
+    shared = Method.declared()
+    searches = {}
+    for name, setting in declared.items():
+        is_shared = name in shared and setting.search is shared[name].search
+        if setting.search is not None and not is_shared:
+            searches[name] = setting.search
+    return searches
+
+
+def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
+    """Return the setting that a word of ``--search`` names, and where to search."""
+    name, equals, text = word.partition("=")
+    require_setting(entry.id, name, declared)
+    if equals:
+        return name, _read_search(name, text)
+    search = declared[name].search
+    if search is None:
+        raise UsageError(
+            f"`{name}` has no declared range; give one, e.g. --search {name}=low:high or {name}=[a,b]"
+        )
+    return name, search
+
+
+def _read_search(name: str, text: str) -> Search:
+    """Read ``low:high``, ``low:high:log`` or ``[a,b,c]``."""
+    with as_usage_error():
+        if text.lstrip().startswith("["):
+            return Choice(tuple(load_yaml(text, f"`--search {name}`")))
+        words = text.split(":")
+        bounds = [load_yaml(word, f"`--search {name}`") for word in words[:2]]
+        scale = words[2:]
+        are_numbers = {type(bound) for bound in bounds} <= {int, float}
+        if len(bounds) < 2 or not are_numbers or scale not in ([], ["log"], ["linear"]):
+            raise UsageError(
+                f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}"
+            )
+        return Range(bounds[0], bounds[1], log=scale == ["log"])
+
+
+def _checked(setting: Setting, search: Search) -> Search:
+    """Return a search whose values have the type of the setting; refuse one outside the setting's bounds."""
+    try:
+        values = [setting.checked(value) for value in search.ends]
+        if isinstance(search, Choice):
+            return Choice(tuple(values))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"the search of `{setting.name}` in {search} leaves its allowed values: {error}"
+        ) from error
+    if "float" in setting.annotation:  # else 0:1 would search the integers 0 and 1
+        values = list(map(float, values))
+    return Range(values[0], values[1], log=search.log)
