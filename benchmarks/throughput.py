@@ -28,7 +28,7 @@ from agents import models
 from agents.common.engine.execution import COMPILE_AFTER_UPDATES
 from agents.common.nets.mlp import matmul_precision
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.envs.make import DatasetOnlyEnv
+from zoo.envs.dataset_only import DatasetOnlyEnv
 from zoo.runs.versions import processor
 from zoo.settings.config import load_config
 from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings

@@ -116,7 +116,8 @@ def _check_fitted_q(args: argparse.Namespace) -> None:
 def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
     """Estimate the value of a run's policy from data, write it to the run folder and return it."""
     from agents.common.sb3.policy import FlowPolicy
-    from zoo.envs.make import DatasetOnlyEnv, make_env
+    from zoo.envs.dataset_only import DatasetOnlyEnv
+    from zoo.envs.make import make_env
     from zoo.evaluation.from_data import fitted_value
     from zoo.runs.folder import RunFolder, check_log_folder
     from zoo.runs.scores import WITHOUT_ENV

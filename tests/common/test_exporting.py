@@ -16,7 +16,7 @@ from agents.common.sb3.exporting import export_onnx, run_onnx
 from agents.common.streams import Purpose, seed_for
 from tests.common.toys import act, every_algorithm, refuses, tiny_model
 from tests.envs import IMAGE, MIXED, space_env_of
-from zoo.envs.border import stack
+from zoo.envs.checks import stack
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

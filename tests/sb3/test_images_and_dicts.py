@@ -18,7 +18,7 @@ from tests.common.toys import (
     toy_dataset,
 )
 from tests.envs import IMAGE, MIXED, SpacesEnv
-from zoo.envs.border import stack
+from zoo.envs.checks import stack
 
 SPACES = {
     "image": ("CnnPolicy", IMAGE),

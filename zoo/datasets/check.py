@@ -14,8 +14,9 @@ from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import DatasetError, check_checksum, dataset_files, folder_option
 from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
-from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env, no_startup_noise
+from zoo.envs.make import env_spaces, make_raw_env, no_startup_noise
 from zoo.envs.rendering import VISUAL
+from zoo.envs.repeatable import global_numpy_seed
 from zoo.terminal.errors import UsageError
 
 BROKEN = (DatasetError, DamagedFileError, OSError)

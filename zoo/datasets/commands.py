@@ -26,7 +26,8 @@ from zoo.datasets.formats.base import ReadOptions, write_set
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
-from zoo.envs.make import dataset_only_id, make_env, register_dataset_only_env
+from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
+from zoo.envs.make import make_env
 from zoo.envs.probe import probe
 from zoo.envs.tasks import TASKS
 from zoo.settings.layers import parse_overrides

@@ -24,7 +24,8 @@ from zoo.datasets.formats.base import COMPACT, Dataset, ReadOptions, compact
 from zoo.datasets.formats.minari import parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.load import first_trajectories
-from zoo.envs.make import dataset_only_id, make_env
+from zoo.envs.dataset_only import dataset_only_id
+from zoo.envs.make import make_env
 from zoo.terminal.errors import UsageError, as_usage_error
 
 BOUND_TOLERANCE = 1e-3

@@ -13,8 +13,9 @@ from agents.common.data.arrays import Array
 from agents.common.streams import Purpose, stream
 from zoo.datasets.formats.base import Arrays
 from zoo.datasets.names import DatasetSpec
-from zoo.envs.border import Info
-from zoo.envs.make import env_spaces, global_numpy_seed, make_raw_env
+from zoo.envs.checks import Info
+from zoo.envs.make import env_spaces, make_raw_env
+from zoo.envs.repeatable import global_numpy_seed
 
 Cell: TypeAlias = tuple[int, int]
 PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}

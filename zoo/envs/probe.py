@@ -4,17 +4,15 @@ import contextlib
 import copy
 import math
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.utils.env_checker import check_env
 
 from agents.common.streams import Purpose, seed_for
-from zoo.envs.border import ReturnError, unpack_reset, unpack_step
-from zoo.envs.make import RepeatableEnv, global_numpy_seed, is_ogbench, name_of
+from zoo.envs.checks import ReturnError, unpack_reset, unpack_step
+from zoo.envs.make import is_ogbench
+from zoo.envs.repeatable import RepeatableEnv, global_numpy_seed, name_of
 from zoo.terminal.errors import EnvironmentApiFault, UsageError
 from zoo.terminal.messages import log
 
@@ -22,8 +20,6 @@ MAX_STEPS = 1000
 MAX_EPISODES = 10
 SECONDS = 0.3
 """Time limit of playing one episode, and of all other episodes together."""
-# Gymnasium's check resets nine times; of slower environments it would delay the start
-SECONDS_PER_RESET = 0.03
 TOLERANCE = 1e-4  # a simulator may leave traces as small as that
 
 Transition = dict[str, np.ndarray]
@@ -31,9 +27,9 @@ Transition = dict[str, np.ndarray]
 
 
 def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
-    """Refuse an environment that breaks Gymnasium's API or whose state outlives a reset, within about a second.
+    """Refuse an environment that violates Gymnasium's API or whose state outlives a reset, within about a second.
 
-    OGBench's own environments are skipped: they are tested here (`tests/zoo/envs`), and slow to reset.
+    OGBench's own environments are skipped: the tests of this package cover them, and they are slow to reset.
 
     :param env: a new environment; it is left in the middle of an episode.
     :param make: makes another one.
@@ -45,22 +41,18 @@ def probe(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
         if all(name.startswith(("agents.", "zoo.")) for name in wrappers):
             return
     try:
-        require_independent_episodes(env, make)
+        _require_independent_episodes(env, make)
     except UsageError:
         raise
     except EnvironmentApiFault as error:
         raise UsageError(str(error)) from error
-    except Exception:  # random actions may do what no policy does; a fault that matters comes again in the work itself
-        require_api(env)
-    else:
-        warn_of_departures(env)
+    except Exception:
+        # Random actions may do what no policy does; a fault that matters comes again in the work itself.
+        _require_api(env)
 
 
-def require_api(env: RepeatableEnv) -> None:
-    """Explain an exception of Gymnasium's wrappers: they fail on returns of another form without saying whose it is.
-
-    :raises UsageError: if the environment below the wrappers returns another form than Gymnasium's API asks for.
-    """
+def _require_api(env: RepeatableEnv) -> None:
+    """Check a reset and a step below Gymnasium's wrappers, which fail without saying whose fault it is."""
     bare = env.unwrapped
     try:
         with global_numpy_seed(0):
@@ -68,43 +60,19 @@ def require_api(env: RepeatableEnv) -> None:
             bare.action_space.seed(0)
             unpack_step(bare.step(bare.action_space.sample()))
     except ReturnError as error:
-        fault = f"{error} from `{name_of(env)}`; correct the environment, or {error.remedy}"
-        raise UsageError(fault) from error
-    except Exception:  # what the environment raises by itself is no matter of form
+        raise UsageError(
+            f"{error} from `{name_of(env)}`; correct the environment, or {error.remedy}"
+        ) from error
+    except Exception:  # no matter of form
         return
 
 
-def warn_of_departures(env: RepeatableEnv) -> None:
-    """Warn of the first departure from Gymnasium's API that its own check finds, where that takes no time."""
-    begin = time.monotonic()
-    env.reset(seed=0)
-    if time.monotonic() - begin > SECONDS_PER_RESET:
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice on style, such as symmetric action spaces
-            # without the other infos, which may count episodes or seconds
-            check_env(
-                RepeatableEnv(env.env, keep_info=False),
-                skip_render_check=True,
-                skip_close_check=True,
-            )
-    except (AssertionError, gymnasium.error.Error) as error:
-        log.warning("`%s` departs from Gymnasium's API: %s", name_of(env), error)
-    except Exception:  # the environment's own fault with a random action, which no policy may take
-        return
+def _require_independent_episodes(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
+    """Refuse an environment in which an episode depends on the episodes before it.
 
-
-def require_independent_episodes(env: RepeatableEnv, make: Callable[[], RepeatableEnv]) -> None:
-    """Refuse an environment whose state outlives a reset: an episode would depend on the episodes before it.
-
-    Plays the same seed and actions before and after other episodes, for about a second at most. Where the two plays
-    differ, a new environment decides: if it repeats the first play, state outlives a reset; if it does not, the
-    environment is not repeatable at all, and a warning says so.
-
-    :param env: a new environment.
-    :param make: makes another one.
-    :raises UsageError: if state outlives a reset.
+    Plays the same seed and actions before and after other episodes. Where the two plays differ, a new environment
+    decides: if it repeats the first play, state outlives a reset; if it does not, the environment is not
+    deterministic, and a warning says so.
     """
     first = _play(env, 0, seconds=SECONDS)
     end = time.monotonic() + SECONDS
@@ -124,7 +92,7 @@ def require_independent_episodes(env: RepeatableEnv, make: Callable[[], Repeatab
             "and make the stage of a curriculum an argument (--env-kwargs)"
         )
     log.warning(
-        "`%s` is not repeatable: the same reset seed and actions lead to %s in a new one too",
+        "`%s` is not deterministic: resetting a fresh instance with the same seed and actions leads to %s",
         name,
         difference,
     )
@@ -154,9 +122,7 @@ def _play(
 
 
 def _row(observation: Any, **values: float) -> Transition:
-    parts = {"": observation}
-    if isinstance(observation, dict):
-        parts = observation
+    parts = observation if isinstance(observation, dict) else {"": observation}
     named = {f"observation {key}".strip(): part for key, part in parts.items()} | values
     return {name: np.asarray(value) for name, value in named.items()}
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -35,16 +36,18 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 WALLS = (0.3, 0.33, 0.4)
 """The colour of a maze's walls before it is lit: red, green and blue."""
 VISUAL = "visual-"
-"""What OGBench's names of environments and datasets with images begin with."""
+"""Prefix of OGBench's environments and datasets with images."""
+_IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
+"""Such a name, or the folder of its run anywhere in a path."""
 
 
 def prepare_pictures(*names: object) -> None:
-    """Choose what draws the observations, if one of some names is of OGBench's images; before MuJoCo is imported.
+    """Choose a rendering backend if a name is one of OGBench's with images; before MuJoCo is imported.
 
-    :param names: of environments, datasets, and folders of runs, which are named after environments.
-    :raises UsageError: if nothing here draws.
+    :param names: of environments, datasets, and paths of run folders, which are named after environments.
+    :raises UsageError: if no backend works.
     """
-    named = next((str(name) for name in names if VISUAL in str(name)), None)
+    named = next((str(name) for name in names if _IMAGES.search(str(name))), None)
     if named is not None and choose_platform() is None:
         raise UsageError(_nothing_draws(named))
 
@@ -77,8 +80,8 @@ def _has_screen() -> bool:
 
 def _nothing_draws(name: str) -> str:
     return (
-        f"`{name}` has images, and MuJoCo can draw nothing here; {WHAT_TO_INSTALL}. A program of your own sets "
-        f"{VARIABLE}=egl or osmesa before MuJoCo is imported"
+        f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {WHAT_TO_INSTALL}. A "
+        f"program of your own sets {VARIABLE}=egl or osmesa before MuJoCo is imported"
     )
 
 

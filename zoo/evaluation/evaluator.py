@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from agents.common.actions import Array, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
-from zoo.envs.border import stack
+from zoo.envs.checks import stack
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.evaluation.pool import EnvPool, Progress, Spaces, count_environments
 from zoo.evaluation.workers import Hook, keep_waiting

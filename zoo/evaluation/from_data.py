@@ -21,8 +21,8 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 from agents.fqe import FQE
 from agents.models import model_class
-from zoo.envs.border import policy_name
-from zoo.envs.make import DatasetOnlyEnv
+from zoo.envs.checks import policy_name
+from zoo.envs.dataset_only import DatasetOnlyEnv
 from zoo.evaluation.workers import Hook, keep_waiting
 from zoo.runs.episodes import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error

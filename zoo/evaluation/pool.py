@@ -21,8 +21,9 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.make import make_env
 from zoo.envs.probe import probe
+from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.workers import (
     Hook,
     WorkerLost,

@@ -31,7 +31,7 @@ from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.flows import load_flow
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
-from zoo.envs.border import check_same_spaces
+from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
 from zoo.evaluation.evaluator import Evaluator
 from zoo.models.hub import download_policy

@@ -20,7 +20,8 @@ from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
-from zoo.envs.make import dataset_only_id, find_spec, is_ogbench, register_dataset_only_env
+from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
+from zoo.envs.make import find_spec, is_ogbench
 from zoo.envs.tasks import TASKS
 from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.config import NO_BENCHMARK, Benchmark, load_config

@@ -28,8 +28,9 @@ from agents.common.sb3.pretrained import check_outputs
 from agents.registry import BUILT_IN
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset
-from zoo.envs.border import check_same_spaces, policy_name
-from zoo.envs.make import RepeatableEnv, make_env
+from zoo.envs.checks import check_same_spaces, policy_name
+from zoo.envs.make import make_env
+from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.from_data import HeldOutEvaluator, hold_out
 from zoo.evaluation.workers import start_server

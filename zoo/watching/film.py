@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from agents.common.sb3.policy import FlowPolicy
-from zoo.envs.make import RepeatableEnv, find_spec, is_ogbench, observes_images
+from zoo.envs.make import find_spec, is_ogbench, observes_images
 from zoo.envs.rendering import prepare_drawing
+from zoo.envs.repeatable import RepeatableEnv
 from zoo.models.agent import Agent
 from zoo.runs.folder import short_name
 from zoo.terminal.errors import UsageError
@@ -313,5 +314,5 @@ def find_maze(env: RepeatableEnv) -> Any:
 
 def draws_with_mujoco(env: RepeatableEnv) -> bool:
     """Return whether MuJoCo makes an environment's pictures; others have a library of their own."""
-    origins = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robosuite")
+    origins = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robomimic")
     return any(kind.__module__.startswith(origins) for kind in type(env.env.unwrapped).__mro__)

@@ -17,9 +17,10 @@ from agents.common.nets.views import WatchedNetworks
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from zoo.algorithms.baselines import as_chunk_policy
-from zoo.envs.border import stack
-from zoo.envs.make import RepeatableEnv, global_numpy_seed, make_env
+from zoo.envs.checks import stack
+from zoo.envs.make import make_env
 from zoo.envs.probe import probe
+from zoo.envs.repeatable import RepeatableEnv, global_numpy_seed
 from zoo.evaluation.evaluator import BatchPlanner, results_of, seeds_of_starts
 from zoo.evaluation.pool import EpisodeTotals
 from zoo.models.agent import Agent, episode_text

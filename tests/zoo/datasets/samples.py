@@ -16,7 +16,7 @@ from tests.zoo.datasets.conftest import changed
 from tests.zoo.envs import toys
 from zoo.datasets.formats.base import ReadOptions, compact
 from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
-from zoo.envs.border import stack
+from zoo.envs.checks import stack
 from zoo.envs.tasks import OBSERVATIONS, TASKS
 from zoo.terminal.errors import UsageError
 

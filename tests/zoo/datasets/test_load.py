@@ -307,7 +307,7 @@ def test_images_of_another_shape_are_refused_by_their_headers(write_dataset):
 def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.delenv("DISPLAY", raising=False)
-    with refuses("MuJoCo can draw nothing here; install EGL"):
+    with refuses("no MuJoCo rendering backend works on this machine; install EGL"):
         generate_dataset(IMAGES, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

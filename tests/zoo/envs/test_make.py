@@ -129,7 +129,7 @@ def test_an_environment_without_success_keeps_its_own_info():
     {
         "cube-double-play-singletask-task2-v0": "unknown .*closest: cube-double-singletask-task2",
         "no_such_package:Toy-v0": "unknown environment `no_such_package:Toy-v0`",
-        "data-gone": "`data-gone` stands for data without an environment",
+        "data-gone": "`data-gone` is a placeholder for data without environment",
         "cube-double-v0": "goal-conditioned.*cube-double-singletask-task1-v0",
         "CartPole-v1": r"`CartPole-v1` has the action space Discrete",
     }.items(),
@@ -151,6 +151,14 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
 def test_actions_that_a_wrapper_leaves_without_limits_are_refused():
     with refuses("`Pendulum-v1` has actions from -inf to inf in coordinate 0"):
         make_env("Pendulum-v1", env_wrapper="gymnasium.wrappers:ClipAction")
+
+
+def test_an_environment_that_is_refused_is_closed(monkeypatch):
+    closed = []
+    monkeypatch.setattr(toys.ToyEnv, "close", lambda self: closed.append(self))
+    with refuses("frames are stacked of images"):
+        make_env("Toy-v0", frame_stack=2)
+    assert len(closed) == 1
 
 
 def test_a_missing_package_is_refused(monkeypatch):

@@ -16,8 +16,8 @@ from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
 from tests.zoo.outcomes import refuses
 from zoo.dataset import main
-from zoo.envs.make import RepeatableEnv
 from zoo.envs.probe import probe
+from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
 from zoo.models.agent import Agent
 from zoo.watching.stage import Stage
@@ -113,7 +113,7 @@ def test_what_no_episode_depends_on_is_left_alone(make, caplog):
 def test_what_is_not_repeatable_at_all_is_said_and_not_refused(change, caplog):
     with caplog.at_level(logging.WARNING):
         require(lambda: Spring(change, first_changed=0))
-    assert "is not repeatable: the same reset seed and actions lead to" in caplog.text
+    assert "is not deterministic: " in caplog.text
 
 
 def test_a_slow_environment_is_reset_a_few_times_only():

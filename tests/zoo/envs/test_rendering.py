@@ -68,6 +68,7 @@ def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch):
 def test_names_of_images_choose_what_draws(monkeypatch):
     trials = pretend(monkeypatch, "egl")
     prepare_pictures("cube-single-play-singletask-task1-v0", None)
+    prepare_pictures(None, Path("visual-rl/logs/bc/Pendulum-v1_1"))
     assert trials == []
     prepare_pictures(None, Path("logs/qam/visual-cube-single-play-singletask-task1-v0_1"))
     assert trials == ["egl"]
@@ -77,5 +78,5 @@ def test_names_of_images_choose_what_draws(monkeypatch):
 def test_images_that_nothing_draws_are_refused(monkeypatch):
     pretend(monkeypatch)
     monkeypatch.delenv("DISPLAY", raising=False)
-    with refuses("MuJoCo can draw nothing here"):
+    with refuses("no MuJoCo rendering backend works"):
         prepare_pictures("visual-scene-v0")

@@ -35,7 +35,7 @@ def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
 def robosuite():
     """Return the package, which these tests need."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
-    return importlib.import_module("zoo.envs.robosuite")
+    return importlib.import_module("zoo.envs.robomimic")
 
 
 # -- without robosuite ------------------------------------------------------------------------------------------------

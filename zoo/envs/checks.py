@@ -1,8 +1,7 @@
-"""What an environment may return: the one border between environments and all that uses them.
+"""Check what environments say of their spaces, and what they return at each reset and step.
 
-:func:`zoo.envs.make.make_env` puts every environment behind it, for training, evaluation, collection, the checks of
-data and playback alike, and `zoo.envs.probe` tries an environment before work begins. What passes has the dtypes and
-shapes of its spaces.
+:func:`zoo.envs.make.make_env` wraps all environments in these checks: what passes has the dtypes and shapes of its
+spaces.
 """
 
 import inspect
@@ -21,7 +20,7 @@ Info: TypeAlias = dict[str, Any]
 """What an environment reports beside an observation."""
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
-"""What networks and replay buffers can hold."""
+"""Largest value that float32 networks and buffers can represent."""
 OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"
 _SUPPORTED = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"
 
@@ -99,24 +98,18 @@ def check_same_spaces(
     :param played: those of the environment.
     :raises UsageError: if one of them differs.
     """
-    for noun, own_space, env_space in zip(
-        ("observations", "actions"), trained, played, strict=True
-    ):
-        if _signature(own_space) != _signature(env_space):
+    for noun, own, env in zip(("observations", "actions"), trained, played, strict=True):
+        if _signature(own) != _signature(env):
             raise UsageError(
-                f"{source} was trained with {noun} {_describe(own_space)}, got {_describe(env_space)} in {env_id}; "
+                f"{source} was trained with {noun} {_describe(own)}, got {_describe(env)} in {env_id}; "
                 "give the environment that it was trained in"
             )
-    limits, env_limits = (np.array([pair[1].low, pair[1].high]) for pair in (trained, played))
-    differs = ~np.isclose(limits, env_limits).all(axis=0)
-    if differs.any():
-        index = int(np.argmax(differs))
-        own_low, own_high = limits[:, index]
-        low, high = env_limits[:, index]
+    own, env = trained[1], played[1]
+    if not (np.allclose(own.low, env.low) and np.allclose(own.high, env.high)):
         raise UsageError(
-            f"{source} was trained with actions from {own_low:g} to {own_high:g} in coordinate {index}, got {low:g} to "
-            f"{high:g} in {env_id}; give the environment that it was trained in, or wrap this one in "
-            "gymnasium.wrappers.RescaleAction"
+            f"{source} was trained with actions from {own.low.tolist()} to {own.high.tolist()}, got "
+            f"{env.low.tolist()} to {env.high.tolist()} in {env_id}; give the environment that it was trained in, or "
+            "wrap this one in gymnasium.wrappers.RescaleAction"
         )
 
 
@@ -132,14 +125,13 @@ def _signature(space: spaces.Space[Any]) -> Any:
 
 
 def _describe(space: spaces.Space[Any]) -> str:
+    """Return a space without its limits."""
     if isinstance(space, spaces.Dict):
         parts = [f"{key}: {_describe(part)}" for key, part in space.spaces.items()]
         return f"Dict({', '.join(parts)})"
-    if not isinstance(space, spaces.Box):
-        return str(space)
-    if len(space.shape) > 1:  # an image, whose dtype may be what is wrong
+    if isinstance(space, spaces.Box):
         return f"Box{space.shape} of {space.dtype}"
-    return f"Box{space.shape}"
+    return str(space)
 
 
 # -- at every step ----------------------------------------------------------------------------------------------------

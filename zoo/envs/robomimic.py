@@ -15,7 +15,7 @@ from robosuite.controllers.parts import controller
 from robosuite.environments.base import REGISTERED_ENVS
 from robosuite.utils.binding_utils import MjModel
 
-from zoo.envs.make import global_numpy_seed
+from zoo.envs.repeatable import global_numpy_seed
 from zoo.envs.tasks import OBSERVATIONS
 from zoo.settings.layers import load_yaml
 
