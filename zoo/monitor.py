@@ -74,9 +74,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     gc.enable()
 
     def report() -> RenderableType:
-        if tables.runs.empty:  # references are of the environments of runs
-            return show_states(tables)
-        # Of each reading: runs that begin later may record references too.
+        # of each reading, since runs that begin later may record references too
         references = read_references(args.reference_scores or (), tables)
         return show_states(normalise_returns(tables, references))
 

@@ -41,7 +41,7 @@ def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, 
     change_status(folder, updated="2026-11-01T00:00:00+00:00")
     result, lines = run(tmp_path)
     assert result == {"runs": 3, "done": 1, "running": 1, "dead": 1}
-    assert "method environment runs step left % at" in lines
+    assert "method environment runs step left score at" in lines
     assert "its process is gone; --resume continues it" in " ".join(lines)
 
 
@@ -57,15 +57,21 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
     assert "2:30:00" in line  # 900,000 steps at 100 per second, not 1,200,000 at 200
 
 
-def test_success_and_returns_have_columns_of_their_own(tmp_path, run):
+def test_a_score_is_a_success_rate_a_return_or_a_normalised_one(tmp_path, run):
     write_run(tmp_path / "a", offline=(25,))
     write_run(tmp_path / "b", online=(-1500.0,), **RETURNS)
     shown = "\n".join(run(tmp_path)[1])
-    assert "method environment runs step left % return at" in shown
-    assert " 50.0 - 1k\n" in shown
-    assert " - -1,500 1k\n" in shown
+    assert " 50.0% 1k\n" in shown
+    assert " -1,500 1k\n" in shown
     lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")[1]
-    assert " - 50.0 1k\n" in "\n".join(lines)
+    assert "\n".join(lines).count(" 50.0% 1k\n") == 2
+
+
+def test_references_of_runs_before_their_first_evaluation_are_taken(tmp_path, run):
+    folder = write_run(tmp_path / "a", online=(-1500.0,), state="running", **RETURNS)
+    (folder / "evaluations.npz").unlink()
+    result, _ = run(tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")
+    assert result == {"runs": 1, "running": 1}
 
 
 def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run):
@@ -97,7 +103,7 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
     assert naps == [3.0, 3.0]
     assert result == {"runs": 2, "done": 2}
     # the reference of a run that began after the first look counts too
-    assert "sac Other 1 done 1k/1k - 50.0 1k" in lines
+    assert "sac Other 1 done 1k/1k - 50.0% 1k" in lines
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
     [
         ("{}/nowhere", "expected a folder of runs, got `{}/nowhere`"),
         ("{}/empty", "expected run folders below {}/empty, got none; --watch waits for the first"),
-        ("{}/runs --reference-scores X=0,1", "environment with returns `X`; there is none to"),
+        ("{}/runs --reference-scores X=0,1", "unknown environment `X`"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, words, message):
@@ -120,9 +126,7 @@ def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
     write_run(tmp_path / "a", state="running", **steps, **long)
     write_run(tmp_path / "b", seed=1, state="failed", **long)
     write_run(tmp_path / "c", **RETURNS | {"online": (-12_345.0,)})
-    values = {"online": (-54_321.0,), "score": "value", "label": "no_env"}
-    write_run(tmp_path / "d", **RETURNS | values)
     console = Console(width=80, file=io.StringIO())
     console.print(show_states(read_runs([tmp_path])))
     words = console.file.getvalue().split()
-    assert {"3.75M/5M", "33:20:00", "-12,345", "-54,321"} <= set(words)
+    assert {"3.75M/5M", "33:20:00", "-12,345"} <= set(words)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,16 +14,16 @@ from rich.text import Text
 
 from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
-from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
+from zoo.runs.scores import SCORE_KINDS
 from zoo.terminal.tables import make_table
 
 _MAX_PROBLEMS = 10
 _PLACE = ["method", "environment"]
+_HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
 _STEPS = [
-    *_PLACE, "run", "state", "offline_step", "online_step", "offline_steps", "online_steps", "pretraining_steps",
+    "run", "state", "kind", "offline_step", "online_step", "offline_steps", "online_steps", "pretraining_steps",
     "pretrained_actor",
 ]  # fmt: skip
-_Place = tuple[str, str]
 
 
 def show_states(tables: RunTables) -> RenderableType:
@@ -37,120 +37,67 @@ def count_states(tables: RunTables) -> dict[str, int]:
 
 
 def _state_table(tables: RunTables) -> Table:
-    """Return the states of runs, their steps, the time left, and their scores at the last step that all reached."""
-    names = set(tables.evaluations["kind"].unique()) or {SUCCESS.name}
-    headings = {}  # of the kinds of scores that there are
-    for name, kind in SCORE_KINDS.items():
-        if name in names:
-            headings[kind] = name.replace(" ", "\n")  # as narrow as its numbers
-    if SUCCESS in headings:
-        headings[SUCCESS] = "%"
-    header = ["method", "environment", "runs", "step", "left", *headings.values(), "at"]
-    runs = tables.runs
-    counted = runs[runs["replaced_by"].isna()]
-    scores = _scores_of_runs(counted, tables.evaluations)
-    at, last = _last_scores(counted, scores)
-    progress = _progress(runs, scores.groupby("run")["step"].max())
-    states = runs.groupby(_PLACE)["state"].value_counts().unstack(fill_value=0)
+    """Return the states of runs, their steps, the time left, and their score at the last step that all reached."""
+    evaluated = tables.evaluations.groupby("run")["step"].max().to_dict()
+    scores = _shared_scores(tables)
     rows = []
-    for place, counts in states.to_dict("index").items():
-        method, environment = place
-        counts_of_states = [f"{counts[s]} {s}" for s in SHOWN_STATES if counts.get(s)]
-        rows.append(
-            (
-                method,
-                short_name(environment),
-                ", ".join(counts_of_states),
-                *progress[place],
-                *(_shown(last.get((*place, kind.name)), kind) for kind in headings),
-                _short(at.get(place, math.nan)),
-            )
-        )
+    for place, group in tables.runs.groupby(_PLACE):
+        states = group["state"].value_counts()
+        runs = group[_STEPS].to_dict("records")
+        score, at = "-", "-"
+        if place in scores:
+            step, mean = scores[place]
+            score, at = _score_text(mean, str(group["kind"].dropna().iloc[0])), _short(step)
+        row = [place[0], short_name(place[1])]
+        row.append(", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states))
+        rows.append([*row, *_progress(runs, evaluated), score, at])
     # numbers are never broken; names and states are
-    return make_table("", header, rows, unbroken=header[3:])
+    return make_table("", _HEADER, rows, unbroken=_HEADER[3:])
 
 
-def _scores_of_runs(runs: pd.DataFrame, evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return method, environment, kind, run (its index), step and score of each evaluation of some runs."""
-    # As categories of the runs, the texts of hundreds of thousands of rows are not compared.
-    categories = runs[[*_PLACE, "kind"]].astype("category")
-    rows = pd.Index(runs["run"]).get_indexer(evaluations["run"])
-    is_of_runs = rows >= 0
-    scores = categories.iloc[rows[is_of_runs]].rename_axis("run").reset_index()
-    return scores.assign(
-        step=evaluations["step"].to_numpy()[is_of_runs],
-        score=evaluations["score"].to_numpy()[is_of_runs],
-    )
+def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[int, float]]:
+    """Return the last step at which all runs of a method and environment were evaluated, and their mean score there."""
+    runs = tables.runs[tables.runs["replaced_by"].isna()]
+    scores = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
+    # a phase may begin with an evaluation at the step at which the one before it ended
+    scores = scores.drop_duplicates(["run", "step"], keep="last")
+    at_step = scores.groupby([*_PLACE, "step"])["score"].agg(["size", "mean"]).reset_index("step")
+    started = runs.groupby(_PLACE).size().reindex(at_step.index)
+    shared = at_step[at_step["size"] == started]
+    last = shared[~shared.index.duplicated(keep="last")]
+    return dict(zip(last.index, zip(last["step"], last["mean"], strict=True), strict=True))
 
 
-def _last_scores(
-    runs: pd.DataFrame, scores: pd.DataFrame
-) -> tuple[dict[_Place, int], dict[tuple[str, str, str], float]]:
-    """Return the last step at which all runs of a method and environment were evaluated, and their mean scores there.
-
-    :return: the steps, by method and environment; the scores, by the kind of score too.
-    """
-    evaluated = scores.drop_duplicates(["run", "step"]).groupby([*_PLACE, "step"], observed=True)
-    reached = evaluated.size().reset_index("step", name="runs")
-    started = runs.groupby(_PLACE).size().reindex(reached.index)
-    at = reached.loc[reached["runs"] == started, "step"].groupby(_PLACE, observed=True).max()
-    places = scores.groupby(_PLACE, observed=True)
-    at_last = (
-        scores["step"].to_numpy() == at.reindex(places.size().index).to_numpy()[places.ngroup()]
-    )
-    last = scores[at_last].groupby([*_PLACE, "kind"], observed=True)["score"].mean()
-    return at.to_dict(), last.to_dict()
-
-
-def _progress(runs: pd.DataFrame, evaluated: pd.Series) -> dict[_Place, tuple[str, str]]:
-    """Return how far the last run of each method and environment is, and the time until all of them have ended.
+def _progress(runs: Sequence[Mapping[str, Any]], evaluated: Mapping[str, int]) -> tuple[str, str]:
+    """Return the step of the run that is furthest behind, and the time until the last one has ended.
 
     Runs that have ended are looked at only where none is running.
 
-    :param evaluated: the step of each run's last evaluation, by its index in `runs`.
+    :param evaluated: run -> the step of its last evaluation.
     """
-    runs = runs[runs["method"].notna()]  # others cannot be read
-    is_running = runs["state"] == "running"
-    has_running = is_running.groupby([runs[name] for name in _PLACE]).transform("any")
-    runs = runs.loc[is_running | ~has_running, _STEPS]
-    # Status and last evaluation may each be older than the other, and than the log.
-    steps = (runs["offline_step"] + runs["online_step"]).clip(
-        lower=evaluated.reindex(runs.index, fill_value=0)
-    )
-    runs = runs.assign(step=steps, end=runs["offline_steps"] + runs["online_steps"], seconds=np.nan)
-    for index, run in runs[runs["state"] == "running"].iterrows():
-        logged = read_speed(RunFolder(Path(run["run"])))
-        if logged is None:
-            continue
-        now, speed = logged
-        if not run["pretrained_actor"]:
-            now -= run["pretraining_steps"]
-        seconds = max(0, run["end"] - now) / speed
-        runs.loc[index, ["step", "seconds"]] = max(run["step"], now), seconds
-    runs["rest"] = runs["end"] - runs["step"]
-    last = runs.sort_values("rest", ascending=False, kind="stable").drop_duplicates(_PLACE)
-    # Infinite where the time of one run is not known.
-    slowest = runs["seconds"].fillna(math.inf).groupby([runs[name] for name in _PLACE]).max()
-    result = {}
-    for run in last.to_dict("records"):
-        place = run["method"], run["environment"]
-        left = "-"
-        if math.isfinite(slowest[place]):
-            minutes, second = divmod(round(slowest[place]), 60)
-            left = f"{minutes // 60}:{minutes % 60:02}:{second:02}"
-        result[place] = f"{_short(run['step'])}/{_short(run['end'])}", left
-    return result
-
-
-def _short(steps: float) -> str:
-    """Return a number of steps with three digits, e.g. ``1.25M``."""
-    if np.isnan(steps):
-        return "-"
-    if steps < 999.5:  # what three digits round to the next unit has that
-        return str(int(steps))
-    if steps < 999_500:
-        return f"{steps / 1e3:.3g}k"
-    return f"{steps / 1e6:.3g}M"
+    running = [run for run in runs if run["state"] == "running"]
+    steps = []
+    seconds = [0.0]
+    for run in running or runs:
+        end = int(run["offline_steps"] + run["online_steps"])
+        # Status and last evaluation may each be older than the other, and than the log.
+        step = max(int(run["offline_step"] + run["online_step"]), evaluated.get(run["run"], 0))
+        logged = read_speed(RunFolder(Path(run["run"]))) if running else None
+        left = math.inf  # where the time of one run is not known
+        if logged is not None:
+            now, speed = logged
+            if not run["pretrained_actor"]:
+                now -= run["pretraining_steps"]
+            left = max(0, end - now) / speed
+            step = max(step, now)
+        seconds.append(left)
+        steps.append((end - step, step, end))
+    _, step, end = max(steps)
+    text = "-"
+    if math.isfinite(max(seconds)):
+        minutes, second = divmod(round(max(seconds)), 60)
+        text = f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+    return f"{_short(step)}/{_short(end)}", text
 
 
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
@@ -161,8 +108,17 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
         yield Text(f"! {row.run}: {row.problem}")
 
 
-def _shown(score: float | None, kind: ScoreKind) -> str:
+def _short(steps: float) -> str:
+    """Return a number of steps with three digits, e.g. ``1.25M``."""
+    if steps < 999.5:  # what three digits round to the next unit has that
+        return str(int(steps))
+    if steps < 999_500:
+        return f"{steps / 1e3:.3g}k"
+    return f"{steps / 1e6:.3g}M"
+
+
+def _score_text(score: float, kind_name: str) -> str:
     """Return a score with the decimals that it needs."""
-    if score is None:
-        return "-"
-    return f"{kind.scale * score:,.{kind.digits([score])}f}"
+    kind = SCORE_KINDS[kind_name]
+    unit = "%" if kind.scale == 100 else ""
+    return f"{kind.scale * score:,.{kind.digits([score])}f}{unit}"

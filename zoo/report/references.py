@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
 from zoo.runs.read import RunTables, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
-from zoo.settings.layers import load_yaml, read_yaml
+from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError, as_usage_error
-from zoo.terminal.messages import say_once
 
 FLAG = "--reference-scores"
 References = dict[str, tuple[float, float]]
@@ -20,61 +18,30 @@ References = dict[str, tuple[float, float]]
 
 
 def read_references(words: Sequence[str], tables: RunTables) -> References:
-    """Read reference scores, check them, and return those of the environments that have runs.
+    """Return the references that runs record, and those of the command line, which win.
 
-    An environment that is given on the command line must be one whose runs are scored by their return. A file may list
-    others too, since one file serves many comparisons; they are named on standard error.
-
-    Runs that record references of their own need none; what is given here wins.
-
-    :param words: ``ENV=RANDOM,EXPERT``, or names of YAML files of ``env: [random, expert]``; later words win.
+    :param words: ``ENV=RANDOM,EXPERT``.
     """
-    has_returns = tables.runs["kind"].isin((RETURN.name, NORMALISED_RETURN.name))
-    environments = set(tables.runs.loc[has_returns, "environment"].dropna())
-    result: References = {}
+    environments = {*tables.runs["environment"].dropna()}
+    given: References = {}
     for word in words:
-        pairs = _read(word)
-        unknown = []
-        for name, pair in pairs.items():
-            if name in environments:
-                result[name] = pair
-            else:
-                unknown.append(unknown_name_message("environment with returns", name, environments))
-        if len(unknown) == len(pairs):
-            raise UsageError(f"`{FLAG}` {word}: {'; '.join(unknown)}")
-        for problem in unknown:
-            # `zoo monitor --watch` asks again and again.
-            say_once(f"{word}: {problem}; its reference is not used")
-    return _recorded(tables, result) | result
+        name, _, values = word.rpartition("=")
+        environment = split_environment(name)[0]
+        # before the first run begins, nothing says which environments there will be
+        if environments and environment not in environments:
+            message = unknown_name_message("environment", name, environments)
+            raise UsageError(f"`{FLAG}` must be ENV=RANDOM,EXPERT, got `{word}`: {message}")
+        with as_usage_error():
+            numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
+            given[environment] = checked_pair(f"{FLAG} {word}", numbers)
+    return _recorded(tables, given) | given
 
 
-def _read(word: str) -> References:
-    """Return the references of a word of the command line, or of the YAML file that it names."""
-    content = None
-    name, _, values = word.rpartition("=")
-    if Path(word).is_file():
-        content = read_yaml(Path(word), f"`{FLAG}`")
-    elif name:
-        numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
-        if len(numbers) == 2:
-            content = {name: numbers}
-    if not isinstance(content, dict) or not content:
-        raise UsageError(
-            f"`{FLAG}` must be ENV=RANDOM,EXPERT or a file of `env: [random, expert]`, got `{word}`"
-        )
-    with as_usage_error():
-        return {
-            split_environment(str(name))[0]: checked_pair(f"{FLAG} {word}: {name}", pair)
-            for name, pair in content.items()
-        }
-
-
-def _recorded(tables: RunTables, given_pairs: References) -> References:
+def _recorded(tables: RunTables, given: References) -> References:
     """Return the references that runs record, of environments without a given one."""
     result: References = {}
-    is_known = tables.runs["reference_scores"].notna() & (tables.runs["kind"] == RETURN.name)
-    recorded = tables.runs[is_known & ~tables.runs["environment"].isin(given_pairs)]
-    for name, pairs_of_runs in recorded.groupby("environment")["reference_scores"]:
+    is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(given)
+    for name, pairs_of_runs in tables.runs[is_known].groupby("environment")["reference_scores"]:
         pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:
             raise UsageError(
@@ -90,17 +57,18 @@ def normalise_returns(tables: RunTables, references: References) -> RunTables:
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
     are scored by success stay as they are.
     """
-    if not references:
-        return tables
 
     def normalised(table: pd.DataFrame) -> pd.DataFrame:
         is_chosen = (table["kind"] == RETURN.name) & table["environment"].isin(references)
         return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
 
+    if not references:
+        return tables
     evaluations = normalised(tables.evaluations)
     pairs = pd.DataFrame(references, ["random", "expert"])
     random, expert = pairs.reindex(columns=evaluations["environment"]).to_numpy(float)
-    scores = evaluations["score"].astype(float)
     is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
-    scores = scores.mask(is_chosen, (scores - random) / (expert - random))
+    scores = evaluations["score"].mask(
+        is_chosen, (evaluations["score"] - random) / (expert - random)
+    )
     return RunTables(normalised(tables.runs), evaluations.assign(score=scores))

@@ -40,7 +40,7 @@ class CompareRequest:
         "only these, e.g. 'scene-*' (default: all)", default=(), metavar="PATTERN"
     )
     reference_scores: Sequence[str] = flag(
-        "returns of a random and an expert policy, or YAML files of `env: [random, expert]`; normalises returns",
+        "returns of a random and an expert policy, which normalise returns",
         default=(),
         action="extend",
         metavar="ENV=RANDOM,EXPERT",

@@ -24,17 +24,6 @@ def test_words_give_random_and_expert_returns_and_the_last_one_wins(tables):
     }
 
 
-def test_file_gives_references_and_those_without_runs_are_named_and_left_aside(
-    tables, tmp_path, capsys
-):
-    path = tmp_path / "references.yml"
-    path.write_text(f"Pendulum-v1: [-1500, -150]\nHalfCheetah-v4: [-280, 12135]\n{ENV}: [0, 1]\n")
-    assert read_references([str(path)], tables) == {"Pendulum-v1": (-1500.0, -150.0)}
-    err = capsys.readouterr().err
-    for name, answer in (("HalfCheetah-v4", "closest: Half"), (ENV, "choose from: Half")):
-        assert f"unknown environment with returns `{name}`; {answer}" in err
-
-
 def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
     normalised = normalise_returns(tables, {"Pendulum-v1": (-1500.0, -150.0)})
     by_environment = normalised.evaluations.groupby("environment")
@@ -53,35 +42,18 @@ def test_returns_with_a_reference_are_normalised_and_nothing_else(tables):
 @pytest.mark.parametrize(
     ("word", "problem"),
     {
-        "Pendulum-v1": "must be ENV=RANDOM,EXPERT or a file",
-        "Pendulum-v1=1": "must be ENV=RANDOM,EXPERT or a file",
-        "=1,2": "must be ENV=RANDOM,EXPERT or a file",
+        "Pendulum-v1": "must be ENV=RANDOM,EXPERT",
+        "Pendulum-v1=1": "must be two finite numbers",
+        "=1,2": "must be ENV=RANDOM,EXPERT",
         "Pendulum-v1=a,2": "must be two finite numbers",
         "Pendulum-v1=.inf,2": "must be two finite numbers",
         "Pendulum-v1=3,3": "must be a number and a higher one",
-        "Pendulum-v0=1,2": "unknown environment with returns",
-        f"{ENV}=1,2": "unknown environment with returns",
+        "Pendulum-v0=1,2": "unknown environment",
     }.items(),
 )
 def test_bad_word_is_refused(tables, word, problem):
     with refuses(f"--reference-scores.*{problem}"):
         read_references([word], tables)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Pendulum-v1: [1, 2, 3]",
-        "- Pendulum-v1",
-        "",
-        "a: [1",
-        "Pendulum-v4: [1, 2]",
-    ],
-)
-def test_bad_file_is_refused(tables, tmp_path, text):
-    (tmp_path / "references.yml").write_text(text)
-    with refuses("--reference-scores"):
-        read_references([str(tmp_path / "references.yml")], tables)
 
 
 def test_references_that_runs_record_serve_all_runs_on_their_environment_and_must_agree(tmp_path):
