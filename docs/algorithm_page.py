@@ -1,10 +1,9 @@
-"""Add generated sections to the page of an algorithm: recording, scores and ranks, settings, commands, BibTeX."""
+"""Add generated sections to the page of an algorithm: recording, scores and ranks, settings and commands."""
 
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 
 import pandas as pd
@@ -20,10 +19,6 @@ REPORTS = ("qam2026", "mini")
 """Sets whose report is on the site."""
 SUITES = {"qam2026": "ogbench50_qam", "trqam2026": "trqam", "mini": "mini"}
 """Set -> the suite that trains its runs again."""
-REFERENCE = re.compile(
-    r"(?:[\w ]+: )?(?:(?P<authors>[A-Z]\. [^:]+): )?(?P<title>.+), arXiv (?P<id>[\d.]+), (?:\w+ )?(?P<year>\d{4}).*"
-)
-"""An entry of a page's citations; `Data: ` or the like may stand before it."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -33,14 +28,13 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def add_data(_: Sphinx, docname: str, content: list[str]) -> None:
-    """Put scores before the objective of an algorithm's page, a table into its settings, BibTeX below its citations."""
+    """Put scores before the objective of an algorithm's page, and a table into its settings."""
     folder, _, id = docname.rpartition("/")
     if folder == "docs/algorithms" and id in agents.algorithm_ids():
         text = content[0].replace(
             "## Objective\n", f"## Scores\n\n{_block(at_a_glance(id))}## Objective\n", 1
         )
-        text = text.replace("## Settings\n\n", f"## Settings\n\n{_block(settings(id))}", 1)
-        content[0] = f"{text}\n{_block(bibtex(text))}"
+        content[0] = text.replace("## Settings\n\n", f"## Settings\n\n{_block(settings(id))}", 1)
 
 
 def _block(lines: Iterator[str]) -> str:
@@ -55,8 +49,7 @@ def at_a_glance(id: str) -> Iterator[str]:
         yield f".. figure:: /{path.relative_to(ROOT)}\n   :width: 480\n\n   {caption}\n"
     sets = [set_name for set_name in set_names() if name in means(set_name).index.unique("method")]
     if sets:
-        yield f"Mean success in percent. On the strips from 0 to 100, {name} is the dot, others are ticks.\n"
-        yield ".. role:: strip(raw)\n   :format: html\n"
+        yield "Mean success in percent.\n"
     else:
         yield "No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.\n"
     for set_name in sets:
@@ -86,7 +79,8 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
     phases = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
     rows = [(", ".join((published.reference, str(published.date)[:4])), *phases)]
     for column in scores:
-        rows.append((column, *(entry(of_phase[column], name) for of_phase in phases.values())))
+        successes = (f"{100 * of_phase[column][name]:.0f}" for of_phase in phases.values())
+        rows.append((column, *successes))
     ranks = []
     for phase, of_phase in phases.items():
         rank = of_phase["mean"].rank(ascending=False)[name]
@@ -99,16 +93,6 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
         yield f"`Every method, with intervals <../../reports/{set_name}/report.html>`__.\n"
     if set_name in SUITES:
         yield f"To train these runs again: ``zoo benchmark {SUITES[set_name]} --algos {id}``\n"
-
-
-def entry(scores: pd.Series, name: str) -> str:
-    """Return a method's score, and a strip on which it is a dot and the others are ticks."""
-    score = f"{100 * scores[name]:.0f}"
-    ticks = "".join(f"M{100 * value:.0f} 2v8" for value in scores.drop(name))
-    drawing = (
-        f'<svg class="strip" viewBox="-5 0 110 12" aria-hidden="true"><path d="M0 6H100{ticks}"/>'
-    )
-    return f':strip:`{drawing}<circle cx="{score}" cy="6" r="4"/></svg>` {score}'
 
 
 @cache
@@ -126,31 +110,3 @@ def means(set_name: str) -> pd.DataFrame:
     ]
     scores.insert(0, "mean", scores.mean(axis=1))
     return scores
-
-
-def bibtex(text: str) -> Iterator[str]:
-    """Give an entry for each paper in the citations of a page."""
-    entries = "\n\n".join(map(entry_of, references(text)))
-    yield f".. code-block:: bibtex\n\n{textwrap.indent(entries, '   ')}"
-
-
-def references(text: str) -> Sequence[re.Match[str]]:
-    """Return the papers in the citations of a page."""
-    cited = " ".join(text.partition("## Citation\n")[2].split())
-    parts = re.split(r"(?<=\d{4})[.;] |(?<=\))[.;] ", cited.removesuffix("."))
-    return [match for part in parts if (match := REFERENCE.fullmatch(part))]
-
-
-def entry_of(reference: re.Match[str]) -> str:
-    """Return a paper's entry."""
-    authors = re.sub(r",? et al\.", ", others", reference["authors"] or "").split(", ")
-    surname = re.sub(r"^(?:[A-Z]\.[ -]?)+", "", authors[0])
-    word = reference["title"].split()[0]
-    key = re.sub(r"\W", "", f"{surname or word}{reference['year']}{word}").lower()
-    author = ""
-    if reference["authors"]:
-        author = f"  author = {{{' and '.join(authors)}}},\n"
-    return (
-        f"@misc{{{key},\n  title = {{{{{reference['title']}}}}},\n{author}"
-        f"  year = {{{reference['year']}}},\n  eprint = {{{reference['id']}}},\n  archivePrefix = {{arXiv}},\n}}"
-    )

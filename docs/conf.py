@@ -62,8 +62,8 @@ html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_title = "Flow RL Zoo"
 html_favicon = html_logo = "assets/logo.svg"
 html_extra_path = ["assets/index.html"]  # leads from the site's root to its first page
-html_static_path = ["assets/site.css", "assets/sort.js"]
-html_css_files, html_js_files = ["site.css"], ["sort.js"]
+html_static_path = ["assets/site.css"]
+html_css_files = ["site.css"]
 html_search_scorer = str(ROOT / "docs" / "assets" / "search.js")
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1d63b8", "color-brand-content": "#1d63b8"},

@@ -22,9 +22,12 @@ from sphinx.util.docutils import SphinxDirective
 
 from agents.registry import BUILT_IN
 from tools import ROOT
+from zoo.algorithms.baselines import find_algorithm, settings_of
+from zoo.algorithms.catalogue import SB3
 from zoo.algorithms.overview import describe_algorithms
-from zoo.list_agents import describe_algorithm, readable_type
-from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, merge
+from zoo.list_agents import readable_type
+from zoo.settings.config import known_settings
+from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, describe_profiles, merge
 from zoo.terminal.cli import PROGRAMS
 from zoo.terminal.parser import Parser, module_of
 
@@ -34,8 +37,6 @@ COMMON = "all"
 """Stands for the algorithm in the names of settings that all algorithms share."""
 EXAMPLE_DOMAIN = "scene-play"
 """Domain whose settings stand in the examples of the algorithm classes."""
-LONG = 30
-"""Characters above which a cell of a table is a text, and code in a text may break into lines."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 """Inline code in texts for a terminal, but not a role such as :math:."""
 
@@ -46,7 +47,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
         app.add_directive(name, Generated)
     app.add_object_type("setting", "setting", parse_node=show_setting)
     app.connect("builder-inited", write_settings)
-    app.connect("doctree-read", label_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -134,7 +134,7 @@ def settings_page(id: str) -> Iterator[str]:
     if (ROOT / f"docs/algorithms/{id}.md").exists():
         page = f":doc:`Its page </docs/algorithms/{id}>`. "
     yield f"{page}Id: ``{id}``. Paper: {escaped(algorithm['paper'])}.\n"
-    if not is_baseline(algorithm):
+    if id not in SB3:
         yield "It also has :doc:`the settings of all algorithms </docs/reference/settings>`.\n"
     yield from setting_entries(id, own_settings(id))
     for profile, entries in algorithm["profiles"].items():
@@ -145,15 +145,31 @@ def settings_page(id: str) -> Iterator[str]:
 @cache
 def described() -> dict[str, dict[str, Any]]:
     """Return the description of each algorithm by its id."""
-    return {id: describe_algorithm(id) for id in describe_algorithms()["algorithms"]}
+    return {id: row | _describe_class(id) for id, row in describe_algorithms().items()}
+
+
+def _describe_class(id: str) -> dict[str, Any]:
+    """Return what an algorithm's class says: its summary, its settings and its profiles."""
+    entry = find_algorithm(id)
+    settings = {}
+    for name, setting in settings_of(entry.algorithm).items():
+        settings[name] = {
+            "type": setting.annotation,
+            "default": setting.default,
+            "meaning": setting.meaning,
+            "search": setting.search and str(setting.search),
+        }
+    return {
+        "summary": inspect.cleandoc(entry.algorithm.__doc__ or ""),
+        "settings": settings,
+        "profiles": describe_profiles(entry.id, known_settings(entry)),
+    }
 
 
 @cache
 def common_settings() -> dict[str, Any]:
     """Return the settings that have the same default and meaning in all algorithms but SB3's."""
-    tables = [
-        algorithm["settings"] for algorithm in described().values() if not is_baseline(algorithm)
-    ]
+    tables = [algorithm["settings"] for id, algorithm in described().items() if id not in SB3]
     return {
         name: row
         for name, row in tables[0].items()
@@ -164,13 +180,8 @@ def common_settings() -> dict[str, Any]:
 def own_settings(id: str) -> dict[str, Any]:
     """Return an algorithm's settings without the common ones."""
     algorithm = described()[id]
-    shared = {} if is_baseline(algorithm) else common_settings()
+    shared = {} if id in SB3 else common_settings()
     return {name: row for name, row in algorithm["settings"].items() if shared.get(name) != row}
-
-
-def is_baseline(algorithm: Mapping[str, Any]) -> bool:
-    """Return whether a described algorithm is one of SB3's."""
-    return bool(algorithm["kind"].startswith("SB3"))
 
 
 def setting_entries(owner: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -199,9 +210,8 @@ def algorithms() -> Iterator[str]:
         for setting, row in own_settings(id).items():
             arguments.append(f"{setting}={row['default']!r}")
         yield f".. py:class:: agents.{known.class_name}({', '.join(arguments)}, **settings)\n"
-        summary = inspect.cleandoc(algorithm["summary"]).partition("\n")[0]
-        when = describe_algorithms()["algorithms"][id]["when"]
-        yield f"   {escaped(summary)} **When to use it.** {escaped(when)}\n"
+        summary = algorithm["summary"].partition("\n")[0]
+        yield f"   {escaped(summary)} **When to use it.** {escaped(algorithm['when'])}\n"
         yield "   .. code-block:: python\n"
         for line in example(id):
             yield f"      {line}"
@@ -246,26 +256,6 @@ def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
     for row in rows:
         yield from (f"   {'* -' if not index else '  -'} {cell}" for index, cell in enumerate(row))
     yield ""
-
-
-def label_cells(_: Sphinx, document: nodes.document) -> None:
-    """Repeat the heading of its column in each cell of a table of texts, which narrow windows show as cards.
-
-    Long code, such as a command, is marked too: the style sheet lets it break into lines, and no other code.
-    """
-    for literal in document.findall(nodes.literal):
-        literal["classes"] += ["long"] * (len(literal.astext()) > LONG)
-    for table in document.findall(nodes.table):
-        (head,) = table.findall(nodes.thead)
-        titles = [cell.astext() for cell in head.findall(nodes.entry)]
-        (body,) = table.findall(nodes.tbody)
-        cells = list(body.findall(nodes.entry))
-        if max(len(cell.astext()) for cell in cells) > LONG and not any(table.findall(nodes.raw)):
-            table["classes"].append("cards")
-            for index, cell in enumerate(cells):
-                title = titles[index % len(titles)]
-                if cell.astext() and title and index % len(titles):
-                    cell[0].insert(0, nodes.inline("", f"{title}: ", classes=["title"]))
 
 
 def videos() -> Iterator[str]:
