@@ -180,7 +180,7 @@ class RunFolder:
         status = self._read_mapping(self.status, json.loads)
         if status.get("state") not in STATES:
             raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
-        checked = {"pretraining_step": 0, "reason": "", **status}  # older runs lack these
+        checked = {"pretraining_step": 0, "reason": "", **status}  # not every status has these
         for name, expected in _STATUS_TYPES.items():
             value = checked.get(name)
             if type(value) is not expected:  # for isinstance, `True` is an int
@@ -251,47 +251,22 @@ class RunFolder:
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
     def tracking_id(self) -> str:
-        """Return the run's id at Weights & Biases, which is made and kept at the first call."""
+        """Return the run's id at Weights & Biases and in shared folders of events, made and kept at the first call."""
         try:
-            return str(self._read_tracking()["wandb"]["id"])
-        except (KeyError, TypeError):
+            return str(self._read_mapping(self.tracking, json.loads)["id"])
+        except (UnreadableRun, KeyError):
             id = secrets.token_hex(4)
-            self._add_tracking(wandb={"id": id})
+            write_text(self.tracking, json.dumps({"id": id}) + "\n")
             return id
 
     def events_folder(self, parent: Path | None, algo: str) -> Path:
-        """Return the folder of the run's TensorBoard events, which no other run gets.
+        """Return the folder of the run's TensorBoard events.
 
-        Runs of several log folders may have the same algorithm, environment and number.
-
-        :param parent: a folder that runs share; None: the run folder itself.
+        :param parent: a folder that runs share, also those of other log folders; None: the run folder itself.
         """
         if parent is None:
             return self.path
-        recorded = self._read_tracking().get("tensorboard")
-        if isinstance(recorded, str) and Path(recorded).parent == parent.absolute():
-            return Path(recorded)
-        name = f"{algo}_{self.path.name}"
-        folder = parent.absolute() / name
-        for number in itertools.count(2):
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                folder = folder.with_name(f"{name}_{number}")
-            else:
-                break
-        self._add_tracking(tensorboard=str(folder))
-        return folder
-
-    def _read_tracking(self) -> dict[str, Any]:
-        """Return what ``tracking.json`` says; empty without one."""
-        try:
-            return self._read_mapping(self.tracking, json.loads)
-        except UnreadableRun:
-            return {}
-
-    def _add_tracking(self, **entries: Any) -> None:
-        write_text(self.tracking, json.dumps(self._read_tracking() | entries) + "\n")
+        return parent.absolute() / f"{algo}_{self.path.name}_{self.tracking_id()}"
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 
