@@ -1,38 +1,25 @@
 """Bad habits of an algorithm's hooks: code that runs, and yet trains something else than its author means.
 
-They show on one small made-up batch. A finding names the line, loss or network that it concerns.
+They show on one small made-up batch, by calling the losses more than once.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-import sys
+import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-from types import CodeType
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from agents.common.method import Losses, Method
 from agents.common.sb3.first_update import Trial, calling, check_first_update
-
-LIBRARY = {Path(__file__).parents[1] / "common", Path(__file__).parent}
-SYNCHRONISING_OPS = {
-    "item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__float__", "__int__", "__index__", "is_nonzero",
-    "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "equal", "allclose",
-}  # fmt: skip
-"""Functions of tensors that wait for the device."""
-MAX_FINDINGS = 20
-SIMILARITY = 0.85
-"""From which a name counts as a misspelt hook's, as :mod:`difflib` measures it."""
 
 
 def find_habits(
@@ -43,36 +30,38 @@ def find_habits(
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
     :param action_space: of its environment.
-    :return: its bad habits by kind: ``device``, ``noise``, ``purity``, ``masks``, ``gradients``, ``networks`` or
-        ``settings``; each says where it is, what it is and what to do.
-    :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
+    :return: its bad habits by kind: ``noise``, ``purity``, ``masks``, ``gradients`` or ``networks``.
+    :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
     # a copy, since hooks may spoil the method
     trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
-    tiny = trial.method
-    changes = tiny.changes
-    watch = Watch()
-    with watch:
-        losses = _losses(trial, {}, watch)
-    second_losses = _losses(trial, {})
-    findings = watch.findings
-    # losses with random numbers or state of their own differ at every call: comparing calls would blame the masks
-    is_repeatable = not (findings["noise"] or findings["purity"])
-    findings["gradients"] += find_misled_gradients(trial, losses)
-    findings["settings"] += find_unread_settings(type(method))
-    findings["networks"] += find_undeclared_networks(trial, losses, second_losses)
-    if tiny.changes != changes:
+    tiny = trial.policy.method
+    settings = tiny.settings()
+    findings: dict[str, list[str]] = defaultdict(list)
+    drawn = _global_generators()
+    losses, changed = evaluate(trial)
+    if _global_generators() != drawn:
+        findings["noise"].append(
+            "an update draws random numbers of its own; declare the draw in `noise` and take it from there"
+        )
+    for name in changed:
+        findings["purity"].append(
+            f"an update changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)"
+        )
+    if tiny.settings() != settings:
         findings["purity"].append(
             "an update changes a setting, which is the user's; keep state in a network's buffer"
         )
-    if is_repeatable:
-        hidden_state = [*find_hidden_state(losses, second_losses)]
-        findings["purity"] += hidden_state
-        if not hidden_state:
+    findings["gradients"] += find_misled_gradients(trial, losses)
+    findings["networks"] += find_undeclared_networks(tiny)
+    # losses with random numbers or state of their own differ at every call: comparing calls would blame the masks
+    if not (findings["noise"] or findings["purity"]):
+        findings["purity"] += find_hidden_state(losses, evaluate(trial)[0])
+        if not findings["purity"]:
             findings["masks"] += find_unmasked(trial, losses)
     for hook, inputs in (
-        ("after_update", (trial.nets, trial.info)),
-        ("before_online", (trial.nets,)),
+        ("after_update", (trial.policy.nets, trial.info)),
+        ("before_online", (trial.policy.nets,)),
     ):
         old_state = {name: repr(value) for name, value in vars(tiny).items()}
         with calling(tiny, hook):
@@ -81,100 +70,40 @@ def find_habits(
     return findings
 
 
-def _losses(trial: Trial, changes: Mapping[str, Any], watch: Watch | None = None) -> Losses:
-    """Return the losses, with their graphs, of the batch with some tensors replaced; ``watch`` watches all inputs."""
-    method = trial.method
-    nets = trial.nets
+def _global_generators() -> tuple[Any, ...]:
+    """Return the states of all global random generators."""
+    numpy_state: Any = np.random.get_state()
+    return (
+        random.getstate(),
+        numpy_state[1].tolist(),
+        numpy_state[2],
+        torch.get_rng_state().tolist(),
+    )
+
+
+def evaluate(trial: Trial, **changes: Tensor) -> tuple[Losses, list[str]]:
+    """Compute the losses once.
+
+    :param trial: the algorithm, its batch and its noise.
+    :param changes: tensors of the batch in place of its own.
+    :return: the losses with their graphs; and the inputs that targets or losses have changed, as their author writes
+        them.
+    """
+    method, nets = trial.policy.method, trial.policy.nets
     # every call sees the same input, whatever the one before did to its own
     batch, noise = trial.copies()
     batch = replace(batch, **changes)
-    if watch:
-        watch.add("batch.{}", batch.tensors())
-        watch.add('noise["{}"]', noise)
-        watch.add("nets.{}", {**dict(nets.named_parameters()), **dict(nets.named_buffers())})
+    inputs = {f"batch.{name}": tensor for name, tensor in batch.tensors().items()}
+    inputs |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
+    inputs |= {f"nets.{name}": tensor for name, tensor in nets.state_dict(keep_vars=True).items()}
+    values = {name: tensor.detach().clone() for name, tensor in inputs.items()}
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})
-    if watch:
-        watch.add('targets["{}"]', targets)
-    return method.losses(batch, targets, noise, nets, {})
-
-
-class Watch(TorchFunctionMode):
-    """Notes each operation in a ``with`` block that waits for the device, draws random numbers or changes an input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.findings: defaultdict[str, list[str]] = defaultdict(list)
-        # name -> the tensor; its values and version when it was added
-        self._inputs: dict[str, tuple[Tensor, Tensor, int]] = {}
-
-    def add(self, label: str, inputs: Mapping[str, Any]) -> None:
-        """Watch tensors that must not be changed.
-
-        :param label: how their author writes them, with ``{}`` for the name.
-        :param inputs: tensors by name; other values are left out.
-        """
-        for name, value in inputs.items():
-            if isinstance(value, Tensor):
-                self._inputs[label.format(name)] = value, value.detach().clone(), value._version
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        for name, (tensor, value, version) in self._inputs.items():
-            # `.data` changes numbers and not the version; what changes both is noted while it runs
-            if tensor._version == version and not torch.equal(tensor, value):
-                self.findings["purity"].append(
-                    f"an update changes `{name}` by its `.data`; make a new tensor"
-                )
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        # a draw without `generator=` advances the global generator
-        state = torch.get_rng_state()
-        versions = {name: tensor._version for name, (tensor, *_) in self._inputs.items()}
-        result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        waits = name in SYNCHRONISING_OPS
-        if name == "__getitem__":  # how many entries a mask selects is known on the device
-            index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            waits = any(isinstance(part, Tensor) and part.dtype == torch.bool for part in index)
-        if waits:
-            self._note(
-                "device",
-                "waits for the device (`.item()`, `float(...)`, `if` on a tensor, a mask as index); stay with tensors",
-            )
-        if kwargs.get("generator") is not None or not torch.equal(state, torch.get_rng_state()):
-            self._note(
-                "noise",
-                "draws random numbers of its own; declare the draw in `noise` and take it from there",
-            )
-        for name, version in versions.items():
-            if self._inputs[name][0]._version != version:
-                self._note(
-                    "purity",
-                    f"changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)",
-                )
-                break  # views of one tensor change together: the first is the original
-        return result
-
-    def _note(self, kind: str, problem: str) -> None:
-        """Note a finding at the line that is being run, once."""
-        finding = f"{_place()} {problem}"
-        texts = self.findings[kind]
-        if finding not in texts and len(texts) < MAX_FINDINGS:
-            texts.append(finding)
-
-
-def _place() -> str:
-    """Return the innermost line of the algorithm that is being run, and the method that it is in."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        is_torch = frame.f_globals.get("__name__", "").startswith("torch")
-        if not is_torch and LIBRARY.isdisjoint(path.parents):
-            return f"`{frame.f_code.co_name}`: {path.name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "an update"
+    for name, target in targets.items():
+        inputs[f'targets["{name}"]'] = target
+        values[f'targets["{name}"]'] = target.clone()
+    losses = method.losses(batch, targets, noise, nets, {})
+    return losses, [name for name, value in values.items() if not torch.equal(inputs[name], value)]
 
 
 # -- gradients and networks -------------------------------------------------------------------------------------------
@@ -190,7 +119,7 @@ def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[str]:
     :yields: a finding for each.
     """
     parameters = {}
-    for path, parameter in trial.nets.named_parameters(remove_duplicate=False):
+    for path, parameter in trial.policy.nets.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:
             parameters[path] = parameter
     for name, loss in losses.items():
@@ -203,7 +132,7 @@ def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[str]:
         for path, grad in zip(parameters, grads, strict=True):
             if grad is not None:
                 trained.add(path.partition(".")[0])
-        declared = trial.method.trains.get(name)
+        declared = trial.policy.method.trains.get(name)
         shown = _quoted(trained) or "no network"
         if declared is not None and trained != set(declared):
             yield f"`losses`: loss `{name}` trains {shown}, but `trains` declares {_quoted(declared)}"
@@ -218,46 +147,15 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
 
 
-def find_undeclared_networks(trial: Trial, losses: Losses, second_losses: Losses) -> Iterator[str]:
-    """Yield a finding for each module or parameter that `networks` does not know of.
-
-    :param trial: the algorithm, with its networks.
-    :param losses: name -> (S,), with their graphs.
-    :param second_losses: the same losses, computed once more. A tensor that both depend on outlives an update; one
-        that an update makes itself, e.g. to take a gradient of the critic by its actions, is no parameter.
-    :yields: a finding for each.
-    """
-    consequence = (
-        "it is neither trained nor saved, nor moved to the device; declare it in `networks`"
-    )
-    reported = {*trial.nets.parameters()}
-    for name, module in vars(trial.method).items():
+def find_undeclared_networks(method: Method) -> Iterator[str]:
+    """Yield a finding for each module that `networks` does not know of."""
+    for name, module in vars(method).items():
         # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
         if isinstance(module, nn.Module) and module.state_dict():
-            reported |= {*module.parameters()}
             yield (
-                f"`self.{name}` is a {type(module).__name__} that is not in `networks`: {consequence}"
+                f"`self.{name}` is a {type(module).__name__} that is not in `networks`: it is neither trained nor "
+                "saved, nor moved to the device; declare it in `networks`"
             )
-    for leaf in {*_leaves(losses)} & {*_leaves(second_losses)}:
-        if leaf not in reported:
-            yield (
-                f"`losses`: the losses depend on a parameter of shape {tuple(leaf.shape)} of no network in `networks`: "
-                f"{consequence}"
-            )
-
-
-def _leaves(losses: Losses) -> Iterator[Tensor]:
-    """Yield every tensor that the losses send gradient to, once."""
-    waiting: list[Any] = [loss.grad_fn for loss in losses.values()]
-    visited = {None}
-    while waiting:
-        node = waiting.pop()
-        if node in visited:
-            continue
-        visited.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
-        waiting += [following for following, _ in node.next_functions]
 
 
 # -- state and masks --------------------------------------------------------------------------------------------------
@@ -306,7 +204,7 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[str]:
     :param losses: name -> (S,).
     :yields: a finding for each.
     """
-    method = trial.method
+    method = trial.policy.method
     batch = trial.batch
     if method.horizon_length == 1:
         return
@@ -315,8 +213,8 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[str]:
     if method.action_chunking:
         changes["actions"] = -batch.actions
     # all sequences cross an end here: only their first state may change a loss
-    expected = _losses(trial, invalid)
-    changed_losses = _losses(trial, invalid | changes)
+    expected, _ = evaluate(trial, **invalid)
+    changed_losses, _ = evaluate(trial, **invalid, **changes)
     for name in losses:
         is_masked = torch.equal(changed_losses[name], expected[name])
         if not is_masked and name not in method.unmasked_losses:
@@ -324,53 +222,3 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[str]:
                 f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
                 f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant"
             )
-
-
-# -- settings ---------------------------------------------------------------------------------------------------------
-
-
-def find_unread_settings(method: type[Method]) -> Iterator[str]:
-    """Yield a finding for each setting of the algorithm's own, or misspelt hook, that its code does not name.
-
-    :param method: the algorithm; its code is its class, its bases, and the functions of their files.
-    :yields: a finding for each.
-    """
-    members: list[Any] = []
-    for base in method.__mro__:
-        members += vars(base).values()
-        if issubclass(base, Method):
-            file = sys.modules.get(base.__module__)
-            members += [value for value in vars(file).values() if _is_helper(value)]
-    named: set[str] = set()
-    for member in members:
-        named.update(_names_in(member))
-    hooks = [name for name in dir(Method) if name[0] != "_"]
-    for name in sorted({*dir(method)} - {*dir(Method)} - method.declared().keys() - named):
-        for hook in difflib.get_close_matches(name, hooks, 1, SIMILARITY):
-            yield f"nothing reads `{name}`, which is nearly `{hook}`; rename it if that is meant"
-    for name in method.declared():
-        if name not in Method.declared() and name not in named:
-            yield (
-                f"nothing reads the setting `{name}`, so it changes nothing; use `self.{name}` in a hook, or remove it"
-            )
-
-
-def _is_helper(value: Any) -> bool:
-    """Return whether a value is a function of the author's, not one that is imported from the library."""
-    is_function = inspect.isfunction(value)
-    return is_function and value.__module__.partition(".")[0] not in ("agents", "torch")
-
-
-def _names_in(member: Any) -> Iterator[str]:
-    """Yield every name and text in the code of a function, method or property."""
-    holders = ("fget", "__func__", "func", "__wrapped__")  # of decorated ones
-    functions = [member, *(getattr(member, holder, None) for holder in holders)]
-    waiting = [getattr(function, "__code__", None) for function in functions]
-    while waiting:
-        code = waiting.pop()
-        if isinstance(code, str):
-            yield code
-        elif isinstance(code, CodeType):
-            yield from code.co_names
-            # functions inside of it are among its constants, and names as `getattr` takes them
-            waiting += code.co_consts

@@ -515,11 +515,10 @@ CHECKS = (
     Check("hooks", "every hook is there and returns what it should", "the-hooks", check_hooks),
     Check(
         "networks",
-        "every network and parameter is declared in `networks`",
+        "every network is declared in `networks`",
         "the-hooks",
         without("networks"),
     ),
-    Check("settings", "every setting is read", "settings", without("settings")),
     Check(
         "gradients",
         "each loss trains the networks that it should",
@@ -531,7 +530,6 @@ CHECKS = (
     ),
     Check("noise", "declared noise is used, and nothing else is random", "rules", check_noise),
     Check("purity", "`targets` and `losses` change nothing", "rules", without("purity")),
-    Check("device", "an update never waits for the device", "rules", without("device")),
     Check("bounds", "actions keep to their bounds", "the-hooks", check_bounds),
     Check("replicas", "several seeds at once equal each alone", "rules", check_replicas),
     Check("bf16", "low precision changes the gradient little", "checks", check_low_precision),
@@ -542,7 +540,7 @@ CHECKS = (
         check_phases,
     ),
     Check("saving", "a loaded model is the saved one", "rules", check_saving),
-    Check("resuming", "training resumes bit for bit", "rules", check_resuming),
+    Check("resuming", "updates resume bit for bit", "rules", check_resuming),
     Check("values", "known values are learnt", "what-must-be-learnt", check_values),
     Check(
         "actions",

@@ -2,12 +2,16 @@
 
 ::
 
+    # conftest.py
+    pytest_plugins = ["agents.testing.plugin"]
+
+    # test_my_agent.py
     @pytest.mark.agent("my_agent:MyAgent")
     def test_it_keeps_the_contract(agent_check):
         agent_check()
 
 Named arguments of the mark are settings over the small ones that the checks choose; ``-k "not compiled"`` leaves a
-check out. The plugin is there as soon as the package is installed, and imports nothing until it is used.
+check out.
 """
 
 from __future__ import annotations
@@ -15,6 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
+from agents.registry import find
+from agents.testing.kit import CHECKS, try_check
+from agents.testing.subject import Subject
 
 FIXTURE = "agent_check"
 
@@ -29,19 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each check."""
     if FIXTURE in metafunc.fixturenames:
-        # here, since pytest loads every installed plug-in, and PyTorch takes seconds
-        from agents.testing.kit import CHECKS
-
         metafunc.parametrize(FIXTURE, CHECKS, indirect=True, ids=[check.name for check in CHECKS])
 
 
 @pytest.fixture
 def agent_check(request: pytest.FixtureRequest) -> Callable[[], None]:
     """Return a function that makes one check of the marked algorithm, and fails the test where it does not hold."""
-    from agents.registry import find
-    from agents.testing.kit import try_check
-    from agents.testing.subject import Subject
-
     mark = request.node.get_closest_marker("agent")
     if mark is None:
         raise pytest.UsageError(

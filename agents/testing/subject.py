@@ -79,13 +79,11 @@ def make_trajectories(actions: Any) -> dict[str, NDArray[np.float32]]:
 
 
 class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Episodes of five random observations; its state can be saved in the middle of one.
+    """Episodes of five random observations.
 
     :param actions: number of actions.
     """
 
-    obstacle = ""
-    """Why its state cannot be saved: never."""
     EPISODE = 5
 
     def __init__(self, actions: int = 2) -> None:
@@ -116,15 +114,6 @@ class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self.elapsed >= self.EPISODE,
             {},
         )
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state as plain values."""
-        return {"elapsed": self.elapsed, "random": self.np_random.bit_generator.state}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Put a state back; return None: nothing prevents it."""
-        self.elapsed = state["elapsed"]
-        self.np_random.bit_generator.state = state["random"]
 
     def _observe(self) -> NDArray[np.float32]:
         return self.np_random.standard_normal(STATES).astype(np.float32)

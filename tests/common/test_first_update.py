@@ -46,6 +46,8 @@ def with_info(value):
 def test_every_algorithm_passes_without_a_word(id):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # of PyTorch itself, at the first `torch.func.jvp` of a process
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
         trial = check_first_update(agents.get(id).method(), *SPACES)
     assert not trial.policy.own_layers
 
@@ -53,6 +55,8 @@ def test_every_algorithm_passes_without_a_word(id):
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
+        (changed("losses", lambda table: {**table, "q": table["q"] / 0}),
+         r"^Mine\.losses gives loss `q` that holds NaN or infinity"),
         (changed("losses", lambda table: {k: v.unsqueeze(1).expand(2, 7) for k, v in table.items()}),
          r"^Mine\.losses must give loss `td` .* take the mean over .*; got a tensor of shape \(2, 7\)$"),
         (changed("losses", lambda table: table["td"]), r"^Mine\.losses must return a dict .* -> loss, got a tensor"),

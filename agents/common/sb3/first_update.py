@@ -1,4 +1,4 @@
-"""Check the shapes of an algorithm's hooks by one update on a small made-up batch, before training starts.
+"""Check an algorithm's hooks by one update on a small made-up batch, before training starts.
 
 A loss of the wrong shape or a missing hook would otherwise show after thousands of updates, or never. The check builds
 its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
@@ -10,6 +10,7 @@ import functools
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
@@ -19,8 +20,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.method import Draw, Method
-from agents.common.nets.mlp import StackedMLP
+from agents.common.method import Draw, Info, Method
 from agents.common.nets.specs import NetworkSpec
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
@@ -31,10 +31,59 @@ REPLICAS = 2
 ROWS = 7
 # small networks are quick; neither precision nor crops change a shape
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
+TABLES = {"action_noise_table": Draw, "noise": Draw, "loss_weights": Real}
+"""Hooks -> what their tables hold."""
 
 
 class AgentError(ValueError):
     """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
+
+
+@dataclass
+class Trial:
+    """What was tried: an algorithm with tiny networks for two replicas on the CPU, and what an update had.
+
+    :param policy: with the algorithm and its networks.
+    :param batch: its batch.
+    :param noise: its draws.
+    :param info: its losses and diagnostics, as `after_update` gets them.
+    """
+
+    policy: FlowPolicy
+    batch: Batch
+    noise: dict[str, Tensor]
+    info: Info = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        method: Method,
+        observation_space: Any,
+        action_space: Any,
+        policy_class: type[FlowPolicy],
+        policy_kwargs: dict[str, Any],
+    ) -> Trial:
+        """Make the networks, a batch and its noise."""
+        tiny = type(method)(**{**method.settings(), **TINY})
+        arguments = {**policy_kwargs, "features_extractor_class": FlattenExtractor}
+        with calling(tiny, "networks"):
+            policy = policy_class(
+                observation_space,
+                action_space,
+                lambda _: 1e-3,
+                tiny,
+                list(range(REPLICAS)),
+                **arguments,
+            )
+        generator = torch_generator(Purpose.CHECKS, 0, 0)
+        with calling(tiny, "noise"):
+            noise = policy.draw_noise(tiny.update_noise(), ROWS, generator)
+        return cls(policy, random_batch(policy, ROWS, generator), noise)
+
+    def copies(self) -> tuple[Batch, dict[str, Tensor]]:
+        """Return copies of the batch and its noise, which hooks may spoil."""
+        noise = {name: draw.clone() for name, draw in self.noise.items()}
+        return self.batch.map(Tensor.clone), noise
 
 
 def check_first_update(
@@ -44,9 +93,7 @@ def check_first_update(
     policy_class: type[FlowPolicy] = FlowPolicy,
     **policy_kwargs: Any,
 ) -> Trial:
-    """Try an algorithm's hooks as an update and a plan will use them.
-
-    The method remembers that it was tried. A setting that does not act on networks of its own is warned of.
+    """Try an algorithm's hooks as an update and a plan will use them; the method remembers that it was tried.
 
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
@@ -54,43 +101,72 @@ def check_first_update(
     :param policy_class: of the model.
     :param policy_kwargs: further arguments of the policy.
     :return: what was tried, to try more of it.
-    :raises AgentError: if a hook is missing, fails, or returns another type, name or shape than promised.
+    :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
     require_table(method, "networks", NetworkSpec)
-    require_table(method, "action_noise_table", Draw)
-    tiny = type(method)(**{**method.settings(), **TINY})
-    with calling(tiny, "networks"):
-        policy = policy_class(
-            observation_space,
-            action_space,  # type: ignore[arg-type]
-            lambda _: 1e-3,
-            tiny,
-            seeds=list(range(REPLICAS)),
-            features_extractor_class=FlattenExtractor,
-            **policy_kwargs,
-        )
-    trial = Trial(policy)
-    _check_acting(trial)
-    _check_update(trial)
-    name = type(method).__name__
-    own_layers_note = "which have layers of their own (docs/register.md#networks-of-your-own)"
-    if policy.own_layers and method.net_arch != type(method)().net_arch:
-        networks = ", ".join(f"`{network}`" for network in policy.own_layers)
-        warnings.warn(
-            f"{name}: `net_arch` = {method.net_arch} does not act on networks {networks}, "
-            f"{own_layers_note}; build them from `n.actor_arch` or `n.critic_arch` and declare "
-            "`follows_net_arch=True`, or leave the setting out",
-            stacklevel=3,
-        )
-    for network in policy.layered_networks:
-        is_stacked = any(isinstance(part, StackedMLP) for part in policy.nets[network].modules())
-        if method.precision == "bf16" and not is_stacked:
-            warnings.warn(
-                f"{name}: `precision` = bf16 does not act on network `{network}`, {own_layers_note}",
-                stacklevel=3,
+    tables = {hook: require_table(method, hook, kind) for hook, kind in TABLES.items()}
+    trial = Trial.of(method, observation_space, action_space, policy_class, policy_kwargs)
+    tiny, policy = trial.policy.method, trial.policy
+    batch, noise = trial.copies()
+    nets = policy.nets
+    _try_acting(trial, tables["action_noise_table"])
+    info: dict[str, Any] = {}
+    with calling(tiny, "targets"), torch.no_grad():
+        targets = tiny.targets(batch, noise, nets, info)
+        if not isinstance(targets, Mapping):
+            raise AgentError(f"must return a dict of name -> tensor, got {_describe(targets)}")
+        for name, value in targets.items():
+            _require_finite(f"target `{name}`", value)
+    with calling(tiny, "losses"):
+        losses = tiny.losses(batch, targets, noise, nets, info)
+        if not isinstance(losses, Mapping) or not losses:
+            raise AgentError(f"must return a dict of name -> loss, got {_describe(losses)}")
+        values = {f"loss `{name}`": loss for name, loss in losses.items()}
+        values |= {f"`info[{name!r}]`": value for name, value in info.items()}
+        for label, value in values.items():
+            remedy = "one number per replica: take the mean over everything but the first axis"
+            _require(label, value, (REPLICAS,), f"(S,), {remedy}")
+            _require_finite(label, value)
+        if not any(loss.requires_grad for loss in losses.values()):
+            raise AgentError(
+                "must return losses with a gradient, got none that depends on a network's parameters"
             )
+    for name in tables["loss_weights"].keys() - losses.keys():
+        message = unknown_name_message("loss", name, losses)
+        raise AgentError(f"{type(method).__name__}.loss_weights names an {message}")
+    # what the trainer adds before `after_update` gets it
+    info |= {f"{name}_loss": loss for name, loss in losses.items()}
+    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
+    trial.info = {name: value.detach() for name, value in info.items()}
     method.hooks_checked = True
+    _warn_of_own_layers(method, policy)
     return trial
+
+
+def _try_acting(trial: Trial, table: Mapping[str, Draw]) -> None:
+    """Sample actions with the draws of a table, and rate them where several candidates compete."""
+    policy = trial.policy
+    method, nets = policy.method, policy.nets
+    batch, _ = trial.copies()
+    # as in plans, where e.g. dropout is off
+    policy.set_training_mode(False)
+    for name, draw in table.items():
+        if "B" not in draw.axes:
+            raise AgentError(
+                f"{type(method).__name__}.action_noise_table must give the draw `{name}` the axis B (rows), got the "
+                f"axes {draw.axes!r}"
+            )
+    generator = torch_generator(Purpose.CHECKS, 0, 1)
+    action_noise = policy.draw_noise(table, ROWS, generator)
+    with calling(method, "act"), torch.no_grad():
+        actions = method.act(batch.observations, action_noise, nets)
+        shape = REPLICAS, ROWS, policy.chunk_size
+        _require("actions", actions, shape, "(S, B, D): replicas, rows, flattened chunk")
+    if method.best_of_n > 1:
+        with calling(method, "score"), torch.no_grad():
+            scores = method.score(batch.observations, actions, nets)
+            _require("scores", scores, (REPLICAS, ROWS), "(S, B): replicas, rows")
+    policy.set_training_mode(True)
 
 
 def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
@@ -106,88 +182,16 @@ def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
     return dict(table)
 
 
-# -- the parts of the check -------------------------------------------------------------------------------------------
-
-
-class Trial:
-    """An algorithm with tiny networks for two replicas on the CPU, a batch and its noise."""
-
-    def __init__(self, policy: FlowPolicy) -> None:
-        self.policy = policy
-        self.method = method = policy.method
-        self.nets = policy.nets
-        self.generator = torch_generator(Purpose.CHECKS, 0, 0)
-        require_table(method, "noise", Draw)
-        require_table(method, "loss_weights", Real)
-        with calling(method, "noise"):
-            self.noise = policy.draw_noise(method.update_noise(), ROWS, self.generator)
-        self.batch = random_batch(policy, ROWS, self.generator)
-        self.info: dict[str, Tensor] = {}  # of the update
-
-    def copies(self) -> tuple[Batch, dict[str, Tensor]]:
-        """Return copies of the batch and its noise, which hooks may spoil."""
-        noise = {name: draw.clone() for name, draw in self.noise.items()}
-        return self.batch.map(Tensor.clone), noise
-
-
-def _check_acting(trial: Trial) -> None:
-    """Check the sampler and the score."""
-    policy = trial.policy
-    method = trial.method
-    # as in plans, where e.g. dropout is off
-    policy.set_training_mode(False)
-    shape = REPLICAS, ROWS, policy.observation_mean.numel()
-    observations = torch.randn(shape, generator=trial.generator, dtype=torch.float32)
-    with calling(method, "action_noise_table"):
-        table = method.action_noise_table()
-        for name, draw in table.items():
-            if "B" not in draw.axes:
-                raise AgentError(
-                    f"must give the draw `{name}` the axis B (rows), got the axes {draw.axes!r}"
-                )
-    with calling(method, "act"), torch.no_grad():
-        noise = policy.draw_noise(table, ROWS, trial.generator)
-        actions = method.act(observations, noise, policy.nets)
-        meaning = "(S, B, D): replicas, rows, flattened chunk"
-        _require_tensor("actions", actions, (REPLICAS, ROWS, policy.chunk_size), meaning)
-    if method.best_of_n > 1:
-        with calling(method, "score"), torch.no_grad():
-            scores = method.score(observations, actions, policy.nets)
-            _require_tensor("scores", scores, (REPLICAS, ROWS), "(S, N): replicas, rows")
-    policy.set_training_mode(True)
-
-
-def _check_update(trial: Trial) -> None:
-    """Check targets, losses and their weights."""
-    batch, noise = trial.copies()
-    method = trial.method
-    nets = trial.nets
-    info: dict[str, Any] = {}
-    with calling(method, "targets"), torch.no_grad():
-        targets = method.targets(batch, noise, nets, info)
-        if not isinstance(targets, Mapping):
-            raise AgentError(f"must return a dict of name -> tensor, got {_describe(targets)}")
-    with calling(method, "losses"):
-        losses = method.losses(batch, targets, noise, nets, info)
-        if not isinstance(losses, Mapping) or not losses:
-            raise AgentError(f"must return a dict of name -> loss, got {_describe(losses)}")
-        for name, loss in losses.items():
-            remedy = "one number per replica: take the mean over everything but the first axis"
-            _require_tensor(f"loss `{name}`", loss, (REPLICAS,), f"(S,), {remedy}")
-        for name, value in info.items():
-            _require_tensor(f"`info[{name!r}]`", value, (REPLICAS,), "(S,), one number per replica")
-        if not any(loss.requires_grad for loss in losses.values()):
-            raise AgentError(
-                "must return losses with a gradient, got none that depends on a network's parameters"
-            )
-    # what the trainer adds before `after_update` gets it
-    info |= {f"{name}_loss": loss for name, loss in losses.items()}
-    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
-    trial.info = {name: value.detach() for name, value in info.items()}
-    with calling(method, "loss_weights"):
-        for name in method.loss_weights():
-            if name not in losses:
-                raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
+def _warn_of_own_layers(method: Method, policy: FlowPolicy) -> None:
+    """Warn where `net_arch` is set and does not act on all networks."""
+    if policy.own_layers and method.net_arch != type(method)().net_arch:
+        networks = ", ".join(f"`{network}`" for network in policy.own_layers)
+        warnings.warn(
+            f"{type(method).__name__}: `net_arch` = {method.net_arch} does not act on networks {networks}, which have "
+            "layers of their own (docs/register.md#networks-of-your-own); build them from `n.actor_arch` or "
+            "`n.critic_arch` and declare `follows_net_arch=True`, or leave the setting out",
+            stacklevel=4,
+        )
 
 
 # -- made-up input ----------------------------------------------------------------------------------------------------
@@ -245,11 +249,19 @@ def calling(method: Method, hook: str) -> Iterator[None]:
         raise AgentError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
-def _require_tensor(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
+def _require(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
     """Refuse anything but a tensor of a shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         raise AgentError(
             f"must give {label} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}"
+        )
+
+
+def _require_finite(label: str, value: Any) -> None:
+    """Refuse NaN and infinity."""
+    if isinstance(value, Tensor) and not value.isfinite().all():
+        raise AgentError(
+            f"gives {label} that holds NaN or infinity, for standard normal observations and actions in [-1, 1]"
         )
 
 

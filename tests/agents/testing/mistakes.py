@@ -44,13 +44,13 @@ MISTAKES = {
         WEIGHT,
         'weight = targets["weight"].mul_(batch.valid)',
         "purity",
-        r'`losses`: \w+\.py:\d+ changes `targets\["weight"\]` in place; make a new tensor',
+        r'an update changes `targets\["weight"\]` in place; make a new tensor',
     ),
     "in-place change of `.data`": Mistake(
         WEIGHT,
         f"next(nets.critic.parameters()).data.mul_(0.9)\n        {WEIGHT}",
         "purity",
-        r"an update changes `nets\.critic\S*` by its `\.data`; make a new tensor",
+        r"an update changes `nets\.critic\S*` in place; make a new tensor",
     ),
     "state in an attribute": Mistake(
         "    def losses",
@@ -58,17 +58,11 @@ MISTAKES = {
         "purity",
         r"`after_update` keeps state in `self\.n`, which is lost when a model is saved or resumed",
     ),
-    "item": Mistake(
-        WEIGHT,
-        f"{WEIGHT} / batch.valid.mean().item()",
-        "device",
-        r"`losses`: \w+\.py:\d+ waits for the device \(`\.item\(\)`.*\); stay with tensors",
-    ),
     "own randn": Mistake(
         'flow, noise["bc_x0"]',
         "flow, batch.actions.new_empty(batch.actions.shape).normal_()",
         "noise",
-        r"`losses`: \w+\.py:\d+ draws random numbers of its own; declare the draw in `noise`",
+        r"an update draws random numbers of its own; declare the draw in `noise`",
     ),
     "gradient into the critic": Mistake(
         '            "bc": flow_matching_loss',
@@ -77,13 +71,6 @@ MISTAKES = {
         "gradients",
         r"loss `climb` trains `critic`, `flow` at once; take networks that only give a signal from `nets\.frozen`, "
         r"e\.g\. `nets\.frozen\.critic\(\.\.\.\)`",
-    ),
-    "unread setting": Mistake(
-        "    def networks(self):",
-        "    actor_learning_rate: float = agents.setting(default=1e-4, above=0)\n\n"
-        "    def networks(self):",
-        "settings",
-        r"nothing reads the setting `actor_learning_rate`, so it changes nothing; use `self\.actor_",
     ),
     "unregistered network": Mistake(
         "    def networks(self):\n",

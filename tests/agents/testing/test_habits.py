@@ -3,10 +3,8 @@
 from dataclasses import replace
 from functools import cached_property
 
-import pytest
 import torch
 
-import agents
 from agents.bc import BC
 from agents.fql import FQL
 from agents.testing.habits import find_habits
@@ -26,25 +24,6 @@ def findings(base=BC, change=None, **attributes):
         attributes["losses"] = losses
     habits = find_habits(type("Mine", (base,), attributes)(flow_steps=2), *SPACES)
     return [(kind, text) for kind, texts in habits.items() for text in texts]
-
-
-@pytest.mark.parametrize(
-    "wait",
-    [
-        lambda batch: batch.valid.tolist(),
-        lambda batch: batch.valid.cpu(),
-        lambda batch: batch.rewards[batch.valid > 0],
-        lambda batch: batch.valid.nonzero(),
-        lambda batch: bool(batch.valid.any()),
-    ],
-    ids=["tolist", "cpu", "mask", "nonzero", "bool"],
-)
-def test_whatever_waits_for_the_device_is_found(wait):
-    def waiting(losses, batch, nets):
-        wait(batch)
-        return losses
-
-    assert [kind for kind, _ in findings(change=waiting)] == ["device"]
 
 
 def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
@@ -68,12 +47,6 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
-@pytest.mark.parametrize("name", ["loss_weight", "after_updates", "train"])
-def test_a_name_that_is_nearly_a_hooks_is_found(name):
-    (_, text), *_ = findings(**{name: lambda self: {}})
-    assert f"nothing reads `{name}`, which is nearly `" in text
-
-
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
     def losses(self, batch, *arguments):
         return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *arguments)
@@ -93,18 +66,3 @@ def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state(
             assert self.horizon
 
     assert findings(Derived) == []
-
-
-def scale_of(method):
-    return float(method.scale) if method.uses_scale else 1.0
-
-
-def test_a_setting_that_a_function_beside_the_class_reads_in_another_case_is_read():
-    class Scaled(BC):
-        scale: float = agents.setting(default=2.0)
-        uses_scale: bool = agents.setting(default=False)
-
-        def loss_weights(self):
-            return {"bc_flow": scale_of(self)}
-
-    assert findings(Scaled) == []

@@ -242,11 +242,10 @@ def warnings_of(method, **settings):
     return [str(warning.message) for warning in caught]
 
 
-def test_a_width_and_a_precision_that_do_not_act_are_told_at_the_start():
-    widths, precision = warnings_of(with_actor(FIXED), net_arch=[16, 16], precision="bf16")
+def test_a_width_that_does_not_act_is_told_at_the_start():
+    (widths,) = warnings_of(with_actor(FIXED), net_arch=[16, 16])
     assert "`net_arch` = [16, 16] does not act on networks `actor`" in widths
     assert "`n.actor_arch`" in widths
-    assert "`precision` = bf16 does not act on network `actor`" in precision
 
 
 @pytest.mark.parametrize(
