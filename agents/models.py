@@ -78,7 +78,7 @@ def load(
     :param path: what ``save`` wrote, or the folder of a run.
     :param env: environment to go on with.
     :param device: where to; as in SB3, one that is not there stands for the CPU.
-    :param trust: whether the file may name a module to import, and run code on loading as SB3's own do.
+    :param trust: whether the file may name a module to import.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
     :raises FileNotFoundError: if there is no model.
@@ -101,4 +101,4 @@ def load(
             f"{file} is of the class {kind}, which is not imported; it becomes one of {name}",
             stacklevel=2,
         )
-    return (saved_class or algorithm).load(saved, env, device, trust=trust, **kwargs)
+    return (saved_class or algorithm).load(saved, env, device, **kwargs)

@@ -1,14 +1,13 @@
 """Files of models and policies: their format, where a run keeps them, and which algorithm saved them.
 
-A model is SB3's zip archive, in which each attribute is plain JSON or a file of PyTorch's. A policy by itself is
-tensors and texts in the safetensors format. SB3's own classes pickle every attribute that JSON lacks, and reading such
-a file runs whatever it holds. Ours are read by :mod:`agents.common.files.safe` and compared with their checksum, so
-that a stranger's model can be looked at and played without a risk.
+A model is a zip archive as SB3's: attributes as JSON, parameters as safetensors, and the state of optimisers as one
+file of PyTorch's that is read with ``weights_only``. A policy by itself is tensors and texts in the safetensors format.
+Nothing in them is a pickle, and both are compared with their checksum, so that a stranger's model can be looked at and
+played without a risk.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import hashlib
@@ -21,24 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import save
-from stable_baselines3.common.save_util import json_to_data
-from stable_baselines3.common.utils import get_device
+from safetensors.torch import load, save
 from torch import Tensor
 
 from agents.common.files import DamagedFileError, atomic_path, raising_damaged_file, safe
-from agents.common.validation import UntrustedError
 from agents.registry import name_of
 
-PICKLED = ":serialized:"
-"""The key under which SB3's files hold a pickle."""
-LEFT_OUT = ":left out:"
-"""The key under which a file describes an attribute that it could not store."""
-TENSORS, VALUE = ".pth", ".pt"
-ATTRIBUTES = "data"
-"""The member of the archive that holds the attributes."""
+PICKLED = b":serialized:"
+"""The key under which files of SB3's own classes hold a pickle."""
+ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
+"""The members of the archive: JSON, the policy's tensors, and what else has tensors."""
 CHECKSUM = b"sha256:"
 """Start of the archive's comment, its last bytes; the SHA-256 of everything before the digits follows."""
 _DIGITS = 64  # of a SHA-256 in hexadecimal
@@ -87,70 +79,40 @@ class ModelFile:
                 "`agents.load(path)` loads any"
             )
 
-    def attributes(
-        self, trust: bool = False, replaced: Collection[str] = ()
-    ) -> tuple[dict[str, Any], dict[str, str]]:
+    def attributes(self, replaced: Collection[str] = ()) -> dict[str, Any]:
         """Return the attributes of the model, without running anything of the file.
 
-        :param trust: whether code is accepted, as files of SB3's classes hold it.
         :param replaced: names of attributes that the caller replaces; they are not read.
-        :return: values by name; and descriptions of the attributes that the file could not store, by name.
-        :raises UntrustedError: if the file holds code and is not trusted.
+        :return: values by name.
         :raises ValueError: if a value cannot be read.
         """
-        values: dict[str, Any] = {}
-        pickled = {}
-        left_out = {}
-        for key, value in self.described.items():
-            if key in replaced:
+        values = {}
+        for name, value in self.described.items():
+            if name in replaced:
                 continue
-            # of an attribute that is not plain JSON: how it was stored
-            marks = value if isinstance(value, dict) else ()
-            if PICKLED in marks:
-                pickled[key] = value
-            elif LEFT_OUT in marks:
-                left_out[key] = value[LEFT_OUT]
-            elif key + VALUE in self.members:
-                values[key] = self._value(key)
-            else:
-                values[key] = value
-        if pickled and not trust:
-            raise UntrustedError(
-                f"{self.name} holds code that would run on loading, as files of Stable-Baselines3 do; if you trust its "
-                "author, say `trust=True`, or --trust on the command line"
-            )
-        return values | json_to_data(json.dumps(pickled)), left_out
+            try:
+                values[name] = safe.from_json(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{self.name} cannot be used: `{name}`: {error}; or give the attribute in `custom_objects`"
+                ) from error
+        return values
 
-    def _value(self, key: str) -> Any:
-        try:
-            return safe.load(self.members[key + VALUE])
-        except ValueError as error:
-            raise ValueError(
-                f"{self.name} cannot be used: `{key}`: {error}; if it is a class of your own, import its module first, "
-                "or give the attribute in `custom_objects`"
-            ) from error
+    def parameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the state dicts by name, and SB3's "variables": tensors outside of any state dict, all on the CPU.
 
-    def parameters(self, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the state dicts, and SB3's "variables": tensors outside of any state dict. Neither holds code.
-
-        :param device: of the tensors returned.
-        :return: state dicts by name; variables by name.
         :raises DamagedFileError: if they are not tensors.
         """
-        state_dicts = {}
         with raising_damaged_file(self.name):
-            for member, content in self.members.items():
-                name = member.removesuffix(TENSORS)
-                if name != member:
-                    state_dicts[name] = safe.load(content, device=get_device(device))
-        return state_dicts, state_dicts.pop("pytorch_variables", None) or {}
+            state_dicts = {"policy": load(self.members[PARAMETERS])}
+            state_dicts |= safe.load(self.members[STATE], "cpu")
+        return state_dicts, state_dicts.pop("pytorch_variables", {})
 
 
-def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> bytes:
+def write_archive(members: Mapping[str, bytes]) -> bytes:
     """Return an archive with its checksum.
 
     :param members: content by name.
-    :param tensors: state dicts by name.
     :return: the content of the file.
     """
     file = io.BytesIO()
@@ -158,13 +120,30 @@ def write_archive(members: Mapping[str, bytes], tensors: Mapping[str, Any]) -> b
         for name, content in members.items():
             # without a date, so that equal models are equal files
             archive.writestr(zipfile.ZipInfo(name), content)
-        for name, state in tensors.items():
-            with archive.open(name + TENSORS, "w", force_zip64=True) as member:
-                torch.save(state, member)
         archive.comment = CHECKSUM + bytes(_DIGITS)
     # the comment is the last thing in an archive
     content = file.getvalue()[:-_DIGITS]
     return content + hashlib.sha256(content).hexdigest().encode()
+
+
+def tensor_members(
+    state_dicts: Mapping[str, Any], variables: Mapping[str, Tensor]
+) -> dict[str, bytes]:
+    """Return the members of an archive that hold tensors.
+
+    :param state_dicts: by name, that of the policy among them.
+    :param variables: SB3's, by name.
+    :return: content by name.
+    """
+    others = {name: state for name, state in state_dicts.items() if name != "policy"}
+    file = io.BytesIO()
+    safe.save({**others, "pytorch_variables": dict(variables)}, file)
+    return {PARAMETERS: save(_separate(state_dicts["policy"])), STATE: file.getvalue()}
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors on the CPU: two names of a tensor are two tensors in a file."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
 def read_model_file(source: Source) -> ModelFile:
@@ -185,14 +164,23 @@ def read_model_file(source: Source) -> ModelFile:
     else:
         name = str(getattr(source, "name", "the file"))
         content = source.read()
+    if content[8:9] == b"{":  # safetensors begin with the length of their header
+        raise DamagedFileError(
+            name, "it is no saved model", "load a policy with `agents.load_policy`"
+        )
     with raising_damaged_file(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
         digest = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
         has_checksum = archive.comment.startswith(CHECKSUM)
         if has_checksum and content[-_DIGITS:] != digest:
             raise DamagedFileError(name, "its SHA-256 is not that of what was written")
         members = {member: archive.read(member) for member in archive.namelist()}
-        is_of_sb3 = PICKLED.encode() in archive.read(ATTRIBUTES)
-        if not has_checksum and not is_of_sb3:
+        if PICKLED in archive.read(ATTRIBUTES):
+            raise DamagedFileError(
+                name,
+                "it is of Stable-Baselines3 itself and may hold code",
+                "load it with the class that saved it",
+            )
+        if not has_checksum:
             raise DamagedFileError(name, "its checksum is missing")
     return ModelFile(name, members)
 
@@ -242,7 +230,7 @@ def find_model(path: str | Path) -> Path:
 
 # -- policies by themselves
 
-FORMAT = "flow-rl-zoo policy 2"
+FORMAT = "flow-rl-zoo policy 3"
 
 
 def write_policy(
@@ -258,11 +246,10 @@ def write_policy(
     :param tensors: parameters and buffers by name.
     :param about: further facts for readers, e.g. the environment: plain values that JSON takes.
     """
-    # two names of a tensor are two tensors in the file
-    copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    copies = _separate(tensors)
     header = {
         "format": FORMAT,
-        "policy": base64.b64encode(safe.dumps(description)).decode(),
+        "policy": json.dumps(safe.to_json(description)),
         "sha256": _digest_of(copies),
         "about": json.dumps(dict(about)),
     }
@@ -274,6 +261,8 @@ def write_policy(
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """Open the file of a policy and yield it with its texts; whatever is wrong with it names the file."""
+    if zipfile.is_zipfile(path):
+        raise DamagedFileError(str(path), "it is no policy", "load a model with `agents.load`")
     with raising_damaged_file(str(path)), safe_open(path, framework="pt") as file:
         header = dict(file.metadata() or {})
         if header.get("format") != FORMAT:
@@ -294,7 +283,7 @@ def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         if _digest_of(tensors) != header["sha256"]:
             raise DamagedFileError(str(path), "its SHA-256 is not that of what was written")
-        return safe.load(base64.b64decode(header["policy"])), tensors
+        return safe.from_json(json.loads(header["policy"])), tensors
 
 
 def read_about(path: str | Path) -> dict[str, Any]:

@@ -5,17 +5,19 @@ import json
 import sys
 import zipfile
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
+from stable_baselines3 import SAC
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.save_util import data_to_json, save_to_pkl
+from stable_baselines3.common.save_util import save_to_pkl
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 import agents
 from agents.common.model_file import write_archive
-from agents.common.sb3.model import FlowAlgorithm
-from agents.common.validation import UntrustedError
 from tests.common.toys import (
     SpacesEnv,
     assert_same,
@@ -52,13 +54,8 @@ def rewrite(path, members=None, **changes):
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()} | dict(members or {})
     contents["data"] = json.dumps(json.loads(contents["data"]) | changes).encode()
-    path.write_bytes(write_archive(contents, {}))
+    path.write_bytes(write_archive(contents))
     return path
-
-
-def trapped(path):
-    """Put a pickle with code among a saved model's attributes."""
-    return rewrite(path, **json.loads(data_to_json({"verbose_": Trap()})))
 
 
 def saved(folder, **settings):
@@ -73,8 +70,9 @@ def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(
     model.learn(12)
     loaded = reloaded(model, tmp_path)
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        assert b":serialized:" not in archive.read("data")
-        assert not any("pkl" in name for name in archive.namelist())
+        assert set(json.loads(archive.read("data"))) >= {"class", "flow_steps", "num_timesteps"}
+        load(archive.read("policy.safetensors"))
+        torch.load(io.BytesIO(archive.read("state.pth")), weights_only=True)
     assert_same_parameters(loaded, model)
     for name in ("policy_kwargs", "observation_space", "ep_info_buffer", "num_timesteps"):
         assert getattr(loaded, name) == getattr(model, name)
@@ -92,9 +90,6 @@ def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, id):
     loaded = algorithm.load(tmp_path / "model.zip", env=SpacesEnv())
     assert_same(loaded.policy.state_dict(), model.policy.state_dict())
     loaded.learn(8)
-    with pytest.raises(UntrustedError):
-        algorithm.load(trapped(tmp_path / "model.zip"))
-    assert ran == []
 
 
 ENTRIES = {
@@ -106,34 +101,32 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_code_in_a_model_is_refused_and_not_run(tmp_path, entry):
-    path = trapped(saved(tmp_path))
-    with refuses("`trust=True`", UntrustedError):
-        entry(path)
-    assert ran == []
-
-
-def test_code_in_a_model_runs_if_it_is_trusted(tmp_path):
-    path = trapped(saved(tmp_path))
-    assert isinstance(agents.load(path, trust=True), FlowAlgorithm)
-    assert ran == ["ran"]
-
-
-def test_parameters_of_a_model_with_code_are_read_without_it(tmp_path):
-    model, second = tiny_model(seed=1), tiny_model(seed=2)
+def test_a_model_of_sb3_itself_which_may_hold_code_is_refused(tmp_path, entry):
+    model = SAC("MlpPolicy", SpacesEnv(), buffer_size=10, device="cpu")
+    model.trap = Trap()
     model.save(tmp_path / "model.zip")
-    second.set_parameters(trapped(tmp_path / "model.zip"))
-    assert_same_parameters(second, model)
+    with refuses("may hold code; load it with the class that saved it"):
+        entry(tmp_path / "model.zip")
     assert ran == []
 
 
 def test_code_among_the_tensors_is_not_run(tmp_path):
     content = io.BytesIO()
     torch.save({"a": Trap()}, content)
-    path = rewrite(saved(tmp_path), {"policy.pth": content.getvalue()})
+    path = rewrite(saved(tmp_path), {"state.pth": content.getvalue()})
     with refuses(r"model\.zip cannot be read: .*more than it may use"):
         agents.load(path)
     assert ran == []
+
+
+def test_files_of_models_and_policies_are_told_apart(tmp_path):
+    model = tiny_model()
+    model.save(tmp_path / "model.zip")
+    model.save_policy(tmp_path / "policy.safetensors")
+    with refuses(r"load a policy with `agents\.load_policy`"):
+        agents.load(tmp_path / "policy.safetensors")
+    with refuses(r"load a model with `agents\.load`"):
+        agents.load_policy(tmp_path / "model.zip")
 
 
 def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp_path):
@@ -144,20 +137,21 @@ def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp
 
 def test_an_archive_without_a_model_is_refused_with_what_it_lacks(tmp_path):
     path = tmp_path / "other.zip"
-    path.write_bytes(write_archive({"policy.pth": b""}, {}))
+    path.write_bytes(write_archive({"policy.pth": b""}))
     with refuses(r"other\.zip cannot be read: .*no item named 'data'"):
         agents.load(path)
 
 
-def test_a_function_is_left_out_and_asked_for(tmp_path):
+def test_what_cannot_be_loaded_is_not_written(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
-    with warns("holds no code, so `learning_rate` is left out"):
-        model.save(tmp_path / "model.zip")
-    with refuses("`custom_objects`"):
-        agents.load(tmp_path / "model.zip")
+    model.own = lambda: None
+    with warns("`learning_rate` is 0.001") as warned:
+        model.save(tmp_path / "model.zip", include=["replay_buffer"])
+    left_out = [str(warning.message) for warning in warned if "left out" in str(warning.message)]
+    assert ["`own`" in left_out[0], "`replay_buffer`" in left_out[1]] == [True, True]
     # one that the file has not is not added, as in SB3
-    loaded = agents.load(tmp_path / "model.zip", custom_objects={"learning_rate": 0.5, "dummy": 1})
-    assert loaded.learning_rate == 0.5
+    loaded = agents.load(tmp_path / "model.zip", custom_objects={"dummy": 1})
+    assert loaded.learning_rate == 0.001
     assert not hasattr(loaded, "dummy")
 
 
@@ -189,6 +183,21 @@ def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
 
 
 # -- replay buffers and policies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        (DummyVecEnv([SpacesEnv] * 2), "`n_envs` = 2, expected 1"),
+        (gymnasium.make("MountainCarContinuous-v0"), "`observation_space`"),
+    ],
+)
+def test_a_replay_buffer_of_other_environments_is_refused(tmp_path, env, named):
+    tiny_model(env=env).save_replay_buffer(tmp_path / "buffer.npz")
+    model = tiny_model()
+    with refuses(named):
+        model.load_replay_buffer(tmp_path / "buffer.npz")
+    model.learn(12)
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "a pickle"])

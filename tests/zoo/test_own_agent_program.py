@@ -57,7 +57,7 @@ def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data,
     call(main, "--algo", "qam", "--pretrained-actor", run, *words)
     for path, message in (
         ("nofile.zip", "expected a saved model (.zip) or the folder of a run that has saved one"),
-        (run, "task1-v0.zip is a model of FQL, expected one of QAM;"),
+        (run, "task1-v0.zip is a model of fql, expected one of QAM;"),
     ):
         _, errors = call(main, "--algo", "qam", "-i", path, *words, code=2)
         assert message in errors

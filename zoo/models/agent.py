@@ -265,7 +265,7 @@ def _load_policy(
     """
     flow = {} if behaviour is None else {"behaviour": behaviour}
     with as_usage_error(ValueError, TypeError, OSError):
-        model: Any = entry.algorithm.load(file, device=device, trust=trust, **flow)
+        model: Any = entry.algorithm.load(file, device=device, **flow)
         policy: BasePolicy = model.policy
         if replica is not None:
             policy = model.policy.replica(replica)

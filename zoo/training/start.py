@@ -204,7 +204,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     trained_agent = plan.request.trained_agent
     if trained_agent is not None:
         with as_usage_error(OSError, ValueError):
-            saved, _ = read_model_file(trained_agent).attributes()
+            saved = read_model_file(trained_agent).attributes()
         check_same_spaces(
             trained_agent, (saved["observation_space"], saved["action_space"]), plan.env_id, spaces
         )

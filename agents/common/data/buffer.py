@@ -13,6 +13,7 @@ replica then samples both as one segment, unless `balanced` keeps them apart.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -22,15 +23,14 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.data.arrays import ROW_DTYPES, ActionRange
-from agents.common.data.shards import Shard, Shards
-from agents.common.data.storage import Placement, to_device
-from agents.common.data.transitions import TransitionStore
-from agents.common.files import DamagedFileError, safe
+from agents.common.data.arrays import ROW_DTYPES
+from agents.common.data.storage import to_device
+from agents.common.data.transitions import KIND_OF_BUFFER, TransitionStore
+from agents.common.files import DamagedFileError, raising_damaged_file, safe
 from agents.common.files.npz import read_npz
+from agents.common.validation import integer
 
 DESCRIPTION = "description"
-_INSTANCES = (ActionRange, Placement, Shard, Shards)
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ class SequenceReplayBuffer(TransitionStore):
         return self.dones & self.masks
 
 
-# -- files: tensors as arrays of an ``.npz``, and other attributes in `DESCRIPTION` -----------------------------------
+# -- files: tensors as arrays of an ``.npz``, and what they are as JSON in `DESCRIPTION` ------------------------------
 
 
 def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
@@ -311,23 +311,25 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
     :param buffer: the buffer.
     :param file: open for writing.
-    :raises TypeError: if a subclass has an attribute that can only be written as code.
+    :raises ValueError: if its dataset has several parts, of which it holds one.
     """
-    state = buffer.__getstate__()
-    arrays = {name: state.pop(name).numpy() for name in buffer.tensors()}
-    description = np.frombuffer(
-        safe.dumps({"class": type(buffer), "state": state}, _INSTANCES), np.uint8
-    )
-    np.savez(file, allow_pickle=False, **{DESCRIPTION: description}, **arrays)
+    if buffer.loader is not None:
+        raise ValueError(
+            "a replay buffer with a dataset of several parts is not saved, since it holds one of them at a time; load "
+            "the dataset again"
+        )
+    text = json.dumps(safe.to_json(buffer.describe())).encode()
+    arrays = {name: tensor.cpu().numpy() for name, tensor in buffer.tensors().items()}
+    np.savez(file, allow_pickle=False, **{DESCRIPTION: np.frombuffer(text, np.uint8)}, **arrays)
 
 
-def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
-    """Read a replay buffer, without running anything of the file.
+def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> None:
+    """Read what :func:`write_buffer` wrote into a buffer, which stays as it was if they do not fit.
 
     :param file: open for reading.
+    :param buffer: of the same spaces, environments and kind of rows.
     :param name: of the file, for messages.
-    :return: the buffer, on the CPU or the device that it names.
-    :raises ValueError: if it is damaged or something else, such as a pickle, as SB3 writes them.
+    :raises ValueError: if the file is damaged or something else, or of another kind of buffer.
     """
     arrays = read_npz(file)
     missing = [array for array in (DESCRIPTION, *ROW_DTYPES) if array not in arrays]
@@ -335,18 +337,15 @@ def read_buffer(file: IO[bytes], name: str) -> SequenceReplayBuffer:
         raise DamagedFileError(
             name, f"expected a saved replay buffer, got one without {', '.join(missing)}"
         )
-    try:
-        description = safe.load(arrays.pop(DESCRIPTION).tobytes(), _INSTANCES)
-        buffer_class = description["class"]
-        state = dict(description["state"])
-        if not issubclass(buffer_class, SequenceReplayBuffer):
-            raise TypeError(f"it is of the class {buffer_class}")
-    except (TypeError, ValueError, KeyError) as error:
-        raise DamagedFileError(
-            name, f"expected a saved replay buffer, got another description: {error}"
-        ) from error
-    buffer: SequenceReplayBuffer = object.__new__(buffer_class)
-    for array, values in arrays.items():
-        state[array] = torch.from_numpy(values)
-    buffer.__setstate__(state)
-    return buffer
+    with raising_damaged_file(name):
+        saved = safe.from_json(json.loads(arrays.pop(DESCRIPTION).tobytes()))
+        sizes = {key: integer(key, saved[key], at_least=0) for key in ("buffer_size", "pos")}
+    own = buffer.describe()
+    for key in KIND_OF_BUFFER:
+        if saved.get(key) != own[key]:
+            raise ValueError(
+                f"{name} is the replay buffer of a model with `{key}` = {saved.get(key)}, expected {own[key]}; make "
+                "both with the same"
+            )
+    with raising_damaged_file(name):
+        buffer.restore({**saved, **sizes}, arrays)

@@ -25,7 +25,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike
 from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
-from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
 from agents.common.data.arrays import (
@@ -42,8 +41,12 @@ from agents.common.data.storage import place, to_device
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
 
-DERIVED = {"_in_episode", "_last_next_obs", "layout", "stored"}
-"""Attributes that follow from the others, so that no file holds them."""
+KIND_OF_BUFFER = (
+    "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
+)  # fmt: skip
+"""Attributes that decide what rows mean; others decide how batches are drawn."""
+CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
+"""Attributes that change with the content of a buffer."""
 
 
 class TransitionStore(NStepReplayBuffer):
@@ -128,9 +131,7 @@ class TransitionStore(NStepReplayBuffer):
         self.capacity = dataset_rows + online
         self._online_tail = self.capacity + dataset_extra
         dtypes = {**ROW_DTYPES, "observations": self.stored.dtype}
-        shapes: dict[str, Shape] = dict.fromkeys(ROW_DTYPES, (self.capacity,))
-        shapes["observations"] = self._online_tail + online, self.stored.size
-        shapes["actions"] = self.capacity, self.action_dim
+        shapes = self._shapes(dataset_rows, dataset_extra)
         # free the old tensors before new ones are made: both may not fit
         for name in ROW_DTYPES:
             setattr(self, name, torch.empty(0))
@@ -145,6 +146,15 @@ class TransitionStore(NStepReplayBuffer):
         self.pos = 0
         self.full = False
         self._sync_host_copy()
+
+    def _shapes(self, dataset_rows: int, dataset_extra: int) -> dict[str, Shape]:
+        """Return the shapes of all tensors for so many rows of a dataset and trajectories in it."""
+        online = self.n_envs * self.buffer_size
+        capacity = dataset_rows + online
+        shapes: dict[str, Shape] = dict.fromkeys(ROW_DTYPES, (capacity,))
+        shapes["observations"] = capacity + dataset_extra + online, self.stored.size
+        shapes["actions"] = capacity, self.action_dim
+        return shapes
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors with a row for each transition, by name."""
@@ -322,40 +332,34 @@ class TransitionStore(NStepReplayBuffer):
         self._close_trajectories(self._in_episode)
         self._in_episode = np.zeros(self.n_envs, bool)
 
-    def to(self, device: torch.device | str) -> None:
-        """Move to another training device; falls back to the CPU if unavailable, as in SB3."""
-        old_device = self.device
-        self.device = get_device(device)
-        # a file holds tensors of the CPU, whatever its placement says
-        data_device = self.observations.device
-        if old_device == self.device and data_device.type == self.placement.device.type:
-            return
-        tensors = self.tensors()
-        needed = sum(tensor.nbytes for tensor in tensors.values())
-        self.placement = place(self.storage, self.device, needed)
-        for name, tensor in tensors.items():
-            setattr(self, name, tensor.to(self.placement.device))
+    # -- what a file holds --------------------------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle tensors from the CPU, so that a buffer can be read on a machine without this device."""
-        state = dict(vars(self))
-        for name in DERIVED:
-            del state[name]
+    def describe(self) -> dict[str, Any]:
+        """Return what a file says of the tensors."""
+        return {name: getattr(self, name) for name in (*KIND_OF_BUFFER, *CONTENT)}
+
+    def restore(self, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Take the content of a buffer of the same kind in place of this one's.
+
+        :param description: what its :meth:`describe` returned.
+        :param arrays: its tensors.
+        :raises ValueError: if they do not fit each other; the buffer is then as it was.
+        """
+        own_size, self.buffer_size = self.buffer_size, description["buffer_size"]
+        rows = description["_rings_begin"]
+        extra = len(arrays["observations"]) - rows - 2 * self.n_envs * self.buffer_size
+        shapes = self._shapes(rows, extra)
+        wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
+        if wrong or extra < 0 or description["pos"] >= self.buffer_size:
+            self.buffer_size = own_size
+            raise ValueError(f"the arrays {', '.join(wrong)} have not the size that it states")
+        self._allocate(rows, extra)
         for name, tensor in self.tensors().items():
-            state[name] = tensor.cpu()
-        if self.loader is not None:  # whose thread cannot be pickled
-            state["loader"] = self.loader.shards, self.loader.action_range, self.loader.active
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._make_layouts()
-        if self.loader is not None:
-            shards, action_range, active = state["loader"]
-            self.loader = ShardLoader(shards, action_range, self.capacity)
-            self.loader.active = active
+            tensor.copy_(torch.from_numpy(arrays[name]))
+        for name in CONTENT:
+            setattr(self, name, description[name])
+        self.loader = None
         self._sync_host_copy()
-        self.to(self.device)
 
     # -- what a checkpoint holds --------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
             "last_info": model._last_info,
             "random": random_states(model),
             "buffer": model.replay_buffer.online_state(),
-            "more": values,
+            "more": safe.to_json(values),
         }
         # PyTorch, given a path, does not say that a disk is full
         with (temporary / STATE).open("wb") as file:
@@ -110,8 +110,8 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
     model.replay_buffer.restore_online_state(state["buffer"])
     model._last_info = state["last_info"]
     states = state["random"]
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    random.setstate(safe.from_json(states["python"]))
+    np.random.set_state(safe.from_json(states["numpy"]))
     torch.set_rng_state(states["torch"])
     if states["cuda"] and model.device.type == "cuda":
         torch.cuda.set_rng_state_all(states["cuda"])
@@ -120,7 +120,7 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
     for name, generator in _generators(model).items():
         generator.set_state(states["own"][name])
     _begin_episodes(model)
-    return dict(state["more"])
+    return dict(safe.from_json(state["more"]))
 
 
 def _begin_episodes(model: StoredModel) -> None:
@@ -141,16 +141,16 @@ def _begin_episodes(model: StoredModel) -> None:
 def _restore_model(model: StoredModel, path: Path) -> None:
     """Put the parameters, optimisers and counts of a saved model into a model; refuse one of other spaces."""
     saved = read_model_file(path)
-    attributes, _ = saved.attributes()
+    attributes = saved.attributes({"behaviour"})  # code, which the model has
     check_for_correct_spaces(
         model,  # type: ignore[arg-type]  # it has them, as environments do
         attributes["observation_space"],
         attributes["action_space"],
     )
-    parameters, variables = saved.parameters(model.device)
+    parameters, variables = saved.parameters()
     model.set_parameters(parameters, device=model.device)
     for name, value in variables.items():
-        recursive_setattr(model, f"{name}.data", value.data)
+        recursive_setattr(model, f"{name}.data", value.to(model.device))
     settings = getattr(model, "method_class", Configurable).declared()
     for name, value in attributes.items():
         if name in settings:
@@ -181,8 +181,8 @@ def random_states(model: StoredModel) -> dict[str, Any]:
     if model.device.type == "cuda":
         cuda_states = torch.cuda.get_rng_state_all()
     return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=False),
+        "python": safe.to_json(random.getstate()),
+        "numpy": safe.to_json(np.random.get_state(legacy=False)),
         "torch": torch.get_rng_state(),
         "cuda": cuda_states,
         "actions": [space.np_random.bit_generator.state for space in model.action_spaces],

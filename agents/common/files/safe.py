@@ -1,27 +1,29 @@
-"""Values in files of ``torch.save``, read with ``weights_only``: nothing is imported, only what is listed is called.
+"""Values in files: plain ones and descriptions of objects as JSON, tensors by PyTorch's ``weights_only``.
 
-A file names classes of policies, buffers, layers and optimisers by their path. Such a class is found only if its module
-is imported already, and a file cannot call it.
+Reading imports nothing and calls only what is listed here. A file names classes of policies, layers and optimisers by
+their path; such a class is found only if its module is imported already.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import random
 import sys
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from enum import Enum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common import noise, utils
 from stable_baselines3.common.buffers import BaseBuffer
+from stable_baselines3.common.noise import (
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+    VectorizedActionNoise,
+)
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
@@ -30,8 +32,7 @@ from torch import nn
 from agents.common.files import is_transient
 from agents.common.validation import path_of
 
-NUMBERS_AND_TEXTS = "biufcUS"  # kinds of NumPy's dtypes whose bytes are the values
-_NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
+_NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer)
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:
@@ -51,101 +52,162 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
     return None
 
 
+# -- plain values and descriptions of objects as JSON -----------------------------------------------------------------
+
+
+def to_json(value: Any) -> Any:
+    """Return a value as JSON holds it, objects as ``{":form:": parts}``; :func:`from_json` gives it back.
+
+    :param value: plain values, arrays, spaces, classes and objects of `_FORMS`, nested in lists, tuples and dicts.
+    :return: what `json.dumps` takes.
+    :raises TypeError: for anything else.
+    """
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, list):
+        return [to_json(part) for part in value]
+    if type(value) is dict:
+        if all(isinstance(key, str) for key in value):
+            return {key: to_json(part) for key, part in value.items()}
+        return {":pairs:": [[to_json(key), to_json(part)] for key, part in value.items()]}
+    for form, (kind, write, _) in _FORMS.items():
+        if isinstance(value, kind):
+            return {f":{form}:": to_json(write(value))}
+    raise TypeError(f"it is a {path_of(type(value))}, which is neither a plain value nor an array")
+
+
+def from_json(value: Any) -> Any:
+    """Return the value that :func:`to_json` wrote.
+
+    :param value: what `json.loads` returned.
+    :return: the value.
+    :raises ValueError: if it names a class that is not imported, or is no such value.
+    """
+    if isinstance(value, list):
+        return [from_json(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    (name, *others) = value or [""]
+    if others or not (name.startswith(":") and name.endswith(":")):
+        return {key: from_json(part) for key, part in value.items()}
+    parts = from_json(value[name])
+    if name == ":pairs:":
+        return {key: part for key, part in parts}  # lists of two
+    if name[1:-1] not in _FORMS:
+        raise ValueError(f"it holds a {name}, which this version does not know")
+    return _FORMS[name[1:-1]][2](parts)
+
+
+def _array(parts: list[Any]) -> NDArray[Any]:
+    values, dtype, shape = parts
+    return np.array(values, np.dtype(dtype)).reshape(shape)
+
+
 def _class(path: str) -> type:
     named_class = imported_class(path, _NAMED)
-    # others of PyTorch's modules, e.g. scripted ones, run code when they are made
-    if path.startswith("torch.") and not path.startswith(("torch.nn.modules.", "torch.optim.")):
-        named_class = None
     if named_class is None:
-        raise pickle.UnpicklingError(
-            f"it needs the class `{path}`, which is not among those that may be used here"
+        raise ValueError(
+            f"it needs the class `{path}`, which is not imported; if it is your own, import its module first"
         )
     return named_class
 
 
-def _array(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    # an array of bytes cannot be written to, one of a bytearray can
-    return np.frombuffer(bytearray(content), dtype).reshape(shape)
+def _bound(bound: NDArray[Any]) -> Any:
+    """Return a bound of a Box, one number where all are equal, as in images."""
+    return bound.flat[0] if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
 
 
-def _scalar(content: bytes, dtype: str) -> Any:
-    return np.frombuffer(content, dtype)[0]
+def _box(parts: list[Any]) -> spaces.Box:
+    low, high, shape, dtype = parts
+    kind: Any = np.dtype(dtype)
+    low, high = (np.broadcast_to(np.array(bound, kind), shape).copy() for bound in (low, high))
+    return spaces.Box(low, high, dtype=kind.type)
 
 
-def _generator(state: dict[str, Any]) -> np.random.Generator:
-    kinds = {kind.__name__: kind for kind in np.random.BitGenerator.__subclasses__()}
-    bits: Any = kinds[state["bit_generator"]]()
-    bits.state = state
-    return np.random.Generator(bits)
+def _mean_std(parts: list[Any]) -> RunningMeanStd:
+    statistics = RunningMeanStd()
+    statistics.mean, statistics.var, statistics.count = parts
+    return statistics
 
 
-def _random_state(state: dict[str, Any]) -> np.random.RandomState:
-    generator = np.random.RandomState()
-    generator.set_state(state)
-    return generator
+_FORMS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "train_freq": (
+        TrainFreq, list, lambda parts: TrainFreq(parts[0], TrainFrequencyUnit(parts[1])),
+    ),
+    "tuple": (tuple, list, tuple),
+    "deque": (deque, lambda values: [list(values), values.maxlen], lambda parts: deque(*parts)),
+    "array": (np.ndarray, lambda array: [array.tolist(), array.dtype.str, array.shape], _array),
+    "class": (type, path_of, _class),
+    "box": (
+        spaces.Box,
+        lambda space: [_bound(space.low), _bound(space.high), space.shape, space.dtype.str],
+        _box,
+    ),
+    "discrete": (
+        spaces.Discrete,
+        lambda space: [space.n, space.start],
+        lambda parts: spaces.Discrete(parts[0], start=parts[1]),
+    ),
+    "multi_discrete": (
+        spaces.MultiDiscrete,
+        lambda space: [space.nvec, space.start],
+        lambda parts: spaces.MultiDiscrete(parts[0], start=parts[1]),
+    ),
+    "multi_binary": (
+        spaces.MultiBinary,
+        lambda space: space.n,
+        spaces.MultiBinary,
+    ),
+    "dict": (spaces.Dict, lambda space: [*space.spaces.items()], lambda parts: spaces.Dict(parts)),
+    "mean_std": (RunningMeanStd, lambda of: [of.mean, of.var, of.count], _mean_std),
+    "normal_noise": (
+        NormalActionNoise,
+        lambda noise: [noise._mu, noise._sigma],
+        lambda parts: NormalActionNoise(*parts),
+    ),
+    "ornstein_uhlenbeck": (
+        OrnsteinUhlenbeckActionNoise,
+        lambda noise: [
+            noise._mu, noise._sigma, noise._theta, noise._dt, noise.initial_noise,
+        ],
+        lambda parts: OrnsteinUhlenbeckActionNoise(*parts),
+    ),
+    "vectorized_noise": (
+        VectorizedActionNoise,
+        lambda noise: [noise.base_noise, noise.n_envs],
+        lambda parts: VectorizedActionNoise(*parts),
+    ),
+}  # fmt: skip
+"""Form -> the type of its objects, their parts, and what makes an object of its parts; noise begins anew."""
 
 
-SAFE: tuple[Any, ...] = (
-    _class, _array, _scalar, _generator, _random_state, bytes, np.dtype, deque, frozenset, random.Random, type(Path()),
-    TrainFreq, TrainFrequencyUnit,
-    RunningMeanStd, spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict,
-    noise.NormalActionNoise, noise.OrnsteinUhlenbeckActionNoise, noise.VectorizedActionNoise, utils.FloatSchedule,
-    utils.ConstantSchedule, utils.LinearSchedule,
-)  # fmt: skip
-"""What any file may call besides what PyTorch allows; all of it only computes."""
+# -- tensors ----------------------------------------------------------------------------------------------------------
 
 
-class Pickler(pickle.Pickler):
-    """Writes what the reader of ``weights_only`` knows in place of NumPy's and Python's own functions."""
+def save(value: Any, file: IO[bytes]) -> None:
+    """Write tensors and plain values, nested in each other, which :func:`load` reads.
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Return a function and the arguments with which it makes the value again."""
-        if isinstance(obj, type) and issubclass(obj, _NAMED):
-            return _class, (path_of(obj),)
-        if type(obj) is np.ndarray and obj.dtype.kind in NUMBERS_AND_TEXTS:
-            return _array, (obj.tobytes(), obj.dtype.str, obj.shape)
-        if isinstance(obj, np.generic) and obj.dtype.kind in NUMBERS_AND_TEXTS:
-            return _scalar, (obj.tobytes(), obj.dtype.str)
-        if isinstance(obj, np.dtype):
-            return np.dtype, (obj.str,)
-        if isinstance(obj, np.random.Generator):
-            return _generator, (obj.bit_generator.state,)
-        if isinstance(obj, np.random.RandomState):
-            return _random_state, (obj.get_state(legacy=False),)
-        if type(obj) is deque:
-            return deque, (list(obj), obj.maxlen)
-        return NotImplemented
-
-
-def save(value: Any, file: IO[bytes], pickler: type[Pickler] = Pickler) -> None:
-    """Write a value.
-
-    :param value: plain values, tensors, NumPy's values and objects of the classes in `SAFE`, nested in each other.
+    :param value: what is written.
     :param file: open for writing.
-    :param pickler: says how objects are written.
     """
-    # all that `torch.save` asks of a pickle module
-    torch.save(value, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=pickler))
+    torch.save(value, file)
 
 
-def load(
-    file: str | Path | bytes | IO[bytes],
-    classes: Collection[Any] = (),
-    device: torch.device | str | None = None,
-) -> Any:
-    """Read a value that :func:`save` or :func:`dumps` wrote.
+def load(file: str | Path | bytes, device: torch.device | str | None = None) -> Any:
+    """Read tensors and plain values that :func:`save` wrote.
 
-    :param file: a path, the content of a file, or a file that is open for reading.
-    :param classes: further classes whose objects it may hold.
+    :param file: a path, or the content of a file.
     :param device: where its tensors go; None: where they were.
     :return: the value.
-    :raises ValueError: if it is damaged, or needs what it may not use.
+    :raises ValueError: if it is damaged, or needs anything else.
     """
-    if isinstance(file, bytes):
-        file = io.BytesIO(file)
     try:
-        with torch.serialization.safe_globals([*SAFE, *classes]):
-            return torch.load(file, map_location=device, weights_only=True)
+        source = io.BytesIO(file) if isinstance(file, bytes) else file
+        return torch.load(source, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file raises nearly anything
         if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
             raise
@@ -153,22 +215,3 @@ def load(
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
         problem = " ".join(reason.split()) or type(error).__name__
         raise ValueError(f"it holds no values, or needs more than it may use: {problem}") from error
-
-
-def dumps(value: Any, classes: Collection[Any] = ()) -> bytes:
-    """Return what :func:`save` writes, after reading it.
-
-    :param value: the value.
-    :param classes: further classes whose objects it may hold.
-    :return: the content of the file.
-    :raises TypeError: if it cannot be written, or could not be read.
-    """
-    file = io.BytesIO()
-    try:
-        save(value, file)
-        load(file.getvalue(), classes)
-    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise TypeError(
-            f"a {path_of(type(value))}, which is neither a plain value nor an array ({error})"
-        ) from error
-    return file.getvalue()

@@ -158,7 +158,6 @@ class Arguments(Configurable):
             del values[name]
         if self.seeds is not None:
             values["seed"] = self.seeds[0]
-        values["n_steps"] = method.horizon_length if method.shorten_returns else 1
         for name, declared in Method.declared().items():
             if not declared.kw_only:
                 values[name] = getattr(method, name)

@@ -209,6 +209,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self.policy = policy.to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
+        self.n_steps = method.horizon_length if method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
         self._chunk_state = None
         self._last_info = {}
@@ -227,8 +228,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param truncate_last_traj: of hindsight replay, which there is none of here.
         """
         super().load_replay_buffer(path, truncate_last_traj)
-        self.replay_buffer.n_steps = self.method.horizon_length
-        self.replay_buffer.with_steps = self.method.step_observations
         self._take_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -270,6 +269,20 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         single.ep_info_buffer = single.ep_success_buffer = None
         single._last_info = {}
         return single
+
+    def _saved_settings(self) -> dict[str, Any]:
+        """Return what a file holds besides the attributes, or in place of them: settings, and what a flow is."""
+        settings = self.method.settings()
+        if callable(self.learning_rate):
+            rate = LearningRateSchedule(self.learning_rate)(self._current_progress_remaining)
+            warnings.warn(
+                f"a saved model holds no code: its `learning_rate` is {rate:g}, the present value of the function",
+                stacklevel=3,
+            )
+            settings["learning_rate"] = rate
+        if self.behaviour is not None:
+            settings["behaviour"] = {"conventions": self.behaviour.conventions()}
+        return super()._saved_settings() | settings
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -174,8 +174,8 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     method = policy.method
     behaviour = require_behaviour(method, "a pretrained actor")
     file = read_model_file(path)
-    saved, _ = file.attributes()
-    parameters, _ = file.parameters(policy.device)
+    saved = file.attributes()
+    parameters, _ = file.parameters()
     flow = saved.get("behaviour_flow")
     if flow is None:
         raise ValueError(

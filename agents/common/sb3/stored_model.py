@@ -35,11 +35,10 @@ from agents.common.files import safe
 from agents.common.method import Method
 from agents.common.model_file import (
     ATTRIBUTES,
-    LEFT_OUT,
-    VALUE,
     ModelFile,
     Source,
     read_model_file,
+    tensor_members,
     write_archive,
 )
 from agents.common.nets.pretrained import PretrainedFlow
@@ -55,7 +54,9 @@ class StoredModel(OffPolicyAlgorithm):
 
     method: Method
     """What is learnt and how; baselines have none."""
-    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "_other_action_spaces")
+    unsaved: ClassVar[tuple[str, ...]] = (
+        "lr_schedule", "n_steps", "_other_action_spaces", "_last_obs", "_last_original_obs", "_last_episode_starts",
+    )  # fmt: skip
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer
     """None in a replica that was taken out of a model, which has nothing to train on."""
@@ -213,50 +214,49 @@ class StoredModel(OffPolicyAlgorithm):
     ) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
-        What can only be written as code, e.g. a function as the learning rate, is left out with a warning.
+        Nothing of it is code. A function as the learning rate is replaced by its present value, and an attribute of the
+        user's own that JSON cannot hold is left out, both with a warning.
 
         :param path: file, with or without ``.zip``, or an open binary file.
         :param exclude: names of attributes to leave out besides those that are always left out.
         :param include: names of attributes to keep that are left out otherwise.
+        :raises TypeError: if `policy_kwargs` holds what can only be written as code.
         """
         names, variables = self._get_torch_save_params()
         left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved}
         left_out -= {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
-        attributes = dict(vars(self))
-        if "method" in attributes:
-            attributes |= self.method.settings()
-        if self.normalization is not None:
-            attributes["_saved_normalization"] = vars(self.normalization)
-        for name in left_out & attributes.keys():
-            del attributes[name]
+        attributes = {**vars(self), **self._saved_settings()}
+        described: dict[str, Any] = {"class": path_of(type(self))}  # no setting can have that name
+        for name in sorted(attributes.keys() - left_out):
+            try:
+                described[name] = safe.to_json(attributes[name])
+            except TypeError as error:
+                if name == "policy_kwargs":
+                    raise TypeError(
+                        f"a saved model holds no code, got `{name}`: {error}"
+                    ) from error
+                warnings.warn(
+                    f"a saved model holds no code, so `{name}` is left out: {error}", stacklevel=2
+                )
         members = {
+            ATTRIBUTES: json.dumps(described, indent=1).encode(),
             "_stable_baselines3_version": stable_baselines3.__version__.encode(),
             "system_info.txt": get_system_info(print_info=False)[1].encode(),
+            **tensor_members(
+                self.get_parameters(),
+                {name: recursive_getattr(self, name) for name in variables},
+            ),
         }
-        for name, value in attributes.items():
-            if value is None or type(value) in (bool, int, float, str):
-                continue
-            attributes[name] = str(value)  # for people
-            if isinstance(value, PretrainedFlow):
-                # code; its weights are those of the policy's networks
-                reason = f"`{name}` (--{name}), the network of a policy that was trained elsewhere"
-                attributes[name] = {LEFT_OUT: reason, "conventions": value.conventions()}
-                continue
-            try:
-                members[name + VALUE] = safe.dumps(value)
-            except TypeError as error:
-                reason = f"`{name}` is {error}"
-                warnings.warn(
-                    f"a saved model holds no code, so `{name}` is left out: {reason}", stacklevel=2
-                )
-                attributes[name] = {LEFT_OUT: reason}
-        attributes["class"] = path_of(type(self))  # no setting can have that name
-        members[ATTRIBUTES] = json.dumps(attributes, indent=1).encode()
-        tensors = {name: recursive_getattr(self, name) for name in variables}
-        content = write_archive(members, {"pytorch_variables": tensors, **self.get_parameters()})
+        content = write_archive(members)
         with _opened(path, "w", "zip") as file:
             file.write(content)
+
+    def _saved_settings(self) -> dict[str, Any]:
+        """Return what a file holds besides the attributes, or in place of them: the statistics of `VecNormalize`."""
+        if self.normalization is None:
+            return {}
+        return {"_saved_normalization": vars(self.normalization)}
 
     @classmethod
     def load(
@@ -267,8 +267,6 @@ class StoredModel(OffPolicyAlgorithm):
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
         force_reset: bool = True,
-        *,
-        trust: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Load a model; as in SB3, a device that is not there stands for the CPU.
@@ -280,12 +278,11 @@ class StoredModel(OffPolicyAlgorithm):
         :param custom_objects: stands for saved attributes.
         :param print_system_info: whether to print versions, of then and now.
         :param force_reset: whether training begins with a reset.
-        :param trust: whether a file may run code on loading, as those of SB3's own classes do.
         :param kwargs: attributes that stand for saved ones.
         :return: the model.
         :raises FileNotFoundError: if there is no model.
         :raises TypeError: for an attribute that the model has not; the closest are named.
-        :raises ValueError: if it is damaged, holds code and is not trusted, or is the model of another algorithm.
+        :raises ValueError: if it is damaged, or the model of another algorithm.
         """
         saved = path
         if not isinstance(saved, ModelFile):
@@ -295,20 +292,11 @@ class StoredModel(OffPolicyAlgorithm):
         custom_objects = custom_objects or {}
         # as in SB3, an attribute that the file has not is not added
         replaced = {name: custom_objects[name] for name in saved.described.keys() & custom_objects}
-        attributes, left_out = saved.attributes(trust, replaced)
-        attributes |= replaced
-        _refuse_replacements(cls, kwargs, {**attributes, **left_out})
-        _refuse_other_flow(saved, (replaced | kwargs).get("behaviour"))
-        # what the caller gives need not be in the file
-        for name in kwargs:
-            left_out.pop(name, None)
-        if left_out:
-            raise ValueError(
-                f"a saved model holds no code, so {saved.name} lacks what was {'; '.join(left_out.values())}; give it "
-                f"by its name, as an argument or in `custom_objects`: {', '.join(left_out)}"
-            )
+        attributes = saved.attributes(replaced.keys() | kwargs.keys()) | replaced
+        _refuse_replacements(cls, kwargs, saved)
+        _require_flow(saved, (attributes | kwargs).get("behaviour"))
         device = get_device(device)
-        parameters, variables = saved.parameters(device)
+        parameters, variables = saved.parameters()
         if print_system_info:
             print(saved.members["system_info.txt"].decode())
             get_system_info()
@@ -325,7 +313,7 @@ class StoredModel(OffPolicyAlgorithm):
         model.set_parameters(parameters, exact_match=True, device=device)
         for name, value in variables.items():
             if value is not None:  # e.g. an entropy coefficient that is not tuned
-                recursive_setattr(model, f"{name}.data", value.data)
+                recursive_setattr(model, f"{name}.data", value.to(device))
         return model
 
     @classmethod
@@ -352,7 +340,7 @@ class StoredModel(OffPolicyAlgorithm):
         """
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
-            parameters, _ = read_model_file(parameters).parameters(device)
+            parameters, _ = read_model_file(parameters).parameters()
         saved_optimizer = parameters.get("policy.optimizer")
         if saved_optimizer is not None:
             own_groups = self.policy.optimizer.param_groups
@@ -382,29 +370,11 @@ class StoredModel(OffPolicyAlgorithm):
 
         :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
-        :raises ValueError: if it is damaged or something else such as a pickle, or if its arrays are of another action
-            box, number of replicas, frames or kind of rewards; the model keeps its buffer then.
+        :raises ValueError: if it is damaged or something else such as a pickle, or of a buffer of other spaces, number
+            of environments or replicas, frames or kind of rewards; the model's buffer is then as it was.
         """
         with _opened(path, "r", "npz", self.verbose) as file:
-            buffer = read_buffer(file, str(getattr(file, "name", "the file")))
-        loaded = vars(buffer)
-        expected = {**self._settings_of_buffer(), "action_space": self.action_space}
-        # these decide what is stored, and the other settings how batches are drawn
-        for name in expected.keys() & {"sparse", "frame_stack", "replicas", "action_space"}:
-            if loaded[name] != expected[name]:
-                raise ValueError(
-                    f"{path} is the replay buffer of a model with `{name}` = {loaded[name]}, expected "
-                    f"{expected[name]}; make both with the same"
-                )
-        loaded.update(expected)
-        buffer.to(self.device)
-        # as SB3 says it, although one that is not there stands for the CPU
-        buffer.device = self.device
-        self.replay_buffer = buffer
-
-    def _settings_of_buffer(self) -> dict[str, Any]:
-        """Return the buffer arguments that follow from this model's settings: none in SB3's algorithms."""
-        return {}
+            read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
 
 
 @contextlib.contextmanager
@@ -418,31 +388,35 @@ def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[
             file.close()
 
 
-def _refuse_replacements(
-    cls: type[Any], replacements: Mapping[str, Any], saved: Mapping[str, Any]
-) -> None:
+def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved: ModelFile) -> None:
     """Refuse a name that is neither an attribute of a saved model nor of its class, and other `policy_kwargs`."""
-    saved_kwargs = saved.get("policy_kwargs")
-    if replacements.get("policy_kwargs", saved_kwargs) != saved_kwargs:
-        raise ValueError(
-            f"`policy_kwargs` of a saved model cannot be changed from {saved_kwargs} to "
-            f"{replacements['policy_kwargs']}; make a new model with them"
-        )
+    if "policy_kwargs" in replacements:
+        written = saved.described.get("policy_kwargs")
+        if safe.to_json(replacements["policy_kwargs"]) != written:
+            raise ValueError(
+                f"`policy_kwargs` of a saved model cannot be changed from {written} to "
+                f"{replacements['policy_kwargs']}; make a new model with them"
+            )
     for name in replacements:
-        if name not in saved and not hasattr(cls, name):
+        if name not in saved.described and not hasattr(cls, name):
             raise TypeError(
-                f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved)}"
+                f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved.described)}"
             )
 
 
-def _refuse_other_flow(saved: ModelFile, flow: Any) -> None:
-    """Refuse a behaviour flow to which the weights in a file would mean something else than where it was saved."""
+def _require_flow(saved: ModelFile, flow: Any) -> None:
+    """Refuse to go without a behaviour flow, or with one to which the weights in a file mean something else."""
     described = saved.described.get("behaviour")
-    if not isinstance(flow, PretrainedFlow) or described is None:
+    if described is None:
         return
+    if not isinstance(flow, PretrainedFlow):
+        raise ValueError(
+            f"a saved model holds no code, so {saved.name} lacks `behaviour` (--behaviour), the network of a policy "
+            "that was trained elsewhere; give it as an argument or in `custom_objects`"
+        )
     # as JSON has them
     conventions = json.loads(json.dumps(flow.conventions()))
-    for name, expected in described.get("conventions", {}).items():
+    for name, expected in described["conventions"].items():
         if conventions[name] != expected:
             raise ValueError(
                 f"`behaviour` must be that of {saved.name}, with `{name}` = {expected!s:.60}, got "

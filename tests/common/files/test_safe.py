@@ -1,16 +1,17 @@
-"""Values in PyTorch's files come back as they were, and a file calls nothing that is not listed."""
+"""Values in files come back as they were, and a file calls nothing that is not listed."""
 
 import io
-import random
+import json
 import sys
 from collections import deque
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common import noise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
 from agents.common.files import safe
@@ -18,43 +19,42 @@ from tests.common.toys import refuses
 
 ran = []
 VALUES = {
-    "plain": {
-        "a": (1, 2.5, float("-inf"), None, True, 2**200),
-        3: {1, 2},
-        "f": frozenset([3]),
-        "b": b"\x00\xff",
-    },
+    "plain": {"a": (1, 2.5, float("-inf"), None, True, 2**200), "": {3: [2], 4: "b"}},
     "bounded deque": deque([1, 2], 3),
-    "array": np.arange(4.0)[::2],
-    "texts": np.array(["a", "bc"]),
-    "scalar": np.float32(3),
-    "dtype": np.dtype("f4"),
     "class": nn.ReLU,
-    "type of numbers": np.float32,
-    "dtype of tensors": torch.float32,
-    "space": spaces.Dict({"box": spaces.Box(-1, 1, (2,)), "choice": spaces.Discrete(3)}),
-    "path": Path("/a/b"),
+    "box": spaces.Box(np.array([-1.5, 0], np.float32), np.array([1, np.inf], np.float32)),
+    "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
+    "choices": spaces.MultiDiscrete([3, 4], start=[1, 0]),
+    "spaces": spaces.Dict({"z": spaces.Discrete(3, start=2), "a": spaces.MultiBinary(4)}),
 }
+
+
+def written(value):
+    """Return a value after it was written as text and read again."""
+    return safe.from_json(json.loads(json.dumps(safe.to_json(value))))
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_a_value_comes_back_as_it_was(value):
-    loaded = safe.load(safe.dumps(value))
-    assert type(loaded) is type(value)
-    assert np.array_equal(loaded, value) if isinstance(value, np.ndarray) else loaded == value
+    assert type(written(value)) is type(value)
+    assert written(value) == value
 
 
-@pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState, random.Random])
-def test_a_generator_goes_on_where_it_was(make):
-    generator = make(3)
-    generator.random()
-    assert safe.load(safe.dumps(generator)).random() == generator.random()
+def test_arrays_and_numbers_come_back():
+    for array in (np.arange(4.0)[::2], np.array(["a", "bc"]), np.zeros((0, 3), np.uint8)):
+        np.testing.assert_array_equal(written(array), array)
+        assert written(array).dtype == array.dtype
+    assert written(np.float32(3)) == 3.0
+    freq = TrainFreq(2, TrainFrequencyUnit.EPISODE)
+    assert isinstance(written(freq), TrainFreq)
+    assert written(freq) == freq
 
 
-def test_one_object_in_two_places_stays_one():
-    array = np.zeros(2)
-    first, second = safe.load(safe.dumps([array, array]))
-    assert first is second
+def test_noise_of_several_environments_is_made_again():
+    walk = noise.OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2), theta=0.3)
+    restored = written(noise.VectorizedActionNoise(walk, 2))
+    assert restored.n_envs == 2
+    assert restored.base_noise._theta == 0.3
 
 
 class Trap:
@@ -69,10 +69,10 @@ class Calls:
         return nn.Linear, (2, 3)
 
 
-@pytest.mark.parametrize("value", [Trap(), Calls(), lambda: 1, object(), np.array([{}], object)])
+@pytest.mark.parametrize("value", [Trap(), lambda: 1, {1, 2}])
 def test_what_can_only_be_written_as_code_is_refused(value):
     with refuses("which is neither a plain value nor an array", TypeError):
-        safe.dumps(value)
+        safe.to_json(value)
 
 
 @pytest.mark.parametrize("value", [Trap(), Calls()])
@@ -84,21 +84,16 @@ def test_a_file_calls_nothing_that_is_not_listed(value):
     assert ran == []
 
 
-@pytest.mark.parametrize(
-    "path", ["antigravity:Policy", "subprocess:Popen", "torch.jit._script:RecursiveScriptModule"]
-)
-def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(safe, "path_of", lambda _: path)
-        file = io.BytesIO()
-        safe.save(nn.ReLU, file)
+@pytest.mark.parametrize("path", ["antigravity:Policy", "subprocess:Popen", "os:system"])
+def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(path):
     with refuses(f"needs the class `{path}`"):
-        safe.load(file.getvalue())
+        safe.from_json({":class:": path})
     assert "antigravity" not in sys.modules
 
 
 def test_too_little_memory_says_nothing_against_a_file(monkeypatch):
-    content = safe.dumps(1)
+    content = io.BytesIO()
+    safe.save(1, content)
     monkeypatch.setattr(torch, "load", Mock(side_effect=RuntimeError("can't allocate memory")))
     with refuses("allocate", RuntimeError):
-        safe.load(content)
+        safe.load(content.getvalue())
