@@ -7,11 +7,7 @@ from typing import Any
 
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import missing_files, training_files
-from zoo.datasets.names import (
-    DATASETS,
-    is_single_task,
-    parse_env_name,
-)
+from zoo.datasets.names import DATASETS, is_single_task, parse_env_name
 from zoo.envs.tasks import TASKS
 from zoo.suites.jobs import make_jobs
 from zoo.suites.suite import Suite, read_suite
@@ -87,8 +83,8 @@ def download_suite(
     suite = read_suite(file)
     if suite.dataset not in DOWNLOADED:
         raise UsageError(
-            f"expected a suite that downloads its datasets, got {file} with `dataset: {suite.dataset}`; start it "
-            f"with `zoo benchmark {file}`"
+            f"expected a suite that downloads its datasets, got {file.name} with `dataset: {suite.dataset}`; "
+            "`zoo benchmark` makes them"
         )
     sizes = suite_datasets(suite)
     folder = dataset_dir or suite.dataset_dir or None
