@@ -12,7 +12,7 @@ from tests.docs.commands import run_all
 from tests.zoo.datasets.samples import episodes, joined, write_d4rl, write_minari, write_parquet
 from tests.zoo.envs.lifting import INSTALL, NAME, record
 from tests.zoo.outcomes import config_of
-from zoo.datasets.benchmarks import ROBOMIMIC_FILE
+from zoo.datasets.formats.robomimic import FILE
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 
 TINY = "-params net_arch=[16,16] flow_steps=2 batch_size=8 buffer_size=1000 horizon_length=2"
@@ -110,7 +110,7 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
 def test_every_command_of_robomimics_page_works(place, capsys):
     """The demonstrations are scripted ones in robomimic's layout: the real ones can only be downloaded."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
-    record(place / ".robomimic" / "lift" / "mh" / ROBOMIMIC_FILE, 3)
+    record(place / ".robomimic" / "lift" / "mh" / FILE, 3)
     train = "--offline-steps 4 --eval-freq 2 --eval-episodes 1 --n-eval-envs 1 --device cpu"
     tiny = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000"
     extra = {

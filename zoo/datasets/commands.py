@@ -11,9 +11,8 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from agents.common.files.npz import read_npz_headers
 from zoo.algorithms.packages import import_environments
-from zoo.datasets.benchmarks import describe_task, find_data
 from zoo.datasets.check import BROKEN, check_dataset
-from zoo.datasets.custom import load_custom, warn_of_constant_rewards
+from zoo.datasets.custom import describe_task, find_data, load_custom, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
     Folder,

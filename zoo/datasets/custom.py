@@ -13,23 +13,57 @@ from gymnasium.wrappers import FlattenObservation
 
 from agents.common.data.arrays import (
     ActionRange,
-    Array,
     Transitions,
     compact_transitions,
     first_bad,
 )
 from agents.common.frames import FrameStack, is_image
-from zoo.datasets.files import DatasetError
+from zoo.datasets.files import DatasetError, Folder
 from zoo.datasets.formats.base import COMPACT, Dataset, ReadOptions, compact
-from zoo.datasets.formats.minari import parts_of
+from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
+from zoo.datasets.formats.robomimic import FILE, HOST, demonstrations_file
 from zoo.datasets.load import first_trajectories
 from zoo.envs.dataset_only import dataset_only_id
 from zoo.envs.make import make_env
+from zoo.envs.tasks import Task
 from zoo.terminal.errors import UsageError, as_usage_error
 
 BOUND_TOLERANCE = 1e-3
 """How far observations may lie outside a space of real numbers without a warning, as a share of its limits above 1."""
+
+
+def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
+    """Return where the data of a task are, as `zoo.datasets.formats.read.read_source` takes it.
+
+    :param dataset_dir: folder of datasets; None takes that of the benchmark's own package.
+    :param generate: whether to generate them, which is not possible.
+    :raises UsageError: if they are missing and cannot be downloaded.
+    """
+    if generate:
+        raise UsageError(
+            f"the data of {task.name} cannot be generated; leave out `--dataset generate`"
+        )
+    if task.benchmark == "robomimic":
+        path = demonstrations_file(task, dataset_dir)
+        if not path.is_file():
+            url = f"{HOST}/{task.domain.replace('-', '/')}/{FILE}"
+            raise UsageError(
+                f"there are no demonstrations of {task.name} at {path}; download them with "
+                f"`curl -L --create-dirs -o {path} {url}`, or give a file elsewhere with `--dataset PATH`"
+            )
+        return str(path)
+    if dataset_dir is None:
+        return f"{MINARI}{task.name}"
+    return str(Path(dataset_dir).expanduser() / task.name)
+
+
+def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
+    """Return a task's data as a row of a table."""
+    if task.benchmark == "D4RL":
+        return {"name": task.name, "here": minari_folder(task.name).is_dir()}
+    path = demonstrations_file(task, dataset_dir)
+    return {"name": task.name, "file": str(path), "here": path.is_file()}
 
 
 def load_custom(
@@ -116,7 +150,7 @@ def check_fit(
     spaces: tuple[Any, Any],
     action_range: tuple[float, float] | None,
 ) -> None:
-    """Refuse a dataset that cannot be trained on in an environment; warn of one that is useless for more than cloning.
+    """Refuse a dataset that cannot be trained on in an environment.
 
     Images may have their channels first or last.
 
@@ -136,7 +170,7 @@ def check_fit(
         shape = arrays[key].shape[1:]
         fits = shape == expected
         if is_image(space):  # training moves the channels where the model has them
-            fits = sorted(shape) == sorted(expected)
+            fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
         if not fits or is_image(space) != (arrays[key].dtype == np.uint8):
             raise DatasetError(
                 key,
@@ -144,27 +178,11 @@ def check_fit(
                 f"{arrays[key].dtype} and {shape}",
             )
     if not is_image(observation_space):
-        for rows in (arrays["observations"], content.final_observations):
-            if not _check_values(source, "observations", rows, observation_space):
-                break  # one warning is enough
-    check_actions(source, content, action_space, action_range)
-
-
-def check_actions(
-    source: str | Path,
-    content: Transitions,
-    space: Box,
-    action_range: tuple[float, float] | None,
-) -> None:
-    """Refuse actions outside their limits.
-
-    :param action_range: what stands for the limits in the data; None: those of the space.
-    :raises DatasetError: for the first of them.
-    """
+        _warn_of_other_units(source, content, observation_space)
     with as_usage_error():
-        limits = ActionRange.of(space, action_range)
+        limits = ActionRange.of(action_space, action_range)
     try:
-        limits.require_inside("`actions`", content.arrays["actions"], content.valid)
+        limits.require_inside("`actions`", arrays["actions"], content.valid)
     except ValueError as error:
         raise DatasetError("actions", f"{source}: {error}") from error
 
@@ -181,36 +199,17 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
         )
 
 
-def _check_values(source: str | Path, key: str, values: Array, space: Box) -> bool:
-    """Refuse values that a space of integers does not hold; warn of those outside a space of real numbers.
-
-    :param values: the array `key`, (rows, size).
-    :return: whether all are inside.
-    """
-    is_integer = space.dtype.kind in "iub"
-    low, high = space.low, space.high
-    if not is_integer:
-        low = low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(low))
-        high = high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(high))
-
-    def is_wrong(part: Array) -> Array:
-        is_outside = (part < low) | (part > high)
-        return is_outside | is_integer & (part != np.round(part))
-
-    position = first_bad(values, is_wrong, None)
-    if position is None:
-        return True
-    row, column = position
-    limits = f"from {space.low[column]:g} to {space.high[column]:g}"
-    value = f"got {values[position]:g} in row {row}, coordinate {column}"
-    if is_integer:
-        raise DatasetError(
-            key,
-            f"{source}: `{key}` must be integers {limits} as in the environment, whose space is of {space.dtype}, "
-            f"{value}; store what the environment returned or played, or give it a space of floats",
+def _warn_of_other_units(source: str | Path, content: Transitions, space: Box) -> None:
+    """Warn of observations outside their space, which may be in other units."""
+    low = space.low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.low))
+    high = space.high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.high))
+    observations = content.arrays["observations"]
+    position = first_bad(observations, lambda rows: (rows < low) | (rows > high), None)
+    if position is not None:
+        value = observations[position]
+        row, column = position
+        warnings.warn(
+            f"{source}: observation {value:g} in row {row}, coordinate {column} is outside the limits of the "
+            f"environment, {space.low[column]:g} to {space.high[column]:g}; if it has other units, convert it",
+            stacklevel=3,
         )
-    warnings.warn(
-        f"{source}: `{key}` lie {limits} in the environment, {value}; if they are in other units, convert them",
-        stacklevel=4,
-    )
-    return False

@@ -14,8 +14,7 @@ from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.flows import describe_flow, load_flow
 from zoo.algorithms.packages import import_environments
-from zoo.datasets.benchmarks import find_data
-from zoo.datasets.custom import load_custom
+from zoo.datasets.custom import find_data, load_custom
 from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import SOURCES, load_dataset

@@ -34,8 +34,6 @@ OF_CONVERT = ": a flag of `zoo dataset convert`, which writes an npz file to tra
 """What a message adds to flags that training does not have."""
 
 NO_TRANSITION = "must hold an episode with a transition, got none; give another dataset"
-LARGEST_STEP = 1e-3
-"""Of the range of a coordinate of observations: how coarse single precision may be there."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +237,6 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in transitions.warnings:
         warn(name, note)
-    if not is_image:
-        _warn_of_lost_digits(name, observations)
     # In the types that training stores, so that a dataset has one fingerprint whatever the types of its files.
     observation_kind = np.uint8 if is_image else np.float32
     stored = {}
@@ -249,35 +245,6 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         stored[key] = np.asarray(array, kind)
     final_observations = transitions.final_observations.astype(observation_kind)
     return replace(transitions, arrays=stored, final_observations=final_observations, warnings=())
-
-
-def _warn_of_lost_digits(name: str, observations: Array) -> None:
-    """Warn of coordinates whose changes get lost in single precision, e.g. times since 1970.
-
-    :param observations: (rows, O).
-    """
-    low = observations.min(0).astype(np.float64)
-    high = observations.max(0).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused elsewhere
-        steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32))
-        # A constant tells nothing, rounded or not.
-        is_lost = (steps > LARGEST_STEP * (high - low)) & (low < high)
-    if is_lost.any():
-        k = int(is_lost.argmax())
-        warn(
-            name,
-            f"`observations` reach from {low[k]:.10g} to {high[k]:.10g} in coordinate {k}, where single precision, in "
-            "which they are trained on, cannot tell close values apart; subtract an offset",
-        )
-
-
-def warn_without_success(name: str, successes: Array) -> None:
-    """Warn of a dataset in which no step achieves the task."""
-    if not successes.any():
-        warn(
-            name,
-            "no step achieves the task: unless rewards say more, only cloning can be learnt; give data with successes",
-        )
 
 
 def warn(name: str, message: str) -> None:

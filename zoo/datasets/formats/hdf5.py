@@ -1,9 +1,7 @@
-"""Read HDF5 files of unknown origin: arrays at their top as D4RL's have them, or robomimic's demonstrations."""
+"""Read HDF5 files: arrays at their top as D4RL's have them; and what all formats in HDF5 share."""
 
 import contextlib
-import mmap
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,23 +15,20 @@ from zoo.datasets.formats.base import (
     OF_CONVERT,
     Arrays,
     Format,
-    Metadata,
     ReadOptions,
     add_rewards,
     episode_of,
     explaining_damage,
-    joined,
-    reject_options,
     require_flags,
     require_keys,
     transitions_of,
     transitions_of_rows,
     warn,
-    warn_without_success,
 )
-from zoo.envs.tasks import OBSERVATIONS, SCENES
+from zoo.envs.tasks import OBSERVATIONS
 from zoo.terminal.errors import UsageError, as_usage_error
 
+EXTENSIONS = (".hdf5", ".h5")
 Stored: TypeAlias = dict[str, Any]
 """Arrays of an HDF5 file by their paths in it, unread."""
 
@@ -96,18 +91,6 @@ def read_array(name: str, stored: Stored, key: str) -> Array:
     return array
 
 
-def recorded_text(path: Path, key: bytes) -> str | None:
-    """Return what a file of robomimic says of its environment, ``env_name`` or ``env_version``, where it says it.
-
-    It is sought as text: reading the attribute that has it, HDF5's library never ends in some damaged files.
-    """
-    if not path.stat().st_size:  # an empty file cannot be mapped
-        return None
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        match = re.search(rb'"%s": ?"([\w.]{1,40})"' % key, content)
-        return match and match[1].decode("ascii")
-
-
 def demonstration(name: str, group: Stored) -> Arrays:
     """Return a demonstration.
 
@@ -150,32 +133,16 @@ def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
 
 
 class Hdf5(Format):
-    """An HDF5 file of one of the two."""
+    """An HDF5 file with arrays at its top."""
 
-    extensions = (".hdf5", ".h5")
+    extensions = EXTENSIONS
     supported = ("columns", "step_reward", "done", "reward_from")
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         name = str(path)
         with opened(path) as (stored, _):
-            groups = groups_of(stored, r"data/demo_([0-9]{1,9})/(.+)")
-            if groups:
-                reject_options(path, options)
-                version = recorded_text(path, b"env_version") or "1.5"
-                if not version.startswith("1.5"):
-                    warnings.warn(
-                        f"{path} was recorded with robosuite {version}, whose controllers and sensors differ from "
-                        "those of 1.5, which is used here; get low_dim_v15.hdf5 instead",
-                        stacklevel=3,
-                    )
-                episodes = {}
-                for k in sorted(groups):
-                    episodes[f"{name}, demo_{k}"] = demonstration(f"{name}, demo_{k}", groups[k])
-                transitions = joined(name, episodes)
-                warn_without_success(name, transitions.arrays["rewards"] == 0)
-                return transitions
-            # An array that is named means only what it is named for, also where its own name means something.
+            # A named array means only what it is named for, even if its own name has a meaning.
             usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
             column_of = {key: key for key in stored if key in usual_names}
             for key, column in options.columns.items():
@@ -184,12 +151,6 @@ class Hdf5(Format):
                 column_of[{"terminated": "terminals"}.get(key, key)] = column
             arrays = {key: read_array(name, stored, column) for key, column in column_of.items()}
         return _of_d4rl(name, arrays, options)
-
-    def metadata(self, path: Path) -> Metadata:
-        """Return the name of the task that demonstrations are of."""
-        scene = recorded_text(path, b"env_name")
-        tasks = {simulated: task for task, simulated in SCENES.items()}
-        return Metadata(tasks.get(scene or ""))
 
 
 def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:

@@ -21,14 +21,11 @@ from zoo.datasets.formats.base import (
     explaining_damage,
     joined,
     masks_of,
-    warn,
 )
 from zoo.datasets.formats.hdf5 import groups_of, import_extra, opened
 from zoo.terminal.errors import UsageError, one_line
 
 MINARI = "minari:"
-PEN_OF_100_STEPS = (96.262799, 3076.8331017826877)
-"""Returns of a random and of an expert policy with the pen in D4RL (``d4rl/infos.py``), of episodes of 100 steps."""
 
 _ignoring_damage = contextlib.suppress(
     KeyError, TypeError, ValueError, AttributeError, RecursionError
@@ -90,14 +87,6 @@ class Minari(Format):
                 raise ValueError(
                     f"its metadata have {count(dataset.total_steps, 'step')}, got {steps:,}"
                 )
-        references = metadata.reference_scores
-        if references is not None and np.allclose(references, PEN_OF_100_STEPS):
-            warn(
-                str(path),
-                "its reference scores are those of D4RL's pen, whose episodes have 100 steps, and AdroitHandPen-v1 has "
-                "200 (github.com/Farama-Foundation/Minari/issues/303), so normalised scores are about twice as high; "
-                "give others with `--reference-scores RANDOM,EXPERT`, or compare returns",
-            )
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:

@@ -20,7 +20,6 @@ from zoo.datasets.formats.base import (
     require_flags,
     transitions_of_rows,
     warn,
-    warn_without_success,
 )
 from zoo.datasets.formats.hdf5 import import_extra
 from zoo.terminal.errors import UsageError
@@ -98,7 +97,12 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     for number, file in enumerate(_parquet_files(path)):
         arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
-            source = arrow.dataset(file, format="parquet")
+            checked = arrow.ParquetFileFormat(
+                default_fragment_scan_options=arrow.ParquetFragmentScanOptions(
+                    page_checksum_verification=True
+                )
+            )
+            source = arrow.dataset(file, format=checked)
             names = source.schema.names
             chosen = {}
             for name, usual_names in COLUMNS.items():
@@ -170,9 +174,7 @@ def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array
     flags = require_flags(name, key, rows[key], len(ends))
     # Success may be flagged at every step from the first achievement on, a termination only at the last row.
     early = np.flatnonzero(flags & ~ends)
-    if key == "success":
-        warn_without_success(name, flags)
-    elif early.size:
+    if key == "terminated" and early.size:
         raise UsageError(
             f"{name}: an episode goes on after it has terminated in row {early[0]}; split it there"
         )

@@ -11,10 +11,11 @@ from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, npz_files
 from zoo.datasets.formats.parquet import Parquet
+from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.names import is_single_task
 from zoo.terminal.errors import UsageError, as_usage_error
 
-FORMATS: tuple[Format, ...] = (Npz(), Minari(), Parquet(), Hdf5(), Episodes())
+FORMATS: tuple[Format, ...] = (Npz(), Minari(), Parquet(), Robomimic(), Hdf5(), Episodes())
 """All formats; the first that matches reads a dataset. Minari's files may be parquet."""
 DEFAULT_OPTIONS = ReadOptions()
 

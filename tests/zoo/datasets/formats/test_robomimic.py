@@ -8,8 +8,10 @@ from numpy.testing import assert_array_equal
 from tests.zoo.datasets import samples
 from tests.zoo.datasets.samples import ENV_ARGS, demonstration, joined, read, write_robomimic
 from zoo.dataset import main as dataset
-from zoo.datasets.benchmarks import ROBOMIMIC_FILE, demonstrations_file, find_data
+from zoo.datasets.custom import find_data
+from zoo.datasets.formats.base import ReadOptions
 from zoo.datasets.formats.read import metadata_of
+from zoo.datasets.formats.robomimic import FILE, demonstrations_file
 from zoo.envs.tasks import TASKS
 
 LIFT = TASKS["lift-mh-low_dim"]
@@ -99,7 +101,7 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("obs", None, "files of images lack some, and raw ones; get low_dim_v15.hdf5"),
+        ("obs", None, "or name sensors by `--columns observations=A,B`"),
         ("next_obs/object", None, "missing: next_obs/object,"),
         ("obs/object", np.zeros((3, 10)), "cannot be read as HDF5"),
         ("rewards", np.full(4, 0.5), "`rewards` must be 0 or 1 in each of the 4 steps"),
@@ -115,6 +117,16 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, name, value, message
     assert message in samples.refusal(path)
 
 
+def test_sensors_of_another_robot_can_be_named(tmp_path):
+    part = demonstration(4)
+    path = write_robomimic(tmp_path / "a.hdf5", [part], next_obs=False)
+    columns = {"observations": "object,robot0_gripper_qpos"}
+    observations = read(path, ReadOptions(columns))["observations"]
+    states = part["observations"][:4, [*range(9, 19), 7, 8]]
+    assert_array_equal(observations[:4], states.astype(np.float32))
+    assert "can only name the observations" in samples.refusal(path, columns={"rewards": "dones"})
+
+
 # -- where files are --------------------------------------------------------------------------------------------------
 
 
@@ -122,9 +134,9 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / ROBOMIMIC_FILE
+    assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / FILE
     path = demonstrations_file(LIFT, tmp_path / "data")
-    assert path == tmp_path / "data" / "lift" / "mh" / ROBOMIMIC_FILE
+    assert path == tmp_path / "data" / "lift" / "mh" / FILE
     path.parent.mkdir(parents=True)
     write_robomimic(path, [demonstration(4)])
     assert find_data(LIFT, tmp_path / "data") == str(path)
@@ -133,7 +145,5 @@ def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
 @pytest.mark.parametrize("words", [["check", LIFT.name], ["convert", LIFT.name, "-o", "a.npz"]])
 def test_a_missing_file_is_told_where_it_comes_from_and_goes(tmp_path, refusal, words):
     text = refusal(dataset, *words, "--dataset-dir", tmp_path)
-    assert (
-        f"-o {tmp_path}/lift/mh/{ROBOMIMIC_FILE} https://huggingface.co/datasets/robomimic/" in text
-    )
-    assert f"v1.5/lift/mh/{ROBOMIMIC_FILE}`, or give a file elsewhere with `--dataset PATH`" in text
+    assert f"-o {tmp_path}/lift/mh/{FILE} https://huggingface.co/datasets/robomimic/" in text
+    assert f"v1.5/lift/mh/{FILE}`, or give a file elsewhere with `--dataset PATH`" in text

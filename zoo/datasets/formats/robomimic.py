@@ -1,0 +1,136 @@
+"""Read demonstrations in robomimic's layout, and locate those of its tasks."""
+
+import mmap
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agents.common.data.arrays import Array, Transitions
+from zoo.datasets.files import Folder
+from zoo.datasets.formats.base import (
+    OF_CONVERT,
+    Arrays,
+    Format,
+    Metadata,
+    ReadOptions,
+    episode_of,
+    joined,
+    require_flags,
+    require_keys,
+    warn,
+)
+from zoo.datasets.formats.hdf5 import EXTENSIONS, Stored, groups_of, opened, read_array
+from zoo.envs.tasks import OBSERVATIONS, SCENES, Task
+from zoo.terminal.errors import UsageError
+
+DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
+FILE = "low_dim_v15.hdf5"
+"""robomimic's name for observations that are vectors, recorded with robosuite 1.5."""
+HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
+"""Where robomimic 0.5 downloads from (``robomimic/__init__.py``)."""
+
+
+def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
+    """Return the path of a task's file, by default where Q-chunking looks for it."""
+    root = Path(dataset_dir or "~/.robomimic").expanduser()
+    return root / task.domain.replace("-", "/") / FILE
+
+
+class Robomimic(Format):
+    """An HDF5 file of numbered demonstrations."""
+
+    supported = ("columns",)
+
+    def matches(self, path: Path) -> bool:
+        """Return whether it is an HDF5 file with such a group."""
+        if path.suffix.lower() not in EXTENSIONS or not path.is_file():
+            return False
+        with opened(path) as (stored, _):
+            return bool(groups_of(stored, DEMONSTRATION))
+
+    def read(self, path: Path, options: ReadOptions) -> Transitions:
+        """Return the transitions."""
+        version = _recorded_text(path, b"env_version") or "1.5"
+        if not version.startswith("1.5"):
+            warn(
+                str(path),
+                f"it was recorded with robosuite {version}, whose controllers and sensors differ from those of 1.5, "
+                f"which is used here; get {FILE} instead",
+            )
+        names: Sequence[str] = OBSERVATIONS
+        if options.columns:
+            if set(options.columns) != {"observations"}:
+                raise UsageError(
+                    f"`--columns` can only name the observations of {path}, as A,B,..."
+                )
+            names = options.columns["observations"].split(",")
+        episodes = {}
+        with opened(path) as (stored, _):
+            for number, group in sorted(groups_of(stored, DEMONSTRATION).items()):
+                name = f"{path}, demo_{number}"
+                episodes[name] = demonstration(name, group, names)
+        return joined(str(path), episodes)
+
+    def metadata(self, path: Path) -> Metadata:
+        """Return the name of the task that demonstrations are of."""
+        scene = _recorded_text(path, b"env_name")
+        tasks = {simulated: task for task, simulated in SCENES.items()}
+        return Metadata(tasks.get(scene or ""))
+
+
+def demonstration(name: str, group: Stored, names: Sequence[str]) -> Arrays:
+    """Return a demonstration.
+
+    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
+    is 1, and -1 where it is 0; a step that is ``done`` ends a trajectory, and what a demonstration shows after it is
+    another one. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut
+    off: else failing would save the rewards of -1 that follow.
+    """
+    sensors = [f"obs/{name}" for name in names]
+    next_sensors = []
+    if any(key.startswith("next_obs/") for key in group):
+        next_sensors = [f"next_{sensor}" for sensor in sensors]
+    required = ("actions", "rewards", "dones", *sensors, *next_sensors)
+    advice = (
+        "raw files and files of images lack some; get low_dim_v15.hdf5, or name sensors by `--columns "
+        f"observations=A,B`{OF_CONVERT}"
+    )
+    require_keys(name, group, required, advice)
+    actions = read_array(name, group, "actions")
+    steps = len(actions)
+    if not steps:  # left out where episodes are joined
+        return episode_of(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
+    dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
+    is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
+    masks = 1.0 - (dones & is_achieved)
+    observations = _join_sensors(name, group, sensors)
+    last = observations[-1:]  # no value follows a success, so any observation will do
+    if next_sensors:
+        last = _join_sensors(name, group, next_sensors)[-1:]
+    elif masks[-1]:  # the state after the last step is not known, and that step is left out
+        last = last[:0]
+    observations = np.concatenate([observations, last])
+    steps = len(observations) - 1
+    rewards = is_achieved - 1.0
+    return episode_of(
+        name, observations, actions[:steps], rewards[:steps], masks[:steps], dones[:steps]
+    )
+
+
+def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
+    """Return the readings of sensors side by side, (T, O)."""
+    return np.concatenate([read_array(name, group, sensor) for sensor in sensors], axis=1)
+
+
+def _recorded_text(path: Path, key: bytes) -> str | None:
+    """Return what a file of robomimic says of its environment, ``env_name`` or ``env_version``, where it says it.
+
+    It is sought as text: reading the attribute that has it, HDF5's library never ends in some damaged files.
+    """
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        match = re.search(rb'"%s": ?"([\w.]{1,40})"' % key, content)
+        return match and match[1].decode("ascii")
