@@ -18,16 +18,15 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.registry import BUILT_IN, find
 from tools import ROOT
 from tools.tables import replace_marked, to_markdown
+from zoo.evaluation.play import play
+from zoo.evaluation.score import Score
 from zoo.models.agent import (
     ENDING,
     FOLDER,
     agent_of_file,
     agent_of_run,
     list_trained,
-    play,
-    with_protocol,
 )
-from zoo.models.score import Score
 from zoo.models.upload import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
 
@@ -57,14 +56,14 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
 
 def make_agent(run: Path, target: Path) -> Score:
     """Write the trained agent of a run, with the score of the written file under the protocol."""
-    trained, config = agent_of_run(run), RunFolder(run).read_config()
+    trained = agent_of_run(run)
     assert isinstance(trained.policy, FlowPolicy)
-    about = describe_agent(trained, config.plain(), RunFolder(run).read_versions())
+    about = describe_agent(trained)
     with tempfile.TemporaryDirectory() as folder:
         trained.policy.save(Path(folder) / target.name, trained.policy.acting_networks(), about)
         written = agent_of_file(Path(folder) / target.name, None)
     _, score = play(written)
-    first, _ = play(with_protocol(written, 1, None))
+    first, _ = play(written.with_protocol(1, None))
     target.parent.mkdir(parents=True, exist_ok=True)
     episode = {"return": float(first.returns[0, 0]), "length": int(first.lengths[0, 0])}
     about |= {"score": asdict(score), "first_episode": episode}

@@ -1,13 +1,10 @@
-"""Upload an agent to the Hugging Face hub, with a model card that says how good it is and how it was made.
+"""Upload an agent to the Hugging Face hub, with a model card that states its score and how it was trained.
 
-``python zoo/push_to_hub.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 -f logs -orga my-name``
+``python zoo/push_to_hub.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --repo my-name/qam-maze``
 """
 
 import argparse
-import contextlib
-import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +25,18 @@ evaluate and export plays what is uploaded."""
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("push-to-hub", description=PURPOSE)
-    add_agent(parser, from_hub=False)
-    target = parser.add_argument_group("where to, and what")
+    add_agent(parser, is_own=True)
+    target = parser.add_argument_group("target")
     target.add_argument(
-        "-orga", "--organization", required=True, help="your name on the hub, or an organisation's"
-    )
-    target.add_argument("-name", "--repo-name", help="name of the repository (default: ALGO-ENV)")
-    target.add_argument(
-        "-m", "--commit-message", default="Upload an agent", help="message of the commit"
+        "--repo", required=True, metavar="NAME/AGENT", help="the repository, made if it is new"
     )
     target.add_argument(
         "--private", action="store_true", help="make the repository private, if it is new"
     )
     target.add_argument(
-        "--license", default="mit", help="licence of the agent, as the hub calls it"
-    )
-    target.add_argument(
-        "--with-model", action="store_true", help="upload the whole model too, to train on"
-    )
-    target.add_argument(
         "-o", "--output", type=a_path, help="write the files to this new folder, and upload nothing"
     )
-    add_machine(parser, "n_eval_envs")
-    parser.set_defaults(from_hub=None)
+    add_machine(parser)
     return parser
 
 
@@ -60,50 +46,27 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from agents.common.files import atomic_folder
         from zoo.models.agent import find_agent
-        from zoo.models.hub import LOG_IN, hub_library, push
-        from zoo.models.upload import write_upload
+        from zoo.models.hub import LOG_IN, hub_library
+        from zoo.models.upload import upload, write_upload
 
     library = hub_library()  # refuses before an agent is loaded
-    if args.with_model and args.load_checkpoint is not None:
-        raise UsageError(
-            "`--with-model`: a checkpoint has the models of all seeds; leave out one of the flags"
-        )
     if args.output is not None and args.output.exists():
-        raise UsageError(f"expected `-o` to be a folder that does not exist yet, got {args.output}")
+        raise UsageError(f"`-o` must be a new folder, and {args.output} exists already")
     if args.output is None and library.get_token() is None:  # before the episodes are played
         raise UsageError(
             f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing"
         )
     agent = find_agent(args)
-    # the characters that the hub allows in a name
-    usual_name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{agent.algo}-{agent.env}")
-    repo = f"{args.organization}/{args.repo_name or usual_name}"
-    chosen = ""
-    if args.load_best:
-        chosen = "the best model of its run"
-    elif args.load_checkpoint is not None:
-        chosen = "a checkpoint of its run"
-    target: contextlib.AbstractContextManager[str | Path] = tempfile.TemporaryDirectory()
-    if args.output is not None:
-        target = atomic_folder(args.output)  # it appears when all files are written
-    with target as name:
-        folder = Path(name)
-        score = write_upload(
-            agent,
-            folder,
-            repo,
-            licence=args.license,
-            chosen=chosen,
-            with_model=args.with_model,
-            n_envs=args.n_eval_envs,
-        )
-        if args.output is None:
-            place = {"url": push(folder, repo, args.commit_message, private=args.private)}
-            log.info("uploaded to %s", place["url"])
-    if args.output is not None:
+    if args.output is None:
+        url, score = upload(agent, args.repo, args.private)
+        place = {"url": url}
+        log.info("uploaded to %s", url)
+    else:
+        with atomic_folder(args.output) as folder:  # it appears when all files are written
+            score = write_upload(agent, folder, args.repo)
         place = {"folder": str(args.output)}
         log.info("wrote %s; nothing is uploaded", args.output)
-    result = {"algo": agent.algo, "env": agent.env, "repository": repo, score.kind: score.mean}
+    result = {"algo": agent.algo, "env": agent.env, "repository": args.repo, score.kind: score.mean}
     return result | {"interval": score.interval, "episodes": score.episodes} | place
 
 

@@ -193,8 +193,6 @@ def smaller(program, arguments, data):
         words = ["--pretraining-steps", "0", *words]
     if program == "zoo.compare" and "--with" in arguments:  # what another report wrote
         assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
-    if program == "zoo.enjoy" and "--video" in arguments:
-        words += ["--every", "50"]
     if program == "zoo.dataset" and arguments[0] == "generate":
         words += f"--episodes 1 --num-workers 1 --dataset-dir {data / 'generated'}".split()
     if program == "zoo.list_agents" and arguments[0] == "check":

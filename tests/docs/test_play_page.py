@@ -1,4 +1,4 @@
-"""Every command of docs/play.md, as it stands there, with fewer and shorter episodes."""
+"""Every command of docs/play.md, as it stands there, with fewer episodes."""
 
 import numpy as np
 import pytest
@@ -7,35 +7,31 @@ import agents
 from tests import code_blocks
 from tests.docs.commands import commands_run_by, program_of
 from tests.zoo.models.conftest import ENV, maze_model, save_run
-from zoo.envs import rendering
+from zoo.envs.rendering import choose_platform
 
 
 @pytest.fixture(autouse=True)
 def _logs(tmp_path, monkeypatch):
-    """Work where there are two runs and a saved model, and where only maps are drawn."""
+    """Work where there are two runs and a saved model."""
     model = maze_model(seed=3)
     for _ in range(2):
         model.save(save_run(tmp_path / "logs", model).best_model)
     model.save(tmp_path / "model.zip")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rendering, "_works", lambda name: False)
 
 
 COMMANDS = commands_run_by("test_a_command_of_the_page_runs").values()
-FILMS = [pytest.param(words, marks=pytest.mark.slow) for words in COMMANDS if "--video" in words]
+VIDEOS = [pytest.param(words, marks=pytest.mark.slow) for words in COMMANDS if "--video" in words]
 
 
 @pytest.mark.parametrize(
-    "words", [words for words in COMMANDS if "--video" not in words] + FILMS, ids=" ".join
+    "words", [words for words in COMMANDS if "--video" not in words] + VIDEOS, ids=" ".join
 )
 def test_a_command_of_the_page_runs(words, tmp_path):
-    fewer = [] if "--interval" in words else ["--episodes", "1"]
-    if "--video" in words:
-        fewer += ["--every", "50"]
-    # nothing of these untrained models reaches the goal, so a stated success of at least 90% is not reproduced
-    expected = 1 if "--interval" in words else 0
-    program, arguments = program_of([*words, *fewer])
-    assert program.main(arguments) == expected
+    program, arguments = program_of([*words, "--episodes", "1"])
+    if "--video" in words and choose_platform() is None:
+        pytest.skip("needs EGL, OSMesa or a screen")
+    assert program.main(arguments) == 0
     if "--video" in words:
         assert (tmp_path / words[words.index("--video") + 1]).stat().st_size > 1000
 

@@ -46,7 +46,7 @@ REQUIRED |= {
     "benchmark": "mini",
     "monitor": "logs",
     "export": "-o a.onnx",
-    "push-to-hub": "-orga me",
+    "push-to-hub": "--repo me/a",
 }
 
 
@@ -117,7 +117,7 @@ def test_a_flag_is_declared_by_the_field_of_a_request(capsys):
     "line",
     [
         "train --algo qam --env E --label ''",
-        "push-to-hub -orga ' '",
+        "push-to-hub --repo ' '",
         "dataset check ''",
         "dataset list --dataset-dir ''",
     ],

@@ -52,8 +52,8 @@ def test_a_set_of_images_is_trained_on_evaluated_resumed_and_watched(data, tmp_p
     assert agents.load(folder, device="cpu").observation_space.shape == (3 * frames, 16, 16)
     assert call(evaluate, folder)[0]["success"] == trained["success"]
     assert call(main, *arguments, "--resume")[0]["already_done"]
-    film = f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split()
-    assert call(enjoy, *film)[0]["success"] == trained["success"]
+    video = f"{folder} --video {tmp_path / 'a.gif'} --episodes 2".split()
+    assert call(enjoy, *video)[0]["success"] == trained["success"]
     assert (tmp_path / "a.gif").stat().st_size > 0
 
 

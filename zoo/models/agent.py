@@ -1,4 +1,4 @@
-"""Which agent plays, where, and its score: that of a run, of a file, or a trained one that comes with the package."""
+"""Load an agent: of a run, of a file, from the hub, or a trained one that comes with the package."""
 
 import argparse
 import re
@@ -6,10 +6,9 @@ import sys
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
-import torch
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 
@@ -24,19 +23,18 @@ from agents.common.model_file import (
 )
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.validation import count, unknown_name_message
+from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
-from zoo.algorithms.baselines import as_chunk_policy, find_algorithm, find_named_by_file
+from zoo.algorithms.baselines import find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.flows import load_flow
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
-from zoo.evaluation.evaluator import Evaluator
+from zoo.evaluation.score import Score
 from zoo.models.hub import download_policy
-from zoo.models.score import Score
-from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
+from zoo.runs.episodes import REPORTED, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import parse_overrides
@@ -132,6 +130,14 @@ class Agent:
                 )
         return gym_id(self.env)
 
+    def with_protocol(self, episodes: int | None, seed: int | None) -> Self:
+        """Return this agent for other episodes or another seed, if they are given."""
+        return replace(
+            self,
+            episodes=self.episodes if episodes is None else episodes,
+            seed=self.seed if seed is None else seed,
+        )
+
     def check_spaces(self, spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]) -> None:
         """Refuse an environment with other spaces than those that the policy was trained with.
 
@@ -155,14 +161,12 @@ def find_agent(args: argparse.Namespace) -> Agent:
     algo = ALIASES.get(args.algo, args.algo)
     if ":" in (algo or ""):  # as above; its id is known once it is imported
         algo = find_algorithm(algo).id
-    if args.num_threads > 0:
-        torch.set_num_threads(args.num_threads)
     if args.from_hub is not None:
         path = download_policy(args.from_hub)
     elif args.trained:
         path = find_trained(algo, args.env)
     else:
-        path = args.model or find_run(args.folder, algo, args.env, args.exp_id)
+        path = args.model or find_run(args.folder, algo, args.env)
     behaviour = None if args.behaviour is None else load_flow(args.behaviour)
     if path.is_dir():
         name = RunFolder(path).best_model.name if args.load_best else None
@@ -214,8 +218,7 @@ def agent_of_run(
     scoring = ScoringRule.of_run(config)
     if folder.has_successes():
         scoring = scoring.with_success()
-    # evaluations of the run used those for evaluation where there were any
-    env_kwargs = parse_overrides(config.eval_env_kwargs or config.env_kwargs or [], "--env-kwargs")
+    env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--env-kwargs")
     if config.run.env_wrapper:
         env_kwargs["env_wrapper"] = config.run.env_wrapper
     replica = None
@@ -301,7 +304,7 @@ def agent_of_file(
         file = read_model_file(path)
     if file.algorithm_id is None:
         raise UsageError(
-            f"{path} does not say which algorithm it is of, as models of before 0.2 do not; save it again"
+            f"{path} does not say which algorithm it is of, as models of Stable-Baselines3 do not"
         )
     entry = find_named_by_file(file.algorithm_id, path, trust=trust)
     policy = _load_policy(entry, file, device, behaviour, trust)
@@ -365,11 +368,10 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
             )
 
 
-def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
-    """Return a run folder.
+def find_run(logs: Path, algo: str, env: str) -> Path:
+    """Return the newest folder of a run.
 
     :param logs: folder of runs.
-    :param number: of the run; 0: the newest.
     :raises UsageError: if there is none; the message says which there are.
     """
     folders = numbered_folders(logs / algo, env)
@@ -378,11 +380,7 @@ def find_run(logs: Path, algo: str, env: str, number: int = 0) -> Path:
         raise UsageError(
             f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained"
         )
-    if number and number not in folders:
-        raise UsageError(
-            f"`--exp-id` must be one of {', '.join(map(str, sorted(folders)))}, got {number}"
-        )
-    return folders[number or max(folders)]
+    return folders[max(folders)]
 
 
 def _required(env: str | None, path: Path) -> str:
@@ -426,55 +424,3 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
             f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {steps}"
         )
     return models[step], replica
-
-
-def with_protocol(agent: Agent, episodes: int | None, seed: int | None) -> Agent:
-    """Return an agent that plays other episodes, where they are given."""
-    if episodes is not None:
-        agent = replace(agent, episodes=episodes)
-    if seed is not None:
-        agent = replace(agent, seed=seed)
-    return agent
-
-
-def play(agent: Agent, n_envs: int | None = None) -> tuple[EpisodeResults, Score]:
-    """Play an agent's episodes and return its score: in the run's own protocol the numbers of the run's evaluation.
-
-    :param n_envs: environments; None takes as many as in training.
-    """
-    with Evaluator(
-        agent.env_id,
-        episodes=agent.episodes,
-        n_envs=n_envs,  # changes no result, only the time
-        seed=agent.seed,
-        env_kwargs=agent.env_kwargs,
-    ) as evaluator:
-        agent.check_spaces(evaluator.spaces)
-        results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
-    if not results.played[0]:  # its episodes are missing, so any score would be made up
-        raise ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
-    results = agent.scoring.apply(results)
-    return results, Score.of(results.returns[0], results.successes_of(0), agent.scoring)
-
-
-def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
-    """Return what came of playing, as the programs that play print it."""
-    return {
-        "algo": agent.algo,
-        "env": agent.env,
-        "model": str(agent.source),
-        score.kind: score.mean,
-        "interval": score.interval,
-        "return": float(results.returns[0].mean()),
-        "episodes": score.episodes,
-        "seed": agent.seed,
-    }
-
-
-def episode_text(number: int, success: int | None, length: int, total: float) -> str:
-    """Return an episode's end in words.
-
-    :param number: from 1.
-    """
-    ending = {None: "", 0: "failure, ", 1: "success, "}[success]
-    return f"episode {number}: {ending}{count(length, 'step')}, return {total:.1f}"

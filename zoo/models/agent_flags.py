@@ -1,4 +1,4 @@
-"""The flags that say which agent plays, which the programs that play share."""
+"""Flags that select an agent, shared by the programs that load one."""
 
 import argparse
 from pathlib import Path
@@ -8,12 +8,13 @@ from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
 TRUST = "trust the author of the files: they may name modules to import, and run code, as those of SB3 do"
+LAST_CHECKPOINT = -1
 
 
-def add_agent(parser: Parser, from_hub: bool = True) -> None:
+def add_agent(parser: Parser, is_own: bool = False) -> None:
     """Add the flags that name an agent.
 
-    :param from_hub: whether it may be on the hub.
+    :param is_own: whether it is one of the user's own: the final or the best model of a run, or a file.
     """
     group = parser.add_argument_group("which agent")
     source = group.add_mutually_exclusive_group()
@@ -24,10 +25,10 @@ def add_agent(parser: Parser, from_hub: bool = True) -> None:
         metavar="MODEL",
         help="saved model, policy or run folder, instead of the flags",
     )
-    source.add_argument(
-        "--trained", action="store_true", help="the trained agent that comes with the package"
-    )
-    if from_hub:
+    if not is_own:
+        source.add_argument(
+            "--trained", action="store_true", help="the trained agent that comes with the package"
+        )
         source.add_argument(
             "--from-hub",
             metavar="REPO[@REVISION]",
@@ -38,42 +39,45 @@ def add_agent(parser: Parser, from_hub: bool = True) -> None:
     )
     group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument(
-        "-f", "--folder", "--log-folder", type=a_path, default=Path("logs"), help="folder of runs"
-    )
-    group.add_argument(
-        "--exp-id", type=ZERO_OR_MORE, default=0, help="number of the run folder; 0: the newest"
+        "-f",
+        "--folder",
+        "--log-folder",
+        type=a_path,
+        default=Path("logs"),
+        help="folder of runs, of which the newest is taken",
     )
     which = group.add_mutually_exclusive_group()
     which.add_argument(
         "--load-best", action="store_true", help="the best model instead of the final one"
     )
-    which.add_argument(
-        "--load-checkpoint", type=ZERO_OR_MORE, help="the checkpoint of that step instead"
-    )
-    which.add_argument(
-        "--load-last-checkpoint",
-        dest="load_checkpoint",
-        action="store_const",
-        const=-1,
-        help="the last checkpoint instead",
-    )
+    if not is_own:
+        which.add_argument(
+            "--load-checkpoint",
+            type=_checkpoint,
+            metavar="STEP",
+            help="the checkpoint of that step instead, or the `last` one",
+        )
     group.add_argument(
         "--gym-packages", nargs="+", default=[], help="packages to import, for their environments"
     )
-    group.add_argument(
-        "--behaviour",
-        metavar="FILE.py:FUNCTION",
-        help="makes the flow that it was fine-tuned from, as in training",
-    )
+    if not is_own:
+        group.add_argument(
+            "--behaviour",
+            metavar="FILE.py:FUNCTION",
+            help="makes the flow that it was fine-tuned from, as in training",
+        )
     group.add_argument("--trust", action="store_true", help=TRUST)
+    parser.set_defaults(trained=False, from_hub=None, load_checkpoint=None, behaviour=None)
+    parser.set_defaults(device="auto")
+
+
+def _checkpoint(text: str) -> int:
+    return LAST_CHECKPOINT if text == "last" else int(ZERO_OR_MORE(text))
 
 
 def add_machine(parser: Parser, *names: str) -> None:
-    """Add the flags of device and messages.
-
-    :param names: further fields of a training request whose flags are added.
-    """
-    add_flags(parser, TrainRequest, ("device", "num_threads", *names))
+    """Add the flag of messages, and fields of a training request as flags."""
+    add_flags(parser, TrainRequest, names)
     add_verbose(parser)
 
 
@@ -89,6 +93,6 @@ def check_agent(args: argparse.Namespace) -> None:
     # 0 is a step too
     if not is_run and (args.load_best or args.load_checkpoint is not None):
         raise UsageError(
-            "`--load-best`, `--load-checkpoint` and `--load-last-checkpoint` choose among the models of a run; give a "
-            "run's folder, or leave them out"
+            "`--load-best` and `--load-checkpoint` choose among the models of a run; give a run's folder, or leave "
+            "them out"
         )

@@ -1,7 +1,4 @@
-"""The Hugging Face hub: one file is downloaded by its exact name, and a folder uploaded; its errors in words.
-
-Nothing else in a repository is looked at.
-"""
+"""Download a policy from the Hugging Face hub by the exact name of its file; nothing else of a repository is read."""
 
 import contextlib
 import importlib
@@ -14,12 +11,6 @@ from zoo.terminal.errors import UsageError, one_line
 from zoo.terminal.messages import log
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
-COMMAND = "command.txt"
-CURVE = "learning_curve.png"
-MODEL = "model.zip"
-VIDEO = "replay.mp4"
-OPTIONAL_FILES = [COMMAND, CURVE, MODEL, VIDEO]
-"""Files that not every upload has."""
 POLICY = "policy.safetensors"
 """The file that is played; see `agents.common.model_file`. Loading it runs nothing."""
 
@@ -62,21 +53,3 @@ def download_policy(name: str) -> Path:
         path = Path(api.hf_hub_download(repo, POLICY, revision=revision or None))
     log.info("%s from the hub, commit %s", repo, path.parent.name)
     return path
-
-
-def push(folder: Path, repo: str, message: str, private: bool) -> str:
-    """Upload the files of a folder in one commit, into a new repository where there is none; return its address.
-
-    What an earlier upload has left of files that this one lacks is deleted; other files stay.
-    """
-    api = hub_library().HfApi()
-    with hub_errors(repo):
-        # None, not False, which would overrule an organisation whose repositories are private
-        url = api.create_repo(repo, private=private or None, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            commit_message=message,
-            delete_patterns=OPTIONAL_FILES,
-        )
-    return str(url)

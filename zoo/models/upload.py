@@ -1,10 +1,9 @@
-"""The files of an agent on the hub: policy, settings, versions, learning curve, video and model card."""
+"""Upload an agent to the Hugging Face hub: policy, settings, learning curve and a model card."""
 
 import json
-import re
 import shlex
 import shutil
-from collections.abc import Mapping
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,19 @@ from typing import Any
 from agents.common.model_file import read_about
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import count
-from agents.registry import find
-from zoo.models.agent import ENDING, Agent, play
-from zoo.models.hub import COMMAND, CURVE, MODEL, POLICY, VIDEO, hub_library
-from zoo.models.score import Score
+from agents.registry import find, name_of
+from zoo.evaluation.play import play
+from zoo.evaluation.score import Score
+from zoo.models.agent import ENDING, Agent, require_plain_arguments
+from zoo.models.hub import POLICY, hub_errors, hub_library
 from zoo.runs.folder import RunFolder
 from zoo.runs.scores import RETURN, SCORE_KINDS
 from zoo.settings.layers import dump_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-LIBRARY = "flow-rl-zoo"
+CARD, CURVE, SETTINGS = "README.md", "learning_curve.png", "config.yml"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
-CARD, SETTINGS, VERSIONS = "README.md", "config.yml", "versions.json"
-_FOLDERS = re.compile(r"(?<![\w./:])/(?=[^\s/])(?:[^/\n]*/)+")
-"""The folders of an absolute path; their names may have spaces."""
 _KEPT_SETTINGS = (
     "profile",
     "pretraining_steps",
@@ -37,113 +34,72 @@ _KEPT_SETTINGS = (
 )
 
 
-def write_upload(
-    agent: Agent,
-    folder: Path,
-    repo: str,
-    *,
-    licence: str = "mit",
-    chosen: str = "",
-    with_model: bool = False,
-    n_envs: int | None = None,
-) -> Score:
-    """Write everything about an agent into a folder, and return the score of its policy.
+def upload(agent: Agent, repo: str, private: bool) -> tuple[str, Score]:
+    """Upload an agent in one commit, into a new repository if there is none; return its address and the score.
 
-    The policy is played under its protocol for that; one that states its score, as the trained agents do, is copied as
-    it is.
+    Files of an earlier upload are replaced; other files stay.
+    """
+    library = hub_library()
+    with tempfile.TemporaryDirectory() as folder:
+        score = write_upload(agent, Path(folder), repo)
+        api = library.HfApi()
+        with hub_errors(repo):
+            # None, not False, which would overrule an organisation whose repositories are private
+            url = api.create_repo(repo, private=private or None, exist_ok=True)
+            api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                commit_message="Upload an agent",
+                delete_patterns=[CURVE],  # the only file that an upload may lack
+            )
+    return str(url), score
 
-    :param repo: where the agent will be.
-    :param licence: as the hub calls it.
-    :param chosen: which model of its run it is, where that is not the final one.
-    :param with_model: also the whole model, which can be trained on.
-    :param n_envs: environments to play in; None takes as many as in training.
-    :raises UsageError: if it is not an agent of this library, or there is no whole model.
+
+def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
+    """Write the files of an upload, which hold no path of this machine, and return the score of the policy.
+
+    The policy is played under its protocol for that; a file that states its score, as those of trained agents do, is
+    copied as it is.
+
+    :param repo: the repository, ``name/agent``.
+    :raises UsageError: if it is not an agent of this library, or its environment needs a file of this machine.
     """
     if not isinstance(agent.policy, FlowPolicy):
         raise UsageError(
             f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
         )
-    is_policy = agent.source.suffix == ENDING
-    if with_model and is_policy:
-        raise UsageError(
-            f"`--with-model`: {agent.source} is a policy that only acts; leave it out, or give the run"
-        )
-    config, versions = read_training(agent)
-    config = without_folders(config)  # what is uploaded is public
-    for name in (COMMAND, CURVE, VIDEO):
-        if agent.run is not None and (agent.run / name).is_file():
-            shutil.copyfile(agent.run / name, folder / name)
-    score = agent.stated
-    # the score belongs to exactly these bytes
-    if is_policy and score is not None:
+    require_plain_arguments(agent.source, agent.env_kwargs)
+    if agent.stated is not None:  # the score belongs to exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
+        about = read_about(agent.source)
+        score = agent.stated
     else:
         log.info("playing %s for the score on the card", count(agent.episodes, "episode"))
-        _, score = play(agent, n_envs)
-        about = describe_agent(agent, config, versions, licence) | {"score": asdict(score)}
+        _, score = play(agent)
+        about = describe_agent(agent) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
-    if with_model:
-        shutil.copyfile(agent.source, folder / MODEL)
-    (folder / SETTINGS).write_text(dump_yaml(config), encoding="utf-8")
-    (folder / VERSIONS).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
-    files = {path.name for path in folder.iterdir()}
-    command = ""
-    if COMMAND in files:
-        # words, since a folder's name may hold spaces and quotes
-        words = shlex.split((folder / COMMAND).read_text(encoding="utf-8"))
-        command = shlex.join(without_folders(words))
-        (folder / COMMAND).write_text(command + "\n", encoding="utf-8")
-    card = model_card(
-        agent,
-        config,
-        versions,
-        score,
-        repo,
-        licence=licence,
-        chosen=chosen,
-        files=files,
-        command=command,
-    )
+    has_curve = agent.run is not None and (agent.run / CURVE).is_file()
+    if agent.run is not None and has_curve:
+        shutil.copyfile(agent.run / CURVE, folder / CURVE)
+    # tuples become lists, and classes their names
+    about["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
+    (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
+    card = model_card(agent, about, score, repo, has_curve)
     (folder / CARD).write_text(card, encoding="utf-8")
     return score
 
 
-def without_folders(value: Any) -> Any:
-    """Return plain values with absolute paths cut to file names: folders reveal a machine and its user."""
-    if isinstance(value, dict):
-        return {name: without_folders(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [without_folders(item) for item in value]
-    if isinstance(value, str):
-        return _FOLDERS.sub("", value)
-    return value
-
-
-def read_training(agent: Agent) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of an agent, as in ``config.yml``, and the versions of what trained it."""
-    if agent.run is not None:
-        run = RunFolder(agent.run)
-        return run.read_config().plain(), run.read_versions()
-    about = {}
-    if agent.source.suffix == ENDING:
-        about = read_about(agent.source)
-    packages = dict(about.get("versions") or {})
-    config = {
-        "algo": agent.algo,
-        "env": agent.env,
-        "seed": agent.replica,
-        **(about.get("training") or {}),
-    }
-    if isinstance(agent.policy, FlowPolicy):
-        # as `config.yml` has them: tuples become lists, and classes their names
-        config["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
-    return config, {"python": packages.pop("python", None), "packages": packages}
-
-
-def describe_agent(
-    agent: Agent, config: Mapping[str, Any], versions: Mapping[str, Any], licence: str = "MIT"
-) -> dict[str, Any]:
+def describe_agent(agent: Agent) -> dict[str, Any]:
     """Return what the file of a policy says about it, besides its settings and spaces, which the policy says."""
+    config: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    if agent.run is not None:
+        config = RunFolder(agent.run).read_config().plain()
+        versions = RunFolder(agent.run).read_versions()
+    elif agent.source.suffix == ENDING:
+        about = read_about(agent.source)
+        config = about.get("training") or {}
+        versions = {"packages": about.get("versions") or {}}
     box: Any = agent.policy.action_space
     return {
         "algo": agent.algo,
@@ -157,71 +113,54 @@ def describe_agent(
         "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}
         | agent.scoring.plain(),
         "training": {name: config.get(name) for name in _KEPT_SETTINGS},
-        "versions": {"python": versions.get("python"), **versions.get("packages", {})},
-        "licence": licence,
+        "versions": {"python": versions.get("python"), **(versions.get("packages") or {})},
+        "licence": "MIT",
     }
 
 
 def model_card(
-    agent: Agent,
-    config: Mapping[str, Any],
-    versions: Mapping[str, Any],
-    score: Score,
-    repo: str,
-    **about: Any,
+    agent: Agent, about: dict[str, Any], score: Score, repo: str, has_curve: bool
 ) -> str:
     """Return the card, with the metadata that the hub understands.
 
-    :param about: ``licence``, ``chosen``, ``files`` and ``command``, see `write_upload`.
+    :param about: the entries of :func:`describe_agent`, and ``settings``.
     """
-    hub = hub_library()
-    # names that the hub's leaderboards know
-    metric = "mean_reward" if score.kind == RETURN.name else "success_rate"
-    result = hub.EvalResult(
+    library = hub_library()
+    result = library.EvalResult(
         task_type="reinforcement-learning",
         task_name="reinforcement learning",
         dataset_type=agent.env,
         dataset_name=agent.env,
-        metric_type=metric,
+        # names that the hub's leaderboards know
+        metric_type="mean_reward" if score.kind == RETURN.name else "success_rate",
         metric_name=f"{score.kind}, mean of {count(score.episodes, 'episode')}",
         metric_value=score.mean,
     )
-    metadata = hub.ModelCardData(
-        library_name=LIBRARY,
-        license=about["licence"],
+    metadata = library.ModelCardData(
+        library_name="flow-rl-zoo",
+        license=about["licence"].lower(),
         pipeline_tag="reinforcement-learning",
-        tags=[
-            "reinforcement-learning",
-            "deep-reinforcement-learning",
-            "flow-policy",
-            agent.algo,
-            agent.env,
-            LIBRARY,
-        ],
+        tags=["reinforcement-learning", "flow-policy", agent.algo, agent.env],
         model_name=repo.rpartition("/")[2],
         eval_results=[result],
     )
-    plug_in = config.get("agent") or {}  # empty for a built-in algorithm
-    # what a file may not import by itself stands in the command that plays it
+    # a file may not select what is imported, so the command that plays it does
     words = ["--from-hub", repo]
-    if plug_in:
-        words += ["--algo", plug_in["class"]]
+    algorithm_name = name_of(type(agent.policy.method))
+    if ":" in algorithm_name:
+        words += ["--algo", algorithm_name]
     if ":" in agent.env:
         words += ["--env", agent.env]
-    software = {"python": versions.get("python"), **(versions.get("packages") or {})}
-    card = hub.ModelCard.from_template(
+    card = library.ModelCard.from_template(
         metadata,
         str(TEMPLATE),
         agent=agent,
+        about=about,
         algorithm=find(agent.algo),
-        env_kwargs=without_folders(agent.env_kwargs),
-        config=config,
-        plug_in=plug_in,
         score=score,
         unit=SCORE_KINDS[score.kind].unit,
         words=shlex.join(words),
-        settings=dump_yaml(config.get("settings") or {}).rstrip(),
-        software={**software, "commit": versions.get("git_commit")},
-        **about,
+        settings=dump_yaml(about["settings"]).rstrip(),
+        curve=CURVE if has_curve else "",
     )
     return str(card)

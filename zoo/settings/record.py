@@ -324,6 +324,11 @@ class RunRecord:
         return self.run.noise_type or "normal", std
 
     @property
+    def evaluation_env_kwargs(self) -> list[str]:
+        """Arguments of the environment of evaluations: those given for evaluation, or else those of training."""
+        return self.eval_env_kwargs or self.env_kwargs or []
+
+    @property
     def all_seeds(self) -> list[int]:
         """The seeds of all replicas that are trained together."""
         return self.seeds or [self.seed]

@@ -26,8 +26,8 @@ from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.from_data import HeldOutEvaluator
+from zoo.evaluation.score import Score
 from zoo.evaluation.workers import WorkerError
-from zoo.models.score import Score
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import (
     OFFLINE,

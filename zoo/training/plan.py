@@ -151,7 +151,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
         register_dataset_only_env(request.env, content, config.run.action_range, request.spaces)
     env_kwargs = parse_overrides(request.env_kwargs, "--env-kwargs")
-    eval_env_kwargs = parse_overrides(request.eval_env_kwargs, "--eval-env-kwargs") or env_kwargs
+    eval_env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--eval-env-kwargs")
     wrapping: dict[str, Any] = {}
     if config.settings.get("frame_stack", 1) > 1:
         wrapping["frame_stack"] = config.settings["frame_stack"]

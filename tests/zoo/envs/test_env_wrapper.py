@@ -13,7 +13,8 @@ from tests.zoo.models.conftest import save_policy
 from tests.zoo.outcomes import config_of, refuses
 from zoo import evaluate
 from zoo.envs.make import make_env
-from zoo.models.agent import agent_of_file, agent_of_run, play, require_plain_arguments
+from zoo.evaluation.play import play
+from zoo.models.agent import agent_of_file, agent_of_run, require_plain_arguments
 from zoo.runs.folder import RunFolder
 from zoo.settings.record import checked_wrappers
 from zoo.train import main

@@ -42,6 +42,7 @@ class Hub:
         return f"{URL}/{repo_id}"
 
     def upload_folder(self, *, repo_id, folder_path, commit_message, delete_patterns):
+        folder_path = Path(folder_path)
         commits = self.repositories[repo_id].commits
         files = dict(commits[-1][1]) if commits else {}
         for pattern in delete_patterns:

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from tests.zoo.models.conftest import ENV, STEPS, maze_model, save_policy, save_
 from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm
 from zoo.envs.make import make_env
-from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run, play
+from zoo.evaluation.play import play, record
+from zoo.evaluation.score import Score
+from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
-from zoo.models.score import Score
 from zoo.terminal.parser import Parser
-from zoo.watching.stage import Stage
 
 
 def weights(owner, replica=0):
@@ -37,7 +36,7 @@ def chosen(*words):
     """Return the agent that a command line names."""
     parser = Parser("test")
     add_agent(parser)
-    add_machine(parser)
+    add_machine(parser, "device")
     args = parser.parse_args(["--device", "cpu", *map(str, words)])
     check_agent(args)
     return find_agent(args)
@@ -55,12 +54,9 @@ def test_a_run_and_a_policy_play_in_their_environment_by_their_protocol(
     assert_same_weights(agent, model)
 
 
-def test_the_newest_run_plays_unless_a_number_is_given(tmp_path, model):
+def test_the_newest_run_plays(tmp_path, model):
     folders = [save_run(tmp_path, model).path for _ in range(2)]
     assert find_run(tmp_path, "qam", ENV) == folders[1]
-    assert find_run(tmp_path, "qam", ENV, 1) == folders[0]
-    with refuses("`--exp-id` must be one of 1, 2, got 5"):
-        find_run(tmp_path, "qam", ENV, 5)
 
 
 def test_the_best_model_is_loaded_on_demand(tmp_path, model):
@@ -220,9 +216,9 @@ def test_an_agent_of_a_normalised_environment_takes_raw_observations(id, tmp_pat
     np.testing.assert_allclose(planner.plan(raw[None], noise)[0, :, 0], expected, atol=1e-6)
 
 
-def test_an_agent_plays_no_other_spaces(agent):
+def test_an_agent_plays_no_other_spaces(agent, tmp_path):
     moved = replace(agent, env="Pendulum-v1", env_kwargs={})
-    for start in (play, Stage):
+    for start in (play, lambda agent: record(agent, tmp_path / "a.gif")):
         with refuses(r"got .* in Pendulum-v1"):
             start(moved)
 
@@ -231,6 +227,5 @@ def test_an_agent_that_plans_nan_has_no_score(agent, policy_file):
     broken = replace(agent, policy=agent_of_file(policy_file, None).policy)
     with torch.no_grad():
         weights(broken).fill_(torch.nan)
-    for start in (partial(play, n_envs=1), lambda agent: next(Stage(agent).play())):
-        with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
-            start(broken)
+    with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
+        play(broken)

@@ -81,9 +81,7 @@ def test_what_is_not_a_policy_of_this_library_is_refused(hub, refusal, content, 
 def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     agent = agent_of_file(find_trained("bc", ENV), None, "cpu")
     scored = replace(agent, scoring=ScoringRule(success_return=-5.0, reference_scores=(0.0, 1.0)))
-    agent.policy.save(
-        tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored, {}, {})
-    )
+    agent.policy.save(tmp_path / POLICY, agent.policy.acting_networks(), describe_agent(scored))
     assert agent_of_file(tmp_path / POLICY, None, "cpu").scoring == scored.scoring
 
 

@@ -8,8 +8,9 @@ from agents.common.model_file import read_about
 from agents.registry import BUILT_IN
 from tests import ROOT
 from tests.zoo.outcomes import refuses
-from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained, play, with_protocol
-from zoo.models.score import Score
+from zoo.evaluation.play import play
+from zoo.evaluation.score import Score
+from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
@@ -43,7 +44,7 @@ def test_a_file_says_what_its_agent_is(file):
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_an_agent_plays_its_first_episode_again(id):
     file = find_trained(id, MEDIUM)
-    results, _ = play(with_protocol(agent_of_file(file, None), 1, None), n_envs=1)
+    results, _ = play(agent_of_file(file, None).with_protocol(1, None))
     episode = {"return": results.returns[0, 0], "length": results.lengths[0, 0]}
     assert episode == read_about(file)["first_episode"]
 

@@ -10,7 +10,8 @@ from tests.zoo.envs import toys  # noqa: F401  registers the environments
 from tests.zoo.helpers import stopped_at_an_evaluation
 from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import find_algorithm
-from zoo.models.agent import agent_of_run, play
+from zoo.evaluation.play import play
+from zoo.models.agent import agent_of_run
 from zoo.runs.folder import RunFolder
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
@@ -44,7 +45,7 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
     model = find_algorithm("sac").algorithm.load(folder.model, device="cpu")
     assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
     assert model.normalization.clip_obs == 5
-    results, _ = play(agent_of_run(folder.path, "cpu"), n_envs=1)
+    results, _ = play(agent_of_run(folder.path, "cpu"))
     assert np.array_equal(results.returns[0], folder.read_evaluations()["results"][-1])
 
 
@@ -111,7 +112,7 @@ def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
 
 def played(folder, **which):
     """Return the episodes of a model of a run, as ``zoo evaluate`` plays them."""
-    results, _ = play(agent_of_run(folder.path, "cpu", **which), n_envs=1)
+    results, _ = play(agent_of_run(folder.path, "cpu", **which))
     return results.returns[0].tolist()
 
 

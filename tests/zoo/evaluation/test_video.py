@@ -1,0 +1,58 @@
+"""Videos hold what they are given, and appear whole or not at all."""
+
+import sys
+from contextlib import suppress
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from tests.zoo.outcomes import refuses
+from zoo.evaluation.video import check_video, open_video
+
+
+@pytest.mark.parametrize(("ending", "speed"), [("gif", 20), ("mp4", 30)])
+def test_pictures_come_back(ending, speed, tmp_path):
+    path = tmp_path / f"video.{ending}"
+    check_video(path)
+    with open_video(path) as add:
+        for shade in (0, 200):
+            add(np.full((48, 64, 3), shade, np.uint8), shade == 200)
+    with imageio.get_reader(path) as reader:
+        frames = [frame[..., :3] for frame in reader]
+    assert frames[0].shape == (48, 64, 3)
+    # MP4 and the palette of a GIF are lossy
+    assert [frames[0].mean(), frames[-1].mean()] == pytest.approx([0, 200], abs=8)
+    seconds = 2 / speed + 0.8  # the last picture stays
+    # a GIF holds hundredths of a second
+    assert length_of(path, speed) == pytest.approx(seconds, abs=0.01)
+
+
+def length_of(path, speed):
+    """Return how long a video takes, in seconds; a GIF has one long picture for several that are the same."""
+    with imageio.get_reader(path) as reader:
+        if path.suffix == ".mp4":
+            return reader.count_frames() / speed
+    with Image.open(path) as image:
+        return sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) / 1000
+
+
+def test_a_video_that_fails_leaves_nothing(tmp_path):
+    with suppress(ArithmeticError), open_video(tmp_path / "video.gif") as add:
+        add(np.zeros((48, 64, 3), np.uint8), False)
+        raise ArithmeticError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["video", "missing/video.gif"])
+def test_what_cannot_be_written_is_refused(name, tmp_path):
+    with refuses(r"must end in \.mp4 or \.gif|in a folder that exists and can be written to"):
+        check_video(tmp_path / name)
+
+
+def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with refuses(r"imageio-ffmpeg`, or record a GIF: .*video\.gif"):
+        check_video(tmp_path / "video.mp4")
+    check_video(tmp_path / "video.gif")

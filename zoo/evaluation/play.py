@@ -1,0 +1,171 @@
+"""An agent's episodes under its protocol: played for a score, recorded as a video, or shown in a window."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.error import DependencyNotInstalled
+
+from agents.common.validation import count
+from zoo.algorithms.baselines import as_chunk_policy
+from zoo.envs.make import find_spec, is_ogbench, make_env, observes_images
+from zoo.envs.rendering import WHAT_TO_INSTALL, prepare_drawing
+from zoo.envs.repeatable import RepeatableEnv
+from zoo.evaluation.evaluator import BatchPlanner, Evaluator, results_of, seeds_of_starts
+from zoo.evaluation.pool import EpisodeTotals
+from zoo.evaluation.score import Score
+from zoo.evaluation.video import STEPS_BETWEEN, open_video
+from zoo.models.agent import Agent
+from zoo.runs.episodes import EpisodeResults
+from zoo.terminal.errors import UsageError, as_usage_error
+
+VIDEO_SIZE = 480
+"""Width and height in pixels of a video, for environments whose camera has no size of its own."""
+MUJOCO_MODULES = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robomimic")
+
+
+def play(agent: Agent) -> tuple[EpisodeResults, Score]:
+    """Play an agent's episodes in processes and return its score: that of its run, in the run's protocol."""
+    with Evaluator(
+        agent.env_id,
+        episodes=agent.episodes,
+        n_envs=None,
+        seed=agent.seed,
+        env_kwargs=agent.env_kwargs,
+    ) as evaluator:
+        agent.check_spaces(evaluator.spaces)
+        results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
+    if not results.played[0]:  # its episodes are missing, so any score would be made up
+        raise _diverged(agent)
+    results = agent.scoring.apply(results)
+    return results, score_of(agent, results)
+
+
+def score_of(agent: Agent, results: EpisodeResults) -> Score:
+    """Return the score of an agent's episodes."""
+    return Score.of(results.returns[0], results.successes_of(0), agent.scoring)
+
+
+def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
+    """Return the results of playing, as programs print them."""
+    return {
+        "algo": agent.algo,
+        "env": agent.env,
+        "model": str(agent.source),
+        score.kind: score.mean,
+        "interval": score.interval,
+        "return": float(results.returns[0].mean()),
+        "episodes": score.episodes,
+        "seed": agent.seed,
+    }
+
+
+def describe_episodes(results: EpisodeResults) -> list[str]:
+    """Return each episode of the first replica in words."""
+    successes = results.successes_of(0)
+    lines = []
+    for episode, length in enumerate(results.lengths[0].tolist()):
+        ending = ""
+        if successes is not None:
+            ending = "success, " if successes[episode] else "failure, "
+        total = results.returns[0, episode]
+        lines.append(f"episode {episode + 1}: {ending}{count(length, 'step')}, return {total:.1f}")
+    return lines
+
+
+# -- for the eye ------------------------------------------------------------------------------------------------------
+
+
+def show(agent: Agent) -> EpisodeResults:
+    """Play an agent's episodes in the window that its environment opens.
+
+    :raises UsageError: if the environment opens none.
+    """
+    hint = f"{agent.env} opens no window; record a video with --video FILE"
+    if observes_images(find_spec(agent.env_id), agent.env_kwargs):
+        raise UsageError(hint)  # the policy needs the images that a window would replace
+    with contextlib.closing(_make_drawn_env(agent, render_mode="human")) as env:
+        if "human" not in env.metadata.get("render_modes", ()):
+            raise UsageError(hint)
+        return _play_step_by_step(agent, env, lambda is_last: None)
+
+
+def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
+    """Play an agent's episodes and record them as a video.
+
+    :param path: of an .mp4 or .gif.
+    :param can_draw: whether MuJoCo can draw in this process.
+    :raises UsageError: if the environment needs MuJoCo to draw, and it cannot.
+    """
+    spec = find_spec(agent.env_id)
+    camera: dict[str, Any] = {"render_mode": "rgb_array"}
+    if observes_images(spec, agent.env_kwargs):
+        camera = {}  # the policy needs images of their own size
+    elif is_ogbench(spec):
+        camera |= {"width": VIDEO_SIZE, "height": VIDEO_SIZE}
+    with (
+        contextlib.closing(_make_drawn_env(agent, **camera)) as env,
+        open_video(path) as add,
+    ):
+        classes = type(env.unwrapped).__mro__
+        if not can_draw and any(kind.__module__.startswith(MUJOCO_MODULES) for kind in classes):
+            raise UsageError(f"MuJoCo cannot draw {agent.env} here; {WHAT_TO_INSTALL}")
+        steps = 0
+
+        def add_picture(is_last: bool) -> None:
+            nonlocal steps
+            if steps % STEPS_BETWEEN[path.suffix] == 0 or is_last:
+                # OGBench's scenes have a model only after their first reset
+                prepare_drawing(env.unwrapped)
+                add(np.asarray(env.render()), is_last)
+            steps = 0 if is_last else steps + 1
+
+        return _play_step_by_step(agent, env, add_picture)
+
+
+def _make_drawn_env(agent: Agent, **camera: Any) -> RepeatableEnv:
+    with as_usage_error(DependencyNotInstalled):
+        env = make_env(agent.env_id, **agent.env_kwargs, **camera)
+        agent.check_spaces((env.observation_space, env.action_space))
+    return env
+
+
+def _play_step_by_step(
+    agent: Agent, env: RepeatableEnv, look: Callable[[bool], None]
+) -> EpisodeResults:
+    """Play all episodes one after the other in this process; the results are those of :func:`play`, bit for bit.
+
+    :param look: called after each reset and step with whether the episode has ended.
+    """
+    spaces: Any = env.observation_space, env.action_space
+    policy = as_chunk_policy(agent.policy)
+    planner = BatchPlanner(policy, spaces, agent.seed, [agent.replica], agent.episodes)
+    seeds = seeds_of_starts(agent.seed, agent.episodes)
+    totals = np.zeros((4, 1, agent.episodes))
+    for number, seed in enumerate(seeds.tolist()):
+        observation, _ = env.reset(seed=seed)
+        episode = EpisodeTotals()
+        is_over = False
+        look(is_over)
+        while not is_over:
+            rows = np.array([0]), np.array([number])
+            chunks, diverged = planner.plan(rows, [observation])
+            if diverged:
+                raise _diverged(agent)
+            for action in chunks[0]:
+                observation, reward, terminated, truncated, info = env.step(action)
+                episode = episode.after_step(reward, info)
+                is_over = terminated or truncated
+                look(is_over)
+                if is_over:
+                    break
+        totals[:, 0, number] = episode
+    return agent.scoring.apply(results_of(totals, seeds))
+
+
+def _diverged(agent: Agent) -> ArithmeticError:
+    return ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
