@@ -219,7 +219,8 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
         episodes = episodes_of(runs)
         for name, by_task in final_scores(runs).items():
             if len(by_task) == len(tasks):
-                means[name] = statistics.mean(by_task, episodes=episodes[name]).estimate(0)
+                curve = statistics.mean(by_task, episodes[name]).curve(statistics.FRACTION)
+                means[name] = curve.estimate()
     return means
 
 

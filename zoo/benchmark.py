@@ -141,7 +141,7 @@ def _report(
     request = CompareRequest(
         paths=[folder.path for status in statuses if status.run for folder in status.run.folders],
         published=suite.published,
-        suite_focus=focus_methods.get(suite.focus, ""),
+        focus=focus_methods.get(suite.focus, ""),
         output=args.log_folder / "report",
         command_line=args.command_line,
     )

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ from zoo.terminal.parser import (
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
-    groups = add_flags(parser, CompareRequest, renamed={"scores": "--with", "prints": "--print"})
+    groups = add_flags(parser, CompareRequest, renamed={"scores": "--with"})
     data = groups["what to compare"]
     data.add_argument(
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
@@ -44,8 +43,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for, and return the result to print."""
     # matrices are small, so more threads only wait; NumPy reads it when it is imported, which is below
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # fonts of a PDF are hundreds of thousands of objects, which a collector at its usual pace visits again and again
-    gc.set_threshold(100_000)
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     if args.list:
         return _list_sets()
     from zoo.report.run import run

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from agents.common.validation import count
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Improvement, Pair
-from zoo.report.statistics.means import Samples
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair
 from zoo.runs.folder import short_name
 from zoo.runs.read import split_environment
 from zoo.runs.scores import ScoreKind
@@ -27,48 +26,22 @@ OWN_RUNS = "own"
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
 """Columns of a table of published means of methods without single runs."""
-CURVE_COLUMNS = (
-    "method",
-    "kind",
-    "phase",
-    "where",
-    "metric",
-    "step",
-    "value",
-    "low",
-    "high",
-    "seeds",
-)
+CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
 """What learning curves call the tasks that all methods with single runs have."""
-FAILED_BELOW = 0.05
-"""Nothing is bold where the best success rate, or normalised return, is below this: all methods fail there."""
+MARGIN = 0.03
+"""Two methods are equal whose means surely differ by less: 3 points."""
 
 
 class Outcome(StrEnum):
-    """How one method compares with another, or why that is undecided."""
+    """How one method compares with another."""
 
     BETTER = "better"
-    AHEAD = "ahead"
-    SLIGHTLY_AHEAD = "slightly ahead"
-    EQUAL = "equal"
-    SLIGHTLY_BEHIND = "slightly behind"
-    BEHIND = "behind"
     WORSE = "worse"
-    BOTH_SOLVE = "both solve"
-    BOTH_FAIL = "both fail"
+    EQUAL = "equal"
     UNDECIDED = "undecided"
-    UNTESTED = "untested"
-    NOT_COMPARABLE = "not comparable yet"
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether one of the two is ahead beyond chance."""
-        return self in (
-            Outcome.BETTER, Outcome.AHEAD, Outcome.SLIGHTLY_AHEAD, Outcome.SLIGHTLY_BEHIND, Outcome.BEHIND,
-            Outcome.WORSE,
-        )  # fmt: skip
+    NOT_COMPARABLE = "not comparable"
 
 
 class Tally(NamedTuple):
@@ -102,7 +75,6 @@ class ComparedMethod:
     :param departures: environment -> setting of own runs -> its value and that of the protocol of their profile.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param tallies: environment -> what became of its own runs there.
-    :param settings: environment -> the settings of its own runs, as `zoo.runs.protocol.describe_settings` has them.
     """
 
     name: str
@@ -112,7 +84,6 @@ class ComparedMethod:
     departures: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     scoring: str | None = None
     tallies: Mapping[str, Tally] = field(default_factory=dict)
-    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:
         """Return what became of its runs on some tasks, by default on all; none were started of published methods."""
@@ -159,37 +130,57 @@ Methods = Mapping[str, ComparedMethod]
 class Cell:
     """One method on some tasks.
 
-    :param estimates: ``mean`` and, where known, ``iqm``, ``median`` and ``optimality_gap``.
+    :param mean: with its 95% interval, where it is known.
+    :param iqm: the same, or None where only a mean is published or asked for.
     :param seeds: the smallest and the largest number of runs of a task.
     :param tally: what became of its runs there; none were started of published scores.
     """
 
-    estimates: Mapping[str, Estimate]
+    mean: Estimate
     tasks: int
     seeds: tuple[int, int]
+    iqm: Estimate | None = None
     tally: Tally = field(default_factory=Tally)
 
+
+@dataclass(frozen=True)
+class Improvement:
+    """How one method compares with another on the same tasks.
+
+    :param probability: P(X > Y), ties counted half, averaged over tasks.
+    :param difference: the mean of X minus that of Y; None where scores of tasks cannot be averaged.
+    :param p_value: two-sided, after Holm's correction; None where the pair is not tested: it is in no family, or
+        nothing says how its runs vary.
+    """
+
+    probability: float
+    difference: float | None
+    p_value: float | None = None
+
     @property
-    def mean(self) -> Estimate:
-        """The mean, which every method has."""
-        return self.estimates["mean"]
+    def lead(self) -> float:
+        """Lead of X: difference of means, or without one the probability above one half."""
+        return self.probability - 0.5 if self.difference is None else self.difference
 
 
 @dataclass(frozen=True)
 class Verdict:
     """How the method that the verdicts of a phase are about compares with another one.
 
-    :param improvement: whose difference has an interval at the level of `Decision.level`.
-    :param over_tasks: the difference with its 95% interval where tasks are drawn anew too; None for a single task.
+    A method that is not comparable has an outcome and nothing else.
+
+    :param difference: of means, with its interval at the level of `Decision.level`; None where there are no means.
+    :param over_tasks: the difference with its 95% interval where tasks are drawn anew too.
+    :param probability: of improvement, with its 95% interval.
     :param p_value: after Holm's correction; None where the pair cannot be tested.
-    :param outcome: whether the subject is better, worse or equal, or why that is undecided.
     """
 
     other: str
-    improvement: Improvement
-    p_value: float | None
     outcome: Outcome
+    difference: Estimate | None = None
     over_tasks: Estimate | None = None
+    probability: Estimate | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -197,24 +188,20 @@ class Decision:
     """What the numbers of one phase decide.
 
     :param subject: the method that the verdicts are about; None where nothing is compared.
-    :param p_values: (X, Y) -> two-sided p value after Holm's correction, both directions of each pair that is tested. A
-        pair whose test cannot be made, because a task has one run, is missing.
-    :param tested: how they are tested, in words; empty where nothing is.
-    :param level: the two-sided level of the intervals of differences: they exclude 0 where a pair is clearly different.
+    :param tested: how pairs are tested, in words; empty where none is.
+    :param level: the two-sided level of the intervals of differences: they exclude 0 where methods clearly differ.
     :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
-    :param rival: the verdict that matters most: on the best other method, or on the other one of two own methods.
+    :param rival: the verdict that matters most: on the baseline that was asked for, on the other one of two own
+        methods, or on the best other method.
+    :param seeds_needed: how many seeds of each would decide an undecided rival; None where nothing says so.
     """
 
     subject: str | None = None
-    p_values: Mapping[Pair, float] = field(default_factory=dict)
     tested: str = ""
     level: float = SIGNIFICANT
     verdicts: Sequence[Verdict] = ()
     rival: Verdict | None = None
-
-    def is_clear(self, x: str, y: str) -> bool:
-        """Return whether two methods are clearly different; never where that is not tested."""
-        return self.p_values.get((x, y), 1.0) <= SIGNIFICANT
+    seeds_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -231,16 +218,14 @@ class Phase:
     :param left_out: task that some methods lack -> those methods.
     :param strays: methods with so few tasks that `tasks` and the aggregates leave them out.
     :param aggregates: method -> its aggregates.
-    :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of methods with single runs.
-    :param domains: domain -> method -> its mean (and IQM) over the domain's tasks; empty for returns.
+    :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of comparable methods with single runs.
+    :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
     :param domain_tasks: domain -> its tasks; for returns each environment is its own domain.
     :param per_task: task -> method -> its mean.
     :param profiles: the fraction of runs above each threshold ``tau``, columns `PROFILE_COLUMNS`.
     :param curves: the points of learning curves, columns `CURVE_COLUMNS`: those over the tasks of
         `Comparison.curves_label` (``where`` is `ALL_TASKS`), then those of each domain, over the tasks that have all
         phases of the domain.
-    :param samples: means, variances and numbers of runs on `tasks` of the methods with single runs, without `strays`.
-    :param decision: what follows from these numbers, see `zoo.report.significance.decide`.
     """
 
     name: str
@@ -249,32 +234,20 @@ class Phase:
     tasks: tuple[str, ...]
     left_out: Mapping[str, list[str]]
     aggregates: Mapping[str, Cell]
-    improvements: Mapping[Pair, Improvement]
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]
     per_task: Mapping[str, Mapping[str, Cell]]
+    improvements: Mapping[Pair, Improvement] = field(default_factory=dict)
+    decision: Decision = Decision()
     profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     suite: str | None = None
     strays: tuple[str, ...] = ()
-    samples: Samples = field(default_factory=dict)
-    decision: Decision = Decision()
 
     @property
     def means(self) -> dict[str, float]:
         """Method -> its mean over `tasks`."""
         return {name: cell.mean.point for name, cell in self.aggregates.items()}
-
-    @property
-    def steps(self) -> dict[str, int | None]:
-        """Method -> the step of its scores, or None where its tasks differ."""
-        equal = {name: low for name, (low, high) in self.step_ranges.items() if low == high}
-        return dict.fromkeys(self.step_ranges) | equal
-
-    @property
-    def compared(self) -> set[str]:
-        """The methods with single runs, which are all in `improvements`."""
-        return set().union(*self.improvements)
 
     @property
     def tasks_label(self) -> str:
@@ -290,11 +263,8 @@ class Comparison:
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
-    :param order: methods that come first in tables and figures, those that are not in it by their scores.
-    :param baseline: the method that others are compared against, see `baseline_of`.
-    :param focus: the method that the report is about: it gets a verdict, and figures show the others in grey. Without
-        one the verdict is about the leading method of each phase.
-    :param resolve: a difference of means that matters; equivalent methods differ by less, and seeds are planned for it.
+    :param focus: the method that the verdicts are about; without one that is the leading method of each phase.
+    :param baseline: the method that the verdict's sentence compares it with, if it is there.
     """
 
     kind: ScoreKind
@@ -302,10 +272,8 @@ class Comparison:
     phases: Mapping[str, Phase]
     reps: int
     curves_label: str = ""
-    order: Sequence[str] = ()
-    baseline: str | None = None
     focus: str | None = None
-    resolve: float = 0.03
+    baseline: str | None = None
 
 
 def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
@@ -364,17 +332,7 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
 
 
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
-    """Return the methods in the order in which tables and figures show them: those of `order`, then by their scores.
-
-    :param phase: what is shown; None for what is about all phases, such as a legend.
-    """
-    names = by_score(comparison, phase)
-    first = [name for name in comparison.order if name in names]
-    return list(dict.fromkeys([*first, *names]))
-
-
-def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
-    """Return the methods, the best mean of a phase first, by default of the first one.
+    """Return the methods in the order of tables and figures: the best mean of a phase first, by default of the first.
 
     Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
     of `Comparison.methods`.
@@ -391,14 +349,3 @@ def by_score(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
     names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))
-
-
-def baseline_of(comparison: Comparison) -> str:
-    """Return the baseline if it has scores of this kind on the common tasks, else the best method."""
-    names = by_score(comparison)
-    strays = set().union(*(phase.strays for phase in comparison.phases.values()))
-    for name in (comparison.baseline, *names):
-        # a stray is left out of the aggregates, so that nothing could be compared with it
-        if name in names and name not in strays:
-            return name
-    return names[0]

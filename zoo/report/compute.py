@@ -5,16 +5,13 @@ The score of a run is that of its last evaluation in the phase, never its best o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
 
 from zoo.datasets.names import NUM_TASKS
 from zoo.report.comparison import (
@@ -32,46 +29,14 @@ from zoo.report.comparison import (
 )
 from zoo.report.published_scores import suite_of, tasks_of
 from zoo.report.scores_file import ScoreTables, last_evaluations
-from zoo.report.significance import decide
-from zoo.report.statistics.bootstrap import (
-    FUNCTIONS,
-    Draws,
-    aggregates,
-    drawn_together,
-    estimated,
-    performance_profile,
-    resamples,
-)
-from zoo.report.statistics.estimates import (
-    SIGNIFICANT,
-    Array,
-    Counts,
-    Estimate,
-    Improvement,
-    Pair,
-    Range,
-    WinLoss,
-    holm,
-    p_value_or_none,
-    welch_curve,
-    welch_p_values,
-)
-from zoo.report.statistics.means import (
-    FRACTION,
-    Episodes,
-    Samples,
-    Scores,
-    mean,
-    pair_spreads,
-    samples_of,
-    tasks_by_runs,
-)
+from zoo.report.significance import Evidence, decide
+from zoo.report.statistics.bootstrap import interquartile_mean, performance_profile
+from zoo.report.statistics.estimates import Array, Estimate
+from zoo.report.statistics.means import FRACTION, Episodes, Mean, Scores, mean
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
 _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episodes", "score"]
-CURVE_REPS = 2_000
-"""The most repetitions for the bounds of curves and profiles, of which the eye sees no more."""
 
 
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
@@ -84,7 +49,6 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
         means = means.iloc[:0]
-    resamples.cache_clear()  # what writes the report has use for their memory
     return comparisons
 
 
@@ -102,21 +66,25 @@ def compare(
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
-    :param choices: fields of `Comparison` that decide what is tested: ``order``, ``baseline``, ``focus``, ``resolve``.
+    :param choices: the fields ``focus`` and ``baseline`` of `Comparison`.
     """
     curve_tasks = _curve_tasks(evaluations, methods)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
-    phases = {}
+    parts = {}
     for name in PHASES:
         runs = evaluations[evaluations["phase"] == name]
         published = means[means["phase"] == name]
         if len(runs) or len(published):
-            scores = PhaseScores(name, runs, published, methods, kind, reps)
-            phases[name] = scores.phase()
-            if curves:
-                phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
+            parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
+    phases = {name: scores.phase() for name, scores in parts.items()}
+    if curves:
+        for name, scores in parts.items():
+            phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
     label = label_of(curve_tasks, _suite(curve_tasks, kind))
-    return decide(Comparison(kind, methods, phases, reps, label, **choices))
+    comparison = Comparison(kind, methods, phases, reps, label, **choices)
+    for name, scores in parts.items():
+        phases[name] = decide(comparison, phases[name], scores.evidence(phases[name]))
+    return comparison
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
@@ -148,25 +116,20 @@ class PhaseScores:
     reps: int
 
     def phase(self) -> Phase:
-        """Compute every number of the phase but its profiles and curves."""
+        """Compute every number of the phase but its profiles, curves and decisions."""
         coverage = self.coverage()
         strays = _find_strays(coverage, self.methods)
         tasks, left_out = _common_tasks(coverage, strays)
-        is_averaged = _can_average(tasks, self.kind)
-        common = self.having(tasks, strays)
-        samples = samples_of(common, self.episodes)
-        pairs = improvements(common, samples, self.reps, self.kind.limits, is_averaged)
         averages = {}
-        if is_averaged:
-            averages = self.cells(tasks, self.kind.metrics, strays)
+        if _can_average(tasks, self.kind):
+            averages = self.cells(tasks, strays, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
         if self.kind is SUCCESS:  # other scores have no domains of several tasks
-            for domain, tasks_inside in domain_tasks.items():
-                domains[domain] = self.cells(tasks_inside, ("mean", "iqm"))
+            domains = {domain: self.cells(inside) for domain, inside in domain_tasks.items()}
         per_task = {}
         for task in sorted(set().union(*coverage.values())):
-            cells = self.cells([task], ("mean",))
+            cells = self.cells([task])
             if cells:
                 per_task[task] = cells
         return Phase(
@@ -177,13 +140,23 @@ class PhaseScores:
             left_out=left_out,
             strays=strays,
             aggregates=averages,
-            improvements=pairs,
             domains=domains,
             domain_tasks=domain_tasks,
             per_task=per_task,
             suite=_suite(tasks, self.kind),
-            samples=samples,
         )
+
+    def evidence(self, phase: Phase) -> Evidence:
+        """Return what decides the phase."""
+        scores = self.having(phase.tasks, phase.strays)
+        means = {}
+        if phase.aggregates:
+            means = {name: self.mean_of(name, runs) for name, runs in scores.items()}
+        return Evidence(scores, means)
+
+    def mean_of(self, method: str, scores: Scores) -> Mean:
+        """Return the mean of a method over some tasks, with what is known of its error."""
+        return mean(scores, self.episodes.get(method))
 
     def with_curves(
         self, phase: Phase, curve_tasks: Sequence[str], incomplete_tasks: Collection[str]
@@ -198,10 +171,10 @@ class PhaseScores:
         if phase.aggregates:
             profiles = self.profiles(self.having(phase.tasks, phase.strays))
         if _can_average(curve_tasks, self.kind):
-            curves = self.curves(ALL_TASKS, curve_tasks, ("mean", "iqm"))
+            curves = self.curves(ALL_TASKS, curve_tasks)
         for domain, tasks_inside in phase.domain_tasks.items():
             whole_tasks = [task for task in tasks_inside if task not in incomplete_tasks]
-            curves += self.curves(domain, whole_tasks, ("mean",))
+            curves += self.curves(domain, whole_tasks)
         return replace(
             phase,
             profiles=self.table(profiles, PROFILE_COLUMNS),
@@ -286,25 +259,16 @@ class PhaseScores:
         return result
 
     def cells(
-        self, tasks: Sequence[str], metrics: Sequence[str], without: Collection[str] = ()
+        self, tasks: Sequence[str], without: Collection[str] = (), with_iqm: bool = False
     ) -> dict[str, Cell]:
         """Return the averages over some tasks of each method that has all of them, published means last."""
-        having = self.having(tasks, without)
-        limits = self.kind.limits
-        drawn = [metric for metric in metrics if metric in FUNCTIONS]
-        curves_by_method = aggregates(having, drawn, self.reps)
         result = {}
-        for name, scores in having.items():
-            episodes = self.episodes.get(name)
-            curves = {"mean": mean(scores, limits, episodes)} | curves_by_method[name]
-            estimates = {metric: curve.estimate(0) for metric, curve in curves.items()}
-            if "optimality_gap" in metrics:  # what is missing to 1, where scores above 1 count as 1
-                at_most_1 = {task: np.minimum(runs, 1) for task, runs in scores.items()}
-                gap = mean(at_most_1, (limits[0], 1.0), episodes).estimate(0).taken_from(1)
-                estimates["optimality_gap"] = gap
+        for name, scores in self.having(tasks, without).items():
+            average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
+            iqm = interquartile_mean(scores, self.reps) if with_iqm else None
             seeds = sorted(map(len, scores.values()))
             tally = self.methods[name].tally(tasks)
-            result[name] = Cell(estimates, len(tasks), (seeds[0], seeds[-1]), tally)
+            result[name] = Cell(average, len(tasks), (seeds[0], seeds[-1]), iqm, tally)
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
@@ -317,9 +281,8 @@ class PhaseScores:
             if rows["mean"].hasnans and len(tasks) == NUM_TASKS * len(domains):
                 rows = means.reindex(domains)
             if not rows["mean"].hasnans:
-                estimates = {"mean": Estimate(float(rows["mean"].mean()))}
                 seeds = (int(rows["seeds"].min()), int(rows["seeds"].max()))
-                result[method] = Cell(estimates, len(tasks), seeds)
+                result[method] = Cell(Estimate(float(rows["mean"].mean())), len(tasks), seeds)
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
@@ -327,14 +290,12 @@ class PhaseScores:
         thresholds = _thresholds(self.runs, averaged, self.kind)
         parts = []
         for name, scores in averaged.items():
-            table = performance_profile(scores, thresholds, min(self.reps, CURVE_REPS)).table()
+            table = performance_profile(scores, thresholds, self.reps).table()
             about = {"method": name, "tau": thresholds, "seeds": min(map(len, scores.values()))}
             parts.append(table.rename(columns={"value": "fraction"}).assign(**about))
         return parts
 
-    def curves(
-        self, where: str, tasks: Sequence[str], metrics: Sequence[str]
-    ) -> list[pd.DataFrame]:
+    def curves(self, where: str, tasks: Sequence[str]) -> list[pd.DataFrame]:
         """Return the learning curves over some tasks of the methods that have them all, without kind and phase.
 
         A curve has the steps at which all runs of the method on these tasks were evaluated.
@@ -349,14 +310,9 @@ class PhaseScores:
                 continue
             # in one order in memory, on which the last bits of sums depend, whatever steps other methods have
             scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
-            curves = {"mean": mean(scores, self.kind.limits, self.episodes.get(name))}
-            if "iqm" in metrics:
-                # each method alone: their steps may differ
-                curves |= aggregates({"": scores}, ["iqm"], min(self.reps, CURVE_REPS))[""]
-            seeds = min(map(len, scores.values()))
-            about = {"method": name, "where": where, "step": steps[is_shared], "seeds": seeds}
-            for metric, curve in curves.items():
-                parts.append(curve.table().assign(metric=metric, **about))
+            table = self.mean_of(name, scores).curve(self.kind.limits).table()
+            about = {"method": name, "where": where, "step": steps[is_shared]}
+            parts.append(table.assign(seeds=min(map(len, scores.values())), **about))
         return parts
 
 
@@ -444,134 +400,3 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     # from where all runs are above to where none is
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)
-
-
-# -- how every method compares with every other on the same tasks: differences of means, ranks of single runs ---------
-
-
-def improvements(
-    scores: Mapping[str, Scores],
-    samples: Samples,
-    reps: int,
-    limits: Range = FRACTION,
-    with_difference: bool = True,
-) -> dict[Pair, Improvement]:
-    """Return how X compares with Y, for all ordered pairs of methods.
-
-    :param scores: method -> task -> (runs,); all methods have the same tasks.
-    :param samples: what these scores say of means and variances.
-    :param with_difference: whether scores may be averaged over tasks; else a test of ranks says whether methods differ.
-    """
-    pairs = list(combinations(sorted(scores), 2))
-    if not pairs:
-        return {}
-    means = samples["mean"]
-    task_differences = np.array([means[x] - means[y] for x, y in pairs]).T  # (tasks, pairs)
-    variances, seeds = pair_spreads(samples, pairs)
-    largest = limits[1] - limits[0]
-    differences = welch_curve(task_differences.mean(axis=0), variances, seeds, (-largest, largest))
-    if with_difference:
-        p_values = welch_p_values(differences.points, variances, seeds)
-    else:  # tasks without a common scale are tested by ranks, which need none
-        p_values = np.array([rank_p_value(scores[x], scores[y]) for x, y in pairs])
-    decided = _decided_tasks(task_differences, variances, seeds)
-    chance = probabilities(scores, reps)
-    result = {}
-    for k, pair in enumerate(pairs):
-        won = int((decided[:, k] > 0).sum())
-        lost = int((decided[:, k] < 0).sum())
-        result[pair] = Improvement(
-            probability=chance[pair],
-            difference=differences.estimate(k) if with_difference else None,
-            p_value=p_value_or_none(p_values[k]),
-            tasks=WinLoss(won, lost, undecided=len(decided) - won - lost),
-        )
-        result[pair[::-1]] = result[pair].reversed
-    return result
-
-
-def _decided_tasks(differences: Array, variances: Array, seeds: Counts) -> Array:
-    """Return the difference of means of each task and pair, 0 where it may be chance, shape (tasks, pairs).
-
-    Holm's correction is for the tasks of a pair.
-
-    :param differences: X minus Y, shape (tasks, pairs).
-    :param variances: as `pair_spreads` returns them, like `seeds`: the tasks of X, then those of Y, (2 tasks, pairs).
-    """
-    # one test for each task and pair, of two means: (2, tasks * pairs). The weight of a task, 1 / tasks, is undone.
-    variances = (variances * len(differences) ** 2).reshape(2, -1)
-    p_values = welch_p_values(differences.ravel(), variances, seeds.reshape(2, -1))
-    is_significant = holm(p_values.reshape(differences.shape)) <= SIGNIFICANT
-    return np.where(is_significant, differences, 0)
-
-
-def probabilities(scores: Mapping[str, Scores], reps: int) -> dict[Pair, Estimate]:
-    """Return P(X > Y), ties counted half, averaged over tasks, for every ordered pair of methods with the same tasks.
-
-    It is `rliable.metrics.probability_of_improvement`, which calls SciPy's test of ranks for each pair, task and
-    resample; counts of all runs at each score give the same for all of them. Methods are resampled independently: run j
-    of one has nothing to do with run j of another.
-    """
-    names = sorted(scores)
-    tasks = list(scores[names[0]])
-    strata = []
-    shapes = []
-    for methods in drawn_together(scores):
-        for runs, tasks_of_block in tasks_by_runs(scores[methods[0]]).items():
-            strata.append((methods, tasks_of_block))
-            # as in `blocks_of`: aggregates of last scores have the same resamples
-            shapes.append((runs, len(tasks_of_block), len(methods)))
-
-    def chances(*draws: Draws) -> Array:
-        drawn_runs = {}
-        for (methods, tasks_of_block), drawn in zip(strata, draws, strict=True):
-            for (m, name), (t, task) in product(enumerate(methods), enumerate(tasks_of_block)):
-                drawn_runs[name, task] = drawn[m, :, :, t]
-        reps = draws[0].shape[1]
-        total = np.zeros((reps, len(names), len(names)))
-        for task in tasks:
-            values = [scores[name][task] for name in names]
-            levels = np.unique(np.concatenate(values))
-            at_level = np.empty((len(names), reps, len(levels)), np.float32)
-            below = np.empty_like(at_level)
-            for m, name in enumerate(names):
-                runs = values[m][:, None]
-                is_at = (runs == levels).astype(np.float32)
-                # of one task at a time: as floats, the counts of all tasks would take most of a report's memory
-                drawn = drawn_runs[name, task].astype(np.float32)
-                # exact in any order of sums: halves of whole numbers far below the 24 bits of a float32
-                np.matmul(drawn, is_at, out=at_level[m])
-                np.matmul(drawn, (runs < levels) + is_at / 2, out=below[m])
-            wins = at_level.transpose(1, 0, 2) @ below.transpose(1, 2, 0)
-            counts = [*map(len, values)]
-            total += wins / np.multiply.outer(counts, counts)
-        return (total / len(tasks)).reshape(reps, -1)
-
-    curve = estimated(shapes, chances, reps, min_runs=1)
-    result = {}
-    for k, (x, y) in enumerate(product(names, repeat=2)):
-        result[x, y] = curve.estimate(k)
-        if min(map(len, [*scores[x].values(), *scores[y].values()])) < 2:
-            result[x, y] = Estimate(result[x, y].point)  # the runs of one method alone vary
-    return result
-
-
-def rank_p_value(x: Scores, y: Scores) -> float:
-    """Return the two-sided p value of runs of two methods scoring alike; NaN where a task has one run.
-
-    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks that count equally: P(X > Y) minus one half, over
-    its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
-    it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
-    """
-    away = 0.0
-    variance = 0.0
-    for task, runs in x.items():
-        count_x = len(runs)
-        count_y = len(y[task])
-        if min(count_x, count_y) < 2:
-            return math.nan
-        ranks = stats.rankdata(np.append(runs, y[task]))
-        # the mean rank of x among all runs, less that among its own, is the number of runs of y below one of x
-        away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
-        variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
-    return 2 * special.ndtr(-abs(away) / math.sqrt(variance)) if variance else 1.0

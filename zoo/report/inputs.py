@@ -45,16 +45,8 @@ class Inputs(ScoreTables):
     references: References
     uncovered: str = ""
 
-    def default_baseline(self) -> str:
-        """Return the method that the first published set names, or else the first method of all."""
-        for published in self.sets:
-            for name, method in self.methods.items():
-                if (method.source, method.algorithm) == (published.name, published.baseline):
-                    return name
-        return min(self.methods)
-
-    def default_focus(self, baseline: str, wished: str = "") -> str | None:
-        """Return the method that the report is about unless a user says which.
+    def focus(self, wished: str, baseline: str | None) -> str | None:
+        """Return the method that the verdicts are about, or None for the leading one of each phase.
 
         It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others; else
         the last of two own ones that is not the baseline.
@@ -76,13 +68,8 @@ def collect(request: CompareRequest) -> Inputs:
     """
     sets = [load_set(name) for name in dict.fromkeys(request.published)]
     own_runs = read_runs(request.paths)
-    skipped = own_runs.skipped()
-    for entry in skipped:
+    for entry in own_runs.skipped():
         log.info("skipped %s: %s", entry["path"], entry["reason"])
-    if request.strict and skipped:
-        raise UsageError(
-            f"--strict allows no skipped run, got {len(skipped)}, e.g. {_first_skipped(own_runs)}"
-        )
     references = read_references(request.reference_scores, own_runs)
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
@@ -172,7 +159,6 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
     departures = by_place(runs, lambda part: dict(ChainMap(*part["departures"])))
-    settings = by_place(runs, lambda part: _common_settings(part["settings"]))
     tallies_by_method = tallies(tables)  # also of runs that do not count
     methods = {}
     for name, algorithm in algorithms.items():
@@ -183,20 +169,8 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
             protocols[name],
             departures[name],
             tallies=tallies_by_method[name],
-            settings=settings[name],
         )
     return methods
-
-
-def _common_settings(settings: pd.Series) -> dict[str, str]:
-    """Return the settings of runs; one that differs between them has all its values."""
-    distinct = {id(values): values for values in settings}.values()  # seeds share theirs
-    common = {}
-    for name in dict.fromkeys(chain(*distinct)):
-        common[name] = " or ".join(
-            sorted({values.get(name, "not recorded") for values in distinct})
-        )
-    return common
 
 
 def _common(values: pd.Series) -> Any:
@@ -257,8 +231,7 @@ def _sources(paths: Sequence[Path], taken_names: Sequence[str]) -> dict[Path, st
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     """Keep the methods and environments that were asked for."""
-    asked = {"--baseline": request.baseline, "--focus": request.focus}
-    for name in [*request.methods, *request.order, *filter(None, asked.values())]:
+    for name in [*request.methods, *filter(None, [request.baseline])]:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
@@ -283,11 +256,10 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     chosen = chosen.restricted(environments)
     if not chosen.methods:
         raise UsageError(f"expected scores on environments like {', '.join(patterns)}, got none")
-    for flag, method in asked.items():
-        if method is not None and method not in chosen.methods:
-            raise UsageError(
-                f"`{flag}` must be a method of the comparison, got `{method}`, which has no scores in it"
-            )
+    if request.baseline and request.baseline not in chosen.methods:
+        raise UsageError(
+            f"`--baseline` must be a method of the comparison, got `{request.baseline}`, which has no scores in it"
+        )
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)

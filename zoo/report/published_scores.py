@@ -36,7 +36,6 @@ class PublishedSet:
     :param suite: name of the tasks that its scores are about.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
-    :param baseline: the method that others are compared with unless a user names one, or None for the first by name.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
     :param ogbench: the version that its scores were made with, or None where the source does not say.
@@ -52,7 +51,6 @@ class PublishedSet:
     protocol: dict[str, Any]
     notes: Sequence[str] = ()
     scoring: str | None = None
-    baseline: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     ogbench: str | None = None

@@ -1,222 +1,204 @@
-"""What the numbers of a phase decide: which pairs of methods clearly differ, and the verdicts on one of them.
+"""What the numbers of a phase decide: which methods clearly differ, and the verdicts on one of them.
 
-With a method in focus the tests are its comparisons with each of the others; without one they are all pairs of methods.
-Each pair has one test, that of its `Improvement`. Holm's correction keeps the chance of any false word at 5%. The same
-holds for the words that claim a size: a difference below, or above, the one that matters is tested like that. Intervals
-of differences have the level of Holm's last step, so that an interval excludes 0 exactly where its pair is clear.
+A phase has one family of tests: those of the method in focus against each other one, or without a focus all pairs of
+methods. Holm's correction keeps the chance of any false "better" or "worse" at 5%. Intervals of differences have the
+level of Holm's last step, so that an interval excludes 0 exactly where its pair is clear. "Equal" is tested at 5%
+divided by the number of tests, one side of which can fail: the chance of any false one is 2.5%.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
 
 import numpy as np
+from scipy import special, stats
 
 from agents.common.validation import count
 from zoo.report.comparison import (
-    FAILED_BELOW,
-    ComparedMethod,
+    MARGIN,
     Comparison,
     Decision,
+    Improvement,
+    Methods,
     Outcome,
     Phase,
     Verdict,
-    by_domain,
     ranking,
 )
-from zoo.report.statistics.estimates import (
-    SIGNIFICANT,
-    Estimate,
-    Pair,
-    holm,
-    p_value_or_none,
-    welch_curve,
-    welch_mean,
-    welch_p_values,
-)
-from zoo.report.statistics.means import FRACTION, SeedPlan, pair_spreads, plan_seeds
-
-_SMALLER, _LARGER, _OPEN = "smaller", "larger", "open"
-_CLEAR = {
-    _LARGER: (Outcome.WORSE, Outcome.BETTER),
-    _OPEN: (Outcome.BEHIND, Outcome.AHEAD),
-    _SMALLER: (Outcome.SLIGHTLY_BEHIND, Outcome.SLIGHTLY_AHEAD),
-}
-"""How a difference compares with the one that matters -> the outcome of who is behind and of who is ahead."""
+from zoo.report.statistics.bootstrap import probability_of_improvement
+from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair, holm
+from zoo.report.statistics.means import Mean, Scores, over_tasks, seeds_needed
 
 
-def decide(comparison: Comparison, **choices: Any) -> Comparison:
-    """Return a comparison with other fields, e.g. another focus, and what follows from them in each phase."""
-    chosen = replace(comparison, **choices)
-    phases = {}
-    for name, phase in chosen.phases.items():
-        phases[name] = replace(phase, decision=_decision(chosen, phase))
-    return replace(chosen, phases=phases)
+@dataclass(frozen=True)
+class Evidence:
+    """What decides a phase.
+
+    :param scores: method with single runs -> task -> (runs,), on the tasks that all have.
+    :param means: method -> its mean over these tasks; empty where scores cannot be averaged.
+    """
+
+    scores: Mapping[str, Scores]
+    means: Mapping[str, Mean]
+
+    def difference(self, pair: Pair) -> Mean | None:
+        """Return the difference of means of X and Y, or None where scores cannot be averaged."""
+        x, y = pair
+        return self.means[x] - self.means[y] if self.means else None
+
+    def p_value(self, pair: Pair) -> float | None:
+        """Return the two-sided p value of X and Y scoring alike; None where nothing says how runs vary."""
+        x, y = pair
+        difference = self.difference(pair)
+        if difference is None:
+            return rank_p_value(self.scores[x], self.scores[y])
+        return difference.p_value()
 
 
-def can_plan(comparison: Comparison, phase: Phase, pair: Pair) -> bool:
-    """Return whether the difference of two methods is a mean over tasks, for which seeds can be planned."""
-    return comparison.kind.is_comparable and bool(phase.aggregates) and pair in phase.improvements
-
-
-def seed_plan(comparison: Comparison, phase: Phase, pair: Pair) -> SeedPlan | None:
-    """Return how many seeds resolve the difference of two methods, None where nothing says how runs vary."""
-    if not can_plan(comparison, phase, pair):
-        return None
-    return plan_seeds(phase.samples, pair, comparison.resolve)
-
-
-def changes(comparison: Comparison, phase: Phase) -> list[str]:
-    """Return what is said otherwise where one domain is left out: who leads, or an outcome that is or was clear."""
-    sentences = []
-    decision = phase.decision
-    for domain, tasks in by_domain(phase.tasks).items():
-        without = _decision(comparison, _without(phase, tasks))
-        if without.subject != decision.subject:
-            leader = comparison.methods[str(without.subject)].title
-            sentences.append(f"leaving out {domain} lets {leader} lead")
-            continue
-        outcomes = {v.other: v.outcome for v in without.verdicts}
-        for v in decision.verdicts:
-            outcome = outcomes[v.other]
-            # from "undecided" to "equal" changes no answer
-            if outcome != v.outcome and (outcome.is_clear or v.outcome.is_clear):
-                name = comparison.methods[v.other].title
-                sentences.append(
-                    f"leaving out {domain} turns '{v.outcome}' against {name} into '{outcome}'"
-                )
-    return sentences
-
-
-def _without(phase: Phase, tasks: Sequence[str]) -> Phase:
-    """Return what decides a verdict on the other tasks of a phase: means, differences and their p values."""
-    samples = {name: table.drop(index=tasks) for name, table in phase.samples.items()}
-    means = samples["mean"].mean()
-    aggregates = {}
-    for name, mean in means.items():
-        aggregates[name] = replace(phase.aggregates[name], estimates={"mean": Estimate(mean)})
-    pairs = list(phase.improvements)
-    differences = np.array([means[x] - means[y] for x, y in pairs])
-    p_values = welch_p_values(differences, *pair_spreads(samples, pairs))
+def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
+    """Return a phase with the differences of its methods, and what they decide."""
+    pairs = list(combinations(sorted(evidence.scores), 2))
+    # runs of fewer steps than the published ones would lose for that alone
+    pairs = [pair for pair in pairs if not steps_short(phase, comparison.methods, *pair)]
+    if comparison.focus in evidence.scores:
+        family = [pair for pair in pairs if comparison.focus in pair]
+    else:
+        family = pairs
+    p_values = {pair: evidence.p_value(pair) for pair in family}
+    known = {pair: p for pair, p in p_values.items() if p is not None}
+    adjusted = dict(zip(known, holm([*known.values()]).tolist(), strict=True))
     improvements = {}
-    for pair, point, p in zip(pairs, differences.tolist(), p_values.tolist(), strict=True):
-        improvements[pair] = replace(
-            phase.improvements[pair], difference=Estimate(point), p_value=p_value_or_none(p)
-        )
-    return replace(
-        phase,
-        tasks=tuple(samples["mean"].index),
-        samples=samples,
-        aggregates=aggregates,
-        improvements=improvements,
-    )
+    for x, y in pairs:
+        chance = probability_of_improvement(evidence.scores[x], evidence.scores[y], reps=0).point
+        difference = evidence.difference((x, y))
+        lead = None if difference is None else float(difference.points[0])
+        p_value = adjusted.get((x, y))
+        improvements[x, y] = Improvement(chance, lead, p_value)
+        improvements[y, x] = Improvement(1 - chance, None if lead is None else -lead, p_value)
+    phase = replace(phase, improvements=improvements)
+    return replace(phase, decision=_decision(comparison, phase, evidence, list(known)))
 
 
-def _decision(comparison: Comparison, phase: Phase) -> Decision:
-    improvements = phase.improvements
-    subject = _subject(comparison, phase)
-    pairs = _tested_pairs(comparison, phase)
-    adjusted = holm(np.array([improvements[pair].p_value for pair in pairs])).tolist()
-    tests = {}
-    # a test is two-sided: it stands for both directions
-    for (x, y), *test in zip(pairs, adjusted, _sizes(comparison, phase, pairs), strict=True):
-        tests[x, y] = tests[y, x] = test
+def _decision(
+    comparison: Comparison, phase: Phase, evidence: Evidence, family: Sequence[Pair]
+) -> Decision:
+    subject = _subject(comparison, phase, evidence)
+    if subject is None or len(evidence.scores) < 2:
+        return Decision(subject)
+    p_values = [phase.improvements[pair].p_value or 0.0 for pair in family]
     # Holm rejects up to this level, and nothing that it does not reject is below
-    level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in adjusted))
-    verdicts = []
-    for name in ranking(comparison, phase):
-        pair = (str(subject), name)
-        if pair in improvements:
-            p_value, size = tests.get(pair, (None, _OPEN))
-            verdicts.append(_verdict(comparison, phase, pair, level, p_value, size))
-    rival = _rival(comparison, subject, verdicts)
-    p_values = {pair: p for pair, (p, _) in tests.items()}
-    tested = _describe(comparison, phase, pairs)
-    return Decision(subject, p_values, tested, level, verdicts, rival)
+    level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values))
+    others = [name for name in ranking(comparison, phase) if name in evidence.scores]
+    verdict = partial(_verdict, comparison, phase, evidence, level, len(family), subject)
+    verdicts = [verdict(name) for name in others if name != subject]
+    rival = _rival(comparison, phase, subject, verdicts)
+    needed = None
+    if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
+        needed = _seeds_needed(comparison, evidence, (subject, rival.other), level)
+    tested = _describe(evidence, family, subject if comparison.focus == subject else None)
+    return Decision(subject, tested, level, verdicts, rival, needed)
+
+
+def _subject(comparison: Comparison, phase: Phase, evidence: Evidence) -> str | None:
+    """Return what the verdict of a phase is about: the focus, or else the leading one of the methods with single runs.
+
+    Where scores cannot be averaged, the one leads whose runs are most often better.
+    """
+    if comparison.focus in evidence.scores:
+        return comparison.focus
+
+    def score(name: str) -> float:
+        if evidence.means:
+            return float(evidence.means[name].points[0])
+        pairs = phase.improvements.items()
+        return sum(pair.probability for (x, _), pair in pairs if x == name)
+
+    # of equal scores the first by name leads, in whatever order the methods were read
+    return max(sorted(evidence.scores), key=score, default=None)
 
 
 def _verdict(
-    comparison: Comparison, phase: Phase, pair: Pair, level: float, p_value: float | None, size: str
+    comparison: Comparison,
+    phase: Phase,
+    evidence: Evidence,
+    level: float,
+    tests: int,
+    subject: str,
+    other: str,
 ) -> Verdict:
-    """Return the verdict on a pair, with intervals of its difference of means where scores can be averaged.
+    """Return the verdict on a pair.
 
-    One is over seeds, at a level; the other is the 95% t-interval over tasks, as if these were drawn from many.
+    :param level: of the difference's interval.
+    :param tests: the number of tests in the family.
     """
-    x, y = pair
-    improvement = phase.improvements[pair]
-    difference = improvement.difference
-    over_tasks = None
-    if difference is not None:
+    improvement = phase.improvements.get((subject, other))
+    if improvement is None:
+        return Verdict(other, Outcome.NOT_COMPARABLE)
+    x, y = evidence.scores[subject], evidence.scores[other]
+    p_value = improvement.p_value
+    difference: Estimate | None = None
+    tasks: Estimate | None = None
+    mean = evidence.difference((subject, other))
+    outcome = Outcome.UNDECIDED
+    if p_value is not None and p_value <= SIGNIFICANT:
+        outcome = Outcome.BETTER if improvement.lead > 0 else Outcome.WORSE
+    if mean is not None:
         low, high = comparison.kind.limits
         limits = (low - high, high - low)
-        variances, seeds = pair_spreads(phase.samples, [pair])
-        points = np.array([difference.point])
-        curve = welch_curve(points, variances, seeds, limits, level)
-        tasks = phase.samples["mean"][x] - phase.samples["mean"][y]
-        # one task has no variance, and so no interval
-        interval = welch_mean([tasks.mean()], [tasks.var()], [len(tasks)], limits).interval
-        over_tasks = interval and Estimate(difference.point, interval)
-        improvement = replace(improvement, difference=curve.estimate(0))
-    outcome = _outcome(comparison, phase, pair, p_value, size)
-    return Verdict(y, improvement, p_value, outcome, over_tasks)
+        difference = mean.curve(limits, level).estimate()
+        tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
+        reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, tests))[0]
+        if outcome == Outcome.UNDECIDED and comparison.kind.is_comparable and reach < MARGIN:
+            outcome = Outcome.EQUAL
+    chance = probability_of_improvement(x, y, comparison.reps)
+    return Verdict(other, outcome, difference, tasks, chance, p_value)
 
 
-def _tested_pairs(comparison: Comparison, phase: Phase) -> list[Pair]:
-    """Return the pairs that the tests of a phase are about: those with the focus, or else all, each once."""
-    focus = comparison.focus
-    has_focus = focus in phase.compared
-    pairs = []
-    for (x, y), improvement in phase.improvements.items():
-        # the improvements have each pair in both directions, and to test both would double Holm's correction
-        is_shown = x < y
-        if has_focus:
-            is_shown = x == focus
-        # runs of fewer steps than the published ones would lose for that alone
-        is_fair = not steps_short(phase, comparison.methods[x], comparison.methods[y])
-        if is_shown and is_fair and improvement.p_value is not None:
-            pairs.append((x, y))
-    return pairs
-
-
-def _describe(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> str:
-    """Return the tests and their correction in words; empty where nothing is tested."""
-    if not pairs:
-        return ""
-    test = "Wilcoxon-Mann-Whitney test over tasks"
-    if all(phase.improvements[pair].difference for pair in pairs):
-        test = "Welch's t-test of the difference of means"
-    scope = "between all methods"
-    if comparison.focus in phase.compared:
-        scope = f"with {comparison.methods[pairs[0][0]].title}"
-    return f"{test}, 5% after Holm's correction for the {count(len(pairs), 'comparison')} {scope}"
-
-
-def _sizes(comparison: Comparison, phase: Phase, pairs: Sequence[Pair]) -> list[str]:
-    """Return how the difference of each pair compares with the one that matters: open where scores have no scale.
-
-    Smaller: two one-sided Welch tests. Larger: the two-sided test of what the difference exceeds the margin by.
-    """
-    if not (comparison.kind.is_comparable and phase.aggregates and pairs):
-        return [_OPEN] * len(pairs)
-    room = np.array([comparison.resolve - abs(phase.improvements[pair].lead) for pair in pairs])
-    p_values = welch_p_values(room, *pair_spreads(phase.samples, pairs))
-    # only the side towards the margin can fail, so half of the two-sided p value is that of both one-sided tests
-    is_smaller = holm(np.where(room > 0, p_values / 2, 1)) <= SIGNIFICANT
-    is_larger = holm(np.where(room < 0, p_values, 1)) <= SIGNIFICANT
-    return np.select([is_smaller, is_larger], [_SMALLER, _LARGER], _OPEN).tolist()
-
-
-def steps_short(
-    phase: Phase, first: ComparedMethod, second: ComparedMethod
-) -> tuple[int, int] | None:
-    """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
-    if first.is_own == second.is_own:
+def _seeds_needed(
+    comparison: Comparison, evidence: Evidence, pair: Pair, level: float
+) -> int | None:
+    """Return how many seeds of each method would decide a pair; None where ranks are tested."""
+    difference = evidence.difference(pair)
+    if difference is None:
         return None
-    ours, published = first, second
-    if second.is_own:
-        ours, published = second, first
+    runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
+    margin = MARGIN if comparison.kind.is_comparable else None
+    return seeds_needed(difference, min(runs), margin, level)
+
+
+def _describe(evidence: Evidence, family: Sequence[Pair], focus: str | None) -> str:
+    """Return the tests and their correction in words; empty where nothing is tested."""
+    if not family:
+        return ""
+    test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
+    scope = f"with {focus}" if focus else "between all methods"
+    return f"{test}, 5% after Holm's correction for the {count(len(family), 'comparison')} {scope}"
+
+
+def _rival(
+    comparison: Comparison, phase: Phase, subject: str, verdicts: Sequence[Verdict]
+) -> Verdict | None:
+    """Return the verdict on the baseline, on the other own method of two, or on the best other method."""
+    methods = comparison.methods
+    comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
+    own_verdicts = [v for v in comparable if methods[v.other].is_own and methods[subject].is_own]
+    for verdict in comparable:
+        if verdict.other == comparison.baseline:
+            return verdict
+    if len(own_verdicts) == 1:
+        return own_verdicts[0]
+    best = min(comparable, key=lambda v: phase.improvements[subject, v.other].lead, default=None)
+    return best
+
+
+def steps_short(phase: Phase, methods: Methods, x: str, y: str) -> tuple[int, int] | None:
+    """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
+    if methods[x].is_own == methods[y].is_own:
+        return None
+    ours, published = (methods[x], methods[y]) if methods[x].is_own else (methods[y], methods[x])
     environment = phase.tasks[0]
     field = f"{phase.name}_steps"
     steps = ours.protocol_on(environment).get(field)
@@ -226,56 +208,22 @@ def steps_short(
     return None
 
 
-def _subject(comparison: Comparison, phase: Phase) -> str | None:
-    """Return what the verdict of a phase is about: the focus, or else the leading one of the methods with single runs.
+def rank_p_value(x: Scores, y: Scores) -> float | None:
+    """Return the two-sided p value of runs of two methods scoring alike; None where a task has one run.
 
-    Where scores cannot be averaged, the one leads whose runs are most often better. None where nothing is compared.
+    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks that count equally: P(X > Y) minus one half, over
+    its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
+    it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
     """
-    if comparison.focus in phase.compared:
-        return comparison.focus
-
-    def score(name: str) -> float:
-        if name in phase.means:
-            return phase.means[name]
-        pairs = phase.improvements.items()
-        return sum(pair.probability.point for (x, _), pair in pairs if x == name)
-
-    # of equal scores the first by name leads, in whatever order the methods were read
-    return max(sorted(phase.compared), key=score, default=None)
-
-
-def _outcome(
-    comparison: Comparison, phase: Phase, pair: Pair, p_value: float | None, size: str
-) -> Outcome:
-    """Return how the first method of a pair compares with the second."""
-    x, y = pair
-    if steps_short(phase, comparison.methods[x], comparison.methods[y]):
-        return Outcome.NOT_COMPARABLE
-    if p_value is None:
-        return Outcome.UNTESTED
-    means = [phase.means[name] for name in pair if name in phase.means]
-    # a clear difference between two failures, or two solutions, decides nothing
-    if comparison.kind.limits == FRACTION and means:
-        if max(means) < FAILED_BELOW:
-            return Outcome.BOTH_FAIL
-        if min(means) > 1 - FAILED_BELOW:
-            return Outcome.BOTH_SOLVE
-    if p_value <= SIGNIFICANT:
-        # where scores share no scale, no margin can be tested, and who is clearly ahead is better
-        if not comparison.kind.is_comparable:
-            size = _LARGER
-        return _CLEAR[size][phase.improvements[pair].lead > 0]
-    if size == _SMALLER:
-        return Outcome.EQUAL
-    return Outcome.UNDECIDED
-
-
-def _rival(
-    comparison: Comparison, subject: str | None, verdicts: Sequence[Verdict]
-) -> Verdict | None:
-    """Return the verdict on the best other method, or on the other own one of two."""
-    methods = comparison.methods
-    own_verdicts = [v for v in verdicts if methods[v.other].is_own and methods[str(subject)].is_own]
-    if len(own_verdicts) == 1:
-        return own_verdicts[0]
-    return min(verdicts, key=lambda v: v.improvement.lead, default=None)
+    away = 0.0
+    variance = 0.0
+    for task, runs in x.items():
+        count_x = len(runs)
+        count_y = len(y[task])
+        if min(count_x, count_y) < 2:
+            return None
+        ranks = stats.rankdata(np.append(runs, y[task]))
+        # the mean rank of x among all runs, less that among its own, is the number of runs of y below one of x
+        away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
+        variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
+    return 2 * float(special.ndtr(-abs(away) / np.sqrt(variance))) if variance else 1.0

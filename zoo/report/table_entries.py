@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import Any
 import pandas as pd
 
 from agents.common.files import atomic_path
-from zoo.report.comparison import FAILED_BELOW
-from zoo.report.statistics.estimates import UNSURE, Estimate, Range
+from zoo.report.statistics.estimates import Estimate, Range
 from zoo.runs.scores import ScoreKind
 
-NOT_KNOWN, ROUNDED = "-", "\N{EN DASH}"
-"""An entry that is not known, and the detail of an estimate whose interval rounds to the number itself."""
-NO_INTERVAL = "(no interval)"
-"""The detail of an estimate whose resamples all agree."""
+NOT_KNOWN = "-"
+"""An entry that is not known."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,10 @@ class Table:
 
     @classmethod
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
-        """Return a table of rows that all have the same headings."""
+        """Return a table of rows that all have the same headings; a column without any entry is left out."""
         # objects: pandas would make NaN of None
-        return cls(name, title, caption, pd.DataFrame(rows, dtype=object).map(_entry))
+        frame = pd.DataFrame(rows, dtype=object).map(_entry)
+        return cls(name, title, caption, frame.loc[:, (frame != TableEntry(NOT_KNOWN)).any()])
 
     @property
     def header(self) -> list[str]:
@@ -96,25 +93,25 @@ def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
     return kind.digits(values)
 
 
-def score_entry(
-    estimate: Estimate | None, kind: ScoreKind, digits: int, best: float, is_complete: bool = True
-) -> TableEntry:
-    """Return a score, bold if it is the best and with a dagger if its interval reaches the best.
+def score_entries(
+    estimates: Mapping[str, Estimate | None], kind: ScoreKind, complete: Iterable[str]
+) -> dict[str, TableEntry]:
+    """Return scores that are compared with one another: the best is bold.
 
     Only the best one, so that bold never contradicts a test that finds another method better.
 
-    :param is_complete: whether all runs behind it finished; else it is not bold.
+    :param complete: the methods all of whose runs finished; the others are never bold.
     """
-    entry = number_entry(estimate, kind.scale, digits)
-    # where all methods fail, the best of them is no better than another
-    if estimate is None or (kind.is_comparable and best < FAILED_BELOW):
-        return entry
-    if math.isclose(estimate.point, best) or estimate.point > best:
-        return replace(entry, is_bold=is_complete)
-    # an interval of the whole scale reaches everything, since one seed or two say nothing
-    if estimate.interval not in (None, kind.limits) and estimate.interval[1] >= best:
-        return replace(entry, text=f"{entry.text}†")
-    return entry
+    points = [estimate.point for estimate in estimates.values() if estimate]
+    digits = digits_of(kind, estimates.values())
+    entries = {}
+    for name, estimate in estimates.items():
+        entry = number_entry(estimate, kind.scale, digits)
+        # where all are equal, such as one alone, none is the best
+        if estimate and name in complete and min(points) < max(points):
+            entry = replace(entry, is_bold=math.isclose(estimate.point, max(points)))
+        entries[name] = entry
+    return entries
 
 
 def number_text(value: float, digits: int, sign: str = "-") -> str:
@@ -133,13 +130,9 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
 
     point = number_text(scale * estimate.point, digits)
     detail = ""
-    if estimate.kind == UNSURE:
-        detail = NO_INTERVAL
-    elif estimate.interval is not None:
+    if estimate.interval is not None:
         low, high = (number_text(scale * end, digits) for end in estimate.interval)
         detail = f"[{low}, {high}]"
-        if low == high == point:  # as brackets they would look certain
-            detail = ROUNDED
     return TableEntry(point, detail, value=estimate.point, interval=estimate.interval)
 
 
@@ -151,22 +144,7 @@ def range_text(ends: tuple[int, int]) -> str:
     return f"{low:,} to {high:,}"
 
 
-# -- tables as CSV, Markdown and LaTeX --------------------------------------------------------------------------------
-# Signs that a font may lack are set in LaTeX's math mode, whose fonts are outlines in every installation.
-
-
-# HTML would be part of the page that Markdown becomes
-_MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;"})
-_LATEX = str.maketrans({
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "<": "$<$", ">": "$>$", "|": "$|$", "~": r"$\sim$", "^": r"\^{}", "\\": r"$\backslash$",
-    "†": r"$^\dagger$", "‡": r"$^\ddagger$", "…": r"\dots{}",
-    "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--",
-})  # fmt: skip
-# a hyphen before a number that is not inside a name
-_MINUS = re.compile(r"(?<![\w)\]-])-(?=\.?\d)")
-_LONG = 40  # letters, more than which are broken into lines
-_MANY = 6  # columns, more than which have the detail of an entry below it
+# -- tables as CSV and LaTeX ------------------------------------------------------------------------------------------
 
 
 def to_csv(table: Table) -> str:
@@ -174,89 +152,51 @@ def to_csv(table: Table) -> str:
     columns: dict[str, list[Any]] = {}
     for name, entries in table.frame.items():
         columns[name] = [entry.written for entry in entries]
-        details = [entry.detail for entry in entries]
         if any(entry.interval for entry in entries):
             # the detail is these two numbers, rounded
             ends = [entry.interval or (None, None) for entry in entries]
             columns[f"{name} low"], columns[f"{name} high"] = map(list, zip(*ends, strict=True))
-        elif any(details):
-            columns[f"{name} detail"] = details
+        elif any(entry.detail for entry in entries):
+            columns[f"{name} detail"] = [entry.detail for entry in entries]
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
 
 
-def to_markdown(table: Table) -> str:
-    """Return a table in Markdown."""
+def to_latex(table: Table) -> str:
+    """Return a table in LaTeX, which needs the package booktabs."""
 
     def cell(entry: TableEntry) -> str:
-        text = entry.text
-        if entry.is_bold:
-            text = f"**{text}**"
-        return _markdown(f"{text} {entry.detail}".strip())
+        text = latex(entry.plain)
+        return rf"\textbf{{{text}}}" if entry.is_bold else text
 
-    rows = [["---"] * len(table.header), *table.frame.map(cell).to_numpy()]
-    lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
-    for cells in [map(_markdown, table.header), *rows]:
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return (
+        table.frame.map(cell)
+        .rename(columns=latex)
+        .to_latex(
+            index=False,
+            column_format="l" + "c" * (len(table.header) - 1),
+            caption=latex(f"{table.title}. {table.caption}"),
+            label=f"tab:{table.name}",
+            position="t",
+        )
+    )
 
 
-def to_latex(table: Table, width: str = "page") -> str:
-    r"""Return a table in LaTeX, made smaller where it is wider than its place; it needs two packages, named in it.
-
-    :param width: where it stands, one of `zoo.report.figures.files.FIGURE_SIZES`.
-    """
-    place = "table" if width == "column" else "table*"  # across both columns of a paper
-    is_wide = len(table.header) > _MANY
-    types = ""
-    for _, entries in table.frame.items():
-        # a column of long texts is broken into lines; the first one is a name, the others are numbers
-        if max(len(entry.plain) for entry in entries) > _LONG:
-            types += "p{4cm}"
-        elif types:
-            types += "c"
-        else:
-            types = "l"
-    # the texts are escaped here, since pandas knows fewer signs
-    frame = table.frame.map(_latex_cell, is_narrow=is_wide).rename(columns=latex)
-    body = frame.to_latex(index=False, column_format=types)
-    return rf"""% \usepackage{{adjustbox,booktabs}}; with \usepackage[T1]{{fontenc}} also lmodern, else T1 sets bitmaps
-\begin{{{place}}}
-\centering
-\caption{{{latex(f"{table.title}. {table.caption}")}}}
-\label{{tab:{table.name}}}
-
-\smallskip
-\begin{{adjustbox}}{{max totalsize={{\linewidth}}{{0.85\textheight}}}}
-{body}\end{{adjustbox}}
-\end{{{place}}}
-"""
+_LATEX = str.maketrans({
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "<": "$<$", ">": "$>$", "~": r"$\sim$", "^": r"\^{}", "\\": r"$\backslash$", "‡": r"$^\ddagger$",
+    "\N{MINUS SIGN}": "$-$",
+})  # fmt: skip
 
 
 def latex(text: str) -> str:
-    """Return a text as LaTeX sets it, with a true minus sign before negative numbers."""
-    written = _MINUS.sub("\N{MINUS SIGN}", text).translate(_LATEX)
-    return re.sub(r"^\[", "{[}", written)  # a line break would read a bracket as its option
+    """Return a text as LaTeX sets it: pandas knows no minus sign."""
+    return text.translate(_LATEX)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all; make its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, str):  # not as text: Windows would write other line ends
+    if isinstance(content, str):
         content = content.encode()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-
-
-def _markdown(text: str) -> str:
-    return text.translate(_MARKDOWN).replace("](", r"]\(")
-
-
-def _latex_cell(entry: TableEntry, is_narrow: bool) -> str:
-    text = latex(entry.text)
-    if entry.text == NOT_KNOWN:
-        text = "--"
-    if entry.is_bold:
-        text = rf"\textbf{{{text}}}"
-    if is_narrow and entry.detail:
-        return rf"\shortstack{{{text}\\{{\scriptsize {latex(entry.detail)}}}}}"
-    return f"{text} {latex(entry.detail)}".strip()

@@ -81,19 +81,13 @@ def means_of_scene(names, phase="offline"):
     return pd.DataFrame(rows, columns=MEAN_COLUMNS)
 
 
-def comparison_of_returns(methods, kind=RETURN, **options):
+def comparison_of_returns(methods, kind=RETURN, focus=None, **options):
     runs = returns(methods, **options)
-    return comparison_of_runs(runs, reps=50, kind=kind, baseline=methods[0])
-
-
-def runs_with_an_online_starter():
-    """Return the evaluations of QAM, and of RLPD, which has no offline phase."""
-    qam = evaluations(["QAM"], steps=((1000, "offline"), (2000, "offline")))
-    return pd.concat([qam, evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))])
+    return comparison_of_runs(runs, reps=50, kind=kind, focus=focus)
 
 
 def comparison_of(methods, **options):
-    return comparison_of_runs(evaluations(methods, **options), reps=50, baseline=methods[0])
+    return comparison_of_runs(evaluations(methods, **options), reps=50)
 
 
 def scene_runs(scores, method="qam"):
@@ -113,11 +107,11 @@ def scene_runs(scores, method="qam"):
     )
 
 
-def comparison_of_scene(scores, kind=SUCCESS, **methods):
+def comparison_of_scene(scores, kind=SUCCESS, focus=None, **methods):
     """Return a comparison of methods with given scores on the first tasks of scene: one list of scores a task."""
     runs = pd.concat([scene_runs(tasks, name) for name, tasks in scores.items()])
     runs = runs.assign(kind=kind.name)
-    return comparison_of_runs(runs, methods=methods, reps=200, kind=kind)
+    return comparison_of_runs(runs, methods=methods, reps=200, kind=kind, focus=focus)
 
 
 def runs_table(problems=()):
@@ -148,11 +142,11 @@ def compared(reps=20, curves=False, **options):
     return inputs, compare_kinds(inputs, reps, curves=curves)
 
 
-def content_of(table, methods=None, problems=(), sets=(), baseline="QAM"):
+def content_of(table, methods=None, problems=(), sets=(), **choices):
     methods = methods or own_methods(sorted(set(table["method"])))
-    comparison = comparison_of_runs(table, methods=methods, reps=50, baseline=baseline)
+    comparison = comparison_of_runs(table, methods=methods, reps=50, **choices)
     inputs = Inputs(methods, table, NO_MEANS, runs_table(problems), sets, references={})
-    request = CompareRequest(command_line="zoo compare logs", format=("svg",))
+    request = CompareRequest(command_line="zoo compare logs")
     return Content(inputs, [comparison], request)
 
 

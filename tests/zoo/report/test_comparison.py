@@ -1,7 +1,6 @@
 """Comparisons: common tasks, curves, baselines, order and labels. More data hides no other."""
 
 import re
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,13 +12,11 @@ from tests.zoo.report.samples import (
     comparison_of_runs,
     content_of,
     evaluations,
-    runs_table,
     scene_runs,
 )
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, baseline_of, ranking
-from zoo.report.figures.styles import method_styles
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
 from zoo.report.inputs import read_labels, relabelled
-from zoo.report.page.sentences import warnings
+from zoo.report.page.sentences import _left_out
 from zoo.runs.scores import SUCCESS, SUCCESS_BY_RETURN
 
 
@@ -45,11 +42,11 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     table = evaluations(["QAM"], steps=steps)
     phase = comparison_of_runs(table).phases["offline"]
     trained = comparison_of_runs(table[table["step"] > 0]).phases["offline"]
-    curve = phase.curves.query("where == 'all' and metric == 'mean'")
+    curve = phase.curves.query("where == 'all'")
     assert curve["step"].tolist() == [0, 1000, 2000]
     assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
     assert phase.aggregates == trained.aggregates
-    assert phase.steps == {"QAM": 2000}
+    assert phase.step_ranges == {"QAM": (2000, 2000)}
 
 
 def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success():
@@ -57,7 +54,7 @@ def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success
     for kind in (SUCCESS, SUCCESS_BY_RETURN):
         table = scene_runs([[1.0] * 3]).assign(kind=kind.name)
         phase = comparison_of_runs(table, kind=kind).phases["offline"]
-        curve = phase.curves.query("metric == 'mean'")[["low", "high"]].to_numpy().tolist()
+        curve = phase.curves[["low", "high"]].to_numpy().tolist()
         intervals.append((phase.aggregates["qam"].mean.interval, curve))
     assert intervals[0] == intervals[1]
     assert intervals[0][0] is not None
@@ -79,17 +76,15 @@ def scene_comparison(task_counts, means=NO_MEANS):
     return comparison_of_runs(table, means, published, curves=False)
 
 
-def test_stray_method_takes_no_task_from_the_others_is_named_and_does_not_become_the_baseline():
+def test_stray_method_takes_no_task_from_the_others_and_is_named():
     comparison = scene_comparison({"a stray": 1, "b": 5, "c": 5})
     phase = comparison.phases["offline"]
     assert phase.tasks == tuple(SCENE)
     assert phase.strays == ("a stray",)
     assert set(phase.aggregates) == {"b", "c"}
-    assert phase.per_task[SCENE[0]]["a stray"].estimates["mean"].point > 0
-    text = "a stray has only scene-play task1; aggregates leave it out"
-    assert any(text in sentence for sentence in warnings([comparison], runs_table()))
-    assert baseline_of(replace(comparison, baseline="a stray")) in {"b", "c"}
-    assert baseline_of(replace(comparison, baseline="c")) == "c"
+    assert phase.per_task[SCENE[0]]["a stray"].mean.point > 0
+    text = "a stray covers only scene-play task1 and is left out"
+    assert any(text in sentence for sentence in _left_out(comparison, phase))
 
 
 def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
@@ -132,17 +127,7 @@ def test_labels_that_make_no_sense_are_refused(words, message):
         read_labels(words, ["fql", "qam"])
 
 
-def test_label_renames_a_method_everywhere_and_keeps_its_colour():
+def test_label_renames_a_method_everywhere():
     inputs = content_of(evaluations(["QAM", "FQL"])).inputs
     renamed = relabelled(inputs, {"QAM": "FQL-like", "FQL": "FQL"})
     assert set(renamed.methods) == set(renamed.evaluations["method"]) == {"FQL-like", "FQL"}
-    styles = method_styles(inputs.methods)
-    assert method_styles(renamed.methods) == {"FQL-like": styles["QAM"], "FQL": styles["FQL"]}
-
-
-def test_order_moves_methods_to_the_front_but_not_the_best_one_as_baseline():
-    comparison = content_of(evaluations(["QAM", "FQL", "BAM"])).comparisons[0]
-    ranked = ranking(comparison)
-    ordered = replace(comparison, order=[ranked[2], "absent"])
-    assert ranking(ordered) == [ranked[2], ranked[0], ranked[1]]
-    assert baseline_of(replace(ordered, baseline="absent")) == ranked[0]

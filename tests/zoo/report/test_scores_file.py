@@ -24,7 +24,7 @@ def written(tmp_path):
 def aggregates_of(**options):
     _, (comparison,) = compared(**options)
     aggregates = comparison.phases["offline"].aggregates
-    return {name: cell.estimates for name, cell in aggregates.items()}
+    return {name: (cell.mean, cell.iqm) for name, cell in aggregates.items()}
 
 
 def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):

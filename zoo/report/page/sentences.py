@@ -1,406 +1,292 @@
 """The sentences of a report: the verdict of each phase, and warnings before trusting a number.
 
-The verdict is about the focus, or without one about the leading method of each phase. `zoo.report.significance`
-decides; this module words it.
+`zoo.report.significance` decides; this module words it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from packaging.version import Version
 
 from agents.common.validation import count
 from zoo.report.comparison import (
-    ComparedMethod,
+    MARGIN,
     Comparison,
     Outcome,
     Phase,
-    Verdict,
-    by_domain,
     by_value,
     phases_of,
     places_of,
 )
 from zoo.report.failed_runs import describe_tallies
-from zoo.report.published_scores import PublishedSet
-from zoo.report.reproduction import set_differences
-from zoo.report.significance import changes, seed_plan, steps_short
-from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
+from zoo.report.inputs import Inputs
+from zoo.report.published_scores import suite_tasks
+from zoo.report.request import CompareRequest
+from zoo.report.statistics.estimates import MIN_SEEDS
 from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
-from zoo.report.table_entries import TableEntry, digits_of, number_entry, range_text
-from zoo.report.tables import scored_otherwise
-from zoo.runs.folder import RunFolder, UnreadableRun, short_name
+from zoo.report.table_entries import digits_of, number_entry
+from zoo.runs.folder import short_name
 from zoo.runs.intervals import interval_of_successes
-from zoo.runs.protocol import shortened, show
-from zoo.runs.read import RunTables, split_environment
-from zoo.runs.scores import SUCCESS, ScoreKind
+from zoo.runs.protocol import protocol_differences, shortened, show
+from zoo.runs.read import split_environment
+from zoo.runs.scores import SUCCESS
 
-REWARDS_CHANGED = Version("1.2.0")
-"""Version of OGBench since which single-task rewards come at another step (ogbench#34)."""
 _SHOULD_AGREE = {
     "success_return": "count a success from different returns on",
-    "played": "were evaluated with different arguments of the environment",
     "dataset_fingerprint": "were trained on different data",
+    "played": "were evaluated with different arguments of the environment",
 }
 """Setting that runs on an environment should share -> clause of the warning where they do not."""
 _WORDS = {
-    Outcome.BETTER: "better by more than {points} points than",
-    Outcome.AHEAD: "ahead of",
-    Outcome.SLIGHTLY_AHEAD: "ahead by less than {points} points of",
+    Outcome.BETTER: "better than",
     Outcome.EQUAL: "equal to",
-    Outcome.SLIGHTLY_BEHIND: "less than {points} points behind",
-    Outcome.BEHIND: "behind",
-    Outcome.WORSE: "worse by more than {points} points than",
-    Outcome.BOTH_SOLVE: "undecided, since both solve the tasks, against",
-    Outcome.BOTH_FAIL: "undecided, since both fail, against",
+    Outcome.WORSE: "worse than",
     Outcome.UNDECIDED: "undecided against",
-    Outcome.UNTESTED: "not to be decided, since a task has one seed or all seeds agree, against",
-    Outcome.NOT_COMPARABLE: "not comparable yet, since own runs are shorter, with",
+    Outcome.NOT_COMPARABLE: "not comparable, since own runs are shorter, with",
 }
 
 
-def verdict_sentences(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """Return the answer for the first screen, for each kind of scores and phase: the verdict, and what it rests on."""
+def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return the answer for the first screen, for each kind of scores and phase."""
     verdicts = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            if phase.improvements or phase.aggregates:
-                verdicts.append(_sentences(comparison, phase))
+            if phase.decision.subject or phase.aggregates:
+                verdicts.append(" ".join(_verdict(comparison, phase)))
     return verdicts
 
 
-def _sentences(comparison: Comparison, phase: Phase) -> tuple[str, str]:
-    """Return the verdict of one phase, and what it rests on: nothing where nothing can be compared."""
-    means = phase.means
-    # sorted: of equal means the same one leads, whatever the order of the methods
-    subject = phase.decision.subject or max(sorted(means), key=means.__getitem__)
-    place = f"{phase.name}{comparison.kind.title}, {count(len(phase.tasks), 'task')}"
-    if comparison.kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
-        return f"No method succeeds {place}.", ""
-    lacking = _not_comparable(comparison, phase, subject)
-    if lacking:
-        return lacking, ""
-    # a focus need not lead, and a method alone leads nobody
-    leads = subject != comparison.focus and len(means) != 1
-    opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {place}:"
-    if subject in means:
-        opening += f" {_mean(comparison, phase, subject)}."
-    verdict = [opening, *_verdict(comparison, phase, subject)]
-    return " ".join(verdict), " ".join(_basis(comparison, phase))
-
-
-def _verdict(comparison: Comparison, phase: Phase, subject: str) -> Iterator[str]:
-    """Yield how the subject of a phase compares with the others."""
+def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
+    """Yield the verdict of one phase in sentences."""
     kind = comparison.kind
     means = phase.means
+    decision = phase.decision
+    # sorted: of equal means the same one leads, whatever the order of the methods
+    subject = decision.subject or max(sorted(means), key=means.__getitem__)
+    tasks = count(len(phase.tasks), "task")
+    if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
+        yield f"No method solves any task, {phase.name}{kind.title}, {tasks}."
+        return
+    # a focus need not lead, and a method alone leads nobody
+    leads = subject != comparison.focus and len(means) != 1
+    opening = (
+        f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{kind.title}"
+    )
+    opening += f", {tasks}:"
+    if subject in means:
+        opening += f" {_mean(comparison, phase, subject)}."
+    yield opening
+    if decision.verdicts:
+        clauses = []
+        for outcome, words in _WORDS.items():
+            names = [v.other for v in decision.verdicts if v.outcome == outcome]
+            if names:
+                titles = [comparison.methods[name].title for name in names]
+                clauses.append(f"{words} {_enumerated(titles)}")
+        text = "; ".join(clauses)
+        yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would make names of methods small
+    elif len(means) > 1:
+        yield "Means without single runs cannot be tested."
+    yield from _rival(comparison, phase)
+
+
+def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
+    """Yield how the subject compares with the method that matters most."""
+    kind = comparison.kind
     rival = phase.decision.rival
     if rival is None:
-        if len(means) > 1:
-            yield "Means without single runs decide nothing."
         return
-    yield _outcomes(comparison, phase.decision.verdicts)
-    against = f"Against {comparison.methods[rival.other].title}"
-    difference = rival.improvement.difference
-    if difference is None:
-        chance = number_entry(rival.improvement.probability, 1, 2).plain
-        yield f"{against}: probability of improvement {chance}."
-    else:
-        entry = number_entry(difference, kind.scale, digits_of(kind, [difference]))
-        sign = "+" if difference.point > 0 else ""
+    text = f"Against {comparison.methods[rival.other].title}: "
+    if rival.difference is not None:
+        digits = digits_of(kind, [rival.difference])
+        sign = "+" if rival.difference.point > 0 else ""
         unit = "points" if kind is SUCCESS else kind.unit
-        tasks = count(len(phase.tasks), "task")
-        text = f"{against}: {sign}{entry.plain} {unit} on {'this' if len(phase.tasks) == 1 else 'these'} {tasks}"
-        if rival.over_tasks is not None:
-            text += f", {number_entry(rival.over_tasks, kind.scale, 1).detail} over new tasks"
-        yield f"{text}."
-    if rival.outcome in (Outcome.UNDECIDED, Outcome.UNTESTED):
-        plan = seed_plan(comparison, phase, (subject, rival.other))
-        if plan is None:
-            yield f"It takes at least {MIN_SEEDS} seeds to decide that."
-        elif plan.half_width >= comparison.resolve:  # else there are enough
-            seeds = f"about {plan.seeds:,}" if plan.seeds else f"more than {MAX_PLANNED_SEEDS:,}"
-            yield f"It takes {seeds} seeds of each to resolve {100 * comparison.resolve:g} points."
-    untested = [
-        comparison.methods[name].title
-        for name, mean in means.items()
-        if mean > means.get(subject, math.inf) and (subject, name) not in phase.improvements
-    ]
-    if untested:
-        yield f"Higher means without single runs cannot be tested: {_enumerated(untested)}."
-
-
-def _basis(comparison: Comparison, phase: Phase) -> Iterator[str]:
-    """Yield what a verdict rests on: counts and tests, and what leaving out one domain changes."""
-    decision = phase.decision
-    rival = decision.rival
-    if rival is None:
-        return
-    chance = number_entry(rival.improvement.probability, 1, 2).plain
-    tasks = rival.improvement.tasks
-    yield (
-        f"Against {comparison.methods[rival.other].title}: probability of improvement {chance}; tasks won {tasks.won}, "
-        f"lost {tasks.lost}, undecided {tasks.undecided}."
-    )
-    if decision.tested:
-        yield f"Tested by {decision.tested}."
-    # what leaving out a domain changes can only be told of tested verdicts on several domains
-    is_tested = all(verdict.p_value is not None for verdict in decision.verdicts)
-    if is_tested and phase.aggregates and len(by_domain(phase.tasks)) > 1:
-        fragile = changes(comparison, phase)
-        remainder = ""
-        if len(fragile) > 2:
-            remainder = f"; and {len(fragile) - 2} more"
-        if fragile:
-            yield f"Fragile: {'; '.join(fragile[:2])}{remainder}."
-        else:
-            yield "Leaving out any one domain changes nothing that is clear."
-
-
-def _score(kind: ScoreKind, estimate: Estimate) -> TableEntry:
-    """Return a score as a table has it, success in per cent."""
-    entry = number_entry(estimate, kind.scale, digits_of(kind, [estimate]))
-    if kind is SUCCESS:
-        return replace(entry, text=f"{entry.text}%")
-    return entry
+        text += f"{sign}{number_entry(rival.difference, kind.scale, digits).plain} {unit}"
+        if rival.over_tasks and rival.over_tasks.interval:
+            over_tasks = number_entry(rival.over_tasks, kind.scale, digits)
+            text += f", for other tasks {over_tasks.detail}"
+        text += "; "
+    yield f"{text}probability of improvement {number_entry(rival.probability, 1, 2).plain}."
+    needed = phase.decision.seeds_needed
+    if needed is not None:
+        seeds = "more than" if needed > MAX_PLANNED_SEEDS else "about"
+        number = f"{min(needed, MAX_PLANNED_SEEDS):,}"
+        yield f"If that stays the difference, {seeds} {number} seeds of each decide it."
+    elif rival.outcome == Outcome.UNDECIDED and rival.p_value is None:
+        yield f"It takes at least {MIN_SEEDS} seeds to decide that."
 
 
 def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
     """Return the mean of a method in words; that of a single run with the interval of its episodes."""
     kind = comparison.kind
     cell = phase.aggregates[subject]
-    mean = cell.mean
-    unit = " success" if kind is SUCCESS else ""
+    entry = number_entry(cell.mean, kind.scale, digits_of(kind, [cell.mean]))
+    if kind is not SUCCESS:
+        return entry.plain
     episodes = comparison.methods[subject].protocol_on(phase.tasks[0]).get("eval_episodes")
-    is_single = cell.tasks == 1 == cell.seeds[1]
+    text = f"{entry.text}% {entry.detail}".strip() + " success"
     # runs of several numbers of episodes have them as text
-    if kind.limits != FRACTION or not is_single or not isinstance(episodes, int):
-        return f"{_score(kind, mean).plain}{unit}"
-    successes = round(mean.point * episodes)
-    wilson = interval_of_successes(successes, episodes)
-    score = _score(kind, replace(mean, interval=wilson)).plain
-    return (
-        f"{successes} of {episodes} episodes of one seed, {score}{unit} (95% Wilson interval of such episodes, not of "
-        "other seeds)"
-    )
+    if cell.tasks == 1 == cell.seeds[1] and kind.limits == FRACTION and isinstance(episodes, int):
+        successes = round(cell.mean.point * episodes)
+        low, high = interval_of_successes(successes, episodes)
+        text += f" ({successes} of {episodes} episodes of one seed; 95% Wilson interval of such episodes, not of other "
+        text += f"seeds: [{100 * low:.1f}, {100 * high:.1f}])"
+    return text
 
 
-def _not_comparable(comparison: Comparison, phase: Phase, subject: str) -> str:
-    """Return which steps an own method lacks beside its published scores, or else the best; empty if none."""
-    ours = comparison.methods[subject]
-    means = phase.means
-    published = [comparison.methods[name] for name in means if not comparison.methods[name].is_own]
-    if subject not in means or not published:
-        return ""
-    # the scores that the user's runs are to reproduce, else the best ones
-    closest = max(published, key=lambda m: (m.algorithm == ours.algorithm, means[m.name]))
-    short = steps_short(phase, ours, closest)
-    if short is None:
-        return ""
-    published_score = _score(comparison.kind, phase.aggregates[closest.name].mean)
-    own_score = _score(comparison.kind, phase.aggregates[subject].mean)
-    return (
-        f"Not comparable yet: {short[0]:,} of {short[1]:,} {phase.name} steps. {closest.title} published "
-        f"{published_score.text}, yours {own_score.text}."
-    )
+# -- what was compared ------------------------------------------------------------------------------------------------
 
 
-def _outcomes(comparison: Comparison, verdicts: Sequence[Verdict]) -> str:
-    """Return which methods have which outcome, as a sentence."""
-    clauses = []
-    points = f"{100 * comparison.resolve:g}"
-    for outcome, words in _WORDS.items():
-        names = [comparison.methods[v.other].title for v in verdicts if v.outcome == outcome]
-        # scores without a common scale are not better by any number of points
-        if not comparison.kind.is_comparable and outcome in (Outcome.BETTER, Outcome.WORSE):
-            words = f"{outcome} than"
-        if names:
-            clauses.append(f"{words.format(points=points)} {_enumerated(names)}")
-    verdict = f"{'; '.join(clauses)}."
-    return verdict[0].upper() + verdict[1:]  # `capitalize` would make names of methods small
+def selection(
+    inputs: Inputs, comparisons: Sequence[Comparison], request: CompareRequest
+) -> dict[str, Any]:
+    """Return what a reader cannot see from the numbers: what was left out of published sets, and how it was decided."""
+    tasks = set().union(*(phase.tasks for phase in phases_of(comparisons)))
+    left_out = {}
+    for published in inputs.sets:
+        chosen = {m.algorithm for m in inputs.methods.values() if m.source == published.name}
+        left_out[published.name] = {
+            "methods": sorted({*published.scores.methods} - chosen),
+            "tasks": sorted({*suite_tasks(published.suite)} - tasks),
+        }
+    return {
+        "left_out": left_out,
+        "methods": list(request.methods),
+        "envs": list(request.envs),
+        "margin": MARGIN,
+        "focus": comparisons[0].focus,
+        "baseline": comparisons[0].baseline,
+    }
+
+
+def describe_selection(chosen: Mapping[str, Any]) -> str:
+    """Return what `selection` has found as one line."""
+    texts = []
+    for name, missing in chosen["left_out"].items():
+        methods = _enumerated(missing["methods"]) or "no method"
+        tasks = count(len(missing["tasks"]), "task") if missing["tasks"] else "no task"
+        texts.append(f"of {name}, left out: {methods}, {tasks}")
+    for flag in ("methods", "envs"):
+        if chosen[flag]:
+            texts.append(f"chosen by --{flag}: {_enumerated(chosen[flag])}")
+    texts.append(f"margin of equality: {100 * chosen['margin']:g} points")
+    texts.append(f"verdicts on {chosen['focus'] or 'the leading method'}")
+    if chosen["baseline"]:
+        texts.append(f"baseline: {chosen['baseline']}")
+    return f"Compared: {'; '.join(texts)}."
 
 
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
-def warnings(
-    comparisons: Sequence[Comparison],
-    own_runs: RunTables,
-    sets: Sequence[PublishedSet] = (),
-) -> Iterator[str]:
-    """Yield warnings that a reader needs before trusting a number.
-
-    :param sets: the published sets that were asked for.
-    """
+def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield warnings that a reader needs before trusting a number."""
     methods = comparisons[0].methods
     places = {name: _shown_tasks(comparisons, name) for name in methods}
-    runs = own_runs.runs
+    runs = inputs.own_runs.runs
     shown = runs[runs["problem"].isna() & runs["method"].isin(methods)]
     shown = shown[shown["environment"].isin(set().union(*places.values()))]
-    explained = set()  # methods whose departures later warnings leave out
-    for name, published, differences in _differences_from_sets(comparisons, sets):
-        explained.add(name)
-        yield f"{name} was not run as {published} was: {differences}."
-    skipped = own_runs.skipped()
+    yield from _departures(inputs, comparisons, places)
+    skipped = inputs.own_runs.skipped()
     if skipped:
-        yield (
-            f"{len(skipped)} of {len(runs)} run folders did not finish, or do not count; each is listed with its "
-            "reason."
-        )
+        yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count; see the list at the end."
     yield from describe_tallies({name: method.tally() for name, method in methods.items()})
-    yield from _warnings_of_sets(shown, sets)
-    yield from _departures(methods.values(), places, explained)
     yield from _never_reported(shown)
     yield from _unlike_runs(shown)
-    for scoring, names in scored_otherwise(comparisons[0], methods).items():
-        yield f"Scoring of {_enumerated(names)}: {scoring}. Other scores are those of the last evaluation."
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            for text in _warnings_of_phase(comparison, phase, explained):
+            for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.kind.title}: {text}"
     yield from _few_seeds(comparisons)
 
 
 def _departures(
-    methods: Iterable[ComparedMethod],
-    places: Mapping[str, Sequence[str]],
-    explained: Collection[str],
+    inputs: Inputs, comparisons: Sequence[Comparison], places: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """Yield how own methods depart from the protocol of their profile; methods that do so alike share a sentence."""
-    texts = {}
-    own_methods = [method for method in methods if method.is_own]
-    for method in own_methods:
-        departures = {}
-        for task in places[method.name]:
-            values = method.departures.get(task, {})
-            # steps first: they say most
-            names = sorted(values, key=lambda name: not name.endswith("_steps"))
-            departures[task] = [_readable(name, *values[name]) for name in names]
-        if method.name in explained or not any(departures.values()):
+    """Yield how own methods depart from the protocol of their profile, or from that of published scores beside them."""
+    last_phase = list(comparisons[0].phases)[-1]  # offline scores do not depend on online steps
+    for name, method in inputs.methods.items():
+        if not method.is_own:
             continue
-        opening = "departs from the protocol of its profile:"
-        if any(method.protocols[task]["profile"] == "quick" for task in places[method.name]):
-            opening = "trained with `--quick`:"
-        texts[method.name] = f"{opening} {_gathered(departures)}."
-    for text, names in by_value(texts).items():
-        if len(own_methods) == 1:  # whose name stands above
-            yield text[0].upper() + text[1:]
-        else:
-            yield f"{_enumerated(names)} {text}"
+        phrases = {}
+        for task in places[name]:
+            departures = method.departures.get(task, {})
+            phrases[task] = [_readable(*item) for item in departures.items()]
+        if any(phrases.values()):
+            is_quick = any(method.protocols[task]["profile"] == "quick" for task in places[name])
+            opening = (
+                "trained with `--quick`" if is_quick else "departs from the protocol of its profile"
+            )
+            yield f"{name} {opening}: {_gathered(phrases)}."
+        for published in inputs.sets:
+            if not any(m.source == published.name for m in inputs.methods.values()):
+                continue
+            for task in places[name]:
+                expected = published.protocol_of(method.algorithm, split_environment(task)[1])
+                phrases[task] = protocol_differences(last_phase, method.protocols[task], expected)
+            if any(phrases.values()):
+                yield f"{name} was not run as {published.name} was: {_gathered(phrases)}."
 
 
-def _readable(name: str, value: Any, expected: Any) -> str:
-    """Return a departure from a protocol as a phrase, e.g. ``3,000 of 1,000,000 offline steps``."""
-    if name in ("offline_steps", "online_steps"):
-        return f"{show(value)} of {show(expected)} {name.replace('_', ' ')}"
+def _readable(name: str, values: Sequence[Any]) -> str:
+    """Return a departure from a protocol as a phrase, e.g. ``offline_steps 3,000 instead of 1,000,000``."""
+    value, expected = values
     if expected is None:  # the protocol does not set it
         return f"{name} {show(value)}"
     return f"{name} {show(value)} instead of {show(expected)}"
 
 
-def _warnings_of_phase(
-    comparison: Comparison, phase: Phase, explained: Collection[str]
-) -> Iterator[str]:
-    """Yield what limits the comparison in one phase.
-
-    :param explained: methods of which it is told already that they were run otherwise.
-    """
+def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
+    """Yield which methods and tasks the aggregates of a phase leave out."""
     for name in phase.strays:
-        has = f"{name} has only {_listed(phase.coverage[name])}"
-        yield f"{has}; aggregates leave it out, so that the others keep their {phase.tasks_label}."
+        yield (
+            f"{name} covers only {_listed(phase.coverage[name])} and is left out of the aggregates over "
+            f"{phase.tasks_label}."
+        )
     if not phase.tasks:
         coverage = sorted(phase.coverage.items())
         texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
-        yield f"no aggregate is possible, because no environment was run by all methods: {'; '.join(texts)}."
+        yield f"no aggregates, because no environment was run by all methods: {'; '.join(texts)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
-        missing = _with_methods((_listed(tasks), names) for names, tasks in lacking.items())
-        yield f"aggregates leave out tasks that some methods lack: {missing}."
+        missing = [f"{_listed(tasks)} ({_enumerated(names)})" for names, tasks in lacking.items()]
+        yield f"aggregates leave out tasks that some methods lack: {'; '.join(missing)}."
     without = sorted(set(phase.coverage) - {*phase.aggregates, *phase.strays})
     if phase.aggregates and without:
-        yield f"no aggregate of {_enumerated(without)}: published are means of whole domains, not of single tasks."
-    # a set may have been asked for and lack this phase
-    sources = {name: m.source for name, m in comparison.methods.items() if not m.is_own}
-    absent = sorted({*sources.values()} - {sources.get(name) for name in phase.coverage})
-    if absent and comparison.kind is SUCCESS:
-        yield f"no scores of {', '.join(absent)}."
+        yield f"no aggregate of {_enumerated(without)}: only means of whole domains were published."
     if not comparison.kind.is_comparable and len(phase.tasks) > 1:
         yield (
-            f"returns of {len(phase.tasks)} environments are not averaged, because each has its own scale; "
-            "--reference-scores puts them on a common one."
+            f"returns are not averaged over {len(phase.tasks)} environments with different scales; normalise them with "
+            "--reference-scores."
         )
-    steps = {}
-    for name, step_range in phase.step_ranges.items():
-        if name not in explained:
-            steps[name] = range_text(step_range)
-    by_steps = by_value(steps)
-    if len(by_steps) > 1:
-        yield f"methods were scored at different steps: {_with_methods(by_steps.items())}."
 
 
 def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
     """Yield which runs have no success because only others report any on their environment."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
-        texts = []
-        for name, seeds in group.groupby("method")["seed"]:
-            numbers = seeds.sort_values().map("{:g}".format)
-            texts.append(f"{name} (seeds {', '.join(numbers)})")
         yield (
-            f"{short_name(environment)}: no episode of {'; '.join(shortened(texts))} reported a success, while others "
-            "did; each counts as a failure."
+            f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported a success, "
+            "while others did; each counts as a failure."
         )
 
 
 def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     """Yield where runs that stand side by side were scored, played or trained on something else."""
     # evaluations play with the arguments of training unless they have their own
-    played = [s.get("eval_env_kwargs") or s.get("env_kwargs") or "none" for s in runs["settings"]]
+    played = [
+        str(s.get("eval_env_kwargs") or s.get("env_kwargs") or "none") for s in runs["settings"]
+    ]
     runs = runs.assign(played=played)
     for column, clause in _SHOULD_AGREE.items():
-        # runs of older releases do not state it, and are compared with none
-        stated = runs.dropna(subset=column).sort_values(["environment", column, "method"])
-        for environment, part in stated.groupby("environment"):
-            methods_by_value = part.groupby(column)["method"].unique()
-            if len(methods_by_value) > 1:
-                texts = _with_methods(methods_by_value.items())
-                yield f"{short_name(environment)}: runs {clause}: {texts}. That alone may set their scores apart."
+        for environment, part in runs.dropna(subset=column).groupby("environment"):
+            if part[column].nunique() > 1:
+                yield f"{short_name(environment)}: runs {clause}, which may explain differences in score."
     for name, codes in runs.groupby("method")["code"].nunique().items():
         if codes > 1:
-            yield f"{name}: runs were trained by {codes} versions of the algorithm's file."
-
-
-def _warnings_of_sets(runs: pd.DataFrame, sets: Sequence[PublishedSet]) -> Iterator[str]:
-    """Yield which sets lack single runs, and whether rewards of scores came at different steps of an episode."""
-    versions = [(published.name, published.ogbench) for published in sets]
-    for name, run in sorted(zip(runs["method"], runs["run"], strict=True)):
-        with contextlib.suppress(UnreadableRun):  # old runs may have none
-            packages = RunFolder(Path(run)).read_versions()["packages"]
-            versions.append((name, packages.get("ogbench")))
-    older = []
-    newer = []
-    for name, version in dict.fromkeys(versions):  # once for all seeds of a method
-        if version and Version(version) < REWARDS_CHANGED:
-            older.append(f"{name} ({version})")
-        elif version:
-            newer.append(f"{name} ({version})")
-    if older and newer:
-        yield (
-            f"OGBench {REWARDS_CHANGED} changed when rewards come, so scores from before and after it may differ for "
-            f"that alone: {_enumerated(older)}, and {_enumerated(newer)}."
-        )
-    for published in sets:
-        if not published.has_runs:
-            yield (
-                f"{published.name}: means only, since single runs are not published. So its methods have no IQM, "
-                "profile, curve, probability of improvement or verdict here."
-            )
+            yield f"{name}: runs were trained with {codes} versions of the algorithm's file."
 
 
 def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -416,51 +302,23 @@ def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
                 if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
                     seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
-    if few and max(seeds.values()) == 1:
-        yield (
-            f"One seed of {_enumerated(seeds)} says nothing about other seeds: train at least {MIN_SEEDS}."
-        )
-    elif few:
-        yield (
-            f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Means have t-intervals, with one seed none; IQM and "
-            "median have no interval, and those of profiles and probabilities are too narrow."
-        )
-
-
-def _differences_from_sets(
-    comparisons: Sequence[Comparison], sets: Sequence[PublishedSet]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield own methods, and where they were not run as the published scores of a set beside them were."""
-    for comparison in comparisons:
-        if comparison.kind is not SUCCESS:
-            continue
-        phase = list(comparison.phases)[-1]  # offline scores do not depend on online steps
-        methods = comparison.methods.values()
-        for published in sets:
-            protocols = [m.protocols for m in methods if m.source == published.name]
-            domains = set().union(*protocols)
-            for method in methods:
-                if not method.is_own:
-                    continue
-                differences = {}
-                for task in _shown_tasks([comparison], method.name):
-                    if split_environment(task)[1] in domains:
-                        differences[task] = set_differences(phase, method, task, published)
-                if any(differences.values()):
-                    yield method.name, published.name, _gathered(differences)
+    if few:
+        text = f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals, with one"
+        text += " seed none"
+        if min(seeds.values()) < 3:
+            text += "; with two seeds, even these can be too narrow"
+        yield f"{text}."
 
 
 def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
     """Return the environments on which a method has scores."""
-    tasks = set()
+    tasks = set[str]()
     for phase in phases_of(comparisons):
-        for task, cells in phase.per_task.items():
-            if name in cells:
-                tasks.add(task)
+        tasks.update(task for task, cells in phase.per_task.items() if name in cells)
     return sorted(tasks)
 
 
-def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
+def _gathered(phrases: Mapping[str, Collection[str]]) -> str:
     """Return the phrases of environments, each once, with the environments that it is about."""
     where: dict[str, tuple[str, ...]] = {}
     for place, phrases_there in phrases.items():
@@ -474,11 +332,6 @@ def _gathered(phrases: Mapping[str, Sequence[str]]) -> str:
             listed = f"all {len(phrases)} environments"
         texts.append(f"{', '.join(shortened(alike, 12))} ({listed})")
     return "; ".join(texts)
-
-
-def _with_methods(methods_by_text: Iterable[tuple[Any, Iterable[str]]]) -> str:
-    """Return texts, each with the methods that it is about."""
-    return "; ".join(f"{text} ({_enumerated(names)})" for text, names in methods_by_text)
 
 
 def _enumerated(names: Iterable[str]) -> str:

@@ -1,186 +1,89 @@
-"""Aggregates with bootstrap intervals, by rliable.
+"""Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
-Runs are resampled with replacement inside each task (Agarwal et al., "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", arXiv 2108.13264). rliable computes estimates. For its intervals it would call a function once
-for each resample. Here a resample is how often it draws each run, so a statistic of all resamples is a matrix product,
-and methods with equally many runs share resamples. The intervals are those of
-`rliable.library.get_interval_estimates`, which tests check.
-
-rliable takes scores as matrices of runs and tasks. Functions here also take further axes, and tasks with unequal
-numbers of runs. Then there are several matrices, one for each number of runs, called blocks. A task counts as
-much as any other: a run weighs one over its task's number of runs.
+Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Where tasks have unequal
+numbers of runs, it gets a matrix for each number of runs, a block.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import lru_cache
-from itertools import product
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rliable import metrics
+from rliable import library, metrics
 
-from zoo.report.statistics.estimates import MIN_SEEDS, QUANTILES, Array, Curve
-from zoo.report.statistics.means import Scores, blocks_of
-
-Draws = NDArray[np.unsignedinteger[Any]]
-"""How often resamples draw each run of a block, shape (reps, runs, tasks), after any further axes of the block."""
+from zoo.report.statistics.estimates import MIN_SEEDS, Array, Curve, Estimate
+from zoo.report.statistics.means import Scores
 
 
-@lru_cache(maxsize=8)  # phases, methods and domains share their resamples
-def resamples(shapes: tuple[tuple[int, ...], ...], reps: int) -> list[Draws]:
-    """Return rliable's resamples of blocks, drawn in its order.
+def interquartile_mean(scores: Scores, reps: int) -> Estimate:
+    """Return the mean of the middle half of all runs, with its interval."""
 
-    :param shapes: of the blocks, (runs, tasks, ...); entries of further axes are resampled independently.
-    """
-    counts = []
-    places = []
-    for runs, tasks, *further in shapes:
-        # runs and tasks of a resample beside each other: statistics are products over them
-        counts.append(np.empty((*further, reps, runs, tasks), np.min_scalar_type(runs)))
-        first = runs * tasks * np.arange(math.prod(further))
-        places.append(np.add.outer(np.arange(tasks), first).reshape(tasks, *further))
-    with seeded():
-        for rep, (k, shape) in product(range(reps), enumerate(shapes)):
-            # the draws of `rliable.library.StratifiedIndependentBootstrap`, whose indices take four times as long
-            drawn = np.random.randint(shape[0], size=shape) * shape[1] + places[k]
-            block = counts[k][..., rep, :, :]
-            block[...] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
-    return counts
+    def of_blocks(*blocks: Array) -> Array:
+        return np.array([metrics.aggregate_iqm(_pooled(blocks))])
 
-
-def _count_at_most(block: Array, drawn: Draws, values: Array) -> Array:
-    """Return how many drawn runs score at most each of K values, shape (reps, K)."""
-    is_at_most = (block.reshape(-1, 1) <= values).astype(np.float32)
-    # exact: whole numbers far below the 24 bits of a float32
-    return (drawn.reshape(len(drawn), -1).astype(np.float32) @ is_at_most).astype(np.float64)
-
-
-def interquartile_mean(blocks: Sequence[Array], draws: Sequence[Draws]) -> Array:
-    """Return the mean of the middle half of all runs of each resample, `rliable.metrics.aggregate_iqm`."""
-    levels = np.unique(np.concatenate([block.ravel() for block in blocks]))
-    end = np.zeros((len(draws[0]), len(levels)))
-    for block, drawn in zip(blocks, draws, strict=True):
-        end += _count_at_most(block, drawn, levels) / len(block)
-    total = sum(block.shape[1] for block in blocks)
-    cut = total / 4
-    if len(blocks) == 1:
-        # of runs that weigh the same, rliable cuts off whole ones
-        cut = blocks[0].size // 4 / len(blocks[0])
-    # a run on the edge of the middle half counts with the share of its weight that is inside
-    middle = np.diff(np.clip(end, cut, total - cut), prepend=cut)
-    return (middle * levels).sum(axis=1) / (total - 2 * cut)
-
-
-def median(blocks: Sequence[Array], draws: Sequence[Draws]) -> Array:
-    """Return the median over tasks of the means of their runs of each resample, `rliable.metrics.aggregate_median`."""
-    means = []
-    for block, drawn in zip(blocks, draws, strict=True):
-        means.append(np.einsum("rnt,nt->rt", drawn, block) / len(block))
-    return np.asarray(np.median(np.concatenate(means, axis=1), axis=1))
-
-
-FUNCTIONS: Mapping[str, tuple[Callable[[Sequence[Array], Sequence[Draws]], Array], Any]] = {
-    "iqm": (interquartile_mean, metrics.aggregate_iqm),
-    "median": (median, metrics.aggregate_median),
-}
-"""Aggregate -> function of the blocks of a method, each (runs, tasks), and of their resamples, which returns a number
-for each resample; and rliable's function of one block."""
-
-
-def aggregates(
-    scores: Mapping[str, Scores], names: Sequence[str], reps: int
-) -> dict[str, dict[str, Curve]]:
-    """Return method -> name of an aggregate -> its value at every evaluation, with point-wise bounds.
-
-    There are none below `MIN_SEEDS` runs of a task. The bounds hold for one evaluation each. They say nothing about an
-    average over a curve: for that, reduce each run to its average first.
-
-    :param scores: method -> task -> (runs,), or (runs, evaluations).
-    :param names: of `FUNCTIONS`.
-    """
-    result: dict[str, dict[str, Curve]] = {method: {} for method in scores}
-    for name, methods in product(names, drawn_together(scores)):
-        curves = _side_by_side([scores[method] for method in methods], name, reps)
-        for method, curve in zip(methods, curves, strict=True):
-            result[method][name] = curve
-    return result
-
-
-def drawn_together(scores: Mapping[str, Scores]) -> list[list[str]]:
-    """Return the methods with equal numbers of runs, which are resampled side by side, each independently."""
-    groups: dict[tuple[tuple[int, ...], ...], list[str]] = {}
-    for method, runs in scores.items():
-        groups.setdefault(tuple(map(np.shape, runs.values())), []).append(method)
-    return list(groups.values())
-
-
-def _side_by_side(scores: Sequence[Scores], name: str, reps: int) -> list[Curve]:
-    """Return one aggregate of methods with equal numbers of runs."""
-    blocks = blocks_of(scores)
-    columns = np.arange(blocks[0].shape[2])
-    of_resamples, of_block = FUNCTIONS[name]
-
-    def values(*draws: Draws) -> Array:
-        results = []
-        for k in columns:
-            runs = [block[:, :, k] for block in blocks]
-            results.append(of_resamples(runs, [drawn[k] for drawn in draws]))
-        return np.stack(results, axis=1)
-
-    # with fewer seeds these intervals would be too narrow
-    curve = estimated([block.shape for block in blocks], values, reps, MIN_SEEDS)
-    if len(blocks) == 1:  # rliable has no tasks with unequal numbers of runs
-        points = [of_block(blocks[0][:, :, k]) for k in columns]
-        curve = replace(curve, points=np.array(points))
-    parts = []
-    for ends in np.split(columns, len(scores)):
-        parts.append(Curve(curve.points[ends], curve.bounds[:, ends], curve.kind))
-    return parts
+    return _estimated([scores], of_blocks, reps).estimate()
 
 
 def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
-    """Return the fraction of runs whose score is above each threshold; below five seeds its bounds are too narrow.
+    """Return the fraction of runs whose score is above each threshold, with point-wise intervals.
 
     Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
     """
-    blocks = [block[:, :, 0] for block in blocks_of([scores])]
-    tasks = [block.shape[1] for block in blocks]
 
-    def above(*draws: Draws) -> Array:
-        at_most = []
-        for block, drawn in zip(blocks, draws, strict=True):
-            at_most.append(_count_at_most(block, drawn, thresholds) / block.size)
-        return 1 - np.average(at_most, axis=0, weights=tasks)
+    def of_blocks(*blocks: Array) -> Array:
+        # `rliable.library.score_distributions`, which looks at all runs again for each threshold
+        runs = np.sort(_pooled(blocks))
+        return 1 - np.searchsorted(runs, thresholds, "right") / len(runs)
 
-    curve = estimated([block.shape for block in blocks], above, reps)
-    # as `rliable.library.score_distributions`, whose module would load an econometrics package
-    fractions = [(block.reshape(-1, 1) > thresholds).mean(axis=0) for block in blocks]
-    return replace(curve, points=np.average(fractions, axis=0, weights=tasks))
+    return _estimated([scores], of_blocks, reps)
 
 
-def estimated(
-    shapes: Sequence[tuple[int, ...]],
-    function: Callable[..., Array],
-    reps: int,
-    min_runs: int = 2,
-) -> Curve:
-    """Return a function with its bounds; without them where a task has fewer runs than `min_runs`.
+def probability_of_improvement(x: Scores, y: Scores, reps: int) -> Estimate:
+    """Return P(X > Y), ties counted half, averaged over tasks that count equally.
 
-    :param shapes: of blocks, as in `resamples`.
-    :param function: their `Draws` to numbers, shape (reps, K).
+    It is `rliable.metrics.probability_of_improvement`, which calls SciPy's test of ranks for each task and resample.
     """
-    each_once = [np.ones((*shape[2:], 1, *shape[:2]), np.uint8) for shape in shapes]
-    points = function(*each_once)[0]
-    if min(runs for runs, *_ in shapes) < min_runs:
-        return Curve(points, np.full((2, len(points)), np.nan), "none")
-    values = function(*resamples(tuple(shapes), reps))
-    return Curve(points, np.quantile(values, QUANTILES, axis=0), "bootstrap")
+
+    def of_blocks(*blocks: Array) -> Array:
+        half = len(blocks) // 2  # the blocks of X, then those of Y, on the same tasks
+        total = 0.0
+        for of_x, of_y in zip(blocks[:half], blocks[half:], strict=True):
+            above = of_x[:, None] > of_y
+            equal = of_x[:, None] == of_y
+            wins = np.count_nonzero(above) + np.count_nonzero(equal) / 2
+            total += wins / (len(of_x) * len(of_y))
+        return np.array([total / len(x)])
+
+    return _estimated([x, y], of_blocks, reps).estimate()
+
+
+def _pooled(blocks: tuple[Array, ...]) -> Array:
+    """Return all runs of all tasks, shape (runs of all tasks,)."""
+    return np.concatenate([block.ravel() for block in blocks])
+
+
+def _estimated(methods: list[Scores], function: Callable[..., Array], reps: int) -> Curve:
+    """Return a function of blocks with its intervals; without them where a task has fewer runs than `MIN_SEEDS`.
+
+    Without repetitions there are none either.
+
+    :param methods: the scores of one method, or of two that are resampled independently.
+    :param function: their blocks to numbers, shape (K,).
+    """
+    tasks_of: dict[tuple[int, ...], list[str]] = {}
+    for task in methods[0]:
+        tasks_of.setdefault(tuple(len(scores[task]) for scores in methods), []).append(task)
+    blocks = []
+    for scores in methods:
+        for tasks in tasks_of.values():
+            blocks.append(np.stack([scores[task] for task in tasks], axis=1))
+    if not reps or min(map(len, blocks)) < MIN_SEEDS:
+        points = function(*blocks)
+        return Curve(points, np.full((2, len(points)), np.nan))
+    with seeded():
+        points_of, bounds_of = library.get_interval_estimates({"": blocks}, function, reps=reps)
+    return Curve(points_of[""], bounds_of[""])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Scores of runs, and their means with Welch-Satterthwaite t-intervals.
+"""Scores of runs, and their means with t-intervals.
 
 These cover the truth more often than the bootstrap at any number of seeds (``benchmarks/results/history/coverage.md``).
 """
@@ -6,26 +6,13 @@ These cover the truth more often than the bootstrap at any number of seeds (``be
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
 
-from zoo.report.statistics.estimates import (
-    QUANTILES,
-    Array,
-    Counts,
-    Curve,
-    Pair,
-    Range,
-    t_quantile,
-    welch_curve,
-    welch_half_width,
-)
+from zoo.report.statistics.estimates import SIGNIFICANT, Array, Curve, Range
 
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
@@ -39,39 +26,74 @@ Episodes = Mapping[str, int]
 
 FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
+MAX_PLANNED_SEEDS = 1 << 20
+"""The largest number of seeds that is planned."""
 
 
-def tasks_by_runs(scores: Mapping[str, Array]) -> dict[int, list[str]]:
-    """Return number of runs -> the tasks that have as many."""
-    tasks: dict[int, list[str]] = {}
-    for task, runs in scores.items():
-        tasks.setdefault(len(runs), []).append(task)
-    return tasks
+@dataclass(frozen=True)
+class Mean:
+    """Means over tasks, or differences of two, at every evaluation, and how well they are known.
 
+    All arrays have the shape (evaluations,), and are NaN where a task has one run.
 
-def blocks_of(methods: Sequence[Scores]) -> list[Array]:
-    """Return the scores of methods with as many runs of each task, one array for each number of runs.
-
-    :return: arrays of shape (runs, tasks, methods * evaluations).
+    :param points: the means.
+    :param errors: their standard errors.
+    :param freedom: the degrees of freedom of their t-intervals.
     """
-    blocks = []
-    for runs, tasks in tasks_by_runs(methods[0]).items():
-        columns = []
-        for scores in methods:
-            columns.append(np.stack([scores[task].reshape(runs, -1).T for task in tasks], axis=1))
-        blocks.append(np.concatenate(columns).T)
-    return blocks
+
+    points: Array
+    errors: Array
+    freedom: Array
+
+    def __sub__(self, other: Mean) -> Mean:
+        """Return the difference of two independent means.
+
+        Its degrees of freedom are the smaller ones of the two: Welch's are more, and with three seeds beside twelve
+        on one task find a difference of equal methods in up to 22% of all cases.
+        """
+        errors = np.hypot(self.errors, other.errors)
+        return Mean(self.points - other.points, errors, np.minimum(self.freedom, other.freedom))
+
+    def half_widths(self, level: float = SIGNIFICANT) -> Array:
+        """Return half the widths of the t-intervals that belong to two-sided tests at a level."""
+        return special.stdtrit(self.freedom, 1 - level / 2) * self.errors
+
+    def curve(self, limits: Range, level: float = SIGNIFICANT) -> Curve:
+        """Return the means with their point-wise intervals.
+
+        :param limits: the least and the greatest value that a mean can have.
+        """
+        half = self.half_widths(level)
+        return Curve(self.points, np.clip([self.points - half, self.points + half], *limits))
+
+    def p_value(self) -> float | None:
+        """Return the two-sided p value of the first mean being zero.
+
+        None where its error is not known, or is zero: runs that agree exactly say nothing about other seeds.
+        """
+        error = self.errors[0]
+        if not error > 0:
+            return None
+        return float(2 * special.stdtr(self.freedom[0], -abs(self.points[0]) / error))
 
 
-def mean(scores: Scores, limits: Range = FRACTION, episodes: Episodes | None = None) -> Curve:
-    """Return the mean over tasks of the means over runs, at every evaluation, with point-wise bounds.
+def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
+    """Return the mean over tasks of the means over runs, at every evaluation.
 
-    :param limits: the lowest and highest possible score, infinite where there is none.
+    The degrees of freedom are Satterthwaite's for the sample variances: the least variance of `seed_variances` makes
+    intervals wider, and never claims that their width is better known.
+
     :param episodes: the number of episodes behind each success rate, see `seed_variances`.
     """
-    points = np.mean([np.atleast_1d(runs.mean(axis=0)) for runs in scores.values()], axis=0)
-    seeds = np.array([*map(len, scores.values())])
-    return welch_curve(points, seed_variances(scores, episodes) / len(scores) ** 2, seeds, limits)
+    runs = np.array([*map(len, scores.values())])[:, None]
+    points = np.mean([np.atleast_1d(values.mean(axis=0)) for values in scores.values()], axis=0)
+    errors = np.sqrt((seed_variances(scores, episodes) / runs).sum(axis=0)) / len(scores)
+    parts = seed_variances(scores) / runs
+    divisor = (parts**2 / np.maximum(runs - 1, 1)).sum(axis=0)
+    # where all runs agree, as many as the task with the fewest runs has
+    fewest = np.full(points.shape, max(runs.min() - 1.0, 1.0))
+    freedom = np.divide(parts.sum(axis=0) ** 2, divisor, out=fewest, where=divisor > 0)
+    return Mean(points, errors, freedom)
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
@@ -98,96 +120,37 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     return np.array(variances)
 
 
-Samples = Mapping[str, pd.DataFrame]
-"""What is known of single runs: ``mean``, ``variance`` of one run and number of ``seeds``.
+def over_tasks(differences: Array, limits: Range) -> Curve:
+    """Return the mean of the differences of tasks with its t-interval for other tasks like these, shape (1,)."""
+    count = len(differences)
+    error = np.full(1, np.nan)  # one task says nothing about others
+    if count > 1:
+        error[:] = differences.std(ddof=1) / np.sqrt(count)
+    points = differences.mean(keepdims=True)
+    return Mean(points, error, np.full(1, max(count - 1.0, 1.0))).curve(limits)
 
-Each is a table with a row for each task and a column for each method.
-"""
 
+def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
+    """Return how many seeds of each of two methods would decide between them; more than `MAX_PLANNED_SEEDS` if none do.
 
-def samples_of(scores: Mapping[str, Scores], episodes: Mapping[str, Episodes]) -> Samples:
-    """Return the mean, the variance and the number of the runs of each method and task.
+    It assumes that the difference stays as it is and that runs go on to vary as they do: then its interval excludes 0,
+    or lies within the margin.
 
-    :param scores: method -> task -> (runs,); all methods have the same tasks.
-    :param episodes: method -> what `seed_variances` takes, of the methods that have success rates.
+    :param difference: of the means of the two methods; its error is known.
+    :param seeds: how many runs the tasks have today; the fewest, where they differ.
+    :param margin: less than which counts as equal, or None where scores have no scale for one.
+    :param level: of the two-sided test.
     """
-    runs = pd.DataFrame(scores, dtype=object)
-    variances = {}
-    for name, scores_of_method in scores.items():
-        variances[name] = seed_variances(scores_of_method, episodes.get(name))[:, 0]
-    return {
-        "mean": runs.map(np.mean),
-        "variance": pd.DataFrame(variances, runs.index),
-        "seeds": runs.map(len),
-    }
+    lead = abs(difference.points[0])
+    room = lead if margin is None else max(lead, margin - lead)
 
-
-def pair_spreads(samples: Samples, pairs: Sequence[Pair]) -> tuple[Array, Counts]:
-    """Return the variances behind the difference of means of each pair (X, Y): the tasks of X, then those of Y.
-
-    :return: variances of one run, multiplied by the squared weight of its task, and numbers of runs, both of shape
-        (2 tasks, pairs).
-    """
-    names = samples["seeds"].columns
-    methods = names.get_indexer(np.ravel(pairs)).reshape(-1, 2)
-
-    def of_pairs(statistic: str) -> NDArray[Any]:
-        values = samples[statistic].to_numpy().T[methods]  # (pairs, 2, tasks)
-        return values.reshape(len(pairs), -1).T
-
-    return of_pairs("variance") / len(samples["seeds"]) ** 2, of_pairs("seeds")
-
-
-# -- numbers of seeds that resolve a difference of means, planned from the observed variance ---------------------------
-
-MAX_PLANNED_SEEDS = 1 << 20
-"""Largest number of seeds in a plan; above it there is none."""
-
-
-@dataclass(frozen=True)
-class SeedPlan:
-    """How many seeds of each of two methods resolve the difference of their means.
-
-    :param half_width: of the 95% t-interval of the difference with the seeds that there are.
-    :param seeds: the least number for each method and task, or None above `MAX_PLANNED_SEEDS`.
-    :param interval: the number of seeds at both ends of the 95% interval of the variance.
-    """
-
-    half_width: float
-    seeds: int | None
-    interval: tuple[int | None, int | None]
-
-
-def plan_seeds(samples: Samples, pair: Pair, resolve: float) -> SeedPlan | None:
-    """Return the plan of two methods; None where nothing says how runs vary: a task has one, or all agree.
-
-    It assumes that runs of every task vary as those that there are, that both methods get the same number of seeds on
-    each of these tasks, and Welch-Satterthwaite's t-interval, whose quantile depends on that number.
-
-    :param resolve: what half the width of the interval must stay below, in the units of the scores.
-    """
-    variances, seeds = pair_spreads(samples, [pair])
-    half_width = welch_half_width(variances, seeds).item()
-    if not half_width > 0:
-        return None
-    # Satterthwaite's degrees of freedom of the sum of variances itself: how well it is known.
-    freedom = variances.sum() ** 2 / (variances**2 / np.maximum(seeds - 1, 1)).sum()
-    low, high = (freedom / special.chdtri(freedom, end) for end in QUANTILES)
-    interval = (_seeds_needed(low * variances, resolve), _seeds_needed(high * variances, resolve))
-    return SeedPlan(half_width, _seeds_needed(variances, resolve), interval)
-
-
-def _seeds_needed(variances: Array, resolve: float) -> int | None:
-    """Return the least number of seeds, at least 2, with a half width below `resolve`; None above `MAX_PLANNED_SEEDS`.
-
-    :param variances: of one run, weighted.
-    """
-    total = variances.sum()
-    ratio = total**2 / (variances**2).sum()
-
-    def is_enough(seeds: int) -> bool:
-        return bool(t_quantile((seeds - 1) * ratio) * np.sqrt(total / seeds) < resolve)
+    def is_enough(planned: int) -> bool:
+        more = replace(
+            difference,
+            errors=difference.errors * np.sqrt(seeds / planned),
+            freedom=difference.freedom * (planned - 1) / (seeds - 1),
+        )
+        return bool(more.half_widths(level)[0] < room)
 
     # the width falls with the number of seeds, so the first one that is enough can be bisected for
-    seeds_needed = bisect_left(range(MAX_PLANNED_SEEDS + 1), True, lo=2, key=is_enough)
-    return None if seeds_needed > MAX_PLANNED_SEEDS else seeds_needed
+    return bisect_left(range(MAX_PLANNED_SEEDS + 1), True, lo=2, key=is_enough)

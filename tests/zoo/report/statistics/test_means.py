@@ -5,36 +5,24 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.compute import improvements
-from zoo.report.statistics.estimates import UNSURE, Estimate, holm, welch_mean
-from zoo.report.statistics.means import mean, samples_of, seed_variances
+from zoo.report.statistics.estimates import holm
+from zoo.report.statistics.means import FRACTION, mean, over_tasks, seed_variances, seeds_needed
 
 UNLIMITED = (-np.inf, np.inf)
 
 
-def compared(scores, limits=(0.0, 1.0), episodes=None):
-    samples = samples_of(scores, dict.fromkeys(scores, episodes))
-    return improvements(scores, samples, 50, limits)["x", "y"]
-
-
-def compared_on_a_task(x, y, **options):
-    """Return the comparison of two methods by their scores on one task."""
-    return compared({"x": {"t": np.array(x)}, "y": {"t": np.array(y)}}, **options)
-
-
-def close_to(interval):
-    """Return what equals an interval of SciPy but for rounding."""
-    return pytest.approx(tuple(interval), abs=1e-12)
+def estimate_of(scores, limits=FRACTION, episodes=None):
+    return mean(scores, episodes).curve(limits).estimate()
 
 
 @pytest.mark.parametrize("episodes", [None, {f"task{k:02d}": 20 for k in range(4)}])
 def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
     scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
     scores[..., 1] = 0.8  # all runs agree by chance
-    curve = mean(by_task(scores), episodes=episodes)
+    curve = mean(by_task(scores), episodes).curve(FRACTION)
     for k in range(3):
         estimate = curve.estimate(k)
-        expected = mean(by_task(scores[..., k]), episodes=episodes).estimate(0)
+        expected = estimate_of(by_task(scores[..., k]), episodes=episodes)
         assert estimate.point == pytest.approx(expected.point)
         assert estimate.interval == pytest.approx(expected.interval, abs=1e-12)
 
@@ -42,24 +30,23 @@ def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
 def test_mean_has_a_welch_t_interval_and_tasks_with_unequal_numbers_of_runs_count_equally():
     a = np.array([0.4, 0.5, 0.7])
     b = np.array([0.2, 0.3, 0.35, 0.3, 0.25])
-    estimate = mean({"a": a, "b": b}).estimate(0)
+    estimate = estimate_of({"a": a, "b": b})
     # scipy's Welch interval of the difference a - (-b), halved, is that of the mean of both task means.
     reference = stats.ttest_ind(a, -b, equal_var=False).confidence_interval()
     assert estimate.point == pytest.approx((0.5333333 + 0.28) / 2)
-    assert estimate.interval == close_to([reference.low / 2, reference.high / 2])
+    assert estimate.interval == pytest.approx((reference.low / 2, reference.high / 2))
 
 
 def test_t_interval_of_scores_without_limits_is_not_cut():
     returns = np.array([-1500.0, -1400.0, -900.0])
-    estimate = mean({"a": returns}, UNLIMITED).estimate(0)
     reference = stats.ttest_1samp(returns, 0).confidence_interval()
-    assert estimate.interval == pytest.approx(tuple(reference))
+    assert estimate_of({"a": returns}, UNLIMITED).interval == pytest.approx(tuple(reference))
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 12])
 @pytest.mark.parametrize("score", [0.0, 0.8, 1.0])
 def test_runs_that_agree_by_chance_are_not_certain(seeds, score):
-    estimate = mean({"a": np.full(seeds, score)}, episodes={"a": 10}).estimate(0)
+    estimate = estimate_of({"a": np.full(seeds, score)}, episodes={"a": 10})
     rate = (10 * seeds * score + 2) / (10 * seeds + 4)
     half = stats.t.ppf(0.975, seeds - 1) * np.sqrt(rate * (1 - rate) / (10 * seeds))
     assert estimate.interval == pytest.approx((max(0, score - half), min(1, score + half)))
@@ -71,56 +58,93 @@ def test_spread_of_seeds_above_that_of_episodes_is_the_one_that_counts():
     assert seed_variances(scores, {"a": 50})[0] == pytest.approx(scores["a"].var(ddof=1))
 
 
+def test_the_least_variance_of_episodes_only_widens_an_interval():
+    random = np.random.RandomState(3)
+    for _ in range(50):
+        scores = by_task(random.randint(0, 21, (random.randint(2, 5), 3)) / 20)
+        plain = mean(scores).half_widths()
+        assert mean(scores, dict.fromkeys(scores, 20)).half_widths() >= plain
+
+
 def test_runs_that_all_agree_have_no_interval_where_nothing_bounds_their_variance():
-    estimate = mean({"a": np.full(6, 0.1 + 0.2)}).estimate(0)
-    assert estimate.interval is None
-    assert estimate.kind == UNSURE
+    assert estimate_of({"a": np.full(6, 0.1 + 0.2)}).interval is None
+    assert (mean({"a": np.ones(5)}) - mean({"a": np.zeros(5)})).p_value() is None
 
 
 def test_one_seed_gives_no_interval():
-    assert mean({"a": np.array([0.5]), "b": np.array([0.2, 0.3])}).estimate(0).interval is None
-    pair = compared_on_a_task([0.5], [0.2, 0.3])
-    assert pair.probability == Estimate(1.0)
-    assert pair.difference.interval is None
-    assert pair.p_value is None
+    alone = mean({"a": np.array([0.5]), "b": np.array([0.2, 0.3])})
+    assert alone.curve(FRACTION).estimate().interval is None
+    difference = mean({"a": np.array([0.2, 0.3])}) - mean({"a": np.array([0.5])})
+    assert difference.curve((-1, 1)).estimate().interval is None
+    assert difference.p_value() is None
 
 
-def test_methods_with_unequal_numbers_of_seeds_are_compared():
-    x = np.linspace(50, 100, 12)
-    y = np.linspace(0, 60, 7)
-    pair = compared_on_a_task(x, y, limits=UNLIMITED)
-    assert pair.probability.point == pytest.approx(stats.mannwhitneyu(x, y).statistic / (12 * 7))
+@pytest.mark.parametrize("seeds", [(12, 7), (5, 5)])
+def test_difference_has_scipys_welch_error_and_the_smaller_degrees_of_freedom(seeds):
+    x = np.linspace(50, 100, seeds[0])
+    y = np.linspace(0, 60, seeds[1])
+    difference = mean({"t": x}) - mean({"t": y})
     reference = stats.ttest_ind(x, y, equal_var=False)
-    assert pair.p_value == pytest.approx(reference.pvalue)
-    assert pair.difference.interval == close_to(reference.confidence_interval())
+    t = difference.points[0] / difference.errors[0]
+    assert t == pytest.approx(reference.statistic)
+    assert difference.freedom[0] == min(seeds) - 1 < reference.df
+    assert difference.p_value() == pytest.approx(2 * stats.t.sf(t, min(seeds) - 1))
 
 
 def test_difference_of_rates_is_at_most_100_points():
-    scores = [1.0, 1.0, 0.7], [0.0, 0.2, 0.0]
-    reference = stats.ttest_ind(*scores, equal_var=False).confidence_interval()
-    assert reference.high > 1
-    pair = compared_on_a_task(*scores)
-    assert pair.difference.interval == close_to([reference.low, 1])
-    assert pair.reversed.difference.interval == close_to([-1, -reference.low])
+    difference = mean({"t": np.array([1.0, 1.0, 0.7])}) - mean({"t": np.array([0.0, 0.2, 0.0])})
+    low, high = difference.curve((-1.0, 1.0)).estimate().interval
+    assert low < 1 == high
 
 
-def test_difference_of_methods_whose_seeds_agree_by_chance_is_not_certain():
-    scores = [1.0] * 5, [0.96] * 5
-    pair = compared_on_a_task(*scores)
-    assert pair.difference == Estimate(pytest.approx(0.04), None, UNSURE)
-    assert pair.p_value is None
-    low, high = compared_on_a_task(*scores, episodes={"t": 10}).difference.interval
-    assert low < 0 < 0.04 < high
+@pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (12, 12), (3, 12), (5, 12)])
+@pytest.mark.parametrize("tasks", [1, 8])
+def test_equal_methods_differ_in_at_most_five_of_a_hundred_comparisons(seeds, tasks):
+    random = np.random.RandomState(0)
+    episodes = dict.fromkeys(range(tasks), 50)
+
+    def alike(runs):
+        return dict(enumerate(random.binomial(50, 0.9, (tasks, runs, 2000)) / 50))
+
+    def all_or_nothing(runs):
+        # the seeds of such a task say least about one another
+        return dict(enumerate(np.where(random.rand(tasks, runs, 2000) < 0.5, 0.05, 0.95)))
+
+    for draw in (alike, all_or_nothing):
+        x, y = (mean(draw(runs), episodes) for runs in seeds)
+        differs = abs((x - y).points) > (x - y).half_widths()
+        # 5%, and twice the error of the simulation
+        assert differs.mean() <= 0.06
 
 
-def test_welch_mean_takes_a_known_part_as_exact():
-    x = np.array([0.2, 0.4, 0.9, 0.5])
-    estimate = welch_mean([x.mean(), -0.1], [x.var(ddof=1), 0.0], [len(x), 1])
-    reference = stats.ttest_1samp(x - 0.1, 0).confidence_interval()
-    assert estimate.interval == close_to(reference)
+def test_two_seeds_that_agree_by_chance_may_mislead():
+    # two times 5% and two times 95%, one in eight pairs of two seeds each, say nothing of the seeds to come
+    low, high = ({"t": np.full(2, rate)} for rate in (0.05, 0.95))
+    p_value = (mean(high, {"t": 50}) - mean(low, {"t": 50})).p_value()
+    assert p_value <= 0.05
 
 
-def test_holm_steps_down_along_the_first_axis_and_unknown_values_count_as_one():
-    p_values = np.array([[0.04, 0.5], [0.01, np.nan], [0.03, 0.02]])
-    assert holm(p_values) == pytest.approx(np.array([[0.06, 1], [0.03, 1], [0.06, 0.06]]))
+def test_interval_over_tasks_is_students():
+    differences = np.array([0.4, 0.15, 0.55])
+    expected = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert over_tasks(differences, (-1, 1)).estimate().interval == pytest.approx(tuple(expected))
+    assert over_tasks(differences[:1], (-1, 1)).estimate().interval is None
+
+
+@pytest.mark.parametrize(("lead", "margin"), [(0.02, 0.03), (0.05, None), (0.01, 0.03)])
+def test_seeds_that_are_needed_are_the_first_number_that_decides(lead, margin):
+    x = np.array([0.5, 0.6, 0.45, 0.55, 0.4])
+    difference = mean({"t": x + lead}) - mean({"t": x})
+    room = max(lead, (margin or 0) - lead)
+    planned = seeds_needed(difference, 5, margin, 0.05)
+
+    def half_width(seeds):
+        return stats.t.ppf(0.975, seeds - 1) * np.sqrt(2 * x.var(ddof=1) / seeds)
+
+    assert half_width(planned) < room <= half_width(planned - 1)
+    assert seeds_needed(difference, 5, margin, 0.01) > planned
+
+
+def test_holm_steps_down():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert not holm([]).size

@@ -1,0 +1,126 @@
+"""Figures show the numbers of a comparison, each method in one colour."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+
+from tests.zoo.report.samples import (
+    NO_RUNS,
+    comparison_of,
+    comparison_of_returns,
+    comparison_of_runs,
+    evaluations,
+    means_of_scene,
+    returns,
+    scene_runs,
+)
+from zoo.report.comparison import ComparedMethod
+from zoo.report.figures import MAX_LINES, all_figures, to_file
+from zoo.runs.scores import RETURN
+
+
+def axes_of(comparison, name, runs=NO_RUNS):
+    """Return the first panel of one figure: drawing is most of the work."""
+    (drawing,) = all_figures(comparison, runs, only=name).values()
+    return drawing.figure.axes[0]
+
+
+def test_figures_of_success():
+    runs = evaluations(["A", "B"])
+    of_phases = ("verdict", "aggregates", "improvement", "profiles", "heat_map", "runs")
+    expected = {f"{name}_{phase}" for name in of_phases for phase in ("offline", "online")}
+    drawn = all_figures(comparison_of_runs(runs), runs)
+    assert set(drawn) == expected | {"sample_efficiency", "domains"}
+
+
+def test_returns_have_their_kind_in_the_name_and_each_environment_an_axis_of_its_own():
+    figures = all_figures(comparison_of_returns(["SAC", "TD3"]), NO_RUNS)
+    expected = ("improvement_online", "heat_map_online", "environments")
+    assert set(figures) == {f"{name}_return" for name in expected}
+    cheetah, pendulum = figures["environments_return"].figure.axes
+    assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]
+    assert cheetah.get_ylabel() == "return"
+
+
+def test_curves_and_profiles_have_the_numbers_of_the_comparison_and_one_colour_a_method():
+    comparison = comparison_of(["A", "B"])
+    curves = axes_of(comparison, "sample_efficiency")
+    phase = comparison.phases["offline"]
+    colours = {}
+    for line in curves.lines:
+        points = phase.curves.query(f"where == 'all' and method == '{line.get_label()}'")
+        assert line.get_ydata()[: len(points)] == pytest.approx(100 * points["value"])
+        colours[line.get_label()] = line.get_color()
+    assert len({*colours.values()}) == 2
+    for line in axes_of(comparison, "profiles_offline").lines:
+        points = phase.profiles[phase.profiles["method"] == line.get_label()]
+        assert line.get_ydata() == pytest.approx(points["fraction"])
+        assert line.get_color() == colours[line.get_label()]
+
+
+def test_lines_show_the_focus_and_the_best_and_say_how_many_methods_there_are():
+    names = [f"agent{k}" for k in range(MAX_LINES + 2)]
+    methods = {name: ComparedMethod(name, name, "a_set") for name in names}
+    worst = evaluations(names)
+    worst.loc[worst["method"] == names[0], "score"] = 0.0
+    comparison = comparison_of_runs(worst, methods=methods, focus=names[0])
+    (drawing,) = all_figures(comparison, NO_RUNS, only="sample_efficiency").values()
+    shown = [line.get_label() for line in drawing.figure.axes[0].lines]
+    assert len(shown) == MAX_LINES
+    assert shown[0] == names[0]
+    assert f"{MAX_LINES} of {len(names)} methods" in drawing.caption
+
+
+def test_bars_of_a_verdict_are_its_intervals():
+    comparison = comparison_of(["A", "B", "C"])
+    ax = axes_of(comparison, "verdict_offline")
+    decision = comparison.phases["offline"].decision
+    intervals = [verdict.difference.interval for verdict in decision.verdicts]
+    drawn = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches[::-1]]
+    assert np.array(drawn) == pytest.approx(100 * np.array(intervals))
+
+
+def test_a_method_that_starts_online_begins_where_the_others_go_online():
+    steps = ((1000, "offline"), (2000, "offline"), (2500, "online"))
+    late = evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))
+    ax = axes_of(comparison_of_runs(pd.concat([evaluations(["QAM"], steps), late])), "domains")
+    steps_of = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
+    assert steps_of["RLPD"] == [2500, 3000]
+
+
+def test_curves_are_drawn_where_the_focus_is_published_without_one():
+    methods = {name: ComparedMethod(name, name, f"set of {name}") for name in "AM"}
+    means = means_of_scene("M", "online")
+    comparison = comparison_of_runs(evaluations("A"), means, methods, focus="M")
+    assert [line.get_label() for line in axes_of(comparison, "sample_efficiency").lines] == ["A"]
+
+
+def test_names_may_have_signs_of_formulas_and_files_have_the_same_bytes():
+    name = r"$\nonsense$_b"
+    table = returns([name], environments=["Pendulum-v1"], seeds=2)
+    drawings = all_figures(comparison_of_runs(table, kind=RETURN), table)
+    assert "sample_efficiency_return" in drawings
+    for drawing in drawings.values():
+        for kind in ("png", "pdf"):
+            assert to_file(drawing.figure, kind) == to_file(drawing.figure, kind)
+
+
+def test_pdfs_have_truetype_fonts():
+    (drawing,) = all_figures(comparison_of("AB"), NO_RUNS, only="profiles_offline").values()
+    data = to_file(drawing.figure, "pdf")
+    assert b"/CIDFontType2" in data  # TrueType, as conferences ask for
+    assert b"/Type3" not in data
+
+
+def test_heat_map_has_a_cell_for_each_method_and_task():
+    runs = pd.concat([scene_runs([[0.0], [1.0]], "A"), scene_runs([[0.5]], "B")])
+    texts = {
+        text.get_text() for text in axes_of(comparison_of_runs(runs), "heat_map_offline").texts
+    }
+    assert texts == {"0", "100", "50"}
+    (drawing,) = all_figures(comparison_of_runs(runs), NO_RUNS, only="heat_map_offline").values()
+    pixels = image.imread(io.BytesIO(to_file(drawing.figure, "png")))
+    assert pixels.std() > 0.05

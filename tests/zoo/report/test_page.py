@@ -1,0 +1,265 @@
+"""The page of a report, the folder that it stands in, and its sentences."""
+
+import json
+import re
+import tomllib
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.zoo.outcomes import refuses
+from tests.zoo.report.samples import (
+    SCENE,
+    compared,
+    content_of,
+    evaluations,
+    scene_runs,
+)
+from tests.zoo.runs.helpers import write_run
+from zoo.report.comparison import ComparedMethod
+from zoo.report.figures import all_figures
+from zoo.report.page import report
+from zoo.report.page.report import MARKER, TEMPLATES, Content
+from zoo.report.page.sentences import describe_selection, selection, warnings
+from zoo.report.published_scores import load_set
+from zoo.report.request import CompareRequest
+
+
+@pytest.fixture(scope="module")
+def content():
+    problems = [("logs/a", None), ("logs/b", "failed: at step 1")]
+    return content_of(evaluations(["QAM", "FQL"]), problems=problems)
+
+
+@pytest.fixture
+def draw(monkeypatch):
+    """Return what leaves only some figures in reports, by a pattern of their names: drawing is most of the work."""
+    return lambda only: monkeypatch.setattr(report, "all_figures", partial(all_figures, only=only))
+
+
+@pytest.fixture(scope="module")
+def folder(content, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    report.write_report(folder, content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text()
+
+
+def html(content):
+    """Return a page without figures."""
+    return report.to_html(content, {})
+
+
+def test_a_folder_with_files_that_no_report_has_written_is_refused(content, tmp_path, draw):
+    draw("none")
+    (tmp_path / "scores.csv").write_text("mine")
+    with refuses("must be a new folder or that of an earlier report"):
+        report.write_report(tmp_path, content)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_an_earlier_report_is_replaced_and_nothing_else(content, tmp_path, draw):
+    draw("none")
+    report.write_report(tmp_path, content)
+    for name in ("tables/older.csv", "notes.txt", "report.html"):
+        (tmp_path / name).write_text("earlier")
+    report.write_report(tmp_path, content)
+    assert not (tmp_path / "tables" / "older.csv").exists()
+    assert (tmp_path / "notes.txt").read_text() == "earlier"
+    assert (tmp_path / "report.html").read_text() != "earlier"
+
+
+def test_report_is_one_page_with_tables_and_figures_beside_it(folder):
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    tables = ("verdict_offline", "aggregates_online", "tasks_online")
+    expected = {"report.html", "scores.csv", "runs.csv", MARKER}
+    expected |= {f"tables/{table}.{kind}" for table in tables for kind in ("csv", "tex")}
+    expected |= {f"figures/verdict_offline.{kind}" for kind in ("pdf", "png")}
+    assert expected <= names
+
+
+def test_page_needs_nothing_from_outside(page):
+    assert not re.search(r'<[^>]*(src|href)="(?!data:image/png)', page)
+    assert "@import" not in page
+    assert "<script" not in page
+
+
+def test_page_shows_every_table_and_figure_once(content, folder, page):
+    assert all(page.count(f'id="{table.name}"') == 1 for table in content.tables)
+    shown = re.findall(r'id="figure-(\w+)"', page)
+    assert sorted(shown) == sorted(path.stem for path in (folder / "figures").glob("*.png"))
+
+
+def test_page_says_where_it_comes_from_what_was_compared_and_what_was_skipped(content, page):
+    origin = "2026-11-30, commit 0123abc"
+    text = html(replace(content, origin=origin))
+    assert f">{origin}<br><code>zoo compare logs<" in text
+    assert content.selection in text
+    assert "1 of 2 run folders are unfinished or do not count" in page
+    assert "<code>logs/b</code>: failed: at step 1" in page
+
+
+def test_sentences_of_a_verdict_come_first(content, page):
+    (first, _) = content.verdicts
+    places = [page.index(part) for part in ("</h1>", first[:20], "<h2>")]
+    assert places == sorted(places)
+    assert first.split()[1:3] == ["leads", "offline,"]
+
+
+def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
+    report.write_report(tmp_path, replace(content))  # drawn again
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
+
+
+def test_every_evaluation_curve_and_profile_of_the_comparison_is_in_a_file(content, folder):
+    table = pd.read_csv(folder / "evaluations.csv")
+    # methods, tasks, seeds, evaluations
+    assert len(table) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
+    phases = content.comparisons[0].phases.values()
+    for name in ("curves", "profiles"):
+        expected = pd.concat([getattr(phase, name) for phase in phases], ignore_index=True)
+        pd.testing.assert_frame_equal(pd.read_csv(folder / f"{name}.csv"), expected)
+
+
+def test_a_large_table_is_compressed_without_loss(monkeypatch, tmp_path):
+    table = evaluations(["QAM"])
+    monkeypatch.setattr(report, "LARGEST_CSV", 1000)
+    ((name, content),) = report.csv_file("evaluations", table).items()
+    (tmp_path / name).write_bytes(content)
+    assert name == "evaluations.csv.gz"
+    assert len(pd.read_csv(tmp_path / name)) == len(table)
+
+
+def test_first_report_of_one_run_claims_nothing_that_one_run_cannot_say(tmp_path):
+    write_run(tmp_path / "qam", offline=(10, 18), episodes=20)
+    text = html(Content(*compared(curves=True, paths=[tmp_path]), CompareRequest()))
+    # the interval by the formula of Wilson, for 18 of 20
+    assert "18 of 20 episodes of one seed" in text
+    assert "[69.9, 97.2]" in text
+    headings = re.findall("<h2>(.*?)</h2>", text)
+    assert headings[0] == "Scores"
+    assert not {"Verdict", "Aggregates", "Tasks", "All pairs"} & {*headings}
+
+
+def test_names_from_run_folders_add_no_markup_to_the_page():
+    names = ["</script><script>alert(1)</script>", "<!--<script>", "a&amp;b'\"", "]]>"]
+    runs = pd.concat([scene_runs([[0.5] * 6], name) for name in names])
+    text = html(content_of(runs, problems=[("logs/<i>", "<u>")]))
+    assert "alert(1)" in text
+    assert not re.search("<(script|[iu]>)", text)
+
+
+def test_wheel_has_every_file_of_the_page():
+    project = tomllib.loads((TEMPLATES.parents[3] / "pyproject.toml").read_text())
+    package = project["tool"]["setuptools"]["package-data"]["zoo"]
+    root = TEMPLATES.parents[2]
+    included = {path for pattern in package for path in root.glob(pattern)}
+    assert {path for path in TEMPLATES.rglob("*") if path.is_file()} <= included
+
+
+def test_what_was_left_out_of_a_set_stands_on_the_page_and_in_the_results():
+    set_of_scores = load_set("rql2026")
+    methods = {"qam": ComparedMethod("qam", "QAM", "own")}
+    content = content_of(scene_runs([[0.5] * 5]), methods, sets=[set_of_scores])
+    left_out = json.loads(content.results)["compared"]["left_out"]["rql2026"]
+    assert left_out["methods"] == ["RQL"]
+    assert len(left_out["tasks"]) == 49
+    assert "of rql2026, left out: RQL, 49 tasks" in content.selection
+    request = CompareRequest(methods=["qam"])
+    text = describe_selection(selection(content.inputs, content.comparisons, request))
+    for part in (
+        "chosen by --methods: qam",
+        "margin of equality: 3 points",
+    ):
+        assert part in text
+
+
+# -- warnings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"), [(2, "two seeds"), (3, "FQL (3), QAM (3)"), (6, None)]
+)
+def test_too_few_seeds_are_warned_of(seeds, expected):
+    sentences = content_of(evaluations(["QAM", "FQL"], seeds=seeds)).warnings
+    assert len(sentences) == bool(expected)
+    assert all(expected in text for text in sentences)
+
+
+def test_left_out_tasks_are_warned_of():
+    short = evaluations(["FQL"], tasks=2, steps=((500, "offline"),))
+    text = "\n".join(content_of(pd.concat([evaluations(["QAM"], tasks=4), short])).warnings)
+    assert "lack: cube-double-play task2, scene-play task2 (FQL)" in text
+
+
+def test_departures_name_their_environments():
+    steps = {"offline_steps": [3000, 1000000]}
+    departures = {SCENE[0]: {"gamma": [0.9, 0.99], **steps}, SCENE[1]: steps, SCENE[2]: {}}
+    protocols = {env: {"profile": "qam"} for env in departures}
+    methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
+    content = content_of(scene_runs([[0.5] * 6] * 3), methods)
+    (sentence,) = (text for text in content.warnings if "departs" in text)
+    assert "offline_steps 3,000 instead of 1,000,000 (2 tasks of scene-play)" in sentence
+    assert "gamma 0.9 instead of 0.99 (scene-play task1)" in sentence
+
+
+def test_runs_that_were_not_made_as_a_set_beside_them_are_told():
+    protocols = {SCENE[0]: {"profile": "qam", "offline_steps": 3000}}
+    methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols)}
+    methods["QAM"] = ComparedMethod("QAM", "QAM", "qam2026")
+    runs = pd.concat([scene_runs([[0.5] * 6], name) for name in methods])
+    content = content_of(runs, methods, sets=[load_set("qam2026")])
+    (text,) = (text for text in content.warnings if "was not run as qam2026 was" in text)
+    assert "offline_steps 3,000 against 1,000,000" in text
+
+
+QUICK = """
+profile: quick
+departures: {gamma: [0.995, 0.99], offline_steps: [3000, 1000000]}
+"""
+
+
+def test_quick_runs_are_told(tmp_path):
+    write_run(tmp_path / "qam", algo="qam", env="Pendulum-v1", **yaml.safe_load(QUICK))
+    inputs, comparisons = compared(paths=[tmp_path])
+    (text,) = (text for text in warnings(inputs, comparisons) if "--quick" in text)
+    assert "3,000 instead of 1,000,000" in text
+
+
+APART = """
+- {env: Pendulum-v1, success_return: -300}
+- {env: Pendulum-v1, success_return: -500.5}
+- &played {env: Hopper-v5, eval_env_kwargs: [at=1], env_kwargs: [at=2]}
+- {env: Hopper-v5}
+- {<<: *played, env: Left-out-v1}
+- {env: Left-out-v1}
+- {env: Ant-v5, dataset: {fingerprint: ffffffff}}
+- {env: Ant-v5}
+- {env: Reacher-v5}
+"""
+
+
+def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
+    for number, options in enumerate(yaml.safe_load(APART)):
+        write_run(tmp_path / str(number), algo=f"mine{number}", **options)
+    inputs, comparisons = compared(paths=[tmp_path], envs=["[!L]*"])
+    sentences = warnings(inputs, comparisons)
+    apart = [text.split(":")[0] for text in sentences if "may explain differences" in text]
+    assert sorted(apart) == ["Ant-v5", "Hopper-v5", "Pendulum-v1"]
+
+
+def test_seeds_with_other_code_are_told(tmp_path):
+    for seed, code in enumerate(("a" * 9, "b" * 9)):
+        write_run(tmp_path / str(seed), seed=seed, agent={"class": "mine:Mine", "code": code})
+    inputs, comparisons = compared(paths=[tmp_path])
+    text = "\n".join(warnings(inputs, comparisons))
+    assert "2 versions of the algorithm's file" in text

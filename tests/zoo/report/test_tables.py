@@ -1,0 +1,145 @@
+"""Tables, as entries for readers and as files."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.zoo.report.samples import (
+    SCENE,
+    comparison_of,
+    comparison_of_returns,
+    content_of,
+    evaluations,
+    scene_runs,
+)
+from zoo.report import tables
+from zoo.report.comparison import ComparedMethod
+from zoo.report.statistics.estimates import Estimate
+from zoo.report.table_entries import (
+    Table,
+    TableEntry,
+    latex,
+    number_entry,
+    number_text,
+    score_entries,
+    to_csv,
+    to_latex,
+)
+from zoo.runs.scores import SUCCESS
+
+DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
+\usepackage{booktabs}
+\begin{document}
+%s
+\end{document}
+"""
+
+
+def offline(comparison):
+    return comparison.phases["offline"]
+
+
+def test_table_of_aggregates_has_points_in_per_cent_with_intervals():
+    comparison = comparison_of(["QAM", "FQL"])
+    phase = offline(comparison)
+    table = tables.aggregates_table(comparison, phase)
+    rows = {row[0].text: row for row in table.rows}
+    mean = phase.aggregates["FQL"].mean
+    text = "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * np.array([mean.point, *mean.interval])))
+    assert rows["FQL"][1].plain == text
+    assert table.header == ["method", "mean", "IQM", "seeds", "steps"]
+    assert [entry.text for entry in rows["FQL"][3:]] == ["6", "2,000"]
+    # as where the environments of one method ran for different numbers of steps
+    ranges = dict.fromkeys(phase.step_ranges, (1000, 2000))
+    table = tables.aggregates_table(comparison, replace(phase, step_ranges=ranges))
+    assert {row[4].text for row in table.rows} == {"1,000 to 2,000"}
+
+
+def test_bold_is_the_best_of_several_whose_runs_all_finished():
+    estimates = {"best": Estimate(0.8), "near": Estimate(0.79, (0.7, 0.9)), "none": None}
+    entries = score_entries(estimates, SUCCESS, ["best", "near"])
+    assert [entry.is_bold for entry in entries.values()] == [True, False, False]
+    assert not score_entries(estimates, SUCCESS, ["near"])["best"].is_bold
+    alone = {"best": Estimate(0.8), "same": Estimate(0.8)}
+    assert not any(entry.is_bold for entry in score_entries(alone, SUCCESS, alone).values())
+
+
+def test_protocol_table_has_one_row_for_each_protocol():
+    protocols = {env: {"offline_steps": 1000, "sparse": True} for env in SCENE}
+    methods = {name: ComparedMethod(name, name, "own", protocols) for name in ("a", "b")}
+    longer = {SCENE[0]: {"offline_steps": 2000, "sparse": True}}
+    methods["c"] = ComparedMethod("c", "c", "own", longer)
+    runs = pd.concat([scene_runs([[0.5] * 6] * 5, name) for name in methods])
+    table = tables.protocol_table(content_of(runs, methods).comparisons[0])
+    assert table.header == ["source", "methods", "where", "offline steps"]
+    assert "All: sparse True." in table.caption
+    assert [[entry.text for entry in row] for row in table.rows] == [
+        ["own", "a, b", "5 tasks of scene-play", "1,000"],
+        ["own", "c", "scene-play task1", "2,000"],
+    ]
+
+
+def test_tasks_of_returns_have_means_with_intervals_in_their_own_units():
+    comparison = comparison_of_returns(["SAC", "TD3"])
+    phase = comparison.phases["online"]
+    table = tables.tasks_table(comparison, phase)
+    assert table.name == "tasks_online_return"
+    assert table.title == "Tasks, online, return"
+    column = table.header.index("SAC")
+    for row, environment in zip(table.rows, ("HalfCheetah-v5", "Pendulum-v1"), strict=True):
+        mean = phase.per_task[environment]["SAC"].mean
+        text = "{:,.0f} [{:,.0f}, {:,.0f}]".format(mean.point, *mean.interval)
+        assert row[0].text == environment
+        assert row[column].plain == text.replace("-", "\N{MINUS SIGN}")
+
+
+@pytest.mark.parametrize(
+    ("interval", "point", "text"),
+    [((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")],
+)
+def test_numbers_have_true_minus_signs_and_intervals_of_few_digits(interval, point, text):
+    entry = number_entry(Estimate(point, interval), 100, 1)
+    assert entry.plain == text.replace("~", "\N{MINUS SIGN}")
+
+
+def test_a_tie_is_rounded_by_its_value_and_not_by_its_last_bit():
+    tie = 12.25
+    for value in (np.nextafter(tie, 0), np.nextafter(tie, 100)):
+        assert number_text(value, 1) == number_text(tie, 1)
+
+
+def test_csv_has_unrounded_numbers_intervals_and_details():
+    mean = TableEntry("1.0", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015))
+    rows = [
+        {"method": TableEntry("QAM‡", value="QAM"), "mean": mean, "n": TableEntry("2", "seeds")},
+        {"method": "FQL", "mean": TableEntry("-"), "n": "3"},
+    ]
+    text = to_csv(Table.of("t", "", "", rows))
+    assert text.splitlines() == [
+        "method,mean,mean low,mean high,n,n detail",
+        "QAM,0.0101,0.005,0.015,2,seeds",
+        "FQL,,,,3,",
+    ]
+
+
+def test_latex_has_its_signs_escaped_and_true_minus_signs():
+    row = {"a|b": "<b>|50% & a_b$", "x_y": TableEntry("\N{MINUS SIGN}1.0", "[0.5, 1.5]", True)}
+    text = to_latex(Table.of("signs", "A title", "100% of a_b", [row]))
+    assert r"$<$b$>$|50\% \& a\_b\$ & \textbf{$-$1.0 [0.5, 1.5]} \\" in text
+    assert r"\caption{A title. 100\% of a\_b}" in text
+    assert latex(r"~ {y} #1 \z ^") == r"$\sim$ \{y\} \#1 $\backslash$z \^{}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs a TeX installation")
+def test_tables_compile(tmp_path):
+    content = content_of(evaluations(["QAM", "my_agent & co", "a‡"], tasks=8))
+    text = "\\clearpage\n".join(map(to_latex, content.tables))
+    (tmp_path / "tables.tex").write_text(DOCUMENT % text)
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -1,0 +1,410 @@
+"""The figures of a comparison, drawn by rliable and seaborn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import filter as matching
+from functools import cached_property, partial
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from rliable import plot_utils
+
+from zoo.report.comparison import (
+    ALL_TASKS,
+    CURVE_COLUMNS,
+    OWN_RUNS,
+    Comparison,
+    Outcome,
+    Phase,
+    joined,
+    ranking,
+)
+from zoo.report.scores_file import last_evaluations
+from zoo.report.statistics.bootstrap import seeded
+from zoo.report.statistics.estimates import Estimate
+from zoo.report.tables import only_task
+from zoo.runs.folder import PHASES, short_name
+from zoo.runs.scores import SUCCESS
+
+MAX_LINES = 7
+"""The most methods that a figure of lines shows: seaborn's palette has so many colours before its grey."""
+WIDTH = 4.8
+"""The width of a figure with one panel, in inches."""
+GREY = "#8f8f8f"
+_STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "lines.markersize": 3,
+    "legend.frameon": False,
+    "text.parse_math": False,  # names of runs hold no formulas
+    "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
+    "svg.fonttype": "none",
+}
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_TEXTS = {"labelsize": "medium", "ticklabelsize": "medium"}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what it shows."""
+
+    figure: Figure
+    caption: str
+
+
+def all_figures(
+    comparison: Comparison, evaluations: pd.DataFrame, only: str = "*"
+) -> dict[str, Drawing]:
+    """Return every figure of a comparison that has something to show: name -> figure.
+
+    :param evaluations: of all runs that count; those of own runs are drawn one by one.
+    :param only: a pattern of the names of the figures to draw.
+    """
+    artist = _Artist(comparison, evaluations)
+    makers: dict[str, Callable[[], Drawing | None]] = {}
+    for phase in comparison.phases.values():
+        for name in ("verdict", "aggregates", "improvement", "profiles", "heat_map", "runs"):
+            makers[f"{name}_{phase.name}"] = partial(getattr(artist, name), phase)
+    makers["sample_efficiency"] = artist.sample_efficiency
+    makers["domains" if comparison.kind is SUCCESS else "environments"] = artist.domains
+    drawings = {}
+    with matplotlib.rc_context(sns.axes_style("ticks") | _STYLE):
+        for name in matching(makers, only):
+            drawing = makers[name]()
+            if drawing is not None:
+                drawings[name + comparison.kind.suffix] = drawing
+    return drawings
+
+
+def to_file(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a file, e.g. ``pdf`` or ``png``; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": "figure"}):
+        figure.savefig(
+            buffer, format=kind, dpi=150, bbox_inches="tight", metadata=_UNDATED.get(kind)
+        )
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Artist:
+    """Draws the figures of one comparison."""
+
+    comparison: Comparison
+    evaluations: pd.DataFrame
+
+    @cached_property
+    def colours(self) -> dict[str, Any]:
+        """The colour of each method that lines show: the focus, the baseline, own ones, then the best."""
+        about = self.comparison
+        last = list(about.phases.values())[-1]
+        best = ranking(about, last)
+        own = [name for name in best if about.methods[name].is_own]
+        first = [name for name in (about.focus, about.baseline) if name in best]
+        names = list(dict.fromkeys([*first, *own, *best]))[:MAX_LINES]
+        return dict(zip(names, sns.color_palette("colorblind"), strict=False))
+
+    def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
+        """Return the parts of a table that lines show, by method, and the end of the caption."""
+        parts = dict(iter(table.groupby("method")))
+        shown = {name: parts[name] for name in self.colours if name in parts}
+        if len(shown) < len(parts):
+            return shown, f" {len(shown)} of {len(parts)} methods."
+        return shown, ""
+
+    def named(self, name: str) -> str:
+        """Return what a method is called."""
+        return self.comparison.methods[name].title
+
+    def profiles(self, phase: Phase) -> Drawing | None:
+        """Draw the performance profiles."""
+        kind = self.comparison.kind
+        if phase.profiles.empty:
+            return None
+        parts, end = self.lines_of(phase.profiles)
+        if not parts:
+            return None
+        thresholds = kind.scale * next(iter(parts.values()))["tau"].to_numpy()
+        figure = Figure((WIDTH, 0.62 * WIDTH))
+        plot_utils.plot_performance_profiles(
+            {self.named(name): part["fraction"].to_numpy() for name, part in parts.items()},
+            thresholds,
+            {self.named(name): part[["low", "high"]].to_numpy().T for name, part in parts.items()},
+            ax=figure.subplots(),
+            colors={self.named(name): colour for name, colour in self.colours.items()},
+            xlabel=f"threshold τ, {kind.unit}",
+            ylabel="fraction of runs above τ",
+            legend=True,
+            legendsize="small",
+            **_TEXTS,
+        )
+        return Drawing(figure, f"Fraction of runs above a threshold, {phase.name}.{end}")
+
+    def sample_efficiency(self) -> Drawing | None:
+        """Draw the learning curves over all tasks."""
+        curves = self.curves()
+        curves = curves[curves["where"] == ALL_TASKS]
+        if curves.empty:
+            return None
+        figure = Figure((WIDTH, 0.62 * WIDTH))
+        end = self.draw_curves(figure.subplots(), curves)
+        where = only_task(self.comparison) or self.comparison.curves_label
+        return Drawing(figure, f"Mean after so many steps, over {where}.{end}")
+
+    def domains(self) -> Drawing | None:
+        """Draw the learning curves over the tasks of each domain; of one task alone it is that over all tasks."""
+        curves = self.curves()
+        curves = curves[curves["where"] != ALL_TASKS]
+        if curves.empty or only_task(self.comparison):
+            return None
+        domains = dict(iter(curves.groupby("where")))
+        columns = min(len(domains), 4)
+        rows = -(-len(domains) // columns)
+        figure = Figure((2.6 * columns, 2.1 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        end = ""
+        names: dict[str, Any] = {}
+        for ax, (domain, points) in zip(axes, domains.items(), strict=False):
+            end = self.draw_curves(ax, points, legend=False)
+            ax.set_title(short_name(domain))
+            handles, labels = ax.get_legend_handles_labels()
+            names |= dict(zip(labels, handles, strict=True))
+        for ax in axes[len(domains) :]:
+            ax.set_axis_off()
+        figure.legend(names.values(), names, loc="outside lower center", ncols=2 * columns)
+        place = "domain" if self.comparison.kind is SUCCESS else "environment"
+        return Drawing(figure, f"Mean on each {place}.{end}")
+
+    def curves(self) -> pd.DataFrame:
+        """Return the points of the learning curves of all phases, in the unit of the axis."""
+        tables = [phase.curves for phase in self.comparison.phases.values()]
+        curves = joined(tables, CURVE_COLUMNS)
+        scale = self.comparison.kind.scale
+        return curves.assign(**(scale * curves[["value", "low", "high"]].astype(float)))
+
+    def draw_curves(self, ax: Axes, curves: pd.DataFrame, legend: bool = True) -> str:
+        """Draw learning curves of one place over all phases; return the end of the caption."""
+        kind = self.comparison.kind
+        parts, end = self.lines_of(curves)
+        border = _end_of_offline(curves)
+        if border:
+            ax.axvspan(0, border, color="#f1f2f4", zorder=0)
+            end = f" Shaded: the offline phase.{end}"
+        if kind is SUCCESS:
+            ax.set_ylim(0, 102)  # a curve at 100% is not cut in half
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
+        for name, curve in parts.items():
+            steps = curve["step"].to_numpy(int)
+            if border and self.counts_online_steps_alone(name, curve, border):
+                steps = steps + border
+            plot_utils.plot_sample_efficiency_curve(
+                steps,
+                {self.named(name): curve["value"].to_numpy()},
+                {self.named(name): curve[["low", "high"]].to_numpy().T},
+                colors={self.named(name): self.colours[name]},
+                xlabel="steps",
+                ylabel=kind.unit,
+                ax=ax,
+                legend=legend,
+                legendsize="small",
+                linewidth=1.5,
+                **_TEXTS,
+            )
+        return f"{end} Bands: point-wise 95% t-intervals."
+
+    def counts_online_steps_alone(self, name: str, curve: pd.DataFrame, border: int) -> bool:
+        """Return whether the steps of a curve begin with 0 at the end of the other methods' offline phase.
+
+        Those of a method without an offline phase do, unless who published them put them behind that phase.
+
+        :param border: the last offline step of the other methods.
+        """
+        steps = curve["step"]
+        if (curve["phase"] == PHASES[0]).any():
+            return False
+        protocols = self.comparison.methods[name].protocols.values()
+        planned = [protocol.get("online_steps") for protocol in protocols]
+        # runs of several numbers of steps have them as text
+        longest = max([number for number in planned if isinstance(number, int)], default=0)
+        if not longest:
+            return bool(steps.min() < border)
+        return bool(steps.max() <= longest)
+
+    def heat_map(self, phase: Phase) -> Drawing | None:
+        """Draw the mean of each method on each task.
+
+        Returns have no common scale, so a colour there lies between those of the worst and the best method of a task.
+        """
+        kind = self.comparison.kind
+        names = [name for name in ranking(self.comparison, phase) if name in phase.coverage]
+        if len(phase.per_task) < 2:
+            return None
+        cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
+        means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
+        means = means.astype(float).rename(columns=self.named)
+        shades = means
+        about = "the stronger the colour, the higher"
+        if not kind.is_comparable:
+            low = means.min(axis=1)
+            span = np.maximum(means.max(axis=1) - low, 1e-9)  # all methods may be equal on a task
+            shades = means.sub(low, axis=0).div(span, axis=0)
+            about = "the stronger the colour, the nearer to the best on the task"
+        figure = Figure((2.5 + 0.36 * len(names), 1 + 0.18 * len(means)))
+        ax = sns.heatmap(
+            shades,
+            ax=figure.subplots(),
+            cmap="Blues",
+            annot=means,
+            fmt=".0f" if kind.is_comparable else ".4g",
+            annot_kws={"size": 6},
+            cbar=False,
+            xticklabels=True,
+            yticklabels=True,
+        )
+        ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face is what is missing
+        ax.tick_params("x", rotation=90)
+        caption = f"Mean on each task, {phase.name}, {kind.unit}; {about}."
+        return Drawing(figure, caption)
+
+    def runs(self, phase: Phase) -> Drawing | None:
+        """Draw the last score of each own run."""
+        kind = self.comparison.kind
+        runs = self.evaluations
+        is_own = (runs["source"] == OWN_RUNS) & (runs["kind"] == kind.name)
+        last = last_evaluations(runs[is_own & (runs["phase"] == phase.name)])
+        if len(last) < 2 or (not kind.is_comparable and last["environment"].nunique() > 1):
+            return None
+        names = [name for name in ranking(self.comparison, phase) if name in set(last["method"])]
+        figure = Figure((WIDTH, 0.6 + 0.3 * len(names)))
+        with seeded():  # seaborn draws the jitter from NumPy's own generator
+            ax = sns.stripplot(
+                x=kind.scale * last["score"],
+                y=last["method"].map(self.named),
+                order=[self.named(name) for name in names],
+                size=3.5,
+                alpha=0.5,
+                ax=figure.subplots(),
+            )
+        ax.set(xlabel=kind.unit, ylabel="")
+        return Drawing(figure, f"Last score of each own run, {phase.name}.")
+
+    # -- estimates with their intervals, a row for each method --------------------------------------------------------
+
+    def verdict(self, phase: Phase) -> Drawing | None:
+        """Draw how far the subject of a phase's verdict is ahead of each other method."""
+        palette = sns.color_palette("colorblind")
+        words = {Outcome.BETTER: palette[0], Outcome.WORSE: palette[1]}
+        colours = {}
+        differences: dict[str, Estimate | None] = {}
+        for verdict in phase.decision.verdicts:
+            if verdict.difference:
+                colours[verdict.other] = words.get(verdict.outcome, GREY)
+                differences[verdict.other] = verdict.difference
+        if not differences:
+            return None
+        unit = "points" if self.comparison.kind is SUCCESS else self.comparison.kind.unit
+        figure = self.intervals({"": differences}, f"difference of means, {unit}", colours)
+        figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
+        subject = self.named(str(phase.decision.subject))
+        level = 100 * (1 - phase.decision.level)
+        return Drawing(
+            figure,
+            f"{subject} minus each other method, {phase.name}, with {level:.4g}% t-intervals. Blue: {subject} is "
+            "better; orange: worse.",
+        )
+
+    def aggregates(self, phase: Phase) -> Drawing | None:
+        """Draw the mean and the IQM of each method; published means have no IQM."""
+        cells = phase.aggregates
+        names = [name for name in ranking(self.comparison, phase) if name in cells]
+        if len(names) < 2:
+            return None
+        columns: dict[str, dict[str, Estimate | None]] = {}
+        columns["mean"] = {name: cells[name].mean for name in names}
+        if any(cells[name].iqm for name in names):
+            columns["IQM"] = {name: cells[name].iqm for name in names}
+        colours = {name: self.colours.get(name, GREY) for name in names}
+        figure = self.intervals(columns, self.comparison.kind.unit, colours)
+        where = only_task(self.comparison) or phase.tasks_label
+        caption = f"{phase.name}, over {where}, with 95% intervals"
+        return Drawing(figure, f"{caption}: t for the mean, bootstrap for the IQM.")
+
+    def intervals(
+        self,
+        columns: Mapping[str, Mapping[str, Estimate | None]],
+        unit: str,
+        colours: Mapping[str, Any],
+    ) -> Figure:
+        """Draw estimates in panels beside one another.
+
+        :param columns: title of a panel -> method, the first one on top -> its estimate.
+        """
+        names = list(colours)[::-1]  # rliable begins at the bottom
+        scale = self.comparison.kind.scale
+        rows = {}
+        for name in names:
+            ends = [_ends(estimates[name]) for estimates in columns.values()]
+            rows[self.named(name)] = scale * np.transpose(ends)
+        with matplotlib.rc_context({"font.size": 5}):  # rliable sets texts for slides
+            figure, _ = plot_utils.plot_interval_estimates(
+                {name: values[0] for name, values in rows.items()},
+                {name: values[1:] for name, values in rows.items()},
+                list(columns),
+                colors={self.named(name): colour for name, colour in colours.items()},
+                subfigure_width=0.6 * WIDTH,
+                row_height=0.2,
+                xlabel=unit,
+                xlabel_y_coordinate=-1.6 / len(names),  # as far below few rows as below many
+            )
+        plt.close(figure)  # pyplot forgets it; the figure stays
+        return figure
+
+    def improvement(self, phase: Phase) -> Drawing | None:
+        """Draw the probability that a run of the verdict's subject is better than one of each other method."""
+        verdicts = [v for v in phase.decision.verdicts[::-1] if v.probability]
+        if not verdicts:
+            return None
+        separator = "\t"  # in no name
+        subject = self.named(str(phase.decision.subject))
+        ends = {
+            f"{subject}{separator}{self.named(v.other)}": _ends(v.probability) for v in verdicts
+        }
+        figure = Figure((0.6 * WIDTH, 0.25 * len(verdicts) + 0.3))
+        ax = plot_utils.plot_probability_of_improvement(
+            {pair: point for pair, (point, *_) in ends.items()},
+            {pair: interval for pair, (_, *interval) in ends.items()},
+            pair_separator=separator,
+            ax=figure.subplots(),
+            colors=[self.colours.get(v.other, GREY) for v in verdicts],
+            **_TEXTS,
+        )
+        ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
+        return Drawing(
+            figure,
+            f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, with "
+            "95% bootstrap intervals.",
+        )
+
+
+def _ends(estimate: Estimate | None) -> tuple[float, float, float]:
+    """Return the point, the low and the high end of an estimate, NaN for None."""
+    if estimate is None:
+        return (np.nan, np.nan, np.nan)
+    return (estimate.point, *(estimate.interval or (estimate.point, estimate.point)))
+
+
+def _end_of_offline(curves: pd.DataFrame) -> int | None:
+    """Return the last offline step if an online phase follows and all methods share it."""
+    ends = curves[curves["phase"] == PHASES[0]].groupby("method")["step"].max()
+    if curves["phase"].nunique() == 2 and ends.nunique() == 1:
+        return int(ends.iloc[0])
+    return None
