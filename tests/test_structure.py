@@ -91,7 +91,7 @@ OWN_STREAMS = (
     "agents.common.streams",
     "agents.common.files.safe",  # states in files
     "agents.testing",  # fixed numbers to try algorithms on
-    "agents.common.nets.specs",  # a module draws its weights from a generator that its replica's gives
+    "agents.common.nets.modules",  # a module draws its weights from a generator that its replica's gives
     "agents.common.sb3.policy",  # seeds a generator that exists
     "zoo.envs",  # NumPy's generators, of streams
     "zoo.datasets",  # the same

@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from agents.common.nets.modules import VmappedModule
 from agents.common.nets.networks import Sizes, as_column
-from agents.common.nets.specs import NetworkSpec, VmappedModule
+from agents.common.nets.specs import NetworkSpec
 from agents.common.validation import boolean, number, one_of
 
 Prediction = Literal["velocity", "noise", "sample"]

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch import nn
 
-from agents.common.batch import Time, Velocity
 from agents.common.common_settings import NetworkOptions
 from agents.common.maths.denoising import BetaSchedule
-from agents.common.nets.mlp import maybe_detach
+from agents.common.nets.modules import VmappedModule, VmappedObserver
 from agents.common.nets.networks import (
     CriticEnsemble,
     GaussianMean,
@@ -28,14 +25,12 @@ from agents.common.nets.networks import (
     Networks,
     NoisePredictor,
     NoiseSchedule,
-    ObservingNetwork,
     Sizes,
     StateValue,
     TanhActor,
     TanhGaussian,
     Temperature,
     VelocityField,
-    as_column,
 )
 
 __all__ = [
@@ -235,160 +230,3 @@ def parameter_groups(
     if shared:
         own_groups.insert(0, {"params": shared})
     return own_groups
-
-
-STATEFUL_MODULES = (
-    nn.modules.batchnorm._NormBase,
-    nn.utils.parametrizations._SpectralNorm,
-    nn.modules.dropout._DropoutNd,
-    nn.RReLU,
-    nn.modules.lazy.LazyModuleMixin,
-    nn.RNNBase,
-    torch.jit.ScriptModule,
-)
-"""Stateful or random modules, and those that `torch.func.vmap` cannot call for several seeds at once."""
-
-
-class Slot(NamedTuple):
-    """A parameter or buffer of a module: its part's dict, its name there and in the module, and its value in a call."""
-
-    tensors: dict[str, Any]
-    name: str
-    path: str
-    value: Tensor
-
-
-class VmappedModule(Network):
-    """S ordinary modules that know nothing of replicas: each sees its own rows, (B, ...), and draws its own weights.
-
-    The first module made holds the parameters and buffers of all, with the leading axis S.
-
-    :param make: makes the module of one replica.
-    :param replicas: S.
-    :raises TypeError: if what is made is no module, or one that cannot stand for several.
-    """
-
-    def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
-        super().__init__()
-        self._make = make
-        self.replicas = replicas
-        self.module = _checked(make())
-        for part in self.module.modules():
-            part._non_persistent_buffers_set.clear()  # what is drawn at random must be saved
-        for tensor in (*self.module.parameters(), *self.module.buffers()):
-            tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
-
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Make the module of one replica; what that draws from PyTorch's global generator follows from its own."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            # on the CPU also where networks are built for their shapes alone
-            seed = torch.randint(2**62, (), generator=generator, device="cpu")
-            torch.default_generator.manual_seed(int(seed))
-            module = self._make()
-            tensors = [*self.module.parameters(), *self.module.buffers()]
-            drawn = [*module.parameters(), *module.buffers()]
-            for tensor, values in zip(tensors, drawn, strict=True):
-                if tensor is values:
-                    raise TypeError(
-                        "`from_module` must make a new module at every call, got parts that were there before; what "
-                        "networks share must be a network of its own, as `encoder` in docs/register.md"
-                    )
-                tensor[replica].copy_(values)
-
-    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
-        return self._call(self._slots(frozen), *inputs)
-
-    def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1)."""
-        # once for a chain of calls
-        slots = self._slots(frozen)
-
-        def velocity(x: Tensor, t: Time) -> Tensor:
-            return self._call(slots, observations, x, as_column(t, x))
-
-        return velocity
-
-    def _slots(self, frozen: bool) -> list[Slot]:
-        """Return where the module's parameters and buffers are, with what a call finds there."""
-        slots = []
-        # of every part, since a tensor of two parts has two slots
-        for path, part in self.module.named_modules():
-            for tensors in (part._parameters, part._buffers):
-                for name, value in tensors.items():
-                    if value is not None:
-                        value = maybe_detach(value, frozen)
-                        value = value if self.replicas > 1 else value.squeeze(0)
-                        slots.append(Slot(tensors, name, f"{path}.{name}".lstrip("."), value))
-        return slots
-
-    def _call(self, slots: list[Slot], *inputs: Any) -> Any:
-        """Call each replica's module with its tensors."""
-        axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
-
-        # `torch.func.functional_call` walks through the module's names twice, a tenth of calling a small one
-        def call(values: list[Tensor], *rows: Any) -> Any:
-            stacked = [slot.tensors[slot.name] for slot in slots]
-            for slot, value in zip(slots, values, strict=True):
-                slot.tensors[slot.name] = value
-            try:
-                outputs = self.module(*rows)
-                for slot, value in zip(slots, values, strict=True):
-                    if slot.tensors[slot.name] is not value:
-                        raise TypeError(
-                            f"a module must be a function of its inputs, got one that assigns `{slot.path}`, "
-                            "which would be forgotten; change it in the hook `after_update`"
-                        )
-            finally:
-                for slot, value in zip(slots, stacked, strict=True):
-                    slot.tensors[slot.name] = value
-            return outputs
-
-        values = [slot.value for slot in slots]
-        if self.replicas > 1:
-            return vmap(call, in_dims=(0, *axes), randomness="different")(values, *inputs)
-        # the module itself, which exports as it is
-        rows = [
-            value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
-        ]
-        outputs = call(values, *rows)
-        return tree_map(lambda value: value.unsqueeze(0), outputs)
-
-
-class VmappedObserver(VmappedModule, ObservingNetwork):
-    """The same, whose first input is observations, or what a features extractor makes of them."""
-
-    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Call each replica's module."""
-        observations, *rows = inputs
-        return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
-
-    def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, whose features are extracted once for a chain."""
-        return super().at(self.features(observations, frozen), frozen)
-
-
-def _checked(module: Any) -> nn.Module:
-    """Return a module; refuse what gives other results, or changes, when it is called again."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module"
-        )
-    for part in module.modules():
-        is_instance_norm = isinstance(part, nn.modules.instancenorm._InstanceNorm)
-        # without running statistics it treats each row by itself, as batch normalisation never does
-        has_no_state = is_instance_norm and not part.track_running_stats
-        is_switched_off = getattr(part, "p", None) == 0  # dropout
-        if isinstance(part, STATEFUL_MODULES) and not (has_no_state or is_switched_off):
-            raise TypeError(
-                f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
-                "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers, recurrent ones "
-                "(use e.g. GRUCell) and TorchScript"
-            )
-        for name, value in vars(part).items():
-            # parameters and buffers are in dicts of their own, so this is a plain attribute
-            if isinstance(value, Tensor) and value.is_leaf:
-                raise TypeError(
-                    f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`"
-                )
-    return module

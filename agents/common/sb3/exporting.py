@@ -28,7 +28,7 @@ from agents.common.files import atomic_path
 from agents.common.method import Draw
 from agents.common.nets.layers import STANDARD
 from agents.common.nets.mlp import StackedMLP
-from agents.common.nets.specs import VmappedModule
+from agents.common.nets.modules import VmappedModule
 from agents.common.observations import ObservationLayout, SpaceSlice
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for, torch_generator

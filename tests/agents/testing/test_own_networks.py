@@ -161,6 +161,28 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
             assert_close(network.at(observations)(x, t)[k], expected)
 
 
+class Attending(nn.Module):
+    """One attention layer over the observation's numbers, which has a fast path where nothing is trained."""
+
+    def __init__(self, actions):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        self.into, self.out = nn.Linear(1, 8), nn.Linear(8, actions)
+
+    def forward(self, observations):
+        return self.out(self.layer(self.into(observations.unsqueeze(-1))).mean(1))
+
+
+def test_attention_layers_of_several_seeds_are_trained():
+    method = with_actor(from_module(lambda n: Attending(n.actions), target=True))
+    model = tiny_model(method, seeds=[0, 1], seed=None)
+    model.policy.set_training_mode(False)  # where the layers would take their fast path
+    batch = toy_batch(model)
+    total, _ = model.trainer.losses(batch, {})
+    gradients = torch.autograd.grad(total.sum(), list(model.policy.nets.actor.parameters()))
+    assert all(gradient.any() for gradient in gradients[-2:])
+
+
 class Holding(nn.Linear):
     """Has a tensor that PyTorch would not save."""
 

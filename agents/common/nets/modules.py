@@ -1,0 +1,168 @@
+"""Networks that are ordinary modules of one replica, called for all replicas at once by `torch.func`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map
+
+from agents.common.batch import Time, Velocity
+from agents.common.nets.mlp import maybe_detach
+from agents.common.nets.networks import Network, ObservingNetwork, as_column
+
+STATEFUL_MODULES = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+    ),
+    nn.RReLU,
+    nn.modules.lazy.LazyModuleMixin,
+    nn.RNNBase,
+    torch.jit.ScriptModule,
+)
+"""Stateful or random modules, and those that `torch.func.vmap` cannot call for several seeds at once."""
+
+
+class VmappedModule(Network):
+    """S ordinary modules that know nothing of replicas: each sees its own rows, (B, ...), and draws its own weights.
+
+    The first module made holds the parameters and buffers of all, with the leading axis S.
+
+    :param make: makes the module of one replica.
+    :param replicas: S.
+    :raises TypeError: if what is made is no module, or one that cannot stand for several.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
+        super().__init__()
+        self._make = make
+        self.replicas = replicas
+        self.module = _checked(make())
+        for part in self.module.modules():
+            for name, buffer in part.named_buffers(recurse=False):
+                part.register_buffer(name, buffer)  # what is drawn at random must be saved
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
+
+    def initialise(self, replica: int, generator: torch.Generator) -> None:
+        """Make the module of one replica; what that draws from PyTorch's global generator follows from its own."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            # on the CPU also where networks are built for their shapes alone
+            seed = torch.randint(2**62, (), generator=generator, device="cpu")
+            torch.default_generator.manual_seed(int(seed))
+            module = self._make()
+            tensors = [*self.module.parameters(), *self.module.buffers()]
+            drawn = [*module.parameters(), *module.buffers()]
+            for tensor, values in zip(tensors, drawn, strict=True):
+                if tensor is values:
+                    raise TypeError(
+                        "`from_module` must make a new module at every call, got parts that were there before; what "
+                        "networks share must be a network of its own, as `encoder` in docs/register.md"
+                    )
+                tensor[replica].copy_(values)
+
+    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
+        """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
+        return self._call(self._tensors(frozen), *inputs)
+
+    def at(self, observations: Any, frozen: bool = False) -> Velocity:
+        """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1)."""
+        tensors = self._tensors(frozen)  # once for a chain of calls
+
+        def velocity(x: Tensor, t: Time) -> Tensor:
+            return self._call(tensors, observations, x, as_column(t, x))
+
+        return velocity
+
+    def _tensors(self, frozen: bool) -> dict[str, Tensor]:
+        """Return parameters and buffers by name; one of two parts has two names, and a part of two names has one."""
+        tensors = {}
+        for path, part in self.module.named_modules():
+            options = {"prefix": path, "recurse": False, "remove_duplicate": False}
+            for name, tensor in (*part.named_parameters(**options), *part.named_buffers(**options)):
+                tensors[name] = maybe_detach(tensor, frozen)
+        return tensors
+
+    def _call(self, tensors: dict[str, Tensor], *inputs: Any) -> Any:
+        """Call each replica's module with its tensors."""
+
+        def call(values: dict[str, Tensor], *rows: Any) -> Any:
+            given = dict(values)
+            outputs = functional_call(self.module, given, rows, tie_weights=False)
+            for name, value in values.items():
+                if given[name] is not value:  # where `functional_call` puts what was assigned
+                    raise TypeError(
+                        f"a module must be a function of its inputs, got one that assigns `{name}`, which would be "
+                        "forgotten; change it in the hook `after_update`"
+                    )
+            return outputs
+
+        axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
+        if self.replicas > 1:
+            with _PlainAttention():
+                return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
+        # the module itself, which exports as it is
+        rows = [
+            value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
+        ]
+        outputs = call({name: tensor.squeeze(0) for name, tensor in tensors.items()}, *rows)
+        return tree_map(lambda value: value.unsqueeze(0), outputs)
+
+
+class _PlainAttention:
+    """Keeps PyTorch's attention layers off their fast paths, of which `vmap` hides that a gradient is recorded."""
+
+    def __enter__(self) -> None:
+        self._was_enabled = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+
+    def __exit__(self, *exception: object) -> None:
+        torch.backends.mha.set_fastpath_enabled(self._was_enabled)
+
+
+class VmappedObserver(VmappedModule, ObservingNetwork):
+    """The same, whose first input is observations, or what a features extractor makes of them."""
+
+    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
+        """Call each replica's module."""
+        observations, *rows = inputs
+        return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
+
+    def at(self, observations: Any, frozen: bool = False) -> Velocity:
+        """Fix the observations, whose features are extracted once for a chain."""
+        return super().at(self.features(observations, frozen), frozen)
+
+
+def _checked(module: Any) -> nn.Module:
+    """Return a module; refuse what gives other results, or changes, when it is called again."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module"
+        )
+    for part in module.modules():
+        is_switched_off = getattr(part, "p", None) == 0  # dropout
+        has_statistics = getattr(part, "running_mean", None) is not None
+        is_stateful = isinstance(part, STATEFUL_MODULES) and not is_switched_off
+        # the power iteration of `spectral_norm`, whose class has no public name
+        if is_stateful or has_statistics or hasattr(part, "_power_method"):
+            raise TypeError(
+                f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
+                "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers, recurrent ones "
+                "(use e.g. GRUCell) and TorchScript"
+            )
+        for name, value in vars(part).items():
+            # parameters and buffers are in dicts of their own, so this is a plain attribute
+            if isinstance(value, Tensor) and value.is_leaf:
+                raise TypeError(
+                    f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`"
+                )
+    return module
