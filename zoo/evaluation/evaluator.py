@@ -6,7 +6,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import gymnasium
@@ -18,7 +18,7 @@ from agents.common.actions import Array, played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec, is_ogbench
-from zoo.evaluation.pool import EnvPool, Progress, Spaces, count_environments
+from zoo.evaluation.pool import EnvPool, EpisodeTotals, Spaces, count_environments
 from zoo.evaluation.workers import Hook, keep_waiting
 from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
@@ -58,8 +58,7 @@ class Evaluator:
 
     Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
-    another batch size. So the number of environments changes the time taken and nothing else. Nor does the loss of a
-    process, whose episodes are played again; see :class:`zoo.evaluation.pool.EnvPool`.
+    another batch size. So the number of environments changes the time taken and nothing else.
 
     :param n_envs: environments of the pool; None: as many as play the episodes fastest on this machine.
     :param seed: decides the starts and the noise.
@@ -168,8 +167,7 @@ class Evaluator:
             progress = pool.receive(planner.seconds)
             if progress is None:
                 return schedule.totals
-            for job in schedule.update(progress):
-                planner.restart(*job)
+            schedule.finish(progress.endings)
             running = list(progress.observations)
             if running:
                 observations = list(progress.observations.values())
@@ -233,16 +231,12 @@ class Schedule:
                 begun[number] = self._playing[number] = self._waiting.popleft()
         return begun
 
-    def update(self, progress: Progress) -> list[Job]:
-        """Note which episodes ended; return the lost ones, which come next again."""
-        for number, ending in progress.endings.items():
+    def finish(self, endings: Mapping[int, EpisodeTotals]) -> None:
+        """Note the results of episodes that have ended, by environment."""
+        for number, ending in endings.items():
             job = self._playing.pop(number)
             if job[0] in self.players:
                 self.totals[:, *job] = ending
-        lost = [self._playing.pop(number) for number in progress.lost if number in self._playing]
-        # to the front: the waiting jobs come after them in order
-        self._waiting.extendleft(job for job in lost if job[0] in self.players)
-        return lost
 
     def rows_of(self, numbers: Sequence[int]) -> Rows:
         """Return the rows of the batch that environments play."""
@@ -273,16 +267,16 @@ class BatchPlanner:
     ) -> None:
         self._policy = policy
         self._observation_space, self._action_space = spaces
-        self._seed = seed
-        self._names = names
-        self.last_noise: dict[str, torch.Tensor] = {}
         self._rows: Array | None = None  # the last observation of each episode, (S, episodes, O)
         self._shape = (len(names), episodes)
         self._generators = np.empty(self._shape, object)
         self._used = np.zeros(self._shape, np.int64)
         self._stock: dict[str, Array] = {}  # (S, episodes, NOISE_PLANS, ...)
         for job in np.ndindex(self._shape):
-            self.restart(*job)
+            self._generators[job] = torch_generator(
+                Purpose.EVALUATION_NOISE, seed, names[job[0]], job[1]
+            )
+            self._fill(*job)
 
     def plan(self, rows: Rows, observations: Sequence[Any]) -> tuple[Array, set[int]]:
         """Plan a chunk in some rows.
@@ -303,26 +297,16 @@ class BatchPlanner:
         begin = time.perf_counter()
         # rows that are not due get the same noise again
         draws = (*np.indices(self._shape), self._used)
-        self.last_noise = {
-            name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()
-        }
+        noise = {name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()}
         self._used[rows] += 1
         for replica, episode in np.argwhere(self._used == NOISE_PLANS):
             self._fill(replica, episode)
-        plans = np.asarray(policy.plan(self._rows, self.last_noise))
+        plans = np.asarray(policy.plan(self._rows, noise))
         chunks = plans[rows][:, : getattr(policy, "played_length", policy.chunk_length)]
         self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
         return played_actions(chunks, self._action_space), set(rows[0][is_bad].tolist())
-
-    def restart(self, replica: int, episode: int) -> None:
-        """Offer an episode its first noise again."""
-        generator = torch_generator(
-            Purpose.EVALUATION_NOISE, self._seed, self._names[replica], episode
-        )
-        self._generators[replica, episode] = generator
-        self._fill(replica, episode)
 
     def _fill(self, replica: int, episode: int) -> None:
         """Draw an episode's noise of the next plans."""

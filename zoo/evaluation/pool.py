@@ -6,15 +6,16 @@
     send(running, chunks, openings)   ->  step a chunk in each, reset others
     receive() -> Progress             <-  who still runs, observations, endings
 
-Gymnasium's and SB3's vector environments send one message per environment and step, and cannot begin a chosen episode
-in one environment while the others play on. Workers here import no torch, and a whole process is served by one message.
+Gymnasium's and SB3's vector environments have a process for each environment and send it a message in each step. On two
+cores an evaluation of chunks in a maze takes three to four times as much processor time with them.
 """
 
 from __future__ import annotations
 
 import functools
+import multiprocessing.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -26,11 +27,9 @@ from zoo.envs.probe import probe
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.workers import (
     Hook,
-    WorkerLost,
     WorkerProcess,
     available_cores,
     close_all,
-    close_at_exit,
     wait_for_answers,
 )
 from zoo.runs.episodes import UNREPORTED
@@ -70,12 +69,10 @@ class Progress:
 
     :param observations: environment in the middle of an episode -> its observation.
     :param endings: environment -> the episode that it finished; it is idle now.
-    :param lost: environments of processes that were lost; they are new and idle.
     """
 
     observations: dict[int, Any]
     endings: dict[int, EpisodeTotals]
-    lost: list[int] = field(default_factory=list)
 
 
 def modules_to_preload(entry_point: str) -> list[str]:
@@ -144,14 +141,13 @@ class EnvGroup:
 
 
 class EnvPool:
-    """Environments in child processes, one per processor core; they start building at once, in the background.
+    """Environments in child processes, at most one per processor core; they are built in the background.
 
-    The planning process steps no environment, so that no environment can stop it. With one or two child processes it
-    plans once for all environments, after both have reported: a plan takes processor time from those that play. With
+    The planning process steps no environment, so no environment can stop it. With one or two child processes it plans
+    once for all environments, after both have reported, since a plan takes processor time from those that play. With
     more processes it plans for those that have reported.
 
-    A process that dies or hangs is replaced by a new one, twice at most in an evaluation, and :meth:`receive`
-    names its environments.
+    A process that dies or hangs ends the evaluation.
 
     :param check_in: called again and again during waits; an exception of it ends the wait.
     """
@@ -162,34 +158,34 @@ class EnvPool:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
         self._check_in = check_in
-        self._plans_once = n_workers <= 2
+        self._spaces: Spaces | None = None
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        options: dict[str, Any] = {
-            "noun": "environment",
-            "name": spec.id,
-            "preload": modules_to_preload(entry_point),
-            # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
-            "imports_main": entry_point.startswith("__main__:"),
-            "is_watched": True,
-        }
         self._workers: list[WorkerProcess] = []
+        # closes them also when this object is forgotten, or the program ends without a call of `close`
+        self.close = multiprocessing.util.Finalize(
+            self, close_all, args=(self._workers,), exitpriority=10
+        )
         for worker in range(n_workers):
             numbers = range(worker, n_envs, n_workers)
-            build = functools.partial(EnvGroup, spec, env_kwargs, numbers)
-            self._workers.append(WorkerProcess(build, "advance", **options))
-        self._busy: dict[int, WorkerProcess] = {}  # those that have not answered yet, by number
-        self._lost: list[int] = []  # environments of lost processes, not reported yet
-        self._spaces: Spaces | None = None
-        self._stay_at_exit = close_at_exit(self)
+            self._workers.append(
+                WorkerProcess(
+                    functools.partial(EnvGroup, spec, env_kwargs, numbers),
+                    spec.id,
+                    modules_to_preload(entry_point),
+                    # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
+                    imports_main=entry_point.startswith("__main__:"),
+                )
+            )
+        self._busy: list[WorkerProcess] = []  # those that owe an answer
 
     @property
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
         if self._spaces is None:
-            for worker in range(len(self._workers)):  # all of them, so that none fails later
-                spaces = self._receive_spaces(worker)
-            self._spaces = spaces
-            self._lost.clear()  # no episode has begun
+            needed = len(self._workers)
+            answered = wait_for_answers(self._workers, needed, 0.0, self._check_in)
+            # each process's answer must be taken before it gets work
+            self._spaces, *_ = [worker.receive() for worker in answered]
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
@@ -200,76 +196,37 @@ class EnvPool:
         :param openings: idle environment to the reset seed of the episode that it begins.
         """
         n_workers = len(self._workers)
-        for worker, process in enumerate(self._workers):
-            rows = [row for row, number in enumerate(numbers) if number % n_workers == worker]
+        for index, worker in enumerate(self._workers):
+            rows = [row for row, number in enumerate(numbers) if number % n_workers == index]
             running = [numbers[row] for row in rows]
             seeds = {
-                number: seed for number, seed in openings.items() if number % n_workers == worker
+                number: seed for number, seed in openings.items() if number % n_workers == index
             }
-            if not running and not seeds:
-                continue
-            try:
-                process.send(running, chunks[rows], seeds, check_in=self._check_in)
-                self._busy[worker] = process
-            except WorkerLost as error:
-                self._replace(worker, error)
+            if running or seeds:
+                worker.send(running, chunks[rows], seeds)
+                self._busy.append(worker)
 
     def receive(self, patience: float = 0.0) -> Progress | None:
-        """Return the processes' reports, as soon as there is one; None if no process has work.
+        """Return the reports of processes, as soon as there is one; None if no process has work.
 
         :param patience: how long to wait for the other processes after one has answered, in seconds, if there are more
             than two.
-        :raises WorkerError: if an environment raised, or a process was lost too often.
+        :raises WorkerError: if an environment raised, or its process died or hung.
         """
-        busy = dict(sorted(self._busy.items()))
-        if not busy and not self._lost:
-            for process in self._workers:
-                process.losses = 0  # they count within one evaluation, which ends here
+        if not self._busy:
             return None
-        answered = list(busy.values())
-        if not self._plans_once:
-            answered = wait_for_answers(answered, patience, self._check_in)
+        needed = len(self._busy) if len(self._workers) <= 2 else 1
         progress = Progress({}, {})
-        for worker, process in busy.items():
-            if process not in answered:
-                continue
-            del self._busy[worker]
-            try:
-                part: Progress = process.receive(self._check_in)
-            except WorkerLost as error:
-                self._replace(worker, error)
-                continue
+        # in the order of the processes, whichever has answered first
+        for worker in wait_for_answers(self._workers_at_work(), needed, patience, self._check_in):
+            part: Progress = worker.receive()
+            self._busy.remove(worker)
             progress.observations |= part.observations
             progress.endings |= part.endings
-        progress.lost = self._lost
-        self._lost = []
         return progress
 
-    def _receive_spaces(self, worker: int) -> Spaces:
-        """Return the spaces of a process as soon as it has built its environments."""
-        try:
-            spaces: Spaces = self._workers[worker].receive(self._check_in)
-        except WorkerLost as error:
-            return self._replace(worker, error)
-        return spaces
-
-    def _replace(self, worker: int, error: WorkerLost) -> Spaces:
-        """Start a process again that was lost, and note its environments; return its spaces.
-
-        :raises WorkerError: if it was lost too often.
-        """
-        self._lost += range(worker, self.n_envs, len(self._workers))
-        self._busy.pop(worker, None)
-        self._workers[worker].replace(
-            error, "starting it again, to play its unfinished episodes from their beginnings"
-        )
-        return self._receive_spaces(worker)
-
-    def close(self) -> None:
-        """End the processes; harmless when repeated."""
-        close_all(self._workers)
-        self._workers = []
-        self._stay_at_exit()
+    def _workers_at_work(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers if worker in self._busy]
 
 
 def count_environments(spec: EnvSpec, episodes: int) -> int:

@@ -33,6 +33,7 @@ from zoo.evaluation.pool import modules_to_preload
 from zoo.evaluation.workers import WorkerError
 from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.runs.resume import describe_evaluation
+from zoo.terminal.errors import Abandoned
 
 EPISODES = 6
 
@@ -240,8 +241,8 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
     ("failure", "message"),
     {
         "raise": "failed in its process:(?s:.*)ArithmeticError: the toy broke",
-        "os._exit": "the environment process of `Toy-v0` ended with exit code 0 ",
-        "SIGKILL": "was killed by signal 9 .* use fewer of them.* 3 times in one evaluation",
+        "os._exit": "the environment process of `Toy-v0` ended with exit code 0;",
+        "SIGKILL": "was killed by signal 9; if memory ran out, use fewer environments",
         "SIGSTOP": "the environment process of `Toy-v0` hung",
     }.items(),
 )
@@ -280,6 +281,35 @@ def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
         with pytest.raises(KeyboardInterrupt):
             evaluator.evaluate(Interrupted())
         assert worker_pids() == processes_before
+        assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_an_evaluation_is_abandoned_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
+    pretend_cores(monkeypatch, cores)
+    earlier = worker_pids()
+    is_asked = False
+
+    def check_in():
+        if is_asked:
+            raise Abandoned
+
+    class Stopping(ElementwisePolicy):
+        def plan(self, observations, noise):
+            nonlocal is_asked
+            is_asked = True
+            for pid in worker_pids() - earlier:
+                os.kill(pid, signal.SIGSTOP)
+            return super().plan(observations, noise)
+
+    with evaluator_of() as evaluator:
+        expected = evaluator.evaluate(ElementwisePolicy())
+        monkeypatch.setattr(evaluator, "check_in", check_in)
+        with pytest.raises(Abandoned):
+            evaluator.evaluate(Stopping())
+        assert worker_pids() == earlier
+        is_asked = False
         assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
