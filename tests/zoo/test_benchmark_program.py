@@ -72,7 +72,7 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, 
 def test_the_plan_of_a_new_suite_needs_no_cluster_and_ends_with_the_command_without_the_flag_that_plans(
     tmp_path, data, call, monkeypatch, launcher
 ):
-    file = write_suite(tmp_path, data, ["fql"], title="of 'Größe'")
+    file = write_suite(tmp_path, data, ["fql"])
     logs = tmp_path / "my logs"
     words = f"--launcher {launcher} --resources num_gpus=1 --algos fql"
     words = [str(file), "-f", str(logs), *words.split()]

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,6 @@ SECONDS_TO_BE_KILLED = 600.0
 POLL_SECONDS = 10.0
 DEFAULT_WORKERS = 100
 """Jobs at once where the user has not said how many."""
-MAX_ARRAY_SIZE = 1000
-"""Slurm refuses larger arrays unless its administrator allows them."""
 SUBMITTED = "submitted.json"
 """File of the jobs that were submitted: name of the job -> its id in Slurm."""
 
@@ -56,9 +54,8 @@ def run_on_slurm(
             count(len(submitted), "job"),
         )
     new_jobs = [job for job in jobs if job.name not in submitted]
-    for begin in range(0, len(new_jobs), MAX_ARRAY_SIZE):
-        # Written after each array: a program that is killed here submits at most one array twice.
-        submitted |= _submit(executor, new_jobs[begin : begin + MAX_ARRAY_SIZE])
+    if new_jobs:
+        submitted |= _submit(executor, new_jobs)
         write_text(file, json.dumps(submitted) + "\n")
     left = {submitted[job.name] for job in jobs}
     try:
@@ -85,12 +82,7 @@ def _queued_jobs(file: Path) -> dict[str, str]:
         raise UsageError(
             f"squeue must say whether the jobs of {file} still run, got no answer; try again later"
         )
-    try:
-        earlier = dict(json.loads(file.read_bytes()))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{file} is damaged ({error}); stop the Slurm jobs of this suite, if there are any, and remove the file"
-        ) from error
+    earlier = json.loads(file.read_bytes())
     return {name: job for name, job in earlier.items() if job in queue}
 
 
@@ -168,38 +160,24 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     """Return submitit's executor for jobs that run in the current folder and import the modules of this process.
 
     :param folder: of what submitit and Slurm write, on shared storage; it is made with the first job.
-    :raises UsageError: without Slurm's commands, for parameters that submitit does not know, or a folder whose name
-        Slurm would change.
+    :raises UsageError: without Slurm's commands, or for parameters that submitit does not know.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UsageError(
             "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
             "start it where they are, which is usually a login node of the cluster, or use --launcher local"
         )
-    if "%" in str(folder):
-        raise UsageError(
-            f"Slurm replaces `%` in names of files, got the log folder {folder}; choose another with -f"
-        )
-    parameters = parse_overrides(resources, "--resources")
-    commands = parameters.get("slurm_setup", [])
-    additional = parameters.get("slurm_additional_parameters", {})
-    if not isinstance(commands, list) or not isinstance(additional, Mapping):
-        raise UsageError(
-            "`slurm_setup` must be a list of commands and `slurm_additional_parameters` a mapping"
-        )
-    setup = [
+    parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
+    parameters |= parse_overrides(resources, "--resources")
+    parameters["slurm_setup"] = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(python_path())}",
         # Since Slurm 22.05, srun does not look at what sbatch was told.
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
+        *parameters.get("slurm_setup", ()),
     ]
+    parameters.setdefault("slurm_additional_parameters", {}).setdefault("requeue", True)
     executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS)
     with as_usage_error(AssertionError, TypeError, ValueError, NameError):
-        executor.update_parameters(
-            **DEFAULTS
-            | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
-            | parameters
-            | {"slurm_setup": [*setup, *commands]}
-            | {"slurm_additional_parameters": {"requeue": True, **additional}}
-        )
+        executor.update_parameters(**parameters)
     return executor

@@ -18,8 +18,6 @@ from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
 
 ALL = "all"
-PATTERNS = ("algorithms", "environments")
-"""Keys of an override that select runs."""
 KINDS: Mapping[Any, tuple[type, str]] = {
     Sequence: (list, "a list"),
     str: (str, "text"),
@@ -42,7 +40,7 @@ class Run:
     env: str = ""
     seeds: tuple[int, ...] = ()
     label: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a dict has no hash
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,7 +57,6 @@ class Run:
 class Suite:
     """The content of a suite's file.
 
-    :param title: one line.
     :param profile: protocol of the settings, as for ``zoo train``.
     :param quick: use the algorithms' small settings.
     :param conf: file of settings over the shipped ones, as for ``zoo train``.
@@ -68,9 +65,7 @@ class Suite:
     :param seeds: numbers or ranges, e.g. ``0-11``.
     :param seeds_at_once: how many seeds a run trains together, or ``all``. Part of the suite, since seeds that are
         trained together draw other batches than each alone.
-    :param params: settings of all runs.
-    :param overrides: mappings with ``params`` and the ``algorithms`` and ``environments`` (patterns) that they are for;
-        later ones win.
+    :param params: settings of all runs; a variant's own win over them.
     :param dataset: what to do about a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's.
     :param env_kwargs: arguments of the environments.
@@ -82,13 +77,11 @@ class Suite:
     algorithms: Sequence[Any]
     environments: Sequence[str]
     seeds: str | int | Sequence[int | str]
-    title: str = ""
     profile: str = DEFAULT_PROFILE
     quick: bool = False
     conf: str = ""
     seeds_at_once: int | str = ALL
     params: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Sequence[Mapping[str, Any]] = ()
     dataset: str = "auto"
     dataset_dir: str = ""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -103,19 +96,15 @@ class Suite:
         for env in self._environments():
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
-                    runs.append(replace(method, env=env, seeds=seeds))
-        # `merge` unfolds names with dots
-        params = dict.fromkeys(runs, merge({}, self.params))
-        for override in self.overrides:
-            _check_keys(override, (*PATTERNS, "params"), "an override of the suite")
-            for run in select(runs, *(_as_list(override.get(name, [])) for name in PATTERNS)):
-                params[run] = merge(params[run], override.get("params", {}))
-        # a variant's own settings win over all overrides: they define the variant
-        return [replace(run, params=merge(params[run], run.params)) for run in runs]
+                    # `merge` unfolds names with dots
+                    params = merge(merge({}, self.params), method.params)
+                    runs.append(replace(method, env=env, seeds=seeds, params=params))
+        return runs
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
         """Return the seeds that an algorithm trains together; SB3's algorithms train none together."""
-        seeds = parse_seeds(list(map(str, _as_list(self.seeds))), "seeds")
+        words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
+        seeds = parse_seeds(list(map(str, words)), "seeds")
         size = self.seeds_at_once
         if size == ALL:
             size = len(seeds)
@@ -161,12 +150,6 @@ def _read_method(entry: Any) -> Run:
     if "algo" not in entry:
         raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
     return Run(**{**entry, "label": str(entry.get("label", ""))})
-
-
-def _as_list(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return list(value)
-    return [value]
 
 
 def read_suite(path: Path) -> Suite:

@@ -82,8 +82,6 @@ def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
     [
         "slurm_partiton=gpu",
         "timeout_min=long",
-        "slurm_setup=module",
-        "slurm_additional_parameters=1",
     ],
 )
 def test_a_wrong_resource_is_refused(bin_folder, run, word):
@@ -135,18 +133,6 @@ def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_pat
     write(bin_folder, "squeue", "exit 1")
     with refuses("squeue must say"):
         launch(tmp_path)
-
-
-def test_a_damaged_list_of_submitted_jobs_is_named(tmp_path, bin_folder):
-    file = tmp_path / "logs" / ".jobs" / "slurm" / "submitted.json"
-    file.parent.mkdir(parents=True)
-    file.write_text('{"fql-some0-v0')
-    with refuses(r"submitted\.json is damaged"):
-        launch(tmp_path)
-
-
-def test_a_log_folder_whose_name_slurm_would_change_is_refused(tmp_path, bin_folder, run):
-    assert "Slurm replaces `%` in names of files" in run("-f", tmp_path / "p%41")
 
 
 def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):

@@ -45,25 +45,11 @@ def test_seeds_are_trained_in_groups(tmp_path, at_once, groups):
     assert [run.seeds for run in runs(tmp_path, seeds=["0-2", 7], seeds_at_once=at_once)] == groups
 
 
-OVERRIDDEN = """
-algorithms: [fql, qam, {algo: fql, label: FQL strong, params: {distill_weight: 1.0}}]
-environments: [pointmaze-medium-navigate-singletask-task1-v0, scene-play-singletask-task2-v0]
-params: {offline_steps: 10, distill_weight: 2.0}
-overrides:
-- {algorithms: fql, params: {distill_weight: 3.0}}
-- {environments: scene-*, params: {offline_steps: 20}}
-- {algorithms: [FQL *], environments: [scene-*], params: {eval_freq: 5}}
-"""
-
-
-def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
-    suite_runs = runs(tmp_path, **yaml.safe_load(OVERRIDDEN))
-    params = {(run.name, run.env == MAZE): run.params for run in suite_runs}
-    assert params["fql", True] == {"offline_steps": 10, "distill_weight": 3.0}
-    assert params["qam", False] == {"offline_steps": 20, "distill_weight": 2.0}
-    expected = {"offline_steps": 10, "distill_weight": 1.0}
-    assert params["FQL strong", True] == expected
-    assert params["FQL strong", False] == {**expected, "offline_steps": 20, "eval_freq": 5}
+def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
+    variant = {"algo": "fql", "label": "FQL strong", "params": {"distill_weight": 1.0}}
+    params = {"offline_steps": 10, "distill_weight": 2.0}
+    suite_runs = runs(tmp_path, algorithms=["fql", variant], params=params)
+    assert [run.params for run in suite_runs] == [params, {**params, "distill_weight": 1.0}]
 
 
 @pytest.mark.parametrize(
@@ -75,14 +61,13 @@ def test_overrides_hold_where_their_patterns_match_and_the_last_wins(tmp_path):
         "algorithms: [fqll]": "closest: fql",
         "algorithms: [fql, {algo: fql}]": "label",
         "algorithms: [{algo: fql, param: {}}]": "closest: params",
-        "overrides: [{params: 2}]": "params",
+        "params: 2": "params",
         "environments: a": "environments",
         "{algorithms: [fql, bc], focus: bcc}": "closest: bc",
         "quick: 'no'": "quick",
         "{quick: true, profile: qam}": "give one of them",
         "algorithms: []": "lacks `algorithms`",
         "algorithms: [fbrac, bptt]": "fbrac twice",
-        "overrides: [{algorithms: fql, environments: [scene-*, '*maze*']}]": "suite `scene-\\*`; choose from",
         "published: [qam2062]": "closest: qam2026",
     }.items(),
 )
