@@ -47,11 +47,11 @@ def pretend_cores(monkeypatch, cores):
 @pytest.fixture(scope="session", autouse=True)
 def _no_learning_curves():
     """Draw no learning curve of a run in this process, a fifth of its work; programs in processes of their own do."""
-    import zoo.training.callbacks
+    import zoo.training.recorder
 
     with pytest.MonkeyPatch.context() as patch:
         name = "plot_learning_curve"
-        patch.setattr(zoo.training.callbacks, name, lambda history, path, *about: path.touch())
+        patch.setattr(zoo.training.recorder, name, lambda history, path, *about: path.touch())
         yield
 
 

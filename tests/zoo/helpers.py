@@ -12,7 +12,7 @@ import pytest
 import agents
 from tests.common.toys import assert_same, parameters_of
 from tests.zoo.outcomes import status_of
-from zoo.training.callbacks import TrainingRun
+from zoo.training.recorder import Recorder
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 TINY = [
@@ -31,9 +31,9 @@ def arguments(data, logs, *flags, steps=20, seeds=("--seed", "3"), verbose=0):
     """Return the words of a short offline run; flags and settings may follow, of which the last wins."""
     words = (
         f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose {verbose} --offline-steps {steps} "
-        "--env-kwargs max_episode_steps=30 --log-interval 5"
+        "--env-kwargs max_episode_steps=30"
     )
-    return [*words.split(), *seeds, *EVALUATIONS, "-params", *TINY, *flags]
+    return [*words.split(), *seeds, *EVALUATIONS, "-params", "log_interval=5", *TINY, *flags]
 
 
 def folder_of(logs, number=1):
@@ -72,13 +72,13 @@ def progress_of(logs, number=1):
 @contextlib.contextmanager
 def stopped_at_an_evaluation():
     """Have a signal stop the runs of this process at their first evaluation."""
-    record = TrainingRun._record
+    record = Recorder._record
 
     def record_and_stop(training, *arguments):
         record(training, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingRun, "_record", record_and_stop)
+        patch.setattr(Recorder, "_record", record_and_stop)
         yield
     gc.collect()  # frees the lock of the run, which a process does when it ends

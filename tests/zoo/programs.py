@@ -26,7 +26,7 @@ EVENTS = {
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
     "play": "zoo.evaluation.pool:EnvPool.receive",  # chunks of an evaluation
     "status": "zoo.training.logs:Replicas.write_status",
-    "model": "zoo.training.callbacks:save_model",
+    "model": "zoo.training.recorder:save_model",
 }
 """Where a program can be killed."""
 

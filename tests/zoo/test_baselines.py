@@ -45,8 +45,8 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     words = (
         f"--algo tqc --env {ENV} --dataset-dir {data} -f {tmp_path} --seed 3 --online-steps 30 "
-        "--env-kwargs max_episode_steps=12 --device cpu --eval-at-start "
-        "-params net_arch=[16,16] learning_starts=5 batch_size=8 buffer_size=100"
+        "--env-kwargs max_episode_steps=12 --device cpu "
+        "-params eval_at_start=true net_arch=[16,16] learning_starts=5 batch_size=8 buffer_size=100"
     )
     assert main([*words.split(), *EVALUATIONS]) == 0
     folder = tmp_path / "tqc" / f"{ENV}_1"

@@ -26,7 +26,7 @@ TINY = [*TINY_RUN[:-1], "gamma=0.5"]
 def words(logs, data, *flags):
     fixed = (
         f"--algo qam --no-env --dataset {data} -f {logs} --seed 1 --device cpu "
-        "--offline-steps 4 --eval-freq 2 --save-freq 1 --verbose 0 --no-eval-at-start"
+        "--offline-steps 4 --eval-freq 2 --save-freq 1 --verbose 0"
     )
     return [*fixed.split(), *flags, "-params", *TINY]
 

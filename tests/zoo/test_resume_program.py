@@ -32,7 +32,7 @@ KINDS = {
     "stacked": ("--seeds 4 9", TIMES),
     "pretraining": ("pretraining_steps=11 --online-steps 20", [0, 10, 20, 24, 30, 40, 44]),
     "at start": ("eval_at_start=true", [0, *TIMES]),
-    "shards": ("--dataset SHARDS --dataset-replace-interval 5", TIMES),
+    "shards": ("dataset_replace_interval=5 --dataset SHARDS", TIMES),
 }
 """Kinds of runs: their words, and the steps of their evaluations."""
 
@@ -44,9 +44,9 @@ def run(data, shards):
     def ended(logs, kind="plain", kill=None, by="SIGKILL", **options):
         words = (
             f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose 0 --resume --device cpu "
-            f"--offline-steps {OFFLINE} --online-steps {ONLINE} --save-freq 7 --log-interval 5 "
+            f"--offline-steps {OFFLINE} --online-steps {ONLINE} --save-freq 7 "
             "--eval-freq 10 --eval-episodes 2 --n-eval-envs 1 --env-kwargs max_episode_steps=9 "
-            "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=8 horizon_length=3 "
+            "-params log_interval=5 net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=8 horizon_length=3 "
             f"buffer_size=40 learning_starts=4 {KINDS[kind][0].replace('SHARDS', str(shards))}"
         ).split()
         if kind != "stacked":

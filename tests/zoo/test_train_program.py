@@ -21,7 +21,6 @@ from tests.zoo.envs import toys
 from tests.zoo.helpers import (
     ENV,
     OF_RUNS,
-    TINY,
     arguments,
     assert_same_run,
     end_of,
@@ -137,25 +136,12 @@ def test_the_curve_begins_where_pretraining_ends(data, tmp_path):
     assert history["phase"].tolist() == [0, 0, 0, 1]
 
 
-def test_a_run_is_done_when_its_replay_buffer_is_saved(tmp_path, monkeypatch, call):
-    words = (
-        f"--algo qam --env Toy-v0 --online-steps 4 --seed 1 --eval-episodes 1 -f {tmp_path}".split()
-    )
-    words += ["--save-replay-buffer", "-params", *TINY]
-    with monkeypatch.context() as patched:
-        patched.setattr(agents.QAM, "save_replay_buffer", None)
-        assert main(words) == 1
-    assert status_of(tmp_path / "qam" / "Toy-v0_1")["state"] == "failed"
-    result, _ = call(main, *words)
-    assert (Path(result["run"]) / "replay_buffer.npz").is_file()
-
-
 def log_of(folder):
     return re.sub(r"^\S+Z ", "", Path(folder, "run.log").read_text(), flags=re.MULTILINE)
 
 
 def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
-    monkeypatch.setattr("zoo.training.callbacks.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("zoo.training.loop.LINE_SECONDS", 0.0)
     _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
     steps = re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE)
     assert list(map(int, steps)) == list(range(1, 13))
@@ -174,7 +160,7 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
     lines = errors.splitlines()
     assert [line for line in text.splitlines() if line in lines] == lines
     assert "\nalgo: qam\n" in text
-    assert len(lines) < 12  # the settings are in files
+    assert len(lines) < 13  # the settings are in files
     assert errors.count("no state in") == 1
 
 
@@ -182,11 +168,11 @@ def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monke
     def break_down(*_, **__):
         raise ArithmeticError("the curve broke")
 
-    monkeypatch.setattr("zoo.training.callbacks.plot_learning_curve", break_down)
+    monkeypatch.setattr("zoo.training.recorder.plot_learning_curve", break_down)
     _, errors = call(main, *arguments(data, tmp_path, verbose=1), code=1)
     assert "Traceback" not in errors
     text = log_of(tmp_path / "qam" / f"{ENV}_1")
-    assert "in _finish_replica" in text
+    assert "in finish" in text
     assert "\nArithmeticError: the curve broke\n" in text
 
 

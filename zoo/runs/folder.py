@@ -126,7 +126,6 @@ class RunFolder:
         self.checkpoints = path / "checkpoint"
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
-        self.replay_buffer = path / "replay_buffer.npz"
         self.tracking = path / "tracking.json"
         self.arguments = path / "args.yml"
         self.fitted_q = path / "fitted_q.json"
@@ -251,22 +250,12 @@ class RunFolder:
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
     def tracking_id(self) -> str:
-        """Return the run's id at Weights & Biases and in shared folders of events, made and kept at the first call."""
-        try:
+        """Return the run's id at Weights & Biases, which is made and kept at the first call."""
+        with contextlib.suppress(UnreadableRun, KeyError):
             return str(self._read_mapping(self.tracking, json.loads)["id"])
-        except (UnreadableRun, KeyError):
-            id = secrets.token_hex(4)
-            write_text(self.tracking, json.dumps({"id": id}) + "\n")
-            return id
-
-    def events_folder(self, parent: Path | None, algo: str) -> Path:
-        """Return the folder of the run's TensorBoard events.
-
-        :param parent: a folder that runs share, also those of other log folders; None: the run folder itself.
-        """
-        if parent is None:
-            return self.path
-        return parent.absolute() / f"{algo}_{self.path.name}_{self.tracking_id()}"
+        id = secrets.token_hex(4)
+        write_text(self.tracking, json.dumps({"id": id}) + "\n")
+        return id
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

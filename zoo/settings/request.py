@@ -34,6 +34,12 @@ MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with
 """Settings of all algorithms that are flags too."""
 
 
+RARELY_GIVEN = (
+    "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
+)  # fmt: skip
+"""Settings of a run without a flag; `-params` and settings files give them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """A run as the flags of ``zoo train`` ask for it; each field is the flag of its name.
@@ -114,12 +120,6 @@ class TrainRequest:
         section="evaluation and saving",
     )
     eval_seed: int = flag("decides the evaluation's starts and noise", default=0, type=SEED)
-    on_divergence: Literal["stop", "warn"] = flag(
-        "a seed whose losses or Q are finite but beyond recovery fails (stop), or goes on after a warning (warn); NaN "
-        "and infinity always fail",
-        default="stop",
-    )
-    save_replay_buffer: bool = flag("save the replay buffer at the end", default=False)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
     num_threads: int = flag(
         "CPU threads of PyTorch; -1: PyTorch's default", default=-1, type=THREADS
@@ -128,18 +128,10 @@ class TrainRequest:
         "where run folders are made", "-f", default=Path("logs"), section="output"
     )
     verbose: int = 1
-    tensorboard_log: Path | None = flag(
-        "folder of TensorBoard's events (default: the run's)", "-tb"
-    )
-    progress: bool | None = flag("progress bar, terminal or not", "-P")
     label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
     track: Literal["wandb"] | None = flag(
         "log to Weights & Biases too, which follows TensorBoard's events", nargs="?", const="wandb"
     )
-    wandb_project_name: str | None = flag("project of Weights & Biases (default: flow-rl-zoo)")
-    wandb_group: str | None = flag("group of Weights & Biases")
-    wandb_entity: str | None = flag("entity of Weights & Biases")
-    wandb_tags: Sequence[str] = flag("tags of Weights & Biases", "-tags", default=())
 
     def arguments(self) -> dict[str, Any]:
         """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
@@ -194,7 +186,7 @@ def add_training(
         return {name: settings[name] for name in settings if names is None or name in names}
 
     groups = add_flags(parser, TrainRequest, names)
-    add_settings(groups["speed"], only(MACHINE))
+    add_settings(groups["speed"], only({"compile": MACHINE["compile"]}))
     add_verbose(groups["output"])
     seed_help = "seed of everything random"
     kind = SEED
@@ -205,7 +197,12 @@ def add_training(
     seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
     seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
     title = "steps, data, evaluations and checkpoints (default: from YAML)"
-    add_settings(parser.add_argument_group(title), only(RunSettings.declared()))
+    flags = {
+        name: declared
+        for name, declared in RunSettings.declared().items()
+        if name not in RARELY_GIVEN
+    }
+    add_settings(parser.add_argument_group(title), only(flags))
 
 
 def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]) -> None:
@@ -241,8 +238,6 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     request = TrainRequest(**entries)
     if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    elif any(value for name, value in vars(request).items() if name.startswith("wandb_")):
-        raise UsageError("the flags of Weights & Biases need --track; add it, or leave them out")
     if request.spaces is not None and not request.no_env:
         raise UsageError(
             "`--spaces` are those of data without an environment; add --no-env, or leave it out"

@@ -10,9 +10,8 @@ import torch
 
 from zoo.runs.locks import Lock
 from zoo.suites.jobs import Job
-from zoo.terminal.errors import Interrupted, handling_signals
+from zoo.terminal.errors import Interrupted, StopSignal, handling_signals
 from zoo.terminal.messages import log, say_once
-from zoo.training.callbacks import StopSignal
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0

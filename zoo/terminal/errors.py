@@ -1,8 +1,10 @@
 """Errors and signals that end a program early, and the exit codes of programs."""
 
 import contextlib
+import logging
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 SUCCEEDED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
@@ -29,6 +31,27 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
         for number in heard_signals():
             stack.callback(signal.signal, number, signal.signal(number, handler))
         yield
+
+
+@dataclass
+class StopSignal:
+    """Turns the signals of `STOP_SIGNALS` into a request to stop, which work meets after its current step.
+
+    A second Ctrl-C interrupts at once. Other signals may come twice, from a cluster and from the parent process, so
+    they do not.
+
+    :param message: logged at the first signal.
+    """
+
+    message: str = "stopping after this step; press Ctrl-C again to stop immediately"
+    requested: bool = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal, in a block of :func:`handling_signals`."""
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+        logging.getLogger("zoo").info(self.message)
 
 
 class UsageError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from agents.common.replicas import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord
-from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
@@ -32,23 +32,25 @@ STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
 """Seconds of a phase in one process, as SB3 has them."""
 PROJECT = "flow-rl-zoo"
+FAIL_FACTOR = 1e4
+"""A |Q| above so many times its bound is beyond recovery."""
+LONGEST_HORIZON = 1e4
+"""Largest effective horizon, for discounts near 1."""
 
 
 @contextlib.contextmanager
-def tracked(request: TrainRequest, config: RunRecord, replicas: Replicas) -> Iterator[None]:
+def tracked(config: RunRecord, replicas: Replicas) -> Iterator[None]:
     """Let Weights & Biases follow the TensorBoard events that a `with` block writes.
 
-    A resumed run goes on in its run there.
+    A resumed run goes on in its run there. Entity, group, tags and project are those of the variables of ``wandb``,
+    such as ``WANDB_RUN_GROUP``.
 
     :raises UsageError: if it refuses the run.
     """
     folder = replicas.folders[0]
     try:
         run = importlib.import_module("wandb").init(
-            project=request.wandb_project_name or PROJECT,
-            entity=request.wandb_entity,
-            group=request.wandb_group,
-            tags=list(request.wandb_tags),
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=f"{config.algo}_{folder.path.name}",
             id=folder.tracking_id(),
             resume="allow",
@@ -76,18 +78,12 @@ class Replicas:
     ended with the state ``failed``: its evaluations stay; there are no others and no final model.
 
     :param folders: one run folder for each replica; the first holds the checkpoint of all.
-    :param stops: whether a replica fails whose values are beyond recovery although they are finite, see
-        :func:`find_excess`; otherwise they are reported once.
     """
 
     folders: Sequence[RunFolder]
     seeds: Sequence[int]
-    stops: bool = True
     failed: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Replica -> ``reason`` and ``step``."""
-    _reported: set[tuple[int, str]] = field(default_factory=set)
-    """Replica and kind of each warning so far."""
-    _largest_reward = 0.0
 
     @property
     def active(self) -> list[int]:
@@ -95,22 +91,19 @@ class Replicas:
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self, model: FlowAlgorithm) -> None:
-        """End the runs of replicas that have diverged, and warn of suspicious ones; waits for the device."""
+        """End the runs of replicas with NaN, infinity or a Q beyond recovery; waits for the device."""
         step = model.num_timesteps
         reasons = model.find_divergence()
-        values = model.last_values()
-        if values and model.replay_buffer is not None:
+        values = model.last_values() if isinstance(model, FlowAlgorithm) else {}
+        if "q_max" in values and model.replay_buffer is not None:
             low, high = model.replay_buffer.rewards.aminmax()  # an empty row has reward 0
-            self._largest_reward = max(self._largest_reward, -float(low), float(high))
             horizon = min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
             # largest discounted sum of rewards; plus 1 for a Q that has learnt nothing yet
-            bound = 1.0 + self._largest_reward * horizon
-            for replica, kind, text, is_final in find_excess(values, bound):
-                if is_final and self.stops:
-                    reasons.setdefault(replica, text)
-                elif replica in self.active and (replica, kind) not in self._reported:
-                    self._reported.add((replica, kind))
-                    log.warning("seed %s at step %d: %s", self.seeds[replica], step, text)
+            limit = FAIL_FACTOR * (1.0 + max(-float(low), float(high)) * horizon)
+            largest = np.maximum(np.abs(values["q_max"]), np.abs(values["q_min"]))
+            for replica in np.flatnonzero(largest > limit).tolist():
+                text = f"|Q| is {largest[replica]:.3g}, and rewards and discount allow far less than {limit:.3g}"
+                reasons.setdefault(replica, text)
         self.fail(
             model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
         )
@@ -193,7 +186,6 @@ class Events(TensorBoardOutputFormat):
 class ReplicaLogger(Logger):
     """Writes ``progress.csv`` and TensorBoard events for each replica that has not failed, with its own values.
 
-    :param tensorboard: the folder of each replica's events.
     :param log_state: the :meth:`state` of a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
     :param replica_values: gives the values of each replica that stand for their mean, by name.
     """
@@ -201,7 +193,6 @@ class ReplicaLogger(Logger):
     def __init__(
         self,
         replicas: Replicas,
-        tensorboard: Sequence[Path],
         log_state: Mapping[str, Any],
         replica_values: Callable[[], Mapping[str, NDArray[Any]]] = dict,
     ) -> None:
@@ -210,7 +201,7 @@ class ReplicaLogger(Logger):
         texts = log_state["tables"] or [""] * len(replicas.folders)
         paths = [folder.progress for folder in replicas.folders]
         self._tables = list(map(ProgressTable, paths, texts))
-        self._events = [Events(folder, log_state["step"]) for folder in tensorboard]
+        self._events = [Events(folder.path, log_state["step"]) for folder in replicas.folders]
         self._begin = time.monotonic() - log_state["seconds"]
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
         self.name_to_value.update(log_state["pending"])
@@ -272,47 +263,3 @@ EMPTY_LOG: dict[str, Any] = {
     "excluded": {},
     "seconds": 0.0,
 }
-
-
-# -- divergence -------------------------------------------------------------------------------------------------------
-
-
-WARN_FACTOR = 1e2
-"""A value above so many times the bound of Q is reported."""
-FAIL_FACTOR = 1e4
-"""A value above so many times the bound of Q is beyond recovery."""
-LOSS_MARGIN = 10.0
-"""Factor by which the root of a loss may exceed the bound of Q; losses weigh and sum several errors."""
-LONGEST_HORIZON = 1e4
-"""Largest effective horizon, for discounts near 1."""
-
-
-def find_excess(
-    values: Mapping[str, NDArray[Any]], bound: float
-) -> Iterator[tuple[int, str, str, bool]]:
-    """Yield values beyond their limits, which no healthy run has.
-
-    :param values: losses and diagnostics of an update by name, finite or not.
-    :param bound: of abs(Q).
-    :yields: replica; ``Q``, ``loss`` or ``gradient``; value and limit in words; whether training cannot recover.
-    """
-    for name, per_replica in values.items():
-        if name in ("q_max", "q_min"):
-            kind, unit, power = "Q", bound, 1
-        elif name.endswith("_loss"):  # a square, so the factors are squared too
-            kind, unit, power = "loss", (LOSS_MARGIN * bound) ** 2, 2
-        else:
-            continue
-        for replica, value in enumerate(per_replica):
-            is_final = abs(value) > FAIL_FACTOR**power * unit
-            factor = WARN_FACTOR
-            if is_final:
-                factor = FAIL_FACTOR
-            limit = factor**power * unit
-            if abs(value) > limit:
-                text = f"{name} = {value:.3g}, where rewards and discount allow far less than {limit:.3g}"
-                yield replica, kind, text, is_final
-    if "grad_norm" in values:
-        for replica, value in enumerate(values["grad_norm"]):
-            if value == 0:
-                yield replica, "gradient", "every gradient is exactly 0", False

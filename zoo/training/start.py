@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from gymnasium import Env
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.data.arrays import Transitions
-from agents.common.files import atomic_path
-from agents.common.model_file import find_model, read_model_file
-from agents.common.normalization import named_action_noise, normalized_env
+from agents.common.model_file import ModelFile, find_model, read_model_file
+from agents.common.normalization import Normalization, named_action_noise, normalized_env
 from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError, check_first_update
@@ -29,22 +29,24 @@ from agents.registry import BUILT_IN
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.checks import check_same_spaces, policy_name
-from zoo.envs.make import make_env
+from zoo.envs.make import find_spec, make_env
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.from_data import HeldOutEvaluator, hold_out
 from zoo.evaluation.workers import start_server
-from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
+from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import describe_versions
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
-from zoo.terminal.errors import STOP_SIGNALS, UsageError, as_usage_error
+from zoo.terminal.errors import STOP_SIGNALS, StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
-from zoo.training.callbacks import Observer, TrainingRun
+from zoo.training.checkpoints import Checkpoints
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas, tracked
+from zoo.training.loop import Loop
 from zoo.training.plan import RunPlan, plan_run
+from zoo.training.recorder import Observer, Recorder
 
 
 def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, Any]:
@@ -80,10 +82,10 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
 def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train, or find that this was done already; the stack closes what is opened."""
     request = plan.request
-    # Its spaces decide whether algorithm and data fit, before anything is loaded or written.
-    env = stack.enter_context(contextlib.closing(make_env(plan.env_id, **plan.env_kwargs)))
-    check_method_on_env(plan, env)
-    data = plan.load_data(env)
+    # An environment decides whether algorithm and data fit, before anything is loaded or written.
+    with contextlib.closing(make_env(plan.env_id, **plan.env_kwargs)) as env:
+        check_method_on_env(plan, env)
+        data = plan.load_data(env)
     held_out = None
     if request.no_env:
         assert data is not None  # a plan without an environment has data
@@ -108,28 +110,33 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads > 0:
         torch.set_num_threads(request.num_threads)
-    model = make_model(plan, seeds, data, make_environments(plan, len(seeds), env))
+    envs = make_environments(plan, len(seeds))
+    stack.callback(_close, envs)
+    model = make_model(plan, seeds, data, envs)
     if not run:
         make_folders(folders, record, seeds, model, data, request)
-    replicas = Replicas(folders, seeds, stops=request.on_divergence == "stop")
-    bar = request.progress if request.verbose else bool(request.progress)
-    training = TrainingRun(record, model, evaluator, replicas, bar, observe)
+    replicas = Replicas(folders, seeds)
+    stop = StopSignal()
+    recorder = Recorder(record, model, evaluator, replicas, stop, observe)
+    checkpoints = Checkpoints(record, model, recorder, replicas)
     # The logs go on from the checkpoint, so it is loaded before they are opened.
-    log_state = EMPTY_LOG
-    if run:
-        log_state = training.restore()
+    log_state = checkpoints.restore() if run else EMPTY_LOG
     if request.track:
-        stack.enter_context(tracked(request, record, replicas))
-    events = [folder.events_folder(request.tensorboard_log, record.algo) for folder in folders]
-    logger = ReplicaLogger(replicas, events, log_state, model.replica_values)
+        stack.enter_context(tracked(record, replicas))
+    logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
-    result = training.run()
-    if request.save_replay_buffer:
-        with atomic_path(folders[0].replay_buffer) as temporary, temporary.open("wb") as file:
-            model.save_replay_buffer(file)
-    # Last: a run whose buffer could not be saved is not done, and --resume saves it.
+    loop = Loop(record, recorder, checkpoints, replicas, stop, bar=request.verbose > 0)
+    result = loop.run()
     replicas.finish(model)
     return result
+
+
+def _close(envs: VecEnv) -> None:
+    """Close training environments; the run is done whatever they do then."""
+    try:
+        envs.close()
+    except Exception as error:
+        log.warning("a training environment failed to close: %s", describe_error(error))
 
 
 def make_evaluator(
@@ -264,7 +271,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
         if data is not None:
             model.load_dataset(data.content)
         if request.trained_agent:  # after the dataset: it has observation statistics of its own
-            model.set_parameters(find_model(request.trained_agent), device=request.device)
+            _start_from(model, read_model_file(find_model(request.trained_agent)))
         if request.pretrained_actor:  # after the dataset, which gives the observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
         if isinstance(model, FlowAlgorithm) and config.run.online_steps:  # now, as above
@@ -276,41 +283,66 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
     return model
 
 
-def make_environments(plan: RunPlan, replicas: int, first: RepeatableEnv) -> VecEnv:
-    """Return the training environments, the same number for each replica.
+def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
+    """Give a model the parameters of a saved one, variables such as SAC's entropy coefficient and statistics too.
 
-    :param first: an environment that was built for its spaces; it becomes the first of them, unless these are in
-        processes of their own.
+    :raises ValueError: if the saved one saw normalised observations, and this one does not.
     """
-    request = plan.request
-    is_online = plan.config.run.online_steps > 0
-    if is_online and request.n_envs and request.n_envs % replicas:
-        raise UsageError(
-            f"`--n-envs` must be a multiple of the {replicas} seeds, got {request.n_envs}; each seed trains online "
-            "with environments of its own"
+    parameters, variables = saved.parameters()
+    model.set_parameters(parameters, device=model.device)
+    for name, value in variables.items():
+        recursive_setattr(model, f"{name}.data", value.data)
+    statistics = saved.attributes({"behaviour"}).get("_saved_normalization")
+    if statistics is None:
+        return
+    normalize = model.get_vec_normalize_env()
+    if normalize is None:
+        raise ValueError(
+            f"{saved.name} was trained on normalised observations; add -params normalize=true"
         )
-    built = [first]
+    Normalization(**statistics).copy_to(normalize)
+
+
+def make_environments(plan: RunPlan, replicas: int) -> VecEnv:
+    """Return the training environments, the same number for each replica."""
+    request = plan.request
+    run = plan.config.run
+    n_envs = request.n_envs or (replicas if run.online_steps else 1)
+    if run.online_steps and n_envs % replicas:
+        raise UsageError(
+            f"`--n-envs` must be a multiple of the {replicas} seeds, got {n_envs}; each seed trains online with "
+            "environments of its own"
+        )
+    train_freq = plan.config.settings["train_freq"]
+    if (
+        run.online_steps
+        and n_envs > 1
+        and isinstance(train_freq, list | tuple)
+        and train_freq[1] == "episode"
+    ):
+        raise UsageError(
+            f"`train_freq` = {list(train_freq)} counts episodes of one environment, got {n_envs}; give it in steps"
+        )
+    spec = find_spec(
+        plan.env_id, **plan.env_kwargs
+    )  # of a package that a process of its own has not imported
 
     def make_here() -> Env[Any, Any]:
-        if built:
-            return built.pop()
-        return make_env(plan.env_id, **plan.env_kwargs)
+        return make_env(spec, **plan.env_kwargs)
 
     def make_in_process() -> Env[Any, Any]:
         for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # Python ends them by SIGTERM
             signal.signal(number, signal.SIG_IGN)
         np.random.seed()  # all processes have been forked with the same global generator
-        return make_env(plan.env_id, **plan.env_kwargs)
+        return make_env(spec, **plan.env_kwargs)
 
     make: Callable[[], Env[Any, Any]] = make_here
     vec_env: type[VecEnv] = DummyVecEnv
     if request.vec_env == "subproc":
-        first.close()
         start_server()  # SB3 forks from it too
         make = make_in_process
         vec_env = SubprocVecEnv
-    n_envs = request.n_envs or (replicas if is_online else 1)
-    env = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]
-    for index in range(env.num_envs):
-        env.env_method("set_name", f"training environment {index}", indices=[index])
-    return normalized_env(env, plan.config.run.normalize, plan.config.settings["gamma"])
+    envs = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]
+    for index in range(envs.num_envs):
+        envs.env_method("set_name", f"training environment {index}", indices=[index])
+    return normalized_env(envs, run.normalize, plan.config.settings["gamma"])

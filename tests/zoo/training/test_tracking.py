@@ -38,16 +38,13 @@ def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_o
     data, tmp_path, wandb
 ):
     words = arguments(data, tmp_path, seeds=("--seeds", "4", "9"))
-    assert main([*words, "--track", "--wandb-group", "first"]) == 0
+    assert main([*words, "--track"]) == 0
     (options,) = wandb.begun
     config = options.pop("config")
     assert options == {
         "sync_tensorboard": True,
         "events": 0,
         "project": "flow-rl-zoo",
-        "group": "first",
-        "entity": None,
-        "tags": [],
         "name": f"qam_{ENV}_1",
         "id": RunFolder(tmp_path / "qam" / f"{ENV}_1").tracking_id(),
         "resume": "allow",

@@ -1,0 +1,205 @@
+"""Evaluations of a run: made between steps, written to the run folders, with the best and the final models."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from agents.common.engine.checkpoint import write_model
+from agents.common.files import atomic_path
+from agents.common.normalization import raw_observations
+from agents.common.sb3.model import FlowAlgorithm
+from zoo.algorithms.baselines import as_chunk_policy
+from zoo.evaluation.evaluator import Evaluator
+from zoo.evaluation.from_data import HeldOutEvaluator
+from zoo.evaluation.score import Score
+from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
+from zoo.runs.folder import OFFLINE, PHASES, Evaluations, short_name, with_evaluation
+from zoo.runs.resume import describe_evaluation, name_of_mean, result_of
+from zoo.runs.scores import SCORE_KINDS
+from zoo.settings.record import RunRecord
+from zoo.terminal.errors import Abandoned, StopSignal
+from zoo.terminal.messages import log
+from zoo.training.logs import ReplicaLogger, Replicas
+
+Observer = Callable[[Sequence[Evaluations]], None]
+
+
+class Recorder:
+    """Evaluates the model of a run, and writes what its run folders keep of it.
+
+    An evaluation that lasts when the run is asked to stop is abandoned; the next process makes it again.
+
+    :param config: what the run is, as its ``config.yml`` says.
+    :param stop: whether the run is to stop.
+    :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
+    """
+
+    def __init__(
+        self,
+        config: RunRecord,
+        model: FlowAlgorithm,
+        evaluator: Evaluator | HeldOutEvaluator,
+        replicas: Replicas,
+        stop: StopSignal,
+        observe: Observer | None = None,
+    ) -> None:
+        self.config = config
+        self.scoring = ScoringRule.of_run(config)
+        self.model = model
+        self.evaluator = evaluator
+        self.replicas = replicas
+        self.stop = stop
+        self.observe = observe
+        self.histories: list[Evaluations] = [{} for _ in replicas.folders]
+        self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
+        self.last_step = -1  # of the last evaluation
+        self.seconds = 0.0  # of all evaluations
+        evaluator.check_in = self._check_in
+
+    @property
+    def step(self) -> int:
+        """Position on the curve: steps since the end of pretraining, negative before it."""
+        return self.model.num_timesteps - self.model.pretraining_steps
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an evaluation has become due since the last one."""
+        interval = self.config.run.eval_freq
+        return self.step // interval > max(self.last_step, 0) // interval
+
+    def _check_in(self) -> None:
+        """Raise Abandoned if the run is to stop."""
+        if self.stop.requested:
+            raise Abandoned
+
+    def evaluate(self, phase: int) -> None:
+        """Evaluate the model as it is now, unless that was just done.
+
+        :raises Abandoned: if the run is to stop.
+        """
+        if self.last_step == self.step:
+            return
+        self.replicas.check(self.model)  # the scores of a diverged replica must not be recorded
+        begin = time.perf_counter()
+        try:
+            self._check_in()
+            # the environments of the evaluation are not normalised
+            with raw_observations(self.model) as policy:
+                results = self.evaluator.evaluate(
+                    as_chunk_policy(policy), self.replicas.seeds, self.replicas.active
+                )
+            self.last_step = self.step
+            is_reported = any("successes" in history for history in self.histories)
+            self._record(phase, self.scoring.apply(results, is_reported))
+        finally:
+            self.seconds += time.perf_counter() - begin
+
+    def _record(self, phase: int, results: EpisodeResults) -> None:
+        """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
+        step = self.model.num_timesteps
+        diverged = []
+        for replica in self.replicas.active:
+            if not results.played[replica]:
+                diverged.append(replica)
+                continue
+            folder = self.replicas.folders[replica]
+            history = with_evaluation(self.histories[replica], self.step, phase, results, replica)
+            self.histories[replica] = history
+            folder.write_evaluations(history)
+            success = 0.0
+            if "successes" in history:
+                success = float(history["successes"][-1].mean())
+            # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
+            score = (success, float(history["results"][-1].mean()), step > 0)
+            if score > self.best[replica]:
+                self.best[replica] = score
+                save_model(self.model.replica(replica), folder.best_model)
+        if diverged:
+            reason = f"planned actions of the evaluation at step {step} are not finite"
+            self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
+        self._log(phase, results)
+        if self.observe is not None:
+            self.observe(self.histories)
+
+    def _log(self, phase: int, results: EpisodeResults) -> None:
+        """Write the means of an evaluation to the logs of each replica."""
+        if results.estimates:
+            means = {name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
+        else:
+            means = {"mean_reward": results.returns.mean(axis=1)}
+            means["mean_ep_length"] = results.lengths.mean(axis=1)
+        if results.successes is not None:
+            means["success_rate"] = results.successes.mean(axis=1)
+        assert isinstance(self.model.logger, ReplicaLogger)
+        row = {f"eval/{name}": values for name, values in means.items()}
+        self.model.logger.write(row, self.model.num_timesteps)
+        log.info(
+            describe_evaluation(
+                self.step, PHASES[phase], results, self.replicas.seeds, self.scoring
+            )
+        )
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Write final model and learning curve of each replica that has not failed; return the results of all."""
+        results = []
+        for replica, folder in enumerate(self.replicas.folders):
+            seed = self.replicas.seeds[replica]
+            history = self.histories[replica]
+            failure = self.replicas.failed.get(replica)
+            if failure is None:
+                save_model(self.model.replica(replica), folder.model)
+                title = f"{self.config.algo} in {short_name(self.config.env)}, seed {seed}"
+                plot_learning_curve(history, folder.learning_curve, title, self.scoring)
+            results.append(result_of(folder, seed, history, self.scoring, failure))
+        return results
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it."""
+        return {"last_step": self.last_step, "best": self.best, "histories": self.histories}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the :meth:`state` of a checkpoint."""
+        self.last_step = state["last_step"]
+        self.best = [tuple(score) for score in state["best"]]
+        self.histories = state["histories"]
+        for folder, history in zip(self.replicas.folders, self.histories, strict=True):
+            if history:  # the file may have later evaluations, which are made again
+                folder.write_evaluations(history)
+
+
+def save_model(model: FlowAlgorithm, path: Path) -> None:
+    """Save a model whole or not at all."""
+    with atomic_path(path) as temporary:
+        write_model(model, temporary)
+
+
+def plot_learning_curve(
+    history: Evaluations, path: Path, title: str, scoring: ScoringRule = REPORTED
+) -> None:
+    """Write a PNG of the score of each evaluation and its interval against steps, the online phase shaded."""
+    successes = history.get("successes", [None] * len(history["results"]))
+    scores = list(map(partial(Score.of, scoring=scoring), history["results"], successes))
+    kind = SCORE_KINDS[scores[0].kind]
+    ends = np.array([(score.mean, score.low, score.high) for score in scores])
+    mean, low, high = kind.scale * ends.T
+    figure = Figure(figsize=(6.4, 4.0))
+    axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
+    steps = history["timesteps"]
+    axes.plot(steps, mean, marker="o", clip_on=False, zorder=3)
+    axes.fill_between(steps, low, high, alpha=0.2, linewidth=0)  # none where it is infinite
+    if kind.is_comparable:
+        axes.set_ylim(0, 100)
+    offline = history["phase"] == OFFLINE
+    if offline.any() and not offline.all():
+        axes.axvspan(steps[offline][-1], steps[-1], color="0.93", zorder=0)
+    axes.set(title=title, xlabel="gradient steps offline, then environment steps", xlim=(0, None))
+    axes.set_ylabel(f"{kind.unit}, 95% interval")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
