@@ -37,8 +37,11 @@ def test_check_reports_what_is_broken(call, tmp_path):
     result, output = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)
     assert not result["sound"]
     assert "Findings in" in output
-    findings = [(row["file"], row["severity"], row["array"]) for row in result["findings"]]
-    assert findings == [(f"{NAME}.npz", "error", "actions"), (f"{NAME}-val.npz", "error", "qpos")]
+    for row, file, array in zip(
+        result["findings"], (NAME, f"{NAME}-val"), ("actions", "qpos"), strict=True
+    ):
+        assert (row["file"], row["severity"]) == (f"{file}.npz", "error")
+        assert array in row["message"]
 
 
 # -- datasets of several files ----------------------------------------------------------------------------------------
@@ -55,4 +58,4 @@ def test_list_and_check_know_every_file(call, tmp_path, monkeypatch):
     assert NAME not in call(main, "list", "--dataset-dir", tmp_path)[0]["here"]
     result, _ = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)
     (row,) = [row for row in result["findings"] if row["severity"] == "error"]
-    assert (row["file"], row["array"]) == (second.name, "file")
+    assert row["file"] == second.name

@@ -11,7 +11,6 @@ import numpy as np
 from agents.common.data.arrays import Transitions
 from agents.common.files.npz import read_npz_headers
 from zoo.algorithms.packages import import_environments
-from zoo.datasets.check import BROKEN, check_dataset
 from zoo.datasets.custom import describe_task, find_data, load_custom, warn_of_constant_rewards
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
@@ -25,6 +24,7 @@ from zoo.datasets.formats.base import ReadOptions, write_set
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
+from zoo.datasets.ogbench import BROKEN, check_dataset
 from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
 from zoo.envs.make import make_env
 from zoo.envs.probe import probe
@@ -230,11 +230,9 @@ def _recording(findings: list[Result], **place: str) -> Iterator[None]:
         try:
             yield
         except BROKEN as error:
-            array = getattr(error, "array", "file")
-            findings.append({**place, "severity": "error", "array": array, "message": str(error)})
+            findings.append({**place, "severity": "error", "message": str(error)})
     for warning in caught:
-        finding = {"severity": "warning", "array": "file", "message": str(warning.message)}
-        findings.append({**place, **finding})
+        findings.append({**place, "severity": "warning", "message": str(warning.message)})
 
 
 def _counts(content: Transitions) -> Result:

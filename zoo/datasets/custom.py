@@ -18,7 +18,7 @@ from agents.common.data.arrays import (
     first_bad,
 )
 from agents.common.frames import FrameStack, is_image
-from zoo.datasets.files import DatasetError, Folder
+from zoo.datasets.files import Folder
 from zoo.datasets.formats.base import COMPACT, Dataset, ReadOptions, compact
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
@@ -155,14 +155,13 @@ def check_fit(
     Images may have their channels first or last.
 
     :param action_range: what stands for the limits of actions in the data; None: the environment's.
-    :raises DatasetError: for the first array that does not fit.
+    :raises UsageError: for the first array that does not fit.
     """
     arrays = content.arrays
     observation_space, action_space = spaces
     warn_of_constant_rewards(source, content)
     if isinstance(observation_space, Dict):
-        raise DatasetError(
-            "observations",
+        raise UsageError(
             f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)",
         )
     for key, space in zip(("observations", "actions"), spaces, strict=True):
@@ -172,8 +171,7 @@ def check_fit(
         if is_image(space):  # training moves the channels where the model has them
             fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
         if not fits or is_image(space) != (arrays[key].dtype == np.uint8):
-            raise DatasetError(
-                key,
+            raise UsageError(
                 f"{source}: `{key}` must have rows of {space.dtype} and shape {expected} as in {env_id}, got "
                 f"{arrays[key].dtype} and {shape}",
             )
@@ -181,10 +179,7 @@ def check_fit(
         _warn_of_other_units(source, content, observation_space)
     with as_usage_error():
         limits = ActionRange.of(action_space, action_range)
-    try:
-        limits.require_inside("`actions`", arrays["actions"], content.valid)
-    except ValueError as error:
-        raise DatasetError("actions", f"{source}: {error}") from error
+        limits.require_inside(f"{source}: `actions`", arrays["actions"], content.valid)
 
 
 def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:

@@ -10,9 +10,7 @@ import requests
 from ogbench.utils import DATASET_URL
 
 from agents.common.files import DamagedFileError, raising_damaged_file
-from zoo.datasets.check import check_headers
 from zoo.datasets.files import (
-    DatasetError,
     Folder,
     dataset_file,
     dataset_files,
@@ -24,6 +22,7 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.names import DatasetSpec, parse_name
+from zoo.datasets.ogbench import check_headers
 from zoo.terminal.errors import UsageError
 
 HOSTS = ["https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main", DATASET_URL]
@@ -100,7 +99,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
                     raise ValueError(f"damaged data in {damaged}")
         except requests.RequestException as error:
             problems.append(f"{urlsplit(url).netloc}: {error}")
-        except (DatasetError, DamagedFileError) as error:
+        except (UsageError, DamagedFileError) as error:
             part.unlink()  # perhaps it began as another file than the one that is there now
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:

@@ -32,17 +32,6 @@ Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 
 
-class DatasetError(UsageError):
-    """A dataset that cannot be trained on.
-
-    :param array: the array concerned, or ``"file"``.
-    """
-
-    def __init__(self, array: str, message: str) -> None:
-        super().__init__(message)
-        self.array = array
-
-
 def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """Return the paths of a dataset's two files.
 
@@ -51,11 +40,6 @@ def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """
     folder = Path(dataset_dir or DEFAULT_DATASET_DIR).expanduser()
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
-
-
-def user_cache() -> Path:
-    """Return the folder of the user for what programs can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
 
 
 def data_path(spec: DatasetSpec, dataset_dir: Folder) -> Path:
@@ -169,8 +153,7 @@ def check_checksum(path: Path) -> str:
     digest = digest_of(path)
     expected = recorded_sha256(path)
     if expected not in (None, digest):
-        raise DatasetError(
-            "file",
+        raise UsageError(
             f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again",
         )
     return digest

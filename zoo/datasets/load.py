@@ -9,7 +9,6 @@ import numpy as np
 
 from agents.common.data.arrays import Transitions, compact_transitions
 from agents.common.validation import count
-from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
     Folder,
@@ -21,6 +20,7 @@ from zoo.datasets.files import (
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
+from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.shards import load_shards
 from zoo.terminal.errors import UsageError
 
@@ -58,7 +58,7 @@ def load_dataset(
     if path.is_dir():
         return load_shards(env_name, path, settings, replace_interval)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
-        with explained(path, name.spec):
+        with explained(path):
             check_headers(path, name.spec, env)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
@@ -115,16 +115,12 @@ def _find_files(
             f"{path} lacks {count(len(missing), 'file')}, the first is {missing[0].name}, and {problem}; use fewer "
             f"with `--dataset-size N`, or only what is there with `--dataset {path}`"
         )
-    option = folder_option(path.parent)
-    generation = "generate it elsewhere (OGBench needs its expert policies for it)"
-    if spec.is_generatable:
-        generation = f"generate it with `zoo dataset generate {spec.name}{option}`"
-    reason = f"; {problem}" if problem else ""
-    raise UsageError(
-        f"there is no dataset {spec.name}: expected {path}. Three ways to get it: download it with `zoo dataset "
-        f"download {spec.name}{option}`; {generation}; or put the file at {path}, or give its folder with "
-        f"`--dataset-dir`{reason}"
+    ways = (
+        f"put the file there, or give it with `--dataset PATH`{f'; {problem}' if problem else ''}"
     )
+    if spec.is_generatable:
+        ways = f"generate it with `zoo dataset generate {spec.name}{folder_option(path.parent)}`, {ways}"
+    raise UsageError(f"there is no dataset at {path}; {ways}")
 
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:

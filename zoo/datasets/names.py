@@ -4,7 +4,6 @@ Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` 
 """
 
 import itertools
-import math
 import os
 import re
 from collections.abc import Iterable
@@ -47,25 +46,6 @@ cube-double,cube-triple,cube-quadruple,cube-octuple,scene             play      
 puzzle-3x3,puzzle-4x4,puzzle-4x5,puzzle-4x6                           play       100   1000  1000
 cube-quadruple                                                        noisy      100   1000  1000
 humanoidmaze-giant                                                    navigate    25   1000  4000
-"""
-
-# Environments, bytes of a row's vector of observations, and bytes of the rest: action and simulator's state in single
-# precision, and a boolean.
-_ROW_BYTES = """
-pointmaze        8   25
-antmaze        116  149
-humanoidmaze   276  305
-antsoccer      168  201
-cube-single    112  185
-cube-double    148  237
-cube-triple    184  289
-cube-quadruple 220  341
-cube-octuple   364  549
-scene          160  217
-puzzle-3x3     220  205
-puzzle-4x4     332  261
-puzzle-4x5     396  293
-puzzle-4x6     460  325
 """
 
 # OGBench has the environment and the oracle but hosts no file of the standard size; one shard of its large set has
@@ -121,17 +101,6 @@ class DatasetSpec:
     def transitions(self) -> int:
         """Training transitions in all files."""
         return self.files * self.episodes * self.steps
-
-    @property
-    def array_bytes(self) -> int:
-        """Size of the arrays of all files; archives are smaller."""
-        sizes = map(str.split, _ROW_BYTES.strip().splitlines())
-        observation, state = next(row[1:] for row in sizes if self.family.startswith(row[0]))
-        row = int(state) + (math.prod(IMAGE_SHAPE) if self.is_visual else int(observation))
-        episodes = self.files * self.episodes
-        if self.files == 1:
-            episodes += self.episodes // 10  # validation
-        return row * episodes * (self.steps + 1)
 
     @property
     def default_task(self) -> int:

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.shards import Shard, Shards
-from agents.common.files import atomic_folder, digest_of, read_text
-from zoo.datasets.check import check_headers, explained, make_labelling_env, read_arrays, relabel
+from agents.common.files import atomic_folder, read_text
 from zoo.datasets.files import ARRAYS, RECORD, locked_for_writing, settings_sha256
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
+from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-
-FORMAT = 1  # of the converted files; raise it when they change
 
 Tasks = dict[int, Any]
 """The environment of each task."""
@@ -32,8 +30,8 @@ class ConvertedShard:
     """One file of a dataset as raw arrays: what training uses of it, with the rewards of every task.
 
     ``solved`` counts the states that achieve each task, by its number as text, and ``sizes`` are the bytes of the
-    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) tell whether the original file is still the
-    same; ``environment``, the version of ``ogbench`` and ``format`` tell whether the arrays are.
+    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) are those of the original file, ``ogbench`` the
+    version that labelled its states.
     """
 
     folder: Path
@@ -44,9 +42,7 @@ class ConvertedShard:
     sha256: str
     bytes: int
     modified: int
-    environment: str
     ogbench: str
-    format: int = FORMAT
 
     def shard(self, task: int, min_transitions: int) -> Shard:
         """Return what training takes of it.
@@ -128,11 +124,11 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
         for number, name in enumerate(names, start=1):
             if size is not None and sum(shard.transitions for shard in shards) >= size:
                 break
-            shard = find_converted(folder, name, spec)
+            shard = find_converted(folder, name)
             if shard is None and not tasks:
                 tasks = stack.enter_context(_converting(folder, names[number - 1 :], spec))
                 # Another process may have converted it while this one waited for the lock.
-                shard = find_converted(folder, name, spec)
+                shard = find_converted(folder, name)
             if shard is None:
                 log.info("converting %s (%d of %d)", name, number, len(names))
                 shard = _convert(folder, name, spec, tasks)
@@ -156,14 +152,14 @@ def _converting(folder: Path, names: list[str], spec: DatasetSpec) -> Iterator[T
         for task, env_id in spec.task_env_ids.items():
             tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
         for name in names:
-            if find_converted(folder, name, spec) is None:
+            if find_converted(folder, name) is None:
                 source = folder / f"{name}.npz"
-                with explained(source, spec):
+                with explained(source):
                     check_headers(source, spec, tasks[1])
         yield tasks
 
 
-def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
+def find_converted(folder: Path, name: str) -> ConvertedShard | None:
     """Return a converted file if it exists, is whole, and was made from the original beside it."""
     target = folder / ARRAYS / name
     source = folder / f"{name}.npz"
@@ -173,15 +169,11 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     # Another version of OGBench may label states otherwise.
-    made_by = (shard.format, shard.environment, shard.ogbench)
-    if sizes != shard.sizes or made_by != (FORMAT, spec.environment, version("ogbench")):
+    if sizes != shard.sizes or shard.ogbench != version("ogbench"):
         return None
     if source.exists():  # else it was deleted after the conversion
         state = source.stat()
-        if state.st_size != shard.bytes:
-            return None
-        # The digest reads the whole file, so it is asked only where the file may be another.
-        if state.st_mtime_ns != shard.modified and digest_of(source) != shard.sha256:
+        if (state.st_size, state.st_mtime_ns) != (shard.bytes, shard.modified):
             return None
     return shard
 
@@ -191,7 +183,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     source = folder / f"{name}.npz"
     target = folder / ARRAYS / name
     state = source.stat()
-    with explained(source, spec):
+    with explained(source):
         digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
     ends = arrays.pop("terminals")[valid] > 0
@@ -218,7 +210,6 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
             sha256=digest,
             bytes=state.st_size,
             modified=state.st_mtime_ns,
-            environment=spec.environment,
             ogbench=version("ogbench"),
         )
         record = asdict(shard)

@@ -30,7 +30,6 @@ def describe_dataset(name: str, transitions: int | None, folder: str | None) -> 
         "name": name,
         "files": files,
         "transitions": round(share * spec.transitions),
-        "gigabytes": round(share * spec.array_bytes / 1e9, 1),
         "here": not missing_files(spec, folder, transitions),
     }
 

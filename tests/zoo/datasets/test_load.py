@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +16,18 @@ from agents.common.files import DamagedFileError
 from tests import ROOT
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from tests.zoo.outcomes import refuses
-from zoo.datasets import check, load
-from zoo.datasets.check import (
+from zoo.datasets import load
+from zoo.datasets.download import DownloadError
+from zoo.datasets.files import checksum_file
+from zoo.datasets.generate import generate_dataset
+from zoo.datasets.load import load_dataset
+from zoo.datasets.names import DATASETS, parse_name
+from zoo.datasets.ogbench import (
     check_dataset,
     check_headers,
     check_values,
     relabel,
-    remedy,
 )
-from zoo.datasets.download import DownloadError
-from zoo.datasets.files import DatasetError, checksum_file
-from zoo.datasets.generate import generate_dataset
-from zoo.datasets.load import load_dataset
-from zoo.datasets.names import DATASETS, parse_name
 from zoo.envs.make import make_raw_env
 from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 from zoo.terminal.errors import UsageError
@@ -37,13 +35,6 @@ from zoo.terminal.errors import UsageError
 SPEC = DATASETS[NAME]
 ROWS = 33
 IMAGES_OF_ROWS = np.zeros((ROWS, 64, 64, 3), np.uint8)
-
-
-def refused(function, *arguments):
-    """Return the array that a check refuses, and what it says."""
-    with pytest.raises(DatasetError) as caught:
-        function(*arguments)
-    return caught.value.array, str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -63,18 +54,8 @@ def refused(function, *arguments):
     ],
 )
 def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, changes, array):
-    assert refused(check_headers, write_dataset(**changes), DATASETS[name])[0] == array
-
-
-def test_a_file_that_is_written_to_while_it_is_read_is_refused(write_dataset, monkeypatch):
-    path = write_dataset()
-
-    def digest_before_another_write(file):
-        write_dataset(qvel=np.ones((ROWS, 2), np.float32))
-        return "0" * 64
-
-    monkeypatch.setattr(check, "check_checksum", digest_before_another_write)
-    assert "got one that changed" in refused(check.read_arrays, path, SPEC)[1]
+    with refuses(f"`{array}`"):
+        check_headers(write_dataset(**changes), DATASETS[name])
 
 
 @pytest.mark.parametrize(
@@ -91,21 +72,8 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
     arrays = small_arrays()
     arrays[array] = arrays[array].astype(np.float32)
     arrays[array][row] = value
-    refused_array, message = refused(check_values, arrays)
-    assert refused_array == array
-    assert named in message
-
-
-@pytest.mark.parametrize(
-    ("name", "advice"),
-    [
-        ("antmaze-large-navigate-v0", "zoo dataset download {} --force --dataset-dir /data"),
-        ("cube-octuple-play-v0", "zoo dataset generate {} --force --dataset-dir /data"),
-        ("cube-octuple-play-100m-v0", "remove it and get it again"),
-    ],
-)
-def test_remedy_is_what_works_for_the_dataset(name, advice):
-    assert advice.format(name) in remedy(DATASETS[name], Path(f"/data/{name}.npz"))
+    with refuses(f"{array}.*{named}"):
+        check_values(arrays)
 
 
 def test_damaged_bytes_are_traced_to_their_array(write_dataset):
@@ -122,7 +90,8 @@ def test_damaged_bytes_are_traced_to_their_array(write_dataset):
 def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    assert f"expected the recorded sha256 {'0' * 64}" in refused(check_dataset, path, SPEC)[1]
+    with refuses(f"expected the recorded sha256 {'0' * 64}"):
+        check_dataset(path, SPEC)
 
 
 def test_unsolved_tasks_are_a_warning(write_dataset):
@@ -224,21 +193,16 @@ def test_auto_generates_when_the_download_fails_and_says_so(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "second_way"),
+    ("name", "way"),
     [
-        ("antmaze-large-navigate", "generate it elsewhere"),
+        ("antmaze-large-navigate", "put the file there"),
         ("cube-single-play", "generate it with `zoo dataset generate cube-single-play-v0 --data"),
     ],
 )
-def test_no_file_and_no_way_to_get_one_names_three_ways(tmp_path, monkeypatch, name, second_way):
+def test_no_file_and_no_way_to_get_one_is_refused(tmp_path, monkeypatch, name, way):
     monkeypatch.setattr(load, "download_dataset", refuse_download)
-    with pytest.raises(UsageError) as caught:
+    with refuses(f"there is no dataset at {tmp_path / name}-v0.npz; {way}.*no network$"):
         load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
-    text = str(caught.value)
-    assert f"there is no dataset {name}-v0: expected {tmp_path / name}-v0.npz" in text
-    assert f"`zoo dataset download {name}-v0 --dataset-dir {tmp_path}`" in text
-    assert second_way in text
-    assert text.endswith("the download failed: no network")
 
 
 def test_one_file_of_a_large_dataset_can_be_given(write_dataset):
@@ -265,7 +229,6 @@ def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, 
         load_dataset(TASK_1, dataset=path)
     assert str(caught.value).startswith(f"{path} cannot be used: ")
     assert text in str(caught.value)
-    assert f"`zoo dataset download {NAME} --force --dataset-dir {path.parent}`" in str(caught.value)
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
