@@ -1,4 +1,4 @@
-"""Which replicas have diverged."""
+"""Replicas: which have diverged, and networks of a single one as users see them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class DivergedError(FloatingPointError):
     """All replicas have diverged: losses, parameters or planned actions of each are NaN or infinite."""
+
+
+class OneReplica(nn.Module):
+    """A network of one replica as users see it, without the leading axis S.
+
+    :param network: takes and returns tensors (1, ...).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return what the network does of inputs without their first axis."""
+        output: Tensor = self.network(*(value.unsqueeze(0) for value in inputs))
+        return output.squeeze(0)
 
 
 def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:

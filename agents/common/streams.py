@@ -47,6 +47,7 @@ class Purpose(IntEnum):
     PICTURED_NOISE = 20  # of thoughts in a film: episode
     CHECKS = 21  # made-up data of a check: its number
     PREDICTION = 22  # noise of `predict`, which is outside of training
+    FIXED_CANDIDATES = 23  # of deterministic plans, of any seed
 
 
 def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.random.SeedSequence:

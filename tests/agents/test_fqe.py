@@ -49,7 +49,7 @@ def test_a_batch_holds_the_rewards_and_actions_of_what_is_played():
     model = evaluation(policy)
     data = dataset()
     model.load_dataset(data)
-    batch = model.replay_buffer.batch_of(torch.tensor([[[4, 5]], [[4, 5]]]))
+    batch = model.replay_buffer._get_samples(torch.tensor([[[4, 5]], [[4, 5]]]))
     expected = torch.tensor(data["rewards"][4] + 0.9 * data["rewards"][5])
     torch.testing.assert_close(batch.rewards[0, 0], expected)
     torch.testing.assert_close(batch.actions[0, 0], torch.tensor(data["actions"][4:6].ravel()))

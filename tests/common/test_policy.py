@@ -115,7 +115,7 @@ def test_a_state_of_something_else_is_refused():
 
 
 def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
-    policy = policy_of(best_of_n=3, flow_steps=5)
+    policy = policy_of(flow_steps=5)
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
     plan = Mock(return_value=np.zeros((4, HORIZON, 2)))
@@ -124,6 +124,17 @@ def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
     _, noise = plan.call_args.args
     centres = {name: draw.unique().tolist() for name, draw in noise.items()}
     assert centres == {"x": [0], "t": [0.5], "k": [3]}
+
+
+def test_the_critic_chooses_the_deterministic_action_of_several_fixed_candidates():
+    policy, rows = policy_of(best_of_n=4), observations()
+    together = act(policy, rows)
+    alone = np.concatenate([act(policy, rows[k : k + 1]) for k in range(len(rows))])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+    with torch.no_grad():
+        for parameter in policy.nets.critic.parameters():
+            parameter.neg_()
+    assert not np.allclose(act(policy, rows), together)
 
 
 def test_sampled_actions_follow_the_seed_of_the_policy_and_leave_the_global_generator_alone():

@@ -271,10 +271,10 @@ def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_m
     event("ring wrapped" if len(streams[0]) > case.size else "ring not wrapped")
     if not buffer.count_starts():
         with pytest.raises(ValueError, match="sampling needs at least"):
-            buffer.sample(4)
+            buffer.draw(4)
         return
     batch = all_sequences(buffer)
-    sample = buffer.sample(size, generator=seeded(seed))
+    sample = buffer.draw(size, generator=seeded(seed))
     for replica, (offline, online) in enumerate(parts):
         assert_same(rows_of(batch, replica), offline + online)
         rows = rows_of(sample, replica)

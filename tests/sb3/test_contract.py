@@ -11,10 +11,12 @@ from numpy.testing import assert_array_equal
 from stable_baselines3.common.callbacks import (
     CheckpointCallback,
     EvalCallback,
+    StopTrainingOnMaxEpisodes,
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import (
     NormalActionNoise,
     OrnsteinUhlenbeckActionNoise,
@@ -27,14 +29,17 @@ import agents
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.qam import QAM
 from tests.common.toys import (
+    SPACES,
     TINY,
     assert_same,
     assert_same_parameters,
+    normals,
     parameters_of,
     refuses,
     reloaded,
     tiny_model,
     toy_dataset,
+    warns,
 )
 from tests.envs import SpacesEnv, space_env_of
 from zoo.algorithms.baselines import find_algorithm
@@ -153,7 +158,7 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
     )
     for restored in (model, reloaded(model, tmp_path), model.replica(0)):
         assert restored.settings()["ensemble_size"] == restored.ensemble_size == 4
-        assert restored.critic(torch.zeros(1, 5, 4), torch.zeros(1, 5, 6)).shape == (1, 4, 5)
+        assert restored.critic(torch.zeros(5, 4), torch.zeros(5, 6)).shape == (4, 5)
 
 
 def test_policies_of_other_kinds_are_refused():
@@ -305,18 +310,16 @@ def test_hindsight_replay_is_refused():
         tiny_model(replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
-def test_a_buffer_of_ones_own_draws_rows_and_is_told_of_a_hook_that_nobody_calls():
-    buffer_class = type("Own", (SequenceReplayBuffer,), {"_get_samples": None})
-    with refuses("_get_samples is never called", TypeError):
-        tiny_model(replay_buffer_class=buffer_class)
-
+def test_a_buffer_of_ones_own_draws_rows():
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape, generator=None):
             return torch.full((*shape, 1), 7) + torch.arange(self.horizon_length)
 
     model = tiny_model(replay_buffer_class=Newest)
     model.load_dataset(toy_dataset())
-    assert (model.replay_buffer.sample(2).observations == model.replay_buffer.observations[7]).all()
+    batch = model.replay_buffer.sample(2)
+    assert batch.observations.shape == (2, 4)
+    assert (batch.observations == model.replay_buffer.observations[7]).all()
 
 
 # -- logs and clocks -------------------------------------------------------------------------------------------------
@@ -355,14 +358,69 @@ class OwnArrayEnv(SpacesEnv):
         return self.observation
 
 
-@pytest.mark.parametrize(
-    "make", [OwnArrayEnv, lambda: DummyVecEnv([OwnArrayEnv]), lambda: make_vec_env(OwnArrayEnv)]
-)
-def test_an_environment_that_returns_its_own_array_has_last_observations(make):
-    model = tiny_model(env=make(), learning_starts=100)
+def test_an_environment_that_returns_its_own_array_has_last_observations_or_is_warned_of():
+    model = tiny_model(env=OwnArrayEnv(), learning_starts=100)
     model.learn(12)
-    model.set_env(model.get_env())
     buffer = model.replay_buffer
     ends = buffer.dones[:12].nonzero().flatten()
     assert ends.tolist() == [4, 9]
     assert buffer.observations[buffer.next_row[ends].long()].tolist() == [[5.0] * 4] * 2
+    with warns("Let it return copies"):
+        tiny_model(env=DummyVecEnv([OwnArrayEnv]), learning_starts=100).learn(12)
+
+
+# -- one seed, and data alone -----------------------------------------------------------------------------------------
+
+
+def test_values_of_actions_are_those_of_the_critics_in_the_environments_units():
+    env = space_env_of(SPACES[0], spaces.Box(np.float32([0, -4]), np.float32([10, 4])))
+    model = tiny_model(env=env)
+    observations, chunks = normals(5, 4).numpy(), np.random.default_rng(0).random((5, 3, 2))
+    scaled = torch.as_tensor(2 * chunks - 1, dtype=torch.float32).flatten(1)
+    expected = model.critic(torch.as_tensor(observations), scaled).mean(0)
+    units = chunks * [10, 8] + [0, -4]
+    np.testing.assert_allclose(
+        model.predict_value(observations, units), expected.detach(), rtol=1e-4, atol=1e-6
+    )
+    assert model.predict_value(observations[0], units[0]).shape == ()
+    with refuses("expected 3 actions for each of 5 observations"):
+        model.predict_value(observations, units[:, 0])
+    several = tiny_model(env=env, seeds=[0, 1])
+    assert several.predict_value(observations, units).shape == (2, 5)
+    with refuses("no critic"):
+        tiny_model("bc").predict_value(observations, units)
+
+
+def test_a_model_is_trained_on_data_alone_from_spaces_or_a_file(tmp_path):
+    model = agents.FQL(
+        "MlpPolicy", None, observation_space=SPACES[0], action_space=SPACES[1], **TINY
+    )
+    model.learn_offline(2, dataset=toy_dataset())
+    model.save(tmp_path / "model")
+    loaded = agents.load(tmp_path / "model").learn_offline(2, dataset=toy_dataset())
+    assert loaded.num_timesteps == 4
+    with refuses("give it an environment"):
+        loaded.learn(2)
+    loaded.set_env(SpacesEnv())
+    loaded.learn(2)
+
+
+def test_callbacks_that_watch_episodes_work_offline_without_an_environment():
+    model = agents.FQL(
+        "MlpPolicy", None, observation_space=SPACES[0], action_space=SPACES[1], **TINY
+    )
+    evaluation = EvalCallback(Monitor(SpacesEnv()), eval_freq=2, n_eval_episodes=1, verbose=0)
+    callbacks = [StopTrainingOnMaxEpisodes(2), evaluation]
+    model.learn_offline(3, callbacks, dataset=toy_dataset())
+    assert model.num_timesteps == 3
+    assert evaluation.last_mean_reward < 0
+
+
+def test_a_model_leaves_the_environments_that_it_is_given_as_they_are():
+    env = Monitor(SpacesEnv())
+    inner = env.env
+    vectorised = DummyVecEnv([lambda: env])
+    for given in (env, vectorised):
+        tiny_model(env=given)
+        assert env.env is inner
+        assert vectorised.envs[0] is env

@@ -83,12 +83,12 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
         """Sample transitions, (B, ...)."""
         batch = super().sample(batch_size, env)
         return ReplayBufferSamples(
-            observations=batch.observations[0],
-            actions=batch.actions[0],
-            next_observations=batch.next_observations[0],
+            observations=batch.observations,
+            actions=batch.actions,
+            next_observations=batch.next_observations,
             # made with gamma 1, so a batch's discount is the mask alone
-            dones=1 - batch.discounts[0].unsqueeze(1),
-            rewards=batch.rewards[0].unsqueeze(1),
+            dones=1 - batch.discounts.unsqueeze(1),
+            rewards=batch.rewards.unsqueeze(1),
         )
 
 
@@ -176,7 +176,7 @@ class Baseline(StoredModel):
             policy,
             env,
             **settings,
-            replay_buffer_class=TransitionReplayBuffer,
+            replay_buffer_class=TransitionReplayBuffer,  # type: ignore[arg-type]  # it has SB3's interface
             replay_buffer_kwargs={
                 "gamma": 1.0,  # SB3's algorithms discount themselves
                 "sparse": own_settings.sparse,

@@ -144,7 +144,7 @@ class HeldOutEvaluator:
 
 def batch_for(policy: FlowPolicy, buffer: SequenceReplayBuffer, rows: Tensor) -> Batch:
     """Return the batch of some sequences, (1, B, H), on the device of a policy, the same for each of its replicas."""
-    batch = buffer.batch_of(rows)
+    batch = buffer._get_samples(rows)
     return batch.map(
         lambda values: values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
     )

@@ -56,7 +56,7 @@ class Sequences:
 class SequenceReplayBuffer(TransitionStore):
     """Replay buffer that samples H-step sequences from a dataset and from online transitions.
 
-    ``sample`` returns a :class:`~agents.common.batch.Batch`. It subclasses SB3's n-step buffer without using its code.
+    ``sample`` returns a :class:`~agents.common.batch.Batch`.
 
     :param buffer_size: online transitions to keep, over all environments.
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are kept as uint8.
@@ -237,7 +237,9 @@ class SequenceReplayBuffer(TransitionStore):
         next_rows = torch.gather(self.next_row[rows], -1, last_valid).long()
         return Sequences(rows, rewards, masks, valid, next_rows, last_rows)
 
-    def batch_of(self, rows: Tensor, env: VecNormalize | None = None) -> Batch:
+    def _get_samples(  # type: ignore[override]  # rows of sequences, where SB3 has indices
+        self, rows: Tensor, env: VecNormalize | None = None
+    ) -> Batch:
         """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
         sequences = self.sequences(rows, env)
         played = slice(1)
@@ -269,7 +271,7 @@ class SequenceReplayBuffer(TransitionStore):
             step_next_observations=self._gather_observations(next_rows, env, last_rows),
         )
 
-    def sample(  # type: ignore[override]  # a Batch, where SB3 returns a NamedTuple
+    def sample(
         self,
         batch_size: int,
         env: VecNormalize | None = None,
@@ -280,10 +282,20 @@ class SequenceReplayBuffer(TransitionStore):
         :param batch_size: B, per replica.
         :param env: normalises observations and rewards, if given.
         :param generator: on the device of the data; None uses PyTorch's global one.
-        :return: the batch on the training device, leading axes (S, B).
+        :return: the batch on the training device, leading axes (B,), or (S, B) with several replicas.
         :raises ValueError: if there are fewer than H transitions.
         """
-        batch = self.batch_of(self.draw_rows((self.replicas, batch_size), generator), env)
+        batch = self.draw(batch_size, env, generator)
+        return batch.map(lambda value: value[0]) if self.replicas == 1 else batch
+
+    def draw(
+        self,
+        batch_size: int,
+        env: VecNormalize | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """Sample as :meth:`sample` does, with the leading axes (S, B) of one replica too."""
+        batch = self._get_samples(self.draw_rows((self.replicas, batch_size), generator), env)
         if self.placement.on_device:
             return batch
         return batch.map(lambda value: to_device(value, self.device))
@@ -298,7 +310,7 @@ class SequenceReplayBuffer(TransitionStore):
             self.add(*transition)
 
     @property
-    def timeouts(self) -> Tensor:  # type: ignore[override]
+    def timeouts(self) -> Tensor:
         """Where trajectories end but bootstrapping continues."""
         return self.dones & self.masks
 

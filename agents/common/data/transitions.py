@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike
-from stable_baselines3.common.buffers import BaseBuffer, NStepReplayBuffer
+from stable_baselines3.common.buffers import BaseBuffer
 from torch import Tensor
 
 from agents.common.data.arrays import (
@@ -49,7 +49,7 @@ CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "datase
 """Attributes that change with the content of a buffer."""
 
 
-class TransitionStore(NStepReplayBuffer):
+class TransitionStore(BaseBuffer):
     """Storage of a replay buffer, without sampling; its arguments are documented at `SequenceReplayBuffer`."""
 
     dataset_description: str = "no dataset"
@@ -61,11 +61,11 @@ class TransitionStore(NStepReplayBuffer):
     """Of the rows: one frame of an observation, or all of it."""
 
     # under SB3's names, but tensors on the device of the data
-    observations: Tensor  # type: ignore[assignment]
-    actions: Tensor  # type: ignore[assignment]
-    rewards: Tensor  # type: ignore[assignment]
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
     masks: Tensor
-    dones: Tensor  # type: ignore[assignment]
+    dones: Tensor
     """Where trajectories end."""
     next_row: Tensor
     _in_episode: Flags
@@ -101,14 +101,12 @@ class TransitionStore(NStepReplayBuffer):
                 f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "
                 "give each seed the same number of environments"
             )
-        # not that of SB3's n-step buffer, which would make arrays of its own
-        BaseBuffer.__init__(
-            self, max(buffer_size // n_envs, 1), observation_space, action_space, device, n_envs
-        )
+        rows_of_each = max(buffer_size // n_envs, 1)
+        super().__init__(rows_of_each, observation_space, action_space, device, n_envs)
         self.frame_stack = frame_stack
         self._make_layouts()
         self.handle_timeout_termination = handle_timeout_termination
-        self.horizon_length = self.n_steps = horizon_length  # the latter is SB3's name
+        self.horizon_length = horizon_length
         self.gamma = gamma
         self.action_chunking = action_chunking
         self.replicas = replicas

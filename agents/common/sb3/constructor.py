@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
@@ -40,8 +41,6 @@ def _buffer_class(name: str, value: Any) -> Any:
             f"`{name}` must be a subclass of SequenceReplayBuffer, got {value.__name__}: "
             "chunks need sequences of transitions"
         )
-    if value._get_samples is not SequenceReplayBuffer._get_samples:
-        raise TypeError(f"{value.__name__}._get_samples is never called; override `draw_rows`")
     return value
 
 
@@ -86,7 +85,9 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     return arguments
 
 
-OWN_ARGUMENTS = ("n_steps", "seeds", "method", "behaviour", "_init_setup_model")
+OWN_ARGUMENTS = (
+    "n_steps", "seeds", "method", "behaviour", "observation_space", "action_space", "_init_setup_model",
+)  # fmt: skip
 """Arguments that SB3 does not know."""
 
 
@@ -99,6 +100,10 @@ class Arguments(Configurable):
         doc="SB3's n-step returns of single actions: the same as `horizon_length=n_steps` with `action_chunking=False` "
         "and `shorten_returns=True`; None leaves the three as they are.",
     )
+    observation_space: spaces.Space[Any] | None = setting(
+        default=None, doc="Of a model that is trained on data alone, in place of `env`."
+    )
+    action_space: spaces.Box | None = setting(default=None, doc="Likewise.")
     action_noise: ActionNoise | None = setting(
         default=None, doc="SB3's, added to the executed actions."
     )

@@ -103,6 +103,32 @@ def available_device(device: torch.device | str) -> torch.device:
     return chosen
 
 
+class DataOnly(gymnasium.Env[Any, Any]):
+    """Stands for the environment of a model that is trained on data alone: it has spaces and cannot be stepped.
+
+    :param observation_space: of the data.
+    :param action_space: of the data.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    ) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return some observation, which SB3 asks for at the beginning of each phase."""
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        """Refuse to play."""
+        raise ValueError(
+            "the model was made for data alone, and nothing can be played; give it an environment, `model.set_env(env)`"
+        )
+
+
 class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Return observations that stay as they are while the environment writes into its own array.
 

@@ -23,7 +23,8 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
-from torch import Tensor
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import Tensor, nn
 
 from agents.common.actions import Array
 from agents.common.common_settings import LearningRateSchedule
@@ -33,16 +34,21 @@ from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.model_file import Source
-from agents.common.nets.networks import CriticEnsemble
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.replicas import DivergedError, find_divergence
+from agents.common.replicas import DivergedError, OneReplica, find_divergence
+from agents.common.sb3.acting import ChunkState
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
-from agents.common.sb3.environments import check_spaces, require_env, require_own_environments
+from agents.common.sb3.environments import (
+    DataOnly,
+    check_spaces,
+    require_env,
+    require_own_environments,
+)
 from agents.common.sb3.first_update import check_first_update
-from agents.common.sb3.policy import ChunkState, FlowPolicy
+from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples, load_behaviour
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.streams import seeds_of_replicas
@@ -81,7 +87,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for Dict observations, or a
         subclass of ``FlowPolicy``.
-    :param env: environment, its Gymnasium id, or None when loading. Bounded Box actions.
+    :param env: environment with bounded Box actions, or its Gymnasium id; or None with `observation_space` and
+        `action_space`, to train on data alone.
     :param positional: settings in SB3's order, from ``learning_rate`` on.
     :param named: settings of the method and :class:`~agents.common.sb3.constructor.Arguments`.
     :raises UnsupportedSpaceError: for Tuple and other observations, or actions that are not a bounded Box.
@@ -132,6 +139,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
         self.seeds = arguments.seeds
+        spaces_of_data = arguments.observation_space, arguments.action_space
+        if env is None and spaces_of_data != (None, None):
+            env = DataOnly(*spaces_of_data)  # type: ignore[arg-type]  # one alone is refused as a space
         if env is None and arguments._init_setup_model:
             require_env(env)
         of_sb3 = arguments.of_sb3(self.method)
@@ -304,14 +314,24 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return self.policy
 
     @property
-    def critic(self) -> CriticEnsemble:
-        """SB3's name of the critics, of algorithms that have some: (S, B, O) and (S, B, D) to (S, E, B)."""
-        return self.policy.nets.critic
+    def critic(self) -> nn.Module:
+        """SB3's name of the critics, of algorithms that have some: (B, O) and (B, D), scaled, to (E, B).
+
+        With several replicas all have the leading axis S.
+        """
+        return self._without_axis(self.policy.nets["critic"])
 
     @property
-    def critic_target(self) -> CriticEnsemble:
+    def critic_target(self) -> nn.Module:
         """SB3's name of the critics' moving average."""
-        return self.policy.nets.critic_target
+        return self._without_axis(self.policy.nets["critic_target"])
+
+    def _without_axis(self, network: nn.Module) -> nn.Module:
+        return network if self.policy.num_replicas > 1 else OneReplica(network)
+
+    def predict_value(self, observation: Array | dict[str, Array], action: Array) -> Array:
+        """Return what the critics expect of actions, see :meth:`FlowPolicy.predict_value`."""
+        return self.policy.predict_value(observation, action)
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -405,6 +425,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self._check_first_update()
         if reset_num_timesteps:
             self.offline_steps = 0
+        if self.env is None:  # of a model that was loaded without one
+            spaces = self.observation_space, self.action_space
+            self.set_env(DummyVecEnv([lambda: DataOnly(*spaces)] * self.n_envs))
         if dataset is not None:
             self.load_dataset(dataset)
         if not self.replay_buffer.dataset_size:
@@ -421,6 +444,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         self._is_online = False
+        # what callbacks of SB3 read of a step of the environments
+        dones = np.zeros(self.n_envs, dtype=bool)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
@@ -429,7 +455,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.offline_steps += 1
             if log_interval and self.num_timesteps % log_interval == 0:
                 self._dump_offline_logs()  # waits for the device, as nothing else here does
-            callback.update_locals(locals())
+            callback.update_locals({**locals(), "dones": dones, "infos": infos})
             if not callback.on_step():
                 break
         callback.on_training_end()
@@ -672,6 +698,13 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                     f"environments must return values that are finite in float32, got {name} = {bad[0]} at step "
                     f"{self.num_timesteps}; this is a fault of the environment, not of training"
                 )
+        is_plain = self.policy.layout.is_plain  # choices are often equal
+        if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
+            warnings.warn(
+                "the last observation of an episode is the first one of the next: does the environment write into the "
+                "array that it has returned? Let it return copies",
+                stacklevel=2,
+            )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         # SB3's off-policy loop does not keep it; a chunk is dropped where its episode has ended
         self._last_episode_starts = np.array(dones, dtype=bool)

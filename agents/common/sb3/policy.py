@@ -1,57 +1,47 @@
-"""The policy: all networks of an algorithm, and actions planned in chunks."""
+"""The policy: all networks of an algorithm, built, copied and saved; it acts as its base class does."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
     FlattenExtractor,
     get_actor_critic_arch,
 )
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
 
-from agents.common.actions import (
-    Array,
-    played_actions,
-    scaled_actions,
-    unscaled_actions,
-)
 from agents.common.files import raising_damaged_file
-from agents.common.method import Draw, Method, Noise
+from agents.common.method import Method
 from agents.common.model_file import read_policy, write_policy
-from agents.common.nets.mlp import StackedMLP, matmul_precision
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes, parameter_groups
 from agents.common.nets.views import WatchedNetworks
 from agents.common.normalization import Normalization
-from agents.common.observations import ObservationLayout, centre_and_factor
-from agents.common.streams import Purpose, seeds_of_replicas, torch_generator, torch_seed
+from agents.common.observations import ObservationLayout
+from agents.common.sb3.acting import ActingPolicy
+from agents.common.streams import Purpose, torch_generator, torch_seed
 from agents.registry import find_named_by_file, name_of
 
-ChunkState = tuple[Array, ...]
-"""Chunks in flight, (B, H, A), and how many actions of each are used, (B,)."""
 
-
-class FlowPolicy(BasePolicy):
+class FlowPolicy(ActingPolicy):
     """Plans a chunk of H actions at once and plays it open loop.
 
     With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; without it, every step is planned
-    again. ``deterministic=True`` plans from each draw's centre; published scores use sampled noise.
+    again. ``deterministic=True`` plans from fixed noise; published scores use sampled noise.
 
     :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary, or Dict of these.
     :param action_space: bounded Box.
@@ -69,18 +59,9 @@ class FlowPolicy(BasePolicy):
     :raises NotImplementedError: if several seeds at once are to have a features extractor.
     """
 
-    action_space: spaces.Box
     optimizer: torch.optim.Optimizer
-    observation_mean: Tensor
-    observation_factor: Tensor
-    generators: list[torch.Generator]
-    """Of the noise of actions in training, one for each replica."""
-    prediction_generators: list[torch.Generator]
-    """Of the noise of :meth:`predict`, one for each replica."""
     own_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     """The features extractor where none is given."""
-    normalization: Normalization | None = None
-    """Statistics of `VecNormalize` where the policy applies them itself, because no environment does."""
     keeps_statistics = False
     """Whether its statistics came with its parameters, so that no dataset replaces them."""
 
@@ -131,7 +112,6 @@ class FlowPolicy(BasePolicy):
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_length = method.chunk_length
-        """Number of actions that one plan holds: H, or 1 without action chunking."""
         self.chunk_size = self.action_size * self.chunk_length
         self.layered_networks: list[str] = []
         self.own_layers: list[str] = []
@@ -155,19 +135,9 @@ class FlowPolicy(BasePolicy):
         )  # type: ignore[call-arg]
 
     @property
-    def device(self) -> torch.device:
-        """Where the policy is; SB3's property walks through all modules."""
-        return self.observation_mean.device
-
-    @property
     def features_space(self) -> spaces.Box:
         """A space of what networks see: observations, or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
-
-    @property
-    def played_length(self) -> int:
-        """Number of actions of a plan that are played before the next one."""
-        return self.method.played_length
 
     @property
     def actor(self) -> FlowPolicy:
@@ -257,42 +227,6 @@ class FlowPolicy(BasePolicy):
             )
         return extractor
 
-    def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
-        if not isinstance(seed, Sequence):
-            seed = seeds_of_replicas(seed, self.num_replicas)
-        self.generators = []
-        self.prediction_generators = []
-        # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        for of_replica in seed:
-            self.generators.append(torch_generator(Purpose.ACTING, of_replica))
-            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
-
-    def set_observation_statistics(
-        self, observations: Tensor, scale: float | Literal["range"]
-    ) -> None:
-        """Centre observations and scale each coordinate from now on, by the statistics of these, (B, O).
-
-        ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
-        """
-        centre, factor = centre_and_factor(observations, scale)
-        self.observation_mean.copy_(centre)
-        self.observation_factor.copy_(factor)
-
-    def preprocess(self, observations: Tensor) -> Tensor:
-        """Return observations, (..., O), as the networks see them."""
-        if self.method.observation_scale is None:
-            return observations
-        return (observations - self.observation_mean) * self.observation_factor
-
-    def preprocess_raw(self, observations: Tensor) -> Tensor:
-        """Return observations as :meth:`plan` gets them, (..., O), as the networks see them."""
-        if self.normalization is not None:
-            # in float64, as VecNormalize does it
-            mean, std, clip = self.normalization.columns(self.layout).to(self.device)
-            observations = ((observations - mean) / std).clamp(-clip, clip).to(self.layout.dtype)
-        return self.preprocess(observations)
-
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
         replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
@@ -317,247 +251,6 @@ class FlowPolicy(BasePolicy):
         single.optimizer.load_state_dict(steps)
         return single
 
-    # -- acting -------------------------------------------------------------------------------------------------------
-
-    def draw_noise(
-        self,
-        table: Mapping[str, Draw],
-        rows: int,
-        generator: torch.Generator,
-        replicas: int | None = None,
-    ) -> dict[str, Tensor]:
-        """Draw a table for ``rows`` rows of all replicas, or of S, on the generator's device: name -> (S, ...)."""
-        sizes = self.noise_sizes(replicas or self.num_replicas, rows)
-        return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
-
-    def noise_sizes(self, replicas: int, rows: int) -> dict[str, int]:
-        """Return the sizes of the axes that draws have, by their letters."""
-        method = self.method
-        sizes = {"S": replicas, "B": rows, "N": method.best_of_n, "K": method.flow_steps}
-        return {**sizes, "D": self.chunk_size, "O": self.layout.size}
-
-    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
-        table = self.method.candidate_noise()
-        noise = self.draw_noise(table, rows, generator, replicas=1)
-        return {name: noise[name].movedim(draw.row_axis, 1)[0] for name, draw in table.items()}
-
-    def plan(self, observations: Array, noise: Noise) -> Array:
-        """Plan one chunk for every observation.
-
-        :param observations: raw, of every replica, as rows of :attr:`layout`, (S, B, O).
-        :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
-        :return: actions in the environment's units, (S, B, H, A).
-        """
-        return self.plan_chunks(observations, self.method.with_rows_in_place(noise))
-
-    def plan_chunks(self, observations: Array, noise: Noise) -> Array:
-        """Plan as :meth:`plan` does, with the draws of :meth:`Method.candidate_noise`."""
-        if self.training:
-            self.set_training_mode(False)
-        return self.unscale_chunks(self.sample(observations, noise, self.nets).cpu().numpy())
-
-    def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
-        """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
-
-        :param observations: raw, of every replica, (S, B, O).
-        :param noise: the draws of :meth:`Method.candidate_noise`.
-        :param nets: the policy's networks, or a view of them.
-        :return: actions scaled to [-1, 1], flattened, (S, B, D).
-        """
-        device = self.device
-        draws = {name: draw.to(device) for name, draw in noise.items()}
-        rows = torch.from_numpy(observations).to(device, self.layout.dtype)
-        # as in training, so that targets and played actions round alike
-        with torch.no_grad(), matmul_precision(self.method.precision, device):
-            return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
-
-    def unscale_chunks(self, actions: Array) -> Array:
-        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
-        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
-        return np.asarray(
-            self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype
-        )
-
-    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        """Return the first planned action of each observation, (B, A), scaled to [-1, 1]."""
-        generators = None if deterministic else self.prediction_generators
-        chunks = self._plan_rows(self.layout.flatten(observation), generators)
-        scaled = self.scale_action(chunks[:, 0])
-        return torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
-
-    _predict = forward  # SB3 acts by it
-
-    def predict(
-        self,
-        observation: Array | dict[str, Array],
-        state: ChunkState | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Array, ChunkState | None]:
-        """Return the next action of each observation's chunk, planning a new chunk where there is none.
-
-        The noise is of streams of its own, so that training is the same with and without callbacks that predict.
-
-        :param observation: one observation, or a batch (B, O).
-        :param state: what the previous call returned; None to plan again.
-        :param episode_start: where an episode has just begun, (B,): the old chunk is dropped there.
-        :param deterministic: whether to plan from the centre of each draw, zero where it is normal.
-        :return: actions in the environment's units, and the state for the next call (None when H is 1).
-        :raises ValueError: if an observation has the wrong shape or names, is not finite, or is a (observation, info)
-            pair.
-        """
-        if isinstance(observation, tuple) and isinstance(observation[-1], dict):
-            raise ValueError(
-                "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
-                "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
-            )
-        rows, is_batch = self.read_observations(observation)
-        generators = None if deterministic else self.prediction_generators
-        planned, state = self.next_actions(rows, state, episode_start, generators)
-        actions = played_actions(planned, self.action_space)
-        if not is_batch:
-            actions = actions[0]
-        return actions, state
-
-    def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
-        """Return observations as rows (B, O), and whether they are a batch; one alone is a row.
-
-        :param observation: one observation, or a batch (B, ...), by name in a Dict space.
-        :return: rows, and whether the observation was a batch.
-        :raises ValueError: if an observation has the wrong shape or names, or is not finite.
-        """
-        names = observation if isinstance(observation, dict) else {"": observation}
-        if any(part.key not in names for part in self.layout.parts):
-            raise ValueError(
-                f"an observation must be of {self.observation_space}, got {', '.join(names) or 'an array'}; give what "
-                "the environment returns"
-            )
-        arrays = _map_parts(np.asarray, observation)
-        # one observation is the usual case, and needs no check by SB3, which also explains what is wrong
-        is_single = np.shape(arrays) == self.observation_space.shape
-        is_batch = not is_single and self.is_vectorized_observation(arrays)
-        if not is_batch:
-            arrays = _map_parts(lambda array: array[None], arrays)
-        rows = self.layout.flatten(arrays)
-        if not np.isfinite(rows).all():
-            # a policy would answer with NaN, which a robot may take for an action
-            raise ValueError(
-                "an observation must be finite in float32, got NaN or infinity; look at where it is from"
-            )
-        return rows, is_batch
-
-    def next_actions(
-        self,
-        rows: Array,
-        state: ChunkState | None,
-        episode_start: Array | None,
-        generators: Sequence[torch.Generator] | None,
-    ) -> tuple[Array, ChunkState | None]:
-        """Return the next planned action of each row's chunk, planning a new chunk where there is none.
-
-        :param rows: of :attr:`layout`, (B, O), grouped by replica.
-        :param state: what the previous call returned; None to plan again.
-        :param episode_start: where an episode has just begun, (B,).
-        :param generators: of the noise, one for each replica; None plans from the centre of each draw.
-        :return: actions in the environment's units, (B, A), and the state for the next call (None where each action is
-            planned anew).
-        """
-        if self.played_length == 1:
-            return self._plan_rows(rows, generators)[:, 0], None
-        count = len(rows)
-        shape = self._chunks_shape(count)
-        if state is None:
-            state = (
-                np.zeros(shape, dtype=self.action_space.dtype),
-                np.full(count, self.chunk_length),
-            )
-        if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (count,)]:
-            raise ValueError(
-                f"`state` must be None or what `predict` returned for the same {count} observations"
-            )
-        # the caller may go on with an old state, e.g. to plan from it twice
-        chunks, used = map(np.copy, state)
-        if episode_start is not None:
-            used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # nothing is left of it
-        due = used >= self.played_length
-        if due.any():
-            chunks[due] = self._plan_rows(rows, generators, due)
-            used[due] = 0
-        return chunks[np.arange(count), used], (chunks, used + 1)
-
-    def _plan_rows(
-        self,
-        rows: Array,
-        generators: Sequence[torch.Generator] | None,
-        due: NDArray[np.bool_] | None = None,
-    ) -> Array:
-        """Plan chunks (B, H, A) for those rows (B, O), grouped by replica, that are due; only they use up noise."""
-        replicas = self.num_replicas
-        if len(rows) % replicas:
-            raise ValueError(
-                f"{replicas} replicas expect a multiple of {replicas} observations, got {len(rows)}; use "
-                "`model.replica(k)` to act with one of them"
-            )
-        # several are planned together, and need the same number of rows
-        if replicas == 1 and due is not None:
-            return self._plan_rows(rows[due], generators)
-        count = len(rows) // replicas
-        # a copy, since a tensor shares an array's memory, and takes neither read-only nor reversed ones
-        grouped = rows.reshape(replicas, count, -1).copy()
-        if generators is None:
-            noise = self._centre_noise(count)
-        elif replicas == 1:
-            noise = self.draw_noise(self.method.candidate_noise(), count, generators[0])
-        else:
-            noise = self._draw_due_noise(count, generators, due)
-        chunks = self.plan_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
-        return chunks if due is None else chunks[due]
-
-    def _chunks_shape(self, rows: int) -> tuple[int, ...]:
-        return rows, self.chunk_length, *self.action_space.shape
-
-    def _draw_due_noise(
-        self,
-        rows: int,
-        generators: Sequence[torch.Generator],
-        due: NDArray[np.bool_] | None,
-    ) -> dict[str, Tensor]:
-        """Draw each replica's noise of its due rows from its own generator, (S, ...), zeros for the other rows."""
-        table = self.method.candidate_noise()
-        sizes = self.noise_sizes(self.num_replicas, rows)
-        noise = {
-            name: torch.zeros(draw.shape(sizes), dtype=torch.float32)
-            for name, draw in table.items()
-        }
-        is_due = torch.ones(len(generators), rows, dtype=torch.bool)
-        if due is not None:
-            is_due = torch.from_numpy(due).view(is_due.shape)
-        for replica, generator in enumerate(generators):
-            draws = self.draw_action_noise(int(is_due[replica].sum()), generator)
-            for name, draw in draws.items():
-                by_row = noise[name].movedim(table[name].row_axis, 1)
-                by_row[replica, is_due[replica]] = draw
-        return noise
-
-    def _centre_noise(self, rows: int) -> dict[str, Tensor]:
-        """Return what stands for the draws of a deterministic plan: name -> (S, ...)."""
-        sizes = self.noise_sizes(self.num_replicas, rows)
-        noise = {}
-        for name, draw in self.method.candidate_noise().items():
-            noise[name] = torch.full(
-                draw.shape(sizes), draw.centre(self.method.flow_steps), dtype=torch.float32
-            )
-        return noise
-
-    def scale_action(self, action: Array) -> Array:
-        """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""
-        return scaled_actions(action, self.action_space)
-
-    def unscale_action(self, scaled_action: Array) -> Array:
-        """Return actions, (..., A), in the environment's units, clipped to its box."""
-        return unscaled_actions(scaled_action, self.action_space)
-
     # -- saving -------------------------------------------------------------------------------------------------------
 
     def acting_networks(self) -> set[str]:
@@ -565,7 +258,7 @@ class FlowPolicy(BasePolicy):
         self.set_training_mode(False)
         watched: Any = WatchedNetworks(self.nets)
         rows = self.layout.zeros(self.num_replicas, 1)
-        actions = self.sample(rows.numpy(), self._centre_noise(1), watched)
+        actions = self.sample(rows.numpy(), self._fixed_noise(1), watched)
         if self.method.rates_actions:
             with torch.no_grad():
                 self.method.score(self.preprocess_raw(rows.to(self.device)), actions, watched)
@@ -665,13 +358,6 @@ def _float32_by_default() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(process_dtype)
-
-
-def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:
-    """Return what a function makes of an observation, or of each part of a Dict."""
-    if isinstance(observation, dict):
-        return {key: function(part) for key, part in observation.items()}
-    return function(observation)
 
 
 def _owner_of(tensor: str) -> str:

@@ -144,7 +144,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     :raises ValueError: if samples are not nearer to the data than noise is.
     """
     device = policy.device if buffer.placement.on_device else "cpu"
-    batch = buffer.sample(ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
+    batch = buffer.draw(ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
     generator = torch_generator(Purpose.CHECKS, 0, 4)
     noise = torch.randn(batch.actions.shape, generator=generator, dtype=torch.float32)
     noise = noise.to(policy.device)

@@ -18,7 +18,6 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import open_path, recursive_getattr, recursive_setattr
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
@@ -58,7 +57,7 @@ class StoredModel(OffPolicyAlgorithm):
         "lr_schedule", "n_steps", "_other_action_spaces", "_last_obs", "_last_original_obs", "_last_episode_starts",
     )  # fmt: skip
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
-    replay_buffer: SequenceReplayBuffer
+    replay_buffer: SequenceReplayBuffer  # type: ignore[assignment]  # SB3's stores transitions alone
     """None in a replica that was taken out of a model, which has nothing to train on."""
     offline_steps: int
     """Gradient steps offline; the other steps were made in environments."""
@@ -90,7 +89,7 @@ class StoredModel(OffPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Wrap an environment as SB3 does; environments of this process return copies of their observations.
+        """Wrap an environment as SB3 does; a single one returns copies of its observations.
 
         :param env: a Gymnasium or vectorised environment.
         :param verbose: whether SB3 says what it wraps.
@@ -100,17 +99,9 @@ class StoredModel(OffPolicyAlgorithm):
         """
         require_env(env)
         check_spaces(env.observation_space, env.action_space)
-        wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
-        envs = getattr(wrapped.unwrapped, "envs", [])
-        for index, member in enumerate(envs):
-            is_env = isinstance(member, gymnasium.Env)
-            if not is_env or member.has_wrapper_attr("copies_observations"):
-                continue
-            if isinstance(member, Monitor):  # stays outside, where a user may look for it
-                member.env = CopiedObservations(member.env)
-            else:
-                envs[index] = CopiedObservations(member)
-        return wrapped
+        if isinstance(env, gymnasium.Env) and not env.has_wrapper_attr("copies_observations"):
+            env = CopiedObservations(env)
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_learn(
         self,

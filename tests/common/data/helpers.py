@@ -38,7 +38,7 @@ def compacted(dataset):
 def all_sequences(buffer):
     """Return a batch of every sequence that may be drawn, (S, starts, ...)."""
     starts = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
-    return buffer.batch_of(buffer.sequence_rows(starts))
+    return buffer._get_samples(buffer.sequence_rows(starts))
 
 
 def assert_same_batches(first, second):

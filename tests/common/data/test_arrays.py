@@ -60,7 +60,9 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     assert_array_equal(transitions.arrays["masks"], dataset["masks"])
     with warns("2 of 7 trajectories end only because"):
         buffer = loaded_buffer(dataset)
-    assert buffer.batch_of(torch.tensor([[[24, 25, 26], [12, 13, 14]]])).valid.tolist() == [[0, 1]]
+    assert buffer._get_samples(torch.tensor([[[24, 25, 26], [12, 13, 14]]])).valid.tolist() == [
+        [0, 1]
+    ]
 
 
 def test_a_compact_dataset_whose_last_trajectory_has_no_end_is_refused():

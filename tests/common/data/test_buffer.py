@@ -22,10 +22,10 @@ from tests.common.toys import refuses, seeded, tiny_model, toy_dataset
 def test_actions_count_up_to_the_end_of_the_trajectory_that_a_chunk_begins_in():
     dataset = toy_dataset(12, length=4)  # two actions a step
     rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
-    chunks = loaded_buffer(dataset).batch_of(rows)
+    chunks = loaded_buffer(dataset)._get_samples(rows)
     assert chunks.action_valid[0].sum(-1).tolist() == [4, 2, 6]
     assert (chunks.action_valid.diff() <= 0).all()
-    firsts = loaded_buffer(dataset, action_chunking=False).batch_of(rows)
+    firsts = loaded_buffer(dataset, action_chunking=False)._get_samples(rows)
     assert firsts.action_valid.tolist() == [[[1, 1]] * 3]
 
 

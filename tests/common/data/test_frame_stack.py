@@ -69,7 +69,7 @@ def add(buffer, *seeds, steps=range(LENGTH)):
 
 def sampled_starts(buffer, draws=200):
     """Compare sampled observations with those of the episodes; return replica, seed and step of each start."""
-    batch = buffer.sample(draws, generator=seeded())
+    batch = buffer.draw(draws, generator=seeded())
     starts = set()
     for index in np.ndindex(*batch.rewards.shape):
         seed, step = (100 * batch.actions[index][:2]).round().int().tolist()

@@ -46,8 +46,7 @@ def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_sa
         assert restored.action_chunking is False
         assert restored.policy.chunk_length == 1
         assert restored.replay_buffer.shorten_returns
-        assert isinstance(restored.replay_buffer, NStepReplayBuffer)
-        assert restored.replay_buffer.n_steps == 3
+        assert restored.replay_buffer.horizon_length == 3
 
 
 def test_shortened_returns_of_chunks_are_refused():

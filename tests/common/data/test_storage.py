@@ -22,7 +22,7 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
         if step > 5 and step % 3 == 0:
             for recorder in recorders:
                 recorder.add(ends)
-        batches = [buffer.sample(9, generator=seeded(step)) for buffer in buffers]
+        batches = [buffer.draw(9, generator=seeded(step)) for buffer in buffers]
         assert_same_batches(*batches)
 
 

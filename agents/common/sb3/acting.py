@@ -1,0 +1,381 @@
+"""Acting: noise is drawn, chunks of actions are planned, and each is played to its end or to the next plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from agents.common.actions import (
+    Array,
+    played_actions,
+    scaled_actions,
+    unscaled_actions,
+)
+from agents.common.method import Draw, Method, Noise
+from agents.common.nets.mlp import matmul_precision
+from agents.common.nets.networks import Networks
+from agents.common.normalization import Normalization
+from agents.common.observations import ObservationLayout, centre_and_factor
+from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
+
+ChunkState = tuple[Array, ...]
+"""Chunks in flight, (B, H, A), and how many actions of each are used, (B,)."""
+
+
+class ActingPolicy(BasePolicy):
+    """The part of a policy that acts; :class:`~agents.common.sb3.policy.FlowPolicy` builds its networks."""
+
+    method: Method
+    nets: Networks
+    layout: ObservationLayout
+    num_replicas: int
+    chunk_length: int
+    """Number of actions that one plan holds: H, or 1 without action chunking."""
+    chunk_size: int
+    action_space: spaces.Box
+    observation_mean: Tensor
+    observation_factor: Tensor
+    generators: list[torch.Generator]
+    """Of the noise of actions in training, one for each replica."""
+    prediction_generators: list[torch.Generator]
+    """Of the noise of :meth:`predict`, one for each replica."""
+    normalization: Normalization | None = None
+    """Statistics of `VecNormalize` where the policy applies them itself, because no environment does."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy is; SB3's property walks through all modules."""
+        return self.observation_mean.device
+
+    @property
+    def played_length(self) -> int:
+        """Number of actions of a plan that are played before the next one."""
+        return self.method.played_length
+
+    def set_random_seed(self, seed: int | Sequence[int]) -> None:
+        """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
+        if not isinstance(seed, Sequence):
+            seed = seeds_of_replicas(seed, self.num_replicas)
+        self.generators = []
+        self.prediction_generators = []
+        # drawn on the CPU whatever the device; what one replica draws does not depend on the others
+        for of_replica in seed:
+            self.generators.append(torch_generator(Purpose.ACTING, of_replica))
+            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
+
+    def set_observation_statistics(
+        self, observations: Tensor, scale: float | Literal["range"]
+    ) -> None:
+        """Centre observations and scale each coordinate from now on, by the statistics of these, (B, O).
+
+        ``scale`` is their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
+        """
+        centre, factor = centre_and_factor(observations, scale)
+        self.observation_mean.copy_(centre)
+        self.observation_factor.copy_(factor)
+
+    def preprocess(self, observations: Tensor) -> Tensor:
+        """Return observations, (..., O), as the networks see them."""
+        if self.method.observation_scale is None:
+            return observations
+        return (observations - self.observation_mean) * self.observation_factor
+
+    def preprocess_raw(self, observations: Tensor) -> Tensor:
+        """Return observations as :meth:`plan` gets them, (..., O), as the networks see them."""
+        if self.normalization is not None:
+            # in float64, as VecNormalize does it
+            mean, std, clip = self.normalization.columns(self.layout).to(self.device)
+            observations = ((observations - mean) / std).clamp(-clip, clip).to(self.layout.dtype)
+        return self.preprocess(observations)
+
+    def draw_noise(
+        self,
+        table: Mapping[str, Draw],
+        rows: int,
+        generator: torch.Generator,
+        replicas: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Draw a table for ``rows`` rows of all replicas, or of S, on the generator's device: name -> (S, ...)."""
+        sizes = self.noise_sizes(replicas or self.num_replicas, rows)
+        return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
+
+    def noise_sizes(self, replicas: int, rows: int) -> dict[str, int]:
+        """Return the sizes of the axes that draws have, by their letters."""
+        method = self.method
+        sizes = {"S": replicas, "B": rows, "N": method.best_of_n, "K": method.flow_steps}
+        return {**sizes, "D": self.chunk_size, "O": self.layout.size}
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
+        table = self.method.candidate_noise()
+        noise = self.draw_noise(table, rows, generator, replicas=1)
+        return {name: noise[name].movedim(draw.row_axis, 1)[0] for name, draw in table.items()}
+
+    def plan(self, observations: Array, noise: Noise) -> Array:
+        """Plan one chunk for every observation.
+
+        :param observations: raw, of every replica, as rows of :attr:`layout`, (S, B, O).
+        :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
+        :return: actions in the environment's units, (S, B, H, A).
+        """
+        return self.plan_chunks(observations, self.method.with_rows_in_place(noise))
+
+    def plan_chunks(self, observations: Array, noise: Noise) -> Array:
+        """Plan as :meth:`plan` does, with the draws of :meth:`Method.candidate_noise`."""
+        if self.training:
+            self.set_training_mode(False)
+        return self.unscale_chunks(self.sample(observations, noise, self.nets).cpu().numpy())
+
+    def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
+        """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
+
+        :param observations: raw, of every replica, (S, B, O).
+        :param noise: the draws of :meth:`Method.candidate_noise`.
+        :param nets: the policy's networks, or a view of them.
+        :return: actions scaled to [-1, 1], flattened, (S, B, D).
+        """
+        device = self.device
+        draws = {name: draw.to(device) for name, draw in noise.items()}
+        rows = torch.from_numpy(observations).to(device, self.layout.dtype)
+        # as in training, so that targets and played actions round alike
+        with torch.no_grad(), matmul_precision(self.method.precision, device):
+            return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
+
+    def unscale_chunks(self, actions: Array) -> Array:
+        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
+        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
+        return np.asarray(
+            self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype
+        )
+
+    def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Return the first planned action of each observation, (B, A), scaled to [-1, 1]."""
+        generators = None if deterministic else self.prediction_generators
+        chunks = self._plan_rows(self.layout.flatten(observation), generators)
+        scaled = self.scale_action(chunks[:, 0])
+        return torch.as_tensor(scaled, dtype=torch.float32, device=self.device)
+
+    _predict = forward  # SB3 acts by it
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: ChunkState | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, ChunkState | None]:
+        """Return the next action of each observation's chunk, planning a new chunk where there is none.
+
+        The noise is of streams of its own, so that training is the same with and without callbacks that predict.
+
+        :param observation: one observation, or a batch (B, O).
+        :param state: what the previous call returned; None to plan again.
+        :param episode_start: where an episode has just begun, (B,): the old chunk is dropped there.
+        :param deterministic: whether to plan from fixed noise: zero where it is normal, or, with the best of N
+            candidates, N draws that are always the same.
+        :return: actions in the environment's units, and the state for the next call (None when H is 1).
+        :raises ValueError: if an observation has the wrong shape or names, is not finite, or is a (observation, info)
+            pair.
+        """
+        if isinstance(observation, tuple) and isinstance(observation[-1], dict):
+            raise ValueError(
+                "expected an observation, got a tuple: Gymnasium's `env.reset()` returns (observation, info); "
+                "pass the first element. You are probably mixing Gym API with SB3 VecEnv API"
+            )
+        rows, is_batch = self.read_observations(observation)
+        generators = None if deterministic else self.prediction_generators
+        planned, state = self.next_actions(rows, state, episode_start, generators)
+        actions = played_actions(planned, self.action_space)
+        if not is_batch:
+            actions = actions[0]
+        return actions, state
+
+    def predict_value(self, observation: Array | dict[str, Array], action: Array) -> Array:
+        """Return what the critics expect of actions: the mean of their values.
+
+        :param observation: one observation, or a batch (B, ...), as :meth:`predict` takes it.
+        :param action: in the environment's units, (*action shape), or a whole chunk, (H, *action shape); of a batch
+            with the leading axis B.
+        :return: one value, or (B,); with several replicas (S,) or (S, B).
+        :raises ValueError: if the algorithm has no critic, or the shapes do not fit.
+        """
+        if not self.method.rates_actions:
+            raise ValueError(f"{type(self.method).__name__} has no critic to ask for a value")
+        rows, is_batch = self.read_observations(observation)
+        actions = np.asarray(action).reshape(-1, *self.action_space.shape)
+        if len(actions) != len(rows) * self.chunk_length:
+            raise ValueError(
+                f"expected {self.chunk_length} actions for each of {len(rows)} observations, got {len(actions)} in all"
+            )
+        chunks = self.scale_action(actions).reshape(len(rows), -1).astype(np.float32)
+        inputs = []
+        for part in (rows, chunks):
+            values = torch.as_tensor(part, device=self.device)
+            inputs.append(values.expand(self.num_replicas, *values.shape))
+        self.set_training_mode(False)
+        with torch.no_grad():
+            scores = self.method.score(self.preprocess_raw(inputs[0]), inputs[1], self.nets)
+        of_rows = scores if is_batch else scores[:, 0]
+        return np.asarray((of_rows if self.num_replicas > 1 else of_rows[0]).cpu())
+
+    def read_observations(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
+        """Return observations as rows (B, O), and whether they are a batch; one alone is a row.
+
+        :param observation: one observation, or a batch (B, ...), by name in a Dict space.
+        :return: rows, and whether the observation was a batch.
+        :raises ValueError: if an observation has the wrong shape or names, or is not finite.
+        """
+        names = observation if isinstance(observation, dict) else {"": observation}
+        if any(part.key not in names for part in self.layout.parts):
+            raise ValueError(
+                f"an observation must be of {self.observation_space}, got {', '.join(names) or 'an array'}; give what "
+                "the environment returns"
+            )
+        arrays = _map_parts(np.asarray, observation)
+        # one observation is the usual case, and needs no check by SB3, which also explains what is wrong
+        is_single = np.shape(arrays) == self.observation_space.shape
+        is_batch = not is_single and self.is_vectorized_observation(arrays)
+        if not is_batch:
+            arrays = _map_parts(lambda array: array[None], arrays)
+        rows = self.layout.flatten(arrays)
+        if not np.isfinite(rows).all():
+            # a policy would answer with NaN, which a robot may take for an action
+            raise ValueError(
+                "an observation must be finite in float32, got NaN or infinity; look at where it is from"
+            )
+        return rows, is_batch
+
+    def next_actions(
+        self,
+        rows: Array,
+        state: ChunkState | None,
+        episode_start: Array | None,
+        generators: Sequence[torch.Generator] | None,
+    ) -> tuple[Array, ChunkState | None]:
+        """Return the next planned action of each row's chunk, planning a new chunk where there is none.
+
+        :param rows: of :attr:`layout`, (B, O), grouped by replica.
+        :param state: what the previous call returned; None to plan again.
+        :param episode_start: where an episode has just begun, (B,).
+        :param generators: of the noise, one for each replica; None plans from fixed noise.
+        :return: actions in the environment's units, (B, A), and the state for the next call (None where each action is
+            planned anew).
+        """
+        if self.played_length == 1:
+            return self._plan_rows(rows, generators)[:, 0], None
+        count = len(rows)
+        shape = self._chunks_shape(count)
+        if state is None:
+            state = (
+                np.zeros(shape, dtype=self.action_space.dtype),
+                np.full(count, self.chunk_length),
+            )
+        if not isinstance(state, tuple) or [np.shape(part) for part in state] != [shape, (count,)]:
+            raise ValueError(
+                f"`state` must be None or what `predict` returned for the same {count} observations"
+            )
+        # the caller may go on with an old state, e.g. to plan from it twice
+        chunks, used = map(np.copy, state)
+        if episode_start is not None:
+            used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # nothing is left of it
+        due = used >= self.played_length
+        if due.any():
+            chunks[due] = self._plan_rows(rows, generators, due)
+            used[due] = 0
+        return chunks[np.arange(count), used], (chunks, used + 1)
+
+    def _plan_rows(
+        self,
+        rows: Array,
+        generators: Sequence[torch.Generator] | None,
+        due: NDArray[np.bool_] | None = None,
+    ) -> Array:
+        """Plan chunks (B, H, A) for those rows (B, O), grouped by replica, that are due; only they use up noise."""
+        replicas = self.num_replicas
+        if len(rows) % replicas:
+            raise ValueError(
+                f"{replicas} replicas expect a multiple of {replicas} observations, got {len(rows)}; use "
+                "`model.replica(k)` to act with one of them"
+            )
+        # several are planned together, and need the same number of rows
+        if replicas == 1 and due is not None:
+            return self._plan_rows(rows[due], generators)
+        count = len(rows) // replicas
+        # a copy, since a tensor shares an array's memory, and takes neither read-only nor reversed ones
+        grouped = rows.reshape(replicas, count, -1).copy()
+        if generators is None:
+            noise = self._fixed_noise(count)
+        elif replicas == 1:
+            noise = self.draw_noise(self.method.candidate_noise(), count, generators[0])
+        else:
+            noise = self._draw_due_noise(count, generators, due)
+        chunks = self.plan_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
+        return chunks if due is None else chunks[due]
+
+    def _chunks_shape(self, rows: int) -> tuple[int, ...]:
+        return rows, self.chunk_length, *self.action_space.shape
+
+    def _draw_due_noise(
+        self,
+        rows: int,
+        generators: Sequence[torch.Generator],
+        due: NDArray[np.bool_] | None,
+    ) -> dict[str, Tensor]:
+        """Draw each replica's noise of its due rows from its own generator, (S, ...), zeros for the other rows."""
+        table = self.method.candidate_noise()
+        sizes = self.noise_sizes(self.num_replicas, rows)
+        noise = {
+            name: torch.zeros(draw.shape(sizes), dtype=torch.float32)
+            for name, draw in table.items()
+        }
+        is_due = torch.ones(len(generators), rows, dtype=torch.bool)
+        if due is not None:
+            is_due = torch.from_numpy(due).view(is_due.shape)
+        for replica, generator in enumerate(generators):
+            draws = self.draw_action_noise(int(is_due[replica].sum()), generator)
+            for name, draw in draws.items():
+                by_row = noise[name].movedim(table[name].row_axis, 1)
+                by_row[replica, is_due[replica]] = draw
+        return noise
+
+    def _fixed_noise(self, rows: int) -> dict[str, Tensor]:
+        """Return the noise of a deterministic plan, the same for every row and call: name -> (S, ...).
+
+        It is the centre of each draw. Where the best of N candidates is played, a seed draws the candidates: equal ones
+        would leave the critic no choice.
+        """
+        method = self.method
+        sizes = self.noise_sizes(self.num_replicas, rows)
+        generator = torch_generator(Purpose.FIXED_CANDIDATES, 0)
+        of_one = {**sizes, "S": 1, "B": 1}
+        noise = {}
+        for name, draw in method.candidate_noise().items():
+            if method.best_of_n > 1:
+                noise[name] = draw(of_one, generator, "cpu").expand(draw.shape(sizes))
+            else:
+                centre = draw.centre(method.flow_steps)
+                noise[name] = torch.full(draw.shape(sizes), centre, dtype=torch.float32)
+        return noise
+
+    def scale_action(self, action: Array) -> Array:
+        """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""
+        return scaled_actions(action, self.action_space)
+
+    def unscale_action(self, scaled_action: Array) -> Array:
+        """Return actions, (..., A), in the environment's units, clipped to its box."""
+        return unscaled_actions(scaled_action, self.action_space)
+
+
+def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:
+    """Return what a function makes of an observation, or of each part of a Dict."""
+    if isinstance(observation, dict):
+        return {key: function(part) for key, part in observation.items()}
+    return function(observation)
