@@ -62,8 +62,6 @@ STARTUP_TRIALS = 10
 
 DEFINITION = "definition"
 """Attribute of a study: the settings that all of its trials share."""
-SCORE = "score"
-"""Attribute of a study: name of the score of its trials, success or return."""
 STARTS = "starts"
 """Attribute of a study: how many calls have opened it."""
 SETTINGS = "settings"
@@ -103,6 +101,11 @@ class Plan:
     def seeds(self) -> list[int]:
         """Seeds of the replicas of every trial."""
         return list(self.request.run.seeds or ())
+
+    @property
+    def score(self) -> ScoreKind:
+        """What is searched for."""
+        return SUCCESS if self.run.has_success else RETURN
 
     @property
     def steps(self) -> int:
@@ -158,9 +161,8 @@ def open_study(plan: Plan) -> optuna.Study:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
             )
         except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
-            raise UsageError(
-                f"the study's database {plan.storage} cannot be opened: {error}; give another URL as --study-storage"
-            ) from error
+            text = f"the study's database {plan.storage} cannot be opened: {error}; see --study-storage"
+            raise UsageError(text) from error
         study = optuna.create_study(
             storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True
         )
@@ -254,7 +256,7 @@ class TrialTrainer:
         number = first_number(trial.study.get_trials(deepcopy=False)[trial.number])
         folder = self.plan.folder / f"trial_{number}"
         try:
-            scores = train_trial(self.plan, trial, folder)
+            return train_trial(self.plan, trial, folder)
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
@@ -267,8 +269,6 @@ class TrialTrainer:
             raise TrialFailed(str(error)) from error
         finally:
             trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
-        trial.set_user_attr("scores", scores)
-        return float(np.mean(scores))
 
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Log the score of a trial; put one that a signal has stopped into the queue again."""
@@ -281,23 +281,21 @@ class TrialTrainer:
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
-def train_trial(plan: Plan, trial: Trial, folder: Path) -> list[float]:
-    """Train the settings of a trial; return the score of each seed."""
-    # the study logs its trials; messages of a run stay in the run's own log
+def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
+    """Train the settings of a trial; return the mean score over its seeds; one that diverges has the worst."""
+    # The study logs its trials; messages of a run stay in the run's own log.
     verbose = max(0, plan.request.run.verbose - 1)
     request = with_settings(plan.request.run, trial.user_attrs[SETTINGS])
     request = replace(request, log_folder=folder, resume=folder.exists(), verbose=verbose)
-    reporter = Reporter(trial, plan.steps, plan.run.has_success)
+    worst = plan.score.limits[0]
     try:
         with messages(verbose):
-            result = train(request, reporter)
+            result = train(request, Reporter(trial, plan))
     except DivergedError as error:
         log.warning("trial %d: %s", trial.number, error)
-        kind = reporter.score_of_study(plan.run.has_success)
-        return [kind.limits[0]] * len(plan.seeds)
-    runs = result.get("runs", [result])
-    kind = reporter.score_of_study(any(run["success"] is not None for run in runs))
-    return scores_of_runs(runs, kind)
+        return worst
+    scores = [run.get(plan.score.name) for run in result.get("runs", [result])]
+    return float(np.mean([worst if score is None else score for score in scores]))
 
 
 def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRequest:
@@ -311,67 +309,45 @@ class Reporter:
 
     Evaluations are numbered from 1; that of step 0 is not reported, since it does not depend on the trial. A run that
     continues from a checkpoint reports its earlier evaluations too.
-
-    :param has_success: whether the environment is known to report success.
     """
 
     trial: Trial
-    steps: int
-    has_success: bool
+    plan: Plan
     reported: int = 0
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
-        """Report the evaluations that are new."""
-        kind = self.score_of_study(any("successes" in history for history in histories))
+        """Report the evaluations that are new.
+
+        :raises UsageError: if an environment reports success, of which the run was not known to be scored by it.
+        """
+        kind = self.plan.score
+        has_success = any("successes" in history for history in histories)
+        if has_success and kind is RETURN and self.plan.run.config.run.score is None:
+            raise UsageError(
+                f"{self.plan.run.config.env} reports success; say which score to search for: add `score=success` or "
+                "`score=return` to -params"
+            )
         # A replica that has diverged has fewer evaluations than the others.
         steps = max((history.get("timesteps", np.empty(0)) for history in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:
             return
         for number, row in enumerate(trained[self.reported :], start=self.reported + 1):
-            score = float(np.mean(scores_of(histories, row, kind)))
+            score = mean_score(histories, row, kind)
             self.trial.report(score, number)
         self.reported = len(trained)
-        if steps[-1] < self.steps and self.trial.should_prune():
+        if steps[-1] < self.plan.steps and self.trial.should_prune():
             raise Pruned(f"score {score:.4g} in evaluation {len(trained)}, at step {steps[-1]}")
 
-    def score_of_study(self, has_reported: bool) -> ScoreKind:
-        """Return the score of the study's trials, which the first evaluation of all decides: success, or the return.
 
-        :param has_reported: whether episodes of this trial have reported success.
-        :raises UsageError: if this trial has another score.
-        """
-        kind = SUCCESS if self.has_success or has_reported else RETURN
-        study = self.trial.study
-        score = study.user_attrs.get(SCORE)
-        if score is None:
-            study.set_user_attr(SCORE, kind.name)
-        elif score != kind.name:
-            raise UsageError(
-                f"the trials of a study must have one score, got {kind.name} after {score}; start another study with "
-                "`-params score=success`, which counts episodes that do not report it as failures, or score=return"
-            )
-        return kind
-
-
-def scores_of(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> list[float]:
-    """Return the scores of replicas in an evaluation: success, or the return.
-
-    A replica without that evaluation, or without successes where others report them, has the worst score.
-    """
-    name = "successes" if kind is SUCCESS else "results"
+def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> float:
+    """Return the mean score of replicas in an evaluation; one without that evaluation has the worst score."""
     scores = [kind.limits[0]] * len(histories)
     for index, history in enumerate(histories):
-        values = history.get(name, ())
+        values = history.get("successes" if kind is SUCCESS else "results", ())
         if len(values) > row:
             scores[index] = float(values[row].mean())
-    return scores
-
-
-def scores_of_runs(runs: Sequence[Mapping[str, Any]], kind: ScoreKind) -> list[float]:
-    """Return the scores of the last evaluation in the results of runs; the worst for a seed that has none."""
-    scores = [run.get(kind.name) for run in runs]
-    return [kind.limits[0] if score is None else float(score) for score in scores]
+    return float(np.mean(scores))
 
 
 # -- what a study has found ------------------------------------------------------------------------------------------
@@ -384,8 +360,6 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         "study": plan.name,
         "storage": plan.storage,
         "folder": str(plan.folder),
-        "algo": plan.run.config.algo,
-        "env": plan.run.config.env,
         "trials": dict(states),
         "best": None,
     }

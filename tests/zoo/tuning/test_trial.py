@@ -1,6 +1,6 @@
 """What a training run reports to its study, and how the study ends it."""
 
-import math
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -9,7 +9,7 @@ import pytest
 from tests.zoo.outcomes import refuses
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.terminal.errors import Interrupted
-from zoo.tuning.study import Pruned, Reporter, scores_of_runs
+from zoo.tuning.study import Pruned, Reporter, mean_score
 
 
 def history(scores, name="successes"):
@@ -32,24 +32,21 @@ def study():
     return study
 
 
-def reporter(study, steps=30, has_success=True):
+def reporter(study, steps=30, score=SUCCESS):
     """Return what a run of the study's next trial reports to."""
-    return Reporter(study.ask(), steps, has_success)
+    config = SimpleNamespace(env="Some-v0", run=SimpleNamespace(score=None))
+    plan = SimpleNamespace(score=score, steps=steps, run=SimpleNamespace(config=config))
+    return Reporter(study.ask(), plan)
 
 
-@pytest.mark.parametrize(
-    ("kind", "values", "score"),
-    [
-        (SUCCESS, [0.5, 1.0], 0.75),
-        (SUCCESS, [0.5, None], 0.25),
-        (RETURN, [3.0, None], -math.inf),
-    ],
-)
-def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, values, score):
-    runs = []
-    for seed, value in enumerate(values):
-        runs.append({"seed": seed, "success": None, "return": None, kind.name: value})
-    assert np.mean(scores_of_runs(runs, kind)) == score
+@pytest.mark.parametrize(("kind", "worst"), [(SUCCESS, 0.0), (RETURN, -np.inf)])
+def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, worst):
+    name = "successes" if kind is SUCCESS else "results"
+    histories = [history([0.0, 0.5], name), history([1.0], name), {}]
+    assert mean_score(histories[:1], 1, kind) == 0.5
+    assert mean_score(histories[:2], 0, kind) == 0.5
+    assert mean_score(histories[:2], 1, kind) == np.mean([0.5, worst])
+    assert mean_score(histories, 0, kind) == np.mean([0.0, 1.0, worst])
 
 
 def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
@@ -71,12 +68,8 @@ def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
     reporter(study, steps=20)([history([0.0, 0.0])])  # its last evaluation
 
 
-def test_a_study_that_was_scored_by_the_return_refuses_success(study):
-    reporter(study, has_success=False)([history([10.0, 10.0], "results")])
-    with refuses("got success after return.* score=success"):
-        reporter(study, has_success=False)([history([1.0, 1.0])])
-
-
-def test_a_trial_that_never_reports_success_has_none_in_a_study_that_is_scored_by_it(study):
-    reporter(study, steps=20)([history([10.0, 10.0], "results")])
-    assert study.trials[-1].intermediate_values == {1: 0.0, 2: 0.0}
+def test_success_that_was_not_known_before_is_asked_for(study):
+    watch = reporter(study, score=RETURN)
+    watch([history([10.0], "results")])
+    with refuses("`score=success` or `score=return`"):
+        watch([history([1.0, 1.0])])
