@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -75,13 +74,6 @@ def missing_files(
         if not path.exists() and not (path.parent / ARRAYS / path.stem / RECORD).exists():
             missing.append(path)
     return missing
-
-
-def folder_option(folder: Folder) -> str:
-    """Return the option that a command needs to use a folder of datasets, preceded by a space; none for the default."""
-    if folder is None or Path(folder) == Path(DEFAULT_DATASET_DIR).expanduser():
-        return ""
-    return f" --dataset-dir {shlex.quote(str(folder))}"
 
 
 def make_folder(folder: Path) -> None:

@@ -13,7 +13,6 @@ from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
     Folder,
     data_path,
-    folder_option,
     missing_files,
     settings_sha256,
 )
@@ -119,7 +118,8 @@ def _find_files(
         f"put the file there, or give it with `--dataset PATH`{f'; {problem}' if problem else ''}"
     )
     if spec.is_generatable:
-        ways = f"generate it with `zoo dataset generate {spec.name}{folder_option(path.parent)}`, {ways}"
+        command = f"zoo dataset generate {spec.name} --dataset-dir {path.parent}"
+        ways = f"generate it with `{command}`, {ways}"
     raise UsageError(f"there is no dataset at {path}; {ways}")
 
 

@@ -17,7 +17,6 @@ from zoo.datasets.formats.base import (
     Format,
     ReadOptions,
     add_rewards,
-    episode_of,
     explaining_damage,
     require_flags,
     require_keys,
@@ -25,7 +24,6 @@ from zoo.datasets.formats.base import (
     transitions_of_rows,
     warn,
 )
-from zoo.envs.tasks import OBSERVATIONS
 from zoo.terminal.errors import UsageError, as_usage_error
 
 EXTENSIONS = (".hdf5", ".h5")
@@ -42,29 +40,25 @@ def import_extra(package: str, needed_by: str) -> Any:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[Stored, list[str]]]:
-    """Open a file and yield its arrays, and the names of entries that lie elsewhere and are not read, such as links.
-
-    Whatever is wrong with the file becomes a UsageError.
-    """
+def opened(path: Path) -> Iterator[Stored]:
+    """Open a file and yield its arrays; what is wrong with the file becomes a UsageError."""
     h5py = import_extra("h5py", f"reading {path}")
     stored: Stored = {}
-    elsewhere: list[str] = []
 
     def visit(name: str, link: Any) -> None:
-        if not isinstance(link, h5py.HardLink):
-            elsewhere.append(name)
-            return
-        entry = file[name]
-        # the numbers of some arrays are read from other files
-        if isinstance(entry, h5py.Dataset) and (entry.is_virtual or entry.external):
-            elsewhere.append(name)
-        elif isinstance(entry, h5py.Dataset):
+        entry = file[name] if isinstance(link, h5py.HardLink) else None
+        is_array = isinstance(entry, h5py.Dataset)
+        # Their content may lie in any other file.
+        if entry is None or (is_array and (entry.is_virtual or entry.external)):
+            raise UsageError(
+                f"{path}: `{name}` is a link or a virtual array; write its content to the file"
+            )
+        if is_array:
             stored[name] = entry
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems_links(visit)
-        yield stored, elsewhere
+        yield stored
 
 
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
@@ -91,47 +85,6 @@ def read_array(name: str, stored: Stored, key: str) -> Array:
     return array
 
 
-def demonstration(name: str, group: Stored) -> Arrays:
-    """Return a demonstration.
-
-    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
-    is 1, and -1 where it is 0; a step that is ``done`` ends a trajectory, and what a demonstration shows after it is
-    another one. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut
-    off: else failing would save the rewards of -1 that follow.
-    """
-    sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
-    next_sensors = []
-    if any(key.startswith("next_obs/") for key in group):
-        next_sensors = [f"next_{sensor}" for sensor in sensors]
-    required = ("actions", "rewards", "dones", *sensors, *next_sensors)
-    advice = "files of images lack some, and raw ones; get low_dim_v15.hdf5"
-    require_keys(name, group, required, advice)
-    actions = read_array(name, group, "actions")
-    steps = len(actions)
-    if not steps:  # left out where episodes are joined
-        return episode_of(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
-    dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
-    is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
-    masks = 1.0 - (dones & is_achieved)
-    observations = _join_sensors(name, group, sensors)
-    last = observations[-1:]  # no value follows a success, so any observation will do
-    if next_sensors:
-        last = _join_sensors(name, group, next_sensors)[-1:]
-    elif masks[-1]:  # the state after the last step is not known, and that step is left out
-        last = last[:0]
-    observations = np.concatenate([observations, last])
-    steps = len(observations) - 1
-    rewards = is_achieved - 1.0
-    return episode_of(
-        name, observations, actions[:steps], rewards[:steps], masks[:steps], dones[:steps]
-    )
-
-
-def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
-    """Return the readings of sensors side by side, (T, O)."""
-    return np.concatenate([read_array(name, group, sensor) for sensor in sensors], axis=1)
-
-
 class Hdf5(Format):
     """An HDF5 file with arrays at its top."""
 
@@ -141,7 +94,7 @@ class Hdf5(Format):
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         name = str(path)
-        with opened(path) as (stored, _):
+        with opened(path) as stored:
             # A named array means only what it is named for, even if its own name has a meaning.
             usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
             column_of = {key: key for key in stored if key in usual_names}

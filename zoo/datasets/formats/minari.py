@@ -53,11 +53,7 @@ class Minari(Format):
         data = path / "data"
         if content.get("data_format") == "hdf5":
             file = data / "main_data.hdf5"
-            with opened(file) as (stored, elsewhere):
-                if elsewhere:  # Minari would follow it
-                    raise UsageError(
-                        f"{file}: `{elsewhere[0]}` must lie in the file, got a link; write it again"
-                    )
+            with opened(file) as stored:  # Minari would follow links
                 groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
                 for number, group in groups.items():
                     parts = {key for key in group if key.partition("/")[0] == "observations"}

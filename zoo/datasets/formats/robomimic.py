@@ -47,7 +47,7 @@ class Robomimic(Format):
         """Return whether it is an HDF5 file with such a group."""
         if path.suffix.lower() not in EXTENSIONS or not path.is_file():
             return False
-        with opened(path) as (stored, _):
+        with opened(path) as stored:
             return bool(groups_of(stored, DEMONSTRATION))
 
     def read(self, path: Path, options: ReadOptions) -> Transitions:
@@ -67,7 +67,7 @@ class Robomimic(Format):
                 )
             names = options.columns["observations"].split(",")
         episodes = {}
-        with opened(path) as (stored, _):
+        with opened(path) as stored:
             for number, group in sorted(groups_of(stored, DEMONSTRATION).items()):
                 name = f"{path}, demo_{number}"
                 episodes[name] = demonstration(name, group, names)
