@@ -15,9 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from agents.common.actions import Array
+from agents.common.batch import Batch
 
 ROUNDING = 2.0**-22
 """Two units in the last place of a float32, relative to its size."""
+CROP_PIXELS = 3
+"""By how many pixels random crops shift images at most, as in FQL's implementation."""
 PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
@@ -254,6 +257,30 @@ def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
     if images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0]):
         return np.moveaxis(images, -1, 1)
     return images
+
+
+def crop_images(
+    batch: Batch, noise: Mapping[str, Tensor], probability: float, layout: ObservationLayout
+) -> Batch:
+    """Shift the images of a batch at random.
+
+    :param batch: the batch.
+    :param noise: uniform draws: ``crop`` (S,) decides whether, ``crop_y`` and ``crop_x`` (S, B) where to.
+    :param probability: of a shift.
+    :param layout: of the observations.
+    :return: the batch with other observations.
+    """
+    is_cropped = (noise["crop"] < probability).unsqueeze(-1)  # (S, 1)
+    positions = 2 * CROP_PIXELS + 1
+    shift_y = ((noise["crop_y"] * positions).long() - CROP_PIXELS) * is_cropped
+    shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
+
+    def shift(rows: Tensor) -> Tensor:
+        # all states of a chunk are shifted as its first one
+        over_steps = (..., *[None] * (rows.ndim - 3))
+        return layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
+
+    return batch.with_observations(shift)
 
 
 def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:

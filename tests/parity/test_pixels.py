@@ -10,8 +10,7 @@ import torch
 from gymnasium import spaces
 from torch.testing import assert_close
 
-from agents.common.engine.trainer import CROP_PIXELS
-from agents.common.observations import ObservationLayout
+from agents.common.observations import CROP_PIXELS, ObservationLayout
 from agents.common.sb3 import encoders
 from agents.common.sb3.encoders import ImpalaEncoder
 from tests.common.toys import seeded
@@ -76,9 +75,9 @@ def test_the_defaults_are_impala_small():
 
 
 # one after the other, or as groups of one convolution
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_replicas_are_encoders_side_by_side(device, monkeypatch):
-    monkeypatch.setattr(encoders, "device_type", lambda _: device)
+@pytest.mark.parametrize("one_by_one", [{"cpu"}, set()], ids=str)
+def test_replicas_are_encoders_side_by_side(one_by_one, monkeypatch):
+    monkeypatch.setattr(encoders, "ONE_BY_ONE", one_by_one)
     space, generator = image_space(3, 16, 16), seeded()
     stacked = ImpalaEncoder(space, features_dim=16, widths=(4, 8), replicas=2)
     for replica in range(2):

@@ -7,6 +7,7 @@ from gymnasium import spaces
 from numpy.testing import assert_array_equal
 
 import agents
+from agents.common.observations import crop_images
 from tests.common.toys import (
     act,
     assert_same,
@@ -147,7 +148,7 @@ def test_images_are_shifted_with_the_probability_and_both_observations_alike():
     model.replay_buffer.with_steps = True
     batch = model.replay_buffer.sample(3)
     noise = {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES}
-    cropped = model.trainer.crop_images(batch, noise)
+    cropped = crop_images(batch, noise, model.method.random_crop, model.policy.layout)
     shifts, layout = torch.tensor([-3, 0, 3]), model.replay_buffer.layout
     for name in ("observations", "next_observations"):
         old, new = getattr(batch, name), getattr(cropped, name)

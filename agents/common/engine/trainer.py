@@ -27,14 +27,12 @@ from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.layers import Kernels, kernels_of_updates
 from agents.common.nets.mlp import StackedMLP, matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
+from agents.common.observations import crop_images
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
 """Every random draw of an update while pretraining."""
-CROP_PIXELS = 3
-"""By how many pixels random crops shift images at most, as in FQL's implementation."""
-
 
 ClipGroups = list[tuple[float | None, list[int]]]
 """Bound on the norm of a group of gradients (None: no bound), and the places of its gradients."""
@@ -243,7 +241,7 @@ class Trainer:
         nets = self.policy.nets
         weights: dict[str, float] = {}
         if method.random_crop:
-            batch = self.crop_images(batch, noise)
+            batch = crop_images(batch, noise, method.random_crop, self.policy.layout)
         if self.pretraining:
             losses = {"bc_flow": method.pretraining_loss(nets[self.behaviour], batch, noise)}
         else:
@@ -259,25 +257,6 @@ class Trainer:
             terms.append(weighted)
         total = info["total_loss"] = torch.stack(terms).sum(0)
         return total, {name: value.detach() for name, value in info.items()}
-
-    def crop_images(self, batch: Batch, noise: Noise) -> Batch:
-        """Shift the images of a batch at random, with the probability `random_crop`.
-
-        :param batch: the batch.
-        :param noise: all draws of the update.
-        :return: the batch with other observations.
-        """
-        is_cropped = (noise["crop"] < self.method.random_crop).unsqueeze(-1)  # (S, 1)
-        positions = 2 * CROP_PIXELS + 1
-        shift_y = ((noise["crop_y"] * positions).long() - CROP_PIXELS) * is_cropped
-        shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
-
-        def shift(rows: Tensor) -> Tensor:
-            # all states of a chunk are shifted as its first one
-            over_steps = (..., *[None] * (rows.ndim - 3))
-            return self.policy.layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
-
-        return batch.with_observations(shift)
 
     def apply_gradients(self, gradients: Sequence[Tensor | None], info: Info) -> None:
         """Clip gradients, move the targets towards the weights from before the step, and take the step.

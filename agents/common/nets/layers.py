@@ -255,7 +255,9 @@ class Kernels:
             first, *layers = layers
             x = first.epilogue(self.linear(x, first.weight, None, first.dtype).add_(offset))
         if self.stays_low:
-            layers = [_in_low_precision(layer) for layer in layers]
+            layers = [
+                layer if layer.dtype is None else _in_low_precision(layer) for layer in layers
+            ]
         stack = layers[0].weight.shape[:-2] if layers else torch.Size()
         if self.by_member and stack.numel() > 1:
             rows = x.expand(*stack, *x.shape[len(stack) :]).flatten(0, len(stack) - 1).split(1)
@@ -290,27 +292,24 @@ class Kernels:
 
         def pull_back(point: int, cotangent: Tensor) -> Tensor:
             for i in reversed(range(len(transposed))):
-                if i < len(products):
+                layer = layers[i]
+                # the compiler differentiates what it has made of GELU, and fuses that
+                is_gelu = layer.activation is self.gelu and self.gelu is not compiled_gelu
+                if i < len(products) and is_gelu and layer.norm_scale is None:
                     product = products[i].select(-3, point)
-                    cotangent = self._pull_back(layers[i], product, cotangent)
+                    cotangent = torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
+                elif i < len(products):
+                    vjp = torch.func.vjp(layer.epilogue, products[i].select(-3, point))[1]
+                    (cotangent,) = vjp(cotangent)
                 cotangent = self.linear(cotangent, transposed[i]).to(cotangent.dtype)
             return cotangent
 
         return pull_back
 
-    def _pull_back(self, layer: Layer, product: Tensor, cotangent: Tensor) -> Tensor:
-        """Return a cotangent of a layer's output as one of its product."""
-        # the compiler differentiates what it has made of GELU, and fuses that
-        is_gelu = layer.activation is self.gelu and self.gelu is not compiled_gelu
-        if is_gelu and layer.norm_scale is None:
-            return torch.ops.aten.gelu_backward(cotangent, product, approximate="tanh")
-        return torch.func.vjp(layer.epilogue, product)[1](cotangent)[0]
-
 
 def _in_low_precision(layer: Layer) -> Layer:
     """Return a layer whose output stays in the precision of its product."""
-    if layer.dtype is None:
-        return layer
+    assert layer.dtype is not None
     weight = layer.weight.to(layer.dtype)
     return layer._replace(weight=weight, bias=layer.bias.to(layer.dtype), dtype=None)
 

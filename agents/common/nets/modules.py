@@ -12,24 +12,10 @@ from torch.utils._pytree import tree_map
 
 from agents.common.batch import Time, Velocity
 from agents.common.nets.mlp import maybe_detach
-from agents.common.nets.networks import Network, ObservingNetwork, as_column
+from agents.common.nets.networks import Network, ObservingNetwork, as_column, is_stateful
 
-STATEFUL_MODULES = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(
-        nn.Dropout,
-        nn.Dropout1d,
-        nn.Dropout2d,
-        nn.Dropout3d,
-        nn.AlphaDropout,
-        nn.FeatureAlphaDropout,
-    ),
-    nn.RReLU,
-    nn.modules.lazy.LazyModuleMixin,
-    nn.RNNBase,
-    torch.jit.ScriptModule,
-)
-"""Stateful or random modules, and those that `torch.func.vmap` cannot call for several seeds at once."""
+REFUSED_MODULES = (nn.modules.lazy.LazyModuleMixin, nn.RNNBase, torch.jit.ScriptModule)
+"""Those that `torch.func.vmap` cannot call for several seeds at once."""
 
 
 class VmappedModule(Network):
@@ -150,10 +136,11 @@ def _checked(module: Any) -> nn.Module:
         )
     for part in module.modules():
         is_switched_off = getattr(part, "p", None) == 0  # dropout
-        has_statistics = getattr(part, "running_mean", None) is not None
-        is_stateful = isinstance(part, STATEFUL_MODULES) and not is_switched_off
+        is_refused = isinstance(part, REFUSED_MODULES) or (
+            is_stateful(part) and not is_switched_off
+        )
         # the power iteration of `spectral_norm`, whose class has no public name
-        if is_stateful or has_statistics or hasattr(part, "_power_method"):
+        if is_refused or hasattr(part, "_power_method"):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
                 "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers, recurrent ones "

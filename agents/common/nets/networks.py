@@ -66,6 +66,27 @@ class ReplicatedExtractor(nn.Module):
         """Draw one replica's weights from a CPU generator."""
 
 
+STATEFUL_LAYERS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+    ),
+    nn.RReLU,
+)
+
+
+def is_stateful(layer: nn.Module) -> bool:
+    """Return whether a layer in training draws anew at each call, as dropout does, or takes statistics."""
+    # instance normalisation has some only if it was asked for
+    has_statistics = getattr(layer, "running_mean", None) is not None
+    return has_statistics or isinstance(layer, STATEFUL_LAYERS)
+
+
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a features extractor of its own.
 
@@ -93,11 +114,9 @@ class ObservingNetwork(Network):
         for repeated, rows, times in self.repeats:
             if repeated is observations:
                 return self.features(rows, frozen).repeat_interleave(times, dim=1)
-        # dropout draws anew each time, and batch normalisation takes statistics
-        changing = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._NormBase
         parts = self.features_extractor.modules()
         if self.cached_features is None or any(
-            part.training and isinstance(part, changing) for part in parts
+            part.training and is_stateful(part) for part in parts
         ):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
@@ -193,13 +212,9 @@ class ConditionedVelocity:
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        return self.kernels.evaluate(self.layers, x, self._offset(x, t))
+        return self.kernels.evaluate(self.layers, x, self.offset(x, t))
 
-    def vjp_at_points(self, x: Tensor, t: Time) -> Callable[[int, Tensor], Tensor]:
-        """Return the products of :func:`vjp_at_points`, after one forward pass for all points."""
-        return self.kernels.vjp_at_points(self.layers, x, self._offset(x, t))
-
-    def _offset(self, x: Tensor, t: Time | None) -> Tensor:
+    def offset(self, x: Tensor, t: Time | None) -> Tensor:
         """Return what observations and time add to the first layer's product."""
         parts = [self.shared, *self.of_time]
         if x.ndim == 4:  # the same for all K states of a row
@@ -221,7 +236,8 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
     :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
     """
     if isinstance(velocity, ConditionedVelocity):
-        return velocity.vjp_at_points(x, t)
+        # one forward pass for all points
+        return velocity.kernels.vjp_at_points(velocity.layers, x, velocity.offset(x, t))
 
     def product(point: int, vector: Tensor) -> Tensor:
         return action_gradient(lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point])
@@ -244,6 +260,15 @@ class NetworkViews:
     def using(self, **substitutes: str) -> Any:
         """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
         return NetworkView(lambda name: self[substitutes.get(name, name)], self.with_extractor)
+
+    def recording(self, names: set[str]) -> Any:
+        """Return a view that adds the names of the networks that are asked for to a set."""
+
+        def find(name: str) -> Any:
+            names.add(name)
+            return self[name]
+
+        return NetworkView(find, self.with_extractor)
 
     @contextmanager
     def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:

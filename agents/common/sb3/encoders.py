@@ -24,6 +24,10 @@ from agents.common.nets.networks import ReplicatedExtractor
 from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.policy import FlowPolicy
 
+ONE_BY_ONE = {"cpu"}
+"""Devices on which replicas are encoded one after the other, so that values between two layers stay in the cache; a GPU
+wants few and large kernels."""
+
 
 class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     """The residual convolutional network of IMPALA, then one dense layer with GELU.
@@ -81,8 +85,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return the features of images in [0, 1], (S * B, channels, height, width), as (S * B, F)."""
-        # replica by replica the values between two layers stay in a CPU's cache; a GPU wants few and large kernels
-        together = 1 if observations.device.type == "cpu" else self.replicas
+        together = 1 if observations.device.type in ONE_BY_ONE else self.replicas
         # (S, B, channels, height, width)
         images = observations.unflatten(0, (self.replicas, -1)).split(together)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)

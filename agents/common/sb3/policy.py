@@ -29,7 +29,6 @@ from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes, parameter_groups
-from agents.common.nets.views import WatchedNetworks
 from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy
@@ -256,13 +255,14 @@ class FlowPolicy(ActingPolicy):
     def acting_networks(self) -> set[str]:
         """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
         self.set_training_mode(False)
-        watched: Any = WatchedNetworks(self.nets)
+        names: set[str] = set()
+        nets = self.nets.recording(names)
         rows = self.layout.zeros(self.num_replicas, 1)
-        actions = self.sample(rows.numpy(), self._fixed_noise(1), watched)
+        actions = self.sample(rows.numpy(), self._fixed_noise(1), nets)
         if self.method.rates_actions:
             with torch.no_grad():
-                self.method.score(self.preprocess_raw(rows.to(self.device)), actions, watched)
-        return watched.used
+                self.method.score(self.preprocess_raw(rows.to(self.device)), actions, nets)
+        return names
 
     def save(
         self,

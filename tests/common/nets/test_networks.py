@@ -19,6 +19,7 @@ from agents.common.nets.networks import (
     TanhActor,
     TanhGaussian,
     VelocityField,
+    vjp_at_points,
 )
 from agents.core import from_module, tanh_gaussian_sample
 from tests.common.toys import filled, normals, seeded
@@ -103,7 +104,7 @@ def test_pull_back_is_the_transposed_jacobian_at_its_point(layer_norm, activatio
     states, times = normals(2, 4, 40, 2, seed=5), torch.arange(4).view(-1, 1, 1) / 4
     cotangent = normals(2, 40, 2, seed=6)
     with torch.no_grad():
-        product = field.vjp_at_points(states, times)(2, cotangent)
+        product = vjp_at_points(field, states, times)(2, cotangent)
     x = states[:, 2].clone().requires_grad_()
     expected = torch.autograd.grad(field(x, 0.5), x, cotangent)[0]
     assert_close(product, expected, rtol=1e-4, atol=1e-5)
