@@ -28,9 +28,9 @@ test-slow: $(INSTALLED)
 notebook: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow tests/docs/test_notebook.py
 
-# at most nine minutes; the exit code says what is wrong, benchmarks/results/<GPU>.md the rest
 gpu-check: $(INSTALLED)
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python -m pytest -m gpu tests/parity/test_algorithms.py tests/common/engine/test_on_cuda.py
+	for seeds in 1 12; do $(BIN)/python benchmarks/throughput.py --algo qam --seeds $$seeds --device cuda --precision tf32; done
 
 # at most nine minutes; exit code 3: not done yet, so run it again
 reproduce: $(INSTALLED)
