@@ -24,7 +24,7 @@ def run(call):
 
 
 def log_speed(folder, *rows):
-    header = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps,eval/success_rate"
+    header = "time/total_timesteps,time/total_seconds,time/updates_per_s,time/fps,eval/success_rate"
     (folder / "progress.csv").write_text("\n".join([header, *rows, ""]))
 
 

@@ -160,6 +160,7 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
     departures = by_place(runs, lambda part: dict(ChainMap(*part["departures"])))
     tallies_by_method = tallies(tables)  # also of runs that do not count
+    hours = runs.astype({"hours": float}).groupby("method")["hours"].median().dropna().to_dict()
     methods = {}
     for name, algorithm in algorithms.items():
         methods[name] = ComparedMethod(
@@ -169,6 +170,7 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
             protocols[name],
             departures[name],
             tallies=tallies_by_method[name],
+            hours=hours.get(name),
         )
     return methods
 

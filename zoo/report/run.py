@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.text import Text
 
 from zoo.report.compute import compare_kinds
-from zoo.report.cost import read_costs
 from zoo.report.inputs import collect, read_labels, relabelled
 from zoo.report.page.report import Content, check_folder, write_report
 from zoo.report.request import CompareRequest
@@ -38,17 +37,13 @@ def run(request: CompareRequest) -> dict[str, Any]:
         focus=focus and names[focus],
         baseline=request.baseline and names[request.baseline],
     )
-    costs = None
-    # the terminal shows no costs, and every run's log is read for them
-    if request.json or request.output:
-        costs = read_costs(inputs)
     result: dict[str, Any] = {
         "methods": len(inputs.methods),
         "runs": len(inputs.own_runs.runs),
         "skipped": len(inputs.own_runs.skipped()),
     }
     origin = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
-    content = Content(inputs, comparisons, request, costs, origin)
+    content = Content(inputs, comparisons, request, origin)
     if request.json:
         write_file(request.json, content.results)
         result["json"] = str(request.json)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from agents.common.validation import count
 from zoo.report.comparison import (
     MARGIN,
     Cell,
@@ -20,7 +18,6 @@ from zoo.report.comparison import (
     places_of,
     ranking,
 )
-from zoo.report.cost import NUMBERS, Costs
 from zoo.report.statistics.estimates import MIN_SEEDS, SIGNIFICANT, Estimate
 from zoo.report.table_entries import (
     NOT_KNOWN,
@@ -106,12 +103,14 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     iqms = score_entries({name: cell.iqm for name, cell in cells.items()}, kind, _complete(cells))
     rows = {}
     for name, cell in cells.items():
+        hours = comparison.methods[name].hours
         rows[name] = {
             "mean": means[name],
             "IQM": iqms[name],
             "seeds": range_text(cell.seeds),
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": range_text(phase.step_ranges[name]),
+            "hours": None if hours is None else f"{hours:.3g}",
         }
     where = only_task(comparison) or phase.tasks_label
     if not only_task(comparison) and phase.suite is None:
@@ -120,6 +119,8 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         f"{kind.caption} on {where}, with 95% intervals over seeds: t for the mean, bootstrap for the IQM (the mean of "
         f"the middle half of all runs) from {MIN_SEEDS} seeds on. Bold: the best; this is not a test."
     )
+    if any(comparison.methods[name].hours for name in cells):
+        caption += " Hours: of one seed, the median of finished runs, evaluations included, whatever their machines."
     title = "Scores" if only_task(comparison) else "Aggregates"
     return _phase_table("aggregates", title, comparison, phase, caption, rows)
 
@@ -215,32 +216,6 @@ def protocol_table(comparison: Comparison) -> Table:
     return Table.of("protocol", "Protocol", caption, rows)
 
 
-def cost_table(comparisons: Sequence[Comparison], costs: Costs) -> Table:
-    """Return updates per second and hours of own methods, a row for each machine and number of seeds at once."""
-    order = []  # `index` finds the first place of a method that has scores of several kinds
-    for comparison in comparisons:
-        order += ranking(comparison)
-    rows = []
-    for method, numbers in sorted(costs.groups(), key=lambda group: order.index(group[0])):
-        rows.append({
-            "method": TableEntry(comparisons[0].methods[method].title, value=method),
-            "machine": numbers["machine"],
-            "seeds at once": str(numbers["seeds_at_once"]),
-            "runs": f"{numbers['runs']:,}",
-            **{heading: _range_entry(numbers[name]) for name, heading in NUMBERS.items()},
-        })  # fmt: skip
-    caption = (
-        "Median over the finished own runs, and their range, by the runs' own logs. Seeds trained at once share their "
-        "time. Rows of different machines, or numbers of seeds at once, do not compare methods."
-    )
-    if costs.unknown:
-        examples = shortened([f"{run} ({why})" for run, why in costs.unknown.items()], 2)
-        caption += (
-            f" The time of {count(len(costs.unknown), 'run')} is not known: {'; '.join(examples)}."
-        )
-    return Table.of("cost", "Cost", caption, rows)
-
-
 def _phase_table(
     name: str,
     title: str,
@@ -277,22 +252,3 @@ def _scores(comparison: Comparison, cells: Mapping[str, Cell]) -> dict[str, Tabl
 def _complete(cells: Mapping[str, Cell]) -> list[str]:
     """Return the methods all of whose runs finished."""
     return [name for name, cell in cells.items() if cell.tally.is_complete]
-
-
-def _range_entry(values: Mapping[str, float] | None) -> TableEntry:
-    """Return a median with the range that it is from."""
-    if values is None:
-        return TableEntry(NOT_KNOWN)
-    ends = (values["min"], values["max"])
-    low, high = map(_three_digits, ends)
-    detail = "" if low == high else f"[{low}, {high}]"
-    median = values["median"]
-    return TableEntry(_three_digits(median), detail, value=median, interval=ends)
-
-
-def _three_digits(value: float) -> str:
-    # whole hours of slow runs, and fractions of fast ones
-    digits = 0
-    if value > 0:  # zero has no first digit
-        digits = 2 - math.floor(math.log10(value))
-    return f"{value:,.{min(max(digits, 0), 6)}f}"

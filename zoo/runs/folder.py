@@ -73,15 +73,11 @@ TOTAL_SECONDS = "time/total_seconds"
 """Column of ``progress.csv``: seconds of training since the beginning of the run, over all phases and processes."""
 PROGRESS = {
     "time/total_timesteps": "steps",
-    "time/time_elapsed": "seconds",
-    TOTAL_SECONDS: "total_seconds",
-    "time/fps": "fps",
-    "train/n_updates": "updates",
+    TOTAL_SECONDS: "seconds",
     "time/updates_per_s": "speed",
+    "time/fps": "online_speed",
 }
 """Columns of ``progress.csv`` -> what `RunFolder.read_progress` calls them."""
-
-
 _SEED = re.compile(r"^seed: (0|[1-9]\d*)$", re.MULTILINE)
 
 
@@ -346,10 +342,10 @@ class RunFolder:
 
     def _read_hours(self) -> float | None:
         try:
-            seconds = self.read_progress()["total_seconds"]
+            seconds = self.read_progress()["seconds"]
         except UnreadableRun:
             return None
-        return float(seconds[-1]) / 3600 if len(seconds) else None
+        return float(seconds.iloc[-1]) / 3600 if len(seconds) else None
 
     def has_successes(self) -> bool:
         """Return whether the run was scored by success; False where its evaluations cannot be read."""
@@ -366,12 +362,11 @@ class RunFolder:
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
-    def read_progress(self) -> dict[str, np.ndarray]:
-        """Return the rows of ``progress.csv`` that say how long training has taken, an array for each of `PROGRESS`.
+    def read_progress(self) -> pd.DataFrame:
+        """Return the rows of ``progress.csv`` with a time: steps, seconds, and steps per second as ``speed``.
 
-        Speed is that of updates offline, and of environment steps online.
-        Steps count from the beginning of pretraining, seconds from the beginning of a phase, or from where a process
-        continued it. A last line that is not whole is left out. A run that logged no time has no rows.
+        Speed is that of updates offline, and of environment steps online. Steps and seconds count from the beginning
+        of the run, pretraining included. A last line that is not whole is left out.
 
         :raises UnreadableRun: if the file is missing or damaged.
         """
@@ -379,9 +374,8 @@ class RunFolder:
             text = read_text(self.progress)
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
             table = table.reindex(columns=list(PROGRESS)).rename(columns=PROGRESS).astype(float)
-        table["speed"] = table["speed"].fillna(table["fps"])
-        rows = table.dropna(subset="seconds")  # others are evaluations
-        return {str(name): values.to_numpy() for name, values in rows.items()}
+        table["speed"] = table["speed"].fillna(table["online_speed"])
+        return table.dropna(subset="seconds")  # others are evaluations
 
 
 # seeds share the text, and parsing YAML takes longer than all else that is read of a run

@@ -4,7 +4,6 @@
 be counted stays in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
 """
 
-import contextlib
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +71,7 @@ class RunTables:
         (why the run does not count, or None),
         ``replaced_by`` (the run that stands for its method, environment and seed instead, or None), ``never_reported``
         (whether it counts as without success because only others on its environment report any) and ``hours`` (of a
-        finished run's process, which the seeds share that it trains together).
+        finished run's process, divided by the seeds that it has trained together).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -163,7 +162,8 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
         row["state"] = state_now(folder, status)
         is_done = row["state"] == "done"
         if is_done and folder.summary.exists():
-            evaluations, row["hours"] = folder.read_summary()
+            evaluations, hours = folder.read_summary()
+            row["hours"] = hours and hours / len(record.all_seeds)
         elif is_done or folder.evaluations.exists():
             evaluations = folder.summarise_evaluations()
     except UnreadableRun as error:
@@ -309,54 +309,6 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
     )
 
 
-# -- how long training has taken ---------------------------------------------------------------------------------------
-
-
-def read_times(folder: RunFolder) -> dict[str, Any]:
-    """Return how long a run has taken, as a row of `zoo.report.cost.Costs.runs` without its method.
-
-    Logs of older releases lack the seconds since the beginning of the run. Their clock begins anew with each phase and
-    process, which shows where it goes back, where the column of online speeds begins, and where another release goes
-    on.
-
-    :return: ``machine``; ``seeds_at_once``, which share the time of their process; ``updates_per_second`` between the
-        first and the last row of the log, None where that is too short to say; ``hours_per_run``, ``hours_per_seed``.
-    :raises UnreadableRun: if its log or configuration is missing or damaged, or it has logged no time.
-    """
-    rows = folder.read_progress()
-    if not len(rows["steps"]):
-        raise UnreadableRun(folder.progress, "has no row with the time")
-    seconds = rows["total_seconds"]
-    if np.isnan(seconds).any():
-        clock = rows["seconds"]
-        begins = clock[1:] < clock[:-1]
-        for column in (seconds, rows["fps"]):
-            begins |= np.isnan(column[:-1]) & ~np.isnan(column[1:])
-        ended = np.where(begins, clock[:-1], 0.0)  # seconds of a part where the next one begins
-        seconds = clock + np.cumsum([0.0, *ended])
-    logged = ~np.isnan(rows["updates"])
-    speed = None
-    if logged.any():
-        duration = np.ptp(seconds[logged])
-        if duration:  # one row has none
-            speed = float(np.ptp(rows["updates"][logged]) / duration)
-    replicas = len(folder.read_config_of_seeds().all_seeds)
-    versions: dict[str, Any] = {}
-    with contextlib.suppress(UnreadableRun):  # the times are as good without
-        versions = folder.read_versions()
-    machine = versions.get("device") or "not recorded"
-    if machine == "cpu":
-        machine = f"cpu, {versions.get('processor') or 'processor not recorded'}"
-    hours = float(seconds[-1]) / 3600
-    return {
-        "machine": str(machine),
-        "seeds_at_once": replicas,
-        "updates_per_second": speed,
-        "hours_per_run": hours,
-        "hours_per_seed": hours / replicas,
-    }
-
-
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
     """Return the last step with a speed that a run has logged, and the speed in steps per second.
 
@@ -366,8 +318,8 @@ def read_speed(folder: RunFolder) -> tuple[int, float] | None:
         rows = folder.read_progress()
     except UnreadableRun:
         return None
-    logged = np.flatnonzero(rows["speed"] > 0)
-    if not len(logged):
+    logged = rows[rows["speed"] > 0]
+    if logged.empty:
         return None
-    last = logged[-1]
-    return int(rows["steps"][last]), float(rows["speed"][last])
+    last = logged.iloc[-1]
+    return int(last["steps"]), float(last["speed"])

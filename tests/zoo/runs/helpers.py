@@ -7,9 +7,6 @@ import numpy as np
 import yaml
 
 ENV, CUBE = "scene-play-singletask-task1-v0", "cube-double-play-singletask-task1-v0"
-PROGRESS = (
-    "time/total_timesteps,time/time_elapsed,time/total_seconds,time/updates_per_s,train/n_updates\n"
-)
 CONFIG = """
 format: 1
 sparse: true
@@ -33,7 +30,6 @@ def write_run(
     settings=None,
     has_success=True,
     hours=2.0,
-    device="NVIDIA H200",
     **config,
 ):
     """Write a run with the given numbers of successes, or mean returns without success, at its evaluations.
@@ -74,7 +70,7 @@ def write_run(
     (folder / "status.json").write_text(json.dumps(status | {"offline_step": int(steps[-1])}))
     logged = np.arange(interval // 2, steps[-1] + 1, interval // 2)
     seconds = 3600 * hours * logged / steps[-1]
-    rows = np.stack([logged, seconds, seconds, logged / seconds, logged], axis=1)
-    np.savetxt(folder / "progress.csv", rows, delimiter=",", header=PROGRESS.strip(), comments="")
-    (folder / "versions.json").write_text(json.dumps({"device": device}))
+    rows = np.stack([logged, seconds, logged / seconds], axis=1)
+    header = "time/total_timesteps,time/total_seconds,time/updates_per_s"
+    np.savetxt(folder / "progress.csv", rows, delimiter=",", header=header, comments="")
     return folder

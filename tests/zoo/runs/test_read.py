@@ -10,9 +10,9 @@ import yaml
 
 from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import CUBE, write_run
-from zoo.runs.folder import RunFolder, UnreadableRun
+from zoo.runs.folder import RunFolder
 from zoo.runs.protocol import protocol_differences
-from zoo.runs.read import read_runs, read_speed, read_times, split_environment
+from zoo.runs.read import read_runs, read_speed, split_environment
 
 
 def reasons(logs):
@@ -326,80 +326,18 @@ def test_run_that_failed_before_a_finished_one_of_its_seed_is_replaced_by_it(tmp
 # -- how long training has taken --------------------------------------------------------------------------------------
 
 
-SPEED_HEADER = "time/total_timesteps,time/time_elapsed,time/updates_per_s,time/fps\n"
-OFFLINE = (
-    "time/total_timesteps,time/time_elapsed,time/updates_per_s,train/n_updates,eval/success_rate\n"
-)
-
-
-def run_with(folder, progress):
-    """Write a run that records no machine; return its folder."""
-    write_run(folder)
-    (folder / "progress.csv").write_text(progress)
-    (folder / "versions.json").write_text("{}")
-    return RunFolder(folder)
-
-
-BOTH_PHASES = OFFLINE.replace("eval/success_rate", "time/fps")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds", "speed"),
-    [
-        (OFFLINE + "100,10,10.0,100,\n100,,,,0.5\n200,20,10.0,200,\n", 20, 10),
-        (OFFLINE + "100,10,9,1,\n200,20,9,2,\n300,10,9,3,\n400,20,9,4,\n", 40, 0.1),
-        (SPEED_HEADER + "1000,7,99.5,\n1500,15,,33\n2000,30,,33\n", 37, None),
-        (
-            BOTH_PHASES
-            + "1000,10,99.5,1000,\n2000,20,99.6,2000,\n2500,15,,2400,33\n3000,30,,2900,33\n",
-            50,
-            47.5,
-        ),
-        (
-            "time/total_timesteps,time/time_elapsed,time/total_seconds\n100,6,6.0\n200,6,12.0\n",
-            12,
-            None,
-        ),
-    ],
-    ids=[
-        "rows of evaluations have no time",
-        "an interrupted run of an older release",
-        "a slower phase whose clock never goes back",
-        "online speed has another name and the phase its own clock",
-        "logged seconds of the whole run",
-    ],
-)
-def test_the_parts_of_a_run_add_up(tmp_path, text, seconds, speed):
-    times = read_times(run_with(tmp_path / "a", text))
-    assert times["hours_per_run"] == pytest.approx(seconds / 3600)
-    assert times["updates_per_second"] == speed
-    assert times["machine"] == "not recorded"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "time/total_timesteps,eval/mean_reward\n150,-1\n",
-        OFFLINE + "100,ten,1,100,\n",
-    ],
-)
-def test_damaged_logs_are_named(tmp_path, text):
-    with pytest.raises(UnreadableRun, match=r"progress\.csv "):
-        read_times(run_with(tmp_path / "a", text))
+HEADER = "time/total_timesteps,time/total_seconds,time/updates_per_s,time/fps\n"
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (SPEED_HEADER + "100,1,50.5,\n200,1,40.5,\n200,,,\n", (200, 40.5)),
-        (SPEED_HEADER + "100,1,50.5,\n300,1,,20\n", (300, 20.0)),
-        (SPEED_HEADER + "100,1,50.5,\n200,1,4", (100, 50.5)),  # a row that is not whole yet
-        # more rows after the speed than are read first
-        (SPEED_HEADER + "100,1,50.5,\n" + "101,,,\n" * 9999, (100, 50.5)),
+        (HEADER + "100,1,50.5,\n200,2,40.5,\n200,,,\n", (200, 40.5)),
+        (HEADER + "100,1,50.5,\n300,2,,20\n", (300, 20.0)),
+        (HEADER + "100,1,50.5,\n200,1,4", (100, 50.5)),  # a row that is not whole yet
         ("", None),
         ("a,b\n1,2\n", None),
-        (SPEED_HEADER + "x,1,2,\n", None),
+        (HEADER + "x,1,2,\n", None),
     ],
 )
 def test_the_last_row_with_a_sound_speed_counts(tmp_path, text, expected):

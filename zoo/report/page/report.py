@@ -32,7 +32,6 @@ from zoo.report.comparison import (
     joined,
     phases_of,
 )
-from zoo.report.cost import Costs
 from zoo.report.figures import all_figures, to_file
 from zoo.report.inputs import Inputs
 from zoo.report.page.sentences import describe_selection, selection, verdict_sentences, warnings
@@ -42,7 +41,6 @@ from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
 from zoo.report.table_entries import Table, to_csv, to_latex, write_file
 from zoo.report.tables import (
     aggregates_table,
-    cost_table,
     domains_table,
     only_task,
     pairs_table,
@@ -73,14 +71,12 @@ class Content:
     """The input of a report.
 
     :param request: what was asked for.
-    :param costs: of own runs.
     :param origin: when and with which code the report is made.
     """
 
     inputs: Inputs
     comparisons: Sequence[Comparison]
     request: CompareRequest
-    costs: Costs | None = None
     origin: str = ""
 
     @cached_property
@@ -111,8 +107,6 @@ class Content:
         for comparison in self.comparisons:
             for make, phase in product(_PHASE_TABLES, comparison.phases.values()):
                 tables.append(make(comparison, phase))
-        if self.costs:
-            tables.append(cost_table(self.comparisons, self.costs))
         tables.append(protocol_table(self.comparisons[0]))
         return [table for table in tables if table.rows]
 
@@ -120,7 +114,7 @@ class Content:
     def results(self) -> str:
         """Every number, as the text of a JSON file."""
         skipped = self.inputs.own_runs.skipped()
-        numbers = to_json(self.comparisons, skipped, self.inputs.references, self.costs)
+        numbers = to_json(self.comparisons, skipped, self.inputs.references)
         return json.dumps(numbers | {"compared": self.selected}, indent=1) + "\n"
 
 
@@ -232,14 +226,12 @@ def to_json(
     comparisons: Sequence[Comparison],
     skipped: list[dict[str, str]],
     references: Mapping[str, Any] | None = None,
-    costs: Costs | None = None,
 ) -> dict[str, Any]:
     """Return comparisons as plain values; success rates are fractions, returns are as they are.
 
     There is one entry for each phase of success rates (None where nothing was evaluated), ``repetitions``, ``methods``
     and ``skipped``. Where there are scores of other kinds, the same phases are under ``return`` and
-    ``normalised_return``, beside the ``reference_scores``. ``cost`` has what own methods cost, by machine and number of
-    seeds at once.
+    ``normalised_return``, beside the ``reference_scores``.
     """
     first = comparisons[0]  # what is not about scores is the same in all
     # success came first, so that its phases are at the top and other kinds below their names
@@ -253,13 +245,9 @@ def to_json(
             other_kinds[comparison.kind.suffix.removeprefix("_")] = phases
     methods = {}
     for name, method in first.methods.items():
-        about = {"algorithm": method.algorithm, "source": method.source}
+        about = {"algorithm": method.algorithm, "source": method.source, "hours": method.hours}
         methods[name] = about | _tally_to_json(method.tally())
-    cost: dict[str, Any] = {}
-    if costs:
-        for name, group in costs.groups():
-            cost.setdefault(name, []).append(group)
-    result |= {"repetitions": first.reps, "methods": methods, "skipped": skipped, "cost": cost}
+    result |= {"repetitions": first.reps, "methods": methods, "skipped": skipped}
     result |= other_kinds
     if references:
         result["reference_scores"] = references
