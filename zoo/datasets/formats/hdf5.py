@@ -44,20 +44,22 @@ def opened(path: Path) -> Iterator[Stored]:
     """Open a file and yield its arrays; what is wrong with the file becomes a UsageError."""
     h5py = import_extra("h5py", f"reading {path}")
     stored: Stored = {}
+    elsewhere: list[str] = []
 
-    def visit(name: str, link: Any) -> None:
+    def visit(name: str, link: Any) -> None:  # exceptions do not pass through the library
         entry = file[name] if isinstance(link, h5py.HardLink) else None
         is_array = isinstance(entry, h5py.Dataset)
-        # Their content may lie in any other file.
         if entry is None or (is_array and (entry.is_virtual or entry.external)):
-            raise UsageError(
-                f"{path}: `{name}` is a link or a virtual array; write its content to the file"
-            )
-        if is_array:
+            elsewhere.append(name)
+        elif is_array:
             stored[name] = entry
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems_links(visit)
+        if elsewhere:  # it may lie in any other file
+            raise UsageError(
+                f"{path}: `{elsewhere[0]}` is a link or a virtual array; write its content to the file"
+            )
         yield stored
 
 
