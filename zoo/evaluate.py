@@ -3,14 +3,10 @@
 ``python zoo/evaluate.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained``
 """
 
-from __future__ import annotations
-
 import argparse
-import contextlib
-import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -23,10 +19,6 @@ from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
 
-if TYPE_CHECKING:
-    from zoo.models.agent import Agent
-
-MAX_STEPS = 20_000
 PURPOSE = """Play a model under the report's protocol: the environment, episodes and start states of its run's
 evaluations. Print its success (or return) with a 95% interval over the episodes.
 
@@ -78,7 +70,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     agent = find_agent(args)
     if args.fitted_q:
-        return _fit_q(args, agent)
+        from zoo.training.fitted_q import fit_value
+
+        return fit_value(agent, args.dataset, args.seed)
     playing = agent.with_protocol(args.episodes, args.seed)
     results, score = play(playing)
     episodes = count(score.episodes, "episode")
@@ -98,65 +92,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     args.exit_code = 0 if reproduced else FAILED
     log.info("stated: %s; %sreproduced", stated.interval_text, "" if reproduced else "not ")
     return result | {"stated": [stated.low, stated.high], "reproduced": reproduced}
-
-
-def _fit_q(args: argparse.Namespace, agent: Agent) -> dict[str, Any]:
-    """Estimate the value of a run's policy from data, write it to the run folder and return it."""
-    from agents.common.sb3.policy import FlowPolicy
-    from zoo.envs.dataset_only import DatasetOnlyEnv
-    from zoo.envs.make import make_env
-    from zoo.evaluation.from_data import fitted_value
-    from zoo.runs.folder import RunFolder, check_log_folder
-    from zoo.runs.scores import WITHOUT_ENV
-    from zoo.training.plan import load_data_of_run
-
-    if agent.run is None:
-        raise UsageError(
-            f"`--fitted-q` needs the folder of a run, whose settings say how data are read, got {agent.source}; give "
-            "MODEL as that folder, without another --env"
-        )
-    policy = agent.policy
-    if not isinstance(policy, FlowPolicy):
-        raise UsageError(
-            f"`--fitted-q` evaluates policies of this zoo's algorithms, got {agent.algo} of Stable-Baselines3; play it"
-        )
-    check_log_folder(agent.run, "run folder", "MODEL")
-    folder = RunFolder(agent.run)
-    config = folder.read_config()
-    # the folder of the run's datasets need not have another dataset
-    trained_on = folder.read_arguments() if args.dataset is None else {}
-    dataset = args.dataset or trained_on.get("dataset", "auto")
-    dataset_dir = trained_on.get("dataset_dir")
-    if config.run.score in WITHOUT_ENV:
-        env: Any = DatasetOnlyEnv(policy.observation_space, policy.action_space)  # type: ignore[arg-type]
-    else:
-        env = make_env(agent.env_id, **agent.env_kwargs)
-        agent.check_spaces((env.observation_space, env.action_space))
-    with contextlib.closing(env):
-        data = load_data_of_run(config, dataset, dataset_dir, env)
-    seed = agent.seed if args.seed is None else args.seed
-    fitted = fitted_value(policy, data.transitions, steps=MAX_STEPS, seed=seed)
-    result = {
-        "algo": agent.algo,
-        "env": agent.env,
-        "model": str(agent.source),
-        "dataset": str(dataset),
-        "fingerprint": data.fingerprint,
-        "gamma": policy.method.gamma,
-        "seed": seed,
-        **dataclasses.asdict(fitted),
-    }
-    folder.write_fitted_q(result)
-    for name, estimate in (("policy", fitted.policy), ("behaviour", fitted.behaviour)):
-        low, high = estimate.interval
-        log.info("discounted value of the %s: %.4g [%.4g, %.4g]", name, estimate.value, low, high)
-    if not fitted.settled:
-        log.warning(
-            "fitted Q evaluation had not converged after %d updates; the intervals, although widened by how far the "
-            "values moved last, are not 95%% intervals",
-            fitted.updates,
-        )
-    return result
 
 
 main = as_program(make_parser, _run)
