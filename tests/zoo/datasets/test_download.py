@@ -150,16 +150,6 @@ def test_missing_file_is_told_with_every_address(server):
     assert str(caught.value).count("404 Client Error") == 2
 
 
-def test_server_that_falls_silent_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUTS", (1.0, 0.02))
-    monkeypatch.setattr(download, "ATTEMPTS", 2)
-    server.silence = 0.3
-    # The handler sleeps by the same module that the fixture above silences, hence an event of its own.
-    monkeypatch.setattr(download.time, "sleep", threading.Event().wait)
-    with pytest.raises(DownloadError, match="Read timed out"):
-        fetch(server)
-
-
 def damaged():
     file = io.BytesIO()
     np.savez(file, **small_arrays(1000))
@@ -230,18 +220,6 @@ def test_the_datasets_of_a_suite_are_downloaded_and_a_stopped_download_continues
     rows = [(row["name"], row["files"], row["here"]) for row in result["datasets"]]
     assert rows == [(NAME, 1, True), (STITCH, 1, True)]
     assert server.requests_for(f"{NAME}.npz") == [None]
-
-
-def test_a_dry_run_shows_the_datasets_of_a_suite_and_downloads_nothing(
-    server, suite, tmp_path, call
-):
-    folder = tmp_path / "data"
-    words = ["download", "--suite", suite, "--dataset-dir", folder, "--dry-run"]
-    result, _ = call(main, *words)
-    assert [row["here"] for row in result["datasets"]] == [False, False]
-    assert [row["transitions"] for row in result["datasets"]] == [1_000_000, 1_000_000]
-    assert not server.requests
-    assert not folder.exists()
 
 
 def test_a_suite_downloads_as_many_files_as_its_runs_use(call):

@@ -1,10 +1,6 @@
 """OGBench's files: what the checks find in broken ones, and sound ones as OGBench loads them, states or images."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 import warnings
 import zipfile
 
@@ -13,7 +9,6 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from agents.common.files import DamagedFileError
-from tests import ROOT
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from tests.zoo.outcomes import refuses
 from zoo.datasets import load
@@ -29,7 +24,7 @@ from zoo.datasets.ogbench import (
     relabel,
 )
 from zoo.envs.make import make_raw_env
-from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
+from zoo.envs.rendering import VARIABLE
 from zoo.terminal.errors import UsageError
 
 SPEC = DATASETS[NAME]
@@ -205,11 +200,6 @@ def test_no_file_and_no_way_to_get_one_is_refused(tmp_path, monkeypatch, name, w
         load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
 
 
-def test_one_file_of_a_large_dataset_can_be_given(write_dataset):
-    # The name decides the environment; the file may be any that fits it.
-    assert load_small(write_dataset, TASK_1.replace("navigate", "stitch")).num_transitions == 30
-
-
 @pytest.mark.parametrize("dataset", ["somewhere", "none.npz"])
 def test_data_that_are_not_there_are_refused(dataset):
     with refuses(dataset):
@@ -273,32 +263,3 @@ def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
     with refuses("no MuJoCo rendering backend works on this machine; install EGL"):
         generate_dataset(IMAGES, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-
-
-# -- drawn by MuJoCo --------------------------------------------------------------------------------------------------
-
-
-def generate(folder, *flags):
-    """Generate a small set in a process that draws with what works here."""
-    words = f"generate {IMAGES} --dataset-dir {folder} --episodes 2 --episode-steps 7".split()
-    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
-    program = [sys.executable, str(ROOT / "zoo" / "dataset.py"), *words, *flags]
-    ended = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    return dict(json.loads(ended.stdout.splitlines()[-1]))
-
-
-@pytest.mark.slow
-def test_images_follow_from_the_seed_alone_and_the_trajectories_are_those_of_states(
-    states, tmp_path
-):
-    if not any(map(_works, PLATFORMS)):
-        pytest.skip("MuJoCo can draw nothing here")
-    first, second = (generate(tmp_path / count, "--num-workers", count) for count in "12")
-    assert first["sha256"] == second["sha256"]
-    with np.load(first["train"]) as drawn, np.load(states) as of_states:
-        assert drawn["observations"].dtype == np.uint8
-        assert drawn["observations"].shape == (16, 64, 64, 3)
-        assert drawn["observations"].std() > 10
-        for name in ("actions", "qpos", "qvel", "terminals"):
-            assert_array_equal(drawn[name], of_states[name])

@@ -168,11 +168,6 @@ def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained
     check_same_spaces("model.zip", trained, "Mine-v0", trained)
 
 
-def test_a_model_has_its_channels_first_wherever_the_environment_has_them():
-    first, last = (spaces.Box(0, 255, shape, np.uint8) for shape in ((3, 16, 16), (16, 16, 3)))
-    check_same_spaces("model.zip", (first, FLOATS), "Mine-v0", (last, FLOATS))
-
-
 # -- observations -----------------------------------------------------------------------------------------------------
 
 
@@ -225,14 +220,6 @@ def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message
         env.step(NO_ACTION)
 
 
-def test_frames_are_stacked_with_a_repeatable_reset():
-    first, second = (make_env(ENV, frame_stack=3) for _ in range(2))
-    assert_array_equal(first.reset(seed=4)[0], second.reset(seed=4)[0])
-    assert first.observation_space.shape == (16, 16, 9)
-    with refuses("frames are stacked of images"):
-        make_env("Pendulum-v1", frame_stack=2)
-
-
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
@@ -254,13 +241,6 @@ def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failur
     (tmp_path / "fail").touch()
     with pytest.raises(EnvironmentFault, match=f"{message} from `Toy-v0`, the toy, at step 3 of"):
         env.step(NO_ACTION)
-
-
-def test_success_may_stand_beside_an_empty_entry_of_the_other_name():
-    env = make_env(TOY, success=None)
-    env.unwrapped._info = lambda: {"success": None, "is_success": True}
-    env.reset(seed=1)
-    assert env.step(NO_ACTION)[-1] == {"success": 1, "is_success": True}
 
 
 @pytest.mark.parametrize("algo", ["qam", "sac"])

@@ -13,7 +13,6 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
 from tests.zoo.outcomes import refuses
-from zoo.dataset import main
 from zoo.envs.probe import probe
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
@@ -112,17 +111,6 @@ def test_what_is_not_repeatable_at_all_is_said_and_not_refused(change, caplog):
     assert "is not deterministic: " in caplog.text
 
 
-def test_a_slow_environment_is_reset_a_few_times_only():
-    spring = Spring("slow")
-    require([spring].pop)  # built once
-    assert spring.episodes <= 4
-
-
 def test_an_evaluation_refuses_it_first():
     with refuses("must not depend on those before it"):
         Evaluator(CHANGING, episodes=2, n_envs=2, seed=0)
-
-
-def test_a_check_of_data_refuses_it(refusal):
-    text = refusal(main, "check", "spring.npz", "--env", CHANGING)
-    assert "must not depend on those before it" in text
