@@ -276,7 +276,7 @@ def test_labels_are_in_every_file(logs, report, compared, monkeypatch):
     )
     for algo in ("qam", "fql"):
         write_runs(logs, SCENE[:2], algo=algo)
-    compared(logs, "-o", report, "--labels", "qam=Ours")
+    compared(logs, "-o", report, "--latex", "--labels", "qam=Ours")
     assert {path.suffix for path in (report / "figures").iterdir()} == {".pdf", ".png"}
     rows = (report / "tables" / "aggregates_offline.csv").read_text().splitlines()[1:]
     assert sorted(row.split(",")[0] for row in rows) == ["Ours", "fql"]

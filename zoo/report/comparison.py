@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
@@ -108,15 +109,10 @@ class ComparedMethod:
         by_domain = self.protocols.get(split_environment(environment)[1], {})
         return self.protocols.get(environment, by_domain)
 
-    @property
-    def mark(self) -> str:
-        """What follows its name where runs failed."""
-        return "‡" if self.tally().failed else ""
-
-    @property
+    @cached_property
     def title(self) -> str:
-        """Its name and mark."""
-        return self.name + self.mark
+        """Its name, marked where runs failed."""
+        return self.name + ("‡" if self.tally().failed else "")
 
     @property
     def is_own(self) -> bool:

@@ -30,7 +30,7 @@ from zoo.report.comparison import (
 from zoo.report.published_scores import suite_of, tasks_of
 from zoo.report.scores_file import ScoreTables, last_evaluations
 from zoo.report.significance import Evidence, decide
-from zoo.report.statistics.bootstrap import interquartile_mean, performance_profile
+from zoo.report.statistics.bootstrap import interquartile_means, performance_profiles
 from zoo.report.statistics.estimates import Array, Estimate
 from zoo.report.statistics.means import FRACTION, Episodes, Mean, Scores, mean
 from zoo.runs.folder import PHASES
@@ -263,12 +263,13 @@ class PhaseScores:
     ) -> dict[str, Cell]:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         result = {}
-        for name, scores in self.having(tasks, without).items():
+        having = self.having(tasks, without)
+        iqms = interquartile_means(having, self.reps) if with_iqm else {}
+        for name, scores in having.items():
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
-            iqm = interquartile_mean(scores, self.reps) if with_iqm else None
             seeds = sorted(map(len, scores.values()))
             tally = self.methods[name].tally(tasks)
-            result[name] = Cell(average, len(tasks), (seeds[0], seeds[-1]), iqm, tally)
+            result[name] = Cell(average, len(tasks), (seeds[0], seeds[-1]), iqms.get(name), tally)
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
@@ -289,10 +290,10 @@ class PhaseScores:
         """Return the performance profiles of methods, `PROFILE_COLUMNS` without kind and phase."""
         thresholds = _thresholds(self.runs, averaged, self.kind)
         parts = []
-        for name, scores in averaged.items():
-            table = performance_profile(scores, thresholds, self.reps).table()
-            about = {"method": name, "tau": thresholds, "seeds": min(map(len, scores.values()))}
-            parts.append(table.rename(columns={"value": "fraction"}).assign(**about))
+        for name, curve in performance_profiles(averaged, thresholds, self.reps).items():
+            seeds = min(map(len, averaged[name].values()))
+            table = curve.table().rename(columns={"value": "fraction"})
+            parts.append(table.assign(method=name, tau=thresholds, seeds=seeds))
         return parts
 
     def curves(self, where: str, tasks: Sequence[str]) -> list[pd.DataFrame]:

@@ -58,6 +58,9 @@ class CompareRequest:
         metavar="DIR",
         section="what to make (default: tables in the terminal)",
     )
+    latex: bool = flag(
+        "also figures as PDF and tables as LaTeX in the report, for a paper", default=False
+    )
     json: Path | None = flag("every number, for other programs", metavar="FILE")
     focus: str = ""
     command_line: str = ""

@@ -28,7 +28,7 @@ from zoo.report.comparison import (
     Verdict,
     ranking,
 )
-from zoo.report.statistics.bootstrap import probability_of_improvement
+from zoo.report.statistics.bootstrap import probabilities_of_improvement
 from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair, holm
 from zoo.report.statistics.means import Mean, Scores, over_tasks, seeds_needed
 
@@ -70,9 +70,13 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     p_values = {pair: evidence.p_value(pair) for pair in family}
     known = {pair: p for pair, p in p_values.items() if p is not None}
     adjusted = dict(zip(known, holm([*known.values()]).tolist(), strict=True))
+    chances = {
+        name: probabilities_of_improvement(scores, evidence.scores, reps=0)
+        for name, scores in evidence.scores.items()
+    }
     improvements = {}
     for x, y in pairs:
-        chance = probability_of_improvement(evidence.scores[x], evidence.scores[y], reps=0).point
+        chance = chances[x][y].point
         difference = evidence.difference((x, y))
         lead = None if difference is None else float(difference.points[0])
         p_value = adjusted.get((x, y))
@@ -92,8 +96,10 @@ def _decision(
     # Holm rejects up to this level, and nothing that it does not reject is below
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values))
     others = [name for name in ranking(comparison, phase) if name in evidence.scores]
+    fair = {y: evidence.scores[y] for x, y in phase.improvements if x == subject}
+    chances = probabilities_of_improvement(evidence.scores[subject], fair, comparison.reps)
     verdict = partial(_verdict, comparison, phase, evidence, level, len(family), subject)
-    verdicts = [verdict(name) for name in others if name != subject]
+    verdicts = [verdict(name, chances.get(name)) for name in others if name != subject]
     rival = _rival(comparison, phase, subject, verdicts)
     needed = None
     if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
@@ -128,8 +134,9 @@ def _verdict(
     tests: int,
     subject: str,
     other: str,
+    chance: Estimate | None,
 ) -> Verdict:
-    """Return the verdict on a pair.
+    """Return the verdict on a pair, of which a probability of improvement is known.
 
     :param level: of the difference's interval.
     :param tests: the number of tests in the family.
@@ -153,7 +160,6 @@ def _verdict(
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, tests))[0]
         if outcome == Outcome.UNDECIDED and comparison.kind.is_comparable and reach < MARGIN:
             outcome = Outcome.EQUAL
-    chance = probability_of_improvement(x, y, comparison.reps)
     return Verdict(other, outcome, difference, tasks, chance, p_value)
 
 

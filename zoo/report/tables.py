@@ -235,7 +235,7 @@ def _phase_table(
         ordered = [method for method in ranking(comparison, phase) if method in rows]
         titles = {m: TableEntry(comparison.methods[m].title, value=m) for m in ordered}
         rows = [{heading: titles[method], **rows[method]} for method in ordered]
-    if any(comparison.methods[method].mark for method in phase.coverage):
+    if any(comparison.methods[method].tally().failed for method in phase.coverage):
         caption += " ‡: runs of the method failed; it is never bold."
     title = f"{title}, {phase.name}{kind.title}"
     if phase.aggregates and name in ("verdict", "aggregates", "pairs"):

@@ -148,13 +148,15 @@ def write_report(folder: Path, content: Content) -> Path:
     files |= csv_file("runs", runs_table(inputs.own_runs.runs))
     for table in content.tables:
         files[f"tables/{table.name}.csv"] = to_csv(table)
-        files[f"tables/{table.name}.tex"] = to_latex(table)
+        if content.request.latex:
+            files[f"tables/{table.name}.tex"] = to_latex(table)
     images = {}
     for comparison in content.comparisons:
         for name, drawing in all_figures(comparison, inputs.evaluations).items():
             image = to_file(drawing.figure, "png")
             files[f"figures/{name}.png"] = image
-            files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
+            if content.request.latex:
+                files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
             images[name] = (base64.b64encode(image).decode(), drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):

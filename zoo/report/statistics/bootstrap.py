@@ -1,89 +1,116 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
-Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Where tasks have unequal
-numbers of runs, it gets a matrix for each number of runs, a block.
+Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Here it gets a third
+axis, of methods with equal numbers of runs, which are resampled independently. Where tasks have unequal numbers of
+runs, there is such an array for each number, a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-from rliable import library, metrics
+from rliable import library
+from scipy import stats
 
 from zoo.report.statistics.estimates import MIN_SEEDS, Array, Curve, Estimate
 from zoo.report.statistics.means import Scores
 
 
-def interquartile_mean(scores: Scores, reps: int) -> Estimate:
-    """Return the mean of the middle half of all runs, with its interval."""
+def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
+    """Return method -> the mean of the middle half of all its runs, with its interval."""
 
     def of_blocks(*blocks: Array) -> Array:
-        return np.array([metrics.aggregate_iqm(_pooled(blocks))])
+        # `rliable.metrics.aggregate_iqm` of each method
+        return stats.trim_mean(_pooled(blocks), 0.25, axis=0)
 
-    return _estimated([scores], of_blocks, reps).estimate()
+    curves = _estimated(scores, of_blocks, reps)
+    return {name: curve.estimate() for name, curve in curves.items()}
 
 
-def performance_profile(scores: Scores, thresholds: Array, reps: int) -> Curve:
-    """Return the fraction of runs whose score is above each threshold, with point-wise intervals.
+def performance_profiles(
+    scores: Mapping[str, Scores], thresholds: Array, reps: int
+) -> dict[str, Curve]:
+    """Return method -> the fraction of its runs whose score is above each threshold, with point-wise intervals.
 
     Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
     """
 
     def of_blocks(*blocks: Array) -> Array:
         # `rliable.library.score_distributions`, which looks at all runs again for each threshold
-        runs = np.sort(_pooled(blocks))
-        return 1 - np.searchsorted(runs, thresholds, "right") / len(runs)
+        runs = np.sort(_pooled(blocks), axis=0)
+        counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
+        return 1 - np.concatenate(counts) / len(runs)
 
-    return _estimated([scores], of_blocks, reps)
+    return _estimated(scores, of_blocks, reps)
 
 
-def probability_of_improvement(x: Scores, y: Scores, reps: int) -> Estimate:
-    """Return P(X > Y), ties counted half, averaged over tasks that count equally.
+def probabilities_of_improvement(
+    x: Scores, others: Mapping[str, Scores], reps: int
+) -> dict[str, Estimate]:
+    """Return method Y -> P(X > Y), ties counted half, averaged over tasks that count equally.
 
     It is `rliable.metrics.probability_of_improvement`, which calls SciPy's test of ranks for each task and resample.
     """
 
     def of_blocks(*blocks: Array) -> Array:
-        half = len(blocks) // 2  # the blocks of X, then those of Y, on the same tasks
-        total = 0.0
+        half = len(blocks) // 2  # the blocks of X, then those of the others, on the same tasks
+        total = np.zeros(blocks[-1].shape[2])
         for of_x, of_y in zip(blocks[:half], blocks[half:], strict=True):
-            above = of_x[:, None] > of_y
-            equal = of_x[:, None] == of_y
-            wins = np.count_nonzero(above) + np.count_nonzero(equal) / 2
-            total += wins / (len(of_x) * len(of_y))
-        return np.array([total / len(x)])
+            above = np.count_nonzero(of_x[:, None] > of_y, axis=(0, 1, 2))
+            not_below = np.count_nonzero(of_x[:, None] >= of_y, axis=(0, 1, 2))
+            total += (above + not_below) / (2 * len(of_x) * len(of_y))
+        return total / len(x)
 
-    return _estimated([x, y], of_blocks, reps).estimate()
+    curves = _estimated(others, of_blocks, reps, beside=x)
+    return {name: curve.estimate() for name, curve in curves.items()}
 
 
 def _pooled(blocks: tuple[Array, ...]) -> Array:
-    """Return all runs of all tasks, shape (runs of all tasks,)."""
-    return np.concatenate([block.ravel() for block in blocks])
+    """Return all runs of all tasks, shape (runs of all tasks, methods)."""
+    return np.concatenate([block.reshape(-1, block.shape[2]) for block in blocks])
 
 
-def _estimated(methods: list[Scores], function: Callable[..., Array], reps: int) -> Curve:
-    """Return a function of blocks with its intervals; without them where a task has fewer runs than `MIN_SEEDS`.
+def _estimated(
+    scores: Mapping[str, Scores],
+    function: Callable[..., Array],
+    reps: int,
+    beside: Scores | None = None,
+) -> dict[str, Curve]:
+    """Return method -> a function of its blocks, with intervals where each task has at least `MIN_SEEDS` runs.
 
     Without repetitions there are none either.
 
-    :param methods: the scores of one method, or of two that are resampled independently.
-    :param function: their blocks to numbers, shape (K,).
+    :param function: the blocks of methods to K numbers of each method, shape (methods * K,).
+    :param beside: scores of one more method, whose blocks come first.
     """
-    tasks_of: dict[tuple[int, ...], list[str]] = {}
-    for task in methods[0]:
-        tasks_of.setdefault(tuple(len(scores[task]) for scores in methods), []).append(task)
-    blocks = []
-    for scores in methods:
-        for tasks in tasks_of.values():
-            blocks.append(np.stack([scores[task] for task in tasks], axis=1))
-    if not reps or min(map(len, blocks)) < MIN_SEEDS:
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, runs in scores.items():
+        groups.setdefault(tuple(map(len, runs.values())), []).append(name)
+    result = {}
+    for names in groups.values():
+        members = [scores[name] for name in names]
+        sources = [members] if beside is None else [[beside], members]
+        tasks_of: dict[tuple[int, ...], list[str]] = {}
+        for task in members[0]:
+            counts = tuple(len(source[0][task]) for source in sources)
+            tasks_of.setdefault(counts, []).append(task)
+        blocks = [_block(source, tasks) for source in sources for tasks in tasks_of.values()]
         points = function(*blocks)
-        return Curve(points, np.full((2, len(points)), np.nan))
-    with seeded():
-        points_of, bounds_of = library.get_interval_estimates({"": blocks}, function, reps=reps)
-    return Curve(points_of[""], bounds_of[""])
+        bounds = np.full((2, len(points)), np.nan)
+        if reps and min(map(len, blocks)) >= MIN_SEEDS:
+            with seeded():
+                _, intervals = library.get_interval_estimates({"": blocks}, function, reps=reps)
+            bounds = intervals[""]
+        for k, ends in enumerate(np.split(np.arange(len(points)), len(names))):
+            result[names[k]] = Curve(points[ends], bounds[:, ends])
+    return result
+
+
+def _block(methods: list[Scores], tasks: list[str]) -> Array:
+    """Return the scores of some tasks with equally many runs, shape (runs, tasks, methods)."""
+    return np.stack([np.stack([scores[t] for t in tasks], axis=1) for scores in methods], axis=2)
 
 
 @contextmanager

@@ -17,6 +17,10 @@ def rliable_intervals(scores, function, estimate=library.get_interval_estimates)
     return points["x"], intervals["x"]
 
 
+def probability(x, y):
+    return bootstrap.probabilities_of_improvement(x, {"y": y}, REPS)["y"]
+
+
 @pytest.mark.parametrize(
     "scores", [scores_of(12, 10), scores_of(5, 1), np.random.RandomState(4).normal(size=(7, 3))]
 )
@@ -25,7 +29,7 @@ def test_iqm_is_that_of_rliable(scores):
         return np.array([metrics.aggregate_iqm(drawn)])
 
     points, intervals = rliable_intervals(scores, iqm)
-    estimate = bootstrap.interquartile_mean(by_task(scores), REPS)
+    estimate = bootstrap.interquartile_means({"x": by_task(scores)}, REPS)["x"]
     assert estimate.point == pytest.approx(points[0], abs=1e-12)
     assert estimate.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
@@ -34,7 +38,7 @@ def test_profiles_are_those_of_rliable():
     scores = scores_of(6, 4, levels=20)
     thresholds = np.arange(40) / 40  # half of them are scores
     points, intervals = rliable_intervals(scores, thresholds, library.create_performance_profile)
-    curve = bootstrap.performance_profile(by_task(scores), thresholds, REPS)
+    curve = bootstrap.performance_profiles({"x": by_task(scores)}, thresholds, REPS)["x"]
     assert curve.points == pytest.approx(points, abs=1e-12)
     assert curve.bounds == pytest.approx(intervals, abs=1e-12)
 
@@ -43,11 +47,11 @@ def test_the_probability_of_improvement_is_that_of_rliable():
     x = scores_of(6, 3, seed=1, levels=20)
     y = scores_of(5, 3, seed=2, levels=20)
 
-    def probability(*drawn):
+    def of_rliable(*drawn):
         return np.array([metrics.probability_of_improvement(*drawn)])
 
-    points, intervals = rliable_intervals([x, y], probability)
-    chance = bootstrap.probability_of_improvement(by_task(x), by_task(y), REPS)
+    points, intervals = rliable_intervals([x, y], of_rliable)
+    chance = probability(by_task(x), by_task(y))
     assert chance.point == pytest.approx(points[0], abs=1e-12)
     assert chance.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
@@ -55,12 +59,12 @@ def test_the_probability_of_improvement_is_that_of_rliable():
 def test_tasks_may_have_unequal_numbers_of_runs():
     x = {"a": np.ones(5), "b": np.zeros(20)}
     y = {"a": np.full(8, 0.5), "b": np.full(6, 0.5)}
-    chance = bootstrap.probability_of_improvement(x, y, REPS)
-    assert chance.point == 0.5  # tasks count equally
-    assert bootstrap.interquartile_mean(x, REPS).point == 0.0  # 20 of 25 runs fail
+    assert probability(x, y).point == 0.5  # tasks count equally
+    assert bootstrap.interquartile_means({"x": x}, REPS)["x"].point == 0.0  # 20 of 25 runs fail
     random = np.random.RandomState(0)
     scores = {"a": random.rand(6), "b": random.rand(30)}
-    low, high = bootstrap.performance_profile(scores, np.array([0.5]), 5_000).bounds[:, 0]
+    profiles = bootstrap.performance_profiles({"x": scores}, np.array([0.5]), 5_000)
+    low, high = profiles["x"].bounds[:, 0]
     above = [values > 0.5 for values in scores.values()]
     # of a resampled fraction of all runs
     exact = np.sqrt(sum(values.var() * len(values) for values in above)) / 36
@@ -70,6 +74,17 @@ def test_tasks_may_have_unequal_numbers_of_runs():
 @pytest.mark.parametrize(("seeds", "has_interval"), [(4, False), (5, True)])
 def test_few_seeds_have_no_bootstrap_interval(seeds, has_interval):
     scores = by_task(scores_of(seeds, 3))
-    iqm = bootstrap.interquartile_mean(scores, 10)
-    chance = bootstrap.probability_of_improvement(scores, by_task(scores_of(8, 3, seed=1)), 10)
+    iqm = bootstrap.interquartile_means({"x": scores}, 10)["x"]
+    chance = probability(scores, by_task(scores_of(8, 3, seed=1)))
     assert (iqm.interval is not None) == (chance.interval is not None) == has_interval
+
+
+def test_each_method_has_its_own_estimate():
+    scores = {"low": by_task(scores_of(5, 2) / 4), "high": by_task(scores_of(5, 2) / 4 + 0.75)}
+    scores["more runs"] = by_task(scores_of(6, 2))
+    low, high, more = bootstrap.interquartile_means(scores, REPS).values()
+    assert max(low.interval) < 0.5 < min(high.interval)
+    assert more == bootstrap.interquartile_means({"": scores["more runs"]}, REPS)[""]
+    profiles = bootstrap.performance_profiles(scores, np.array([0.3, 0.5]), REPS)
+    assert profiles["high"].points.tolist() == [1.0, 1.0]
+    assert profiles["low"].points.tolist() == [0.0, 0.0]
