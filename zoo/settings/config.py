@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from agents.common.common_settings import CommonSettings
@@ -12,15 +11,14 @@ from agents.common.sb3.constructor import SETTINGS_OF_POLICY, read_arguments, wi
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
-from agents.registry import Entry
+from agents.registry import BUILT_IN, Entry
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
-    ENTRY_NOTES,
-    Entries,
+    Layer,
     merge,
     parse_overrides,
-    read_layers,
+    read_files,
     shared_profile,
 )  # fmt: skip
 from zoo.settings.record import RunRecord, RunSettings, refuse_conflicts
@@ -31,9 +29,6 @@ _SHARED_NAMES = {"pretraining_steps"}
 """What a run and some algorithms both have; of other names that both declare, the algorithm has the value."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """What a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
-
-Layer = tuple[Mapping[str, Any], str]
-"""Settings, and where they are from."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +67,30 @@ def load_config(
         )
     entry = find_algorithm(request.algo)
     declared = known_settings(entry)
-    shipped, of_user = read_layers(entry.id, profile, request.conf_file, declared)
+    files = read_files(entry.id, profile, request.conf_file, declared)
+    shipped = [file for file in files if not file.is_users]
     names = ["default", *benchmark.groups, request.env]
     if benchmark.domain is not None:
         names.insert(-1, benchmark.domain)  # what is said to the environment alone wins
-    layers = _entries(shipped, names)
+    layers = [layer for file in shipped for layer in file.layers(names)]
     # Without quick settings and the user's own: what the run is compared with.
     protocol = _merged(entry.id, layers, declared)
     if request.quick:
-        layers += _entries(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
+        quick = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
+        layers += [layer for file in shipped for layer in file.layers(quick)]
         names.append("quick")
-    layers += _user_layers(of_user, names, request)
+    if own := declared_by_class(entry):  # more specific than what a profile says to all algorithms
+        layers.append((own, f"declared by {entry.id}: {', '.join(own)}"))
+    of_user = [layer for file in files if file.is_users for layer in file.layers(names)]
+    if request.conf_file is not None and not of_user:
+        existing = [name for file in files if file.is_users for name in file.entries]
+        raise UsageError(
+            f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
+            f"{', '.join(existing) or 'none'}"
+        )
+    layers += of_user
+    for text in request.hyperparams:  # one layer each, so that a source names the word
+        layers.append((parse_overrides([text]), f"-params {text}"))
     # No source of the flags: the command line that a run folder keeps has them.
     flags = {**(phases or {}), **request.run}
     values = _merged(entry.id, [*layers, (flags, "")], declared)
@@ -119,6 +127,20 @@ def known_settings(entry: Entry) -> dict[str, Setting | None]:
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
+def declared_by_class(entry: Entry) -> dict[str, Any]:
+    """Return the defaults of settings that the class of an algorithm of one's own declares itself."""
+    if entry.method is None or entry.id in BUILT_IN:
+        return {}
+    # the nearest base of this project; settings of others are as much one's own
+    base: Any = next(kind for kind in entry.method.__mro__ if kind.__module__.startswith("agents."))
+    inherited = base.declared()
+    return {
+        name: setting.default
+        for name, setting in entry.method.declared().items()
+        if name in inherited and setting is not inherited[name]
+    }
+
+
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return where settings depart from a benchmark's protocol, e.g. ``{"gamma": [0.995, 0.99]}``.
 
@@ -132,42 +154,6 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> d
             continue  # fine-tuning after it does not touch the offline scores
         departures[name] = [values[name], protocol[name]]
     return departures
-
-
-def _user_layers(
-    of_user: Mapping[str, Entries], names: Sequence[str], request: TrainRequest
-) -> list[Layer]:
-    """Return the user's settings apart from flags, and where they are from.
-
-    :param of_user: entries of the user's file.
-    :raises UsageError: if the file has no entry for the run.
-    """
-    layers: list[Layer] = [*_entries(of_user, names)]
-    if request.conf_file is not None and not layers:
-        existing = chain(*of_user.values())
-        raise UsageError(
-            f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
-            f"{', '.join(existing) or 'none'}"
-        )
-    for text in request.hyperparams:  # one layer each, so that a source names the word
-        layers.append((parse_overrides([text]), f"-params {text}"))
-    return layers
-
-
-def _entries(layers: Mapping[str, Entries], names: Sequence[str]) -> list[Layer]:
-    """Return the settings of some entries, layer by layer, and where they are from."""
-    sourced: list[Layer] = []
-    for origin, entries in layers.items():
-        for name in names:
-            if name not in entries:
-                continue
-            values = dict(entries[name])  # the notes are taken out of it
-            source = f"{origin} {name}"
-            notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
-            if notes:
-                source += f" ({'; '.join(notes)})"
-            sourced.append((values, source))
-    return sourced
 
 
 def _merged(algo: str, layers: Sequence[Layer], settings: Collection[str]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own
 import copy
 import functools
 import json
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,21 +27,25 @@ PROFILES = "profiles"
 ENTRY_NOTES = ("source", "status")
 
 Entries = dict[str, dict[str, Any]]
+Layer = tuple[Mapping[str, Any], str]
+"""Settings, and where they are from."""
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:bool": r"^(true|True|TRUE|false|False|FALSE)$",
+    "tag:yaml.org,2002:int": r"^[-+]?(0|[1-9][0-9_]*)$",
+    "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
+    "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
+}
+"""Tag -> texts that are values of it; YAML 1.1 reads more: yes, no, on and off, dates, numbers to the base 8 and 60."""
 
 
 # The loader in C is ten times as fast; not every build of PyYAML has it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader with the booleans of YAML 1.2, which reads 3e-4 as a number and 1e5 as the integer it is.
-
-    YAML 1.1 takes yes, no, on, off for booleans and 2024-01-01 for a date: they are texts here.
-    """
+    """YAML's safe loader with decimal numbers, of which 3e-4 is one and 1e5 an integer, and no name twice."""
 
     yaml_implicit_resolvers: ClassVar = {
-        letter: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if not tag.endswith((":bool", ":timestamp"))
-        ]
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -58,22 +62,6 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                 raise ValueError(f"it says `{name}` twice in one mapping; give each name once")
         return super().construct_mapping(node, deep)
 
-    def construct_scalar(self, node: Any) -> Any:
-        """Return a value's text; refuse a number that YAML 1.1 reads to the base 8 or 60, or that is too large.
-
-        Such are 010, 1:30 and 12e4567: more often an identifier than a number.
-        """
-        is_number = node.tag.endswith((":int", ":float", "!exponent"))
-        if is_number and re.fullmatch(r"[-+]?0[0-7_]+|.*:.*", node.value):
-            raise ValueError(
-                f"{node.value} is no decimal number there; write one, or put a text in quotes"
-            )
-        if is_number and re.search(r"[eE][-+]?\d", node.value) and math.isinf(float(node.value)):
-            raise ValueError(
-                f"{node.value} is too large for a number; put a text in quotes: '{node.value}'"
-            )
-        return super().construct_scalar(node)
-
     def construct_exponent(self, node: Any) -> int | float:
         """Return a number such as 3e-4; a whole one is an integer."""
         value = float(self.construct_scalar(node))
@@ -86,13 +74,9 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
     """YAML's safe dumper, which quotes a text such as 3e-4."""
 
 
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "!exponent", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-    )
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), None)
+_Dumper.add_implicit_resolver("!exponent", re.compile(_NUMBERS["!exponent"]), None)
 _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
@@ -255,39 +239,62 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
     return profiles
 
 
-def read_layers(
+@dataclass(frozen=True)
+class SettingsFile:
+    """The entries of a settings file for one profile.
+
+    :param origin: its path and the profile, for messages and records.
+    :param is_users: whether it is the user's, and not shipped.
+    """
+
+    origin: str
+    entries: Entries
+    is_users: bool = False
+
+    def layers(self, names: Sequence[str]) -> list[Layer]:
+        """Return the settings of some entries in the order of their names, and where they are from."""
+        layers: list[Layer] = []
+        for name in names:
+            if name not in self.entries:
+                continue
+            values = dict(self.entries[name])  # the notes are taken out of it
+            source = f"{self.origin} {name}"
+            notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
+            if notes:
+                source += f" ({'; '.join(notes)})"
+            layers.append((values, source))
+        return layers
+
+
+def read_files(
     algo: str, profile: str, conf: str | Path | None, settings: Collection[str]
-) -> tuple[dict[str, Entries], dict[str, Entries]]:
-    """Read the entries that may apply to an algorithm in a profile.
+) -> list[SettingsFile]:
+    """Read the settings files that may apply to an algorithm in a profile, lowest precedence first.
 
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
     :param settings: names of the algorithm's settings; others of a profile for all algorithms are left out.
-    :return: origin -> entries, lowest precedence first: of what is shipped, and of the user's file.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    shipped_profiles = read_profiles(algo)
-    user_profiles: dict[str, Entries] = {}
-    if conf is not None:
-        user_profiles = read_profiles(algo, conf)
-    if profile not in {*shipped_profiles, *user_profiles} and not shared_profile(profile):
-        names = dict.fromkeys([*shared_profiles(), *shipped_profiles, *user_profiles])
-        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    shipped: dict[str, Entries] = {}
+    shipped = read_profiles(algo)
     of_user: dict[str, Entries] = {}
+    if conf is not None:
+        of_user = read_profiles(algo, conf)
+    if profile not in {*shipped, *of_user} and not shared_profile(profile):
+        names = dict.fromkeys([*shared_profiles(), *shipped, *of_user])
+        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
+    files: list[SettingsFile] = []
     keys = {*settings, *ENTRY_NOTES}
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
-        place = ""
-        if name != DEFAULT_PROFILE:
-            place = f" {PROFILES}.{name}"
+        place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
         shared: Entries = {}
         for entry, values in shared_profile(name).items():
             shared[entry] = {key: value for key, value in values.items() if key in keys}
         # below the algorithm's own file, which is more specific than a protocol for all
-        shipped[f"hyperparams/{PROFILES}/{name}.yml"] = shared
-        shipped[f"hyperparams/{algo}.yml{place}"] = shipped_profiles.get(name, {})
-        of_user[f"{conf}{place}"] = user_profiles.get(name, {})
-    return shipped, of_user
+        files.append(SettingsFile(f"hyperparams/{PROFILES}/{name}.yml", shared))
+        files.append(SettingsFile(f"hyperparams/{algo}.yml{place}", shipped.get(name, {})))
+        files.append(SettingsFile(f"{conf}{place}", of_user.get(name, {}), is_users=True))
+    return sorted(files, key=lambda file: file.is_users)  # the order is kept otherwise
 
 
 def read_yaml(path: Path, name: str) -> Any:

@@ -5,6 +5,8 @@ import re
 import pytest
 import torch
 
+import agents
+from agents.fql import FQL
 from tests.zoo.outcomes import refuses
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
@@ -148,6 +150,21 @@ def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(alg
 def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, problem):
     with refuses(f"must map entry names to settings.*, got {problem}$"):
         load(conf_file=conf(text))
+
+
+@pytest.mark.usefixtures("own_agents")
+def test_what_a_class_of_ones_own_declares_wins_over_a_profile_and_not_over_the_user():
+    declared = {
+        "rho": agents.setting(default=0.0, doc="Weight."),
+        "__annotations__": {"rho": float},
+    }
+    mine = type("Mine", (FQL,), declared)
+    agents.register("mine", paper="", published_name="Mine")(mine)
+    config = load("mine", "scene-play")
+    assert config.settings["rho"] == 0.0
+    assert config.sources[-1] == "declared by mine: rho"
+    assert load("fql", "scene-play").settings["rho"] == 0.5
+    assert load("mine", "scene-play", hyperparams=["rho=0.3"]).settings["rho"] == 0.3
 
 
 # -- the benchmark's protocol -----------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """YAML: values come back, and what is not valid is refused."""
 
-import re
-
 import pytest
 
 from tests.zoo.outcomes import refuses
@@ -31,23 +29,7 @@ def test_aliases_are_understood():
 
 
 @pytest.mark.parametrize(
-    ("reason", "values"),
-    [
-        ("is no decimal number", ["010", "-0_7", "1:30", "1:30.5"]),
-        ("is too large for a number; put a text in quotes", ["12e4567", "-1.5e+999"]),
-    ],
-)
-def test_a_number_of_another_base_or_beyond_all_bounds_is_refused_and_a_text_of_that_look_is_none(
-    reason, values
-):
-    for value in values:
-        with refuses(re.escape(f"{value} {reason}")):
-            load(f"a: [{value}]")
-        assert load(f"'{value}'") == load(dump_yaml(value)) == value
-
-
-@pytest.mark.parametrize(
-    "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "2024-01-01T10:00:00Z", "12e", "e5"]
+    "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "010", "1:30", "12e", "e5"]
 )
 def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
     assert load(f"{word}: [{word}]") == {word: [word]}
