@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import sb3_contrib
 import stable_baselines3
 import torch
 from numpy.typing import ArrayLike, NDArray
-from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -38,7 +36,6 @@ from agents.common.settings import (
     Search,
     Setting,
     choice,
-    linear_range,
     log_range,
     setting,
 )
@@ -125,12 +122,6 @@ class OwnSettings(Configurable):
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None, doc="Hidden widths; None takes SB3's."
     )
-    noise_std: float = setting(
-        default=0.0,
-        at_least=0,
-        search=linear_range(0.0, 0.5),
-        doc="Standard deviation of Gaussian noise on executed actions, in [-1, 1] units.",
-    )
     sparse: bool = setting(
         default=False,
         doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading).",
@@ -189,11 +180,6 @@ class Baseline(StoredModel):
             device=available_device(device),
             _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # the algorithm's, not the base class's
         )
-        if own_settings.noise_std and env is not None:
-            shape: Any = self.action_space.shape
-            self.action_noise = NormalActionNoise(
-                np.zeros(shape), np.full(shape, own_settings.noise_std)
-            )
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
@@ -236,14 +222,6 @@ class Baseline(StoredModel):
             {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
         )
 
-    def last_values(self) -> dict[str, NDArray[Any]]:
-        """Return the losses that SB3 has recorded since its last log entry, by name."""
-        values = {}
-        for name in ("actor_loss", "critic_loss"):
-            if f"train/{name}" in self.logger.name_to_value:
-                values[name] = np.array([self.logger.name_to_value[f"train/{name}"]])
-        return values
-
     def replica(self, index: int) -> OffPolicyAlgorithm:
         """Return the model itself, which is its only replica."""
         assert index == 0
@@ -255,24 +233,19 @@ class Baseline(StoredModel):
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)
 
-    def load_dataset(
-        self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
-    ) -> None:
+    def load_dataset(self, dataset: ArraySource | Shards) -> None:
         """Load a dataset into the replay buffer, before the transitions that are collected.
 
         :param dataset: arrays as OGBench's loader returns them, the path of an ``.npz`` file of such arrays, or shards
             that take turns; actions in the environment's units.
-        :param action_range: ``(low, high)``, numbers or (A,): what stands for the environment's action box in a dataset
-            whose actions are in other units.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
-        if action_range is None and not isinstance(dataset, Shards):
+        action_range: tuple[ArrayLike, ArrayLike] | None = None
+        if not isinstance(dataset, Shards):
             # SB3 scales its online actions in [-1, 1] too, which rounds; this rounds the dataset's in the same way
             box: Any = self.action_space
             action_range = (box.low, box.high)
         self.replay_buffer.load_dataset(dataset, action_range)
-        if self.verbose >= 1:
-            print(self.replay_buffer.dataset_description)
 
 
 class SAC(Baseline, stable_baselines3.SAC):

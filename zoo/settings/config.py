@@ -196,10 +196,9 @@ def _check(
         if run.pretraining_steps:  # also a setting of the algorithms that can be pretrained
             remaining["pretraining_steps"] = run.pretraining_steps
         checked_normalize(run.normalize)
-        noise_std = remaining.get("noise_std", run.noise_std)  # SB3's algorithms have it themselves
         refuse_conflicts({
-            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {noise_std}; give both or none":
-                run.noise_type and not noise_std,
+            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {run.noise_std}; give both or none":
+                run.noise_type and not run.noise_std,
             "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out":
                 run.noise_std and not run.online_steps,
             "`normalize` takes its statistics from environment steps, and there are none in offline training; set "

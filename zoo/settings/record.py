@@ -317,11 +317,10 @@ class RunRecord:
 
     @property
     def action_noise(self) -> tuple[str, float] | None:
-        """Type and standard deviation of the noise on executed actions; for SB3's, the latter is their own setting."""
-        std = self.settings.get("noise_std", self.run.noise_std)
-        if not std:
+        """Type and standard deviation of the noise on actions that are executed online."""
+        if not self.run.noise_std:
             return None
-        return self.run.noise_type or "normal", std
+        return self.run.noise_type or "normal", self.run.noise_std
 
     @property
     def evaluation_env_kwargs(self) -> list[str]:

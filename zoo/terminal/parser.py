@@ -106,7 +106,6 @@ ZERO_OR_MORE = Number(0)
 THREADS = Number(-1, 1024)
 SEED = Number(0, MAX_SEED)
 SEED_OR_ANY = Number(-1, MAX_SEED)
-AMOUNT = Number(0, is_whole=False)
 REAL = Number(is_whole=False)
 """Types of the arguments of all programs; -1 threads are PyTorch's default."""
 

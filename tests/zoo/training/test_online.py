@@ -39,9 +39,7 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
     folder = train(tmp_path, "sac")
     run = folder.read_config().run
     assert run.normalize == {"norm_reward": False, "clip_obs": 5}
-    assert (run.noise_type, run.noise_std) == ("ornstein-uhlenbeck", None)
-    # of SB3's algorithms it is a setting of their own
-    assert folder.read_config().settings["noise_std"] == 0.2
+    assert (run.noise_type, run.noise_std) == ("ornstein-uhlenbeck", 0.2)
     model = find_algorithm("sac").algorithm.load(folder.model, device="cpu")
     assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
     assert model.normalization.clip_obs == 5

@@ -18,7 +18,7 @@ def read(*words, algo="qam", fixed=()):
 def test_the_settings_that_an_algorithm_declares_are_searched():
     assert read() == {"inverse_temperature": log_range(0.1, 100.0)}
     assert set(read(algo="qam_f")) == {"inverse_temperature", "distill_weight"}
-    assert {"learning_rate", "noise_std"} <= set(read(algo="td3"))
+    assert {"learning_rate", "tau"} <= set(read(algo="td3"))
 
 
 def test_a_fixed_setting_is_not_searched():
