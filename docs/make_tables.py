@@ -31,16 +31,17 @@ from zoo.algorithms.overview import (  # noqa: E402
     in_order,
     start_text,
 )
+from zoo.datasets.names import NUM_TASKS  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.published_scores import (  # noqa: E402
     FOLDER,
-    load_means,
     load_set,
     published_names,
     suite_tasks,
 )
 from zoo.report.request import CompareRequest  # noqa: E402
+from zoo.report.scores_file import last_evaluations  # noqa: E402
 from zoo.report.statistics import means as statistics  # noqa: E402
 from zoo.report.statistics.estimates import Estimate  # noqa: E402
 from zoo.report.table_entries import number_entry  # noqa: E402
@@ -110,9 +111,19 @@ def _final_means(set_name: str) -> pd.DataFrame:
 
 def domain_means(set_name: str) -> pd.DataFrame:
     """Return the means of a set's domains; those of its tasks where it has none."""
-    table = load_means(load_set(set_name))
-    domains = table[~table["environment"].str.contains("-singletask-")]
-    return table if domains.empty else domains
+    scores = load_set(set_name).scores
+    if scores.evaluations.empty:
+        return scores.means[scores.means["environment"] == scores.means["domain"]]
+    key = ["method", "phase", "domain"]
+    runs = last_evaluations(scores.evaluations).rename(columns={"score": "mean"})
+    tasks = runs.groupby([*key, "environment"], as_index=False)["mean"].mean()
+    # pandas' own "mean" sums in another order
+    domains = tasks.groupby(key, as_index=False).agg(
+        mean=("mean", pd.Series.mean), tasks=("mean", "size")
+    )
+    domains = domains.rename(columns={"domain": "environment"})
+    whole = domains[domains["tasks"] == NUM_TASKS]
+    return tasks if whole.empty else whole
 
 
 def choosing() -> str:

@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 OWN_RUNS = "own"
 """The source of own runs, in tables and of methods."""
 
-MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "sd", "seeds")
+MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "seeds")
 """Columns of a table of published means of methods without single runs."""
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")

@@ -13,13 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
-from zoo.report.comparison import ComparedMethod, joined
+from zoo.report.comparison import ComparedMethod
 from zoo.report.scores_file import ScoreTables, read_scores
 from zoo.runs.protocol import describe_layers
 from zoo.settings.layers import load_yaml
@@ -124,43 +121,6 @@ def tasks_of(place: str) -> list[str]:
     if "-singletask-" in place:
         return [place]
     return single_task_names(f"{place}-v0")[1:]  # the first one is another name of one of them
-
-
-def load_means(published: PublishedSet) -> pd.DataFrame:
-    """Return the published means over seeds.
-
-    The columns are ``method``, ``phase``, ``step``, ``environment`` (a task, or a domain), ``mean``, ``sd`` (sample
-    standard deviation over seeds, NaN where the source does not say) and ``seeds``.
-    """
-    if published.has_runs:
-        return _means_of_runs(published.scores.evaluations)
-    return published.scores.means
-
-
-def _means_of_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the means of single runs: those of single tasks, and of the domains that a method has whole."""
-    key = ["method", "phase", "environment"]
-    last = runs.sort_values("step").drop_duplicates([*key, "seed"], keep="last")
-    tasks = last.groupby([*key, "domain"], as_index=False).agg(
-        step=("step", "max"), mean=("score", "mean"), sd=("score", "std"), seeds=("score", "size")
-    )
-    domains = tasks.groupby(["method", "phase", "domain"], as_index=False).agg(
-        step=("step", "max"),
-        mean=("mean", pd.Series.mean),  # pandas' own "mean" sums in another order
-        sd=("sd", _sd_of_mean),
-        seeds=("seeds", "min"),
-        tasks=("mean", "size"),
-    )
-    # the mean of some tasks of a domain is not comparable with that of all
-    is_whole = domains["tasks"] == domains["domain"].map(tasks_of).map(len)
-    domains = domains[is_whole].rename(columns={"domain": "environment"})
-    columns = [*key, "step", "mean", "sd", "seeds"]
-    return joined([tasks, domains], columns)[columns].sort_values(key, ignore_index=True)
-
-
-def _sd_of_mean(deviations: pd.Series) -> float:
-    """Return the standard deviation of the mean of tasks, whose seeds are not paired."""
-    return np.sqrt((deviations**2).sum(skipna=False)) / len(deviations)
 
 
 def _metadata() -> dict[str, Any]:

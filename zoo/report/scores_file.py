@@ -24,7 +24,7 @@ from zoo.runs.scores import SCORE_KINDS, SUCCESS
 from zoo.terminal.errors import UsageError
 
 COLUMNS = ("method", "env", "phase", "seed", "step", "score", "episodes", "source")
-_NUMBERS = ("seed", "seeds", "sd", "step", "score", "episodes")
+_NUMBERS = ("seed", "seeds", "step", "score", "episodes")
 _RUN = ["method", "environment", "seed", "phase"]
 
 
@@ -141,8 +141,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
     # also errors of pandas and broken UTF-8
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
-    for name, default in {"seeds": "", "sd": "", "kind": SUCCESS.name}.items():
-        table[name] = table.get(name, default)
+    table = table.assign(seeds=table.get("seeds", ""), kind=table.get("kind", SUCCESS.name))
     for name in _NUMBERS:
         table[name] = pd.to_numeric(table[name], errors="coerce")
     if not content.endswith(b"\n"):  # a number that was cut short is still a number

@@ -77,7 +77,7 @@ def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
 
 def means_of_scene(names, phase="offline"):
     """Return published means of methods on the first task of scene."""
-    rows = [[name, phase, 9, SCENE[0], "scene-play", 0.4, 0.1, 3] for name in names]
+    rows = [[name, phase, 9, SCENE[0], "scene-play", 0.4, 3] for name in names]
     return pd.DataFrame(rows, columns=MEAN_COLUMNS)
 
 

@@ -96,7 +96,7 @@ def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
 
 
 def test_means_of_single_tasks_hide_no_mean_of_their_domain():
-    about = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "sd": 0.1, "seeds": 8}
+    about = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "seeds": 8}
     of_domain = about | {"method": "Domain", "environment": "scene-play", "mean": 0.9}
     of_tasks = [about | {"method": "Tasks", "environment": task, "mean": 0.3} for task in SCENE[:2]]
     for rows in ([of_domain], [of_domain, *of_tasks]):

@@ -1,18 +1,15 @@
-import functools
-
 import pytest
 import yaml
 
 from tests import code_blocks
-from tests.zoo.report.samples import SCENE, run_rows, write_small
 from zoo.report import published_scores as published
+from zoo.report.scores_file import last_evaluations
 from zoo.runs.protocol import phase_ends
 
 
-@functools.cache
 def means_of(name):
-    """Return the means of a published set, which takes seconds to read."""
-    return published.load_means(published.load_set(name))
+    """Return the means of a published set of means."""
+    return published.load_set(name).scores.means
 
 
 OVERALL_OF_QAM = (
@@ -33,27 +30,17 @@ def read_scores(text):
     return {method: float(score) for method, _, score in words}
 
 
-def test_means_of_qam_are_the_published_overall_scores_and_those_of_domains_the_means_of_their_tasks():
-    means = means_of("qam2026")
-    assert set(means["seeds"]) == {12}
-    ends = set(zip(means["phase"], means["step"], strict=True))
+def test_means_of_qam_are_the_published_overall_scores():
+    runs = last_evaluations(published.load_set("qam2026").scores.evaluations)
+    ends = set(zip(runs["phase"], runs["step"], strict=True))
     assert ends == {("offline", 1_000_000), ("online", 1_500_000)}
-    domain = means["environment"].str.replace(r"-singletask-.*", "", regex=True)
-    is_task = means["environment"] != domain
-    sizes = means.groupby(["phase", is_task]).size().to_dict()
-    assert sizes == {
-        ("offline", True): 50 * 16,
-        ("offline", False): 10 * 16,
-        ("online", True): 50 * 17,
-        ("online", False): 10 * 17,
-    }
-    overall = means[is_task & (means["phase"] == "offline")].groupby("method")["mean"].mean()
+    tasks = runs.groupby(["phase", "method", "environment"])["score"].agg(["mean", "size"])
+    assert set(tasks["size"]) == {12}
+    assert tasks.groupby("phase").size().to_dict() == {"offline": 50 * 16, "online": 50 * 17}
+    overall = tasks["mean"]["offline"].groupby("method").mean()
     assert (100 * overall).round(2).to_dict() == pytest.approx(
         read_scores(OVERALL_OF_QAM), abs=0.011
     )
-    tasks = means[is_task].groupby([means["method"], means["phase"], domain])["mean"].mean()
-    domains = means[~is_task].set_index(["method", "phase", "environment"])["mean"]
-    assert (tasks - domains).abs().max() < 2e-6
 
 
 def test_trqam_table_rounds_to_its_own_overall_scores():
@@ -88,9 +75,9 @@ def test_fql_tasks_average_to_the_printed_domains_and_overall_scores():
 @pytest.mark.parametrize("name", published.set_names())
 def test_every_table_has_the_tasks_of_its_suite(name):
     entry = published.load_set(name)
-    means = means_of(name)
+    scores = entry.scores
     tasks = set()
-    for place in means["environment"]:
+    for place in {*scores.evaluations["environment"], *scores.means["environment"]}:
         tasks.update(published.tasks_of(place))
     assert tasks == set(published.suite_tasks(entry.suite))
 
@@ -108,24 +95,6 @@ def test_every_run_of_a_set_was_evaluated_at_the_end_of_each_of_its_phases(name)
         # RLPD's own online steps are shown after the offline steps of the others
         is_whole = all(ends[phase] >= step for phase, step in expected.items())
         assert is_whole, (method, environment, seed)
-
-
-def test_means_of_included_runs_are_over_seeds_with_the_domains_that_are_whole(
-    tmp_path, monkeypatch
-):
-    runs = []
-    for k, task in enumerate(SCENE):
-        runs += [run_rows("QAM", task, seed, (0, 0.2 * k + 0.1 * seed)) for seed in (0, 1)]
-    write_small(tmp_path, monkeypatch, runs)
-    metadata = published._metadata()
-    metadata["suites"]["small"] = ["scene-play", "cube-double-play"]
-    monkeypatch.setattr(published, "_metadata", lambda: metadata)
-    means = published.load_means(published.load_set("small")).set_index("environment")
-    assert set(means.index) == {*SCENE, "scene-play"}
-    columns = ["mean", "sd", "seeds"]
-    assert means.loc[SCENE[1], columns].tolist() == pytest.approx([0.25, 0.1 / 2**0.5, 2])
-    sd = (5 * 0.1**2 / 2) ** 0.5 / 5
-    assert means.loc["scene-play", columns].tolist() == pytest.approx([0.45, sd, 2])
 
 
 def test_the_entry_on_the_page_about_new_sets_is_one(monkeypatch):
