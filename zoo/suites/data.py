@@ -8,18 +8,14 @@ from typing import Any
 from zoo.datasets.download import download_dataset
 from zoo.datasets.files import missing_files, training_files
 from zoo.datasets.names import DATASETS, is_single_task, parse_env_name
-from zoo.envs.tasks import TASKS
 from zoo.suites.jobs import make_jobs
 from zoo.suites.suite import Suite, read_suite
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-DOWNLOADED = ("auto", "download")
-"""Values of a suite's `dataset` with which its runs look for OGBench's files."""
-
 
 def describe_dataset(name: str, transitions: int | None, folder: str | None) -> dict[str, Any]:
-    """Return the row of a table: files, transitions, size of the arrays and whether the files exist.
+    """Return the row of a table: files, transitions and whether the files exist.
 
     :param transitions: how many of them the runs of a suite use; None: all.
     """
@@ -34,32 +30,20 @@ def describe_dataset(name: str, transitions: int | None, folder: str | None) -> 
     }
 
 
-def dataset_name(env: str) -> str:
-    """Return the name of the dataset that belongs to an environment.
-
-    :raises UsageError: if the dataset is not OGBench's.
-    """
-    if is_single_task(env):
-        return parse_env_name(env).spec.name
-    advice = "docs/data.md says how data of your own are loaded"
-    if env in TASKS:
-        advice = f"docs/{TASKS[env].benchmark.lower()}.md says how its data are loaded"
-    raise UsageError(f"`--suite` downloads datasets of OGBench, got a suite with {env}; {advice}")
-
-
 def suite_datasets(suite: Suite) -> dict[str, int | None]:
     """Return the datasets that the runs of a suite train on -> the most transitions that a run uses; None: all.
 
-    :raises UsageError: if the suite is wrong, or one of its datasets cannot be downloaded.
+    :raises UsageError: if the suite is wrong, or OGBench does not host one of its datasets.
     """
     runs = suite.runs()
-    # First, since making a job may need the package of a benchmark whose data are refused anyway.
-    names = {run.env: dataset_name(run.env) for run in runs}
-    for name in names.values():
-        if not DATASETS[name].hosted:
+    names = {}
+    for env in {run.env for run in runs}:
+        if not is_single_task(env) or not parse_env_name(env).spec.hosted:
             raise UsageError(
-                f"OGBench hosts no file of {name}; make it with `zoo dataset generate {name}`"
+                f"`--suite` downloads datasets that OGBench hosts, got a suite with {env}; docs/data.md says how other "
+                "data are made or loaded"
             )
+        names[env] = parse_env_name(env).spec.name
     # The settings of a run decide how much of a dataset it uses, e.g. ten of a hundred files.
     sizes: dict[str, int | None] = {}
     for job in make_jobs(suite, runs, Path("logs")):
@@ -80,10 +64,10 @@ def download_suite(
     :raises UsageError: before the first download, if the suite is wrong or one of its datasets cannot be downloaded.
     """
     suite = read_suite(file)
-    if suite.dataset not in DOWNLOADED:
+    if suite.dataset == "generate":
         raise UsageError(
-            f"expected a suite that downloads its datasets, got {file.name} with `dataset: {suite.dataset}`; "
-            "`zoo benchmark` makes them"
+            f"expected a suite that downloads its datasets, got {file.name} with `dataset: generate`; `zoo benchmark` "
+            "makes them"
         )
     sizes = suite_datasets(suite)
     folder = dataset_dir or suite.dataset_dir or None

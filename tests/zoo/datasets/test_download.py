@@ -247,7 +247,7 @@ def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_p
     ("words", "reason"),
     {
         "--suite mini": "expected a suite that downloads its datasets, got mini",
-        "--suite robomimic": r"got a suite with lift-mh-low_dim; docs/robomimic.md says",
+        "--suite robomimic": "downloads datasets that OGBench hosts, got a suite with",
         "--suite nope": "unknown suite `nope`",
         "--suite trqam --dataset-size 3": "`--dataset-size`",
         f"{NAME} --dry-run": "`--dry-run`",
