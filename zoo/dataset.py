@@ -2,81 +2,86 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from agents.common.files.npz import read_npz_headers
+from zoo.datasets.files import dataset_files, recorded_sha256
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
 from zoo.envs.tasks import TASKS
 from zoo.suites import find_suite
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import BAD_INPUT, UsageError
-from zoo.terminal.parser import COUNT, REAL, SEED, Parser, a_path, add_verbose, two_numbers
+from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
+from zoo.terminal.parser import (
+    COUNT,
+    REAL,
+    SEED,
+    Parser,
+    a_path,
+    add_verbose,
+    check_output,
+    two_numbers,
+)
+from zoo.terminal.tables import print_table
 
-COMMANDS = {
-    "list": "list all datasets of the benchmarks and whether they are on disk",
-    "generate": "generate a dataset with OGBench's scripted oracles",
-    "download": "download a dataset, or all datasets of a suite",
-    "check": "check that a dataset can be trained on and fits its environment",
-    "convert": "convert a dataset in any supported format to an npz file",
-}
+
+def _list(args: argparse.Namespace) -> dict[str, Any]:
+    """Print all datasets, and return the names of those on disk."""
+    from zoo.datasets.commands import list_datasets
+
+    on_disk = []
+    for benchmark, rows in list_datasets(args.dataset_dir).items():
+        print_rows(benchmark, rows)
+        on_disk += [row["name"] for row in rows if row["here"]]
+    return {"here": on_disk}
 
 
-def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run a command."""
-    if args.command == "download" and args.name is None:
-        return _download_suite(args)
-    name = "" if args.command == "list" else args.name
-    # before the imports below, which take seconds
-    if args.command in ("generate", "download") and name not in TASKS:
-        parse_name(name)
-    if args.command == "generate":  # MuJoCo reads its rendering backend when it is imported
-        prepare_pictures(name)
-    from zoo.datasets import commands
+def _generate(args: argparse.Namespace) -> dict[str, Any]:
+    """Generate a dataset with scripted oracles."""
+    prepare_pictures(args.name)  # MuJoCo reads its rendering backend when it is imported
+    from zoo.datasets.generate import generate_dataset
 
-    folder = args.dataset_dir
-    if args.command == "list":
-        return commands.list_datasets(folder)
-    if args.command == "generate":
-        return commands.generate(
-            name,
-            folder,
-            episodes=args.episodes,
+    try:
+        files = generate_dataset(
+            args.name,
+            args.dataset_dir,
+            num_episodes=args.episodes,
             episode_steps=args.episode_steps,
             seed=args.seed,
-            replace=args.force,
+            existing="replace" if args.force else "refuse",
         )
-    if args.command == "download":
-        if args.dry_run:
-            raise UsageError("`--dry-run` requires `--suite`; `zoo dataset list` shows sizes")
-        return commands.download(name, folder, transitions=args.dataset_size, replace=args.force)
-    if args.command == "convert":
-        return commands.convert(
-            name,
-            folder,
-            args.output,
-            columns=args.columns,
-            step_reward=args.step_reward,
-            done=args.done,
-            reward_from=args.reward_from,
-            replace=args.force,
-        )
-    result = commands.check(
-        name,
-        folder,
-        env=args.env,
-        no_env=args.no_env,
-        env_kwargs=args.env_kwargs,
-        gym_packages=args.gym_packages,
-        action_range=args.action_range,
-        reward_from=args.reward_from,
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "stopped; finished episodes are kept, and the same command continues from there"
+        ) from error
+    return _describe_files(files)
+
+
+def _download(args: argparse.Namespace) -> dict[str, Any]:
+    """Download a dataset, or those of a suite."""
+    if args.name is None:
+        return _download_suite(args)
+    if args.dry_run:
+        raise UsageError("`--dry-run` requires `--suite`; `zoo dataset list` shows sizes")
+    spec = parse_name(args.name).spec
+    if args.dataset_size is not None and spec.files == 1:
+        raise UsageError(f"`--dataset-size` is for datasets of several files; {spec.name} is one")
+    from zoo.datasets.download import download_dataset
+
+    paths = download_dataset(
+        spec.name,
+        args.dataset_dir,
+        transitions=args.dataset_size,
+        existing="replace" if args.force else "refuse",
     )
-    if not result["sound"]:
-        args.exit_code = BAD_INPUT
-    return result
+    if spec.files == 1:
+        return _describe_files(dataset_files(spec.name, args.dataset_dir))
+    return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 
 def _download_suite(args: argparse.Namespace) -> dict[str, Any]:
@@ -85,8 +90,7 @@ def _download_suite(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             "`--dataset-size` cannot be combined with `--suite`, whose settings say how much of a dataset is used"
         )
-    file = find_suite(args.suite)  # before the imports below, which take seconds
-    from zoo.datasets.commands import print_rows
+    file = find_suite(args.suite)  # before the import below, which takes seconds
     from zoo.suites.data import download_suite
 
     rows = download_suite(file, args.dataset_dir, dry_run=args.dry_run, replace=args.force)
@@ -94,12 +98,97 @@ def _download_suite(args: argparse.Namespace) -> dict[str, Any]:
     return {"suite": file.stem, "datasets": rows}
 
 
+def _convert(args: argparse.Namespace) -> dict[str, Any]:
+    """Write a dataset in any format as an npz file."""
+    path = args.output.expanduser()
+    # before the data are read
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"`--output` must name an .npz file, got {path}")
+    check_output("--output", path)
+    if path.exists() and not args.force:
+        raise UsageError(f"{path} exists; add `--force` to replace it, or choose another name")
+    columns = dict(word.partition("=")[::2] for word in args.columns)
+    if "" in columns.values() or len(columns) < len(args.columns):
+        raise UsageError(
+            f"`--columns` expects NAME=COLUMN with each name once, e.g. rewards=cost, got {args.columns}"
+        )
+    from zoo.datasets.commands import convert
+    from zoo.datasets.formats.base import ReadOptions
+
+    options = ReadOptions(columns, args.step_reward, args.done, args.reward_from)
+    return convert(args.name, args.dataset_dir, path, options)
+
+
+def _check(args: argparse.Namespace) -> dict[str, Any]:
+    """Report what training would refuse or warn of; errors end with the exit code of bad input."""
+    from zoo.datasets.commands import check
+
+    result = check(
+        args.name,
+        args.dataset_dir,
+        env=args.env,
+        no_env=args.no_env,
+        env_kwargs=args.env_kwargs,
+        gym_packages=args.gym_packages,
+        action_range=args.action_range,
+        reward_from=args.reward_from,
+    )
+    if result["findings"]:
+        print_rows(f"Findings in {args.name}", result["findings"], wrapped=("message",))
+    if not result["sound"]:
+        args.exit_code = BAD_INPUT
+    return result
+
+
+def _describe_files(files: tuple[Path, Path]) -> dict[str, Any]:
+    """Return a dataset's training and validation file, its rows and its checksum."""
+    train, validation = files
+    return {
+        "name": train.stem,
+        "train": str(train),
+        "val": str(validation),
+        "rows": read_npz_headers(train)["observations"][0][0],
+        "sha256": recorded_sha256(train),
+    }
+
+
+def print_rows(title: str, rows: Sequence[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
+    """Print rows, one at least, as a table."""
+    cells = []
+    for row in rows:
+        cells.append([_cell(value) for value in row.values()])
+    print_table(title, list(rows[0]), cells, wrapped)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+COMMANDS = {
+    "list": (_list, "list all datasets of the benchmarks and whether they are on disk"),
+    "generate": (_generate, "generate a dataset with OGBench's scripted oracles"),
+    "download": (_download, "download a dataset, or all datasets of a suite"),
+    "check": (_check, "check that a dataset can be trained on and fits its environment"),
+    "convert": (_convert, "convert a dataset in any supported format to an npz file"),
+}
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    """Run a command."""
+    if args.command in ("generate", "download") and args.name not in (None, *TASKS):
+        parse_name(args.name)  # before the imports of the commands, which take seconds
+    function, _ = COMMANDS[args.command]
+    return function(args)
+
+
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("dataset", description="List, generate, download, check, convert datasets.")
     add_verbose(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for word, purpose in COMMANDS.items():
+    for word, (_, purpose) in COMMANDS.items():
         command = commands.add_parser(word, help=purpose, description=purpose)
         command.set_defaults(command=word)
         command.add_argument(

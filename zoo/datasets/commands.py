@@ -1,4 +1,4 @@
-"""The commands of ``zoo dataset``: each prints what a person reads and returns the result."""
+"""List, convert and check datasets of all origins, for ``zoo dataset``."""
 
 import contextlib
 import warnings
@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.arrays import Transitions
-from agents.common.files.npz import read_npz_headers
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.custom import describe_task, find_data, load_custom, warn_of_constant_rewards
-from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
     Folder,
     dataset_files,
     missing_files,
-    recorded_sha256,
     training_files,
 )
 from zoo.datasets.formats.base import ReadOptions, write_set
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
-from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
 from zoo.datasets.ogbench import BROKEN, check_dataset
 from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
@@ -30,15 +26,13 @@ from zoo.envs.make import make_env
 from zoo.envs.probe import probe
 from zoo.envs.tasks import TASKS
 from zoo.settings.layers import parse_overrides
-from zoo.terminal.errors import Interrupted, UsageError
-from zoo.terminal.parser import check_output
-from zoo.terminal.tables import print_table
+from zoo.terminal.errors import UsageError
 
 Result = dict[str, Any]
 
 
-def list_datasets(folder: Folder) -> Result:
-    """Print every dataset of the benchmarks, and return the names of those on disk.
+def list_datasets(folder: Folder) -> dict[str, list[Result]]:
+    """Return a row for every dataset of each benchmark.
 
     :param folder: folder of datasets; None takes that of each benchmark.
     """
@@ -56,87 +50,20 @@ def list_datasets(folder: Folder) -> Result:
         tables["OGBench"].append(row)
     for task in TASKS.values():
         tables.setdefault(task.benchmark, []).append(describe_task(task, folder))
-    on_disk = []
-    for benchmark, rows in tables.items():
-        print_rows(benchmark, rows)
-        on_disk += [row["name"] for row in rows if row["here"]]
-    return {"here": on_disk}
+    return tables
 
 
-def generate(
-    name: str,
-    folder: Folder,
-    *,
-    episodes: int | None,
-    episode_steps: int | None,
-    seed: int,
-    replace: bool,
-) -> Result:
-    """Generate a dataset with scripted oracles."""
-    try:
-        files = generate_dataset(
-            name,
-            folder,
-            num_episodes=episodes,
-            episode_steps=episode_steps,
-            seed=seed,
-            existing="replace" if replace else "refuse",
-        )
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "stopped; finished episodes are kept, and the same command continues from there"
-        ) from error
-    return _describe_files(files)
+def convert(name: str, folder: Folder, path: Path, options: ReadOptions) -> Result:
+    """Write a dataset in any format as an npz file, and return what it holds.
 
-
-def download(name: str, folder: Folder, *, transitions: int | None, replace: bool) -> Result:
-    """Download a dataset.
-
-    :param transitions: of several files, download those that hold so many; None downloads all.
+    :param path: of the npz file.
     """
-    spec = parse_name(name).spec
-    if transitions is not None and spec.files == 1:
-        raise UsageError(f"`--dataset-size` is for datasets of several files; {spec.name} is one")
-    existing = "replace" if replace else "refuse"
-    paths = download_dataset(spec.name, folder, transitions=transitions, existing=existing)
-    if spec.files == 1:
-        return _describe_files(dataset_files(spec.name, folder))
-    return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
-
-
-def convert(
-    name: str,
-    folder: Folder,
-    output: Path,
-    *,
-    columns: Sequence[str],
-    step_reward: float | None,
-    done: str | None,
-    reward_from: str | None,
-    replace: bool,
-) -> Result:
-    """Write a dataset in any format as an npz file.
-
-    :param columns: words NAME=COLUMN; this and the other options are those of `ReadOptions`.
-    """
-    path = output.expanduser()
-    # before the data are read
-    if path.suffix.lower() != ".npz":
-        raise UsageError(f"`--output` must name an .npz file, got {path}")
-    check_output("--output", path)
-    if path.exists() and not replace:
-        raise UsageError(f"{path} exists; add `--force` to replace it, or choose another name")
-    column_of = dict(word.partition("=")[::2] for word in columns)
-    if "" in column_of.values() or len(column_of) < len(columns):
-        raise UsageError(
-            f"`--columns` expects NAME=COLUMN with each name once, e.g. rewards=cost, got {' '.join(columns)!r}"
-        )
     source = _source_of(name, folder)
     if not is_custom(source):
         raise UsageError(
             f"{name} is read as it is; only other formats than OGBench's are converted"
         )
-    content = read_source(source, ReadOptions(column_of, step_reward, done, reward_from))
+    content = read_source(source, options)
     write_set(path, content)
     recorded_in = metadata_of(source).environment
     return {"file": str(path), **_counts(content), "recorded_in": recorded_in}
@@ -197,8 +124,6 @@ def check(
                 )
                 box: Any = playing.action_space
                 result["actions"] = {"low": box.low.tolist(), "high": box.high.tolist()}
-    if findings:
-        print_rows(f"Findings in {name}", findings, wrapped=("message",))
     is_sound = all(row["severity"] != "error" for row in findings)
     return {"name": name, "sound": is_sound, "findings": findings, **result}
 
@@ -253,29 +178,3 @@ def _counts(content: Transitions) -> Result:
             "highest": float(returns.max()),
         },
     }
-
-
-def _describe_files(files: tuple[Path, Path]) -> Result:
-    """Return a dataset's training and validation file, its rows and its checksum."""
-    train, validation = files
-    return {
-        "name": train.stem,
-        "train": str(train),
-        "val": str(validation),
-        "rows": read_npz_headers(train)["observations"][0][0],
-        "sha256": recorded_sha256(train),
-    }
-
-
-def print_rows(title: str, rows: Sequence[Result], wrapped: Sequence[str] = ()) -> None:
-    """Print rows, one at least, as a table."""
-    cells = []
-    for row in rows:
-        cells.append([_cell(value) for value in row.values()])
-    print_table(title, list(rows[0]), cells, wrapped)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
