@@ -24,12 +24,13 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
-    described = {}
+    texts = {}
     for name, value in sorted(flatten(settings)):
         # What is nested in a setting is shown where the setting is; an empty mapping sets nothing.
         if name.partition(".")[0] not in _NOT_SHOWN and value != {}:
-            described[name] = show(value)
-    return described
+            # an algorithm of one's own may have a setting with the name of a field of the protocol
+            texts[f"settings.{name}" if name in PROTOCOL else name] = show(value)
+    return texts
 
 
 def protocol_differences(
@@ -69,18 +70,6 @@ def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
             end += steps
             ends[phase] = end
     return ends
-
-
-def setting_differences(settings: Mapping[str, str], reference: Mapping[str, str]) -> list[str]:
-    """Return where two sets of `describe_settings` differ, e.g. ``["gamma 0.5 against 0.99"]``.
-
-    :param reference: its further settings are not compared.
-    """
-    differences = []
-    for name, value in sorted(settings.items()):
-        if value != reference.get(name):
-            differences.append(f"{name} {value} against {reference.get(name, 'none')}")
-    return differences
 
 
 def describe_layers(value: Any, own_layers: str = "") -> str | None:
@@ -140,7 +129,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     methods = runs["label"].astype(object)  # floats where no run can be read
     kinds = kinds_of(runs)
     for label, group in runs[methods.notna()].groupby("label"):
-        table = pd.DataFrame([*group["described"]], group.index).assign(score=kinds).fillna("None")
+        table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")
         fields, num_dividing = _differing_fields(table, group["environment"])
         if not fields:
             continue

@@ -52,7 +52,7 @@ _MAY_CHANGE_SCORES = (
 """Settings of a run that are no field of `PROTOCOL`."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "described", "code",
+    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code",
     "problem", "replaced_by", "never_reported", "hours",
 )  # fmt: skip
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
@@ -66,9 +66,8 @@ class RunTables:
     :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
         fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
-        ``departures`` (from the protocol of its profile, texts), ``settings`` (flat, as a mapping), ``described``
-        (these and the fields of `PROTOCOL`, as texts), ``code`` (hash of the algorithm's file, or None), ``problem``
-        (why the run does not count, or None),
+        ``departures`` (from the protocol of its profile), ``settings`` (all that may change a score, as texts by their
+        names), ``code`` (hash of the algorithm's file, or None), ``problem`` (why the run does not count, or None),
         ``replaced_by`` (the run that stands for its method, environment and seed instead, or None), ``never_reported``
         (whether it counts as without success because only others on its environment report any) and ``hours`` (of a
         finished run's process, divided by the seeds that it has trained together).
@@ -181,21 +180,18 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
 def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
     """Return the columns that the record of a run gives; raise UnreadableRun if it gives none."""
     try:
-        columns = describe_config(record)
+        columns = _columns_of(record)
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` is {columns[name]!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problem = f"cannot be understood ({describe_error(error)})"
         raise UnreadableRun(folder.config, problem) from error
-    texts = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
-    for name, text in columns["settings"].items():
-        # An algorithm of one's own may have a setting of such a name.
-        texts[f"settings.{name}" if name in texts else name] = text
-    return {**columns, "described": texts}
+    settings = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
+    return {**columns, "settings": settings | describe_settings(columns["settings"])}
 
 
-def describe_config(record: RunRecord) -> dict[str, Any]:
+def _columns_of(record: RunRecord) -> dict[str, Any]:
     """Return the columns of a run that ``config.yml`` gives, and the other settings of the run."""
     environment, domain, task = split_environment(record.env)
     run = record.run
@@ -233,9 +229,7 @@ def describe_config(record: RunRecord) -> dict[str, Any]:
         "action_range": run.action_range and str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
         "departures": record.departures,
-        "settings": describe_settings(
-            record.settings | {name: value for name, value in besides.items() if value}
-        ),
+        "settings": record.settings | {name: value for name, value in besides.items() if value},
         "code": record.code,
     }
 

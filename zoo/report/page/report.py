@@ -178,7 +178,7 @@ def evaluations_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Return every run folder; ``config.yml`` of each has its settings."""
-    return runs.drop(columns=["settings", "described"], errors="ignore")
+    return runs.drop(columns="settings", errors="ignore")
 
 
 def csv_file(name: str, table: pd.DataFrame) -> dict[str, bytes]:
