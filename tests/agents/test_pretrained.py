@@ -128,6 +128,24 @@ def test_several_replicas_begin_with_the_same_weights_and_learn_apart(data):
     assert torch.equal(module_of(model.replica(1), "fine_tuned").layer.weight[0], weight[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_16_bits_are_trained_and_averaged_in_32(dtype, data):
+    module = GaussianFlow().to(dtype)
+    seen = set()
+
+    def call(module, observations, x, times):
+        seen.add((module.scale.dtype, x.dtype))
+        return module(observations.to(dtype), x, times)
+
+    model = make_model(flow=agents.PretrainedFlow(module, call, train=True), learning_rate=1e-3)
+    model.learn_offline(20, dataset=data)
+    assert seen == {(dtype, dtype)}
+    moved = module_of(model, "fine_tuned").scale - 1
+    assert 0 < moved.abs().max() < 0.021
+    averaged = module_of(model, "behaviour_target").scale - 1
+    assert 0 < averaged.abs().max() < 0.01
+
+
 def test_updates_are_compiled(data, monkeypatch):
     # traced, which takes seconds, and not translated
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
@@ -194,11 +212,13 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: flow(s, x.detach(), t), "must pass gradients to x"),
         (lambda flow, s, x, t: flow(s, x, t).repeat(1, 2), "return the shape of x"),
         (lambda flow, s, x, t: flow(s, x, t).squeeze(0), r"x, \(1, 2\), got \(2,\)"),
-        (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "changed in place"),
-        (lambda flow, s, x, t: flow(s, x, t.mul_(0.5)), "changed in place"),
+        (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "in-place operation"),
+        (lambda flow, s, x, t: flow(s, x, t.mul_(0.5)), "in-place operation"),
         (lambda flow, s, x, t: nn.functional.dropout(flow(s, x, t), 0.1), "at a second call"),
         (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row by itself"),
-        (lambda flow, s, x, t: flow(s, x, t) / 0, "must return finite numbers"),
+        (lambda flow, s, x, t: flow(s, x, t[:1]), "must treat each row by itself"),
+        (lambda flow, s, x, t: flow(s, x, t) / 0, "finite numbers, got others at time 0.5"),
+        (lambda flow, s, x, t: flow(s, x, t) / (1 - t[:, None]), "others at time 1"),
         (
             lambda flow, s, x, t: flow(s[:, :2], x, t),
             r"map x of shape \(64, 2\).* got RuntimeError",
@@ -242,8 +262,8 @@ THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0
         ({"pretraining_steps": 5}, "takes the place of `pretraining_steps`"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
-        ({"flow": ONE_COORDINATE}, r"that of a chunk here, \(1, 2\), got \(1, 1\)"),
-        ({"flow": THREE_SHIFTS}, "or 2 for the actions of a chunk, got 3"),
+        ({"flow": ONE_COORDINATE}, r"of shape \(1, 2\) here, got \(1, 1\)"),
+        ({"flow": THREE_SHIFTS}, "to the shape of x, got RuntimeError"),
         ({"id": "rebrac"}, "has no behaviour flow to pretrain; leave out `behaviour`"),
         ({"flow": FROZEN}, "that require gradients, got none"),
         ({"id": "fbrac"}, "has one flow, which it trains"),

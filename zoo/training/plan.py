@@ -9,7 +9,7 @@ from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.model_file import find_model, read_model_file
 from agents.common.sb3.constructor import require_behaviour
-from agents.common.sb3.pretrained import check_fit
+from agents.common.sb3.transfer import check_fit
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.flows import describe_flow, load_flow

@@ -23,13 +23,17 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from agents.common.maths.flow import integrate_flow
 from agents.common.nets.modules import VmappedModule
 from agents.common.nets.networks import Sizes, as_column
 from agents.common.nets.specs import NetworkSpec
-from agents.common.validation import boolean, number, one_of
+from agents.common.streams import Purpose, torch_generator
+from agents.common.validation import boolean, one_of
 
 Prediction = Literal["velocity", "noise", "sample"]
 Call = Callable[[nn.Module, Any, Tensor, Tensor], Tensor]
+SAMPLED_ROWS, CALLED_ROWS = 256, 64
+"""Rows of the comparison with a dataset, and of the calls before training: few might hide a small dropout."""
 
 
 def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) -> Tensor:
@@ -69,67 +73,49 @@ class PretrainedFlow:
     def __post_init__(self) -> None:
         if not isinstance(self.module, nn.Module):
             raise TypeError(f"`module` must be a torch.nn.Module, got {type(self.module).__name__}")
-        if not callable(self.call):
-            raise TypeError(
-                f"`call` must be a function (module, observations, x, times), got {self.call!r}"
-            )
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
-        noise_at = number("noise_at", self.noise_at)
-        if noise_at not in (0, 1) or (noise_at == 1 and self.alpha_bar is not None):
+        scale, shift, noise_at = (
+            _numbers(name, getattr(self, name))
+            for name in ("action_scale", "action_shift", "noise_at")
+        )
+        if noise_at.ndim or noise_at not in (0, 1) or (noise_at and self.alpha_bar is not None):
             raise ValueError(
-                "`noise_at` must be 0 or 1, the time at which the flow is noise, and left out beside `alpha_bar`, got "
-                f"{noise_at}; let `call` convert a time that runs over another range"
+                f"`noise_at` must be 0 or 1, and left out beside `alpha_bar`, got {noise_at}; let `call` convert times"
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):
             raise ValueError(
-                "`alpha_bar` is needed for the noise or sample of a diffusion, and for these alone, got "
-                f"predicts={self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
+                f"`alpha_bar` is needed for the noise or sample of a diffusion, and for these alone, got predicts="
+                f"{self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
             )
         if self.alpha_bar is not None:
-            _check_schedule(self.alpha_bar)
-        self._check_units()
-
-    def _check_units(self) -> None:
-        """Refuse scale, shift and shape that chunks of actions cannot have."""
-        scale = _numbers("action_scale", self.action_scale)
-        if scale.ndim or not 0 < scale < np.inf:
+            table = _numbers("alpha_bar", self.alpha_bar)
+            is_list = table.ndim == 1 and len(table) > 1
+            if not is_list or table.min() <= 0 or np.diff(table, prepend=1).max() >= 0:
+                raise ValueError(
+                    "`alpha_bar` must be at least two numbers between 0 and 1 that fall from step to step, the least "
+                    f"noisy first (`scheduler.alphas_cumprod`), got {table}"
+                )
+        if scale.ndim or not 0 < scale < np.inf or not np.isfinite(shift).all():
             raise ValueError(
-                f"`action_scale` must be one positive number, got {self.action_scale!r}; where coordinates have scales "
-                "of their own, wrap the environment in gymnasium.wrappers.RescaleAction, so that its box is the "
-                "module's"
+                f"`action_scale` must be one positive number, and `action_shift` finite, got {self.action_scale!r} and "
+                f"{self.action_shift!r}; where coordinates have scales of their own, make the environment's box the "
+                "module's (gymnasium.wrappers.RescaleAction)"
             )
-        shift = _numbers("action_shift", self.action_shift)
-        if not np.isfinite(shift).all():
-            raise ValueError(f"`action_shift` must be finite, got {self.action_shift!r}")
-        if self.action_shape is None:
-            return
-        sizes = np.asarray(self.action_shape)
+        sizes = np.asarray(self.action_shape or (1, 1))
         if sizes.shape != (2,) or sizes.dtype.kind != "i" or sizes.min() < 1:
-            raise ValueError(
-                f"`action_shape` must be (H, A), got {self.action_shape!r}; give two positive integers, or leave it "
-                "out where chunks are flat"
-            )
-        shape = tuple(self.action_shape)
-        if shift.shape not in ((), shape[1:], shape):
-            raise ValueError(
-                f"`action_shift` must be a number or of shape {shape[1:]} or {shape}, got shape {shift.shape}"
-            )
+            raise ValueError(f"`action_shape` must be two positive integers, got {sizes}")
+        shapes = [(), tuple(sizes[1:]), tuple(sizes)]
+        if self.action_shape and shift.shape not in shapes:
+            raise ValueError(f"`action_shift` must be of a shape in {shapes}, got {shift.shape}")
 
     def conventions(self) -> dict[str, Any]:
         """Return what the numbers of the module mean, as plain values."""
-        table = None
-        if self.alpha_bar is not None:
-            table = _numbers("alpha_bar", self.alpha_bar).tolist()
-        return {
-            "predicts": self.predicts,
-            "noise_at": float(self.noise_at),
-            "alpha_bar": table,
-            "action_shape": self.action_shape,
-            "action_scale": float(self.action_scale),
-            "action_shift": _numbers("action_shift", self.action_shift).tolist(),
-            "train": self.train,
-        }
+        values = {name: getattr(self, name) for name in ("predicts", "action_shape", "train")}
+        for name in ("noise_at", "alpha_bar", "action_scale", "action_shift"):
+            value = getattr(self, name)
+            values[name] = None if value is None else _numbers(name, value).tolist()
+        return values
 
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
         """Return an algorithm's networks with this flow as the behaviour, and as the copy that begins equal to it."""
@@ -151,23 +137,6 @@ def _numbers(name: str, value: Any) -> np.ndarray:
         return np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be a number or a list of numbers, got {value!r}") from error
-
-
-def _check_schedule(alpha_bar: Sequence[float]) -> None:
-    """Refuse a table that is not that of a diffusion, the least noisy step first."""
-    table = _numbers("alpha_bar", alpha_bar)
-    if table.ndim != 1 or len(table) < 2:
-        raise ValueError(
-            f"`alpha_bar` must be a list of at least two numbers, got shape {table.shape}"
-        )
-    falls = (table > 0) & (np.diff(table, prepend=1) < 0)
-    if not falls.all():
-        step = falls.argmin()
-        raise ValueError(
-            "`alpha_bar` must lie between 0 and 1 and fall from step to step, the least noisy first, got "
-            f"{table[step]:g} at step {step}; turn it round, or give the cumulative products of 1 - beta "
-            "(`scheduler.alphas_cumprod`)"
-        )
 
 
 class PretrainedField(nn.Module):
@@ -288,6 +257,9 @@ class PretrainedField(nn.Module):
 class PretrainedNetwork(VmappedModule):
     """The velocity field of every replica, each of which begins with the weights of the pretrained module.
 
+    Weights of 16 bits are kept in 32, in which small steps of an optimiser or a moving average are not lost, and the
+    module is called with them as it had them.
+
     :param flow: the pretrained policy.
     :param is_trained: whether its parameters are trained, of those that require gradients in the module.
     :param sizes: gives the number of replicas.
@@ -295,6 +267,11 @@ class PretrainedNetwork(VmappedModule):
 
     def __init__(self, flow: PretrainedFlow, is_trained: bool, sizes: Sizes) -> None:
         super().__init__(partial(PretrainedField, flow), sizes.replicas)
+        self.low_dtypes: dict[str, torch.dtype] = {}
+        for name, tensor in self._tensors(frozen=False).items():
+            if tensor.dtype in (torch.float16, torch.bfloat16):
+                self.low_dtypes[name] = tensor.dtype
+                tensor.data = tensor.data.float()
         if not is_trained:
             self.requires_grad_(False)
 
@@ -304,7 +281,110 @@ class PretrainedNetwork(VmappedModule):
         field: PretrainedField = self.module  # type: ignore[assignment]
         return field
 
+    def _tensors(self, frozen: bool) -> dict[str, Tensor]:
+        tensors = super()._tensors(frozen)
+        for name, dtype in getattr(self, "low_dtypes", {}).items():
+            tensors[name] = tensors[name].to(dtype)
+        return tensors
+
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K states of every row."""
         observations, x, t = inputs
         return super().forward(observations, x, as_column(t, x), frozen=frozen)
+
+
+# -- before training --------------------------------------------------------------------------------------------------
+
+
+def check_outputs(policy: Any) -> None:
+    """Call a policy's pretrained flow; refuse one that is no differentiable function of each row of its inputs.
+
+    :param policy: with the flow among its networks.
+    :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
+        time or no gradient.
+    """
+    network = _network_of(policy)
+    size, chunk = policy.chunk_size, (policy.chunk_length, policy.action_size)
+
+    def require(holds: Any, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"`behaviour` must {rule}")
+
+    shape = network.field.action_shape or chunk
+    require(shape == chunk, f"have chunks of shape {chunk} here, got {shape}; set `horizon_length`")
+    # no two coordinates alike, so that one cannot stand for another
+    x = torch.linspace(-1, 1, CALLED_ROWS * size, dtype=torch.float32, device=policy.device)
+    inputs = [
+        policy.layout.zeros(CALLED_ROWS).to(policy.device),
+        x.view(-1, size),
+        torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32, device=policy.device),
+    ]
+    with torch.enable_grad():
+        inputs = [part.requires_grad_(part.is_floating_point()) for part in inputs]
+        # all replicas begin with the same weights: the first stands for them
+        rows = [part.expand(policy.num_replicas, -1, -1) for part in inputs]
+        versions = [part._version for part in rows]
+        try:
+            first, second = (network(*rows)[0] for _ in range(2))
+            # as in an episode, where a squeezed axis is missing
+            network(*(part[:, :1] for part in rows))
+            ends = [network(*rows[:2], t) for t in (0.0, 1.0)]
+        except Exception as error:
+            of_x = (CALLED_ROWS, *(network.field.action_shape or [size]))
+            raise ValueError(
+                f"`behaviour` must map x of shape {of_x}, rows of observations and times to the shape of x, got "
+                f"{type(error).__name__}: {error}; let `call` convert what the module takes and returns, and set "
+                "`horizon_length` to the length of its chunks"
+            ) from error
+        changed = versions != [part._version for part in rows]
+        require(
+            not changed,
+            "leave its inputs as they are, got some changed in place; copy them in `call`",
+        )
+        for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):
+            require(velocity.isfinite().all(), f"return finite numbers, got others at time {time}")
+        rule = "be a function of its inputs, got other numbers at a second call; set a dropout's p to 0"
+        require(torch.equal(first, second), rule)
+        gradients: list[Any] = [None] * len(inputs)
+        if first.requires_grad:
+            gradients = list(torch.autograd.grad(first[-1].sum(), inputs, allow_unused=True))
+    rule = "pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
+    require(gradients[1] is not None and gradients[1][-1].any(), rule)
+    for gradient in gradients:
+        rule = "treat each row by itself; leave out statistics of the batch, and let attention be `batch_first`"
+        require(gradient is None or not gradient[:-1].any(), rule)
+
+
+def check_samples(policy: Any, buffer: Any) -> None:
+    """Compare samples of a policy's pretrained flow in states of the dataset with the dataset's actions and with noise.
+
+    :param policy: with the flow among its networks.
+    :param buffer: with the dataset.
+    :raises ValueError: if samples are further from the data than noise is.
+    """
+    device = policy.device if buffer.placement.on_device else "cpu"
+    batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
+    generator = torch_generator(Purpose.CHECKS, 0, 4)
+    noise = torch.randn(batch.actions.shape, generator=generator, dtype=torch.float32)
+    noise = noise.to(policy.device)
+    with torch.no_grad():
+        velocity = _network_of(policy).at(batch.observations)
+        samples = integrate_flow(velocity, noise, policy.method.flow_steps)
+
+    def error(actions: Tensor) -> float:
+        squares = batch.valid * (actions - batch.actions).square().mean(-1)
+        return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
+
+    # where the data have two modes, samples of a right flow are as far from one as noise; also where a sample is NaN
+    if not error(samples) < 1.1 * error(noise):
+        raise ValueError(
+            f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
+            f"{error(samples):.2f} from samples and {error(noise):.2f} from noise; is `noise_at` right, and are "
+            "`action_scale` and `action_shift` those between actions in [-1, 1] and the module's?"
+        )
+
+
+def _network_of(policy: Any) -> PretrainedNetwork:
+    """Return the network of a policy that stands for the behaviour flow."""
+    networks = policy.nets.values()
+    return next(network for network in networks if isinstance(network, PretrainedNetwork))

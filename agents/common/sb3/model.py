@@ -34,6 +34,7 @@ from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.model_file import Source
+from agents.common.nets.pretrained import check_outputs, check_samples
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.replicas import DivergedError, OneReplica, find_divergence
@@ -49,8 +50,8 @@ from agents.common.sb3.environments import (
 )
 from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.sb3.pretrained import check_fit, check_outputs, check_samples, load_behaviour
 from agents.common.sb3.stored_model import StoredModel
+from agents.common.sb3.transfer import check_fit, load_behaviour
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of

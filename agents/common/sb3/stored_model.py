@@ -43,7 +43,7 @@ from agents.common.model_file import (
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import Normalization, normalized_as_saved
 from agents.common.sb3.environments import CopiedObservations, check_spaces, require_env
-from agents.common.sb3.pretrained import refuse_misfit, shape_mismatches
+from agents.common.sb3.transfer import refuse_misfit, shape_mismatches
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import path_of, suggestion
 
