@@ -262,7 +262,7 @@ def test_a_terminal_shows_tables_and_differences_from_a_published_set(logs, caps
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **yaml.safe_load(DIFFERENT))
     compare.main([*f"{logs} --published mini".split(), *SMALL])
     output = " ".join(capsys.readouterr().out.split())
-    assert "qam was not run as mini was: " in output
+    assert "qam: not run as mini was: " in output
     for difference in ("net_arch 128x3 against 64x2", "eval_episodes 20 against 50"):
         assert difference in output
     assert "Scores, offline" in output

@@ -31,7 +31,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics.bootstrap import seeded
-from zoo.report.statistics.estimates import Estimate
+from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
 from zoo.report.tables import only_task
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
@@ -40,6 +40,8 @@ MAX_LINES = 7
 """The most methods that a figure of lines shows: seaborn's palette has so many colours before its grey."""
 WIDTH = 4.8
 """The width of a figure with one panel, in inches."""
+DPI = 150
+"""The dots of a picture to an inch."""
 GREY = "#8f8f8f"
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -50,6 +52,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_BOOTSTRAP = f"bootstrap intervals from {MIN_SEEDS} seeds on"
 _TEXTS = {"labelsize": "medium", "ticklabelsize": "medium"}
 
 
@@ -90,7 +93,7 @@ def to_file(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": "figure"}):
         figure.savefig(
-            buffer, format=kind, dpi=150, bbox_inches="tight", metadata=_UNDATED.get(kind)
+            buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=_UNDATED.get(kind)
         )
     return buffer.getvalue()
 
@@ -147,7 +150,8 @@ class _Artist:
             legendsize="small",
             **_TEXTS,
         )
-        return Drawing(figure, f"Fraction of runs above a threshold, {phase.name}.{end}")
+        caption = f"Fraction of runs above a threshold, {phase.name}.{end} Bands: point-wise 95% {_BOOTSTRAP}."
+        return Drawing(figure, caption)
 
     def sample_efficiency(self) -> Drawing | None:
         """Draw the learning curves over all tasks."""
@@ -219,7 +223,9 @@ class _Artist:
                 linewidth=1.5,
                 **_TEXTS,
             )
-        return f"{end} Bands: point-wise 95% t-intervals."
+        if curves["low"].notna().any():
+            end += " Bands: point-wise 95% t-intervals."
+        return end
 
     def counts_online_steps_alone(self, name: str, curve: pd.DataFrame, border: int) -> bool:
         """Return whether the steps of a curve begin with 0 at the end of the other methods' offline phase.
@@ -336,7 +342,9 @@ class _Artist:
         figure = self.intervals(columns, self.comparison.kind.unit, colours)
         where = only_task(self.comparison) or phase.tasks_label
         caption = f"{phase.name}, over {where}, with 95% intervals"
-        return Drawing(figure, f"{caption}: t for the mean, bootstrap for the IQM.")
+        if "IQM" in columns:
+            caption += f": t for the mean, {_BOOTSTRAP} for the IQM"
+        return Drawing(figure, f"{caption}.")
 
     def intervals(
         self,
@@ -363,7 +371,8 @@ class _Artist:
                 subfigure_width=0.6 * WIDTH,
                 row_height=0.2,
                 xlabel=unit,
-                xlabel_y_coordinate=-1.6 / len(names),  # as far below few rows as below many
+                # as far below few rows as below many: rliable's panels begin at 0.11 of the height
+                xlabel_y_coordinate=0.11 - 1.75 / len(names),
             )
         plt.close(figure)  # pyplot forgets it; the figure stays
         return figure
@@ -391,7 +400,7 @@ class _Artist:
         return Drawing(
             figure,
             f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, with "
-            "95% bootstrap intervals.",
+            f"95% {_BOOTSTRAP}.",
         )
 
 

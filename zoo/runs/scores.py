@@ -8,9 +8,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-METRICS = {"mean": "mean", "iqm": "IQM", "median": "median", "optimality_gap": "optimality gap"}
-"""Aggregates under their names in files -> what tables call them."""
-
 
 @dataclass(frozen=True)
 class ScoreKind:
@@ -19,7 +16,6 @@ class ScoreKind:
     :param limits: the lowest and the highest possible score, infinite where there is none.
     :param scale: what a score is multiplied by before it is shown.
     :param is_comparable: whether scores of different environments share a scale, so that they may be averaged.
-    :param metrics: which aggregates make sense, see `METRICS`.
     """
 
     name: str
@@ -27,7 +23,6 @@ class ScoreKind:
     limits: tuple[float, float] = (0.0, 1.0)
     scale: float = 100.0
     is_comparable: bool = True
-    metrics: tuple[str, ...] = tuple(METRICS)
 
     @property
     def unit(self) -> str:
@@ -88,7 +83,7 @@ SUCCESS = ScoreKind("success", "Success in %")
 SUCCESS_BY_RETURN = ScoreKind(
     "success by return", "Success in % (a return of at least the run's threshold)"
 )
-RETURN = ScoreKind("return", "Return", (-math.inf, math.inf), 1.0, False, ("mean", "iqm"))
+RETURN = ScoreKind("return", "Return", (-math.inf, math.inf), 1.0, is_comparable=False)
 NORMALISED_RETURN = ScoreKind(
     "normalised return", "Normalised return (0 is random, 100 is the expert)", RETURN.limits
 )

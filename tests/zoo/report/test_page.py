@@ -175,7 +175,7 @@ def test_what_was_left_out_of_a_set_stands_on_the_page_and_in_the_results():
     left_out = json.loads(content.results)["compared"]["left_out"]["rql2026"]
     assert left_out["methods"] == ["RQL"]
     assert len(left_out["tasks"]) == 49
-    assert "of rql2026, left out: RQL, 49 tasks" in content.selection
+    assert "of rql2026, left out are 1 method (RQL) and 49 tasks" in content.selection
     request = CompareRequest(methods=["qam"])
     text = describe_selection(selection(content.inputs, content.comparisons, request))
     for part in (
@@ -209,7 +209,7 @@ def test_departures_name_their_environments():
     protocols = {env: {"profile": "qam"} for env in departures}
     methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
     content = content_of(scene_runs([[0.5] * 6] * 3), methods)
-    (sentence,) = (text for text in content.warnings if "departs" in text)
+    (sentence,) = (text for text in content.warnings if "protocol of the profile" in text)
     assert "offline_steps 3,000 instead of 1,000,000 (2 tasks of scene-play)" in sentence
     assert "gamma 0.9 instead of 0.99 (scene-play task1)" in sentence
 
@@ -220,7 +220,7 @@ def test_runs_that_were_not_made_as_a_set_beside_them_are_told():
     methods["QAM"] = ComparedMethod("QAM", "QAM", "qam2026")
     runs = pd.concat([scene_runs([[0.5] * 6], name) for name in methods])
     content = content_of(runs, methods, sets=[load_set("qam2026")])
-    (text,) = (text for text in content.warnings if "was not run as qam2026 was" in text)
+    (text,) = (text for text in content.warnings if "qam: not run as qam2026 was" in text)
     assert "offline_steps 3,000 against 1,000,000" in text
 
 

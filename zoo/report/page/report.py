@@ -17,7 +17,7 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -32,7 +32,7 @@ from zoo.report.comparison import (
     joined,
     phases_of,
 )
-from zoo.report.figures import all_figures, to_file
+from zoo.report.figures import DPI, all_figures, to_file
 from zoo.report.inputs import Inputs
 from zoo.report.page.sentences import describe_selection, selection, verdict_sentences, warnings
 from zoo.report.request import CompareRequest
@@ -118,6 +118,14 @@ class Content:
         return json.dumps(numbers | {"compared": self.selected}, indent=1) + "\n"
 
 
+class Image(NamedTuple):
+    """A figure of the page: a PNG in base64, its width in inches, and its caption."""
+
+    data: str
+    width: float
+    caption: str
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a folder with files that is not that of an earlier report.
 
@@ -150,14 +158,16 @@ def write_report(folder: Path, content: Content) -> Path:
         files[f"tables/{table.name}.csv"] = to_csv(table)
         if content.request.latex:
             files[f"tables/{table.name}.tex"] = to_latex(table)
-    images = {}
+    images: dict[str, Image] = {}
     for comparison in content.comparisons:
         for name, drawing in all_figures(comparison, inputs.evaluations).items():
             image = to_file(drawing.figure, "png")
             files[f"figures/{name}.png"] = image
             if content.request.latex:
                 files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
-            images[name] = (base64.b64encode(image).decode(), drawing.caption)
+            # the header of a PNG has its width in dots
+            width = int.from_bytes(image[16:20], "big") / DPI
+            images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):
         for name in _FOLDERS:
@@ -190,11 +200,8 @@ def csv_file(name: str, table: pd.DataFrame) -> dict[str, bytes]:
     return {f"{name}.csv": content}
 
 
-def to_html(content: Content, images: Mapping[str, tuple[str, str]]) -> str:
-    """Return the page with everything inside.
-
-    :param images: name of a figure -> its PNG in base64, and its caption.
-    """
+def to_html(content: Content, images: Mapping[str, Image]) -> str:
+    """Return the page with everything inside."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -165,9 +165,11 @@ def describe_selection(chosen: Mapping[str, Any]) -> str:
     """Return what `selection` has found as one line."""
     texts = []
     for name, missing in chosen["left_out"].items():
-        methods = _enumerated(missing["methods"]) or "no method"
-        tasks = count(len(missing["tasks"]), "task") if missing["tasks"] else "no task"
-        texts.append(f"of {name}, left out: {methods}, {tasks}")
+        methods = count(len(missing["methods"]), "method")
+        if missing["methods"]:
+            methods += f" ({_enumerated(missing['methods'])})"
+        tasks = count(len(missing["tasks"]), "task")
+        texts.append(f"of {name}, left out are {methods} and {tasks}")
     for flag in ("methods", "envs"):
         if chosen[flag]:
             texts.append(f"chosen by --{flag}: {_enumerated(chosen[flag])}")
@@ -207,6 +209,7 @@ def _departures(
 ) -> Iterator[str]:
     """Yield how own methods depart from the protocol of their profile, or from that of published scores beside them."""
     last_phase = list(comparisons[0].phases)[-1]  # offline scores do not depend on online steps
+    alike: dict[str, list[str]] = {}  # methods that depart alike share a sentence
     for name, method in inputs.methods.items():
         if not method.is_own:
             continue
@@ -216,10 +219,8 @@ def _departures(
             phrases[task] = [_readable(*item) for item in departures.items()]
         if any(phrases.values()):
             is_quick = any(method.protocols[task]["profile"] == "quick" for task in places[name])
-            opening = (
-                "trained with `--quick`" if is_quick else "departs from the protocol of its profile"
-            )
-            yield f"{name} {opening}: {_gathered(phrases)}."
+            opening = "trained with `--quick`" if is_quick else "not by the protocol of the profile"
+            alike.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
         for published in inputs.sets:
             if not any(m.source == published.name for m in inputs.methods.values()):
                 continue
@@ -227,7 +228,10 @@ def _departures(
                 expected = published.protocol_of(method.algorithm, split_environment(task)[1])
                 phrases[task] = protocol_differences(last_phase, method.protocols[task], expected)
             if any(phrases.values()):
-                yield f"{name} was not run as {published.name} was: {_gathered(phrases)}."
+                text = f"not run as {published.name} was: {_gathered(phrases)}."
+                alike.setdefault(text, []).append(name)
+    for text, names in alike.items():
+        yield f"{_enumerated(names)}: {text}"
 
 
 def _readable(name: str, values: Sequence[Any]) -> str:
