@@ -79,7 +79,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     :param args: parsed arguments.
     :return: the result to print.
     """
-    if args.num_threads > 0:
+    if args.num_threads:
         torch.set_num_threads(args.num_threads)
     if args.work is not None:
         return write_work(args)

@@ -24,7 +24,6 @@ from zoo.algorithms.packages import import_environments
 from zoo.terminal.cli import PROGRAMS, checked, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, FAILED, INTERRUPTED, STOP_SIGNALS, SUCCEEDED, UsageError
 from zoo.terminal.parser import (
-    THREADS,
     Number,
     Parser,
     a_path,
@@ -80,7 +79,7 @@ def test_help_needs_no_pytorch():
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [*((Number(), text) for text in ("1.5", "ten", "", "nan", "inf")), (THREADS, "100000")],
+    [*((Number(), text) for text in ("1.5", "ten", "", "nan", "inf")), (Number(-1, 2000), "2001")],
 )
 def test_what_is_not_a_whole_number_within_bounds_is_refused(kind, text):
     assert [kind(number) for number in ("7", "-1", "1e3", "1_000")] == [7, -1, 1000, 1000]

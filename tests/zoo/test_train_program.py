@@ -75,6 +75,7 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
 REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
+    "--seeds 0-99999999999999999999": "`--seeds` expects at most 1000 seeds",
     "--seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",

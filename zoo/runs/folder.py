@@ -436,7 +436,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     for path in parent.glob(f"{prefix}*"):
         number = path.name.removeprefix(prefix)
         # The name of another environment may begin alike.
-        if number.isdigit():
+        if number.isdecimal():
             folders[int(number)] = path
     return folders
 

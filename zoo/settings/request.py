@@ -20,7 +20,6 @@ from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import (
     SEED,
     SEED_OR_ANY,
-    THREADS,
     Parser,
     add_flags,
     add_verbose,
@@ -121,9 +120,7 @@ class TrainRequest:
     )
     eval_seed: int = flag("decides the evaluation's starts and noise", default=0, type=SEED)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
-    num_threads: int = flag(
-        "CPU threads of PyTorch; -1: PyTorch's default", default=-1, type=THREADS
-    )
+    num_threads: int | None = flag("CPU threads of PyTorch (default: PyTorch's own choice)")
     log_folder: Path = flag(
         "where run folders are made", "-f", default=Path("logs"), section="output"
     )

@@ -103,11 +103,10 @@ class Number:
 
 COUNT = Number(1)
 ZERO_OR_MORE = Number(0)
-THREADS = Number(-1, 1024)
 SEED = Number(0, MAX_SEED)
 SEED_OR_ANY = Number(-1, MAX_SEED)
 REAL = Number(is_whole=False)
-"""Types of the arguments of all programs; -1 threads are PyTorch's default."""
+"""Types of the arguments of all programs."""
 
 
 def a_path(text: str) -> Path:
@@ -272,20 +271,18 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
     seeds: list[int] = []
     for word in words:
         first, dash, last = word.partition("-")
-        if not dash:
-            last = first
         try:
-            numbers = range(int(first), int(last) + 1)
+            low, high = int(first), int(last if dash else first)
         except ValueError:
-            numbers = range(0)
-        if not numbers:
+            low, high = 0, -1
+        if high < low:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
         # before the list is made: 0-4000000000 would fill the memory
-        if len(seeds) + len(numbers) > MAX_PLANNED_SEEDS:
+        if len(seeds) + high - low >= MAX_PLANNED_SEEDS:
             raise UsageError(
                 f"`{name}` expects at most {MAX_PLANNED_SEEDS} seeds, got {' '.join(words)}"
             )
-        seeds += numbers
+        seeds += range(low, high + 1)
     if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MAX_SEED:
         raise UsageError(f"`{name}` expects different seeds <= {MAX_SEED}, got {' '.join(words)}")
     return seeds

@@ -27,18 +27,21 @@ def make_table(
     :param wrapped: the columns that share the width which the others leave.
     """
     # No lines: in a narrow terminal they would take the room of the numbers.
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=0, pad_edge=False)
-    # Rich's padding, and its measuring of each cell twice, would be half of the time of a table of a thousand rows.
-    gaps = [" "] * (len(header) - 1) + [""]
-    for index, (name, gap) in enumerate(zip(header, gaps, strict=True)):
-        table.add_column(name + gap, no_wrap=name in unbroken, overflow="fold")
-        if name in wrapped:
-            table.columns[-1].ratio = 1
-        elif name in unbroken:
-            texts = "\n".join([name, *(str(row[index]) for row in rows)])
-            table.columns[-1].width = max(map(cell_len, texts.splitlines())) + len(gap)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for index, name in enumerate(header):
+        is_unbroken = name in unbroken
+        lines = "\n".join([name, *(str(row[index]) for row in rows)]).splitlines()
+        table.add_column(
+            name,
+            no_wrap=is_unbroken,
+            overflow="fold",
+            ratio=1 if name in wrapped else None,
+            width=max(map(cell_len, lines)) if is_unbroken else None,
+        )
     for row in rows:
-        table.add_row(*(cell + gap for cell, gap in zip(row, gaps, strict=True)))
+        table.add_row(*row)
     return table
 
 

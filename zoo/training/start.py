@@ -111,7 +111,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         seeds = run.seeds
     # Drawn only now: --resume without seeds goes on with those of the run.
     seeds = seeds or [secrets.randbelow(100_000)]
-    if request.num_threads > 0:
+    if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
     envs = make_environments(plan, len(seeds))
     stack.callback(_close, envs)
