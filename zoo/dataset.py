@@ -14,7 +14,6 @@ from zoo.datasets.files import dataset_files, recorded_sha256
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
 from zoo.envs.tasks import TASKS
-from zoo.suites import find_suite
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.terminal.parser import (
@@ -63,11 +62,7 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _download(args: argparse.Namespace) -> dict[str, Any]:
-    """Download a dataset, or those of a suite."""
-    if args.name is None:
-        return _download_suite(args)
-    if args.dry_run:
-        raise UsageError("`--dry-run` requires `--suite`; `zoo dataset list` shows sizes")
+    """Download a dataset."""
     spec = parse_name(args.name).spec
     if args.dataset_size is not None and spec.files == 1:
         raise UsageError(f"`--dataset-size` is for datasets of several files; {spec.name} is one")
@@ -82,20 +77,6 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
     if spec.files == 1:
         return _describe_files(dataset_files(spec.name, args.dataset_dir))
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
-
-
-def _download_suite(args: argparse.Namespace) -> dict[str, Any]:
-    """Download the datasets of a suite, or list them."""
-    if args.dataset_size is not None:
-        raise UsageError(
-            "`--dataset-size` cannot be combined with `--suite`, whose settings say how much of a dataset is used"
-        )
-    file = find_suite(args.suite)  # before the import below, which takes seconds
-    from zoo.suites.data import download_suite
-
-    rows = download_suite(file, args.dataset_dir, dry_run=args.dry_run, replace=args.force)
-    print_rows(f"Datasets of {file.stem}", rows)
-    return {"suite": file.stem, "datasets": rows}
 
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
@@ -169,7 +150,7 @@ def _cell(value: Any) -> str:
 COMMANDS = {
     "list": (_list, "list all datasets of the benchmarks and whether they are on disk"),
     "generate": (_generate, "generate a dataset with OGBench's scripted oracles"),
-    "download": (_download, "download a dataset, or all datasets of a suite"),
+    "download": (_download, "download a dataset"),
     "check": (_check, "check that a dataset can be trained on and fits its environment"),
     "convert": (_convert, "convert a dataset in any supported format to an npz file"),
 }
@@ -177,7 +158,7 @@ COMMANDS = {
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Run a command."""
-    if args.command in ("generate", "download") and args.name not in (None, *TASKS):
+    if args.command in ("generate", "download") and args.name not in TASKS:
         parse_name(args.name)  # before the imports of the commands, which take seconds
     function, _ = COMMANDS[args.command]
     return function(args)
@@ -204,21 +185,14 @@ def make_parser() -> Parser:
 def _add_arguments(command: Parser, word: str) -> None:
     """Add the arguments of a command other than list."""
     add = command.add_argument
+    own = ", the path of your own, or minari:ID" if word in ("check", "convert") else ""
+    add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{own}")
     if word == "download":
-        which = command.add_mutually_exclusive_group(required=True)
-        which.add_argument(
-            "name", nargs="?", metavar="NAME", help="dataset name, e.g. cube-double-play-v0"
-        )
-        which.add_argument("--suite", type=a_path, help="name or file of a suite")
-        add("--dry-run", action="store_true", help="with --suite: only list the datasets")
         add(
             "--dataset-size",
             type=COUNT,
             help="of a dataset of several files, those with the first N transitions",
         )
-    else:
-        own = "" if word == "generate" else ", the path of your own, or minari:ID"
-        add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{own}")
     if word != "check":
         add("--force", action="store_true", help="replace existing files")
     if word == "generate":

@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from tests.zoo.datasets.conftest import NAME, small_arrays, write_shard
-from zoo.dataset import main
 from zoo.datasets import download
 from zoo.datasets.download import DownloadError, download_dataset
-from zoo.datasets.files import recorded_sha256
+from zoo.datasets.files import missing_files, recorded_sha256
 from zoo.datasets.names import DATASETS
 from zoo.datasets.shards import convert_shards
-from zoo.suites.data import describe_dataset
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
@@ -193,43 +191,6 @@ def test_files_of_a_large_dataset_arrive_in_a_folder(server, tmp_path, monkeypat
         assert recorded_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-# -- the datasets of a suite ------------------------------------------------------------------------------------------
-
-STITCH = "pointmaze-medium-stitch-v0"
-
-
-@pytest.fixture
-def suite(tmp_path):
-    """Return the file of a suite that trains on two datasets of the server."""
-    file = tmp_path / "two.yml"
-    environments = "pointmaze-medium-navigate, pointmaze-medium-stitch"
-    file.write_text(
-        f"{{algorithms: [fql, bc], environments: [{environments}], seeds: 0, dataset: download}}"
-    )
-    return file
-
-
-def test_the_datasets_of_a_suite_are_downloaded_and_a_stopped_download_continues(
-    server, suite, tmp_path, call
-):
-    words = ["download", "--suite", suite, "--dataset-dir", tmp_path / "data"]
-    call(main, *words, code=2)  # the host has no file of the second one yet
-    for name in FILES:
-        server.files[name.replace(NAME, STITCH)] = server.files[name]
-    result, _ = call(main, *words)
-    rows = [(row["name"], row["files"], row["here"]) for row in result["datasets"]]
-    assert rows == [(NAME, 1, True), (STITCH, 1, True)]
-    assert server.requests_for(f"{NAME}.npz") == [None]
-
-
-def test_a_suite_downloads_as_many_files_as_its_runs_use(call):
-    result, _ = call(main, "download", "--suite", "trqam", "--dry-run")
-    files = {row["name"]: row["files"] for row in result["datasets"]}
-    assert files["puzzle-4x4-play-100m-v0"] == 10
-    assert files["cube-quadruple-play-100m-v0"] == 100
-    assert files["scene-play-v0"] == 1
-
-
 def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_path, monkeypatch):
     spec = dataclasses.replace(DATASETS[NAME], files=2)
     monkeypatch.setitem(DATASETS, NAME, spec)
@@ -238,23 +199,6 @@ def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_p
     convert_shards(tmp_path / NAME, spec, size=None)
     for file in (tmp_path / NAME).glob("*.npz"):
         file.unlink()
-    assert describe_dataset(NAME, None, tmp_path)["here"]
+    assert not missing_files(spec, tmp_path)
     download_dataset(NAME, tmp_path, existing="keep")
-    assert not server.requests
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    {
-        "--suite mini": "expected a suite that downloads its datasets, got mini",
-        "--suite robomimic": "downloads datasets that OGBench hosts, got a suite with",
-        "--suite nope": "unknown suite `nope`",
-        "--suite trqam --dataset-size 3": "`--dataset-size`",
-        f"{NAME} --dry-run": "`--dry-run`",
-    }.items(),
-)
-def test_what_a_suite_cannot_download_is_refused_before_the_first_request(
-    words, reason, server, refusal
-):
-    assert reason in refusal(main, "download", *words.split())
     assert not server.requests
