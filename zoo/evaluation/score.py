@@ -14,7 +14,6 @@ from zoo.runs.scores import (
     SCORE_KINDS,
     SUCCESS,
     SUCCESS_BY_RETURN,
-    WITHOUT_ENV,
     spread_digits,
 )
 
@@ -47,9 +46,7 @@ class Score:
         :param scoring: what the episodes were scored by.
         """
         if successes is None:
-            # without an environment, "returns" are critic values or negative losses
-            kind = WITHOUT_ENV.get(scoring.score or "", RETURN)
-            return cls(kind.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
+            return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         episodes = len(successes)
         won = int(successes.sum())
         kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN

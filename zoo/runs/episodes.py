@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,6 @@ class EpisodeResults:
     :param seeds: reset seeds, shape (episodes,).
     :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
         NaN or infinity, has zeros in its rows.
-    :param estimates: without an environment, further estimates of each replica by name, (S,); `returns` are then values
-        of the first states of held-out trajectories.
     :param any_successes: as `successes`, of any step of an episode.
     """
 
@@ -35,7 +33,6 @@ class EpisodeResults:
     lengths: np.ndarray
     seeds: np.ndarray
     played: np.ndarray
-    estimates: Mapping[str, np.ndarray] = field(default_factory=dict)
     any_successes: np.ndarray | None = None
 
     def successes_of(self, replica: int) -> np.ndarray | None:
@@ -50,8 +47,7 @@ class ScoringRule:
     Many environments put ``success`` into an info only when it is true. So success is the score of an environment as
     soon as one of its episodes reports any, and an episode that reports none is a failure there.
 
-    :param score: ``"success"``; ``"return"``; without an environment a key of `zoo.runs.scores.WITHOUT_ENV`; None is
-        success where the environment reports it, else the return.
+    :param score: ``"success"`` or ``"return"``; None is success where the environment reports it, else the return.
     :param success_return: the return from which an episode is a success.
     :param success_at: ``"any"`` for success at any step of an episode; None for its last step.
     :param reference_scores: returns of a random and of an expert policy.

@@ -407,8 +407,6 @@ def with_evaluation(
         "ep_lengths": results.lengths[replica],
         "episode_seeds": results.seeds,
     }
-    for name, values in results.estimates.items():
-        row[name] = values[replica]
     if results.successes is not None:
         row["successes"] = results.successes[replica]
     if not history:

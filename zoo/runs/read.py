@@ -160,6 +160,8 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
         row["updated"] = datetime.datetime.fromisoformat(status["updated"])
         row["state"] = state_now(folder, status)
         is_done = row["state"] == "done"
+        if is_done and record.no_env:
+            return row | {"problem": "trained without an environment, so it has no scores"}, none
         if is_done and folder.summary.exists():
             evaluations, hours = folder.read_summary()
             row["hours"] = hours and hours / len(record.all_seeds)

@@ -12,7 +12,6 @@ from agents.common.validation import count
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import DIVERGED, Evaluations, RunFolder, UnreadableRun, numbered_folders
 from zoo.runs.protocol import shortened
-from zoo.runs.scores import WITHOUT_ENV
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError
@@ -246,7 +245,7 @@ def result_of(
     if history:
         returns = history["results"][-1]
         mean = float(returns.mean())
-        result[name_of_mean(scoring)] = mean
+        result["return"] = mean
         if "successes" in history:
             result["success"] = float(history["successes"][-1].mean())
         elif scoring.reference_scores is not None:
@@ -256,14 +255,6 @@ def result_of(
     if folder.learning_curve.exists():
         result["learning_curve"] = str(folder.learning_curve)
     return result
-
-
-def name_of_mean(scoring: ScoringRule) -> str:
-    """Return what files and logs call the mean of an evaluation's results."""
-    kind = WITHOUT_ENV.get(scoring.score or "")
-    if kind is None:
-        return "return"
-    return kind.name.replace(" ", "_")
 
 
 def joint_result(
@@ -297,8 +288,6 @@ def describe_evaluation(
         name = scoring.success
         scores = results.successes[played]
         digits = ".1%"
-    elif results.estimates:
-        name = WITHOUT_ENV[scoring.score or ""].name
     else:
         name = "mean return"
     episodes = count(returns.shape[1], "episode")
@@ -308,8 +297,6 @@ def describe_evaluation(
         for replica, mean in zip(played, scores.mean(axis=1), strict=True):
             of_seeds.append(f"seed {seeds[replica]}: {mean:{digits}}")
         text += f" ({', '.join(of_seeds)})"
-    if results.estimates:
-        return f"{text}, held-out loss {results.estimates['held_out_loss'][played].mean():.4g}"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     elif scoring.reference_scores is not None:

@@ -6,7 +6,7 @@ to be. Success may also be a return above a threshold. Scores of two kinds never
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,7 @@ RETURN = ScoreKind("return", "Return", (-math.inf, math.inf), 1.0, is_comparable
 NORMALISED_RETURN = ScoreKind(
     "normalised return", "Normalised return (0 is random, 100 is the expert)", RETURN.limits
 )
-VALUE = replace(
-    RETURN,
-    name="value estimate",
-    caption="Discounted return as fitted Q evaluation estimates it from held-out data; nothing was played",
-)
-CRITIC_VALUE = replace(
-    RETURN,
-    name="critic value",
-    caption="What the algorithm's own critic expects of the policy in held-out trajectories; nothing was played",
-)
-NEGATIVE_LOSS = replace(
-    RETURN,
-    name="negative loss",
-    caption="Minus the algorithm's loss on held-out trajectories; nothing was played",
-)
-WITHOUT_ENV = {"value": VALUE, "critic": CRITIC_VALUE, "loss": NEGATIVE_LOSS}
-"""The setting ``score`` of runs without an environment -> its kind; releases until 1.0 wrote ``value``."""
-_ALL = (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN, *WITHOUT_ENV.values())
+_ALL = (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN)
 SCORE_KINDS = {kind.name: kind for kind in _ALL}
 """All kinds, in the order of a report."""
 OWN_SCALE = [kind.name for kind in SCORE_KINDS.values() if not kind.is_comparable]

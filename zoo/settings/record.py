@@ -149,9 +149,8 @@ class RunSettings(Configurable):
     offline_data: Literal["preload", "balanced", "none"] | None = _optional(
         doc="what online training does with the dataset: in front of the buffer, half of every batch, nothing",
     )
-    score: Literal["success", "return", "value", "critic", "loss"] | None = _optional(
-        doc="what an episode is scored by (default: success once the environment has reported any, else the return); "
-        "value is for --no-env",
+    score: Literal["success", "return"] | None = _optional(
+        doc="what an episode is scored by (default: success once the environment has reported any, else the return)",
     )
     success_return: float | None = _optional(
         doc="the return from which an episode counts as a success, whatever the environment says",
@@ -224,6 +223,7 @@ class RunRecord:
         that was read.
     :param sources: where the values are from: one line per layer that was used.
     :param departures: setting -> its value and the one in the protocol of the profile, where they differ.
+    :param no_env: whether it trains on data alone, which `env` is named after.
     :param env_kwargs: words ``KEY=VALUE``, as are those of evaluation.
     :param agent: of an algorithm that is not built in: ``class``, ``package``, ``code``, a hash of its file, and
         ``layers``, the networks whose widths are their own.
@@ -246,6 +246,7 @@ class RunRecord:
     departures: dict[str, list[Any]] = field(default_factory=dict, metadata=_NOTE)
     eval_seed: int = 0
     label: str | None = field(default=None, metadata={"role": "output"})
+    no_env: bool | None = None
     n_envs: int | None = None
     env_kwargs: list[str] | None = None
     eval_env_kwargs: list[str] | None = None

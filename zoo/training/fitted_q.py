@@ -10,7 +10,6 @@ from agents.fqe import fitted_q
 from zoo.envs.make import make_env
 from zoo.models.agent import Agent
 from zoo.runs.folder import RunFolder, check_log_folder
-from zoo.runs.scores import WITHOUT_ENV
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.training.plan import load_data_of_run
@@ -41,7 +40,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     # the folder of the run's datasets need not have another dataset
     trained_on = folder.read_arguments() if dataset is None else {}
     dataset = dataset or trained_on.get("dataset", "auto")
-    if config.run.score in WITHOUT_ENV:
+    if config.no_env:
         env: Any = DataOnly(policy.observation_space, policy.action_space)
     else:
         env = make_env(agent.env_id, **agent.env_kwargs)

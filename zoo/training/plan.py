@@ -22,7 +22,6 @@ from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.envs.tasks import TASKS
-from zoo.runs.scores import WITHOUT_ENV
 from zoo.settings.config import NO_BENCHMARK, Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord
@@ -145,7 +144,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     origins = _find_start(request, config)
     if config.method is not None and config.algo not in BUILT_IN:
         origins["agent"] = origin_of(type(config.method))
-    config = replace(config, **origins)
+    config = replace(config, **origins, no_env=request.no_env or None)
     content = None
     if request.no_env:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
@@ -179,15 +178,14 @@ def load_data_of_run(
     :param env: whose spaces the data must fit.
     :raises UsageError: if it cannot be read, has no rewards or other spaces.
     """
-    no_env = config.run.score in WITHOUT_ENV
-    if no_env and dataset in SOURCES:
+    if config.no_env and dataset in SOURCES:
         raise UsageError(
             f"`{config.env}` stands for data of your own, got --dataset {dataset}; name a file or folder"
         )
     request = TrainRequest(
         algo=config.algo,
         env=config.env,
-        no_env=no_env,
+        no_env=bool(config.no_env),
         dataset=dataset,
         dataset_dir=dataset_dir,
     )
@@ -250,17 +248,12 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
             "them out"
         )
-    if request.no_env:
-        if run.online_steps or run.score is not None or run.success_return is not None:
-            raise UsageError(
-                "`--no-env` cannot train online or evaluate: set --online-steps to 0, and leave out --score, "
-                "--success-return and --reference-scores"
-            )
-        has_critic = config.method is not None and config.method.rates_actions
-        run.score = "critic" if has_critic else "loss"
-    elif run.score in WITHOUT_ENV:
+    if request.no_env and (
+        run.online_steps or run.score is not None or run.success_return is not None
+    ):
         raise UsageError(
-            f"`score` = {run.score} is that of data alone; add --no-env, or leave it out"
+            "`--no-env` cannot train online or evaluate: set --online-steps to 0, and leave out --score, "
+            "--success-return and --reference-scores"
         )
     if run.offline_data is not None:
         return run.offline_data != "none"

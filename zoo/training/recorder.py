@@ -15,11 +15,11 @@ from agents.common.normalization import raw_observations
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
 from zoo.evaluation.evaluator import Evaluator
-from zoo.evaluation.from_data import HeldOutEvaluator
+from zoo.evaluation.held_out import HeldOutLosses
 from zoo.evaluation.score import Score
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import OFFLINE, PHASES, Evaluations, short_name, with_evaluation
-from zoo.runs.resume import describe_evaluation, name_of_mean, result_of
+from zoo.runs.resume import describe_evaluation, result_of
 from zoo.runs.scores import SCORE_KINDS
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import Abandoned, StopSignal
@@ -43,7 +43,7 @@ class Recorder:
         self,
         config: RunRecord,
         model: FlowAlgorithm,
-        evaluator: Evaluator | HeldOutEvaluator,
+        evaluator: Evaluator | HeldOutLosses,
         replicas: Replicas,
         stop: StopSignal,
         observe: Observer | None = None,
@@ -59,7 +59,8 @@ class Recorder:
         self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
         self.last_step = -1  # of the last evaluation
         self.seconds = 0.0  # of all evaluations
-        evaluator.check_in = self._check_in
+        if isinstance(evaluator, Evaluator):
+            evaluator.check_in = self._check_in
 
     @property
     def step(self) -> int:
@@ -90,6 +91,10 @@ class Recorder:
             self._check_in()
             # the environments of the evaluation are not normalised
             with raw_observations(self.model) as policy:
+                if isinstance(self.evaluator, HeldOutLosses):
+                    self._log_losses(self.evaluator.losses(policy))
+                    self.last_step = self.step
+                    return
                 results = self.evaluator.evaluate(
                     as_chunk_policy(policy), self.replicas.seeds, self.replicas.active
                 )
@@ -128,11 +133,10 @@ class Recorder:
 
     def _log(self, phase: int, results: EpisodeResults) -> None:
         """Write the means of an evaluation to the logs of each replica."""
-        if results.estimates:
-            means = {name_of_mean(self.scoring): results.returns.mean(axis=1), **results.estimates}
-        else:
-            means = {"mean_reward": results.returns.mean(axis=1)}
-            means["mean_ep_length"] = results.lengths.mean(axis=1)
+        means = {
+            "mean_reward": results.returns.mean(axis=1),
+            "mean_ep_length": results.lengths.mean(axis=1),
+        }
         if results.successes is not None:
             means["success_rate"] = results.successes.mean(axis=1)
         assert isinstance(self.model.logger, ReplicaLogger)
@@ -144,6 +148,17 @@ class Recorder:
             )
         )
 
+    def _log_losses(self, losses: dict[str, np.ndarray]) -> None:
+        """Write losses by name, each (S,), to the logs of each replica; they are no scores."""
+        assert isinstance(self.model.logger, ReplicaLogger)
+        row = {f"eval/{name}": values for name, values in losses.items()}
+        self.model.logger.write(row, self.model.num_timesteps)
+        means = [
+            f"{name.replace('_', ' ')} {values[self.replicas.active].mean():.4g}"
+            for name, values in losses.items()
+        ]
+        log.info("step %d: %s", self.step, ", ".join(means))
+
     def finish(self) -> list[dict[str, Any]]:
         """Write final model and learning curve of each replica that has not failed; return the results of all."""
         results = []
@@ -154,7 +169,8 @@ class Recorder:
             if failure is None:
                 save_model(self.model.replica(replica), folder.model)
                 title = f"{self.config.algo} in {short_name(self.config.env)}, seed {seed}"
-                plot_learning_curve(history, folder.learning_curve, title, self.scoring)
+                if history:
+                    plot_learning_curve(history, folder.learning_curve, title, self.scoring)
             results.append(result_of(folder, seed, history, self.scoring, failure))
         return results
 

@@ -17,7 +17,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from agents.common.data.arrays import Transitions
 from agents.common.model_file import ModelFile, find_model, read_model_file
 from agents.common.nets.pretrained import check_outputs
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
@@ -32,7 +31,7 @@ from zoo.envs.checks import check_same_spaces, policy_name
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
-from zoo.evaluation.from_data import HeldOutEvaluator, hold_out
+from zoo.evaluation.held_out import HeldOutLosses, hold_out
 from zoo.evaluation.workers import start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
@@ -102,7 +101,11 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if run is not None and run.is_done:
         return result_of_done(run)
     # Processes start now, and build their environments while the model is made.
-    evaluator = stack.enter_context(contextlib.closing(make_evaluator(plan, held_out)))
+    evaluator: Evaluator | HeldOutLosses
+    if held_out is not None:
+        evaluator = HeldOutLosses(held_out, seed=request.eval_seed)
+    else:
+        evaluator = stack.enter_context(make_evaluator(plan))
     folders = run.folders if run else []
     # The list is empty for a new run; a failure ends the folders that `make_folders` appends too.
     stack.enter_context(ending_recorded(folders))
@@ -142,16 +145,9 @@ def _close(envs: VecEnv) -> None:
         log.warning("a training environment failed to close: %s", describe_error(error))
 
 
-def make_evaluator(
-    plan: RunPlan, held_out: Transitions | None = None
-) -> Evaluator | HeldOutEvaluator:
-    """Start the environments of the evaluation.
-
-    :param held_out: the trajectories that take their place.
-    """
+def make_evaluator(plan: RunPlan) -> Evaluator:
+    """Start the environments of the evaluation."""
     request = plan.request
-    if held_out is not None:
-        return HeldOutEvaluator(held_out, seed=request.eval_seed)
     return Evaluator(
         plan.env_id,
         episodes=plan.config.run.eval_episodes,
