@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import shlex
 import sys
 import time
@@ -68,10 +67,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     console = terminal()
     paths = shlex.join(map(str, args.paths))
     finished: dict[Path, ReadRun] = {}
-    gc.disable()  # what is read is no garbage, and every collection would go through all of it
     tables = read_runs(args.paths, finished)
-    gc.freeze()
-    gc.enable()
 
     def report() -> RenderableType:
         # of each reading, since runs that begin later may record references too

@@ -227,17 +227,6 @@ def test_published_success_rates_are_not_set_beside_returns(
     assert (report / "report.html").read_text().count("qam2026 covers none of your env") == 1
 
 
-def test_a_set_without_ones_environments_is_told_first_with_those_that_have_some(
-    logs, report, compared
-):
-    write_runs(logs, ["pointmaze-medium-navigate-singletask-task1-v0"])
-    compared(logs, "--published", "qam2026", "-o", report)
-    _, *verdicts = (report / "report.html").read_text().split('<p class="verdict">')
-    assert verdicts[0].startswith(
-        "qam2026 covers none of your environments; `--published mini` covers some.</p>"
-    )
-
-
 def test_the_verdict_is_printed_before_the_page(logs, report, capsys):
     write_runs(logs, SCENE[:1])
     write_runs(logs, SCENE[:1], algo="fql")

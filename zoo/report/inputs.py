@@ -19,8 +19,6 @@ from zoo.report.published_scores import (
     PublishedSet,
     load_set,
     published_names,
-    set_names,
-    suite_tasks,
 )
 from zoo.report.references import References, normalise_returns, read_references
 from zoo.report.request import CompareRequest
@@ -76,19 +74,15 @@ def collect(request: CompareRequest) -> Inputs:
     if request.paths and counted.empty:
         raise UsageError(nothing_counts(own_runs, request.paths))
     counted = joined([counted, failed_scores(own_runs)], EVALUATION_COLUMNS)
-    # Files come after sets: a file that shares its name with a set is called by its path.
     parts = {published.name: published.scores for published in sets}
-    for path, source in _sources(request.scores, list(parts)).items():
-        parts[source] = _with_algorithms(read_scores(path, source))
+    for path in request.scores:
+        parts[str(path)] = _with_algorithms(read_scores(path, str(path)))
     uncovered = ""
     if request.paths:
-        lacking = []
-        for source, part in parts.items():
-            parts[source] = _beside(counted, part)
-            if not parts[source].methods:
-                lacking.append(source)
+        parts = {source: _beside(counted, part) for source, part in parts.items()}
+        lacking = [source for source, part in parts.items() if not part.methods]
         if lacking:
-            uncovered = _describe_uncovered(lacking, counted)
+            uncovered = f"{', '.join(lacking)} covers none of your environments."
     methods = _own_methods(own_runs, counted)
     # One's own methods keep their names; others get their source where a name is taken.
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
@@ -145,12 +139,8 @@ def nothing_counts(tables: RunTables, paths: Sequence[Path]) -> str:
         return f"expected run folders below {places}, got none; a run folder holds the status.json of `zoo train`"
     return (
         f"expected finished runs below {places}, got {len(tables.runs)} that cannot be counted, e.g. "
-        f"{_first_skipped(tables)}; `zoo monitor` shows how far they are"
+        "{path}: {reason}; `zoo monitor` shows how far they are".format(**tables.skipped()[0])
     )
-
-
-def _first_skipped(tables: RunTables) -> str:
-    return "{path}: {reason}".format(**tables.skipped()[0])
 
 
 def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
@@ -203,32 +193,6 @@ def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
     rated = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
     means = scores.means[scores.means["environment"].isin(rated)]
     return ScoreTables(scores.methods, runs, means).restricted(pairs["environment"])
-
-
-def _describe_uncovered(sources: Sequence[str], own_scores: pd.DataFrame) -> str:
-    """Return which sources have no scores beside own ones, and which published sets have some."""
-    environments = set(own_scores.loc[own_scores["kind"] == SUCCESS.name, "environment"])
-    covering_sets = [
-        name for name in set_names() if environments.intersection(suite_tasks(load_set(name).suite))
-    ]
-    covering = "no published set covers any"
-    if covering_sets:
-        covering = f"`--published {' '.join(covering_sets)}` covers some"
-    return f"{', '.join(sources)} covers none of your environments; {covering}."
-
-
-def _sources(paths: Sequence[Path], taken_names: Sequence[str]) -> dict[Path, str]:
-    """Return what tables call each file of scores: its folder or name, or its path where that is taken."""
-    names = {}
-    for path in map(Path.resolve, paths):
-        names[path] = path.stem
-        if path.stem == "scores":
-            names[path] = path.parent.name
-    times = Counter([*names.values(), *taken_names])
-    for path, name in names.items():
-        if times[name] > 1:
-            names[path] = str(path)
-    return names
 
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:

@@ -36,7 +36,7 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
 
 def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written):
     methods = collected(paths=[tmp_path / "fql"], scores=[written]).methods
-    own_method, method = methods["fql"], methods["fql (theirs)"]
+    own_method, method = methods["fql"], methods[f"fql ({written})"]
     assert own_method.is_own
     assert not method.is_own
     assert method.algorithm == own_method.algorithm == "FQL"
