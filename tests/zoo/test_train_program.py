@@ -40,7 +40,7 @@ def finished(runs):
 def test_a_run_leaves_everything_in_its_folder(finished):
     names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
     expected = (
-        "config.yml args.yml command.txt versions.json status.json progress.csv events.out evaluations.npz "
+        "config.yml command.txt versions.json status.json progress.csv events.out evaluations.npz "
         f"summary.json checkpoint {ENV}.zip best_model.zip learning_curve.png run.log lock"
     )
     assert names == set(expected.split())

@@ -123,7 +123,6 @@ class RunFolder:
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
         self.tracking = path / "tracking.json"
-        self.arguments = path / "args.yml"
         self.fitted_q = path / "fitted_q.json"
 
     @cached_property
@@ -212,9 +211,8 @@ class RunFolder:
         with reading(self.config):
             return _read_record(_SEED.sub("seed: 0", read_text(self.config)))
 
-    def write_origin(self, arguments: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
-        """Record the parsed arguments, the command line, and what software and data are used."""
-        write_text(self.arguments, dump_yaml(dict(arguments)))
+    def write_origin(self, versions: Mapping[str, Any]) -> None:
+        """Record the command line, and what software and data are used."""
         write_text(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")
         write_text(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
@@ -227,13 +225,6 @@ class RunFolder:
         if not isinstance(versions.get("packages"), dict):  # old runs may have none
             versions["packages"] = {}
         return versions
-
-    def read_arguments(self) -> dict[str, Any]:
-        """Return the parsed arguments that the run was started with.
-
-        :raises UnreadableRun: if they cannot be read.
-        """
-        return self._read_mapping(self.arguments, lambda text: load_yaml(text, "it"))
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds; empty if that is not a mapping."""

@@ -130,13 +130,6 @@ class TrainRequest:
         "log to Weights & Biases too, which follows TensorBoard's events", nargs="?", const="wandb"
     )
 
-    def arguments(self) -> dict[str, Any]:
-        """Return all fields as plain values by the names of their flags, as ``args.yml`` keeps them."""
-        values = dict(vars(self))
-        values |= values.pop("run")
-        # JSON has neither paths nor tuples, as the safe subset of YAML has none.
-        return dict(json.loads(json.dumps(values, default=str)))
-
     def command_line(self) -> list[str]:
         """Return the words after ``zoo train`` that ask for this run, e.g. for a process on another machine."""
         words: list[str] = []

@@ -38,7 +38,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     folder = RunFolder(agent.run)
     config = folder.read_config()
     # the folder of the run's datasets need not have another dataset
-    trained_on = folder.read_arguments() if dataset is None else {}
+    trained_on = folder.read_versions() if dataset is None else {}
     dataset = dataset or trained_on.get("dataset", "auto")
     if config.no_env:
         env: Any = DataOnly(policy.observation_space, policy.action_space)

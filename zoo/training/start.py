@@ -176,6 +176,7 @@ def make_folders(
     versions = describe_versions(device_name, getattr(data, "fingerprint", None))
     assert model.replay_buffer is not None
     versions["storage"] = model.replay_buffer.placement.text
+    versions |= {"dataset": request.dataset, "dataset_dir": request.dataset_dir}
     for seed in seeds:
         folders.append(RunFolder.create(request.log_folder, record.algo, record.env, seed))
     log_to_folders(folder.path for folder in folders)
@@ -185,7 +186,7 @@ def make_folders(
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
     places = []
     for seed, folder in zip(seeds, folders, strict=True):
-        folder.write_origin(request.arguments(), versions)
+        folder.write_origin(versions)
         folder.write_config(replace(record, seed=seed))
         places.append(f"{folder.path} (seed {seed})")
     log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())

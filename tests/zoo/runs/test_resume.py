@@ -155,7 +155,7 @@ def test_other_software_is_named(tmp_path, capsys):
     folder = written(tmp_path, "running")
     versions = describe_versions("cpu", None)
     versions["packages"]["mujoco"] = "2.0"
-    folder.write_origin({}, versions)
+    folder.write_origin(versions)
     assert find_run(tmp_path, RECORD, [3]) is not None
     assert re.search("package versions changed .* mujoco: 2.0 there", capsys.readouterr().err)
 

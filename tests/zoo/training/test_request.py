@@ -31,14 +31,6 @@ def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
     assert read(*request.command_line()) == request
 
 
-def test_arguments_are_plain_values_under_the_names_of_the_flags():
-    request = TrainRequest(algo="qam", seeds=(1, 2), run={"eval_freq": 7})
-    arguments = request.arguments()
-    plain = {"seeds": [1, 2], "log_folder": "logs", "eval_freq": 7}
-    assert {name: arguments[name] for name in plain} == plain
-    assert "run" not in arguments
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     {
