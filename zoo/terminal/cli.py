@@ -45,7 +45,7 @@ PROGRAMS = {
     "push-to-hub": "upload an agent to the Hugging Face hub, with a model card",
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
-    "dataset": "list, generate, download, check, convert and collect datasets",
+    "dataset": "list, generate, download, check and convert datasets",
     "agents": "show algorithms and settings, check or begin one of your own",
 }
 
