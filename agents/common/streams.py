@@ -41,8 +41,7 @@ class Purpose(IntEnum):
     ENVIRONMENT = 11  # what one draws besides its own generator; the seed is that of its reset
     EVALUATION_START = 12  # episode; 0 also for features and resampled trajectories of an estimate without environment
     EVALUATION_NOISE = 13  # seed of the replica, episode; there, repetition
-    TRIALS = 17  # of a study, of all seeds together: trial
-    TRIAL_SEQUENCE = 18  # quasi-random, which all trials share
+    TRIALS = 17  # of a study, of all seeds together: call
     EXPORTED_NOISE = 19  # drawn inside a file: node
     PICTURED_NOISE = 20  # of thoughts in a film: episode
     CHECKS = 21  # made-up data of a check: its number

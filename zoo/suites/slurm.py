@@ -149,7 +149,7 @@ class SlurmTask:
 
     def checkpoint(self) -> Any:
         """Stop, after a checkpoint of what is being trained; return what continues."""
-        if self.process is not None:
+        if self.process is not None and self.process.returncode is None:
             self.process.terminate()
             # not `wait`, which the signal has interrupted and which cannot be nested
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)

@@ -53,10 +53,6 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     searches: dict[str, Search] = {}
     for word in words:
         name, search = _read_word(entry, declared, word)
-        if name in searches:
-            raise UsageError(
-                f"`--search` names a setting twice, got {' '.join(words)}; give one range of each"
-            )
         if name in fixed:
             raise UsageError(
                 f"`{name}` is both searched and fixed by -params; leave out one of the two"

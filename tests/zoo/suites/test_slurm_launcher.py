@@ -199,8 +199,11 @@ def test_a_checkpoint_stops_the_training_and_returns_a_task_that_continues_it(st
     assert {str(int(signal.SIGUSR1)), str(int(signal.SIGUSR2))} <= blocked
 
 
-def test_a_task_whose_training_was_stopped_does_not_end_as_done(started):
+def test_a_task_whose_training_was_stopped_does_not_end_as_done_and_may_go_back_to_the_queue(
+    started,
+):
     end = in_a_while(lambda: started.process.terminate())
     with pytest.raises(RuntimeError, match="exit code 3"):
         started()
     end()
+    assert started.checkpoint().function.job.name == make_job().name

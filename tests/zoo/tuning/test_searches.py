@@ -61,7 +61,6 @@ def test_suggestions_have_the_type_of_their_setting():
         "tau=0.1:2": "tau",
         "flow_steps=[1, 2.5]": "flow_steps",
         "rho=[1, [": "YAML",
-        "rho=0:1; rho=0:0.5": "twice",
     }.items(),
 )
 def test_a_bad_word_is_refused(words, named):
