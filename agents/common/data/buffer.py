@@ -63,7 +63,7 @@ class SequenceReplayBuffer(TransitionStore):
     :param action_space: Box; actions are stored scaled to [-1, 1].
     :param device: where batches go, and where the data live unless they are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
-    :param optimize_memory_usage: an argument that SB3 passes; True is refused.
+    :param optimize_memory_usage: an argument that SB3 passes.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
     :param horizon_length: H.
     :param gamma: discount per environment step.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class TransitionStore(BaseBuffer):
         action_space: spaces.Space[Any],
         device: torch.device | str = "auto",
         n_envs: int = 1,
-        optimize_memory_usage: bool = False,
+        optimize_memory_usage: Literal[False] = False,
         handle_timeout_termination: bool = True,
         horizon_length: int = 1,
         gamma: float = 0.99,
@@ -92,10 +92,6 @@ class TransitionStore(BaseBuffer):
         frame_stack: int = 1,
         shorten_returns: bool = False,
     ) -> None:
-        if optimize_memory_usage:
-            raise ValueError(
-                "`optimize_memory_usage` is not supported: transitions are stored in another layout; leave it out"
-            )
         if n_envs > 1 and n_envs % replicas:
             raise ValueError(
                 f"`n_envs` must be a multiple of the number of seeds, got {n_envs} environments for {replicas} seeds; "

@@ -53,9 +53,7 @@ class StoredModel(OffPolicyAlgorithm):
 
     method: Method
     """What is learnt and how; baselines have none."""
-    unsaved: ClassVar[tuple[str, ...]] = (
-        "lr_schedule", "n_steps", "_other_action_spaces", "_last_obs", "_last_original_obs", "_last_episode_starts",
-    )  # fmt: skip
+    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "_other_action_spaces")
     """Attributes that are not saved: they follow from others, or checkpoints keep them."""
     replay_buffer: SequenceReplayBuffer  # type: ignore[assignment]  # SB3's stores transitions alone
     """None in a replica that was taken out of a model, which has nothing to train on."""
