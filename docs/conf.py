@@ -54,7 +54,7 @@ nitpicky = True
 # subclass has the page
 nitpick_ignore_regex = [
     ("py:.*", r"(?!agents|zoo).*"),
-    ("py:class", r".*\.(T|\w+T|Bounds|StoredModel)|Bounds"),
+    ("py:class", r".*\.(T|\w+T|Bounds|StoredModel|TrainedModel)|Bounds"),
 ]
 
 html_theme = "furo"

@@ -184,7 +184,9 @@ class Baseline(StoredModel):
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
-        algorithm = cls.__mro__[3]  # SB3's, after this class, Baseline and StoredModel
+        algorithm = cls.__mro__[
+            4
+        ]  # SB3's, after this class, Baseline, StoredModel and TrainedModel
         text = f"{inspect.getdoc(algorithm)}\n\n{inspect.getdoc(cls)}"
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         settings = {}
