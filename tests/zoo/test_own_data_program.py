@@ -77,7 +77,7 @@ def test_a_set_is_converted_and_described(tmp_path, call):
         "--success-return 1 --score return": "give one of the two",
         "--action-range -1,1": "`actions` must lie in [-1, 1], got -1.836",
         "--reference-scores -100,-1000": "must be a number and a higher one, got [-100.0, -1000.0]",
-        "--dataset-size 1000": "at most 59",
+        "--dataset-size 1000": "exceeds the 59",
         "sparse=true": "`sparse` belongs to OGBench's rewards",
         "--env Pendulum-v1": "shape (3,) as in Pendulum-v1, got float32 and (4,)",
         "--dataset auto": "give your own with --dataset",

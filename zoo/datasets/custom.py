@@ -188,8 +188,8 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
     if (rewards == rewards[0]).all():
         ends = int((content.arrays["masks"][content.valid] == 0).sum())
         warnings.warn(
-            f"{source}: every reward is {rewards[0]:g}, and {ends:,} steps end the task (`masks` = 0); if those are no "
-            "successes, there is nothing but cloning to learn",
+            f"{source}: all rewards are {rewards[0]:g} and {ends:,} steps are terminal (`masks` = 0); unless those "
+            "are successes, only cloning can be learnt",
             stacklevel=3,
         )
 

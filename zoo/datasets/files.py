@@ -109,7 +109,7 @@ def keep_existing(train: Path, existing: str) -> bool:
     if existing == "replace" or not train.exists():
         return False
     if existing == "refuse":
-        raise UsageError(f"expected no dataset yet, got {train}; add `--force` to replace it")
+        raise UsageError(f"{train} exists already; add `--force` to replace it")
     return True
 
 

@@ -129,7 +129,6 @@ def first_trajectories(transitions: Transitions, size: int, path: Path) -> Trans
     last = int(np.searchsorted(cumulative, size))
     if last == len(cumulative):
         raise UsageError(
-            f"`--dataset-size` must be at most {cumulative[-1]}, the transitions in {path}, got {size}; "
-            "use fewer"
+            f"`--dataset-size` {size} exceeds the {cumulative[-1]} transitions in {path}; use fewer"
         )
     return transitions.keep(np.arange(len(cumulative)) <= last)

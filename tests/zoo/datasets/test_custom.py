@@ -28,7 +28,7 @@ FAR = {"actions": ARRAYS["actions"] * 50}
 @pytest.mark.parametrize(("terminated", "ends"), [([], 0), ([18], 1)])
 def test_constant_rewards_are_warned_of(tmp_path, terminated, ends):
     masks = ~np.isin(np.arange(59), terminated)
-    with pytest.warns(UserWarning, match=f"every reward is -1, and {ends} steps end the task"):
+    with pytest.warns(UserWarning, match=f"all rewards are -1 and {ends} steps are terminal"):
         load_custom(written(tmp_path, masks=masks, **CONSTANT), ENV, {})
 
 

@@ -185,7 +185,7 @@ def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the
         return digests(files)
 
     first = make(1, "refuse")
-    with refuses(r"expected no dataset yet, .* `--force` to replace it"):
+    with refuses("exists already; add `--force` to replace it"):
         make(2, "refuse")
     assert make(2, "keep") == first
     assert make(2, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]

@@ -33,7 +33,7 @@ COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().split
 OF_CONVERT = ": a flag of `zoo dataset convert`, which writes an npz file to train on"
 """What a message adds to flags that training does not have."""
 
-NO_TRANSITION = "must hold an episode with a transition, got none; give another dataset"
+NO_TRANSITION = "contains no transitions"
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,7 @@ def reject_options(path: Path, options: ReadOptions, supported: Collection[str] 
             unsupported.append(f"`--{name.replace('_', '-')}`")
     if unsupported:
         flags = " and ".join(unsupported)
-        raise UsageError(
-            f"{path} is in a format whose arrays have fixed names and meanings; leave out {flags}"
-        )
+        raise UsageError(f"{path} is in a format with a fixed schema; omit {flags}")
 
 
 Arrays: TypeAlias = dict[str, Array]

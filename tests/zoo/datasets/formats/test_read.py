@@ -366,7 +366,7 @@ def without_rows(root, kind):
 FOLLOWING = regular(episodes())["next_observations"]
 FRAME = compute.field("frame_index")
 NEST = "[" * 100_000
-NO_STEP = "must hold an episode with a transition"
+NO_STEP = "contains no transitions"
 LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
 
 
