@@ -160,29 +160,34 @@ def single_task_names(dataset: str) -> list[str]:
     return [f"{prefix}-v0", *(f"{prefix}-task{task}-v0" for task in range(1, NUM_TASKS + 1))]
 
 
-def parse_name(name: str) -> DatasetName:
+def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ()) -> DatasetName:
     """Parse a dataset name or a single-task environment name.
 
     ``env_id`` of a plain dataset name is the goal-conditioned environment.
 
+    :param kind: what the name is of, for the message.
+    :param registered: names of further environments, for the message.
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
     parts = _parse(name)
-    if parts is None:
-        candidates = _env_names() if "singletask" in name else [*DATASETS]
-        raise _unknown("dataset", name, candidates)
-    return parts
+    if parts is not None:
+        return parts
+    if name in TASKS:
+        benchmark = TASKS[name].benchmark
+        raise UsageError(
+            f"`{name}` is a task of {benchmark}, not of OGBench; docs/{benchmark.lower()}.md says how its data are "
+            "loaded"
+        )
+    names = itertools.chain(DATASETS, *map(single_task_names, DATASETS), registered, TASKS)
+    raise UsageError(unknown_name_message(kind, name, [*names], "zoo dataset list"))
 
 
 def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
     """Parse a single-task environment name, the kind that has rewards.
 
-    :param registered: names of further environments, for the message.
     :raises UsageError: if the name is unknown, or is a plain dataset name.
     """
-    parts = _parse(name)
-    if parts is None:
-        raise _unknown("environment", name, [*_env_names(), *registered])
+    parts = parse_name(name, "environment", registered)
     if parts.task is None:
         alias, first, *_, last = single_task_names(name)
         raise UsageError(
@@ -190,16 +195,6 @@ def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
             f"{first} to {last}, or {alias} for OGBench's default task"
         )
     return parts
-
-
-def _unknown(kind: str, name: str, candidates: list[str]) -> UsageError:
-    """Return the error for a name that is not OGBench's."""
-    if name in TASKS:
-        benchmark = TASKS[name].benchmark
-        page = f"docs/{benchmark.lower()}.md says how its data are loaded"
-        return UsageError(f"`{name}` is a task of {benchmark}, not of OGBench; {page}")
-    message = unknown_name_message(kind, name, [*candidates, *TASKS], "zoo dataset list")
-    return UsageError(message)
 
 
 def is_custom(name: str) -> bool:
@@ -242,7 +237,3 @@ def _parse(name: str) -> DatasetName | None:
         return DatasetName(spec, spec.env_id, task=None)
     task = int(match["task"] or spec.default_task)
     return DatasetName(spec, f"{spec.environment}{match['single']}-v0", task)
-
-
-def _env_names() -> list[str]:
-    return list(itertools.chain.from_iterable(map(single_task_names, DATASETS)))
