@@ -15,7 +15,7 @@ from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import SEED, Parser, a_path, check_output
+from zoo.terminal.parser import Parser, a_path, check_output
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
 the environment's units. The file's actions are compared with PyTorch's before it is written."""
@@ -28,9 +28,6 @@ def make_parser() -> Parser:
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o", "--output", type=a_path, required=True, help="file to write, e.g. policy.onnx"
-    )
-    output.add_argument(
-        "--noise-seed", type=SEED, help="draw the noise in the file, from this seed"
     )
     add_machine(parser)
     return parser
@@ -55,7 +52,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if agent.stated is not None:
         about["score"] = agent.stated.text
     try:
-        largest_error = export_onnx(agent.policy, args.output, about, args.noise_seed)
+        largest_error = export_onnx(agent.policy, args.output, about)
     except (ImportError, ValueError) as error:  # onnx and its runtime are optional packages
         raise UsageError(str(error)) from error
     size = args.output.stat().st_size

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
-from agents.common.streams import Purpose, seed_for
 from tests.common.toys import act, every_algorithm, refuses, tiny_model
 from tests.envs import IMAGE, MIXED, space_env_of
 from zoo.envs.checks import stack
@@ -67,15 +66,10 @@ def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tm
 
 
 @pytest.mark.slow
-def test_a_file_says_what_it_is_and_holds_seeded_noise(tmp_path):
+def test_a_file_says_what_it_is(tmp_path):
     path = tmp_path / "policy.onnx"
-    export_onnx(tiny_model("rebrac").policy, path, about={"env": "a maze"}, seed=3)
+    export_onnx(tiny_model("rebrac"), path, about={"env": "a maze"})
     file = onnx.load(path)
-    rows = {"observations": np.zeros((4, 4), np.float32)}
-    assert_array_equal(run_onnx(str(path), rows), run_onnx(str(path), rows))
-    attributes = [entry for node in file.graph.node for entry in node.attribute]
-    (seed,) = [entry.f for entry in attributes if entry.name == "seed"]
-    assert seed == seed_for(Purpose.EXPORTED_NOISE, 3, 0) >> 8
     description = json.loads(file.metadata_props[0].value)
     assert (description["algorithm"], description["about"]) == ("rebrac", {"env": "a maze"})
     assert description["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}

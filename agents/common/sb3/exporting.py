@@ -25,13 +25,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.common.actions import played_actions
 from agents.common.files import atomic_path
-from agents.common.method import Draw
 from agents.common.nets.layers import STANDARD
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.modules import VmappedModule
 from agents.common.observations import ObservationLayout, SpaceSlice
 from agents.common.sb3.policy import FlowPolicy
-from agents.common.streams import Purpose, seed_for, torch_generator
+from agents.common.streams import Purpose, torch_generator
 from agents.registry import name_of
 
 FORMAT = "flow-rl-zoo onnx 1"
@@ -48,16 +47,14 @@ class ExportedPolicy(nn.Module):
     """A policy as a function of tensors: raw observations and noise in, chunks in the environment's units out.
 
     :param policy: of one replica.
-    :param draws_noise: whether the noise is drawn inside.
     """
 
     low: Tensor
     span: Tensor
 
-    def __init__(self, policy: FlowPolicy, draws_noise: bool = False) -> None:
+    def __init__(self, policy: FlowPolicy) -> None:
         super().__init__()
         self.policy = policy
-        self.draws_noise = draws_noise
         self.draws = policy.method.candidate_noise()
         box = policy.action_space
         low, high = (torch.as_tensor(np.float32(bound)) for bound in (box.low, box.high))
@@ -68,19 +65,15 @@ class ExportedPolicy(nn.Module):
         """Plan one chunk for every observation.
 
         :param inputs: each (B, ...): raw observations, part by part of a Dict, images with the channels last; then
-            noise in the order of the names in :attr:`draws`, unless it is drawn inside.
+            noise in the order of the names in :attr:`draws`.
         :return: (B, H, *action shape).
         """
         policy = self.policy
         method = policy.method
         parts = len(policy.layout.parts)
         observations = _as_rows(policy.layout, inputs[:parts])
-        if self.draws_noise:
-            sizes = policy.noise_sizes(1, observations.shape[0])
-            noise = {name: _draw(draw, sizes) for name, draw in self.draws.items()}
-        else:
-            values = [value.unsqueeze(0) for value in inputs[parts:]]
-            noise = method.with_rows_in_place(dict(zip(self.draws, values, strict=True)))
+        values = [value.unsqueeze(0) for value in inputs[parts:]]
+        noise = method.with_rows_in_place(dict(zip(self.draws, values, strict=True)))
         rows = policy.preprocess_raw(observations[None])
         scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
@@ -90,10 +83,7 @@ class ExportedPolicy(nn.Module):
 
 
 def export_onnx(
-    policy: FlowPolicy,
-    path: str | Path,
-    about: Mapping[str, Any] | None = None,
-    seed: int | None = None,
+    policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None
 ) -> float:
     """Write a policy as an ONNX file, and compare the file with it on random observations.
 
@@ -103,12 +93,11 @@ def export_onnx(
     environment's units. ``flow_rl_zoo`` in the file's metadata is JSON that says what the policy is, what its inputs
     are, how its noise is distributed, and what ``about`` says.
 
-    :param policy: of one replica, e.g. ``model.policy`` or what ``agents.load_policy`` returns.
+    :param policy: of one replica, or a model: what ``agents.load_policy`` or ``agents.load`` returns.
     :param path: file, usually with the ending ``.onnx``.
     :param about: what else is to be said about it: values that JSON takes.
-    :param seed: of noise that is drawn inside; None makes the noise an input.
     :return: the largest difference from PyTorch's actions over 1,000 observations (100 images), in units of the action
-        box's width; with noise inside, that of the same graph with noise as input.
+        box's width.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
     :raises ValueError: if the policy has several replicas, or a module of the user's own that ONNX cannot express.
     :raises ArithmeticError: if the file's actions are not the policy's.
@@ -116,6 +105,7 @@ def export_onnx(
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`")
+    policy = getattr(policy, "policy", policy)
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
@@ -123,31 +113,11 @@ def export_onnx(
     plain = _in_float32(policy)
     graph = _convert(ExportedPolicy(plain))
     error = _largest_error(graph, plain)
-    if seed is not None:
-        import onnx
-
-        graph = _convert(ExportedPolicy(plain, draws_noise=True))
-        drawing = [node for node in graph.graph.node if node.op_type.startswith("Random")]
-        for number, node in enumerate(drawing):
-            # the format has float32 for a seed, which holds whole numbers of 24 bits
-            node_seed = seed_for(Purpose.EXPORTED_NOISE, seed, number) >> 8
-            node.attribute.append(onnx.helper.make_attribute("seed", float(node_seed)))
-    description = {**_describe(plain, seed), "about": dict(about or {})}
+    description = {**_describe(plain), "about": dict(about or {})}
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description))
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
     return error
-
-
-def _draw(draw: Draw, sizes: Mapping[str, int]) -> Tensor:
-    """Return what a draw returns, by functions without a generator, which the converter knows."""
-    shape = draw.shape(sizes)
-    if draw.kind == "normal":
-        return torch.randn(shape, dtype=torch.float32)
-    drawn = torch.rand(shape, dtype=torch.float32)
-    if draw.kind == "integer":
-        return torch.floor(drawn * sizes["K"]) + 1
-    return drawn
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
@@ -201,8 +171,6 @@ def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
 def _convert(sampler: ExportedPolicy) -> Any:
     """Return a sampler as an ONNX model in which the number of rows is free."""
     inputs = _inputs(sampler.policy, _TRACED_ROWS)
-    if sampler.draws_noise:
-        inputs = {name: inputs[name] for name in _observation_inputs(sampler.policy.layout)}
     values = tuple(inputs.values())
     record = make_fx(
         lambda *tensors: sampler(*tensors),
@@ -258,7 +226,7 @@ def _naming_modules(policy: FlowPolicy) -> Iterator[None]:
         ) from error
 
 
-def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
+def _describe(policy: FlowPolicy) -> dict[str, Any]:
     """Return what the file says about itself."""
     box = policy.action_space
     draws = policy.method.candidate_noise()
@@ -287,7 +255,6 @@ def _describe(policy: FlowPolicy, seed: int | None) -> dict[str, Any]:
         "action_low": box.low.tolist(),
         "action_high": box.high.tolist(),
         "noise": noise,
-        "seed": seed,
     }
 
 
